@@ -1,0 +1,101 @@
+//! The one symbol that a plugin exports.
+
+use core::mem::MaybeUninit;
+
+use abi_stable::StableAbi;
+use abi_stable::type_layout::TypeLayout;
+
+use super::{BackendObj, Fingerprint, Library};
+
+/// Name of the exported static, a [`PluginEntry`].
+pub const ENTRY_SYMBOL: &str = "PACTIO_PLUGIN";
+
+/// The first eight bytes of every entry.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"pactio\0\x01");
+
+/// Changes when a plugin of before can no longer work.
+pub const ABI_MAJOR: u16 = 0;
+
+/// Grows when something is added.
+pub const ABI_MINOR: u16 = 1;
+
+/// A number over names, sizes and signatures of everything that crosses the boundary.
+pub const FINGERPRINT: u64 = {
+    let print = Fingerprint::new();
+    let print = crate::packet::describe_boundary(print);
+    let print = super::waker::describe_boundary(print);
+    let print = super::request::describe_boundary(print);
+    let print = super::object::describe_boundary(print);
+    print.finish()
+};
+
+/// The static that a plugin exports as [`ENTRY_SYMBOL`].
+///
+/// A host reads it from the front: nothing behind a field is looked at before that field was found right.
+#[repr(C)]
+pub struct PluginEntry {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// Size of this struct in bytes as the plugin knows it; it grows at the end.
+    pub size: u32,
+    /// [`ABI_MAJOR`].
+    pub abi_major: u16,
+    /// [`ABI_MINOR`].
+    pub abi_minor: u16,
+    /// [`FINGERPRINT`].
+    pub fingerprint: u64,
+    /// Layout of [`BackendObj`] and all it refers to.
+    pub layout: &'static TypeLayout,
+    /// Short name, unique among plugins.
+    pub id: Text,
+    /// Version of the plugin.
+    pub version: Text,
+    /// One line for people.
+    pub description: Text,
+    /// URL schemes, separated by spaces.
+    pub schemes: Text,
+    /// Version of this crate that the plugin was built with.
+    pub sdk_version: Text,
+    /// Makes the backend.
+    pub create: CreateBackend,
+}
+
+/// Makes the backend at `out` and returns 0, or returns the raw [`Error`](crate::Error) and leaves `out` as it is.
+///
+/// # Safety
+///
+/// `out` must be valid for a write.
+pub type CreateBackend = unsafe extern "C" fn(library: Library, out: *mut MaybeUninit<BackendObj>) -> u32;
+
+/// Static text.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Text {
+    data: *const u8,
+    len: usize,
+}
+
+// SAFETY: the entry is made of constants and function pointers and never written.
+unsafe impl Sync for PluginEntry {}
+
+impl Text {
+    /// Text of this library.
+    pub const fn new(text: &'static str) -> Self {
+        Self { data: text.as_ptr(), len: text.len() }
+    }
+
+    /// The text; bytes that are not UTF-8 are replaced.
+    ///
+    /// # Safety
+    ///
+    /// It was made by [`new`](Self::new), in a library that is still loaded.
+    pub unsafe fn to_text(&self) -> String {
+        // SAFETY: as required.
+        String::from_utf8_lossy(unsafe { core::slice::from_raw_parts(self.data, self.len) }).into_owned()
+    }
+}
+
+/// Layout of everything that a host reaches from a [`BackendObj`].
+pub const fn layout() -> &'static TypeLayout {
+    <BackendObj as StableAbi>::LAYOUT
+}

@@ -1,0 +1,33 @@
+//! Everything that crosses the boundary between host and plugin.
+//!
+//! Plugin authors do not need this module: [`Backend`](crate::Backend), [`Device`](crate::Device) and
+//! [`export_plugin!`](crate::export_plugin) wrap it. Hosts do.
+//!
+//! | item | direction | contract |
+//! |------|-----------|----------|
+//! | [`PluginEntry`] | plugin → host | the one exported symbol, plain data, read before any code runs |
+//! | [`BackendObj`] | plugin → host | opens devices; any thread, may block for as long as opening takes |
+//! | [`DeviceObj`] | plugin → host | answers views; any thread, any number at once, must not block |
+//! | [`CWaker`] | host → plugin | wakes a driver's poller; any thread |
+//! | [`BoundPacketView`](crate::BoundPacketView) | both | a range that owes an answer; any thread |
+//!
+//! Memory is freed by the side that made it, through a function that travels with it. No function unwinds. A plugin's
+//! library stays loaded for the life of the process.
+
+// The traits here are turned into tables of C functions; the code for that is cglue's.
+#![allow(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc, missing_docs)]
+
+mod entry;
+mod fingerprint;
+mod object;
+mod request;
+mod waker;
+
+pub use entry::{ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry, Text, layout};
+pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};
+pub(crate) use object::{backend_object, device_object};
+pub use object::{
+    BackendIo, BackendObj, DeviceObj, DriverStatus, IoBackend, Library, PacketIo, RawDeviceInfo, RawPollingHandle,
+};
+pub use request::{OpenFailure, OwnedText, RawOpenRequest, RawOption};
+pub use waker::CWaker;

@@ -1,0 +1,63 @@
+//! The panic firewall: no panic crosses the ABI.
+//!
+//! A panic that leaves an `extern "C"` function aborts the process, and a host cannot catch a panic of a plugin, since
+//! each library has its own standard library. So every function that the other side may call runs its code in here.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A caught panic, with its message if it had one.
+#[derive(Debug)]
+pub(crate) struct Panicked(pub(crate) Option<String>);
+
+/// Runs `f`; a panic in it ends here.
+///
+/// `f` may leave its captures in any state. Callers either do not use them again or poison them.
+#[inline(always)]
+pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| message_of(payload))
+}
+
+#[cold]
+fn message_of(payload: Box<dyn std::any::Any + Send>) -> Panicked {
+    // Dropping a payload runs code of whoever panicked, which may panic again.
+    catch_unwind(AssertUnwindSafe(move || {
+        if let Some(text) = payload.downcast_ref::<&str>() {
+            Some((*text).to_owned())
+        } else {
+            payload.downcast_ref::<String>().cloned()
+        }
+    }))
+    .map_or_else(
+        |second| {
+            core::mem::forget(second);
+            Panicked(None)
+        },
+        Panicked,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in the payload's drop");
+        }
+    }
+
+    #[test]
+    fn messages_of_panics_are_kept() {
+        assert_eq!(contain(|| -> () { panic!("plain") }).unwrap_err().0.as_deref(), Some("plain"));
+        let number = 7;
+        assert_eq!(contain(|| -> () { panic!("number {number}") }).unwrap_err().0.as_deref(), Some("number 7"));
+        assert_eq!(contain(|| 3).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_payload_that_panics_in_its_drop_is_contained() {
+        assert!(contain(|| -> () { std::panic::panic_any(Bomb) }).unwrap_err().0.is_none());
+    }
+}

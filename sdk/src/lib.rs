@@ -1,0 +1,87 @@
+//! What a pactio plugin is made of.
+//!
+//! A plugin is a shared library with a **backend**; a backend opens **devices**; a device answers **views**, which are
+//! ranges of requests. This crate has the packet system, the two traits to implement, and the macro that exports them.
+//! A whole plugin:
+//!
+//! ```
+//! use pactio_sdk::{Backend, BoundPacketView, Device, DeviceInfo, OpenError, OpenRequest, Read, Write};
+//!
+//! /// Opens devices that are full of one byte: `ones:255` or `ones:7`.
+//! struct Ones;
+//!
+//! struct Constant(u8);
+//!
+//! impl Backend for Ones {
+//!     type Device = Constant;
+//!
+//!     fn open(&self, request: &OpenRequest<'_>) -> Result<Constant, OpenError> {
+//!         request.known_options(&[])?;
+//!         let byte = request.target().parse().map_err(|_| {
+//!             OpenError::invalid_input(format!("'{}' is not a byte; try ones:255", request.target()))
+//!         })?;
+//!         Ok(Constant(byte))
+//!     }
+//! }
+//!
+//! impl Device for Constant {
+//!     fn info(&self) -> DeviceInfo {
+//!         DeviceInfo::endless().read_only()
+//!     }
+//!
+//!     fn read(&self, _position: u64, view: BoundPacketView<Write>) {
+//!         match view.try_alloc(1) {
+//!             Ok(mut bytes) => {
+//!                 bytes.unfilled_mut().fill(self.0);
+//!                 bytes.advance(bytes.len());
+//!                 bytes.complete();
+//!             }
+//!             Err(view) => {
+//!                 let bytes = vec![self.0; view.len()];
+//!                 view.transfer_data(&bytes).complete();
+//!             }
+//!         }
+//!     }
+//! }
+//!
+//! pactio_sdk::export_plugin! {
+//!     id: "ones",
+//!     description: "devices full of one byte",
+//!     schemes: ["ones"],
+//!     backend: Ones,
+//! }
+//! ```
+//!
+//! # Reading order
+//!
+//! [`packet`] is the heart. [`Device`] and [`Backend`] are what a plugin implements. [`abi`] is what crosses the
+//! boundary, for hosts.
+//!
+//! # What is guaranteed, and what is not
+//!
+//! No safe call causes undefined behaviour, whatever is dropped, forgotten or cancelled. Panics of a plugin are caught
+//! on its side and fail what they interrupt. A plugin itself is native code in the host's process and trusted with
+//! everything: nothing protects a host from one that is malicious or that breaks its own `unsafe` promises.
+
+extern crate alloc;
+
+mod error;
+mod firewall;
+mod sync;
+
+pub mod packet;
+
+pub mod abi;
+mod into_packet;
+mod plugin;
+
+pub use error::{Code, Error, Location, State, Subject};
+pub use packet::{
+    BoundPacketView, FullPacket, Packet, PacketBox, PacketPerms, Read, ReadPacketObj, Report, TransferredPacket,
+    VecPacket, Write, WritePacketObj,
+};
+
+pub use into_packet::{IntoPacket, Request};
+pub use plugin::{Backend, Device, DeviceInfo, OpenError, OpenMode, OpenRequest, PluginInfo, PollingHandle};
+#[doc(hidden)]
+pub use plugin::__private;

@@ -1,0 +1,398 @@
+//! Where packets live: one heap block with the header, the maker's private part, and room for bytes.
+//!
+//! ```text
+//!  0                40         48        64 (128 under the model checker)
+//! ┌────────────────┬──────────┬─────────┬──────────────────────────┐
+//! │ Packet (ABI)   │ failures │ waker   │ room: 64, 256, … 65536   │
+//! └────────────────┴──────────┴─────────┴──────────────────────────┘
+//! ```
+//!
+//! The room is aligned to 64 bytes: on common machines a copy to a buffer a few bytes past a page boundary is several
+//! times slower than one to an aligned buffer. Blocks of the usual sizes are kept per thread and reused, so that a warm
+//! program does not allocate per request.
+
+use alloc::alloc::{Layout, alloc, dealloc};
+use alloc::vec::Vec;
+use core::mem::MaybeUninit;
+use core::ptr::{self, NonNull};
+use core::task::Waker;
+
+use super::failures::Failures;
+use super::header::{Packet, PacketTable};
+use super::state::Left;
+use crate::Error;
+use crate::firewall;
+use crate::sync::UnsafeCell;
+
+/// A packet as its maker sees it.
+#[repr(C)]
+pub(super) struct Block {
+    /// First, so that a pointer to the block is a pointer to the packet. The permission is in the types of the handles.
+    pub(super) packet: Packet<()>,
+    pub(super) failures: Failures,
+    /// State rule 3 says whose it is.
+    pub(super) waker: UnsafeCell<Option<Waker>>,
+}
+
+/// Where the room begins.
+const ROOM_OFFSET: usize = size_of::<Block>().next_multiple_of(64);
+#[cfg(all(not(pactio_loom), target_pointer_width = "64"))]
+const _: () = assert!(ROOM_OFFSET == 64 && size_of::<Block>() == 64);
+
+/// What keeps the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Store {
+    /// The room of the block.
+    Room = 0,
+    /// A `Vec<MaybeUninit<u8>>`, whose capacity is written at the start of the room.
+    Vector = 1,
+    /// Memory of a caller who waits until the packet is complete.
+    Borrowed = 2,
+}
+
+/// Indices into `Packet::private`.
+const CLASS: usize = 0;
+const STORE: usize = 1;
+const ALIGN_LOG2: usize = 2;
+
+/// Room sizes of the blocks that are kept for reuse.
+const CLASS_ROOM: [usize; 6] = [64, 256, 1024, 4096, 16384, 65536];
+/// The class of a block whose size fits none of them.
+const NO_CLASS: u8 = u8::MAX;
+
+fn class_of(len: usize, align: usize) -> u8 {
+    if align > 64 {
+        return NO_CLASS;
+    }
+    CLASS_ROOM.iter().position(|&room| len <= room).map_or(NO_CLASS, |class| class as u8)
+}
+
+/// Layout of a block and the offset of its room. `len` and `align` count only for blocks without a class.
+fn layout(class: u8, len: usize, align: usize) -> Result<(Layout, usize), Error> {
+    let align = align.max(64);
+    let offset = ROOM_OFFSET.next_multiple_of(align);
+    let room = if class == NO_CLASS { len } else { CLASS_ROOM[class as usize] };
+    let size = offset.checked_add(room).ok_or(Error::OUT_OF_MEMORY)?;
+    let layout = Layout::from_size_align(size, align).map_err(|_| Error::OUT_OF_MEMORY)?;
+    Ok((layout, offset))
+}
+
+static TABLE: PacketTable = PacketTable { size: size_of::<PacketTable>() as u32, complete, fail };
+
+/// The last view of `packet` is done with it.
+unsafe extern "C" fn complete(packet: *const (), waker: bool) {
+    let block = packet.cast::<Block>().cast_mut();
+    // SAFETY: state rule 3: COUNT went to 0 while WAKER was set, so the slot is ours until we leave the group.
+    let waker =
+        if waker { unsafe { (*block).waker.with_mut(|slot| (*slot).take()) } } else { None };
+    // SAFETY: the group still keeps the block (state rule 1); it is not touched afterwards unless it is ours to free.
+    if unsafe { (*block).packet.state.leave_group() } == Left::Free {
+        // SAFETY: both parties have left (state rule 1).
+        unsafe { free(NonNull::new_unchecked(block)) };
+    }
+    if let Some(waker) = waker {
+        let _ = firewall::contain(|| waker.wake());
+    }
+}
+
+unsafe extern "C" fn fail(packet: *const (), start: usize, end: usize, error: Error) {
+    // SAFETY: the caller holds a view, so the block is alive (state rule 1).
+    unsafe { (*packet.cast::<Block>()).failures.push(start, end, error) };
+}
+
+/// A block with room for `len` bytes at alignment `align`, its bytes being the room.
+#[inline]
+pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, Error> {
+    debug_assert!(align.is_power_of_two());
+    let class = class_of(len, align);
+    let (layout, offset) = layout(class, len, align)?;
+    let block = match pool::take(class) {
+        Some(block) => block,
+        // SAFETY: the size is not zero, it contains a block.
+        None => NonNull::new(unsafe { alloc(layout) }).ok_or(Error::OUT_OF_MEMORY)?.cast::<Block>(),
+    };
+    let mut private = [0; 7];
+    private[CLASS] = class;
+    private[STORE] = Store::Room as u8;
+    private[ALIGN_LOG2] = align.trailing_zeros() as u8;
+    // SAFETY: `offset` is inside the allocation, or one past its end if `len` is 0.
+    let room = unsafe { block.cast::<u8>().add(offset) };
+    // SAFETY: the memory is ours, large enough and aligned; what it held before was dropped or never existed.
+    unsafe {
+        block.write(Block {
+            packet: Packet::new(&TABLE, room.as_ptr(), len, false, private),
+            failures: Failures::new(),
+            waker: UnsafeCell::new(None),
+        });
+    }
+    #[cfg(all(test, pactio_loom))]
+    live::add(1);
+    Ok(block)
+}
+
+/// A block whose bytes are those of a vector, up to its length.
+pub(super) fn allocate_vector(mut vector: Vec<MaybeUninit<u8>>, initialised: bool) -> Result<NonNull<Block>, Error> {
+    let block = allocate(size_of::<usize>(), align_of::<usize>())?;
+    // SAFETY: the block is ours alone, and the capacity fits into its room.
+    unsafe {
+        let packet = &raw mut (*block.as_ptr()).packet;
+        (*packet).bytes.cast::<usize>().write(vector.capacity());
+        (*packet).bytes = vector.as_mut_ptr().cast();
+        (*packet).len = vector.len();
+        (*packet).initialised = initialised.into();
+        (*packet).private[STORE] = Store::Vector as u8;
+    }
+    core::mem::forget(vector);
+    Ok(block)
+}
+
+/// A block whose bytes are somebody's memory.
+pub(super) fn allocate_borrowed(bytes: NonNull<u8>, len: usize, initialised: bool) -> Result<NonNull<Block>, Error> {
+    let block = allocate(0, 1)?;
+    // SAFETY: the block is ours alone.
+    unsafe {
+        let packet = &raw mut (*block.as_ptr()).packet;
+        (*packet).bytes = bytes.as_ptr();
+        (*packet).len = len;
+        (*packet).initialised = initialised.into();
+        (*packet).private[STORE] = Store::Borrowed as u8;
+    }
+    Ok(block)
+}
+
+/// Marks all bytes as initialised.
+///
+/// # Safety
+///
+/// They are, and the packet is idle and the caller's.
+pub(super) unsafe fn set_initialised(block: NonNull<Block>) {
+    // SAFETY: as required.
+    unsafe { (*block.as_ptr()).packet.initialised = 1 };
+}
+
+/// What keeps the bytes of the packet.
+///
+/// # Safety
+///
+/// The block is alive.
+pub(super) unsafe fn store(block: NonNull<Block>) -> Store {
+    // SAFETY: the field is only written before the packet is shared (state rule 5).
+    match unsafe { (*block.as_ptr()).packet.private[STORE] } {
+        1 => Store::Vector,
+        2 => Store::Borrowed,
+        _ => Store::Room,
+    }
+}
+
+/// Takes the vector out; the packet has no bytes afterwards.
+///
+/// # Safety
+///
+/// The store is a vector, the packet is complete and the caller's.
+pub(super) unsafe fn take_vector(block: NonNull<Block>) -> Vec<MaybeUninit<u8>> {
+    let packet = block.as_ptr().cast::<Packet<()>>();
+    // SAFETY: by the contract nobody else looks at the bytes; the three parts come from `allocate_vector`. A last view
+    // that is about to leave touches only the word and the waker slot.
+    unsafe {
+        let room = block.cast::<u8>().add(ROOM_OFFSET).cast::<usize>();
+        let vector = Vec::from_raw_parts((*packet).bytes.cast(), (*packet).len, room.read());
+        (*packet).bytes = ptr::dangling_mut();
+        (*packet).len = 0;
+        room.write(0);
+        vector
+    }
+}
+
+/// Moves the bytes into a fresh block, for a packet whose last view has not left the old one yet.
+///
+/// # Safety
+///
+/// The packet is complete and the caller's. The old block keeps no bytes that anybody may look at.
+#[cold]
+pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, Error> {
+    let packet = block.as_ptr().cast::<Packet<()>>();
+    // SAFETY: nobody writes these fields, and the bytes are the owner's (state rules 2 and 5).
+    unsafe {
+        let initialised = (*packet).initialised != 0;
+        match store(block) {
+            Store::Room => {
+                let len = (*packet).len;
+                let fresh = allocate(len, 1 << (*packet).private[ALIGN_LOG2])?;
+                let to = &raw mut (*fresh.as_ptr()).packet;
+                ptr::copy_nonoverlapping(
+                    (*packet).bytes.cast::<MaybeUninit<u8>>(),
+                    (*to).bytes.cast(),
+                    len,
+                );
+                (*to).initialised = initialised.into();
+                Ok(fresh)
+            }
+            Store::Vector => {
+                // The block must be had before the vector is moved, so that a failure loses nothing.
+                let fresh = allocate_vector(Vec::new(), initialised)?;
+                let vector = core::mem::ManuallyDrop::new(take_vector(block));
+                let to = &raw mut (*fresh.as_ptr()).packet;
+                (*to).bytes = vector.as_ptr().cast_mut().cast();
+                (*to).len = vector.len();
+                fresh.cast::<u8>().add(ROOM_OFFSET).cast::<usize>().write(vector.capacity());
+                Ok(fresh)
+            }
+            Store::Borrowed => {
+                allocate_borrowed(NonNull::new_unchecked((*packet).bytes), (*packet).len, initialised)
+            }
+        }
+    }
+}
+
+/// Frees a block and what it keeps.
+///
+/// # Safety
+///
+/// Owner and group have left (state rule 1).
+#[inline]
+pub(super) unsafe fn free(block: NonNull<Block>) {
+    let block_ref = block.as_ptr();
+    // SAFETY: both parties have left, so everything is this caller's.
+    unsafe {
+        (*block_ref).packet.state.retire();
+        (*block_ref).failures.clear();
+        let stale = (*block_ref).waker.with_mut(|slot| (*slot).take());
+        if store(block) == Store::Vector {
+            drop(take_vector(block));
+        }
+        let class = (*block_ref).packet.private[CLASS];
+        let align = 1 << (*block_ref).packet.private[ALIGN_LOG2];
+        let len = (*block_ref).packet.len;
+        #[cfg(all(test, pactio_loom))]
+        live::add(-1);
+        ptr::drop_in_place(block_ref);
+        if !pool::give(class, block) {
+            let layout = layout(class, len, align);
+            // It was computed when the block was allocated.
+            if let Ok((layout, _)) = layout {
+                dealloc(block_ref.cast(), layout);
+            }
+        }
+        if let Some(waker) = stale {
+            let _ = firewall::contain(|| drop(waker));
+        }
+    }
+}
+
+/// Blocks kept for reuse, per thread and class.
+#[cfg(not(any(pactio_loom, pactio_no_pool)))]
+mod pool {
+    use super::{Block, CLASS_ROOM, NO_CLASS, ROOM_OFFSET, layout};
+    use alloc::alloc::dealloc;
+    use core::cell::Cell;
+    use core::ptr::NonNull;
+
+    /// At most so many bytes are kept per class and thread.
+    const KEPT_BYTES: usize = 1 << 19;
+
+    /// A kept block begins with a pointer to the next.
+    type Link = Option<NonNull<Block>>;
+
+    struct Shelf {
+        first: Cell<Link>,
+        count: Cell<usize>,
+    }
+
+    struct Pool([Shelf; CLASS_ROOM.len()]);
+
+    std::thread_local! {
+        static POOL: Pool = const {
+            Pool([const { Shelf { first: Cell::new(None), count: Cell::new(0) } }; CLASS_ROOM.len()])
+        };
+    }
+
+    #[inline]
+    pub(super) fn take(class: u8) -> Option<NonNull<Block>> {
+        if class == NO_CLASS {
+            return None;
+        }
+        // While the thread ends, the pool may be gone; then blocks come from the allocator.
+        POOL.try_with(|pool| {
+            let shelf = &pool.0[class as usize];
+            let block = shelf.first.get()?;
+            // SAFETY: kept blocks hold a link at their start, written by `give`.
+            shelf.first.set(unsafe { block.cast::<Link>().read() });
+            shelf.count.set(shelf.count.get() - 1);
+            Some(block)
+        })
+        .ok()
+        .flatten()
+    }
+
+    /// Keeps a block, unless enough are kept.
+    ///
+    /// The block is the caller's and holds nothing.
+    #[inline]
+    pub(super) fn give(class: u8, block: NonNull<Block>) -> bool {
+        if class == NO_CLASS {
+            return false;
+        }
+        POOL.try_with(|pool| {
+            let shelf = &pool.0[class as usize];
+            let count = shelf.count.get();
+            if count >= KEPT_BYTES / (CLASS_ROOM[class as usize] + ROOM_OFFSET) {
+                return false;
+            }
+            // SAFETY: the block is the caller's and at least as large and aligned as a link.
+            unsafe { block.cast::<Link>().write(shelf.first.get()) };
+            shelf.first.set(Some(block));
+            shelf.count.set(count + 1);
+            true
+        })
+        .unwrap_or(false)
+    }
+
+    impl Drop for Pool {
+        fn drop(&mut self) {
+            for (class, shelf) in self.0.iter().enumerate() {
+                let Ok((layout, _)) = layout(class as u8, 0, 1) else { continue };
+                while let Some(block) = shelf.first.get() {
+                    // SAFETY: as in `take`; the layout is the one of its class.
+                    unsafe {
+                        shelf.first.set(block.cast::<Link>().read());
+                        dealloc(block.as_ptr().cast(), layout);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// No reuse: the model checker and the sanitizers see every allocation.
+#[cfg(any(pactio_loom, pactio_no_pool))]
+mod pool {
+    use super::Block;
+    use core::ptr::NonNull;
+
+    pub(super) fn take(_class: u8) -> Option<NonNull<Block>> {
+        None
+    }
+
+    pub(super) fn give(_class: u8, _block: NonNull<Block>) -> bool {
+        false
+    }
+}
+
+/// How many blocks are alive. A model runs all its threads on one thread of the system, so each model counts its own.
+#[cfg(all(test, pactio_loom))]
+pub(super) mod live {
+    use std::cell::Cell;
+
+    std::thread_local! {
+        static LIVE: Cell<isize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn add(count: isize) {
+        LIVE.set(LIVE.get() + count);
+    }
+
+    pub(in crate::packet) fn blocks() -> isize {
+        LIVE.get()
+    }
+}

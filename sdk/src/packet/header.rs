@@ -1,0 +1,81 @@
+//! The start of every packet: the part that both sides of the ABI see.
+
+use core::marker::PhantomData;
+
+use super::state::StateWord;
+use crate::Error;
+
+/// The header at the start of every packet.
+///
+/// It is shared by the owner and every view, possibly on both sides of the ABI, and only ever reached through shared
+/// pointers. The permission `Perms` says what a device may do with the bytes. Requests are made and owned through
+/// [`PacketBox`](super::PacketBox), [`FullPacket`](super::FullPacket) and [`VecPacket`](super::VecPacket).
+#[repr(C)]
+pub struct Packet<Perms> {
+    pub(super) state: StateWord,
+    /// What needs the maker's code: written by the side that made the packet, called by whoever holds a view.
+    pub(super) table: &'static PacketTable,
+    /// The bytes. Their address and length never change while views exist.
+    pub(super) bytes: *mut u8,
+    pub(super) len: usize,
+    /// 1 if every byte was initialised before the packet was submitted.
+    pub(super) initialised: u8,
+    /// For the maker.
+    pub(super) private: [u8; 7],
+    _perms: PhantomData<Perms>,
+}
+
+/// ===== The functions of a packet's maker =====
+///
+/// All may be called from any thread, do not unwind, and belong to the library that made the packet, which stays
+/// loaded for the life of the process.
+#[repr(C)]
+pub(super) struct PacketTable {
+    /// Size of this table in bytes; it grows at the end.
+    pub(super) size: u32,
+    /// Completes the packet: the caller was the last view and may not touch the packet afterwards. `waker` says that the
+    /// waker slot belongs to the caller (state rule 3).
+    pub(super) complete: unsafe extern "C" fn(packet: *const (), waker: bool),
+    /// Records that a range failed. The caller holds a view of that range that has not finished.
+    pub(super) fail: unsafe extern "C" fn(packet: *const (), start: usize, end: usize, error: Error),
+}
+
+impl<Perms> Packet<Perms> {
+    pub(super) fn new(
+        table: &'static PacketTable,
+        bytes: *mut u8,
+        len: usize,
+        initialised: bool,
+        private: [u8; 7],
+    ) -> Self {
+        Self {
+            state: StateWord::idle(),
+            table,
+            bytes,
+            len,
+            initialised: initialised.into(),
+            private,
+            _perms: PhantomData,
+        }
+    }
+}
+
+/// What the ABI's fingerprint says of the header and its table.
+pub(super) mod boundary {
+    use super::{Packet, PacketTable};
+    use crate::abi::{Fingerprint, fingerprint_struct};
+
+    pub(in crate::packet) const fn describe(print: Fingerprint) -> Fingerprint {
+        let print = fingerprint_struct!(
+            print,
+            Packet<super::super::Read>,
+            "Packet" { state, table, bytes, len, initialised, private }
+        );
+        let print = fingerprint_struct!(print, PacketTable, "PacketTable" { size, complete, fail });
+        // The protocol of the word is part of the ABI: each side changes it directly.
+        print
+            .text("state: count 0..32, waker 32, owner 33, group 34")
+            .text("complete: unsafe extern C fn(*const (), bool)")
+            .text("fail: unsafe extern C fn(*const (), usize, usize, Error)")
+    }
+}

@@ -1,0 +1,86 @@
+//! Packets, views and reports: the heart of pactio.
+//!
+//! A **packet** is one request: a header and its bytes. A **view** is a range of a packet that somebody owes an answer
+//! for. The last answer completes the packet.
+//!
+//! ```text
+//!   PacketBox (owner, future)                    BoundPacketView (device)
+//!        │                                            │ split_at
+//!        ▼                                            ├────────────┐
+//!   ┌─────────┬──────────────────────────┐            ▼            ▼
+//!   │ header  │ bytes 0 ............ len │  ◄──── [0, 4096)   [4096, len)
+//!   └─────────┴──────────────────────────┘         done        error(END)
+//!        │ state word: 2 views → 1 → 0 ─► wake ─► Report: 0..4096 done, 4096..len failed
+//! ```
+//!
+//! Permissions are named from the packet's side: a device may write to a `Packet<Write>`, which makes it a read
+//! request, and read from a `Packet<Read>`, which makes it a write request.
+//!
+//! # Rules
+//!
+//! - **A request in flight owns its memory.** Dropping a [`PacketBox`] detaches it; header and bytes live until the
+//!   last view is answered.
+//! - **Dropping a view is failure.** Success is always said: [`TransferredPacket`] and the allocated forms say how many
+//!   bytes were moved; what was not said is failed with [`Error::UNANSWERED`](crate::Error::UNANSWERED).
+//! - **The account is exact.** A [`Report`] covers every byte of the request, done or failed with its error.
+//! - **One order.** Bytes, then the result, then the count, then the wake.
+//!
+//! # Files
+//!
+//! Reading order: `state` (the atomic word), `header` (what both sides of the ABI see), `block` (allocation and reuse),
+//! `failures` (the record of what failed), `owner`, `view`, `allocated`, `transferred`, `report`.
+
+mod allocated;
+mod block;
+mod failures;
+mod full;
+mod header;
+mod owner;
+mod permission;
+mod report;
+mod state;
+mod transferred;
+mod vec;
+mod view;
+
+#[cfg(all(test, pactio_loom))]
+mod models;
+#[cfg(all(test, not(pactio_loom)))]
+mod tests;
+
+pub use allocated::{ReadPacketObj, WritePacketObj};
+pub use full::FullPacket;
+pub use header::Packet;
+pub use owner::PacketBox;
+pub use permission::{PacketPerms, Read, Write};
+pub use report::Report;
+pub use transferred::TransferredPacket;
+pub use vec::VecPacket;
+pub use view::BoundPacketView;
+
+/// What the ABI's fingerprint says of packets and views.
+pub(crate) const fn describe_boundary(print: crate::abi::Fingerprint) -> crate::abi::Fingerprint {
+    view::boundary::describe(header::boundary::describe(print))
+}
+
+/// The third value, always, in every real build.
+///
+/// Under the model checker, the environment variable `PACTIO_MUTANT` plants one known mistake: the second value where
+/// the name fits. The models must turn red then; `sdk/mutants.sh` tries them all.
+macro_rules! mutant {
+    ($name:literal, $mistake:expr, $right:expr) => {
+        if cfg!(pactio_loom) && crate::packet::planted($name) { $mistake } else { $right }
+    };
+}
+pub(crate) use mutant;
+
+#[cfg(pactio_loom)]
+fn planted(name: &str) -> bool {
+    static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    PLANTED.get_or_init(|| std::env::var("PACTIO_MUTANT").ok()).as_deref() == Some(name)
+}
+
+#[cfg(not(pactio_loom))]
+const fn planted(_name: &str) -> bool {
+    false
+}

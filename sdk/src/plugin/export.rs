@@ -1,0 +1,128 @@
+//! The macro that makes a plugin of a backend.
+
+/// What a plugin says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginInfo {
+    /// Short name, unique among plugins.
+    pub id: String,
+    /// Version of the plugin.
+    pub version: String,
+    /// One line for people.
+    pub description: String,
+    /// URL schemes that its backend opens.
+    pub schemes: Vec<String>,
+    /// Version of this crate that it was built with.
+    pub sdk_version: String,
+}
+
+/// Makes a plugin of one backend: exports the entry that hosts look for.
+///
+/// The crate is a `cdylib`. `backend` is a constant expression; its type implements [`Backend`](crate::Backend).
+/// `version` may be left out and is the crate's then. See the [crate's page](crate) for a whole plugin.
+///
+/// ```
+/// # use pactio_sdk::*;
+/// # struct Nothing;
+/// # struct Empty;
+/// # impl Device for Empty {
+/// #     fn info(&self) -> DeviceInfo { DeviceInfo::with_size(0) }
+/// #     fn read(&self, _: u64, view: BoundPacketView<Write>) { view.error(Error::END) }
+/// # }
+/// # impl Backend for Nothing {
+/// #     type Device = Empty;
+/// #     fn open(&self, _: &OpenRequest<'_>) -> Result<Empty, OpenError> { Ok(Empty) }
+/// # }
+/// pactio_sdk::export_plugin! {
+///     id: "nothing",
+///     version: "1.2.3",
+///     description: "devices without a byte",
+///     schemes: ["nothing", "void"],
+///     backend: Nothing,
+/// }
+/// ```
+#[macro_export]
+macro_rules! export_plugin {
+    (
+        id: $id:expr,
+        description: $description:expr,
+        schemes: [$($scheme:literal),+ $(,)?],
+        backend: $backend:expr $(,)?
+    ) => {
+        $crate::export_plugin! {
+            id: $id,
+            version: ::core::env!("CARGO_PKG_VERSION"),
+            description: $description,
+            schemes: [$($scheme),+],
+            backend: $backend,
+        }
+    };
+    (
+        id: $id:expr,
+        version: $version:expr,
+        description: $description:expr,
+        schemes: [$($scheme:literal),+ $(,)?],
+        backend: $backend:expr $(,)?
+    ) => {
+        const _: () = {
+            unsafe extern "C" fn create(
+                library: $crate::abi::Library,
+                out: *mut ::core::mem::MaybeUninit<$crate::abi::BackendObj>,
+            ) -> u32 {
+                // SAFETY: the host promises that `out` is valid for a write.
+                unsafe { $crate::__private::create(library, || $backend, out) }
+            }
+
+            #[unsafe(no_mangle)]
+            #[used]
+            static PACTIO_PLUGIN: $crate::abi::PluginEntry = $crate::abi::PluginEntry {
+                magic: $crate::abi::MAGIC,
+                size: ::core::mem::size_of::<$crate::abi::PluginEntry>() as u32,
+                abi_major: $crate::abi::ABI_MAJOR,
+                abi_minor: $crate::abi::ABI_MINOR,
+                fingerprint: $crate::abi::FINGERPRINT,
+                layout: $crate::abi::layout(),
+                id: $crate::abi::Text::new($id),
+                version: $crate::abi::Text::new($version),
+                description: $crate::abi::Text::new($description),
+                schemes: $crate::abi::Text::new(::core::concat!($($scheme, " "),+)),
+                sdk_version: $crate::abi::Text::new($crate::__private::SDK_VERSION),
+                create,
+            };
+        };
+    };
+}
+
+#[doc(hidden)]
+pub mod __private {
+    use core::mem::MaybeUninit;
+
+    use crate::abi::{BackendObj, Library, backend_object};
+    use crate::plugin::guarded::GuardedBackend;
+    use crate::{Backend, Error, firewall};
+
+    pub const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    /// The body of a plugin's [`CreateBackend`](crate::abi::CreateBackend).
+    ///
+    /// # Safety
+    ///
+    /// `out` is valid for a write.
+    pub unsafe fn create<B: Backend>(
+        library: Library,
+        make: impl FnOnce() -> B,
+        out: *mut MaybeUninit<BackendObj>,
+    ) -> u32 {
+        let made = firewall::contain(|| -> BackendObj {
+            let backend = GuardedBackend::new(make(), library.clone());
+            backend_object(backend, library)
+        });
+        match made {
+            Ok(object) => {
+                // SAFETY: as required.
+                unsafe { out.write(MaybeUninit::new(object)) };
+                0
+            }
+            Err(_) => Error::PANICKED.to_raw(),
+        }
+    }
+}

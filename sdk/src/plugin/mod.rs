@@ -1,0 +1,13 @@
+//! What a plugin implements: a backend that opens devices, and devices that answer views.
+
+mod backend;
+mod device;
+mod export;
+mod guarded;
+
+pub use backend::{Backend, OpenError, OpenMode, OpenRequest};
+pub use device::{Device, DeviceInfo, PollingHandle};
+#[doc(hidden)]
+pub use export::__private;
+pub use export::PluginInfo;
+pub(crate) use guarded::{Guarded, GuardedBackend};
