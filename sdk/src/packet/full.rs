@@ -96,6 +96,12 @@ impl<T, Perms: PacketPerms> FullPacket<T, Perms> {
     }
 }
 
+impl<T, Perms: PacketPerms> AsMut<PacketBox<Perms>> for FullPacket<T, Perms> {
+    fn as_mut(&mut self) -> &mut PacketBox<Perms> {
+        &mut self.packet
+    }
+}
+
 impl<T, Perms: PacketPerms> Future for FullPacket<T, Perms> {
     type Output = ();
 

@@ -264,10 +264,14 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
 
     #[inline]
     pub(super) fn poll_complete(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.packet().state.poll() {
+        let polled = match self.packet().state.poll() {
             Polled::Ready => Poll::Ready(()),
             Polled::Fill => self.fill_slot(cx),
+        };
+        if polled.is_ready() {
+            self.packet().state.owner_touches_bytes();
         }
+        polled
     }
 
     fn fill_slot(&mut self, cx: &mut Context<'_>) -> Poll<()> {

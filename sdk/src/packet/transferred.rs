@@ -13,12 +13,14 @@ pub struct TransferredPacket<Perms: PacketPerms> {
     view: ManuallyDrop<BoundPacketView<Perms>>,
     /// So many leading bytes of the view were moved.
     moved: usize,
+    /// What the rest fails with.
+    rest: Error,
 }
 
 impl<Perms: PacketPerms> TransferredPacket<Perms> {
     #[inline(always)]
     pub(super) fn new(view: BoundPacketView<Perms>, moved: usize) -> Self {
-        Self { view: ManuallyDrop::new(view), moved }
+        Self { view: ManuallyDrop::new(view), moved, rest: Error::END }
     }
 
     /// Number of bytes that were moved; the rest of the range will fail with [`Error::END`].
@@ -30,11 +32,16 @@ impl<Perms: PacketPerms> TransferredPacket<Perms> {
     #[inline]
     pub fn complete(self) {}
 
-    /// Fails the range after all, for a device that finds the data wrong afterwards.
+    /// Sends the answer that only the first `done` bytes are done after all, and that the rest failed with `error`: for a
+    /// device that finds later what became of the bytes. No more can be done than were moved.
+    pub fn complete_with(mut self, done: usize, error: Error) {
+        self.moved = self.moved.min(done);
+        self.rest = error;
+    }
+
+    /// Fails the whole range after all.
     pub fn error(self, error: Error) {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not dropped, so the view is taken once.
-        unsafe { core::ptr::read(&*this.view) }.error(error);
+        self.complete_with(0, error);
     }
 }
 
@@ -42,7 +49,7 @@ impl<Perms: PacketPerms> Drop for TransferredPacket<Perms> {
     #[inline]
     fn drop(&mut self) {
         if self.moved < self.view.len() {
-            self.view.fail_from(self.moved, Error::END);
+            self.view.fail_from(self.moved, self.rest);
         }
         // SAFETY: the view is not used afterwards, and `ManuallyDrop` keeps it from being dropped.
         unsafe { self.view.finish() };

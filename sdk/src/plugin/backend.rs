@@ -159,6 +159,8 @@ fn parse_size(text: &str) -> Option<u64> {
 pub struct OpenMode(pub(crate) u32);
 
 impl OpenMode {
+    /// For nothing but to look at.
+    pub const NONE: Self = Self(0);
     /// To be read.
     pub const READ: Self = Self(1);
     /// To be written.

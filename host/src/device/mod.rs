@@ -1,0 +1,252 @@
+//! An open device, and the requests one can make.
+
+mod blocking;
+mod request;
+mod typed;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use async_io::Async;
+use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, IoBackend, PacketIo};
+use pactio_sdk::{BoundPacketView, DeviceInfo, OpenMode, PacketPerms, PollingHandle};
+
+use crate::executor::{Drive, Driver, Helper, Runtime};
+use crate::{Error, ErrorKind, Plugin, Task};
+
+pub use request::{Exact, Partial};
+pub use typed::{ReadValue, WriteValue};
+
+/// An open device. Cheap to clone; all clones are one device, which is closed when the last is dropped.
+///
+/// It may be used by any number of tasks and threads at once, and may outlive its host.
+///
+/// | call | gives |
+/// |------|-------|
+/// | [`read_exact_at`](Self::read_exact_at), [`write_all_at`](Self::write_all_at) | everything or an error |
+/// | [`read_at`](Self::read_at), [`write_at`](Self::write_at) | what could be done, and a [`Report`](crate::Report) |
+/// | [`read`](Self::read), [`write`](Self::write) | one plain value |
+///
+/// Each has a `blocking_` form that works on the caller's memory without a copy.
+#[derive(Clone)]
+pub struct Device(Arc<Shared>);
+
+struct Shared {
+    object: Object,
+    url: String,
+    plugin: Arc<Plugin>,
+    driver: Option<Arc<Driver>>,
+    /// Waits for the device's descriptor, if it has one. Dropping it ends that.
+    _watch: Option<Task<()>>,
+    traffic: Traffic,
+    /// Keeps the threads that drive this device. Last, so that it is dropped after the device.
+    _runtime: Arc<Runtime>,
+}
+
+/// What went through a device.
+#[derive(Debug, Default)]
+struct Traffic {
+    requests: AtomicU64,
+}
+
+struct Object(DeviceObj);
+
+// SAFETY: a `DeviceObj` is only made by the sdk, from a `Device`, which is `Send` and `Sync`.
+unsafe impl Send for Object {}
+// SAFETY: as above.
+unsafe impl Sync for Object {}
+
+impl Device {
+    pub(crate) fn new(
+        url: String,
+        plugin: Arc<Plugin>,
+        object: DeviceObj,
+        runtime: Arc<Runtime>,
+    ) -> Result<Self, Error> {
+        let handle = PollingHandle::from(object.raw_polling_handle());
+        let mut watched = Ok(None);
+        let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
+            let driver = (handle != PollingHandle::None)
+                .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken().clone()));
+            if let (Some(driver), PollingHandle::Descriptor { descriptor, readable, writable }) = (&driver, handle) {
+                watched = watch(driver.clone(), descriptor, readable, writable).map(|watch| Some(runtime.spawn(watch)));
+            }
+            let watch = watched.as_mut().ok().and_then(Option::take);
+            Shared {
+                object: Object(object),
+                url,
+                plugin,
+                driver,
+                _watch: watch,
+                traffic: Traffic::default(),
+                _runtime: runtime,
+            }
+        });
+        if let Err(error) = watched {
+            return Err(Error::new(
+                ErrorKind::Setup,
+                format!("cannot wait for the descriptor of '{}' (plugin '{}'): {error}", shared.url, shared.plugin.info().id),
+            ));
+        }
+        if let Some(driver) = &shared.driver {
+            // The first poll, in which the driver gets its waker.
+            driver.notify();
+            driver.run();
+        }
+        Ok(Self(shared))
+    }
+
+    /// The URL it was opened by.
+    pub fn url(&self) -> &str {
+        &self.0.url
+    }
+
+    /// The plugin it belongs to.
+    pub fn plugin(&self) -> &Plugin {
+        &self.0.plugin
+    }
+
+    /// What the device tells of itself now.
+    pub fn info(&self) -> DeviceInfo {
+        self.0.object.0.raw_info().into()
+    }
+
+    /// Size in bytes now, if the device knows it.
+    pub fn size(&self) -> Option<u64> {
+        self.info().size()
+    }
+
+    /// Number of requests that were handed to the device so far.
+    pub fn requests(&self) -> u64 {
+        // Ordering: Relaxed. It is a count and orders nothing.
+        self.0.traffic.requests.load(Ordering::Relaxed)
+    }
+
+    /// Hands a view to the device, and polls its driver if this thread has nobody else who does.
+    #[inline]
+    fn submit<P: PacketPerms>(&self, position: u64, view: BoundPacketView<P>)
+    where
+        DeviceObj: PacketIo<P, u64>,
+    {
+        // Ordering: Relaxed, as in `requests`.
+        self.0.traffic.requests.fetch_add(1, Ordering::Relaxed);
+        let _helper = self.0.driver.as_ref().and_then(Helper::new);
+        self.0.object.0.send_io(position, view);
+    }
+}
+
+/// Waits for a descriptor of a device and polls its driver whenever it is ready.
+///
+/// The descriptor is duplicated, so that it may be waited for while the device closes its own.
+#[cfg(unix)]
+fn watch(
+    driver: Arc<Driver>,
+    descriptor: i32,
+    readable: bool,
+    writable: bool,
+) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    use std::os::fd::BorrowedFd;
+
+    if descriptor < 0 {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("{descriptor} is not a descriptor")));
+    }
+    // SAFETY: a device promises that its descriptor stays open while it exists, and it was just opened.
+    let owned = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()?;
+    let descriptor = Async::new_nonblocking(owned)?;
+    Ok(async move {
+        loop {
+            // Errors and hang-ups count as ready, so that the driver sees them.
+            let ready = std::future::poll_fn(|cx| {
+                let read = readable && descriptor.poll_readable(cx).is_ready();
+                let write = writable && descriptor.poll_writable(cx).is_ready();
+                if read || write { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            });
+            ready.await;
+            driver.notify();
+            driver.run();
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn watch(_: Arc<Driver>, _: i32, _: bool, _: bool) -> std::io::Result<std::future::Pending<()>> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
+impl Drive for Shared {
+    fn poll_driver(&self, waker: &CWaker) -> DriverStatus {
+        self.object.0.poll_driver(waker)
+    }
+
+    fn driver_ended(&self, status: DriverStatus) {
+        let (device, plugin) = (self.url.as_str(), self.plugin.info().id.as_str());
+        if status == DriverStatus::PANICKED {
+            tracing::error!(device, plugin, "the device's driver panicked; its requests fail from now on");
+        } else {
+            tracing::warn!(device, plugin, "the device's driver ended; its requests fail from now on");
+        }
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device").field("url", &self.0.url).field("plugin", &self.0.plugin.info().id).finish()
+    }
+}
+
+/// What a device is opened for. The default is reading.
+///
+/// ```
+/// # use pactio::OpenOptions;
+/// let copy_target = OpenOptions::new().write(true).create(true).truncate(true);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions(OpenMode);
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OpenOptions {
+    /// Reading.
+    pub const fn new() -> Self {
+        Self(OpenMode::READ)
+    }
+
+    fn set(self, bit: OpenMode, on: bool) -> Self {
+        let bits = [OpenMode::READ, OpenMode::WRITE, OpenMode::CREATE, OpenMode::TRUNCATE];
+        let wanted = |other: &OpenMode| if *other == bit { on } else { self.0.contains(*other) };
+        Self(bits.into_iter().filter(wanted).fold(OpenMode::NONE, |mode, bit| mode | bit))
+    }
+
+    /// Whether it is to be read.
+    #[must_use]
+    pub fn read(self, on: bool) -> Self {
+        self.set(OpenMode::READ, on)
+    }
+
+    /// Whether it is to be written.
+    #[must_use]
+    pub fn write(self, on: bool) -> Self {
+        self.set(OpenMode::WRITE, on)
+    }
+
+    /// Whether it is to be made if it does not exist.
+    #[must_use]
+    pub fn create(self, on: bool) -> Self {
+        self.set(OpenMode::CREATE, on)
+    }
+
+    /// Whether it is to be emptied if it exists.
+    #[must_use]
+    pub fn truncate(self, on: bool) -> Self {
+        self.set(OpenMode::TRUNCATE, on)
+    }
+
+    pub(crate) fn mode(self) -> OpenMode {
+        self.0
+    }
+}

@@ -1,0 +1,101 @@
+//! The threads of a host, and the executor that they share.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::thread::{self, JoinHandle};
+
+use async_channel::{Receiver, Sender};
+use async_executor::{Executor, Task};
+
+use super::driver::Driver;
+use super::local::Local;
+use crate::{Error, ErrorKind};
+
+/// An executor and the threads that run it. It lives as long as the host or a device of it does.
+pub(crate) struct Runtime {
+    executor: Arc<Executor<'static>>,
+    woken: Sender<Arc<Driver>>,
+    /// Closed to stop the threads.
+    stop: Sender<()>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Runtime {
+    /// Starts `workers` threads, at least one.
+    pub(crate) fn start(workers: usize) -> Result<Arc<Self>, Error> {
+        let (stop, stopped) = async_channel::bounded(1);
+        let (woken, to_drive) = async_channel::unbounded();
+        let executor = Arc::new(Executor::new());
+        let mut threads = Vec::new();
+        for index in 0..workers.max(1) {
+            // One driving task per worker, so that as many drivers can be polled at once.
+            executor.spawn(drive_woken(to_drive.clone())).detach();
+            let (executor, stopped) = (executor.clone(), stopped.clone());
+            let thread = thread::Builder::new()
+                .name(format!("pactio-{index}"))
+                .spawn(move || work(&executor, &stopped))
+                .map_err(|error| Error::new(ErrorKind::Setup, format!("cannot start worker thread {index}: {error}")))?;
+            threads.push(thread);
+        }
+        Ok(Arc::new(Self { executor, woken, stop, threads: Mutex::new(threads) }))
+    }
+
+    pub(crate) fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Task<T> {
+        self.executor.spawn(future)
+    }
+
+    /// Where drivers go that nobody else is about to poll.
+    pub(crate) fn woken(&self) -> &Sender<Arc<Driver>> {
+        &self.woken
+    }
+}
+
+/// Polls `future` to its end on this thread, and the drivers that it wakes.
+///
+/// While there is nothing to do, the thread sleeps on the descriptors of all devices and timers.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let local = Local::enter();
+    async_io::block_on(poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(value);
+            }
+            if !local.drive() {
+                return Poll::Pending;
+            }
+        }
+    }))
+}
+
+async fn drive_woken(to_drive: Receiver<Arc<Driver>>) {
+    while let Ok(driver) = to_drive.recv().await {
+        driver.run();
+    }
+}
+
+/// The life of a worker thread.
+fn work(executor: &Executor<'static>, stopped: &Receiver<()>) {
+    // Panics of tasks go to whoever awaits them; one that gets here comes from a waker or a drop, and must not take the
+    // thread along.
+    while catch_unwind(AssertUnwindSafe(|| block_on(executor.run(stopped.recv())))).is_err() {
+        tracing::error!("a task panicked where nobody waited for it");
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.stop.close();
+        let this = thread::current().id();
+        let threads = std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner));
+        // A task may have held the last device: then this is one of the threads, and it ends when it returns.
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != this) {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}

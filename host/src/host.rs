@@ -1,0 +1,151 @@
+//! The host: finds plugins, opens devices, runs tasks.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_executor::Task;
+
+use crate::executor::{self, Runtime};
+use crate::plugin::{Registry, SearchPaths};
+use crate::{Candidate, Device, Error, ErrorKind, OpenOptions, Plugin, Url};
+
+/// Plugins and an executor. Cheap to clone; all clones are one host.
+#[derive(Clone)]
+pub struct Host {
+    registry: Arc<Registry>,
+    runtime: Arc<Runtime>,
+}
+
+/// Sets up a [`Host`].
+#[derive(Clone, Debug)]
+pub struct HostBuilder {
+    folders: Vec<PathBuf>,
+    default_folders: bool,
+    worker_threads: Option<usize>,
+}
+
+impl Host {
+    /// A host to be set up.
+    pub fn builder() -> HostBuilder {
+        HostBuilder { folders: Vec::new(), default_folders: true, worker_threads: None }
+    }
+
+    /// Opens a device to be read, by URL: `scheme:target?key=value`.
+    ///
+    /// # Errors
+    ///
+    /// If the URL makes no sense, no plugin has its scheme, or the plugin cannot open it.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), pactio::Error> {
+    /// let host = pactio::Host::builder().build()?;
+    /// let device = host.open("file:/etc/hostname")?;
+    /// println!("{:?} bytes", device.size());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open(&self, url: &str) -> Result<Device, Error> {
+        self.open_url(&url.parse()?, OpenOptions::new())
+    }
+
+    /// Opens a device for what `options` say.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with(&self, url: &str, options: OpenOptions) -> Result<Device, Error> {
+        self.open_url(&url.parse()?, options)
+    }
+
+    /// Opens a device by a URL that was made of parts.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_url(&self, url: &Url, options: OpenOptions) -> Result<Device, Error> {
+        let plugin = self.registry.plugin_for(url)?;
+        let object = plugin.open(url, options.mode()).map_err(|failure| {
+            Error::new(
+                ErrorKind::Open(failure.error.code()),
+                format!("cannot open '{url}' with plugin '{}': {}", plugin.info().id, failure.message.to_text()),
+            )
+        })?;
+        let device = Device::new(url.to_string(), plugin.clone(), object, self.runtime.clone())?;
+        tracing::debug!(device = device.url(), plugin = plugin.info().id.as_str(), "opened");
+        Ok(device)
+    }
+
+    /// Every file that was found where plugins are looked for, and what became of it.
+    pub fn candidates(&self) -> &[Candidate] {
+        self.registry.candidates()
+    }
+
+    /// The loaded plugins, in the order of the search.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
+        self.registry.plugins()
+    }
+
+    /// Runs a future to its end on this thread, and the drivers of the devices it uses.
+    ///
+    /// It may borrow, need not be `Send`, and may be called on several threads at once.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        executor::block_on(future)
+    }
+
+    /// Runs a future on the host's worker threads. A panic in it goes to whoever awaits the task.
+    pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Task<T> {
+        self.runtime.spawn(future)
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+impl HostBuilder {
+    /// Adds a folder to search for plugins, before the default ones.
+    #[must_use]
+    pub fn search_path(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folders.push(folder.into());
+        self
+    }
+
+    /// Whether to search the default folders too: those in `PACTIO_PLUGIN_PATH`, `plugins` beside the program,
+    /// `../lib/pactio/plugins` from there, `~/.local/lib/pactio/plugins`, and the same below `/usr/local/lib` and
+    /// `/usr/lib`. In a build folder of cargo, `deps` too. It is on unless set.
+    #[must_use]
+    pub fn default_search_paths(mut self, on: bool) -> Self {
+        self.default_folders = on;
+        self
+    }
+
+    /// Number of threads that run spawned tasks and the drivers that nobody else polls; at least one. The default is
+    /// the number of processors, but not more than four.
+    #[must_use]
+    pub fn worker_threads(mut self, count: usize) -> Self {
+        self.worker_threads = Some(count);
+        self
+    }
+
+    /// Looks for plugins, loads them and starts the threads.
+    ///
+    /// A plugin that cannot be loaded is no error here: see [`Host::candidates`].
+    ///
+    /// # Errors
+    ///
+    /// If a thread cannot be started.
+    pub fn build(self) -> Result<Host, Error> {
+        let paths = if self.default_folders {
+            SearchPaths::with_defaults(self.folders)
+        } else {
+            SearchPaths::only(self.folders)
+        };
+        let workers = self
+            .worker_threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |count| count.get().min(4)));
+        Ok(Host { registry: Arc::new(Registry::scan(paths)), runtime: Runtime::start(workers)? })
+    }
+}

@@ -1,0 +1,56 @@
+//! Loads storage backends from shared libraries at run time, and drives their asynchronous I/O.
+//!
+//! A [`Host`] finds plugins, opens [`Device`]s by URL, and runs an executor. A program:
+//!
+//! ```no_run
+//! use pactio::Host;
+//!
+//! # fn main() -> Result<(), pactio::Error> {
+//! let host = Host::builder().build()?;
+//! let device = host.open("file:/etc/hostname")?;
+//!
+//! host.block_on(async {
+//!     let mut magic = [0; 4];
+//!     device.read_exact_at(0, &mut magic).await?; // a plain buffer: copied once
+//!     let block = device.read_exact_at(4, vec![0; 64]).await?; // an owned one: not copied
+//!
+//!     let (report, _) = device.read_at(0, vec![0; 1 << 20]).await?; // what there is, and an exact account
+//!     println!("{report}");
+//!     # let _ = block;
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! # Who polls
+//!
+//! Devices answer at once, from threads of their own, or from a *driver*, which somebody has to poll. That is done by
+//! [`Host::block_on`] on its own thread, by the host's worker threads for tasks of [`Host::spawn`], and by the futures
+//! themselves when they are polled by somebody else. So the futures of a device work under any executor.
+//!
+//! # What is in flight
+//!
+//! A request owns its memory. Dropping its future detaches it: the device goes on, and the memory is freed by the last
+//! who needs it. A [`Device`] may outlive its [`Host`]; a plugin's library stays loaded until the process ends.
+//!
+//! # Reading order
+//!
+//! `url`, `plugin` (`search`, `candidate`, `loader`, `registry`), `host`, `device` (`request`, `typed`, `blocking`),
+//! `executor` (`runtime`, `driver`, `local`).
+
+mod device;
+mod error;
+mod executor;
+mod host;
+mod plugin;
+mod url;
+
+pub use device::{Device, Exact, OpenOptions, Partial, ReadValue, WriteValue};
+pub use error::{Error, ErrorKind};
+pub use host::{Host, HostBuilder};
+pub use pactio_sdk::{Code, DeviceInfo, IntoPacket, PluginInfo, Read, Report, Write};
+pub use plugin::{Candidate, Outcome, Plugin, Refusal, RefusalKind};
+pub use url::Url;
+
+/// A spawned task; dropping it cancels the task, [`detach`](async_executor::Task::detach) lets it run on.
+pub use async_executor::Task;

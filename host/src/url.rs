@@ -1,0 +1,188 @@
+//! `scheme:target?key=value&key=value`.
+
+use std::fmt;
+
+use crate::{Error, ErrorKind};
+
+/// Names a device: which backend opens it, what it is, and with which options.
+///
+/// ```
+/// # use pactio::Url;
+/// let url: Url = "file:/data/a%3Fb?threads=2".parse()?;
+/// assert_eq!((url.scheme(), url.target()), ("file", "/data/a?b"));
+/// assert_eq!(url.options(), [("threads".to_owned(), "2".to_owned())]);
+/// assert_eq!(url.to_string(), "file:/data/a%3Fb?threads=2");
+/// # Ok::<(), pactio::Error>(())
+/// ```
+///
+/// `?` begins the options. In the target a literal `?` is written `%3F` and a literal `%` as `%25`; in options also `&`
+/// as `%26`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Url {
+    scheme: String,
+    target: String,
+    options: Vec<(String, String)>,
+}
+
+impl Url {
+    /// A URL of its parts, which need no escapes.
+    ///
+    /// # Errors
+    ///
+    /// If the scheme is not a scheme: a letter, then letters, digits, `+`, `-` or `.`.
+    pub fn new(scheme: &str, target: &str) -> Result<Self, Error> {
+        if !is_scheme(scheme) {
+            return Err(Error::new(ErrorKind::InvalidUrl, format!("'{scheme}' is not a URL scheme")));
+        }
+        Ok(Self { scheme: scheme.to_ascii_lowercase(), target: target.to_owned(), options: Vec::new() })
+    }
+
+    /// The same with one more option.
+    #[must_use]
+    pub fn with_option(mut self, key: &str, value: &str) -> Self {
+        self.options.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The scheme, in lower case.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// What stands behind the scheme, up to the options.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The options in their order.
+    pub fn options(&self) -> &[(String, String)] {
+        &self.options
+    }
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+fn unescape(text: &str, what: &str) -> Result<String, Error> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        if byte != b'%' {
+            bytes.push(byte);
+            rest = tail;
+            continue;
+        }
+        let value = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| {
+            digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok())?
+        });
+        let Some(value) = value else {
+            return Err(Error::new(
+                ErrorKind::InvalidUrl,
+                format!("the '%' in the {what} '{text}' does not begin an escape such as %20"),
+            )
+            .with_hint("write %25 for a plain '%'"));
+        };
+        bytes.push(value);
+        rest = &tail[2..];
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| Error::new(ErrorKind::InvalidUrl, format!("the {what} '{text}' is not UTF-8")))
+}
+
+fn escape(text: &str, special: &[u8]) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character == '%' || character.is_control() || special.iter().any(|&byte| char::from(byte) == character) {
+            let mut buffer = [0; 4];
+            for byte in character.encode_utf8(&mut buffer).bytes() {
+                escaped.push_str(&format!("%{byte:02X}"));
+            }
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+impl std::str::FromStr for Url {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = |message: String| Error::new(ErrorKind::InvalidUrl, message);
+        if text.is_empty() {
+            return Err(invalid("the URL is empty".to_owned()).with_hint("a URL is scheme:target, such as file:/etc/hostname"));
+        }
+        let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
+            return Err(invalid(format!("'{text}' has no scheme")).with_hint(format!("for a file, write file:{text}")));
+        };
+        let (target, options) = rest.split_once('?').map_or((rest, None), |(target, options)| (target, Some(options)));
+        let mut url = Self::new(scheme, &unescape(target, "target")?)?;
+        for option in options.unwrap_or_default().split('&').filter(|option| !option.is_empty()) {
+            let Some((key, value)) = option.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+                return Err(invalid(format!("'{option}' in '{text}' is not an option"))
+                    .with_hint("options are key=value, joined with '&'; write %3F for a plain '?' in the target"));
+            };
+            url = url.with_option(&unescape(key, "option")?, &unescape(value, "option")?);
+        }
+        Ok(url)
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.scheme, escape(&self.target, b"?"))?;
+        for (index, (key, value)) in self.options.iter().enumerate() {
+            let joint = if index == 0 { '?' } else { '&' };
+            write!(f, "{joint}{}={}", escape(key, b"&="), escape(value, b"&"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_come_back_as_they_were() {
+        for text in [
+            "file:/a/b",
+            "memory:?size=4KiB",
+            "a+b.c-d:x?k=v&k=w&e=",
+            "file:100%25?x=a%26b",
+            "file:C:/windows",
+            "file:/ümlaut/日本",
+            "file:new%0Aline",
+        ] {
+            let url: Url = text.parse().unwrap();
+            assert_eq!(url.to_string(), text);
+            assert_eq!(url.to_string().parse::<Url>().unwrap(), url);
+        }
+    }
+
+    #[test]
+    fn errors_say_what_to_write() {
+        for (text, message, hint) in [
+            ("", "the URL is empty", "a URL is scheme:target, such as file:/etc/hostname"),
+            ("./x", "'./x' has no scheme", "for a file, write file:./x"),
+            ("9:x", "'9:x' has no scheme", "for a file, write file:9:x"),
+            (
+                "file:50%",
+                "the '%' in the target '50%' does not begin an escape such as %20",
+                "write %25 for a plain '%'",
+            ),
+            (
+                "file:a?b",
+                "'b' in 'file:a?b' is not an option",
+                "options are key=value, joined with '&'; write %3F for a plain '?' in the target",
+            ),
+        ] {
+            let error = text.parse::<Url>().unwrap_err();
+            assert_eq!((error.to_string().as_str(), error.hint()), (message, Some(hint)));
+        }
+        assert_eq!("file:%ff".parse::<Url>().unwrap_err().to_string(), "the target '%ff' is not UTF-8");
+        assert!("file:%+1".parse::<Url>().is_err());
+    }
+}

@@ -1,0 +1,184 @@
+//! Bytes that any number of threads may read and write at once, without a lock.
+//!
+//! They are kept in atomic words, which are copied one by one with relaxed ordering: no data race, and as fast as a plain
+//! copy for small requests. A word at the edge of a write is merged, so that its other bytes are not disturbed.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const WORD: usize = size_of::<u64>();
+
+/// A fixed number of bytes.
+pub(crate) struct Cells {
+    words: NonNull<AtomicU64>,
+    len: usize,
+}
+
+// SAFETY: it owns its words, which are atomic.
+unsafe impl Send for Cells {}
+// SAFETY: as above.
+unsafe impl Sync for Cells {}
+
+impl Cells {
+    /// `None` if so much memory cannot be had.
+    pub(crate) fn new(len: usize, fill: u8) -> Option<Self> {
+        let layout = Self::layout(len)?;
+        // Zeroed pages cost nothing until they are touched.
+        // SAFETY: the layout has at least one word.
+        let words = NonNull::new(unsafe { alloc_zeroed(layout) })?.cast();
+        let cells = Self { words, len };
+        if fill != 0 {
+            let filled = u64::from_ne_bytes([fill; WORD]);
+            cells.words().iter().for_each(|word| word.store(filled, Ordering::Relaxed));
+        }
+        Some(cells)
+    }
+
+    fn layout(len: usize) -> Option<Layout> {
+        // One word at least, and cache lines for the sake of copies.
+        let layout = Layout::array::<AtomicU64>(len.div_ceil(WORD).max(1)).ok()?;
+        layout.align_to(64).ok()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: so many words were allocated, zero is a valid word, and they live as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr(), self.len.div_ceil(WORD)) }
+    }
+
+    /// Copies `len` bytes from `start` to `to`.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writes of `len` bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not exist.
+    #[inline]
+    pub(crate) unsafe fn read(&self, start: usize, to: *mut u8, len: usize) {
+        assert!(start <= self.len && len <= self.len - start);
+        let words = self.words();
+        let mut done = 0;
+        // The first word, if the range begins inside of it.
+        let offset = start % WORD;
+        if offset != 0 {
+            let bytes = words[start / WORD].load(Ordering::Relaxed).to_ne_bytes();
+            done = len.min(WORD - offset);
+            // SAFETY: `done` is at most `len`.
+            unsafe { std::ptr::copy_nonoverlapping(bytes[offset..].as_ptr(), to, done) };
+        }
+        let whole = (len - done) / WORD;
+        let first = (start + done) / WORD;
+        for word in &words[first..first + whole] {
+            // SAFETY: the words together have at most `len - done` bytes.
+            unsafe { to.add(done).cast::<u64>().write_unaligned(word.load(Ordering::Relaxed)) };
+            done += WORD;
+        }
+        if done < len {
+            let bytes = words[(start + done) / WORD].load(Ordering::Relaxed).to_ne_bytes();
+            // SAFETY: so many bytes are left.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.add(done), len - done) };
+        }
+    }
+
+    /// Copies `from` to `start`.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not exist.
+    #[inline]
+    pub(crate) fn write(&self, start: usize, from: &[u8]) {
+        assert!(start <= self.len && from.len() <= self.len - start);
+        let words = self.words();
+        let (edge, rest) = from.split_at(from.len().min((WORD - start % WORD) % WORD));
+        if !edge.is_empty() {
+            merge(&words[start / WORD], start % WORD, edge);
+        }
+        let first = (start + edge.len()) / WORD;
+        let (whole, tail) = rest.as_chunks::<WORD>();
+        for (word, bytes) in words[first..].iter().zip(whole) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+        if !tail.is_empty() {
+            merge(&words[first + whole.len()], 0, tail);
+        }
+    }
+}
+
+/// Replaces some bytes of a word.
+#[cold]
+fn merge(word: &AtomicU64, offset: usize, from: &[u8]) {
+    let replaced = |old: u64| {
+        let mut bytes = old.to_ne_bytes();
+        bytes[offset..offset + from.len()].copy_from_slice(from);
+        Some(u64::from_ne_bytes(bytes))
+    };
+    // It always gives a value, so the update succeeds.
+    let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, replaced);
+}
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        if let Some(layout) = Self::layout(self.len) {
+            // SAFETY: it was allocated with this layout.
+            unsafe { dealloc(self.words.as_ptr().cast(), layout) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(cells: &Cells, start: usize, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0xee; len];
+        // SAFETY: `bytes` has `len` bytes.
+        unsafe { cells.read(start, bytes.as_mut_ptr(), len) };
+        bytes
+    }
+
+    #[test]
+    fn every_range_is_written_and_read_like_in_a_plain_buffer() {
+        const LEN: usize = 37;
+        let mut model = vec![9; LEN];
+        let cells = Cells::new(LEN, 9).unwrap();
+        let mut next = 0u8;
+        for start in 0..=LEN {
+            for len in 0..=LEN - start {
+                let data: Vec<u8> = (0..len).map(|_| { next = next.wrapping_add(1); next }).collect();
+                cells.write(start, &data);
+                model[start..start + len].copy_from_slice(&data);
+                assert_eq!(read(&cells, 0, LEN), model);
+                assert_eq!(read(&cells, start, len), data);
+            }
+        }
+    }
+
+    #[test]
+    fn neighbouring_writers_do_not_disturb_each_other() {
+        let cells = Cells::new(64, 0).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4u8 {
+                let cells = &cells;
+                scope.spawn(move || {
+                    for _ in 0..10_000 {
+                        cells.write(3 * usize::from(thread), &[thread + 1; 3]);
+                    }
+                });
+            }
+        });
+        assert_eq!(read(&cells, 0, 13), [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 0]);
+    }
+
+    #[test]
+    fn an_impossible_size_is_refused_and_none_is_fine() {
+        assert!(Cells::new(usize::MAX, 0).is_none());
+        assert!(Cells::new(isize::MAX as usize, 0).is_none());
+        assert!(read(&Cells::new(0, 1).unwrap(), 0, 0).is_empty());
+    }
+}

@@ -1,0 +1,64 @@
+//! A device in memory.
+
+use pactio_sdk::{BoundPacketView, Device, DeviceInfo, Error, Read, Write};
+
+use crate::cells::Cells;
+
+/// Bytes that are answered at once.
+pub(crate) struct MemoryDevice {
+    cells: Cells,
+}
+
+impl MemoryDevice {
+    pub(crate) fn new(cells: Cells) -> Self {
+        Self { cells }
+    }
+
+    /// The part of `position..position + len` that exists, as start and length.
+    fn clamp(&self, position: u64, len: usize) -> Option<(usize, usize)> {
+        let start = usize::try_from(position).ok().filter(|&start| start < self.cells.len())?;
+        Some((start, len.min(self.cells.len() - start)))
+    }
+}
+
+impl Device for MemoryDevice {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo::with_size(self.cells.len() as u64)
+    }
+
+    fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        let Some((start, len)) = self.clamp(position, view.len()) else { return view.error(Error::END) };
+        match view.try_alloc(1) {
+            Ok(mut bytes) => {
+                // SAFETY: at least `len` bytes are unfilled, and all of them are written.
+                unsafe {
+                    self.cells.read(start, bytes.unfilled_ptr(), len);
+                    bytes.advance_unchecked(len);
+                }
+                bytes.complete_with(Error::END);
+            }
+            Err(view) => {
+                let mut copy = vec![0; len];
+                // SAFETY: `copy` has `len` bytes.
+                unsafe { self.cells.read(start, copy.as_mut_ptr(), len) };
+                view.transfer_data(&copy).complete();
+            }
+        }
+    }
+
+    fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        let Some((start, len)) = self.clamp(position, view.len()) else { return view.error(Error::END) };
+        match view.try_alloc(1) {
+            Ok(bytes) => {
+                self.cells.write(start, &bytes[..len]);
+                bytes.complete_with(len, Error::END);
+            }
+            Err(view) => {
+                let mut copy = vec![0; len];
+                let transferred = view.transfer_data(&mut copy);
+                self.cells.write(start, &copy);
+                transferred.complete();
+            }
+        }
+    }
+}
