@@ -68,7 +68,11 @@ impl Host {
         let object = plugin.open(url, options.mode()).map_err(|failure| {
             Error::new(
                 ErrorKind::Open(failure.error.code()),
-                format!("cannot open '{url}' with plugin '{}': {}", plugin.info().id, failure.message.to_text()),
+                format!(
+                    "cannot open '{url}' with plugin '{}': {}",
+                    plugin.info().id,
+                    failure.message.to_text()
+                ),
             )
         })?;
         let device = Device::new(url.to_string(), plugin.clone(), object, self.runtime.clone())?;

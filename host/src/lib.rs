@@ -38,6 +38,8 @@
 //! `url`, `plugin` (`search`, `candidate`, `loader`, `registry`), `host`, `device` (`request`, `typed`, `blocking`),
 //! `executor` (`runtime`, `driver`, `local`).
 
+#![deny(missing_docs)]
+
 mod device;
 mod error;
 mod executor;
@@ -48,7 +50,7 @@ mod url;
 pub use device::{Device, Exact, OpenOptions, Partial, ReadValue, WriteValue};
 pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};
-pub use pactio_sdk::{Code, DeviceInfo, IntoPacket, PluginInfo, Read, Report, Write};
+pub use pactio_sdk::{Code, DeviceInfo, IntoPacket, PacketBox, PluginInfo, Read, Report, Write, parse_size};
 pub use plugin::{Candidate, Outcome, Plugin, Refusal, RefusalKind};
 pub use url::Url;
 

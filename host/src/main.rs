@@ -1,1 +1,7 @@
-fn main() {}
+//! The command `pactio`.
+
+mod command;
+
+fn main() -> std::process::ExitCode {
+    command::run()
+}

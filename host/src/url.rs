@@ -75,7 +75,10 @@ fn unescape(text: &str, what: &str) -> Result<String, Error> {
             continue;
         }
         let value = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| {
-            digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok())?
+            digits
+                .bytes()
+                .all(|digit| digit.is_ascii_hexdigit())
+                .then(|| u8::from_str_radix(digits, 16).ok())?
         });
         let Some(value) = value else {
             return Err(Error::new(
@@ -94,7 +97,10 @@ fn unescape(text: &str, what: &str) -> Result<String, Error> {
 fn escape(text: &str, special: &[u8]) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        if character == '%' || character.is_control() || special.iter().any(|&byte| char::from(byte) == character) {
+        if character == '%'
+            || character.is_control()
+            || special.iter().any(|&byte| char::from(byte) == character)
+        {
             let mut buffer = [0; 4];
             for byte in character.encode_utf8(&mut buffer).bytes() {
                 escaped.push_str(&format!("%{byte:02X}"));
@@ -112,17 +118,21 @@ impl std::str::FromStr for Url {
     fn from_str(text: &str) -> Result<Self, Error> {
         let invalid = |message: String| Error::new(ErrorKind::InvalidUrl, message);
         if text.is_empty() {
-            return Err(invalid("the URL is empty".to_owned()).with_hint("a URL is scheme:target, such as file:/etc/hostname"));
+            return Err(invalid("the URL is empty".to_owned())
+                .with_hint("a URL is scheme:target, such as file:/etc/hostname"));
         }
         let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
-            return Err(invalid(format!("'{text}' has no scheme")).with_hint(format!("for a file, write file:{text}")));
+            return Err(invalid(format!("'{text}' has no scheme"))
+                .with_hint(format!("for a file, write file:{text}")));
         };
-        let (target, options) = rest.split_once('?').map_or((rest, None), |(target, options)| (target, Some(options)));
+        let (target, options) =
+            rest.split_once('?').map_or((rest, None), |(target, options)| (target, Some(options)));
         let mut url = Self::new(scheme, &unescape(target, "target")?)?;
         for option in options.unwrap_or_default().split('&').filter(|option| !option.is_empty()) {
             let Some((key, value)) = option.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-                return Err(invalid(format!("'{option}' in '{text}' is not an option"))
-                    .with_hint("options are key=value, joined with '&'; write %3F for a plain '?' in the target"));
+                return Err(invalid(format!("'{option}' in '{text}' is not an option")).with_hint(
+                    "options are key=value, joined with '&'; write %3F for a plain '?' in the target",
+                ));
             };
             url = url.with_option(&unescape(key, "option")?, &unescape(value, "option")?);
         }

@@ -52,7 +52,10 @@ mod tests {
     fn messages_of_panics_are_kept() {
         assert_eq!(contain(|| -> () { panic!("plain") }).unwrap_err().0.as_deref(), Some("plain"));
         let number = 7;
-        assert_eq!(contain(|| -> () { panic!("number {number}") }).unwrap_err().0.as_deref(), Some("number 7"));
+        assert_eq!(
+            contain(|| -> () { panic!("number {number}") }).unwrap_err().0.as_deref(),
+            Some("number 7")
+        );
         assert_eq!(contain(|| 3).unwrap(), 3);
     }
 

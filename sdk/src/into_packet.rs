@@ -11,6 +11,7 @@ use crate::{Error, PacketBox, PacketPerms, Read, VecPacket, Write};
 /// | `&mut [u8]`, `&mut [u8; N]`, `&mut Vec<u8>` | read | one, at the end | `()` |
 /// | `&[u8]`, `&[u8; N]`, `&Vec<u8>` | write | one, at the start | `()` |
 /// | `Vec<u8>` | both | none | the same `Vec<u8>` |
+/// | [`PacketBox`] | its own | none | the same packet, to be used again |
 ///
 /// A borrowed buffer is copied, since the future may be forgotten while the device still works: what is in flight owns
 /// its memory. An owned buffer goes with the request and comes back with the result.
@@ -27,7 +28,7 @@ pub trait IntoPacket<Perms: PacketPerms> {
 }
 
 /// A request made from a buffer.
-pub trait Request<Perms: PacketPerms>: Unpin {
+pub trait Request<Perms: PacketPerms>: Sized + Unpin {
     /// What the caller gets back.
     type Back;
 
@@ -42,7 +43,7 @@ pub trait Request<Perms: PacketPerms>: Unpin {
     /// # Errors
     ///
     /// [`Error::IN_FLIGHT`] while views exist.
-    fn sync_back(&mut self) -> Result<Self::Back, Error>;
+    fn sync_back(self) -> Result<Self::Back, Error>;
 }
 
 /// A read request for a borrowed buffer.
@@ -66,7 +67,7 @@ impl Request<Write> for ReadInto<'_> {
     }
 
     #[inline]
-    fn sync_back(&mut self) -> Result<(), Error> {
+    fn sync_back(self) -> Result<(), Error> {
         if !self.packet.is_complete() {
             return Err(Error::IN_FLIGHT);
         }
@@ -94,7 +95,7 @@ impl Request<Read> for WriteFrom {
         &mut self.packet
     }
 
-    fn sync_back(&mut self) -> Result<(), Error> {
+    fn sync_back(self) -> Result<(), Error> {
         if self.packet.is_complete() { Ok(()) } else { Err(Error::IN_FLIGHT) }
     }
 }
@@ -110,8 +111,36 @@ impl<Perms: PacketPerms> Request<Perms> for VecPacket<Perms> {
         self.as_packet_mut()
     }
 
-    fn sync_back(&mut self) -> Result<Vec<u8>, Error> {
+    fn sync_back(mut self) -> Result<Vec<u8>, Error> {
         self.take()
+    }
+}
+
+impl<Perms: PacketPerms> Request<Perms> for PacketBox<Perms> {
+    type Back = Self;
+
+    #[inline]
+    fn packet(&self) -> &PacketBox<Perms> {
+        self
+    }
+
+    #[inline]
+    fn packet_mut(&mut self) -> &mut PacketBox<Perms> {
+        self
+    }
+
+    #[inline]
+    fn sync_back(self) -> Result<Self, Error> {
+        if self.is_complete() { Ok(self) } else { Err(Error::IN_FLIGHT) }
+    }
+}
+
+impl<Perms: PacketPerms> IntoPacket<Perms> for PacketBox<Perms> {
+    type Request = Self;
+
+    #[inline]
+    fn into_packet(self) -> Result<Self, Error> {
+        Ok(self)
     }
 }
 

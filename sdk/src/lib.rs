@@ -63,6 +63,8 @@
 //! on its side and fail what they interrupt. A plugin itself is native code in the host's process and trusted with
 //! everything: nothing protects a host from one that is malicious or that breaks its own `unsafe` promises.
 
+#![deny(missing_docs)]
+
 extern crate alloc;
 
 mod error;
@@ -77,11 +79,13 @@ mod plugin;
 
 pub use error::{Code, Error, Location, State, Subject};
 pub use packet::{
-    BoundPacketView, FullPacket, Packet, PacketBox, PacketPerms, Read, ReadPacketObj, Report, TransferredPacket,
-    VecPacket, Write, WritePacketObj,
+    BoundPacketView, FullPacket, Packet, PacketBox, PacketPerms, Read, ReadPacketObj, Report,
+    TransferredPacket, VecPacket, Write, WritePacketObj,
 };
 
 pub use into_packet::{IntoPacket, Request};
-pub use plugin::{Backend, Device, DeviceInfo, OpenError, OpenMode, OpenRequest, PluginInfo, PollingHandle};
 #[doc(hidden)]
 pub use plugin::__private;
+pub use plugin::{
+    Backend, Device, DeviceInfo, OpenError, OpenMode, OpenRequest, PluginInfo, PollingHandle, parse_size,
+};

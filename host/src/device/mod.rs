@@ -5,7 +5,6 @@ mod request;
 mod typed;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_io::Async;
@@ -39,15 +38,8 @@ struct Shared {
     driver: Option<Arc<Driver>>,
     /// Waits for the device's descriptor, if it has one. Dropping it ends that.
     _watch: Option<Task<()>>,
-    traffic: Traffic,
     /// Keeps the threads that drive this device. Last, so that it is dropped after the device.
     _runtime: Arc<Runtime>,
-}
-
-/// What went through a device.
-#[derive(Debug, Default)]
-struct Traffic {
-    requests: AtomicU64,
 }
 
 struct Object(DeviceObj);
@@ -69,24 +61,23 @@ impl Device {
         let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
             let driver = (handle != PollingHandle::None)
                 .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken().clone()));
-            if let (Some(driver), PollingHandle::Descriptor { descriptor, readable, writable }) = (&driver, handle) {
-                watched = watch(driver.clone(), descriptor, readable, writable).map(|watch| Some(runtime.spawn(watch)));
+            if let (Some(driver), PollingHandle::Descriptor { descriptor, readable, writable }) =
+                (&driver, handle)
+            {
+                watched = watch(driver.clone(), descriptor, readable, writable)
+                    .map(|watch| Some(runtime.spawn(watch)));
             }
             let watch = watched.as_mut().ok().and_then(Option::take);
-            Shared {
-                object: Object(object),
-                url,
-                plugin,
-                driver,
-                _watch: watch,
-                traffic: Traffic::default(),
-                _runtime: runtime,
-            }
+            Shared { object: Object(object), url, plugin, driver, _watch: watch, _runtime: runtime }
         });
         if let Err(error) = watched {
             return Err(Error::new(
                 ErrorKind::Setup,
-                format!("cannot wait for the descriptor of '{}' (plugin '{}'): {error}", shared.url, shared.plugin.info().id),
+                format!(
+                    "cannot wait for the descriptor of '{}' (plugin '{}'): {error}",
+                    shared.url,
+                    shared.plugin.info().id
+                ),
             ));
         }
         if let Some(driver) = &shared.driver {
@@ -117,20 +108,12 @@ impl Device {
         self.info().size()
     }
 
-    /// Number of requests that were handed to the device so far.
-    pub fn requests(&self) -> u64 {
-        // Ordering: Relaxed. It is a count and orders nothing.
-        self.0.traffic.requests.load(Ordering::Relaxed)
-    }
-
     /// Hands a view to the device, and polls its driver if this thread has nobody else who does.
     #[inline]
     fn submit<P: PacketPerms>(&self, position: u64, view: BoundPacketView<P>)
     where
         DeviceObj: PacketIo<P, u64>,
     {
-        // Ordering: Relaxed, as in `requests`.
-        self.0.traffic.requests.fetch_add(1, Ordering::Relaxed);
         let _helper = self.0.driver.as_ref().and_then(Helper::new);
         self.0.object.0.send_io(position, view);
     }
@@ -149,7 +132,10 @@ fn watch(
     use std::os::fd::BorrowedFd;
 
     if descriptor < 0 {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("{descriptor} is not a descriptor")));
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            format!("{descriptor} is not a descriptor"),
+        ));
     }
     // SAFETY: a device promises that its descriptor stays open while it exists, and it was just opened.
     let owned = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()?;

@@ -56,7 +56,11 @@ impl Device {
 
     /// Submits a packet; a range that no position can express fails at once.
     #[inline]
-    pub(super) fn start<P: PacketPerms>(&self, position: u64, packet: &mut PacketBox<P>) -> Result<(), pactio_sdk::Error>
+    pub(super) fn start<P: PacketPerms>(
+        &self,
+        position: u64,
+        packet: &mut PacketBox<P>,
+    ) -> Result<(), pactio_sdk::Error>
     where
         DeviceObj: PacketIo<P, u64>,
     {
@@ -115,7 +119,9 @@ impl<'d, P: PacketPerms, B: IntoPacket<P>> Partial<'d, P, B> {
         DeviceObj: PacketIo<P, u64>,
     {
         if let Stage::New(_) = self.stage {
-            let Stage::New(buffer) = std::mem::replace(&mut self.stage, Stage::Finished) else { unreachable!() };
+            let Stage::New(buffer) = std::mem::replace(&mut self.stage, Stage::Finished) else {
+                unreachable!()
+            };
             let started = buffer.into_packet().and_then(|mut request| {
                 self.device.start(self.position, request.packet_mut())?;
                 Ok(request)
@@ -125,7 +131,9 @@ impl<'d, P: PacketPerms, B: IntoPacket<P>> Partial<'d, P, B> {
                 Err(error) => return Poll::Ready(Err(self.device.not_started(self.what, error))),
             }
         }
-        let Stage::InFlight(request) = &mut self.stage else { panic!("a request was polled after it had finished") };
+        let Stage::InFlight(request) = &mut self.stage else {
+            panic!("a request was polled after it had finished")
+        };
         if Pin::new(request.packet_mut()).poll(cx).is_pending() {
             return Poll::Pending;
         }
@@ -147,7 +155,7 @@ where
     type Output = Result<(Report, <B::Request as Request<P>>::Back), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut request = std::task::ready!(self.poll_request(cx))?;
+        let request = std::task::ready!(self.poll_request(cx))?;
         let report = request.packet().report();
         let back = request.sync_back().map_err(|error| self.device.not_started(self.what, error))?;
         Poll::Ready(Ok((report, back)))
@@ -169,7 +177,7 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut self.0;
-        let mut request = std::task::ready!(this.poll_request(cx))?;
+        let request = std::task::ready!(this.poll_request(cx))?;
         if !request.packet().is_done() {
             let report = request.packet().report();
             if !report.is_done() {

@@ -117,7 +117,8 @@ impl Driver {
         // Ordering: Acquire, for what the last poll and the wakes did.
         self.state
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, |state| {
-                (state & (NOTIFIED | RUNNING | ENDED) == NOTIFIED).then_some(state & !(NOTIFIED | QUEUED) | RUNNING)
+                (state & (NOTIFIED | RUNNING | ENDED) == NOTIFIED)
+                    .then_some(state & !(NOTIFIED | QUEUED) | RUNNING)
             })
             .is_ok()
     }

@@ -37,13 +37,18 @@ impl Runtime {
             let thread = thread::Builder::new()
                 .name(format!("pactio-{index}"))
                 .spawn(move || work(&executor, &stopped))
-                .map_err(|error| Error::new(ErrorKind::Setup, format!("cannot start worker thread {index}: {error}")))?;
+                .map_err(|error| {
+                    Error::new(ErrorKind::Setup, format!("cannot start worker thread {index}: {error}"))
+                })?;
             threads.push(thread);
         }
         Ok(Arc::new(Self { executor, woken, stop, threads: Mutex::new(threads) }))
     }
 
-    pub(crate) fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Task<T> {
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Task<T> {
         self.executor.spawn(future)
     }
 

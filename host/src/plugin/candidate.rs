@@ -22,10 +22,12 @@ pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// Reads the start of the entry from the file, and refuses what cannot be a plugin for this host.
 pub(super) fn check(path: &Path) -> Result<(), Refusal> {
-    let file = File::open(path).map_err(|error| Refusal::new(RefusalKind::Unreadable, format!("cannot be read: {error}")))?;
+    let file = File::open(path)
+        .map_err(|error| Refusal::new(RefusalKind::Unreadable, format!("cannot be read: {error}")))?;
     let cache = ReadCache::new(file);
-    let library = object::File::parse(&cache)
-        .map_err(|error| Refusal::new(RefusalKind::NotALibrary, format!("is not a shared library: {error}")))?;
+    let library = object::File::parse(&cache).map_err(|error| {
+        Refusal::new(RefusalKind::NotALibrary, format!("is not a shared library: {error}"))
+    })?;
     let (found, expected) = (library.architecture(), host_architecture());
     if found != expected {
         return Err(Refusal::new(
@@ -33,11 +35,14 @@ pub(super) fn check(path: &Path) -> Result<(), Refusal> {
             format!("is built for {found:?}, this host for {expected:?}"),
         ));
     }
-    let Some(symbol) = library.dynamic_symbols().find(|symbol| symbol.name() == Ok(ENTRY_SYMBOL) && symbol.is_definition())
+    let Some(symbol) =
+        library.dynamic_symbols().find(|symbol| symbol.name() == Ok(ENTRY_SYMBOL) && symbol.is_definition())
     else {
         return Err(Refusal::new(
             RefusalKind::NoEntry,
-            format!("is not a pactio plugin: it does not export {ENTRY_SYMBOL} (pactio_sdk::export_plugin! does)"),
+            format!(
+                "is not a pactio plugin: it does not export {ENTRY_SYMBOL} (pactio_sdk::export_plugin! does)"
+            ),
         ));
     };
     let prefix = library
@@ -45,7 +50,10 @@ pub(super) fn check(path: &Path) -> Result<(), Refusal> {
         .find_map(|section| section.data_range(symbol.address(), PREFIX as u64).ok().flatten())
         .and_then(|bytes| <&[u8; PREFIX]>::try_from(bytes).ok())
         .ok_or_else(|| {
-            Refusal::new(RefusalKind::Damaged, format!("{ENTRY_SYMBOL} does not point to {PREFIX} bytes of data"))
+            Refusal::new(
+                RefusalKind::Damaged,
+                format!("{ENTRY_SYMBOL} does not point to {PREFIX} bytes of data"),
+            )
         })?;
     check_prefix(prefix)
 }
@@ -67,7 +75,9 @@ pub(super) fn check_prefix(prefix: &[u8; PREFIX]) -> Result<(), Refusal> {
     if magic != MAGIC {
         return Err(Refusal::new(
             RefusalKind::Damaged,
-            format!("{ENTRY_SYMBOL} begins with {magic:#018x} and not with {MAGIC:#018x}: it is not the entry of a pactio plugin"),
+            format!(
+                "{ENTRY_SYMBOL} begins with {magic:#018x} and not with {MAGIC:#018x}: it is not the entry of a pactio plugin"
+            ),
         ));
     }
     // Until a first release, minor versions do not promise anything to each other.
@@ -82,7 +92,10 @@ pub(super) fn check_prefix(prefix: &[u8; PREFIX]) -> Result<(), Refusal> {
     if size as usize != size_of::<PluginEntry>() {
         return Err(Refusal::new(
             RefusalKind::Damaged,
-            format!("its entry says that it has {size} bytes, but those of ABI {major}.{minor} have {}", size_of::<PluginEntry>()),
+            format!(
+                "its entry says that it has {size} bytes, but those of ABI {major}.{minor} have {}",
+                size_of::<PluginEntry>()
+            ),
         ));
     }
     if fingerprint != FINGERPRINT {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use cglue::arc::CArc;
 use cglue::trait_group::Opaquable;
 use pactio_sdk::abi::{
-    self, BackendIo, BackendObj, DeviceObj, ENTRY_SYMBOL, Library, OpenFailure, PluginEntry, RawOpenRequest, RawOption,
+    self, BackendIo, BackendObj, DeviceObj, ENTRY_SYMBOL, Library, OpenFailure, PluginEntry, RawOpenRequest,
+    RawOption,
 };
 use pactio_sdk::{OpenMode, PluginInfo};
 
@@ -74,11 +75,14 @@ impl fmt::Debug for Plugin {
 
 /// Opens the library and makes its backend.
 pub(super) fn load(path: &Path) -> Result<Plugin, Refusal> {
-    let cannot_load = |error: &dyn fmt::Display| Refusal::new(RefusalKind::CannotLoad, format!("cannot be loaded: {error}"));
+    let cannot_load = |error: &dyn fmt::Display| {
+        Refusal::new(RefusalKind::CannotLoad, format!("cannot be loaded: {error}"))
+    };
     let path = path.canonicalize().map_err(|error| cannot_load(&error))?;
     let library = open(&path).map_err(|error| cannot_load(&error))?;
     // SAFETY: the symbol is only used as an address here.
-    let entry = unsafe { library.get::<*const PluginEntry>(ENTRY_SYMBOL) }.map_err(|error| cannot_load(&error))?;
+    let entry =
+        unsafe { library.get::<*const PluginEntry>(ENTRY_SYMBOL) }.map_err(|error| cannot_load(&error))?;
     let entry: *const PluginEntry = *entry;
     // SAFETY: `candidate::check` has seen that so many bytes of data are there. They are looked at again, since the file
     // could have been replaced meanwhile.
@@ -86,15 +90,13 @@ pub(super) fn load(path: &Path) -> Result<Plugin, Refusal> {
     // SAFETY: magic, version, size and fingerprint are those of this host's `PluginEntry`.
     let entry: &'static PluginEntry = unsafe { &*entry };
     abi_stable::abi_stability::check_layout_compatibility(abi::layout(), entry.layout).into_result().map_err(|error| {
-        // The whole explanation is a page; its head names the type.
-        let text = error.to_string();
-        tracing::debug!(path = %path.display(), "layout check: {text}");
-        let reason: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(6).collect();
+        // The whole explanation is several pages.
+        tracing::debug!(path = %path.display(), "layout check: {error}");
         Refusal::new(
             RefusalKind::Layout,
             format!(
                 "lays out a type that both sides share differently: {}; rebuild it with the pactio-sdk of this host",
-                reason.join(" ")
+                difference(&error.to_string())
             ),
         )
     })?;
@@ -118,6 +120,13 @@ pub(super) fn load(path: &Path) -> Result<Plugin, Refusal> {
     // SAFETY: `create` returned 0, so it wrote the object.
     let backend = Backend(unsafe { backend.assume_init() });
     Ok(Plugin { info, path, backend })
+}
+
+/// The first difference in the text of the layout check, in one line; the whole text is several pages.
+fn difference(text: &str) -> String {
+    let first = text.split_once("\nError:").map_or(text, |(_, rest)| rest);
+    let first = first.split_once("\nError:").map_or(first, |(first, _)| first);
+    first.split_whitespace().take(40).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(unix)]

@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::candidate;
 use super::loader::{self, Plugin};
 use super::search::{PATH_VARIABLE, SearchPaths};
-use super::candidate;
 use crate::{Error, ErrorKind, Url};
 
 /// A file that was found where plugins are looked for.
@@ -27,6 +27,18 @@ pub enum Outcome {
 }
 
 impl Candidate {
+    /// Looks at one file, wherever it is, and loads it if it is a plugin.
+    ///
+    /// ```
+    /// let candidate = pactio::Candidate::of_file("/etc/hostname");
+    /// assert_eq!(candidate.refusal().unwrap().kind(), pactio::RefusalKind::NotALibrary);
+    /// ```
+    pub fn of_file(path: impl Into<PathBuf>) -> Self {
+        let mut registry = Registry { paths: SearchPaths::default(), candidates: Vec::new() };
+        registry.add(path.into());
+        registry.candidates.remove(0)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -150,7 +162,11 @@ impl Registry {
             None => Ok(Arc::new(plugin)),
             Some(earlier) => Err(Refusal::new(
                 RefusalKind::Duplicate,
-                format!("its plugin id '{}' is taken by {}, which was found first", plugin.info().id, earlier.path().display()),
+                format!(
+                    "its plugin id '{}' is taken by {}, which was found first",
+                    plugin.info().id,
+                    earlier.path().display()
+                ),
             )),
         }
     }
@@ -165,7 +181,8 @@ impl Registry {
 
     /// The plugin for a URL: the first that has its scheme.
     pub(crate) fn plugin_for(&self, url: &Url) -> Result<&Arc<Plugin>, Error> {
-        let has_scheme = |plugin: &&Arc<Plugin>| plugin.info().schemes.iter().any(|scheme| scheme == url.scheme());
+        let has_scheme =
+            |plugin: &&Arc<Plugin>| plugin.info().schemes.iter().any(|scheme| scheme == url.scheme());
         self.plugins().find(has_scheme).ok_or_else(|| self.unknown_scheme(url.scheme()))
     }
 
@@ -199,12 +216,15 @@ impl Registry {
         for candidate in &found {
             let name = candidate.path.file_name().unwrap_or_default().display();
             match &candidate.outcome {
-                Outcome::Loaded(plugin) => words.push(format!("{name} ({})", plugin.info().schemes.join(", "))),
+                Outcome::Loaded(plugin) => {
+                    words.push(format!("{name} ({})", plugin.info().schemes.join(", ")))
+                }
                 Outcome::Refused(refusal) if refusal.kind == RefusalKind::NoEntry => {}
                 Outcome::Refused(refusal) => words.push(format!("{name} refused: {refusal}")),
             }
         }
-        let others = found.iter().filter(|c| c.refusal().is_some_and(|r| r.kind == RefusalKind::NoEntry)).count();
+        let others =
+            found.iter().filter(|c| c.refusal().is_some_and(|r| r.kind == RefusalKind::NoEntry)).count();
         if others > 0 {
             words.push(format!("{others} other libraries"));
         }

@@ -57,8 +57,12 @@ fn open(path: &str, mode: OpenMode) -> Result<File, OpenError> {
         // Opening a pipe must not wait for its other end.
         .custom_flags(OFlags::NONBLOCK.bits() as i32)
         .open(path);
-    let not_seekable =
-        || OpenError::new(Error::from_code(Code::NotSeekable), "it is a pipe, socket or terminal, which has no positions");
+    let not_seekable = || {
+        OpenError::new(
+            Error::from_code(Code::NotSeekable),
+            "it is a pipe, socket or terminal, which has no positions",
+        )
+    };
     let file = match opened {
         Ok(file) => file,
         Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => return Err(not_seekable()),
@@ -67,7 +71,10 @@ fn open(path: &str, mode: OpenMode) -> Result<File, OpenError> {
     let metadata = file.metadata().map_err(OpenError::from)?;
     let kind = metadata.file_type();
     if kind.is_dir() {
-        return Err(OpenError::new(Error::from_code(Code::IsDirectory), "it is a directory; name a file in it"));
+        return Err(OpenError::new(
+            Error::from_code(Code::IsDirectory),
+            "it is a directory; name a file in it",
+        ));
     }
     if kind.is_fifo() || kind.is_socket() || seek(&file, SeekFrom::Current(0)).is_err() {
         return Err(not_seekable());

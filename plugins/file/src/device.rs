@@ -1,9 +1,12 @@
 //! An open file.
 
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 
-use pactio_sdk::{BoundPacketView, Device, DeviceInfo, Error, OpenMode, Read, ReadPacketObj, Write, WritePacketObj};
+use pactio_sdk::{
+    BoundPacketView, Device, DeviceInfo, Error, OpenMode, Read, ReadPacketObj, Write, WritePacketObj,
+};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::{Errno, pread, pwrite};
 
@@ -75,20 +78,19 @@ fn error(errno: Errno) -> Error {
 
 /// Fills `bytes` from the file.
 fn read(file: &File, position: u64, mut bytes: WritePacketObj) {
-    let reason = transfer(bytes.len(), position, Error::END, |_, at| {
+    let (_, reason) = transfer(bytes.len(), position, Error::END, |part, at| {
         // SAFETY: the system only writes data there.
         let unfilled = unsafe { bytes.unfilled_uninit() };
-        let count = pread(file, unfilled, at)?.0.len();
+        let count = pread(file, &mut unfilled[..part.len()], at)?.0.len();
         // SAFETY: the system wrote so many bytes at the start of the unfilled part.
         unsafe { bytes.advance_unchecked(count) };
         Ok(count)
-    })
-    .1;
+    });
     bytes.complete_with(reason);
 }
 
 fn read_slice(file: &File, position: u64, to: &mut [u8]) -> (usize, Error) {
-    transfer(to.len(), position, Error::END, |done, at| pread(file, &mut to[done..], at))
+    transfer(to.len(), position, Error::END, |part, at| pread(file, &mut to[part], at))
 }
 
 /// Writes `bytes` to the file.
@@ -98,23 +100,26 @@ fn write(file: &File, position: u64, bytes: ReadPacketObj) {
 }
 
 fn write_slice(file: &File, position: u64, from: &[u8]) -> (usize, Error) {
-    transfer(from.len(), position, Error::SHORT, |done, at| pwrite(file, &from[done..], at))
+    transfer(from.len(), position, Error::TOO_LARGE, |part, at| pwrite(file, &from[part], at))
 }
 
-/// Calls `step` with what is done and the position behind it, until `len` bytes are done; goes on after short and
-/// interrupted calls. Gives the number of bytes that are done, and why there are no more: `end` if the system moved none.
+/// Calls `step` with the part that is not done and its position in the file, until `len` bytes are done; goes on after
+/// short and interrupted calls. Gives the number of bytes that are done, and why there are no more: `end` where the system
+/// moves none, and where its positions end.
 fn transfer(
     len: usize,
     position: u64,
     end: Error,
-    mut step: impl FnMut(usize, u64) -> Result<usize, Errno>,
+    mut step: impl FnMut(Range<usize>, u64) -> Result<usize, Errno>,
 ) -> (usize, Error) {
     let mut done = 0;
     while done < len {
-        let Some(at) = position.checked_add(done as u64).filter(|&at| i64::try_from(at).is_ok()) else {
-            return (done, if end == Error::END { end } else { Error::TOO_LARGE });
-        };
-        match step(done, at) {
+        let at = position.saturating_add(done as u64);
+        let room = usize::try_from((i64::MAX as u64).saturating_sub(at)).unwrap_or(usize::MAX);
+        if room == 0 {
+            return (done, end);
+        }
+        match step(done..len.min(done.saturating_add(room)), at) {
             Ok(0) => return (done, end),
             Ok(count) => done += count,
             Err(Errno::INTR) => {}

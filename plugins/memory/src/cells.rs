@@ -150,7 +150,12 @@ mod tests {
         let mut next = 0u8;
         for start in 0..=LEN {
             for len in 0..=LEN - start {
-                let data: Vec<u8> = (0..len).map(|_| { next = next.wrapping_add(1); next }).collect();
+                let data: Vec<u8> = (0..len)
+                    .map(|_| {
+                        next = next.wrapping_add(1);
+                        next
+                    })
+                    .collect();
                 cells.write(start, &data);
                 model[start..start + len].copy_from_slice(&data);
                 assert_eq!(read(&cells, 0, LEN), model);

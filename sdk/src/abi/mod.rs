@@ -23,11 +23,14 @@ mod object;
 mod request;
 mod waker;
 
-pub use entry::{ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry, Text, layout};
-pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};
-pub(crate) use object::{backend_object, device_object};
-pub use object::{
-    BackendIo, BackendObj, DeviceObj, DriverStatus, IoBackend, Library, PacketIo, RawDeviceInfo, RawPollingHandle,
+pub use entry::{
+    ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry, Text, layout,
 };
+pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};
+pub use object::{
+    BackendIo, BackendObj, DeviceObj, DriverStatus, IoBackend, Library, PacketIo, RawDeviceInfo,
+    RawPollingHandle,
+};
+pub(crate) use object::{backend_object, device_object};
 pub use request::{OpenFailure, OwnedText, RawOpenRequest, RawOption};
 pub use waker::CWaker;

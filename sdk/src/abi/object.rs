@@ -101,8 +101,7 @@ impl DriverStatus {
 /// What the ABI's fingerprint says of objects.
 pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Fingerprint {
     let print = super::fingerprint_struct!(print, RawDeviceInfo, "RawDeviceInfo" { flags, size });
-    let print =
-        super::fingerprint_struct!(print, RawPollingHandle, "RawPollingHandle" { kind, descriptor, interest });
+    let print = super::fingerprint_struct!(print, RawPollingHandle, "RawPollingHandle" { kind, descriptor, interest });
     print
         .text("PacketIo::send_io: fn(&self, Param, BoundPacketView<Perms>)")
         .text("IoBackend::raw_info: fn(&self) -> RawDeviceInfo")

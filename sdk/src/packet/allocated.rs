@@ -114,7 +114,11 @@ impl WritePacketObj {
         let at = front.len();
         (
             Self { view: front, filled: filled.min(at), initialised: initialised.min(at) },
-            Self { view: back, filled: filled.saturating_sub(at), initialised: initialised.saturating_sub(at) },
+            Self {
+                view: back,
+                filled: filled.saturating_sub(at),
+                initialised: initialised.saturating_sub(at),
+            },
         )
     }
 

@@ -84,8 +84,7 @@ static TABLE: PacketTable = PacketTable { size: size_of::<PacketTable>() as u32,
 unsafe extern "C" fn complete(packet: *const (), waker: bool) {
     let block = packet.cast::<Block>().cast_mut();
     // SAFETY: state rule 3: COUNT went to 0 while WAKER was set, so the slot is ours until we leave the group.
-    let waker =
-        if waker { unsafe { (*block).waker.with_mut(|slot| (*slot).take()) } } else { None };
+    let waker = if waker { unsafe { (*block).waker.with_mut(|slot| (*slot).take()) } } else { None };
     // SAFETY: the group still keeps the block (state rule 1); it is not touched afterwards unless it is ours to free.
     if unsafe { (*block).packet.state.leave_group() } == Left::Free {
         // SAFETY: both parties have left (state rule 1).
@@ -132,7 +131,10 @@ pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, Error
 }
 
 /// A block whose bytes are those of a vector, up to its length.
-pub(super) fn allocate_vector(mut vector: Vec<MaybeUninit<u8>>, initialised: bool) -> Result<NonNull<Block>, Error> {
+pub(super) fn allocate_vector(
+    mut vector: Vec<MaybeUninit<u8>>,
+    initialised: bool,
+) -> Result<NonNull<Block>, Error> {
     let block = allocate(size_of::<usize>(), align_of::<usize>())?;
     // SAFETY: the block is ours alone, and the capacity fits into its room.
     unsafe {
@@ -148,7 +150,11 @@ pub(super) fn allocate_vector(mut vector: Vec<MaybeUninit<u8>>, initialised: boo
 }
 
 /// A block whose bytes are somebody's memory.
-pub(super) fn allocate_borrowed(bytes: NonNull<u8>, len: usize, initialised: bool) -> Result<NonNull<Block>, Error> {
+pub(super) fn allocate_borrowed(
+    bytes: NonNull<u8>,
+    len: usize,
+    initialised: bool,
+) -> Result<NonNull<Block>, Error> {
     let block = allocate(0, 1)?;
     // SAFETY: the block is ours alone.
     unsafe {
@@ -220,11 +226,7 @@ pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, Erro
                 let len = (*packet).len;
                 let fresh = allocate(len, 1 << (*packet).private[ALIGN_LOG2])?;
                 let to = &raw mut (*fresh.as_ptr()).packet;
-                ptr::copy_nonoverlapping(
-                    (*packet).bytes.cast::<MaybeUninit<u8>>(),
-                    (*to).bytes.cast(),
-                    len,
-                );
+                ptr::copy_nonoverlapping((*packet).bytes.cast::<MaybeUninit<u8>>(), (*to).bytes.cast(), len);
                 (*to).initialised = initialised.into();
                 Ok(fresh)
             }

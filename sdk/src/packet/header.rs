@@ -74,7 +74,7 @@ pub(super) mod boundary {
         let print = fingerprint_struct!(print, PacketTable, "PacketTable" { size, complete, fail });
         // The protocol of the word is part of the ABI: each side changes it directly.
         print
-            .text("state: count 0..32, waker 32, owner 33, group 34")
+            .text("state: count 0..32, waker 32, owner 33, group 34, splits 36..64")
             .text("complete: unsafe extern C fn(*const (), bool)")
             .text("fail: unsafe extern C fn(*const (), usize, usize, Error)")
     }

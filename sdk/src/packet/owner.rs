@@ -189,7 +189,8 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// While views are in flight, all bytes count as failed with [`Error::IN_FLIGHT`]; before the first
     /// [`bind`](Self::bind) with [`Error::NOT_SUBMITTED`].
     pub fn report(&self) -> Report {
-        let mut report = Report::all_done(self.len());
+        let segments = usize::from(self.submitted) + self.packet().state.splits();
+        let mut report = Report::all_done(self.len()).with_segments(segments);
         if !self.is_complete() {
             report.fail(0..self.len(), Error::IN_FLIGHT);
         } else if !self.submitted {
@@ -255,9 +256,8 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         self.packet().state.owner_touches_bytes();
         for range in report.done_ranges() {
             // SAFETY: the range was done, so it is initialised, and since something was done the packet is complete.
-            let bytes = unsafe {
-                core::slice::from_raw_parts(self.packet().bytes.add(range.start), range.len())
-            };
+            let bytes =
+                unsafe { core::slice::from_raw_parts(self.packet().bytes.add(range.start), range.len()) };
             buffer[range].copy_from_slice(bytes);
         }
     }

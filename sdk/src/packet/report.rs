@@ -27,13 +27,24 @@ use crate::Error;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Report {
     len: usize,
+    segments: usize,
     failed: RangeMap<usize, Error>,
 }
 
 impl Report {
     /// The account of a request of `len` bytes that were all done.
     pub fn all_done(len: usize) -> Self {
-        Self { len, failed: RangeMap::new() }
+        Self { len, segments: 1, failed: RangeMap::new() }
+    }
+
+    pub(super) fn with_segments(mut self, segments: usize) -> Self {
+        self.segments = segments;
+        self
+    }
+
+    /// Number of parts in which the request came back: one, and one more for each split on its way.
+    pub fn segments(&self) -> usize {
+        self.segments
     }
 
     /// Marks a range as failed. An empty range changes nothing.
@@ -42,7 +53,11 @@ impl Report {
     ///
     /// If the range ends behind the request or begins behind its own end.
     pub fn fail(&mut self, range: Range<usize>, error: Error) {
-        assert!(range.start <= range.end && range.end <= self.len, "{range:?} is not within {} bytes", self.len);
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "{range:?} is not within {} bytes",
+            self.len
+        );
         if !range.is_empty() {
             self.failed.insert(range, error);
         }

@@ -1,10 +1,10 @@
 //! The state word: who may touch a packet's header, and who frees it.
 //!
 //! ```text
-//!  63          35   34      33      32    31                 0
-//! ┌──────────────┬───────┬───────┬───────┬────────────────────┐
-//! │    unused    │ GROUP │ OWNER │ WAKER │       COUNT        │
-//! └──────────────┴───────┴───────┴───────┴────────────────────┘
+//!  63          36   35      34      33      32    31                 0
+//! ┌──────────────┬───────┬───────┬───────┬───────┬────────────────────┐
+//! │    SPLITS    │   -   │ GROUP │ OWNER │ WAKER │       COUNT        │
+//! └──────────────┴───────┴───────┴───────┴───────┴────────────────────┘
 //! ```
 //!
 //! | bits  | true means |
@@ -13,6 +13,8 @@
 //! | WAKER | the waker slot is full, and belongs to whoever clears this bit or brings COUNT to 0 while it is set |
 //! | OWNER | the owner (the future, the handle) is alive |
 //! | GROUP | the views, taken together, may still touch the header |
+//!
+//! SPLITS counts the splits of a request, for its report; nothing depends on it, and it may overflow.
 //!
 //! # Who may touch what
 //!
@@ -37,7 +39,7 @@
 //! | function | from | to | returns |
 //! |----------|------|----|---------|
 //! | [`submit`](StateWord::submit) | idle | 1 view, GROUP | |
-//! | [`split`](StateWord::split) | COUNT ≥ 1 | COUNT + 1 | refusal close to overflow |
+//! | [`split`](StateWord::split) | COUNT ≥ 1 | COUNT + 1, SPLITS + 1 | refusal close to overflow |
 //! | [`finish`](StateWord::finish) | COUNT ≥ 1 | COUNT − 1; idle at once for the only view of an unwatched packet | what is left to do |
 //! | [`leave_group`](StateWord::leave_group) | COUNT 0, GROUP | GROUP cleared | who frees |
 //! | [`poll`](StateWord::poll) | OWNER | WAKER cleared | ready, or the slot to fill |
@@ -55,6 +57,7 @@ const COUNT: u64 = 0xffff_ffff;
 const WAKER: u64 = 1 << 32;
 const OWNER: u64 = 1 << 33;
 const GROUP: u64 = 1 << 34;
+const SPLIT: u64 = 1 << 36;
 
 /// Splits are refused from here on. The distance to the WAKER bit is more than there can be threads between the
 /// addition and its undoing.
@@ -176,12 +179,12 @@ impl StateWord {
     /// Makes one more view. The caller holds a view.
     pub(crate) fn split(&self) -> Result<(), TooManyViews> {
         // Ordering: Relaxed. COUNT is at least 1 by the caller's own view, so no one takes a decision on this.
-        let old = self.word().fetch_add(VIEW, Ordering::Relaxed);
+        let old = self.word().fetch_add(VIEW | SPLIT, Ordering::Relaxed);
         if old & COUNT < MOST_VIEWS {
             return Ok(());
         }
         // Ordering: Relaxed. It undoes the addition above before anything relied on it.
-        self.word().fetch_sub(VIEW, Ordering::Relaxed);
+        self.word().fetch_sub(VIEW | SPLIT, Ordering::Relaxed);
         Err(TooManyViews)
     }
 
@@ -208,8 +211,7 @@ impl StateWord {
         }
         // Ordering: Release for the owner's Acquire loads (bytes, failures). Acquire for the waker that `arm` released,
         // which the last view takes.
-        let old =
-            self.word().fetch_sub(VIEW, mutant!("finish_relaxed", Ordering::Relaxed, Ordering::AcqRel));
+        let old = self.word().fetch_sub(VIEW, mutant!("finish_relaxed", Ordering::Relaxed, Ordering::AcqRel));
         debug_assert!(old & COUNT != 0, "a view finished twice");
         if old & COUNT == VIEW { Finished::Last { waker: old & WAKER != 0 } } else { Finished::Done }
     }
@@ -239,10 +241,8 @@ impl StateWord {
     #[cold]
     fn disarm_for_poll(&self) -> Polled {
         // Ordering: Acquire, for the bytes if COUNT is 0. The slot itself was last written by this owner.
-        let old = self.word().fetch_and(
-            !WAKER,
-            mutant!("poll_relaxed", Ordering::Relaxed, Ordering::Acquire),
-        );
+        let old =
+            self.word().fetch_and(!WAKER, mutant!("poll_relaxed", Ordering::Relaxed, Ordering::Acquire));
         if old & COUNT == 0 { Polled::Ready } else { Polled::Fill }
     }
 
@@ -288,6 +288,12 @@ impl StateWord {
     pub(crate) fn is_complete(&self) -> bool {
         // Ordering: Acquire, for the releases of all views' `finish`.
         self.word().load(mutant!("complete_relaxed", Ordering::Relaxed, Ordering::Acquire)) & COUNT == 0
+    }
+
+    /// Number of splits since the packet was submitted, up to 2²⁸.
+    pub(crate) fn splits(&self) -> usize {
+        // Ordering: Relaxed. It is a count and orders nothing.
+        (self.word().load(Ordering::Relaxed) / SPLIT) as usize
     }
 
     /// No view is in flight and the last one has left: the header is the owner's alone.

@@ -241,6 +241,7 @@ fn rule_9_the_report_covers_every_byte_once_and_in_order() {
     }
     drop(rest);
     let report = packet.report();
+    assert_eq!(report.segments(), 11);
     let mut at = 0;
     for (range, _) in report.ranges() {
         assert_eq!(range.start, at);

@@ -264,7 +264,10 @@ impl<Perms: PacketPerms> Drop for BoundPacketView<Perms> {
 
 impl<Perms: PacketPerms> fmt::Debug for BoundPacketView<Perms> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BoundPacketView").field("range", &(self.start..self.end)).field("tag", &self.tag).finish()
+        f.debug_struct("BoundPacketView")
+            .field("range", &(self.start..self.end))
+            .field("tag", &self.tag)
+            .finish()
     }
 }
 

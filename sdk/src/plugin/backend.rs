@@ -48,7 +48,12 @@ impl<'a> OpenRequest<'a> {
             .iter()
             .map(|option| Some((text(&option.key)?, text(&option.value)?)))
             .collect::<Option<_>>()?;
-        Some(Self { scheme: text(&raw.scheme)?, target: text(&raw.target)?, options, mode: OpenMode(raw.mode) })
+        Some(Self {
+            scheme: text(&raw.scheme)?,
+            target: text(&raw.target)?,
+            options,
+            mode: OpenMode(raw.mode),
+        })
     }
 
     /// The scheme, for backends that serve several.
@@ -84,9 +89,10 @@ impl<'a> OpenRequest<'a> {
     pub fn known_options(&self, known: &[&str]) -> Result<(), OpenError> {
         match self.options.iter().find(|(key, _)| !known.contains(key)) {
             None => Ok(()),
-            Some((key, _)) if known.is_empty() => {
-                Err(OpenError::invalid_input(format!("unknown option '{key}': '{}:' has no options", self.scheme)))
-            }
+            Some((key, _)) if known.is_empty() => Err(OpenError::invalid_input(format!(
+                "unknown option '{key}': '{}:' has no options",
+                self.scheme
+            ))),
             Some((key, _)) => Err(OpenError::invalid_input(format!(
                 "unknown option '{key}'; '{}:' has: {}",
                 self.scheme,
@@ -103,7 +109,9 @@ impl<'a> OpenRequest<'a> {
     pub fn size_option(&self, key: &str) -> Result<Option<u64>, OpenError> {
         let Some(text) = self.option(key) else { return Ok(None) };
         parse_size(text).map(Some).ok_or_else(|| {
-            OpenError::invalid_input(format!("option '{key}' is '{text}', but must be a size such as 4096, 64KiB or 1.5GiB"))
+            OpenError::invalid_input(format!(
+                "option '{key}' is '{text}', but must be a size such as 4096, 64KiB or 1.5GiB"
+            ))
         })
     }
 
@@ -112,7 +120,11 @@ impl<'a> OpenRequest<'a> {
     /// # Errors
     ///
     /// A message that names the option and says that it must be `expected`.
-    pub fn parsed_option<T: core::str::FromStr>(&self, key: &str, expected: &str) -> Result<Option<T>, OpenError> {
+    pub fn parsed_option<T: core::str::FromStr>(
+        &self,
+        key: &str,
+        expected: &str,
+    ) -> Result<Option<T>, OpenError> {
         let Some(text) = self.option(key) else { return Ok(None) };
         text.parse().map(Some).map_err(|_| {
             OpenError::invalid_input(format!("option '{key}' is '{text}', but must be {expected}"))
@@ -120,8 +132,14 @@ impl<'a> OpenRequest<'a> {
     }
 }
 
-/// Reads a number of bytes: decimal, optionally with a fraction and a unit of powers of 1024 (`KiB`) or 1000 (`kB`).
-fn parse_size(text: &str) -> Option<u64> {
+/// Reads a number of bytes: decimal, optionally with a unit of powers of 1024 (`KiB`, `K`) or 1000 (`kB`) and a fraction
+/// of it.
+///
+/// ```
+/// assert_eq!(pactio_sdk::parse_size("1.5MiB"), Some(3 << 19));
+/// assert_eq!(pactio_sdk::parse_size("lots"), None);
+/// ```
+pub fn parse_size(text: &str) -> Option<u64> {
     const UNITS: [(&str, u64); 14] = [
         ("KiB", 1 << 10),
         ("MiB", 1 << 20),
@@ -146,7 +164,11 @@ fn parse_size(text: &str) -> Option<u64> {
         return whole.checked_mul(factor);
     }
     let (whole, fraction) = number.split_once('.')?;
-    if factor == 1 || fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+    if factor == 1
+        || fraction.is_empty()
+        || fraction.len() > 9
+        || !fraction.bytes().all(|b| b.is_ascii_digit())
+    {
         return None;
     }
     let scale = 10u128.pow(fraction.len() as u32);
@@ -191,8 +213,14 @@ impl BitOr for OpenMode {
 
 impl fmt::Debug for OpenMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [(Self::READ, "READ"), (Self::WRITE, "WRITE"), (Self::CREATE, "CREATE"), (Self::TRUNCATE, "TRUNCATE")];
-        let set: Vec<&str> = names.iter().filter(|(bit, _)| self.contains(*bit)).map(|(_, name)| *name).collect();
+        let names = [
+            (Self::READ, "READ"),
+            (Self::WRITE, "WRITE"),
+            (Self::CREATE, "CREATE"),
+            (Self::TRUNCATE, "TRUNCATE"),
+        ];
+        let set: Vec<&str> =
+            names.iter().filter(|(bit, _)| self.contains(*bit)).map(|(_, name)| *name).collect();
         write!(f, "OpenMode({})", set.join(" | "))
     }
 }
@@ -286,7 +314,10 @@ mod tests {
         let error = request(&[("sise", "3")]).known_options(&["size", "fill"]).unwrap_err();
         assert_eq!(error.to_string(), "unknown option 'sise'; 'test:' has: size, fill");
         let error = request(&[("size", "big")]).size_option("size").unwrap_err();
-        assert_eq!(error.to_string(), "option 'size' is 'big', but must be a size such as 4096, 64KiB or 1.5GiB");
+        assert_eq!(
+            error.to_string(),
+            "option 'size' is 'big', but must be a size such as 4096, 64KiB or 1.5GiB"
+        );
         assert_eq!(error.error().code(), Code::InvalidInput);
     }
 

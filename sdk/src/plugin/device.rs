@@ -104,7 +104,9 @@ impl DeviceInfo {
 impl From<DeviceInfo> for RawDeviceInfo {
     fn from(info: DeviceInfo) -> Self {
         let mut flags = 0;
-        for (bit, set) in [(SIZE_KNOWN, info.size.is_some()), (READABLE, info.readable), (WRITABLE, info.writable)] {
+        for (bit, set) in
+            [(SIZE_KNOWN, info.size.is_some()), (READABLE, info.readable), (WRITABLE, info.writable)]
+        {
             flags |= if set { bit } else { 0 };
         }
         Self { flags, size: info.size.unwrap_or(0) }

@@ -123,7 +123,8 @@ impl<D: Device> Guarded<D> {
     /// A device that was just opened.
     fn device(device: D) -> Result<Self, Panicked> {
         let mut guarded = Self::new(device, false);
-        let handle = guarded.call(|device| device.polling_handle()).map_err(|error| Panicked(error.message))?;
+        let handle =
+            guarded.call(|device| device.polling_handle()).map_err(|error| Panicked(error.message))?;
         guarded.counted = handle != PollingHandle::None;
         Ok(guarded)
     }
@@ -200,7 +201,8 @@ impl<B: Backend> GuardedBackend<B> {
 
     fn open(&self, request: &RawOpenRequest<'_>) -> Result<DeviceObj, OpenError> {
         let opened = self.backend.call(|backend| {
-            let request = OpenRequest::from_raw(request).ok_or_else(|| OpenError::invalid_input("text is not UTF-8"))?;
+            let request = OpenRequest::from_raw(request)
+                .ok_or_else(|| OpenError::invalid_input("text is not UTF-8"))?;
             backend.open(&request)
         });
         let panicked = |message: Option<String>| {
@@ -208,7 +210,10 @@ impl<B: Backend> GuardedBackend<B> {
             if let Some(message) = message {
                 text = format!("{text}: {message}");
             }
-            OpenError::new(Error::new(Code::Panicked, Subject::Backend, State::Unspecified, Location::Plugin), text)
+            OpenError::new(
+                Error::new(Code::Panicked, Subject::Backend, State::Unspecified, Location::Plugin),
+                text,
+            )
         };
         match opened {
             Ok(device) => {
@@ -216,9 +221,10 @@ impl<B: Backend> GuardedBackend<B> {
                 Ok(device_object(device, self.library.clone()))
             }
             Err(CallError { error: Error::PANICKED, message }) => Err(panicked(message)),
-            Err(CallError { error, .. }) => {
-                Err(OpenError::new(error, "the plugin panicked while it opened a device before, and is out of use"))
-            }
+            Err(CallError { error, .. }) => Err(OpenError::new(
+                error,
+                "the plugin panicked while it opened a device before, and is out of use",
+            )),
         }
     }
 }

@@ -5,7 +5,7 @@ mod device;
 mod export;
 mod guarded;
 
-pub use backend::{Backend, OpenError, OpenMode, OpenRequest};
+pub use backend::{Backend, OpenError, OpenMode, OpenRequest, parse_size};
 pub use device::{Device, DeviceInfo, PollingHandle};
 #[doc(hidden)]
 pub use export::__private;

@@ -1,0 +1,35 @@
+//! `pactio cat`
+
+use std::io::{self, Write};
+
+use pactio::Host;
+
+use super::failure::{Failure, output_failed};
+use super::stream::Stream;
+use super::{Flow, Range};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The device.
+    url: String,
+    #[command(flatten)]
+    range: Range,
+    #[command(flatten)]
+    flow: Flow,
+}
+
+pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
+    let device = host.open(&arguments.url)?;
+    let mut stream = Stream::new(host, device, arguments.range, arguments.flow);
+    let mut output = io::stdout().lock();
+    host.block_on(async {
+        let mut written = 0;
+        while let Some(block) = stream.next().await? {
+            output.write_all(&block).map_err(|error| output_failed(&error, Some(written)))?;
+            written += block.len() as u64;
+            stream.recycle(block);
+        }
+        output.flush().map_err(|error| output_failed(&error, Some(written)))?;
+        stream.account()
+    })
+}

@@ -1,0 +1,80 @@
+//! How the command fails: a message, a hint, an exit code.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Why the command ends with another code than 0.
+#[derive(Debug)]
+pub(super) struct Failure {
+    message: String,
+    hint: Option<String>,
+    code: u8,
+}
+
+impl Failure {
+    /// Something failed.
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: 1 }
+    }
+
+    /// A part of the range that was asked for does not exist.
+    pub(super) fn incomplete(message: impl Into<String>) -> Self {
+        Self { code: 3, ..Self::new(message) }
+    }
+
+    /// The inspected file was refused.
+    pub(super) fn refused(message: impl Into<String>) -> Self {
+        Self { code: 4, ..Self::new(message) }
+    }
+
+    pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The same failure, with something said behind it.
+    pub(super) fn and(mut self, what: &str) -> Self {
+        self.message = format!("{}\n{what}", self.message);
+        self
+    }
+
+    pub(super) fn exit_code(&self) -> ExitCode {
+        self.code.into()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pactio: {}", self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<pactio::Error> for Failure {
+    fn from(error: pactio::Error) -> Self {
+        let failure = Self::new(error.to_string());
+        match error.hint() {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    }
+}
+
+/// Writes to standard output.
+pub(super) fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    output.write_all(bytes).and_then(|()| output.flush()).map_err(|error| output_failed(&error, None))
+}
+
+/// The failure for an error of standard output.
+pub(super) fn output_failed(error: &io::Error, written: Option<u64>) -> Failure {
+    let after = written.map_or(String::new(), |bytes| format!(" after {bytes} bytes"));
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Failure::new(format!("the reader of the output closed it{after}"))
+    } else {
+        Failure::new(format!("cannot write to standard output{after}: {error}"))
+    }
+}

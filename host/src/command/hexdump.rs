@@ -1,0 +1,136 @@
+//! `pactio hexdump`
+
+use std::io::{self, BufWriter, Write};
+
+use pactio::Host;
+
+use super::failure::{Failure, output_failed};
+use super::stream::Stream;
+use super::{Flow, Range};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The device.
+    url: String,
+    #[command(flatten)]
+    range: Range,
+    #[command(flatten)]
+    flow: Flow,
+    /// Show lines that repeat the line before.
+    #[arg(long)]
+    no_squeezing: bool,
+}
+
+/// Bytes per line.
+const WIDTH: usize = 16;
+
+pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
+    let device = host.open(&arguments.url)?;
+    let mut stream = Stream::new(host, device, arguments.range, arguments.flow);
+    let mut dump =
+        Dump::new(BufWriter::new(io::stdout().lock()), arguments.range.offset, !arguments.no_squeezing);
+    host.block_on(async {
+        while let Some(block) = stream.next().await? {
+            dump.put(&block).map_err(|error| output_failed(&error, None))?;
+            stream.recycle(block);
+        }
+        dump.finish().map_err(|error| output_failed(&error, None))?;
+        stream.account()
+    })
+}
+
+/// Lines in the form of `hexdump -C`.
+struct Dump<W> {
+    output: W,
+    position: u64,
+    squeeze: bool,
+    line: Vec<u8>,
+    last: Option<Vec<u8>>,
+    squeezing: bool,
+}
+
+impl<W: Write> Dump<W> {
+    fn new(output: W, position: u64, squeeze: bool) -> Self {
+        Self { output, position, squeeze, line: Vec::with_capacity(WIDTH), last: None, squeezing: false }
+    }
+
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let (front, rest) = bytes.split_at(bytes.len().min(WIDTH - self.line.len()));
+            self.line.extend_from_slice(front);
+            bytes = rest;
+            if self.line.len() == WIDTH {
+                self.end_line()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_line(&mut self) -> io::Result<()> {
+        let full = self.line.len() == WIDTH;
+        if full && self.squeeze && self.last.as_ref() == Some(&self.line) {
+            if !self.squeezing {
+                writeln!(self.output, "*")?;
+                self.squeezing = true;
+            }
+        } else {
+            self.squeezing = false;
+            write!(self.output, "{:08x} ", self.position)?;
+            for index in 0..WIDTH {
+                let gap = if index % 8 == 0 { " " } else { "" };
+                match self.line.get(index) {
+                    Some(byte) => write!(self.output, "{gap}{byte:02x} ")?,
+                    None => write!(self.output, "{gap}   ")?,
+                }
+            }
+            let printable =
+                |byte: &u8| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' };
+            writeln!(self.output, " |{}|", self.line.iter().map(printable).collect::<String>())?;
+        }
+        self.position += self.line.len() as u64;
+        self.last = Some(std::mem::replace(&mut self.line, Vec::with_capacity(WIDTH)));
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        if !self.line.is_empty() {
+            self.end_line()?;
+        }
+        if self.last.is_some() {
+            writeln!(self.output, "{:08x}", self.position)?;
+        }
+        self.output.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dump(blocks: &[&[u8]], offset: u64) -> String {
+        let mut text = Vec::new();
+        let mut dump = Dump::new(&mut text, offset, true);
+        blocks.iter().for_each(|block| dump.put(block).unwrap());
+        dump.finish().unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn lines_are_those_of_hexdump_c() {
+        assert_eq!(
+            dump(&[b"0123456789", b"abcdef\n\xff"], 16),
+            "00000010  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  |0123456789abcdef|\n\
+             00000020  0a ff                                             |..|\n\
+             00000022\n"
+        );
+    }
+
+    #[test]
+    fn repeated_lines_are_squeezed() {
+        assert_eq!(
+            dump(&[&[0; 64]], 0),
+            "00000000  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|\n*\n00000040\n"
+        );
+        assert_eq!(dump(&[], 0), "");
+    }
+}

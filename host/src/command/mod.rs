@@ -1,0 +1,169 @@
+//! What the command can do. One file per subcommand; `stream` is what they share.
+
+mod cat;
+mod cp;
+mod failure;
+mod hexdump;
+mod info;
+mod inspect;
+mod plugins;
+mod progress;
+mod stream;
+mod sum;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
+use pactio::Host;
+
+use failure::Failure;
+
+/// Read, write and copy through storage backends that are loaded from plugins.
+///
+/// A URL is scheme:target?key=value, such as file:/etc/hostname or memory:?size=64MiB. `pactio plugins` lists the schemes.
+#[derive(Parser)]
+#[command(name = "pactio", version, after_help = EXIT_CODES)]
+struct Arguments {
+    /// Search this folder for plugins before the others; may be repeated.
+    #[arg(long, global = true, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    plugin_path: Vec<PathBuf>,
+
+    /// Search only the folders of --plugin-path.
+    #[arg(long, global = true)]
+    no_default_plugin_paths: bool,
+
+    /// Number of worker threads [default: one per processor, at most 4].
+    #[arg(long, global = true, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+
+    /// Say what happens on standard error; twice for more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    subcommand: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything was done
+  1  something failed
+  2  the command line makes no sense
+  3  a part of the range that was asked for does not exist
+  4  the inspected file was refused";
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the plugins that were found, and those that were refused.
+    Plugins(plugins::Arguments),
+    /// Show what one file says of itself as a plugin, or why it is refused.
+    Inspect(inspect::Arguments),
+    /// Show what is known of a device.
+    Info(info::Arguments),
+    /// Write bytes of a device to standard output.
+    Cat(cat::Arguments),
+    /// Show bytes of a device in hexadecimal and as text.
+    Hexdump(hexdump::Arguments),
+    /// Copy one device to another.
+    Cp(cp::Arguments),
+    /// Print digests of devices, as sha256sum does.
+    Sum(sum::Arguments),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A part of a device.
+#[derive(Args, Clone, Copy)]
+struct Range {
+    /// Begin at this byte, such as 4096 or 64KiB.
+    #[arg(long, default_value = "0", value_parser = size, value_name = "SIZE")]
+    offset: u64,
+
+    /// End after so many bytes [default: at the end of the device].
+    #[arg(long, value_parser = size, value_name = "SIZE")]
+    length: Option<u64>,
+}
+
+/// How much is asked for at once.
+#[derive(Args, Clone, Copy)]
+struct Flow {
+    /// Size of one request.
+    #[arg(long, default_value = "1MiB", value_parser = block_size, value_name = "SIZE")]
+    block_size: usize,
+
+    /// Number of requests in flight.
+    #[arg(long, default_value = "8", value_parser = clap::value_parser!(u16).range(1..=4096), value_name = "COUNT")]
+    in_flight: u16,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    pactio::parse_size(text)
+        .ok_or_else(|| "a size is a number with an optional unit, such as 4096, 64KiB or 1.5GiB".to_owned())
+}
+
+fn block_size(text: &str) -> Result<usize, String> {
+    const MOST: u64 = 1 << 30;
+    match size(text)? {
+        bytes @ 1..=MOST => Ok(bytes as usize),
+        _ => Err("a request has between 1 byte and 1GiB".to_owned()),
+    }
+}
+
+/// Does what the command line says.
+pub(crate) fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    log_to_stderr(arguments.verbose);
+    match arguments.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+impl Arguments {
+    fn run(self) -> Result<(), Failure> {
+        let host = || {
+            let builder = Host::builder().default_search_paths(!self.no_default_plugin_paths);
+            let builder =
+                self.plugin_path.iter().fold(builder, |builder, folder| builder.search_path(folder));
+            self.workers.map_or(builder.clone(), |count| builder.worker_threads(count.into())).build()
+        };
+        match self.subcommand {
+            Command::Plugins(ref arguments) => plugins::run(&host()?, arguments),
+            Command::Inspect(ref arguments) => inspect::run(arguments),
+            Command::Info(ref arguments) => info::run(&host()?, arguments),
+            Command::Cat(ref arguments) => cat::run(&host()?, arguments),
+            Command::Hexdump(ref arguments) => hexdump::run(&host()?, arguments),
+            Command::Cp(ref arguments) => cp::run(&host()?, arguments),
+            Command::Sum(ref arguments) => sum::run(&host()?, arguments),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Arguments::command(), "pactio", &mut script);
+                failure::to_stdout(&script)
+            }
+        }
+    }
+}
+
+fn log_to_stderr(verbosity: u8) {
+    use tracing_subscriber::EnvFilter;
+    // Refused plugins are not news for a command that does not need them: it says so when it does.
+    let level = match verbosity {
+        0 => "pactio=error",
+        1 => "pactio=debug",
+        _ => "pactio=trace",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(level))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .without_time()
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,125 @@
+//! Reads a device from front to back with several requests in flight.
+
+use std::collections::VecDeque;
+
+use pactio::{Code, Device, Error, Host, Report, Task};
+
+use super::failure::Failure;
+use super::{Flow, Range};
+
+/// The blocks of a range, in order.
+pub(super) struct Stream<'h> {
+    host: &'h Host,
+    device: Device,
+    range: Range,
+    block_size: usize,
+    in_flight: VecDeque<(usize, Task<Result<(Report, Vec<u8>), Error>>)>,
+    depth: usize,
+    /// Where the next request begins, relative to the range.
+    requested: u64,
+    /// How many bytes were given out.
+    done: u64,
+    /// Buffers to be used again.
+    spare: Vec<Vec<u8>>,
+    ended: bool,
+}
+
+impl<'h> Stream<'h> {
+    pub(super) fn new(host: &'h Host, device: Device, range: Range, flow: Flow) -> Self {
+        Self {
+            host,
+            device,
+            range,
+            block_size: flow.block_size,
+            in_flight: VecDeque::new(),
+            depth: flow.in_flight.into(),
+            requested: 0,
+            done: 0,
+            spare: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// Number of bytes so far.
+    pub(super) fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// How many bytes will come, as far as that is known.
+    pub(super) fn expected(&self) -> Option<u64> {
+        // A size of 0 is what systems say of files that are made when they are read.
+        let size = self.device.size().filter(|&size| size > 0);
+        let rest = size.map(|size| size.saturating_sub(self.range.offset));
+        match (rest, self.range.length) {
+            (Some(rest), Some(length)) => Some(rest.min(length)),
+            (rest, length) => rest.or(length),
+        }
+    }
+
+    /// Keeps as many requests in flight as there should be.
+    fn fill(&mut self) {
+        while self.in_flight.len() < self.depth && !self.ended {
+            let left = self.range.length.map_or(u64::MAX, |length| length - self.requested);
+            let len = left.min(self.block_size as u64) as usize;
+            // Behind the end that is known now, one request at a time looks for more.
+            let behind = self.expected().is_none_or(|expected| self.requested >= expected);
+            if len == 0 || (behind && !self.in_flight.is_empty()) {
+                return;
+            }
+            let Some(position) = self.range.offset.checked_add(self.requested) else { return };
+            let mut buffer = self.spare.pop().unwrap_or_default();
+            buffer.resize(len, 0);
+            let device = self.device.clone();
+            let task = self.host.spawn(async move { device.read_at(position, buffer).await });
+            self.in_flight.push_back((len, task));
+            self.requested += len as u64;
+        }
+    }
+
+    /// The next block; `None` at the end of the range or of the device.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        self.fill();
+        let Some((len, task)) = self.in_flight.pop_front() else { return Ok(None) };
+        let (report, mut block) = task.await?;
+        let done = report.error_clamp();
+        if let Some((_, error)) = report.min_error() {
+            self.ended = true;
+            self.in_flight.clear();
+            if error.code() != Code::End {
+                let position = self.range.offset + self.done;
+                return Err(Failure::new(format!(
+                    "cannot read {len} bytes at {position} of '{}' (plugin '{}'): {report}",
+                    self.device.url(),
+                    self.device.plugin().info().id
+                )));
+            }
+        }
+        self.done += done as u64;
+        block.truncate(done);
+        Ok((done > 0).then_some(block))
+    }
+
+    /// Gives a block's memory back.
+    pub(super) fn recycle(&mut self, block: Vec<u8>) {
+        self.spare.push(block);
+    }
+
+    /// Says what is missing of the range that was asked for.
+    pub(super) fn account(&self) -> Result<(), Failure> {
+        let Range { offset, length } = self.range;
+        let url = self.device.url();
+        match length {
+            Some(length) if self.done < length => Err(Failure::incomplete(format!(
+                "{} of {length} bytes at {offset} of '{url}'; {}..{length}: past the end of the device",
+                self.done, self.done
+            ))),
+            None if self.done == 0 && self.device.size().is_some_and(|size| offset > size) => {
+                Err(Failure::incomplete(format!(
+                    "there is nothing at {offset} of '{url}'; it ends at {}",
+                    self.device.size().unwrap_or(0)
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}

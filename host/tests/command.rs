@@ -1,0 +1,349 @@
+//! The command, as a person or a script meets it: output, errors, exit codes.
+
+use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::{TempDir, tempdir};
+
+/// A folder to work in, and the command in it, with the two plugins and no others.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempdir().unwrap());
+        fs::create_dir(place.path("plugins")).unwrap();
+        for name in ["file", "memory"] {
+            let library = plugin(name);
+            symlink(&library, place.path("plugins").join(library.file_name().unwrap())).unwrap();
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, len: usize) -> Vec<u8> {
+        let content: Vec<u8> = (0..len).map(|byte| (byte * 31 % 251) as u8).collect();
+        fs::write(self.path(name), &content).unwrap();
+        content
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pactio"));
+        command
+            .args(["--no-default-plugin-paths", "--plugin-path", "plugins"])
+            .args(arguments)
+            .current_dir(self.0.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it, checks the exit code, and gives what it printed and said.
+    fn check(&self, arguments: &[&str], code: i32) -> (Vec<u8>, String) {
+        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
+        let said = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+        (stdout, said)
+    }
+
+    fn printed(&self, arguments: &[&str]) -> String {
+        String::from_utf8(self.check(arguments, 0).0).unwrap()
+    }
+
+    #[track_caller]
+    fn says(&self, arguments: &[&str], code: i32, expected: &str) {
+        assert_eq!(self.check(arguments, code).1, expected);
+    }
+}
+
+/// A plugin's library, which cargo puts beside this test.
+fn plugin(name: &str) -> PathBuf {
+    std::env::current_exe().unwrap().with_file_name(format!("libpactio_{name}.so"))
+}
+
+fn sha256sum(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()[..64].to_owned()
+}
+
+#[test]
+fn cat_gives_files_of_every_size() {
+    let place = Place::new();
+    for len in [0, 1, 4095, 4096, 4097, 3 << 20] {
+        let content = place.file("x", len);
+        assert!(place.check(&["cat", "file:x"], 0) == (content.clone(), String::new()), "{len} bytes");
+        let (bytes, _) = place.check(&["cat", "file:x", "--block-size", "1000", "--in-flight", "3"], 0);
+        assert!(bytes == content, "{len} bytes in small blocks");
+    }
+}
+
+#[test]
+fn cat_of_a_gibibyte_has_the_digest_of_the_file() {
+    let place = Place::new();
+    let path = place.path("large");
+    let mut file = File::create(&path).unwrap();
+    let mut block = vec![0; 1 << 20];
+    for index in 0..1024u32 {
+        for (at, byte) in block.iter_mut().enumerate().step_by(61) {
+            *byte = (at as u32).wrapping_mul(index.wrapping_mul(2_654_435_761)) as u8;
+        }
+        file.write_all(&block).unwrap();
+    }
+    drop(file);
+    let mut cat = place.command(&["cat", "file:large"]).stdout(Stdio::piped()).spawn().unwrap();
+    let digest = Command::new("sha256sum").stdin(cat.stdout.take().unwrap()).output().unwrap();
+    assert!(cat.wait().unwrap().success());
+    assert_eq!(String::from_utf8(digest.stdout).unwrap()[..64], sha256sum(&path));
+}
+
+#[test]
+fn ranges_give_the_bytes_there_are_and_an_account_of_the_rest() {
+    let place = Place::new();
+    let content = place.file("x", 4096);
+    let (bytes, said) = place.check(&["cat", "file:x", "--offset", "4000", "--length", "200"], 3);
+    assert_eq!(bytes, content[4000..]);
+    assert_eq!(said, "pactio: 96 of 200 bytes at 4000 of 'file:x'; 96..200: past the end of the device\n");
+    place.says(
+        &["cat", "file:x", "--offset", "5000"],
+        3,
+        "pactio: there is nothing at 5000 of 'file:x'; it ends at 4096\n",
+    );
+    let (bytes, _) = place.check(&["cat", "file:x", "--offset", "1KiB", "--length", "1K"], 0);
+    assert_eq!(bytes, content[1024..2048]);
+    assert_eq!(place.check(&["cat", "file:x", "--offset", "4096"], 0).0, b"");
+    assert_eq!(place.check(&["cat", "file:x", "--length", "0"], 0).0, b"");
+    let (bytes, _) = place.check(&["cat", "file:x", "--offset", "10", "--length", "100MiB"], 3);
+    assert_eq!(bytes, content[10..]);
+}
+
+#[test]
+fn files_that_are_made_when_they_are_read() {
+    let place = Place::new();
+    let (bytes, _) = place.check(&["cat", "file:/proc/version"], 0);
+    assert_eq!(bytes, fs::read("/proc/version").unwrap());
+    let (bytes, _) = place.check(&["cat", "file:/dev/zero", "--length", "100000"], 0);
+    assert_eq!(bytes, vec![0; 100_000]);
+}
+
+#[test]
+fn what_cannot_be_opened_is_explained() {
+    let place = Place::new();
+    fs::create_dir(place.path("folder")).unwrap();
+    let cannot = |url: &str, why: &str| format!("pactio: cannot open '{url}' with plugin 'file': {why}\n");
+    place.says(&["cat", "file:folder"], 1, &cannot("file:folder", "it is a directory; name a file in it"));
+    place.says(&["cat", "file:no"], 1, &cannot("file:no", "there is no such file"));
+    place.says(&["info", "file:"], 1, &cannot("file:", "no path is given; write file:/path/to/file"));
+    place.says(
+        &["info", "file:x?a=b"],
+        1,
+        &cannot("file:x?a=b", "unknown option 'a': 'file:' has no options"),
+    );
+    assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
+    let why = "it is a pipe, socket or terminal, which has no positions";
+    place.says(&["cat", "file:pipe"], 1, &cannot("file:pipe", why));
+    place.says(&["cat", "no"], 1, "pactio: 'no' has no scheme\nhint: for a file, write file:no\n");
+}
+
+#[test]
+fn no_permission_is_said() {
+    let place = Place::new();
+    place.file("closed", 1);
+    fs::set_permissions(place.path("closed"), Permissions::from_mode(0o000)).unwrap();
+    let mut command = place.command(&["cat", "file:closed"]);
+    // Root may read everything, so somebody else asks, with a copy of all that is needed.
+    let folder = tempdir().unwrap();
+    if File::open(place.path("closed")).is_ok() {
+        for folder in [place.0.path(), folder.path()] {
+            fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+        }
+        let program = folder.path().join("pactio");
+        fs::copy(env!("CARGO_BIN_EXE_pactio"), &program).unwrap();
+        fs::copy(plugin("file"), folder.path().join("libpactio_file.so")).unwrap();
+        command = Command::new(&program);
+        command
+            .args(["cat", "file:closed"])
+            .current_dir(place.0.path())
+            .env("PACTIO_PLUGIN_PATH", folder.path())
+            .gid(65534)
+            .uid(65534);
+    }
+    let output = command.output().unwrap();
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "pactio: cannot open 'file:closed' with plugin 'file': permission to read it is denied\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_unknown_scheme_lists_what_was_searched() {
+    let place = Place::new();
+    let (_, said) = place.check(&["cat", "nothing:x"], 1);
+    assert_eq!(
+        said,
+        "pactio: no plugin has the scheme 'nothing'; those that exist are: file, memory\nsearched:\n  plugins: \
+         libpactio_file.so (file); libpactio_memory.so (memory)\nhint: put the plugin's .so into one of these folders, or \
+         name its folder in PACTIO_PLUGIN_PATH\n"
+    );
+}
+
+#[test]
+fn output_that_cannot_be_written_is_said() {
+    let place = Place::new();
+    place.file("x", 3 << 20);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = place.command(&["cat", "file:x"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        said,
+        "pactio: cannot write to standard output after 0 bytes: No space left on device (os error 28)\n"
+    );
+
+    let mut cat =
+        place.command(&["cat", "file:x"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 10];
+    cat.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = cat.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("pactio: the reader of the output closed it after "), "{said}");
+}
+
+#[test]
+fn cp_copies_and_replaces() {
+    let place = Place::new();
+    for len in [0, 1, 4097, 5 << 20] {
+        let content = place.file("from", len);
+        fs::write(place.path("to"), b"something longer that was there before").unwrap();
+        let (_, said) = place.check(&["cp", "file:from", "file:to", "--block-size", "64KiB"], 0);
+        assert_eq!(said, "", "it is quiet in a pipe");
+        assert!(fs::read(place.path("to")).unwrap() == content, "{len} bytes");
+    }
+    place.check(&["cp", "file:/proc/version", "file:version"], 0);
+    assert_eq!(fs::read(place.path("version")).unwrap(), fs::read("/proc/version").unwrap());
+    place.check(&["cp", "file:from", "memory:?size=5MiB"], 0);
+}
+
+#[test]
+fn cp_loses_nothing_and_says_what_is_left() {
+    let place = Place::new();
+    let content = place.file("x", 5000);
+    symlink("x", place.path("link")).unwrap();
+    let same = "pactio: 'file:x' and 'file:link' are the same; copying would empty it\n";
+    place.says(&["cp", "file:x", "file:link"], 1, same);
+    assert_eq!(fs::read(place.path("x")).unwrap(), content);
+    place.says(
+        &["cp", "file:x", "memory:?size=10"],
+        1,
+        "pactio: 'memory:?size=10' has room for 10 bytes, but 5000 are to be copied\nhint: nothing was written; give it a \
+         larger size\n",
+    );
+    place.says(
+        &["cp", "file:x", "file:/dev/full"],
+        1,
+        "pactio: cannot write 5000 bytes at 0 of 'file:/dev/full' (plugin 'file'): 0 of 5000 bytes; 0..5000: no space \
+         left\n'file:/dev/full' is left incomplete: 0 of 5000 bytes were copied to it; remove it or copy again\n",
+    );
+    let none = "pactio: cannot open 'file:none' with plugin 'file': there is no such file\n";
+    place.says(&["cp", "file:none", "file:y"], 1, none);
+    assert!(!place.path("y").exists(), "a destination was made for a source that does not exist");
+}
+
+#[test]
+fn sum_prints_what_sha256sum_prints() {
+    let place = Place::new();
+    place.file("a", 100_000);
+    place.file("b", 0);
+    let expected =
+        format!("{}  file:a\n{}  file:b\n", sha256sum(&place.path("a")), sha256sum(&place.path("b")));
+    assert_eq!(place.printed(&["sum", "file:a", "file:b"]), expected);
+    assert_eq!(place.printed(&["sum", "--algorithm", "sha512", "file:b"]).len(), 128 + "  file:b\n".len());
+}
+
+#[test]
+fn hexdump_prints_what_hexdump_c_prints() {
+    let place = Place::new();
+    fs::write(place.path("x"), b"pactio\x00\xff").unwrap();
+    assert_eq!(
+        place.printed(&["hexdump", "file:x"]),
+        "00000000  70 61 63 74 69 6f 00 ff                           |pactio..|\n00000008\n"
+    );
+    assert_eq!(
+        place.printed(&["hexdump", "memory:?size=48&fill=65"]),
+        "00000000  41 41 41 41 41 41 41 41  41 41 41 41 41 41 41 41  |AAAAAAAAAAAAAAAA|\n*\n00000030\n"
+    );
+}
+
+#[test]
+fn plugins_and_info_say_what_is_there() {
+    let place = Place::new();
+    let listed = place.printed(&["plugins"]);
+    assert!(listed.contains("file:        0.1.0    file - files of the local system\n"), "{listed}");
+    assert!(listed.contains("libpactio_memory.so\n"), "{listed}");
+    let info = place.printed(&["info", "memory:?size=1KiB"]);
+    assert!(
+        info.starts_with("url       memory:?size=1KiB\nsize      1024 bytes\nreadable  yes\nwritable  yes\n"),
+        "{info}"
+    );
+}
+
+#[test]
+fn inspect_says_what_a_file_is_or_why_it_is_refused() {
+    let place = Place::new();
+    assert!(place.printed(&["inspect", plugin("file").to_str().unwrap()]).starts_with("id           file\n"));
+    place.file("x.so", 100);
+    let (_, said) = place.check(&["inspect", "x.so"], 4);
+    assert!(
+        said.starts_with("pactio: 'x.so' is refused (NotALibrary): it is not a shared library: "),
+        "{said}"
+    );
+    place.says(
+        &["inspect", "none.so"],
+        4,
+        "pactio: 'none.so' is refused (Unreadable): it cannot be read: No such file or directory (os error 2)\n",
+    );
+}
+
+#[test]
+fn arguments_that_make_no_sense_end_with_2() {
+    let place = Place::new();
+    for arguments in [
+        &["cat"][..],
+        &["cat", "file:x", "--length", "much"],
+        &["cat", "file:x", "--block-size", "0"],
+        &["cat", "file:x", "--in-flight", "0"],
+        &["copy", "a", "b"],
+        &[],
+    ] {
+        let (printed, said) = place.check(arguments, 2);
+        assert!(printed.is_empty() && !said.is_empty());
+    }
+    let (_, said) = place.check(&["cat", "file:x", "--length", "much"], 2);
+    assert!(
+        said.contains("a size is a number with an optional unit, such as 4096, 64KiB or 1.5GiB"),
+        "{said}"
+    );
+}
+
+#[test]
+fn verbose_says_what_is_loaded_and_opened() {
+    let place = Place::new();
+    place.file("x", 1);
+    let (_, said) = place.check(&["-v", "cat", "file:x"], 0);
+    assert!(said.contains("loaded") && said.contains("opened"), "{said}");
+}
+
+#[test]
+fn completions_are_printed_for_every_shell() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(place.printed(&["completions", shell]).contains("hexdump"), "{shell}");
+    }
+}

@@ -1,0 +1,76 @@
+//! What it costs to cross the boundary: 64-byte reads of a device in memory, behind a plugin that was really loaded.
+//!
+//! All variants run interleaved in one process; the figures are medians, and what counts are the ratios.
+
+mod measure;
+mod ours;
+mod peers;
+
+use std::process::{Command, ExitCode};
+
+use clap::Parser;
+use measure::Variant;
+
+/// Bytes per read.
+const LEN: usize = 64;
+
+/// Size of the devices: small enough for the fastest cache, so that the crossing is seen and not the memory.
+const SIZE: usize = 1 << 14;
+
+/// Measures 64-byte reads of a device in memory, of pactio and of its peers.
+#[derive(Parser)]
+struct Arguments {
+    /// How long to measure, in seconds.
+    #[arg(long, default_value = "30")]
+    seconds: f64,
+    /// Also count instructions per operation, with valgrind.
+    #[arg(long)]
+    instructions: bool,
+    /// Only variants whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Run one variant so often and say nothing (what is counted under valgrind).
+    #[arg(long, value_name = "COUNT", hide = true)]
+    count: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut variants: Vec<Variant> = peers::variants();
+    variants.extend(ours::variants());
+    if let Some(count) = arguments.count {
+        let Some(variant) = variants.iter_mut().find(|variant| variant.name == arguments.only) else {
+            return ExitCode::FAILURE;
+        };
+        variant.run(count);
+        return ExitCode::SUCCESS;
+    }
+    variants.retain(|variant| variant.name == measure::REFERENCE || variant.name.contains(&arguments.only));
+    let mut table = measure::measure(variants, arguments.seconds);
+    if arguments.instructions {
+        for row in &mut table.rows {
+            row.instructions = instructions(&row.name);
+        }
+    }
+    print!("{table}");
+    ExitCode::SUCCESS
+}
+
+/// Instructions per operation: the difference between two runs of one variant under callgrind.
+fn instructions(name: &str) -> Option<f64> {
+    const COUNTS: [u64; 2] = [8192, 40_960];
+    let collected = COUNTS.map(|count| {
+        let program = std::env::current_exe().ok()?;
+        let output = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(program)
+            .args(["--only", name, "--count", &count.to_string()])
+            .output()
+            .ok()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = text.lines().find_map(|line| line.split_once("Collected : "))?;
+        line.1.trim().parse::<f64>().ok()
+    });
+    let [Some(few), Some(many)] = collected else { return None };
+    Some((many - few) / (COUNTS[1] - COUNTS[0]) as f64)
+}

@@ -1,0 +1,160 @@
+//! pactio, through its public calls and plugins that are loaded from their `.so`.
+
+use std::future::{Future, poll_fn};
+use std::hint::black_box;
+use std::pin::Pin;
+use std::task::Poll;
+
+use pactio::{Device, Host, PacketBox, Write};
+
+use crate::measure::Variant;
+use crate::{LEN, SIZE};
+
+fn positions(count: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(|index| index * LEN as u64 % SIZE as u64)
+}
+
+pub(crate) fn variants() -> Vec<Variant> {
+    let host = pactio_tests::host(&["pactio_memory", "fixture_queued"]);
+    let inline = host.open(&format!("memory:?size={SIZE}&fill=1")).unwrap_or_else(|error| panic!("{error}"));
+    let queued = host.open(&format!("queued:{SIZE}")).unwrap_or_else(|error| panic!("{error}"));
+    let mut variants = vec![
+        slice("pactio inline, slice", &host, &inline),
+        value("pactio inline, value", &host, &inline),
+        packet("pactio inline, reused packet", &host, &inline),
+        blocking("pactio inline, blocking", &inline),
+        slice("pactio queued, slice, block_on of the host", &host, &queued),
+        packet("pactio queued, reused packet, block_on of the host", &host, &queued),
+        foreign("pactio queued, reused packet, pollster", &queued),
+    ];
+    for (name, depth) in [
+        ("pactio queued, reused packets, 64 in flight", 64),
+        ("pactio queued, reused packets, 256 in flight", 256),
+        ("pactio queued, reused packets, 4096 in flight", 4096),
+        ("pactio queued, reused packets, 65536 in flight", 65536),
+    ] {
+        variants.push(in_flight(name, depth, &host, &queued));
+    }
+    for (name, depth) in
+        [("pactio queued, slices, 256 in flight", 256), ("pactio queued, slices, 4096 in flight", 4096)]
+    {
+        variants.push(slices_in_flight(name, depth, &host, &queued));
+    }
+    variants
+}
+
+fn slice(name: &'static str, host: &Host, device: &Device) -> Variant {
+    let (host, device) = (host.clone(), device.clone());
+    Variant::new(name, move |count| {
+        host.block_on(async {
+            let mut buffer = [0; LEN];
+            for position in positions(count) {
+                device.read_exact_at(position, &mut buffer).await.unwrap_or_else(|error| panic!("{error}"));
+                black_box(&buffer);
+            }
+        });
+    })
+}
+
+fn value(name: &'static str, host: &Host, device: &Device) -> Variant {
+    let (host, device) = (host.clone(), device.clone());
+    Variant::new(name, move |count| {
+        host.block_on(async {
+            for position in positions(count) {
+                let value: [u8; LEN] = device.read(position).await.unwrap_or_else(|error| panic!("{error}"));
+                black_box(&value);
+            }
+        });
+    })
+}
+
+async fn reuse(device: &Device, count: u64) {
+    let mut packet = PacketBox::<Write>::new_buf(LEN).unwrap_or_else(|error| panic!("{error}"));
+    for position in positions(count) {
+        packet = device.read_exact_at(position, packet).await.unwrap_or_else(|error| panic!("{error}"));
+        black_box(packet.simple_slice().is_ok());
+    }
+}
+
+fn packet(name: &'static str, host: &Host, device: &Device) -> Variant {
+    let (host, device) = (host.clone(), device.clone());
+    Variant::new(name, move |count| host.block_on(reuse(&device, count)))
+}
+
+fn foreign(name: &'static str, device: &Device) -> Variant {
+    let device = device.clone();
+    Variant::new(name, move |count| pollster::block_on(reuse(&device, count)))
+}
+
+fn blocking(name: &'static str, device: &Device) -> Variant {
+    let device = device.clone();
+    Variant::new(name, move |count| {
+        let mut buffer = [0; LEN];
+        for position in positions(count) {
+            device.blocking_read_exact_at(position, &mut buffer).unwrap_or_else(|error| panic!("{error}"));
+            black_box(&buffer);
+        }
+    })
+}
+
+/// Submits all requests, then waits for one after the other.
+async fn all<F: Future + Unpin>(requests: &mut [F], mut each: impl FnMut(F::Output)) {
+    let mut first = true;
+    let mut ready = Vec::new();
+    poll_fn(|cx| {
+        if std::mem::take(&mut first) {
+            for request in requests.iter_mut() {
+                if let Poll::Ready(output) = Pin::new(request).poll(cx) {
+                    ready.push(output);
+                }
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+    if ready.is_empty() {
+        for request in requests {
+            each(request.await);
+        }
+    } else {
+        ready.into_iter().for_each(each);
+    }
+}
+
+fn in_flight(name: &'static str, depth: usize, host: &Host, device: &Device) -> Variant {
+    let (host, device) = (host.clone(), device.clone());
+    let new = || PacketBox::<Write>::new_buf(LEN).unwrap_or_else(|error| panic!("{error}"));
+    let mut packets: Vec<_> = (0..depth).map(|_| new()).collect();
+    Variant::batched(name, depth, move |count| {
+        host.block_on(async {
+            for _ in 0..count / depth as u64 {
+                let mut requests: Vec<_> = packets
+                    .drain(..)
+                    .zip(positions(depth as u64))
+                    .map(|(packet, position)| device.read_exact_at(position, packet))
+                    .collect();
+                all(&mut requests, |packet| packets.push(packet.unwrap_or_else(|error| panic!("{error}"))))
+                    .await;
+            }
+        });
+    })
+}
+
+fn slices_in_flight(name: &'static str, depth: usize, host: &Host, device: &Device) -> Variant {
+    let (host, device) = (host.clone(), device.clone());
+    let mut buffers = vec![[0; LEN]; depth];
+    Variant::batched(name, depth, move |count| {
+        host.block_on(async {
+            for _ in 0..count / depth as u64 {
+                let mut requests: Vec<_> = buffers
+                    .iter_mut()
+                    .zip(positions(depth as u64))
+                    .map(|(buffer, position)| device.read_exact_at(position, buffer))
+                    .collect();
+                all(&mut requests, |done| done.unwrap_or_else(|error| panic!("{error}"))).await;
+                drop(requests);
+                black_box(&buffers);
+            }
+        });
+    })
+}

@@ -1,0 +1,147 @@
+//! Futures of a device under the host's executor and under others, for a device that answers at once, one that needs its
+//! driver polled, and one that answers from threads.
+
+use std::future::Future;
+
+use pactio::{Device, Host};
+use pactio_tests::{host, in_time};
+
+const LIBRARIES: [&str; 3] = ["pactio_memory", "fixture_queued", "fixture_eight_threads"];
+
+fn devices(host: &Host) -> Vec<Device> {
+    ["memory:?size=64KiB&fill=3", "queued:65536", "eight-threads:"].map(|url| host.open(url).unwrap()).into()
+}
+
+/// Many requests at once and one after the other.
+async fn work(device: Device) {
+    let first = device.read_exact_at(100, vec![0; 1000]).await.unwrap();
+    let mut all: Vec<_> = (0..50).map(|_| Box::pin(device.read_exact_at(100, vec![0; 1000]))).collect();
+    let mut left = all.len();
+    std::future::poll_fn(|cx| {
+        all.retain_mut(|request| match request.as_mut().poll(cx) {
+            std::task::Poll::Ready(bytes) => {
+                assert_eq!(bytes.unwrap(), first);
+                left -= 1;
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if left == 0 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    for position in 0..50 {
+        let mut buffer = [0; 7];
+        device.read_exact_at(position, &mut buffer).await.unwrap();
+        assert_eq!(device.read::<[u8; 7]>(position).await.unwrap(), buffer);
+    }
+}
+
+fn under(run: impl Fn(&Host, Device) + Send + 'static) {
+    in_time(move || {
+        let host = host(&LIBRARIES);
+        for device in devices(&host) {
+            run(&host, device);
+        }
+    });
+}
+
+#[test]
+fn block_on_of_the_host() {
+    under(|host, device| host.block_on(work(device)));
+}
+
+#[test]
+fn tasks_of_the_host() {
+    under(|host, device| {
+        let tasks: Vec<_> = (0..8).map(|_| host.spawn(work(device.clone()))).collect();
+        tasks.into_iter().for_each(|task| host.block_on(task));
+    });
+}
+
+#[test]
+fn block_on_of_several_threads_at_once() {
+    under(|host, device| {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| host.block_on(work(device.clone())));
+            }
+        });
+    });
+}
+
+#[test]
+fn block_on_inside_block_on() {
+    under(|host, device| {
+        host.block_on(async {
+            let first = device.read::<u32>(0).await.unwrap();
+            assert_eq!(host.block_on(device.read::<u32>(0)).unwrap(), first);
+            assert_eq!(device.blocking_read::<u32>(0).unwrap(), first);
+            assert_eq!(device.read::<u32>(0).await.unwrap(), first);
+        });
+    });
+}
+
+#[test]
+fn pollster() {
+    under(|_, device| pollster::block_on(work(device)));
+}
+
+#[test]
+fn async_io() {
+    under(|_, device| async_io::block_on(work(device)));
+}
+
+#[test]
+fn tokio_with_threads() {
+    under(|_, device| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        let tasks: Vec<_> = (0..8).map(|_| runtime.spawn(work(device.clone()))).collect();
+        for task in tasks {
+            runtime.block_on(task).unwrap();
+        }
+    });
+}
+
+#[test]
+fn tokio_on_one_thread() {
+    under(|_, device| tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work(device)));
+}
+
+#[test]
+fn a_request_that_is_woken_on_another_executor_than_it_began_on() {
+    in_time(|| {
+        let host = host(&LIBRARIES);
+        for device in devices(&host) {
+            let mut request = Box::pin({
+                let device = device.clone();
+                async move { device.read_exact_at(0, vec![0; 100]).await }
+            });
+            let mut result = None;
+            host.block_on(async {
+                std::future::poll_fn(|cx| {
+                    if let std::task::Poll::Ready(bytes) = request.as_mut().poll(cx) {
+                        result = Some(bytes);
+                    }
+                    std::task::Poll::Ready(())
+                })
+                .await;
+            });
+            let bytes = match result {
+                Some(bytes) => bytes,
+                None => pollster::block_on(request),
+            };
+            assert_eq!(bytes.unwrap().len(), 100);
+        }
+    });
+}
+
+#[test]
+fn a_panic_in_a_task_goes_to_whoever_awaits_it() {
+    in_time(|| {
+        let host = host(&LIBRARIES);
+        let task = host.spawn(async { panic!("the task") });
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| host.block_on(task)));
+        assert!(caught.is_err());
+        assert_eq!(host.block_on(host.spawn(async { 5 })), 5);
+    });
+}

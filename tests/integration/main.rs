@@ -1,0 +1,10 @@
+//! Tests of a host with really loaded plugins, by situation. What concerns one crate only stands in that crate.
+
+mod answers;
+mod drops;
+mod executors;
+mod files;
+mod loading;
+mod memory;
+mod panics;
+mod toolchains;

@@ -1,0 +1,86 @@
+//! The memory plugin against a plain buffer.
+
+use pactio::Code;
+use pactio_tests::{host, in_time, open, random};
+
+#[test]
+fn random_reads_and_writes_are_those_of_a_plain_buffer() {
+    in_time(|| {
+        const SIZE: usize = 3000;
+        let mut random = random();
+        for url in [format!("memory:?size={SIZE}"), format!("queued:{SIZE}")] {
+            let host = host(&["pactio_memory", "fixture_queued"]);
+            let device = host.open(&url).unwrap();
+            let mut model = vec![0; SIZE];
+            device.blocking_write_all_at(0, &model).unwrap();
+            host.block_on(async {
+                for _ in 0..3000 {
+                    let start = random.usize(..SIZE + 100);
+                    let len = random.usize(..200);
+                    let there = start.min(SIZE)..(start + len).min(SIZE);
+                    let report = match random.u8(..4) {
+                        0 => {
+                            let data: Vec<u8> = (0..len).map(|_| random.u8(..)).collect();
+                            model[there.clone()].copy_from_slice(&data[..there.len()]);
+                            device.write_at(start as u64, data).await.unwrap().0
+                        }
+                        1 => {
+                            let data: Vec<u8> = (0..len).map(|_| random.u8(..)).collect();
+                            model[there.clone()].copy_from_slice(&data[..there.len()]);
+                            device.write_at(start as u64, &data[..]).await.unwrap().0
+                        }
+                        2 => {
+                            let (report, bytes) = device.read_at(start as u64, vec![0; len]).await.unwrap();
+                            assert_eq!(bytes[..there.len()], model[there.clone()]);
+                            report
+                        }
+                        _ => {
+                            let mut bytes = vec![0xee; len];
+                            let (report, ()) = device.read_at(start as u64, &mut bytes).await.unwrap();
+                            assert_eq!(bytes[..there.len()], model[there.clone()]);
+                            assert!(bytes[there.len()..].iter().all(|&byte| byte == 0xee));
+                            report
+                        }
+                    };
+                    assert_eq!((report.len(), report.done()), (len, there.len()));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn options_that_make_no_sense_are_explained() {
+    let host = host(&["pactio_memory"]);
+    for (url, message) in [
+        ("memory:", "the option 'size' is missing: say how large it is, as in memory:?size=64MiB"),
+        ("memory:?size=big", "option 'size' is 'big', but must be a size such as 4096, 64KiB or 1.5GiB"),
+        ("memory:?size=1&fill=256", "option 'fill' is '256', but must be a byte, 0 to 255"),
+        ("memory:?sise=1", "unknown option 'sise'; 'memory:' has: size, fill"),
+        ("memory:?size=16777215TiB", "18446742974197923840 bytes of memory cannot be had"),
+    ] {
+        let error = host.open(url).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot open '{url}' with plugin 'memory': {message}"));
+        assert!(matches!(error.code(), Some(Code::InvalidInput | Code::OutOfMemory)));
+    }
+}
+
+#[test]
+fn large_requests_of_many_threads() {
+    in_time(|| {
+        let (host, device) = open("pactio_memory", "memory:?size=16MiB");
+        std::thread::scope(|scope| {
+            for thread in 0..4u8 {
+                let (host, device) = (&host, &device);
+                scope.spawn(move || {
+                    let position = u64::from(thread) << 22;
+                    let data = vec![thread + 1; 1 << 22];
+                    host.block_on(device.write_all_at(position, data)).unwrap();
+                    let mut bytes = vec![0; 1 << 22];
+                    device.blocking_read_exact_at(position, &mut bytes).unwrap();
+                    assert!(bytes.iter().all(|&byte| byte == thread + 1));
+                });
+            }
+        });
+    });
+}

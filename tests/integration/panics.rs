@@ -1,0 +1,92 @@
+//! Plugins that panic: the host survives, and says what happened.
+
+use pactio::{Code, ErrorKind};
+use pactio_tests::{host, in_time, open};
+
+#[test]
+fn in_open() {
+    let host = host(&["fixture_panic_open", "pactio_memory"]);
+    let error = host.open("panic-open:here").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Open(Code::Panicked));
+    assert_eq!(
+        error.to_string(),
+        "cannot open 'panic-open:here' with plugin 'fixture-panic-open': the plugin panicked while it opened the \
+         device: fixture: open of 'here'"
+    );
+    let error = host.open("panic-open:again").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Open(Code::Poisoned));
+    assert!(
+        error.to_string().ends_with("the plugin panicked while it opened a device before, and is out of use")
+    );
+    assert!(host.open("memory:?size=1").is_ok());
+}
+
+#[test]
+fn in_open_with_a_payload_that_panics_too() {
+    let host = host(&["fixture_panic_open"]);
+    assert_eq!(host.open("panic-open:bomb").unwrap_err().kind(), ErrorKind::Open(Code::Panicked));
+}
+
+#[test]
+fn in_submit() {
+    in_time(|| {
+        let (host, device) = open("fixture_panic_submit", "panic-submit:");
+        host.block_on(async {
+            let (report, bytes) = device.read_at(0, vec![7; 10]).await.unwrap();
+            assert_eq!(report.to_string(), "5 of 10 bytes; 5..10: dropped by the device without an answer");
+            assert_eq!(bytes, [1, 1, 1, 1, 1, 7, 7, 7, 7, 7]);
+            let error = device.read_exact_at(0, &mut [0; 10]).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io(Code::Poisoned));
+            assert_eq!(
+                error.to_string(),
+                "cannot read 10 bytes at 0 of 'panic-submit:' (plugin 'fixture-panic-submit'): 0 of 10 bytes; 0..10: \
+                 out of use since the plugin panicked"
+            );
+        });
+        let (_host, device) = open("fixture_panic_submit", "panic-submit:");
+        let error = device.blocking_write_all_at(0, &[1; 4]).unwrap_err();
+        assert_eq!(error.code(), Some(Code::Unanswered));
+    });
+}
+
+#[test]
+fn in_the_driver() {
+    driver("panic-driver:", Code::Poisoned);
+}
+
+#[test]
+fn a_driver_that_ends() {
+    driver("panic-driver:end", Code::DriverEnded);
+}
+
+/// Three requests wait for a driver that goes away: all of them end, and so does every later one.
+fn driver(url: &'static str, later: Code) {
+    in_time(move || {
+        let (host, device) = open("fixture_panic_driver", url);
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let device = device.clone();
+                host.spawn(async move { device.read_exact_at(0, vec![0; 8]).await.unwrap_err().code() })
+            })
+            .collect();
+        host.block_on(async {
+            for task in waiting {
+                assert_eq!(task.await, Some(Code::Unanswered));
+            }
+            assert_eq!(device.read::<u8>(0).await.unwrap_err().code(), Some(later));
+        });
+    });
+}
+
+#[test]
+fn in_drop() {
+    in_time(|| {
+        let (host, device) = open("fixture_panic_drop", "panic-drop:");
+        assert_eq!(host.block_on(device.read::<u8>(0)).unwrap(), 5);
+        drop(device);
+        let again = host.open("panic-drop:").unwrap();
+        assert_eq!(again.blocking_read::<u8>(0).unwrap(), 5);
+        drop(host);
+        drop(again);
+    });
+}
