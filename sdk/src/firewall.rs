@@ -14,7 +14,7 @@ pub(crate) struct Panicked(pub(crate) Option<String>);
 /// `f` may leave its captures in any state. Callers either do not use them again or poison them.
 #[inline(always)]
 pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| message_of(payload))
+    catch_unwind(AssertUnwindSafe(f)).map_err(message_of)
 }
 
 #[cold]
@@ -29,7 +29,10 @@ fn message_of(payload: Box<dyn std::any::Any + Send>) -> Panicked {
     }))
     .map_or_else(
         |second| {
-            core::mem::forget(second);
+            // One that panics a third time is leaked: there must be an end.
+            if let Err(third) = catch_unwind(AssertUnwindSafe(|| drop(second))) {
+                core::mem::forget(third);
+            }
             Panicked(None)
         },
         Panicked,

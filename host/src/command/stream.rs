@@ -13,7 +13,7 @@ pub(super) struct Stream<'h> {
     device: Device,
     range: Range,
     block_size: usize,
-    in_flight: VecDeque<(usize, Task<Result<(Report, Vec<u8>), Error>>)>,
+    in_flight: VecDeque<Pending>,
     depth: usize,
     /// Where the next request begins, relative to the range.
     requested: u64,
@@ -22,6 +22,12 @@ pub(super) struct Stream<'h> {
     /// Buffers to be used again.
     spare: Vec<Vec<u8>>,
     ended: bool,
+}
+
+/// A request for so many bytes.
+struct Pending {
+    len: usize,
+    task: Task<Result<(Report, Vec<u8>), Error>>,
 }
 
 impl<'h> Stream<'h> {
@@ -71,7 +77,7 @@ impl<'h> Stream<'h> {
             buffer.resize(len, 0);
             let device = self.device.clone();
             let task = self.host.spawn(async move { device.read_at(position, buffer).await });
-            self.in_flight.push_back((len, task));
+            self.in_flight.push_back(Pending { len, task });
             self.requested += len as u64;
         }
     }
@@ -79,7 +85,7 @@ impl<'h> Stream<'h> {
     /// The next block; `None` at the end of the range or of the device.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         self.fill();
-        let Some((len, task)) = self.in_flight.pop_front() else { return Ok(None) };
+        let Some(Pending { len, task }) = self.in_flight.pop_front() else { return Ok(None) };
         let (report, mut block) = task.await?;
         let done = report.error_clamp();
         if let Some((_, error)) = report.min_error() {

@@ -60,7 +60,7 @@ impl Device {
         let mut watched = Ok(None);
         let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
             let driver = (handle != PollingHandle::None)
-                .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken().clone()));
+                .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken()));
             if let (Some(driver), PollingHandle::Descriptor { descriptor, readable, writable }) =
                 (&driver, handle)
             {
@@ -82,8 +82,7 @@ impl Device {
         }
         if let Some(driver) = &shared.driver {
             // The first poll, in which the driver gets its waker.
-            driver.notify();
-            driver.run();
+            driver.run_anyway();
         }
         Ok(Self(shared))
     }
@@ -149,8 +148,7 @@ fn watch(
                 if read || write { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
             });
             ready.await;
-            driver.notify();
-            driver.run();
+            driver.run_anyway();
         }
     })
 }

@@ -84,6 +84,13 @@ impl Driver {
         }
     }
 
+    /// Polls it on this thread, or has it polled again by whoever does now.
+    pub(crate) fn run_anyway(self: &Arc<Self>) {
+        // Ordering: Release, as in `notify`.
+        self.state.fetch_or(NOTIFIED, Ordering::Release);
+        self.run();
+    }
+
     /// Polls it if it was notified and nobody else does.
     pub(crate) fn run(self: &Arc<Self>) {
         for _ in 0..POLLS_IN_A_ROW {

@@ -18,6 +18,8 @@ use crate::{Error, ErrorKind};
 pub(crate) struct Runtime {
     executor: Arc<Executor<'static>>,
     woken: Sender<Arc<Driver>>,
+    /// The other end, to be emptied at the end: what lies in the channel keeps the channel.
+    to_drive: Receiver<Arc<Driver>>,
     /// Closed to stop the threads.
     stop: Sender<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -42,7 +44,7 @@ impl Runtime {
                 })?;
             threads.push(thread);
         }
-        Ok(Arc::new(Self { executor, woken, stop, threads: Mutex::new(threads) }))
+        Ok(Arc::new(Self { executor, woken, to_drive, stop, threads: Mutex::new(threads) }))
     }
 
     pub(crate) fn spawn<T: Send + 'static>(
@@ -53,8 +55,8 @@ impl Runtime {
     }
 
     /// Where drivers go that nobody else is about to poll.
-    pub(crate) fn woken(&self) -> &Sender<Arc<Driver>> {
-        &self.woken
+    pub(crate) fn woken(&self) -> Sender<Arc<Driver>> {
+        self.woken.clone()
     }
 }
 
@@ -102,5 +104,7 @@ impl Drop for Runtime {
                 tracing::error!("a worker thread panicked");
             }
         }
+        self.woken.close();
+        while self.to_drive.try_recv().is_ok() {}
     }
 }

@@ -14,9 +14,6 @@
 //! Memory is freed by the side that made it, through a function that travels with it. No function unwinds. A plugin's
 //! library stays loaded for the life of the process.
 
-// The traits here are turned into tables of C functions; the code for that is cglue's.
-#![allow(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc, missing_docs)]
-
 mod entry;
 mod fingerprint;
 mod object;

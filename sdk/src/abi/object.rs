@@ -1,7 +1,8 @@
 //! The trait objects of a plugin: a backend and its devices.
 
-// cglue's macros export names that only some uses of it need.
-#![allow(unused_imports)]
+// The traits here are turned into tables of C functions. That code is cglue's: it exports names that only some uses need,
+// and does not say of itself what this project says of its own code.
+#![allow(unused_imports, missing_docs, clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
 use abi_stable::StableAbi;
 use cglue::arc::CArc;
