@@ -50,8 +50,8 @@ mod url;
 pub use device::{Device, Exact, OpenOptions, Partial, ReadValue, WriteValue};
 pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};
-pub use pactio_sdk::{Code, DeviceInfo, IntoPacket, PacketBox, PluginInfo, Read, Report, Write, parse_size};
-pub use plugin::{Candidate, Outcome, Plugin, Refusal, RefusalKind};
+pub use pactio_sdk::{Code, DeviceInfo, IntoPacket, PacketBox, Read, Report, Write, parse_size};
+pub use plugin::{Candidate, Outcome, Plugin, PluginInfo, Refusal, RefusalKind};
 pub use url::Url;
 
 /// A spawned task; dropping it cancels the task, [`detach`](async_executor::Task::detach) lets it run on.

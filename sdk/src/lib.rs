@@ -86,6 +86,4 @@ pub use packet::{
 pub use into_packet::{IntoPacket, Request};
 #[doc(hidden)]
 pub use plugin::__private;
-pub use plugin::{
-    Backend, Device, DeviceInfo, OpenError, OpenMode, OpenRequest, PluginInfo, PollingHandle, parse_size,
-};
+pub use plugin::{Backend, Device, DeviceInfo, OpenError, OpenMode, OpenRequest, PollingHandle, parse_size};

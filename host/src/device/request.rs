@@ -127,6 +127,8 @@ impl<'d, P: PacketPerms, B: IntoPacket<P>> Partial<'d, P, B> {
                 Ok(request)
             });
             match started {
+                // Most devices in memory have answered by now.
+                Ok(request) if request.packet().is_complete() => return Poll::Ready(Ok(request)),
                 Ok(request) => self.stage = Stage::InFlight(request),
                 Err(error) => return Poll::Ready(Err(self.device.not_started(self.what, error))),
             }

@@ -7,15 +7,30 @@ use std::sync::Arc;
 
 use cglue::arc::CArc;
 use cglue::trait_group::Opaquable;
+use pactio_sdk::OpenMode;
 use pactio_sdk::abi::{
     self, BackendIo, BackendObj, DeviceObj, ENTRY_SYMBOL, Library, OpenFailure, PluginEntry, RawOpenRequest,
     RawOption,
 };
-use pactio_sdk::{OpenMode, PluginInfo};
 
 use super::candidate::{PREFIX, check_prefix};
 use super::{Refusal, RefusalKind};
 use crate::Url;
+
+/// What a plugin says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginInfo {
+    /// Short name, unique among plugins.
+    pub id: String,
+    /// Version of the plugin.
+    pub version: String,
+    /// One line for people.
+    pub description: String,
+    /// URL schemes that its backend opens.
+    pub schemes: Vec<String>,
+    /// Version of `pactio-sdk` that it was built with.
+    pub sdk_version: String,
+}
 
 /// A loaded plugin.
 pub struct Plugin {

@@ -5,7 +5,7 @@ mod loader;
 mod registry;
 mod search;
 
-pub use loader::Plugin;
+pub use loader::{Plugin, PluginInfo};
 pub(crate) use registry::Registry;
 pub use registry::{Candidate, Outcome, Refusal, RefusalKind};
 pub(crate) use search::SearchPaths;

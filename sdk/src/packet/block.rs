@@ -59,13 +59,18 @@ const ALIGN_LOG2: usize = 2;
 /// Room sizes of the blocks that are kept for reuse.
 const CLASS_ROOM: [usize; 6] = [64, 256, 1024, 4096, 16384, 65536];
 /// The class of a block whose size fits none of them.
-const NO_CLASS: u8 = u8::MAX;
+const NO_CLASS: u8 = CLASS_ROOM.len() as u8;
 
+#[inline(always)]
 fn class_of(len: usize, align: usize) -> u8 {
-    if align > 64 {
-        return NO_CLASS;
+    if align > 64 || len > CLASS_ROOM[CLASS_ROOM.len() - 1] {
+        NO_CLASS
+    } else if len <= CLASS_ROOM[0] {
+        0
+    } else {
+        // Each room is four times the one before.
+        ((len - 1).ilog2() as u8 - 4) / 2
     }
-    CLASS_ROOM.iter().position(|&room| len <= room).map_or(NO_CLASS, |class| class as u8)
 }
 
 /// Layout of a block and the offset of its room. `len` and `align` count only for blocks without a class.
@@ -105,11 +110,9 @@ unsafe extern "C" fn fail(packet: *const (), start: usize, end: usize, error: Er
 pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, Error> {
     debug_assert!(align.is_power_of_two());
     let class = class_of(len, align);
-    let (layout, offset) = layout(class, len, align)?;
-    let block = match pool::take(class) {
-        Some(block) => block,
-        // SAFETY: the size is not zero, it contains a block.
-        None => NonNull::new(unsafe { alloc(layout) }).ok_or(Error::OUT_OF_MEMORY)?.cast::<Block>(),
+    let (block, offset) = match pool::take(class) {
+        Some(block) => (block, ROOM_OFFSET),
+        None => allocate_new(class, len, align)?,
     };
     let mut private = [0; 7];
     private[CLASS] = class;
@@ -128,6 +131,15 @@ pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, Error
     #[cfg(all(test, pactio_loom))]
     live::add(1);
     Ok(block)
+}
+
+/// Memory from the allocator, and where its room begins.
+#[cold]
+fn allocate_new(class: u8, len: usize, align: usize) -> Result<(NonNull<Block>, usize), Error> {
+    let (layout, offset) = layout(class, len, align)?;
+    // SAFETY: the size is not zero, it contains a block.
+    let block = NonNull::new(unsafe { alloc(layout) }).ok_or(Error::OUT_OF_MEMORY)?;
+    Ok((block.cast(), offset))
 }
 
 /// A block whose bytes are those of a vector, up to its length.
@@ -254,27 +266,22 @@ pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, Erro
 /// Owner and group have left (state rule 1).
 #[inline]
 pub(super) unsafe fn free(block: NonNull<Block>) {
-    let block_ref = block.as_ptr();
+    let inner = block.as_ptr();
     // SAFETY: both parties have left, so everything is this caller's.
     unsafe {
-        (*block_ref).packet.state.retire();
-        (*block_ref).failures.clear();
-        let stale = (*block_ref).waker.with_mut(|slot| (*slot).take());
+        (*inner).packet.state.retire();
+        (*inner).failures.clear();
+        let stale = (*inner).waker.with_mut(|slot| (*slot).take());
         if store(block) == Store::Vector {
             drop(take_vector(block));
         }
-        let class = (*block_ref).packet.private[CLASS];
-        let align = 1 << (*block_ref).packet.private[ALIGN_LOG2];
-        let len = (*block_ref).packet.len;
         #[cfg(all(test, pactio_loom))]
         live::add(-1);
-        ptr::drop_in_place(block_ref);
-        if !pool::give(class, block) {
-            let layout = layout(class, len, align);
-            // It was computed when the block was allocated.
-            if let Ok((layout, _)) = layout {
-                dealloc(block_ref.cast(), layout);
-            }
+        // Nothing else has a drop, but for the types of the model checker.
+        #[cfg(pactio_loom)]
+        ptr::drop_in_place(inner);
+        if !pool::give((*inner).packet.private[CLASS], block) {
+            deallocate(block);
         }
         if let Some(waker) = stale {
             let _ = firewall::contain(|| drop(waker));
@@ -282,10 +289,26 @@ pub(super) unsafe fn free(block: NonNull<Block>) {
     }
 }
 
+/// Gives the memory back to the allocator.
+///
+/// # Safety
+///
+/// The block is the caller's and holds nothing any more, but its plain fields are as they were.
+#[cold]
+unsafe fn deallocate(block: NonNull<Block>) {
+    // SAFETY: as required.
+    let (private, len) = unsafe { ((*block.as_ptr()).packet.private, (*block.as_ptr()).packet.len) };
+    // It was computed in the same way when the block was allocated.
+    if let Ok((layout, _)) = layout(private[CLASS], len, 1 << private[ALIGN_LOG2]) {
+        // SAFETY: the block was allocated with this layout.
+        unsafe { dealloc(block.as_ptr().cast(), layout) };
+    }
+}
+
 /// Blocks kept for reuse, per thread and class.
 #[cfg(not(any(pactio_loom, pactio_no_pool)))]
 mod pool {
-    use super::{Block, CLASS_ROOM, NO_CLASS, ROOM_OFFSET, layout};
+    use super::{Block, CLASS_ROOM, ROOM_OFFSET, layout};
     use alloc::alloc::dealloc;
     use core::cell::Cell;
     use core::ptr::NonNull;
@@ -311,12 +334,9 @@ mod pool {
 
     #[inline]
     pub(super) fn take(class: u8) -> Option<NonNull<Block>> {
-        if class == NO_CLASS {
-            return None;
-        }
         // While the thread ends, the pool may be gone; then blocks come from the allocator.
         POOL.try_with(|pool| {
-            let shelf = &pool.0[class as usize];
+            let shelf = pool.0.get(class as usize)?;
             let block = shelf.first.get()?;
             // SAFETY: kept blocks hold a link at their start, written by `give`.
             shelf.first.set(unsafe { block.cast::<Link>().read() });
@@ -332,11 +352,8 @@ mod pool {
     /// The block is the caller's and holds nothing.
     #[inline]
     pub(super) fn give(class: u8, block: NonNull<Block>) -> bool {
-        if class == NO_CLASS {
-            return false;
-        }
         POOL.try_with(|pool| {
-            let shelf = &pool.0[class as usize];
+            let Some(shelf) = pool.0.get(class as usize) else { return false };
             let count = shelf.count.get();
             if count >= KEPT_BYTES / (CLASS_ROOM[class as usize] + ROOM_OFFSET) {
                 return false;

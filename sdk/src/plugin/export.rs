@@ -1,20 +1,5 @@
 //! The macro that makes a plugin of a backend.
 
-/// What a plugin says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PluginInfo {
-    /// Short name, unique among plugins.
-    pub id: String,
-    /// Version of the plugin.
-    pub version: String,
-    /// One line for people.
-    pub description: String,
-    /// URL schemes that its backend opens.
-    pub schemes: Vec<String>,
-    /// Version of this crate that it was built with.
-    pub sdk_version: String,
-}
-
 /// Makes a plugin of one backend: exports the entry that hosts look for.
 ///
 /// The crate is a `cdylib`. `backend` is a constant expression; its type implements [`Backend`](crate::Backend).

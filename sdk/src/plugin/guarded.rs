@@ -44,30 +44,27 @@ impl<T> Guarded<T> {
         Self { inner: UnsafeCell::new(ManuallyDrop::new(inner)), state: AtomicUsize::new(0), counted }
     }
 
-    /// Calls `f` unless the object is out of use; a panic puts it out of use.
-    ///
-    /// The error is what whoever asked should be told.
+    /// Begins a call; the error is what whoever asked should be told. Either way, [`leave`](Self::leave) ends it.
     #[inline(always)]
-    fn call<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R, CallError> {
+    fn enter(&self) -> Result<&T, Error> {
         let state = if self.counted {
-            // Ordering: Acquire, with the Release of `retire` and of earlier calls that changed what `f` will see.
+            // Ordering: Acquire, with the Release of `retire` and of earlier calls that changed what this one will see.
             self.state.fetch_add(CALL, Ordering::Acquire)
         } else {
             // Ordering: Relaxed. The flag guards no data: a call that misses it finds the state that the panic left,
             // which safe code of the plugin has to bear.
             self.state.load(Ordering::Relaxed)
         };
-        let result = if state & OUT_OF_USE == 0 {
-            // SAFETY: the object is not dropped: if it is counted, this call was counted before OUT_OF_USE was set, and
-            // it is only dropped at a count of zero; if not, it is dropped with `self`.
-            let inner = unsafe { &*self.inner.get() };
-            firewall::contain(|| f(inner)).map_err(|Panicked(message)| {
-                self.retire(PANICKED);
-                CallError { error: Error::PANICKED, message }
-            })
-        } else {
-            Err(CallError { error: out_of_use(state), message: None })
-        };
+        if state & OUT_OF_USE != 0 {
+            return Err(out_of_use(state));
+        }
+        // SAFETY: the object is not dropped: if it is counted, this call was counted before OUT_OF_USE was set, and it is
+        // only dropped at a count of zero; if not, it is dropped with `self`.
+        Ok(unsafe { &*self.inner.get() })
+    }
+
+    #[inline(always)]
+    fn leave(&self) {
         if self.counted {
             // Ordering: Release, so that whoever drops the object sees what this call did; Acquire, for the dropper.
             let state = self.state.fetch_sub(CALL, Ordering::AcqRel);
@@ -75,6 +72,18 @@ impl<T> Guarded<T> {
                 self.drop_if_last();
             }
         }
+    }
+
+    /// Calls `f` unless the object is out of use; a panic puts it out of use.
+    fn call<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R, CallError> {
+        let result = match self.enter() {
+            Ok(inner) => firewall::contain(|| f(inner)).map_err(|Panicked(message)| {
+                self.retire(PANICKED);
+                CallError { error: Error::PANICKED, message }
+            }),
+            Err(error) => Err(CallError { error, message: None }),
+        };
+        self.leave();
         result
     }
 
@@ -133,15 +142,15 @@ impl<D: Device> Guarded<D> {
     /// own drop.
     #[inline(always)]
     fn submit<P: PacketPerms>(&self, view: BoundPacketView<P>, f: impl FnOnce(&D, BoundPacketView<P>)) {
-        let mut view = Some(view);
-        let result = self.call(|device| {
-            if let Some(view) = view.take() {
-                f(device, view);
+        match self.enter() {
+            Ok(device) => {
+                if firewall::contain(|| f(device, view)).is_err() {
+                    self.retire(PANICKED);
+                }
             }
-        });
-        if let (Err(refused), Some(view)) = (result, view) {
-            view.error(refused.error);
+            Err(error) => view.error(error),
         }
+        self.leave();
     }
 }
 

@@ -9,5 +9,4 @@ pub use backend::{Backend, OpenError, OpenMode, OpenRequest, parse_size};
 pub use device::{Device, DeviceInfo, PollingHandle};
 #[doc(hidden)]
 pub use export::__private;
-pub use export::PluginInfo;
 pub(crate) use guarded::{Guarded, GuardedBackend};
