@@ -98,6 +98,9 @@ impl Host {
     }
 
     /// Runs a future on the host's worker threads. A panic in it goes to whoever awaits the task.
+    ///
+    /// The threads end when the host and all its devices are gone. The last of these to be dropped waits for tasks that
+    /// are being polled just then; those that were not finished are dropped.
     pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Task<T> {
         self.runtime.spawn(future)
     }
