@@ -18,7 +18,7 @@ use core::ptr::{self, NonNull};
 use core::task::Waker;
 
 use super::failures::Failures;
-use super::header::{Packet, PacketTable};
+use super::header::{Packet, PacketTable, Private};
 use super::state::Left;
 use crate::Error;
 use crate::firewall;
@@ -50,11 +50,6 @@ pub(super) enum Store {
     /// Memory of a caller who waits until the packet is complete.
     Borrowed = 2,
 }
-
-/// Indices into `Packet::private`.
-const CLASS: usize = 0;
-const STORE: usize = 1;
-const ALIGN_LOG2: usize = 2;
 
 /// Room sizes of the blocks that are kept for reuse.
 const CLASS_ROOM: [usize; 6] = [64, 256, 1024, 4096, 16384, 65536];
@@ -114,10 +109,7 @@ pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, Error
         Some(block) => (block, ROOM_OFFSET),
         None => allocate_new(class, len, align)?,
     };
-    let mut private = [0; 7];
-    private[CLASS] = class;
-    private[STORE] = Store::Room as u8;
-    private[ALIGN_LOG2] = align.trailing_zeros() as u8;
+    let private = Private { class, store: Store::Room as u8, align_log2: align.trailing_zeros() as u8 };
     // SAFETY: `offset` is inside the allocation, or one past its end if `len` is 0.
     let room = unsafe { block.cast::<u8>().add(offset) };
     // SAFETY: the memory is ours, large enough and aligned; what it held before was dropped or never existed.
@@ -155,7 +147,7 @@ pub(super) fn allocate_vector(
         (*packet).bytes = vector.as_mut_ptr().cast();
         (*packet).len = vector.len();
         (*packet).initialised = initialised.into();
-        (*packet).private[STORE] = Store::Vector as u8;
+        (*packet).private.store = Store::Vector as u8;
     }
     core::mem::forget(vector);
     Ok(block)
@@ -174,7 +166,7 @@ pub(super) fn allocate_borrowed(
         (*packet).bytes = bytes.as_ptr();
         (*packet).len = len;
         (*packet).initialised = initialised.into();
-        (*packet).private[STORE] = Store::Borrowed as u8;
+        (*packet).private.store = Store::Borrowed as u8;
     }
     Ok(block)
 }
@@ -196,7 +188,7 @@ pub(super) unsafe fn set_initialised(block: NonNull<Block>) {
 /// The block is alive.
 pub(super) unsafe fn store(block: NonNull<Block>) -> Store {
     // SAFETY: the field is only written before the packet is shared (state rule 5).
-    match unsafe { (*block.as_ptr()).packet.private[STORE] } {
+    match unsafe { (*block.as_ptr()).packet.private.store } {
         1 => Store::Vector,
         2 => Store::Borrowed,
         _ => Store::Room,
@@ -236,7 +228,7 @@ pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, Erro
         match store(block) {
             Store::Room => {
                 let len = (*packet).len;
-                let fresh = allocate(len, 1 << (*packet).private[ALIGN_LOG2])?;
+                let fresh = allocate(len, 1 << (*packet).private.align_log2)?;
                 let to = &raw mut (*fresh.as_ptr()).packet;
                 ptr::copy_nonoverlapping((*packet).bytes.cast::<MaybeUninit<u8>>(), (*to).bytes.cast(), len);
                 (*to).initialised = initialised.into();
@@ -280,7 +272,7 @@ pub(super) unsafe fn free(block: NonNull<Block>) {
         // Nothing else has a drop, but for the types of the model checker.
         #[cfg(pactio_loom)]
         ptr::drop_in_place(inner);
-        if !pool::give((*inner).packet.private[CLASS], block) {
+        if !pool::give((*inner).packet.private.class, block) {
             deallocate(block);
         }
         if let Some(waker) = stale {
@@ -299,7 +291,7 @@ unsafe fn deallocate(block: NonNull<Block>) {
     // SAFETY: as required.
     let (private, len) = unsafe { ((*block.as_ptr()).packet.private, (*block.as_ptr()).packet.len) };
     // It was computed in the same way when the block was allocated.
-    if let Ok((layout, _)) = layout(private[CLASS], len, 1 << private[ALIGN_LOG2]) {
+    if let Ok((layout, _)) = layout(private.class, len, 1 << private.align_log2) {
         // SAFETY: the block was allocated with this layout.
         unsafe { dealloc(block.as_ptr().cast(), layout) };
     }

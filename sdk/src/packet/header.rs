@@ -21,7 +21,7 @@ pub struct Packet<Perms> {
     /// 1 if every byte was initialised before the packet was submitted.
     pub(super) initialised: u8,
     /// For the maker.
-    pub(super) private: [u8; 7],
+    pub(super) private: Private,
     _perms: PhantomData<Perms>,
 }
 
@@ -40,13 +40,26 @@ pub(super) struct PacketTable {
     pub(super) fail: unsafe extern "C" fn(packet: *const (), start: usize, end: usize, error: Error),
 }
 
+/// What the maker of a packet remembers of its memory. Nobody else reads it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Private {
+    /// Size class of the block.
+    pub(super) class: u8,
+    /// What keeps the bytes.
+    pub(super) store: u8,
+    /// Binary logarithm of the alignment that was asked for.
+    pub(super) align_log2: u8,
+}
+
 impl<Perms> Packet<Perms> {
+    #[inline(always)]
     pub(super) fn new(
         table: &'static PacketTable,
         bytes: *mut u8,
         len: usize,
         initialised: bool,
-        private: [u8; 7],
+        private: Private,
     ) -> Self {
         Self {
             state: StateWord::idle(),

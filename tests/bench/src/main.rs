@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 
 /// Instructions per operation: the difference between two runs of one variant under callgrind.
 fn instructions(name: &str) -> Option<f64> {
-    const COUNTS: [u64; 2] = [8192, 40_960];
+    const COUNTS: [u64; 2] = [65_536, 131_072];
     let collected = COUNTS.map(|count| {
         let program = std::env::current_exe().ok()?;
         let output = Command::new("valgrind")
