@@ -1,15 +1,18 @@
 //! Futures of a device under the host's executor and under others, for a device that answers at once, one that needs its
-//! driver polled, and one that answers from threads.
+//! driver polled, one that answers from threads, and one whose driver waits for a descriptor.
 
 use std::future::Future;
 
 use pactio::{Device, Host};
 use pactio_tests::{host, in_time};
 
-const LIBRARIES: [&str; 3] = ["pactio_memory", "fixture_queued", "fixture_eight_threads"];
+const LIBRARIES: [&str; 4] =
+    ["pactio_memory", "fixture_queued", "fixture_eight_threads", "fixture_descriptor"];
 
 fn devices(host: &Host) -> Vec<Device> {
-    ["memory:?size=64KiB&fill=3", "queued:65536", "eight-threads:"].map(|url| host.open(url).unwrap()).into()
+    ["memory:?size=64KiB&fill=3", "queued:65536", "eight-threads:", "descriptor:"]
+        .map(|url| host.open(url).unwrap())
+        .into()
 }
 
 /// Many requests at once and one after the other.
@@ -78,6 +81,63 @@ fn block_on_inside_block_on() {
             assert_eq!(device.blocking_read::<u32>(0).unwrap(), first);
             assert_eq!(device.read::<u32>(0).await.unwrap(), first);
         });
+    });
+}
+
+#[test]
+fn a_foreign_block_on_inside_the_host_s() {
+    under(|host, device| {
+        host.block_on(async {
+            let first = device.read::<u32>(0).await.unwrap();
+            assert_eq!(pollster::block_on(device.read::<u32>(0)).unwrap(), first);
+            assert_eq!(async_io::block_on(device.read::<u32>(0)).unwrap(), first);
+            assert_eq!(device.read::<u32>(0).await.unwrap(), first);
+        });
+    });
+}
+
+#[test]
+fn tasks_that_block_on_all_workers() {
+    under(|host, device| {
+        let first = device.blocking_read::<u64>(8).unwrap();
+        let tasks: Vec<_> = (0..8)
+            .map(|index| {
+                let device = device.clone();
+                host.spawn(async move {
+                    for _ in 0..20 {
+                        let value = match index % 2 {
+                            0 => pollster::block_on(device.read::<u64>(8)),
+                            _ => device.blocking_read::<u64>(8),
+                        };
+                        assert_eq!(value.unwrap(), first);
+                    }
+                })
+            })
+            .collect();
+        tasks.into_iter().for_each(|task| host.block_on(task));
+    });
+}
+
+/// A thread leaves its `block_on` with a driver that somebody else has polled meanwhile; later wakes are not lost.
+#[test]
+fn a_driver_that_was_taken_over_and_left() {
+    in_time(|| {
+        let host = host(&["fixture_queued", "fixture_descriptor"]);
+        for url in ["queued:100", "descriptor:"] {
+            let device = host.open(url).unwrap();
+            for _ in 0..100 {
+                let mut left = Box::pin(device.read::<u8>(0));
+                host.block_on(std::future::poll_fn(|cx| {
+                    let polled = left.as_mut().poll(cx);
+                    std::thread::scope(|scope| {
+                        scope.spawn(|| pollster::block_on(device.read::<u8>(0)).unwrap());
+                    });
+                    drop(polled);
+                    std::task::Poll::Ready(())
+                }));
+                pollster::block_on(left).unwrap();
+            }
+        }
     });
 }
 

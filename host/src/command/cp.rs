@@ -37,8 +37,10 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         ended: AtomicBool::new(false),
         progress: Progress::start("copying", size),
     });
+    // Where the end is found by reading, one block at a time looks for it: a source that grows meanwhile leaves no hole.
+    let lanes = if size.is_some() { arguments.flow.in_flight } else { 1 };
     let result = host.block_on(async {
-        let lanes: Vec<_> = (0..arguments.flow.in_flight).map(|_| host.spawn(copy.clone().lane())).collect();
+        let lanes: Vec<_> = (0..lanes).map(|_| host.spawn(copy.clone().lane())).collect();
         let mut result = Ok(());
         for lane in lanes {
             let ended = lane.await;
@@ -105,20 +107,21 @@ impl Copy {
         let asked = buffer.len();
         let (report, mut buffer) = self.source.read_at(position, buffer).await?;
         let len = report.error_clamp();
-        if let Some((_, error)) = report.min_error() {
-            self.ended.store(true, Ordering::Relaxed);
-            if error.code() != Code::End {
-                return Err(Failure::new(format!(
-                    "cannot read {asked} bytes at {position} of '{}': {report}",
-                    self.source.url()
-                )));
-            }
-        }
         buffer.truncate(len);
         let buffer = self.destination.write_all_at(position, buffer).await?;
         self.done.fetch_add(len as u64, Ordering::Relaxed);
         self.progress.add(len as u64);
-        Ok(buffer)
+        match report.min_error() {
+            None => Ok(buffer),
+            Some((_, error)) if error.code() == Code::End => {
+                self.ended.store(true, Ordering::Relaxed);
+                Ok(buffer)
+            }
+            Some(_) => Err(Failure::new(format!(
+                "cannot read {asked} bytes at {position} of '{}': {report}",
+                self.source.url()
+            ))),
+        }
     }
 }
 

@@ -30,12 +30,18 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let mut dump =
         Dump::new(BufWriter::new(io::stdout().lock()), arguments.range.offset, !arguments.no_squeezing);
     host.block_on(async {
-        while let Some(block) = stream.next().await? {
-            dump.put(&block).map_err(|error| output_failed(&error, None))?;
-            stream.recycle(block);
-        }
+        let result = loop {
+            match stream.next().await {
+                Ok(Some(block)) => {
+                    dump.put(&block).map_err(|error| output_failed(&error, None))?;
+                    stream.recycle(block);
+                }
+                Ok(None) => break stream.account(),
+                Err(failure) => break Err(failure),
+            }
+        };
         dump.finish().map_err(|error| output_failed(&error, None))?;
-        stream.account()
+        result
     })
 }
 

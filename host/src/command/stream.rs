@@ -22,6 +22,8 @@ pub(super) struct Stream<'h> {
     /// Buffers to be used again.
     spare: Vec<Vec<u8>>,
     ended: bool,
+    /// What is to be said after the last good block.
+    failed: Option<Failure>,
 }
 
 /// A request for so many bytes.
@@ -43,6 +45,7 @@ impl<'h> Stream<'h> {
             done: 0,
             spare: Vec::new(),
             ended: false,
+            failed: None,
         }
     }
 
@@ -84,6 +87,9 @@ impl<'h> Stream<'h> {
 
     /// The next block; `None` at the end of the range or of the device.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        if let Some(failure) = self.failed.take() {
+            return Err(failure);
+        }
         self.fill();
         let Some(Pending { len, task }) = self.in_flight.pop_front() else { return Ok(None) };
         let (report, mut block) = task.await?;
@@ -93,11 +99,16 @@ impl<'h> Stream<'h> {
             self.in_flight.clear();
             if error.code() != Code::End {
                 let position = self.range.offset + self.done;
-                return Err(Failure::new(format!(
+                let failure = Failure::new(format!(
                     "cannot read {len} bytes at {position} of '{}' (plugin '{}'): {report}",
                     self.device.url(),
                     self.device.plugin().info().id
-                )));
+                ));
+                if done == 0 {
+                    return Err(failure);
+                }
+                // What was read before is given out first.
+                self.failed = Some(failure);
             }
         }
         self.done += done as u64;

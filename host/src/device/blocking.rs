@@ -3,8 +3,10 @@
 //! Borrowed memory may be lent to a device only if the caller cannot return or unwind before the request is complete.
 //! That is what [`Complete`] holds: it waits in its drop.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::ptr::NonNull;
+use std::task::Poll;
 
 use pactio_sdk::abi::{DeviceObj, PacketIo};
 use pactio_sdk::{PacketBox, PacketPerms, Read, Report, Write};
@@ -71,7 +73,7 @@ impl Device {
         let mut packet = Complete(packet.map_err(|error| self.not_started(what, error))?);
         // One scope around submission and waiting, so that this thread drives what it wakes.
         block_on(async {
-            let started = self.start(position, &mut packet.0);
+            let started = poll_fn(|cx| Poll::Ready(self.start(position, &mut packet.0, cx))).await;
             Pin::new(&mut packet.0).await;
             started
         })
@@ -85,7 +87,7 @@ struct Complete<P: PacketPerms>(PacketBox<P>);
 
 impl<P: PacketPerms> Drop for Complete<P> {
     fn drop(&mut self) {
-        // Only after a panic in an executor or waker that is not ours. Workers still drive the device.
+        // Only after a panic in an executor or waker that is not ours. The driving thread still drives the device.
         while !self.0.is_complete() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }

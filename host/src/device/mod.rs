@@ -5,13 +5,14 @@ mod request;
 mod typed;
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll};
 
 use async_io::Async;
 use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, IoBackend, PacketIo};
 use pactio_sdk::{BoundPacketView, DeviceInfo, OpenMode, PacketPerms, PollingHandle};
 
-use crate::executor::{Drive, Driver, Helper, Runtime};
+use crate::executor::{Deferring, Drive, Driver, Helper, Runtime};
 use crate::{Error, ErrorKind, Plugin, Task};
 
 pub use request::{Exact, Partial};
@@ -37,9 +38,9 @@ struct Shared {
     plugin: Arc<Plugin>,
     driver: Option<Arc<Driver>>,
     /// Waits for the device's descriptor, if it has one. Dropping it ends that.
-    _watch: Option<Task<()>>,
+    watch: OnceLock<Task<()>>,
     /// Keeps the threads that drive this device. Last, so that it is dropped after the device.
-    _runtime: Arc<Runtime>,
+    runtime: Arc<Runtime>,
 }
 
 struct Object(DeviceObj);
@@ -57,30 +58,22 @@ impl Device {
         runtime: Arc<Runtime>,
     ) -> Result<Self, Error> {
         let handle = PollingHandle::from(object.raw_polling_handle());
-        let mut watched = Ok(None);
         let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
             let driver = (handle != PollingHandle::None)
                 .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken()));
-            if let (Some(driver), PollingHandle::Descriptor { descriptor, readable, writable }) =
-                (&driver, handle)
-            {
-                watched = watch(driver.clone(), descriptor, readable, writable)
-                    .map(|watch| Some(runtime.spawn(watch)));
-            }
-            let watch = watched.as_mut().ok().and_then(Option::take);
-            Shared { object: Object(object), url, plugin, driver, _watch: watch, _runtime: runtime }
+            Shared { object: Object(object), url, plugin, driver, watch: OnceLock::new(), runtime }
         });
-        if let Err(error) = watched {
-            return Err(Error::new(
-                ErrorKind::Setup,
-                format!(
-                    "cannot wait for the descriptor of '{}' (plugin '{}'): {error}",
-                    shared.url,
-                    shared.plugin.info().id
-                ),
-            ));
-        }
+        // Only now can the driver reach its device.
         if let Some(driver) = &shared.driver {
+            if let PollingHandle::Descriptor { descriptor, readable, writable } = handle {
+                let watch = watch(driver.clone(), descriptor, readable, writable).map_err(|error| {
+                    let (url, plugin) = (&shared.url, &shared.plugin.info().id);
+                    let text =
+                        format!("cannot wait for the descriptor of '{url}' (plugin '{plugin}'): {error}");
+                    Error::new(ErrorKind::Setup, text)
+                })?;
+                shared.watch.get_or_init(|| shared.runtime.spawn_watch(watch));
+            }
             // The first poll, in which the driver gets its waker.
             driver.run_anyway();
         }
@@ -107,13 +100,16 @@ impl Device {
         self.info().size()
     }
 
-    /// Hands a view to the device, and polls its driver if this thread has nobody else who does.
+    /// Hands a view to the device, and sees to it that the driver, if that wakes it, is polled on this thread: at once, or
+    /// when the future that is polled with `cx` hands control back to the host's `block_on`.
     #[inline]
-    fn submit<P: PacketPerms>(&self, position: u64, view: BoundPacketView<P>)
+    fn submit<P: PacketPerms>(&self, position: u64, view: BoundPacketView<P>, cx: &Context<'_>)
     where
         DeviceObj: PacketIo<P, u64>,
     {
-        let _helper = self.0.driver.as_ref().and_then(Helper::new);
+        let Some(driver) = &self.0.driver else { return self.0.object.0.send_io(position, view) };
+        let deferring = Deferring::for_waker(cx.waker());
+        let _helper = deferring.is_none().then(|| Helper::new(driver));
         self.0.object.0.send_io(position, view);
     }
 }
@@ -140,14 +136,21 @@ fn watch(
     let owned = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()?;
     let descriptor = Async::new_nonblocking(owned)?;
     Ok(async move {
-        loop {
-            // Errors and hang-ups count as ready, so that the driver sees them.
+        while !driver.is_ended() {
+            // Hang-ups count as ready, so that the driver sees them.
             let ready = std::future::poll_fn(|cx| {
-                let read = readable && descriptor.poll_readable(cx).is_ready();
-                let write = writable && descriptor.poll_writable(cx).is_ready();
-                if read || write { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+                let mut ready = Poll::Pending;
+                if readable && let Poll::Ready(result) = descriptor.poll_readable(cx) {
+                    ready = Poll::Ready(result);
+                }
+                if writable && let Poll::Ready(result) = descriptor.poll_writable(cx) {
+                    ready = Poll::Ready(result);
+                }
+                ready
             });
-            ready.await;
+            if let Err(error) = ready.await {
+                return tracing::error!("the descriptor of a device cannot be waited for any more: {error}");
+            }
             driver.run_anyway();
         }
     })

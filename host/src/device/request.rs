@@ -60,6 +60,7 @@ impl Device {
         &self,
         position: u64,
         packet: &mut PacketBox<P>,
+        cx: &Context<'_>,
     ) -> Result<(), pactio_sdk::Error>
     where
         DeviceObj: PacketIo<P, u64>,
@@ -68,7 +69,7 @@ impl Device {
         if position.checked_add(view.len() as u64).is_none() {
             view.error(pactio_sdk::Error::TOO_LARGE);
         } else if !view.is_empty() {
-            self.submit(position, view);
+            self.submit(position, view, cx);
         }
         Ok(())
     }
@@ -123,7 +124,7 @@ impl<'d, P: PacketPerms, B: IntoPacket<P>> Partial<'d, P, B> {
                 unreachable!()
             };
             let started = buffer.into_packet().and_then(|mut request| {
-                self.device.start(self.position, request.packet_mut())?;
+                self.device.start(self.position, request.packet_mut(), cx)?;
                 Ok(request)
             });
             match started {

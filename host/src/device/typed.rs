@@ -81,7 +81,7 @@ impl<T: AnyBitPattern> Future for ReadValue<'_, T> {
             Some(packet) => packet,
             None => {
                 let started = FullPacket::new_uninit().and_then(|mut packet| {
-                    this.device.start(this.position, packet.as_mut())?;
+                    this.device.start(this.position, packet.as_mut(), cx)?;
                     Ok(packet)
                 });
                 match started {

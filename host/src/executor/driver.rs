@@ -4,17 +4,18 @@
 //! |-----|------------|
 //! | NOTIFIED | there may be work: somebody will claim the driver |
 //! | RUNNING | a thread polls it; when it is through, it looks at NOTIFIED again |
-//! | QUEUED | it is on its way to a worker thread |
+//! | QUEUED | it lies in the channel of the driving thread |
 //! | ENDED | it is not polled any more |
 //!
-//! A wake sets NOTIFIED. Then one of three looks after it:
+//! A wake sets NOTIFIED. Then one of these looks after it:
 //!
 //! - the thread that polls it now (RUNNING);
-//! - the thread that woke it, if that is inside `block_on` (see `local`) or inside a request that will
-//!   [help](Helper) when it has been submitted;
-//! - otherwise a worker thread (QUEUED).
+//! - the thread that woke it, if that is about to drive what it woke: inside a request that will [help](Helper) when it
+//!   has been submitted, or inside `block_on` where `local` allows it;
+//! - otherwise the driving thread of the runtime (QUEUED).
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
@@ -46,18 +47,18 @@ pub(crate) trait Drive: Send + Sync + 'static {
 pub(crate) struct Driver {
     state: AtomicU8,
     device: Weak<dyn Drive>,
-    workers: Sender<Arc<Driver>>,
+    queue: Sender<Arc<Driver>>,
     /// Made once, so that `will_wake` holds for the life of the device.
     waker: CWaker,
 }
 
 impl Driver {
     /// The driver of `device`, which is to be polled a first time soon.
-    pub(crate) fn new(device: Weak<dyn Drive>, workers: Sender<Arc<Driver>>) -> Arc<Self> {
+    pub(crate) fn new(device: Weak<dyn Drive>, queue: Sender<Arc<Driver>>) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| Self {
             state: AtomicU8::new(0),
             device,
-            workers,
+            queue,
             waker: Waker::from(Arc::new(WakeDriver(this.clone()))).into(),
         })
     }
@@ -74,14 +75,22 @@ impl Driver {
         }
     }
 
-    /// Sends it to the worker threads, unless it is on its way there.
+    /// Sends it to the driving thread, unless it is on its way there.
     pub(super) fn schedule(self: &Arc<Self>) {
         // Ordering: Relaxed. The channel orders what follows.
         let state = self.state.fetch_or(QUEUED, Ordering::Relaxed);
         if state & (QUEUED | ENDED) == 0 {
             // The channel is closed only when the runtime is gone, and with it the devices.
-            let _ = self.workers.try_send(self.clone());
+            let _ = self.queue.try_send(self.clone());
         }
+    }
+
+    /// The driving thread took it out of the channel.
+    pub(super) fn run_from_queue(self: &Arc<Self>) {
+        // Ordering: Relaxed. QUEUED says nothing but that it lies in the channel; it is cleared before the driver is
+        // claimed, so that a notification that comes later is queued again.
+        self.state.fetch_and(!QUEUED, Ordering::Relaxed);
+        self.run();
     }
 
     /// Polls it on this thread, or has it polled again by whoever does now.
@@ -97,16 +106,8 @@ impl Driver {
             if !self.claim() {
                 return;
             }
-            let status = match self.device.upgrade() {
-                Some(device) => {
-                    let status = device.poll_driver(&self.waker);
-                    if status != DriverStatus::PENDING {
-                        device.driver_ended(status);
-                    }
-                    status
-                }
-                None => DriverStatus::ENDED,
-            };
+            // Plugins do not unwind; a subscriber of our records, or a waker that is dropped, might.
+            let status = catch_unwind(AssertUnwindSafe(|| self.poll())).unwrap_or(DriverStatus::PANICKED);
             if status != DriverStatus::PENDING {
                 // Ordering: Relaxed. Nothing is read because of this bit.
                 self.state.fetch_or(ENDED, Ordering::Relaxed);
@@ -120,17 +121,26 @@ impl Driver {
         self.schedule();
     }
 
+    fn poll(&self) -> DriverStatus {
+        let Some(device) = self.device.upgrade() else { return DriverStatus::ENDED };
+        let status = device.poll_driver(&self.waker);
+        if status != DriverStatus::PENDING {
+            device.driver_ended(status);
+        }
+        status
+    }
+
     fn claim(&self) -> bool {
         // Ordering: Acquire, for what the last poll and the wakes did.
         self.state
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, |state| {
-                (state & (NOTIFIED | RUNNING | ENDED) == NOTIFIED)
-                    .then_some(state & !(NOTIFIED | QUEUED) | RUNNING)
+                (state & (NOTIFIED | RUNNING | ENDED) == NOTIFIED).then_some(state & !NOTIFIED | RUNNING)
             })
             .is_ok()
     }
 
-    pub(super) fn is_ended(&self) -> bool {
+    /// It will not be polled any more.
+    pub(crate) fn is_ended(&self) -> bool {
         // Ordering: Relaxed. Nothing is read because of this bit.
         self.state.load(Ordering::Relaxed) & ENDED != 0 || self.device.strong_count() == 0
     }
@@ -165,12 +175,8 @@ pub(crate) struct Helper<'a> {
 }
 
 impl<'a> Helper<'a> {
-    /// `None` on threads that drive what they wake anyway.
-    pub(crate) fn new(driver: &'a Arc<Driver>) -> Option<Self> {
-        if local::is_entered() {
-            return None;
-        }
-        Some(Self { driver, outer: HELPED.replace(Arc::as_ptr(driver)) })
+    pub(crate) fn new(driver: &'a Arc<Driver>) -> Self {
+        Self { driver, outer: HELPED.replace(Arc::as_ptr(driver)) }
     }
 }
 

@@ -1,23 +1,47 @@
-//! The drivers that a blocked thread polls by itself.
+//! The drivers that a thread inside `block_on` polls by itself.
 //!
-//! A driver that is woken on a thread inside [`block_on`](super::runtime::block_on) is not handed to a worker: the
-//! thread polls it as soon as its own future is pending. So a request and its completion need no second thread, and
-//! everything that was submitted meanwhile is handled in one go.
+//! A driver that is woken by a request of the blocked future is not handed to the driving thread: this thread polls it as
+//! soon as its own future is pending. So a request and its completion need no second thread, and everything that was
+//! submitted meanwhile is handled in one go.
+//!
+//! That is only right if the thread does come back to [`Local::drive`]. A request can tell: it is polled with the waker of
+//! this `block_on`. One that is polled with another waker may belong to an executor that blocks the thread further inside.
 
 use std::cell::{Cell, RefCell};
+use std::ptr;
 use std::sync::Arc;
+use std::task::{RawWakerVTable, Waker};
 
 use super::driver::Driver;
 
 thread_local! {
-    static THREAD: Thread = const { Thread { depth: Cell::new(0), drivers: RefCell::new(Vec::new()) } };
+    static THREAD: Thread = const {
+        Thread {
+            waker: Cell::new(NO_WAKER),
+            deferring: Cell::new(false),
+            depth: Cell::new(0),
+            drivers: RefCell::new(Vec::new()),
+        }
+    };
 }
 
 struct Thread {
+    /// Identity of the waker of the innermost `block_on` on this thread.
+    waker: Cell<Identity>,
+    /// What is woken now will be driven by this thread.
+    deferring: Cell<bool>,
     /// How many nested calls of `block_on` this thread is in.
     depth: Cell<usize>,
     /// The drivers that were woken here; kept after they ran, to be found again without counting.
     drivers: RefCell<Vec<Entry>>,
+}
+
+/// Data and table of a waker.
+type Identity = (*const (), *const RawWakerVTable);
+const NO_WAKER: Identity = (ptr::null(), ptr::null());
+
+fn identity(waker: &Waker) -> Identity {
+    (waker.data(), waker.vtable())
 }
 
 struct Entry {
@@ -27,14 +51,23 @@ struct Entry {
 
 /// This thread is inside `block_on`.
 pub(super) struct Local {
+    outer: Identity,
     /// It belongs to its thread.
     _thread: std::marker::PhantomData<*const ()>,
 }
 
 impl Local {
     pub(super) fn enter() -> Self {
-        THREAD.with(|thread| thread.depth.set(thread.depth.get() + 1));
-        Self { _thread: std::marker::PhantomData }
+        let outer = THREAD.with(|thread| {
+            thread.depth.set(thread.depth.get() + 1);
+            thread.waker.replace(NO_WAKER)
+        });
+        Self { outer, _thread: std::marker::PhantomData }
+    }
+
+    /// The blocked future is about to be polled with this waker.
+    pub(super) fn polls_with(&self, waker: &Waker) {
+        THREAD.with(|thread| thread.waker.set(identity(waker)));
     }
 
     /// Polls the drivers that were woken on this thread; `false` if there was none.
@@ -42,6 +75,8 @@ impl Local {
         let mut any = false;
         while let Some(driver) = next_woken() {
             any = true;
+            // What a driver wakes on its way is driven in this loop.
+            let _deferring = Deferring::begin();
             driver.run();
         }
         any
@@ -50,15 +85,19 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        let left = THREAD.with(|thread| {
-            let depth = thread.depth.get() - 1;
-            thread.depth.set(depth);
-            if depth == 0 { std::mem::take(&mut *thread.drivers.borrow_mut()) } else { Vec::new() }
+        THREAD.with(|thread| {
+            thread.waker.set(self.outer);
+            thread.depth.set(thread.depth.get() - 1);
         });
-        // What was woken and not yet polled goes to the workers.
-        for entry in left.into_iter().filter(|entry| entry.woken.get()) {
-            entry.driver.schedule();
+        // What was woken and not yet polled goes to the driving thread.
+        while let Some(driver) = next_woken() {
+            driver.schedule();
         }
+        THREAD.with(|thread| {
+            if thread.depth.get() == 0 {
+                drop(std::mem::take(&mut *thread.drivers.borrow_mut()));
+            }
+        });
     }
 }
 
@@ -70,16 +109,33 @@ fn next_woken() -> Option<Arc<Driver>> {
     })
 }
 
-/// This thread is inside `block_on`.
-pub(super) fn is_entered() -> bool {
-    THREAD.try_with(|thread| thread.depth.get() > 0).unwrap_or(false)
+/// While it lives, drivers that are woken on this thread are left to its `block_on`.
+pub(crate) struct Deferring {
+    outer: bool,
 }
 
-/// Takes a woken driver if this thread is inside `block_on`.
+impl Deferring {
+    fn begin() -> Self {
+        Self { outer: THREAD.with(|thread| thread.deferring.replace(true)) }
+    }
+
+    /// `None` unless a future polled with this waker hands control back to the `block_on` of this thread.
+    pub(crate) fn for_waker(waker: &Waker) -> Option<Self> {
+        THREAD.try_with(|thread| (thread.waker.get() == identity(waker)).then(Self::begin)).ok().flatten()
+    }
+}
+
+impl Drop for Deferring {
+    fn drop(&mut self) {
+        THREAD.with(|thread| thread.deferring.set(self.outer));
+    }
+}
+
+/// Takes a woken driver if this thread is about to drive what it wakes.
 pub(super) fn take_over(driver: &Arc<Driver>) -> bool {
     THREAD
         .try_with(|thread| {
-            if thread.depth.get() == 0 {
+            if !thread.deferring.get() {
                 return false;
             }
             let mut drivers = thread.drivers.borrow_mut();

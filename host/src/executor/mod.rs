@@ -8,4 +8,5 @@ mod local;
 mod runtime;
 
 pub(crate) use driver::{Drive, Driver, Helper};
+pub(crate) use local::Deferring;
 pub(crate) use runtime::{Runtime, block_on};

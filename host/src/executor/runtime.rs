@@ -14,9 +14,11 @@ use super::driver::Driver;
 use super::local::Local;
 use crate::{Error, ErrorKind};
 
-/// An executor and the threads that run it. It lives as long as the host or a device of it does.
+/// An executor for tasks with its worker threads, and one for drivers with a thread of its own, so that drivers are polled
+/// even while all tasks block. It lives as long as the host or a device of it does.
 pub(crate) struct Runtime {
-    executor: Arc<Executor<'static>>,
+    tasks: Arc<Executor<'static>>,
+    drivers: Arc<Executor<'static>>,
     woken: Sender<Arc<Driver>>,
     /// The other end, to be emptied at the end: what lies in the channel keeps the channel.
     to_drive: Receiver<Arc<Driver>>,
@@ -30,28 +32,40 @@ impl Runtime {
     pub(crate) fn start(workers: usize) -> Result<Arc<Self>, Error> {
         let (stop, stopped) = async_channel::bounded(1);
         let (woken, to_drive) = async_channel::unbounded();
-        let executor = Arc::new(Executor::new());
-        let mut threads = Vec::new();
-        for index in 0..workers.max(1) {
-            // One driving task per worker, so that as many drivers can be polled at once.
-            executor.spawn(drive_woken(to_drive.clone())).detach();
+        let tasks = Arc::new(Executor::new());
+        let drivers = Arc::new(Executor::new());
+        drivers.spawn(drive_woken(to_drive.clone())).detach();
+        let workers = (0..workers.max(1)).map(|index| (format!("pactio-{index}"), &tasks));
+        let runtime = Self {
+            woken,
+            to_drive,
+            stop,
+            threads: Mutex::default(),
+            tasks: tasks.clone(),
+            drivers: drivers.clone(),
+        };
+        for (name, executor) in workers.chain([("pactio-driver".to_owned(), &drivers)]) {
             let (executor, stopped) = (executor.clone(), stopped.clone());
-            let thread = thread::Builder::new()
-                .name(format!("pactio-{index}"))
-                .spawn(move || work(&executor, &stopped))
-                .map_err(|error| {
-                    Error::new(ErrorKind::Setup, format!("cannot start worker thread {index}: {error}"))
-                })?;
-            threads.push(thread);
+            let thread =
+                thread::Builder::new().name(name.clone()).spawn(move || work(&executor, &stopped)).map_err(
+                    |error| Error::new(ErrorKind::Setup, format!("cannot start thread '{name}': {error}")),
+                )?;
+            runtime.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
-        Ok(Arc::new(Self { executor, woken, to_drive, stop, threads: Mutex::new(threads) }))
+        Ok(Arc::new(runtime))
     }
 
+    /// Runs a task on the worker threads.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Task<T> {
-        self.executor.spawn(future)
+        self.tasks.spawn(future)
+    }
+
+    /// Runs what waits for a device, on the driving thread.
+    pub(crate) fn spawn_watch(&self, future: impl Future<Output = ()> + Send + 'static) -> Task<()> {
+        self.drivers.spawn(future)
     }
 
     /// Where drivers go that nobody else is about to poll.
@@ -68,6 +82,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let local = Local::enter();
     async_io::block_on(poll_fn(|cx| {
         loop {
+            local.polls_with(cx.waker());
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
                 return Poll::Ready(value);
             }
@@ -80,7 +95,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 async fn drive_woken(to_drive: Receiver<Arc<Driver>>) {
     while let Ok(driver) = to_drive.recv().await {
-        driver.run();
+        driver.run_from_queue();
     }
 }
 

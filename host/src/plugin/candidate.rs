@@ -14,6 +14,8 @@ pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
+        // Opening a pipe would wait for its other end.
+        .filter(|path| path.is_file())
         .filter(|path| path.extension().is_some_and(|extension| extension == std::env::consts::DLL_EXTENSION))
         .collect();
     files.sort();
@@ -47,6 +49,8 @@ pub(super) fn check(path: &Path) -> Result<(), Refusal> {
     };
     let prefix = library
         .sections()
+        // Sections that are not loaded have no address.
+        .filter(|section| section.address() != 0)
         .find_map(|section| section.data_range(symbol.address(), PREFIX as u64).ok().flatten())
         .and_then(|bytes| <&[u8; PREFIX]>::try_from(bytes).ok())
         .ok_or_else(|| {

@@ -207,8 +207,10 @@ impl Registry {
 
     /// What was found in a folder, in words.
     fn found_in(&self, folder: &Path) -> String {
-        if !folder.is_dir() {
-            return "does not exist".to_owned();
+        match std::fs::read_dir(folder) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return "does not exist".to_owned(),
+            Err(error) => return format!("cannot be read: {error}"),
         }
         let found: Vec<&Candidate> =
             self.candidates.iter().filter(|candidate| candidate.path.parent() == Some(folder)).collect();

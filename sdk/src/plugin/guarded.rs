@@ -27,6 +27,8 @@ pub struct Guarded<T> {
     inner: UnsafeCell<ManuallyDrop<T>>,
     state: AtomicUsize,
     counted: bool,
+    /// What a device said when it was opened.
+    handle: PollingHandle,
 }
 
 const PANICKED: usize = 1;
@@ -39,9 +41,13 @@ const OUT_OF_USE: usize = PANICKED | ENDED;
 unsafe impl<T: Send + Sync> Sync for Guarded<T> {}
 
 impl<T> Guarded<T> {
-    /// `counted` objects are dropped when they go out of use, and not only when their handle is dropped.
-    pub(crate) fn new(inner: T, counted: bool) -> Self {
-        Self { inner: UnsafeCell::new(ManuallyDrop::new(inner)), state: AtomicUsize::new(0), counted }
+    fn new(inner: T) -> Self {
+        Self {
+            inner: UnsafeCell::new(ManuallyDrop::new(inner)),
+            state: AtomicUsize::new(0),
+            counted: false,
+            handle: PollingHandle::None,
+        }
     }
 
     /// Begins a call; the error is what whoever asked should be told. Either way, [`leave`](Self::leave) ends it.
@@ -131,10 +137,10 @@ impl<T> Drop for Guarded<T> {
 impl<D: Device> Guarded<D> {
     /// A device that was just opened.
     fn device(device: D) -> Result<Self, Panicked> {
-        let mut guarded = Self::new(device, false);
-        let handle =
+        let mut guarded = Self::new(device);
+        guarded.handle =
             guarded.call(|device| device.polling_handle()).map_err(|error| Panicked(error.message))?;
-        guarded.counted = handle != PollingHandle::None;
+        guarded.counted = guarded.handle != PollingHandle::None;
         Ok(guarded)
     }
 
@@ -174,7 +180,7 @@ impl<D: Device> IoBackend for Guarded<D> {
     }
 
     fn raw_polling_handle(&self) -> RawPollingHandle {
-        self.call(|device| device.polling_handle()).unwrap_or(PollingHandle::None).into()
+        self.handle.into()
     }
 
     fn poll_driver(&self, waker: &CWaker) -> DriverStatus {
@@ -205,7 +211,7 @@ pub struct GuardedBackend<B> {
 
 impl<B: Backend> GuardedBackend<B> {
     pub(crate) fn new(backend: B, library: Library) -> Self {
-        Self { backend: Guarded::new(backend, false), library }
+        Self { backend: Guarded::new(backend), library }
     }
 
     fn open(&self, request: &RawOpenRequest<'_>) -> Result<DeviceObj, OpenError> {
