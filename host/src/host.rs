@@ -129,7 +129,7 @@ impl HostBuilder {
         self
     }
 
-    /// Number of threads that run spawned tasks and the drivers that nobody else polls; at least one. The default is
+    /// Number of threads that run spawned tasks, at least one; drivers have a thread of their own. The default is
     /// the number of processors, but not more than four.
     #[must_use]
     pub fn worker_threads(mut self, count: usize) -> Self {

@@ -25,8 +25,8 @@
 //! # Who polls
 //!
 //! Devices answer at once, from threads of their own, or from a *driver*, which somebody has to poll. That is done by
-//! [`Host::block_on`] on its own thread, by the host's worker threads for tasks of [`Host::spawn`], and by the futures
-//! themselves when they are polled by somebody else. So the futures of a device work under any executor.
+//! [`Host::block_on`] on its own thread, by the futures themselves when they are polled by somebody else, and by a
+//! thread of the host's that looks after the rest. So the futures of a device work under any executor.
 //!
 //! # What is in flight
 //!
