@@ -50,7 +50,10 @@ mod url;
 pub use device::{Device, Exact, OpenOptions, Partial, ReadValue, WriteValue};
 pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};
-pub use pactio_sdk::{Code, DeviceInfo, IntoPacket, PacketBox, Read, Report, Write, parse_size};
+pub use pactio_sdk::{
+    BlockOn, BlockingIo, Code, DeviceInfo, IntoPacket, IoExchange, IoRead, IoWrite, PacketBox, PacketIo,
+    PacketIoExt, Read, ReadWrite, Report, Seekable, StreamIoExt, VectoredIo, Write, parse_size, scope,
+};
 pub use plugin::{Candidate, Outcome, Plugin, PluginInfo, Refusal, RefusalKind};
 pub use url::Url;
 

@@ -3,8 +3,6 @@
 use core::fmt;
 use core::num::NonZeroU32;
 
-use abi_stable::StableAbi;
-
 /// Why a range of a request, or a whole call, failed.
 ///
 /// Four bytes: a [`Code`] (what went wrong), a [`Subject`] (with what), a [`State`] (how that was found) and a
@@ -14,13 +12,14 @@ use abi_stable::StableAbi;
 /// ```
 /// use pactio_sdk::{Code, Error};
 ///
-/// let error = Error::from(std::io::Error::from_raw_os_error(2));
+/// let error = Error::from_code(Code::NotFound);
 /// assert_eq!(error.code(), Code::NotFound);
 /// assert_eq!(Error::from_raw(error.to_raw()), Some(error));
 /// assert_eq!(Error::END.to_string(), "past the end of the device");
 /// ```
 #[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, StableAbi)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
 pub struct Error(NonZeroU32);
 
 macro_rules! byte_enum {
@@ -206,6 +205,11 @@ impl Error {
     /// Memory for a request could not be had.
     pub const OUT_OF_MEMORY: Self =
         Self::new(Code::OutOfMemory, Subject::Buffer, State::Unspecified, Location::Sdk);
+    /// The request was cancelled.
+    pub const CANCELLED: Self =
+        Self::new(Code::Cancelled, Subject::Packet, State::Abandoned, Location::Plugin);
+    /// The packet is complex: functions stand for its bytes, so there is no slice of them.
+    pub const NO_BYTES: Self = Self::new(Code::Unsupported, Subject::Packet, State::Missing, Location::Sdk);
     /// A position or length is beyond what can be expressed.
     pub const TOO_LARGE: Self = Self::new(Code::TooLarge, Subject::Position, State::Outside, Location::Sdk);
 
@@ -289,6 +293,7 @@ impl fmt::Debug for Error {
 
 impl core::error::Error for Error {}
 
+#[cfg(feature = "std")]
 impl From<std::io::Error> for Error {
     /// Keeps the kind of the error. Numbers of the operating system do not cross the ABI, since the two sides need
     /// not agree on them.
@@ -319,6 +324,7 @@ impl From<std::io::Error> for Error {
     }
 }
 
+#[cfg(feature = "std")]
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> Self {
         use std::io::ErrorKind as Kind;
@@ -345,7 +351,7 @@ impl From<Error> for std::io::Error {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
 

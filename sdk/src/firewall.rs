@@ -3,26 +3,33 @@
 //! A panic that leaves an `extern "C"` function aborts the process, and a host cannot catch a panic of a plugin, since
 //! each library has its own standard library. So every function that the other side may call runs its code in here.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 /// A caught panic, with its message if it had one.
 #[derive(Debug)]
-pub(crate) struct Panicked(pub(crate) Option<String>);
+pub(crate) struct Panicked(#[cfg(feature = "std")] pub(crate) Option<std::string::String>);
 
 /// Runs `f`; a panic in it ends here.
 ///
 /// `f` may leave its captures in any state. Callers either do not use them again or poison them.
+///
+/// Without the standard library nothing can catch a panic: there it is up to the program, which mostly ends.
 #[inline(always)]
 pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(message_of)
+    #[cfg(feature = "std")]
+    return std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(message_of);
+    #[cfg(not(feature = "std"))]
+    Ok(f())
 }
 
+#[cfg(feature = "std")]
 #[cold]
-fn message_of(payload: Box<dyn std::any::Any + Send>) -> Panicked {
+fn message_of(payload: std::boxed::Box<dyn core::any::Any + Send>) -> Panicked {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::string::String;
+
     // Dropping a payload runs code of whoever panicked, which may panic again.
     catch_unwind(AssertUnwindSafe(move || {
         if let Some(text) = payload.downcast_ref::<&str>() {
-            Some((*text).to_owned())
+            Some(String::from(*text))
         } else {
             payload.downcast_ref::<String>().cloned()
         }
@@ -39,7 +46,7 @@ fn message_of(payload: Box<dyn std::any::Any + Send>) -> Panicked {
     )
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
 

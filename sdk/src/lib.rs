@@ -64,6 +64,7 @@
 //! everything: nothing protects a host from one that is malicious or that breaks its own `unsafe` promises.
 
 #![deny(missing_docs)]
+#![cfg_attr(not(feature = "std"), no_std)]
 
 extern crate alloc;
 
@@ -73,17 +74,44 @@ mod sync;
 
 pub mod packet;
 
+pub mod io;
+
+#[cfg(feature = "std")]
+mod device;
+
+#[cfg(feature = "plugin")]
 pub mod abi;
-mod into_packet;
+#[cfg(feature = "plugin")]
 mod plugin;
 
 pub use error::{Code, Error, Location, State, Subject};
-pub use packet::{
-    BoundPacketView, FullPacket, Packet, PacketBox, PacketPerms, Read, ReadPacketObj, Report,
-    TransferredPacket, VecPacket, Write, WritePacketObj,
-};
+pub use packet::*;
 
-pub use into_packet::{IntoPacket, Request};
+pub use io::{
+    Batch, Exact, Io, IoExchange, IoRead, IoWrite, NoPos, PacketIo, PacketIoExt, Param, StreamIoExt,
+    Submission, VectoredIo,
+};
+#[cfg(feature = "std")]
+pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};
+
+#[cfg(feature = "std")]
+pub use device::{Admission, Cancellation, Device, DeviceInfo, LocalDevice, LocalDriver, PollingHandle};
+
+#[cfg(feature = "plugin")]
 #[doc(hidden)]
 pub use plugin::__private;
-pub use plugin::{Backend, Device, DeviceInfo, OpenError, OpenMode, OpenRequest, PollingHandle, parse_size};
+#[cfg(feature = "plugin")]
+pub use plugin::{Backend, OpenError, OpenMode, OpenRequest, parse_size};
+
+/// What may cross the boundary: everything, where there is none.
+#[cfg(feature = "plugin")]
+use abi_stable::StableAbi as Crossing;
+
+#[cfg(not(feature = "plugin"))]
+mod crossing {
+    /// What may cross the boundary: everything, where there is none.
+    pub trait Crossing {}
+    impl<T> Crossing for T {}
+}
+#[cfg(not(feature = "plugin"))]
+use crossing::Crossing;

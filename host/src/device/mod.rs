@@ -1,18 +1,21 @@
 //! An open device, and the requests one can make.
 
 mod blocking;
+mod io;
 mod request;
 mod typed;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Context, Poll};
+use std::task::{Poll, Waker};
 
 use async_io::Async;
-use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, IoBackend, PacketIo};
-use pactio_sdk::{BoundPacketView, DeviceInfo, OpenMode, PacketPerms, PollingHandle};
+use io::Extensions;
+use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, IoBackend, SendIo};
+use pactio_sdk::{Batch, DeviceInfo, OpenMode, PollingHandle};
 
-use crate::executor::{Deferring, Drive, Driver, Helper, Runtime};
+use crate::executor::defer::Queues;
+use crate::executor::{Drive, Driver, Runtime};
 use crate::{Error, ErrorKind, Plugin, Task};
 
 pub use request::{Exact, Partial};
@@ -28,15 +31,20 @@ pub use typed::{ReadValue, WriteValue};
 /// | [`read_at`](Self::read_at), [`write_at`](Self::write_at) | what could be done, and a [`Report`](crate::Report) |
 /// | [`read`](Self::read), [`write`](Self::write) | one plain value |
 ///
-/// Each has a `blocking_` form that works on the caller's memory without a copy.
+/// Each has a `blocking_` form that works on the caller's memory without a copy. Everything that the sdk makes of its
+/// [`PacketIo`](pactio_sdk::PacketIo) works as well: streams of segments, vectored requests, exchanges, files.
 #[derive(Clone)]
 pub struct Device(Arc<Shared>);
 
 struct Shared {
+    /// Before the object that they belong to.
+    extensions: Extensions,
     object: Object,
     url: String,
     plugin: Arc<Plugin>,
     driver: Option<Arc<Driver>>,
+    /// What the device wakes; made once, so that `will_wake` holds for its life.
+    waker: Option<CWaker>,
     /// Waits for the device's descriptor, if it has one. Dropping it ends that.
     watch: OnceLock<Task<()>>,
     /// Keeps the threads that drive this device. Last, so that it is dropped after the device.
@@ -58,10 +66,13 @@ impl Device {
         runtime: Arc<Runtime>,
     ) -> Result<Self, Error> {
         let handle = PollingHandle::from(object.raw_polling_handle());
+        let object = Object(object);
+        let extensions = Extensions::of(&object);
         let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
             let driver = (handle != PollingHandle::None)
                 .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken()));
-            Shared { object: Object(object), url, plugin, driver, watch: OnceLock::new(), runtime }
+            let waker = driver.as_ref().map(|driver| CWaker::from(Waker::from(driver.clone())));
+            Shared { extensions, object, url, plugin, driver, waker, watch: OnceLock::new(), runtime }
         });
         // Only now can the driver reach its device.
         if let Some(driver) = &shared.driver {
@@ -98,19 +109,6 @@ impl Device {
     /// Size in bytes now, if the device knows it.
     pub fn size(&self) -> Option<u64> {
         self.info().size()
-    }
-
-    /// Hands a view to the device, and sees to it that the driver, if that wakes it, is polled on this thread: at once, or
-    /// when the future that is polled with `cx` hands control back to the host's `block_on`.
-    #[inline]
-    fn submit<P: PacketPerms>(&self, position: u64, view: BoundPacketView<P>, cx: &Context<'_>)
-    where
-        DeviceObj: PacketIo<P, u64>,
-    {
-        let Some(driver) = &self.0.driver else { return self.0.object.0.send_io(position, view) };
-        let deferring = Deferring::for_waker(cx.waker());
-        let _helper = deferring.is_none().then(|| Helper::new(driver));
-        self.0.object.0.send_io(position, view);
     }
 }
 
@@ -162,8 +160,20 @@ fn watch(_: Arc<Driver>, _: i32, _: bool, _: bool) -> std::io::Result<std::futur
 }
 
 impl Drive for Shared {
-    fn poll_driver(&self, waker: &CWaker) -> DriverStatus {
-        self.object.0.poll_driver(waker)
+    fn poll_driver(&self) -> DriverStatus {
+        match &self.waker {
+            Some(waker) => self.object.0.poll_driver(waker),
+            None => DriverStatus::ENDED,
+        }
+    }
+
+    fn send(&self, queues: &mut Queues) {
+        if !queues.reads.is_empty() {
+            self.object.0.send_many(Batch::drain(&mut queues.reads));
+        }
+        if !queues.writes.is_empty() {
+            self.object.0.send_many(Batch::drain(&mut queues.writes));
+        }
     }
 
     fn driver_ended(&self, status: DriverStatus) {

@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytemuck::{AnyBitPattern, NoUninit};
-use pactio_sdk::{FullPacket, PacketBox, Write};
+use pactio_sdk::Read;
+use pactio_sdk::io::Value;
 
 use super::Device;
 use super::request::Exact;
@@ -25,8 +26,9 @@ impl Device {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn read<T: AnyBitPattern>(&self, position: u64) -> ReadValue<'_, T> {
-        ReadValue { device: self, position, packet: None }
+        ReadValue(pactio_sdk::io::ReadValue::new(self, position))
     }
 
     /// Writes a value of plain data to `position`, in the byte order of this machine.
@@ -34,8 +36,8 @@ impl Device {
     /// # Errors
     ///
     /// If any byte of it could not be written.
-    pub fn write<T: NoUninit>(&self, position: u64, value: &T) -> WriteValue<'_> {
-        self.write_all_at(position, bytemuck::bytes_of(value).to_vec())
+    pub fn write<T: NoUninit>(&self, position: u64, value: T) -> WriteValue<'_, T> {
+        WriteValue(self.write_all_at(position, Value(value)))
     }
 
     /// Reads a value like [`read`](Self::read), on this thread.
@@ -52,51 +54,40 @@ impl Device {
     /// # Errors
     ///
     /// As [`write`](Self::write).
-    pub fn blocking_write<T: NoUninit>(&self, position: u64, value: &T) -> Result<(), Error> {
-        self.blocking_write_all_at(position, bytemuck::bytes_of(value))
+    pub fn blocking_write<T: NoUninit>(&self, position: u64, value: T) -> Result<(), Error> {
+        self.blocking_write_all_at(position, bytemuck::bytes_of(&value))
     }
 }
-
-/// The future of [`Device::write`].
-pub type WriteValue<'d> = Exact<'d, pactio_sdk::Read, Vec<u8>>;
 
 /// The future of [`Device::read`].
 #[derive(Debug)]
 #[must_use = "a request does nothing until it is polled"]
-pub struct ReadValue<'d, T> {
-    device: &'d Device,
-    position: u64,
-    packet: Option<FullPacket<T, Write>>,
-}
+pub struct ReadValue<'d, T: AnyBitPattern>(pactio_sdk::io::ReadValue<&'d Device, u64, T>);
 
-impl<T> Unpin for ReadValue<'_, T> {}
+impl<T: AnyBitPattern> Unpin for ReadValue<'_, T> {}
 
 impl<T: AnyBitPattern> Future for ReadValue<'_, T> {
     type Output = Result<T, Error>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let packet = match &mut this.packet {
-            Some(packet) => packet,
-            None => {
-                let started = FullPacket::new_uninit().and_then(|mut packet| {
-                    this.device.start(this.position, packet.as_mut(), cx)?;
-                    Ok(packet)
-                });
-                match started {
-                    Ok(packet) => this.packet.insert(packet),
-                    Err(error) => return Poll::Ready(Err(this.device.not_started("read", error))),
-                }
-            }
-        };
-        let inner: &mut PacketBox<Write> = packet.as_mut();
-        if Pin::new(inner).poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        Poll::Ready(match packet.get() {
-            Ok(value) => Ok(value),
-            Err(_) => Err(this.device.incomplete("read", this.position, packet.report())),
-        })
+        let this = &mut self.0;
+        Poll::Ready(ready!(this.poll_value(cx)).map_err(|incomplete| {
+            let request = this.get_ref();
+            request.device().failed("read", *request.param(), incomplete)
+        }))
+    }
+}
+
+/// The future of [`Device::write`].
+#[derive(Debug)]
+#[must_use = "a request does nothing until it is polled"]
+pub struct WriteValue<'d, T: NoUninit>(Exact<'d, Read, Value<T>>);
+
+impl<T: NoUninit> Future for WriteValue<'_, T> {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map_ok(drop)
     }
 }

@@ -19,11 +19,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Wake, Waker};
+use std::task::Wake;
 
 use async_channel::Sender;
-use pactio_sdk::abi::{CWaker, DriverStatus};
+use pactio_sdk::abi::DriverStatus;
 
+use super::defer::Queues;
 use super::local;
 
 const NOTIFIED: u8 = 1;
@@ -31,46 +32,46 @@ const RUNNING: u8 = 2;
 const QUEUED: u8 = 4;
 const ENDED: u8 = 8;
 
-/// A driver that keeps waking itself is handed to a worker after so many polls in a row, so that others get their turn.
+/// A driver that keeps waking itself is handed to the driving thread after so many polls in a row, so that others get their
+/// turn.
 const POLLS_IN_A_ROW: usize = 32;
 
 /// What can be driven.
 pub(crate) trait Drive: Send + Sync + 'static {
     /// Polls the driver once.
-    fn poll_driver(&self, waker: &CWaker) -> DriverStatus;
+    fn poll_driver(&self) -> DriverStatus;
+
+    /// Hands over what was deferred.
+    fn send(&self, queues: &mut Queues);
 
     /// The driver has ended by itself or in a panic.
     fn driver_ended(&self, status: DriverStatus);
 }
 
-/// The driver of one device. It does not keep the device: a driver's waker is kept by the device itself.
+/// The driver of one device. It does not keep the device, which keeps it, also through the waker that the device's code holds.
 pub(crate) struct Driver {
     state: AtomicU8,
     device: Weak<dyn Drive>,
     queue: Sender<Arc<Driver>>,
-    /// Made once, so that `will_wake` holds for the life of the device.
-    waker: CWaker,
 }
 
 impl Driver {
     /// The driver of `device`, which is to be polled a first time soon.
     pub(crate) fn new(device: Weak<dyn Drive>, queue: Sender<Arc<Driver>>) -> Arc<Self> {
-        Arc::new_cyclic(|this: &Weak<Self>| Self {
-            state: AtomicU8::new(0),
-            device,
-            queue,
-            waker: Waker::from(Arc::new(WakeDriver(this.clone()))).into(),
-        })
+        Arc::new(Self { state: AtomicU8::new(0), device, queue })
     }
 
     /// The driver may have work.
-    pub(crate) fn notify(self: &Arc<Self>) {
+    fn notify(self: &Arc<Self>) {
+        // This thread is about to look after it. Nobody else needs to know.
+        if HELPED.with(|helped| helped.notify(self)) {
+            return;
+        }
         // Ordering: Release, so that whoever claims the driver sees what led to the wake.
         let state = self.state.fetch_or(NOTIFIED, Ordering::Release);
         // Whoever runs it looks again. A thread that takes it over does so even if it was notified before: the thread
         // that was to look after it then may be busy with something else.
-        let helped = ptr::eq(HELPED.get(), Arc::as_ptr(self));
-        if state & (RUNNING | ENDED) == 0 && !helped && !local::take_over(self) {
+        if state & (RUNNING | ENDED) == 0 && !local::take_over(self) {
             self.schedule();
         }
     }
@@ -101,37 +102,86 @@ impl Driver {
     }
 
     /// Polls it if it was notified and nobody else does.
-    pub(crate) fn run(self: &Arc<Self>) {
-        for _ in 0..POLLS_IN_A_ROW {
-            if !self.claim() {
+    pub(super) fn run(self: &Arc<Self>) {
+        // Ordering: Relaxed. It is only a question; `claim` acquires.
+        if self.state.load(Ordering::Relaxed) & NOTIFIED != 0
+            && let Some(device) = self.device()
+        {
+            self.run_with(&*device);
+        }
+    }
+
+    /// Hands over what was deferred for the device, and polls the driver if that or something else notified it.
+    pub(super) fn send_and_run(self: &Arc<Self>, queues: &mut Queues) {
+        let Some(device) = self.device() else { return queues.fail() };
+        let notified = {
+            let helper = Helped::begin(self);
+            device.send(queues);
+            helper.end()
+        };
+        self.run_notified(&*device, notified);
+    }
+
+    /// The device, unless it is closed.
+    fn device(&self) -> Option<Arc<dyn Drive>> {
+        let device = self.device.upgrade();
+        if device.is_none() {
+            // Ordering: Relaxed. Nothing is read because of this bit.
+            self.state.fetch_or(ENDED, Ordering::Relaxed);
+        }
+        device
+    }
+
+    /// Runs it if `notified` by this thread, or by another.
+    fn run_notified(self: &Arc<Self>, device: &dyn Drive, notified: bool) {
+        if notified {
+            // Mostly nobody else has to do with it.
+            // Ordering: Acquire, for what the last poll did.
+            let claimed =
+                self.state.compare_exchange(0, RUNNING, Ordering::Acquire, Ordering::Relaxed).is_ok();
+            if claimed {
+                if self.poll_claimed(device) {
+                    self.run_with(device);
+                }
                 return;
             }
-            // Plugins do not unwind; a subscriber of our records, or a waker that is dropped, might.
-            let status = catch_unwind(AssertUnwindSafe(|| self.poll())).unwrap_or(DriverStatus::PANICKED);
-            if status != DriverStatus::PENDING {
-                // Ordering: Relaxed. Nothing is read because of this bit.
-                self.state.fetch_or(ENDED, Ordering::Relaxed);
-            }
-            // Ordering: Release, for the thread that claims it next.
-            let state = self.state.fetch_and(!RUNNING, Ordering::Release);
-            if state & NOTIFIED == 0 || state & ENDED != 0 {
+            // Ordering: Release, as in `notify`.
+            self.state.fetch_or(NOTIFIED, Ordering::Release);
+        }
+        self.run_with(device);
+    }
+
+    fn run_with(self: &Arc<Self>, device: &dyn Drive) {
+        for _ in 0..POLLS_IN_A_ROW {
+            if !self.claim() || !self.poll_claimed(device) {
                 return;
             }
         }
         self.schedule();
     }
 
-    fn poll(&self) -> DriverStatus {
-        let Some(device) = self.device.upgrade() else { return DriverStatus::ENDED };
-        let status = device.poll_driver(&self.waker);
+    /// Polls it once; `true` if it was notified meanwhile.
+    fn poll_claimed(&self, device: &dyn Drive) -> bool {
+        // Plugins do not unwind; a subscriber of our records, or a waker that is dropped, might.
+        let status = catch_unwind(AssertUnwindSafe(|| {
+            let status = device.poll_driver();
+            if status != DriverStatus::PENDING {
+                device.driver_ended(status);
+            }
+            status
+        }))
+        .unwrap_or(DriverStatus::PANICKED);
         if status != DriverStatus::PENDING {
-            device.driver_ended(status);
+            // Ordering: Relaxed. Nothing is read because of this bit.
+            self.state.fetch_or(ENDED, Ordering::Relaxed);
         }
-        status
+        // Ordering: Release, for the thread that claims it next.
+        let state = self.state.fetch_and(!RUNNING, Ordering::Release);
+        state & NOTIFIED != 0 && state & ENDED == 0
     }
 
     fn claim(&self) -> bool {
-        // Ordering: Acquire, for what the last poll and the wakes did.
+        // Ordering: Acquire, for what the last poll and the wakes did. Relaxed for a question with the answer no.
         self.state
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, |state| {
                 (state & (NOTIFIED | RUNNING | ENDED) == NOTIFIED).then_some(state & !NOTIFIED | RUNNING)
@@ -147,23 +197,58 @@ impl Driver {
 }
 
 /// What a plugin wakes.
-struct WakeDriver(Weak<Driver>);
-
-impl Wake for WakeDriver {
+impl Wake for Driver {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.notify();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if let Some(driver) = self.0.upgrade() {
-            driver.notify();
-        }
+        self.notify();
     }
 }
 
 thread_local! {
-    /// The driver that this thread will run when it has submitted a request.
-    static HELPED: Cell<*const Driver> = const { Cell::new(ptr::null()) };
+    static HELPED: Helped = const { Helped { driver: Cell::new(ptr::null()), notified: Cell::new(false) } };
+}
+
+/// The driver that this thread will poll when it has handed views to its device, if they notify it.
+struct Helped {
+    driver: Cell<*const Driver>,
+    notified: Cell<bool>,
+}
+
+impl Helped {
+    fn begin(driver: &Arc<Driver>) -> Helping {
+        HELPED.with(|helped| Helping {
+            driver: helped.driver.replace(Arc::as_ptr(driver)),
+            notified: helped.notified.replace(false),
+        })
+    }
+
+    /// Takes a notification; `false` if it is for another driver.
+    fn notify(&self, driver: &Arc<Driver>) -> bool {
+        let helped = ptr::eq(self.driver.get(), Arc::as_ptr(driver));
+        if helped {
+            self.notified.set(true);
+        }
+        helped
+    }
+}
+
+/// What this thread looked after before.
+struct Helping {
+    driver: *const Driver,
+    notified: bool,
+}
+
+impl Helping {
+    /// Whether the driver was notified.
+    fn end(self) -> bool {
+        HELPED.with(|helped| {
+            helped.driver.set(self.driver);
+            helped.notified.replace(self.notified)
+        })
+    }
 }
 
 /// While it lives, this thread looks after one driver; when it is dropped, the driver is polled if it was notified.
@@ -171,18 +256,20 @@ thread_local! {
 /// So a future that is polled by a foreign executor needs no second thread for a device that can answer soon.
 pub(crate) struct Helper<'a> {
     driver: &'a Arc<Driver>,
-    outer: *const Driver,
+    outer: Option<Helping>,
 }
 
 impl<'a> Helper<'a> {
     pub(crate) fn new(driver: &'a Arc<Driver>) -> Self {
-        Self { driver, outer: HELPED.replace(Arc::as_ptr(driver)) }
+        Self { driver, outer: Some(Helped::begin(driver)) }
     }
 }
 
 impl Drop for Helper<'_> {
     fn drop(&mut self) {
-        HELPED.set(self.outer);
-        self.driver.run();
+        let notified = self.outer.take().is_some_and(Helping::end);
+        if notified && let Some(device) = self.driver.device() {
+            self.driver.run_notified(&*device, true);
+        }
     }
 }

@@ -1,24 +1,24 @@
-//! The drivers that a thread inside `block_on` polls by itself.
+//! What a thread inside `block_on` does by itself: it sends what its task has deferred, and polls the drivers that this wakes.
 //!
-//! A driver that is woken by a request of the blocked future is not handed to the driving thread: this thread polls it as
-//! soon as its own future is pending. So a request and its completion need no second thread, and everything that was
-//! submitted meanwhile is handled in one go.
+//! So a request and its completion need no second thread, and everything that was submitted meanwhile is handled in one go.
 //!
 //! That is only right if the thread does come back to [`Local::drive`]. A request can tell: it is polled with the waker of
 //! this `block_on`. One that is polled with another waker may belong to an executor that blocks the thread further inside.
 
 use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
 use std::task::{RawWakerVTable, Waker};
 
+use super::defer::Queues;
 use super::driver::Driver;
 
 thread_local! {
     static THREAD: Thread = const {
         Thread {
             waker: Cell::new(NO_WAKER),
-            deferring: Cell::new(false),
+            driving: Cell::new(false),
             depth: Cell::new(0),
             drivers: RefCell::new(Vec::new()),
         }
@@ -28,11 +28,11 @@ thread_local! {
 struct Thread {
     /// Identity of the waker of the innermost `block_on` on this thread.
     waker: Cell<Identity>,
-    /// What is woken now will be driven by this thread.
-    deferring: Cell<bool>,
+    /// What is woken now will be polled by this thread.
+    driving: Cell<bool>,
     /// How many nested calls of `block_on` this thread is in.
     depth: Cell<usize>,
-    /// The drivers that were woken here; kept after they ran, to be found again without counting.
+    /// The drivers that have to do with this thread; kept when there is nothing to do, to be found again without counting.
     drivers: RefCell<Vec<Entry>>,
 }
 
@@ -46,14 +46,59 @@ fn identity(waker: &Waker) -> Identity {
 
 struct Entry {
     driver: Arc<Driver>,
-    woken: Cell<bool>,
+    queues: Queues,
+    woken: bool,
+}
+
+impl Entry {
+    fn has_work(&self) -> bool {
+        self.woken || !self.queues.is_empty()
+    }
+}
+
+impl Thread {
+    /// Calls `f` with the entry of a driver.
+    #[inline]
+    fn with_entry(&self, driver: &Arc<Driver>, f: impl FnOnce(&mut Entry)) {
+        let mut drivers = self.drivers.borrow_mut();
+        match drivers.iter_mut().find(|entry| Arc::ptr_eq(&entry.driver, driver)) {
+            Some(entry) => f(entry),
+            None => {
+                // Devices that are gone need no place.
+                drivers.retain(|entry| entry.has_work() || !entry.driver.is_ended());
+                let mut entry = Entry { driver: driver.clone(), queues: Queues::default(), woken: false };
+                f(&mut entry);
+                drivers.push(entry);
+            }
+        }
+    }
+
+    /// Takes an entry with something to do.
+    fn take_entry(&self) -> Option<Entry> {
+        let mut drivers = self.drivers.borrow_mut();
+        let index = drivers.iter().position(Entry::has_work)?;
+        Some(drivers.swap_remove(index))
+    }
+
+    /// Keeps an entry for the next time.
+    fn keep_entry(&self, entry: Entry) {
+        let mut drivers = self.drivers.borrow_mut();
+        // A driver that submits to its own device has made another one meanwhile.
+        match drivers.iter_mut().find(|other| Arc::ptr_eq(&other.driver, &entry.driver)) {
+            Some(other) => {
+                other.queues.append(entry.queues);
+                other.woken |= entry.woken;
+            }
+            None => drivers.push(entry),
+        }
+    }
 }
 
 /// This thread is inside `block_on`.
 pub(super) struct Local {
     outer: Identity,
     /// It belongs to its thread.
-    _thread: std::marker::PhantomData<*const ()>,
+    _thread: PhantomData<*const ()>,
 }
 
 impl Local {
@@ -62,7 +107,7 @@ impl Local {
             thread.depth.set(thread.depth.get() + 1);
             thread.waker.replace(NO_WAKER)
         });
-        Self { outer, _thread: std::marker::PhantomData }
+        Self { outer, _thread: PhantomData }
     }
 
     /// The blocked future is about to be polled with this waker.
@@ -70,16 +115,35 @@ impl Local {
         THREAD.with(|thread| thread.waker.set(identity(waker)));
     }
 
-    /// Polls the drivers that were woken on this thread; `false` if there was none.
+    /// Sends what was deferred on this thread, and polls the drivers that were woken here; `false` if there was nothing.
     pub(super) fn drive(&self) -> bool {
-        let mut any = false;
-        while let Some(driver) = next_woken() {
-            any = true;
-            // What a driver wakes on its way is driven in this loop.
-            let _deferring = Deferring::begin();
-            driver.run();
-        }
-        any
+        THREAD.with(|thread| {
+            let mut any = false;
+            while let Some(mut entry) = thread.take_entry() {
+                any = true;
+                // What a driver wakes on its way is polled in this loop.
+                let outer = Driving(thread.driving.replace(true));
+                if entry.queues.is_empty() {
+                    entry.woken = false;
+                    entry.driver.run();
+                } else {
+                    entry.woken = false;
+                    entry.driver.send_and_run(&mut entry.queues);
+                }
+                drop(outer);
+                thread.keep_entry(entry);
+            }
+            any
+        })
+    }
+}
+
+/// Puts back whether this thread is driving.
+struct Driving(bool);
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        THREAD.with(|thread| thread.driving.set(self.0));
     }
 }
 
@@ -88,66 +152,54 @@ impl Drop for Local {
         THREAD.with(|thread| {
             thread.waker.set(self.outer);
             thread.depth.set(thread.depth.get() - 1);
-        });
-        // What was woken and not yet polled goes to the driving thread.
-        while let Some(driver) = next_woken() {
-            driver.schedule();
-        }
-        THREAD.with(|thread| {
+            // What the task has deferred is sent, though it does not wait for it; and its devices are looked after by the
+            // driving thread from here on.
+            while let Some(mut entry) = thread.take_entry() {
+                entry.woken = false;
+                if entry.queues.is_empty() {
+                    entry.driver.schedule();
+                } else {
+                    entry.driver.send_and_run(&mut entry.queues);
+                }
+                thread.keep_entry(entry);
+            }
             if thread.depth.get() == 0 {
-                drop(std::mem::take(&mut *thread.drivers.borrow_mut()));
+                let idle = std::mem::take(&mut *thread.drivers.borrow_mut());
+                drop(idle);
             }
         });
     }
 }
 
-fn next_woken() -> Option<Arc<Driver>> {
-    THREAD.with(|thread| {
-        let drivers = thread.drivers.borrow();
-        let entry = drivers.iter().find(|entry| entry.woken.take())?;
-        Some(entry.driver.clone())
-    })
+/// Leaves a view to this thread's `block_on`; gives it back unless a future that is polled with this waker hands control back
+/// to that.
+#[inline]
+pub(super) fn queue<V>(
+    driver: &Arc<Driver>,
+    waker: &Waker,
+    view: V,
+    push: impl FnOnce(&mut Queues, V),
+) -> Result<(), V> {
+    let mut view = Some(view);
+    let _ = THREAD.try_with(|thread| {
+        if thread.waker.get() == identity(waker)
+            && let Some(view) = view.take()
+        {
+            thread.with_entry(driver, |entry| push(&mut entry.queues, view));
+        }
+    });
+    view.map_or(Ok(()), Err)
 }
 
-/// While it lives, drivers that are woken on this thread are left to its `block_on`.
-pub(crate) struct Deferring {
-    outer: bool,
-}
-
-impl Deferring {
-    fn begin() -> Self {
-        Self { outer: THREAD.with(|thread| thread.deferring.replace(true)) }
-    }
-
-    /// `None` unless a future polled with this waker hands control back to the `block_on` of this thread.
-    pub(crate) fn for_waker(waker: &Waker) -> Option<Self> {
-        THREAD.try_with(|thread| (thread.waker.get() == identity(waker)).then(Self::begin)).ok().flatten()
-    }
-}
-
-impl Drop for Deferring {
-    fn drop(&mut self) {
-        THREAD.with(|thread| thread.deferring.set(self.outer));
-    }
-}
-
-/// Takes a woken driver if this thread is about to drive what it wakes.
+/// Takes a woken driver if this thread is about to poll what it wakes.
 pub(super) fn take_over(driver: &Arc<Driver>) -> bool {
     THREAD
         .try_with(|thread| {
-            if !thread.deferring.get() {
-                return false;
+            let driving = thread.driving.get();
+            if driving {
+                thread.with_entry(driver, |entry| entry.woken = true);
             }
-            let mut drivers = thread.drivers.borrow_mut();
-            match drivers.iter().find(|entry| Arc::ptr_eq(&entry.driver, driver)) {
-                Some(entry) => entry.woken.set(true),
-                None => {
-                    // Devices that are gone need no place.
-                    drivers.retain(|entry| entry.woken.get() || !entry.driver.is_ended());
-                    drivers.push(Entry { driver: driver.clone(), woken: Cell::new(true) });
-                }
-            }
-            true
+            driving
         })
         .unwrap_or(false)
 }

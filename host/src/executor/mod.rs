@@ -1,12 +1,12 @@
 //! Runs tasks and device drivers.
 //!
 //! `runtime` has the threads, `driver` decides who polls a device's driver, `local` is what a blocked thread
-//! drives by itself.
+//! does by itself, `defer` what its task leaves for that.
 
+pub(crate) mod defer;
 mod driver;
 mod local;
 mod runtime;
 
 pub(crate) use driver::{Drive, Driver, Helper};
-pub(crate) use local::Deferring;
 pub(crate) use runtime::{Runtime, block_on};

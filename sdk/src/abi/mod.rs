@@ -15,6 +15,7 @@
 //! library stays loaded for the life of the process.
 
 mod entry;
+mod extension;
 mod fingerprint;
 mod object;
 mod request;
@@ -23,10 +24,11 @@ mod waker;
 pub use entry::{
     ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry, Text, layout,
 };
+pub use extension::{ADMISSION, AdmissionTable, CANCELLATION, CancellationTable, RawExtension};
 pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};
 pub use object::{
-    BackendIo, BackendObj, DeviceObj, DriverStatus, IoBackend, Library, PacketIo, RawDeviceInfo,
-    RawPollingHandle,
+    BackendIo, BackendObj, DeviceObj, DriverStatus, IoBackend, Library, RawDeviceInfo, RawPollingHandle,
+    SendIo,
 };
 pub(crate) use object::{backend_object, device_object};
 pub use request::{OpenFailure, OwnedText, RawOpenRequest, RawOption};

@@ -4,14 +4,22 @@
 // and does not say of itself what this project says of its own code.
 #![allow(unused_imports, missing_docs, clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
+use core::task::Context;
+
 use abi_stable::StableAbi;
 use cglue::arc::CArc;
+use cglue::slice::CSliceRef;
 use cglue::trait_group::c_void;
 use cglue::{cglue_impl_group, cglue_trait, cglue_trait_group};
 
+use super::extension::{RawExtension, extension};
 use super::{CWaker, OpenFailure, RawOpenRequest};
-use crate::plugin::{Guarded, GuardedBackend};
-use crate::{Backend, BoundPacketView, Device, PacketPerms, Read, Write};
+use crate::device::{DriverPoll, Guarded};
+use crate::plugin::GuardedBackend;
+use crate::{
+    Backend, Batch, BoundPacketView, Device, DeviceInfo, NoPos, PacketPerms, PollingHandle, Read, ReadWrite,
+    Submission, Write,
+};
 
 /// The handle that keeps the host's record of a plugin's library alive in every object of that plugin.
 pub type Library = CArc<c_void>;
@@ -22,21 +30,23 @@ pub type DeviceObj = DeviceGroupArcBox<'static>;
 /// What opens devices.
 pub type BackendObj = BackendIoArcBox<'static>;
 
-/// The one entry of I/O: hands a view to a parameter, such as a position in bytes.
+/// The entry of I/O over the boundary: hands views to a parameter, such as a position in bytes.
 ///
 /// It does not block, may be called from any thread and any number of threads at once, and takes over the duty to
-/// answer the view.
+/// answer the views. [`PacketIo`](crate::PacketIo) is the same without a boundary.
 #[cglue_trait]
-pub trait PacketIo<Perms: PacketPerms, Param: 'static> {
-    fn send_io(&self, param: Param, view: BoundPacketView<Perms>);
+pub trait SendIo<Perms: PacketPerms, P: StableAbi + 'static> {
+    fn send(&self, param: P, view: BoundPacketView<Perms>);
+    fn send_many(&self, batch: Batch<Perms, P>);
 }
 
-/// What every device can tell of itself, and its driver.
+/// What every device can tell of itself, its driver, and its extensions.
 #[cglue_trait]
 pub trait IoBackend {
     fn raw_info(&self) -> RawDeviceInfo;
     fn raw_polling_handle(&self) -> RawPollingHandle;
     fn poll_driver(&self, waker: &CWaker) -> DriverStatus;
+    fn raw_extension(&self, id: CSliceRef<u8>) -> RawExtension;
 }
 
 /// Opens devices.
@@ -47,11 +57,92 @@ pub trait BackendIo {
 
 cglue_trait_group!(
     DeviceGroup,
-    { PacketIo<Write, u64> = ReadIo, PacketIo<Read, u64> = WriteIo, IoBackend },
+    {
+        SendIo<Write, u64> = ReadIo,
+        SendIo<Read, u64> = WriteIo,
+        SendIo<ReadWrite, u64> = ExchangeIo,
+        SendIo<Write, NoPos> = ReadNextIo,
+        SendIo<Read, NoPos> = WriteNextIo,
+        IoBackend
+    },
     {}
 );
 
 cglue_impl_group!(Guarded<D: Device>, DeviceGroup, {});
+
+impl<D: Device> SendIo<Write, u64> for Guarded<D> {
+    #[inline(always)]
+    fn send(&self, position: u64, view: BoundPacketView<Write>) {
+        self.read(position, view);
+    }
+
+    fn send_many(&self, batch: Batch<'_, Write, u64>) {
+        self.read_batch(batch);
+    }
+}
+
+impl<D: Device> SendIo<Read, u64> for Guarded<D> {
+    #[inline(always)]
+    fn send(&self, position: u64, view: BoundPacketView<Read>) {
+        self.write(position, view);
+    }
+
+    fn send_many(&self, batch: Batch<'_, Read, u64>) {
+        self.write_batch(batch);
+    }
+}
+
+impl<D: Device> SendIo<ReadWrite, u64> for Guarded<D> {
+    fn send(&self, position: u64, view: BoundPacketView<ReadWrite>) {
+        self.exchange(position, view);
+    }
+
+    fn send_many(&self, batch: Batch<'_, ReadWrite, u64>) {
+        self.exchange_batch(batch);
+    }
+}
+
+impl<D: Device> SendIo<Write, NoPos> for Guarded<D> {
+    fn send(&self, _: NoPos, view: BoundPacketView<Write>) {
+        self.read_next(view);
+    }
+
+    fn send_many(&self, batch: Batch<'_, Write, NoPos>) {
+        batch.for_each(|(_, view)| self.read_next(view));
+    }
+}
+
+impl<D: Device> SendIo<Read, NoPos> for Guarded<D> {
+    fn send(&self, _: NoPos, view: BoundPacketView<Read>) {
+        self.write_next(view);
+    }
+
+    fn send_many(&self, batch: Batch<'_, Read, NoPos>) {
+        batch.for_each(|(_, view)| self.write_next(view));
+    }
+}
+
+impl<D: Device> IoBackend for Guarded<D> {
+    fn raw_info(&self) -> RawDeviceInfo {
+        self.info().into()
+    }
+
+    fn raw_polling_handle(&self) -> RawPollingHandle {
+        self.polling_handle().into()
+    }
+
+    fn poll_driver(&self, waker: &CWaker) -> DriverStatus {
+        waker.with_waker(|waker| match self.poll_driver(&mut Context::from_waker(waker)) {
+            DriverPoll::Pending => DriverStatus::PENDING,
+            DriverPoll::Ended => DriverStatus::ENDED,
+            DriverPoll::Panicked => DriverStatus::PANICKED,
+        })
+    }
+
+    fn raw_extension(&self, id: CSliceRef<'_, u8>) -> RawExtension {
+        extension(self, id.as_slice())
+    }
+}
 
 /// Makes the object of a device.
 pub(crate) fn device_object<D: Device>(device: Guarded<D>, library: Library) -> DeviceObj {
@@ -67,10 +158,41 @@ pub(crate) fn backend_object<B: Backend>(backend: GuardedBackend<B>, library: Li
 #[repr(C)]
 #[derive(Clone, Copy, Debug, StableAbi)]
 pub struct RawDeviceInfo {
-    /// Bits: 1 the size is known, 2 readable, 4 writable.
+    /// Bits: 1 the size is known, 2 readable, 4 writable, 8 a stream.
     pub flags: u32,
     /// Size in bytes, if known.
     pub size: u64,
+}
+
+const SIZE_KNOWN: u32 = 1;
+const READABLE: u32 = 2;
+const WRITABLE: u32 = 4;
+const STREAM: u32 = 8;
+
+impl From<DeviceInfo> for RawDeviceInfo {
+    fn from(info: DeviceInfo) -> Self {
+        let mut flags = 0;
+        for (bit, set) in [
+            (SIZE_KNOWN, info.size.is_some()),
+            (READABLE, info.readable),
+            (WRITABLE, info.writable),
+            (STREAM, info.stream),
+        ] {
+            flags |= if set { bit } else { 0 };
+        }
+        Self { flags, size: info.size.unwrap_or(0) }
+    }
+}
+
+impl From<RawDeviceInfo> for DeviceInfo {
+    fn from(raw: RawDeviceInfo) -> Self {
+        Self {
+            size: (raw.flags & SIZE_KNOWN != 0).then_some(raw.size),
+            readable: raw.flags & READABLE != 0,
+            writable: raw.flags & WRITABLE != 0,
+            stream: raw.flags & STREAM != 0,
+        }
+    }
 }
 
 /// Who polls the device, and what to sleep on.
@@ -83,6 +205,33 @@ pub struct RawPollingHandle {
     pub descriptor: i32,
     /// Bits: 1 wait until it can be read, 2 until it can be written.
     pub interest: u32,
+}
+
+impl From<PollingHandle> for RawPollingHandle {
+    fn from(handle: PollingHandle) -> Self {
+        match handle {
+            PollingHandle::None => Self { kind: 0, descriptor: -1, interest: 0 },
+            PollingHandle::Waker => Self { kind: 1, descriptor: -1, interest: 0 },
+            PollingHandle::Descriptor { descriptor, readable, writable } => {
+                Self { kind: 2, descriptor, interest: u32::from(readable) | u32::from(writable) << 1 }
+            }
+        }
+    }
+}
+
+impl From<RawPollingHandle> for PollingHandle {
+    /// Kinds of a later version count as a driver that wakes its waker, which is true of all drivers.
+    fn from(raw: RawPollingHandle) -> Self {
+        match raw.kind {
+            0 => Self::None,
+            2 => Self::Descriptor {
+                descriptor: raw.descriptor,
+                readable: raw.interest & 1 != 0,
+                writable: raw.interest & 2 != 0,
+            },
+            _ => Self::Waker,
+        }
+    }
 }
 
 /// What a driver said when it was polled.
@@ -103,11 +252,15 @@ impl DriverStatus {
 pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Fingerprint {
     let print = super::fingerprint_struct!(print, RawDeviceInfo, "RawDeviceInfo" { flags, size });
     let print = super::fingerprint_struct!(print, RawPollingHandle, "RawPollingHandle" { kind, descriptor, interest });
+    let print = super::fingerprint_struct!(print, Batch<'static, Read, u64>, "Batch" { next, left });
+    let print = super::fingerprint_struct!(print, Submission<Read, u64>, "Submission" { param, view });
     print
-        .text("PacketIo::send_io: fn(&self, Param, BoundPacketView<Perms>)")
+        .text("SendIo::send: fn(&self, P, BoundPacketView<Perms>)")
+        .text("SendIo::send_many: fn(&self, Batch<Perms, P>)")
         .text("IoBackend::raw_info: fn(&self) -> RawDeviceInfo")
         .text("IoBackend::raw_polling_handle: fn(&self) -> RawPollingHandle")
         .text("IoBackend::poll_driver: fn(&self, &CWaker) -> DriverStatus")
+        .text("IoBackend::raw_extension: fn(&self, CSliceRef<u8>) -> RawExtension")
         .text("BackendIo::open_device: fn(&self, &RawOpenRequest) -> Result<DeviceObj, OpenFailure>")
         .number(size_of::<DeviceObj>())
         .number(size_of::<BackendObj>())
@@ -115,11 +268,13 @@ pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Finge
 
 // The texts above are held against the code.
 const _: () = {
-    const fn checked<B: BackendIo, D: IoBackend + PacketIo<Read, u64>>() {
-        let _: fn(&D, u64, BoundPacketView<Read>) = <D as PacketIo<Read, u64>>::send_io;
+    const fn checked<B: BackendIo, D: IoBackend + SendIo<Read, u64>>() {
+        let _: fn(&D, u64, BoundPacketView<Read>) = <D as SendIo<Read, u64>>::send;
+        let _: fn(&D, Batch<'_, Read, u64>) = <D as SendIo<Read, u64>>::send_many;
         let _: fn(&D) -> RawDeviceInfo = D::raw_info;
         let _: fn(&D) -> RawPollingHandle = D::raw_polling_handle;
         let _: fn(&D, &CWaker) -> DriverStatus = D::poll_driver;
+        let _: fn(&D, CSliceRef<'_, u8>) -> RawExtension = D::raw_extension;
         let _: fn(&B, &RawOpenRequest) -> Result<DeviceObj, OpenFailure> = B::open_device;
     }
     checked::<BackendObj, DeviceObj>();

@@ -2,8 +2,101 @@
 
 use core::mem::{ManuallyDrop, MaybeUninit};
 
-use super::{BoundPacketView, Read, Write};
+use super::{BoundPacketView, Errorable, PacketPerms, Read, ReadWrite, Splittable, Write};
 use crate::Error;
+
+/// A view as direct bytes: what all three forms have in common.
+#[derive(Debug)]
+struct Direct<Perms: PacketPerms> {
+    view: BoundPacketView<Perms>,
+    /// The first byte of the view's range; valid until the view is answered.
+    bytes: *mut u8,
+}
+
+// SAFETY: the bytes are the view's own range, and a view may be moved to any thread.
+unsafe impl<Perms: PacketPerms> Send for Direct<Perms> {}
+// SAFETY: a shared `Direct` only reads, as a shared slice does.
+unsafe impl<Perms: PacketPerms> Sync for Direct<Perms> {}
+
+impl<Perms: PacketPerms> Direct<Perms> {
+    fn len(&self) -> usize {
+        self.view.len()
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let bytes = self.bytes;
+        let (front, back) = self.view.split_at(at);
+        // SAFETY: the front's length is at most the length of the range.
+        let behind = unsafe { bytes.add(front.len()) };
+        (Self { view: front, bytes }, Self { view: back, bytes: behind })
+    }
+
+    /// The bytes of a range that is initialised.
+    ///
+    /// # Safety
+    ///
+    /// It is.
+    unsafe fn slice(&self) -> &[u8] {
+        self.view.touch();
+        // SAFETY: as required; the range is this view's until it is answered.
+        unsafe { core::slice::from_raw_parts(self.bytes, self.len()) }
+    }
+
+    fn settle(self, done: usize, rest: Error) {
+        let view = ManuallyDrop::new(self.view);
+        // SAFETY: the view is not used afterwards.
+        unsafe { view.settle(done, rest) };
+    }
+
+    #[track_caller]
+    fn settle_checked(self, done: usize, rest: Error) {
+        assert!(done <= self.len(), "{done} bytes of {} cannot be done", self.len());
+        self.settle(done, rest);
+    }
+}
+
+/// What the three forms share.
+macro_rules! direct {
+    ($name:ident) => {
+        impl $name {
+            /// Length in bytes.
+            pub fn len(&self) -> usize {
+                self.direct.len()
+            }
+
+            /// There are no bytes.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// The tag of the view.
+            pub fn tag(&self) -> u64 {
+                self.direct.view.tag()
+            }
+
+            /// Fails the whole range.
+            pub fn error(self, error: Error) {
+                self.direct.settle(0, error);
+            }
+        }
+
+        impl Splittable for $name {
+            fn len(&self) -> usize {
+                self.len()
+            }
+
+            fn split_at(self, at: usize) -> (Self, Self) {
+                self.split_at(at)
+            }
+        }
+
+        impl Errorable for $name {
+            fn error(self, error: Error) {
+                self.error(error);
+            }
+        }
+    };
+}
 
 /// The bytes of a write request, to be read by the device.
 ///
@@ -11,52 +104,35 @@ use crate::Error;
 #[derive(Debug)]
 #[must_use = "a view that is dropped fails its range"]
 pub struct ReadPacketObj {
-    view: BoundPacketView<Read>,
+    direct: Direct<Read>,
 }
 
+direct!(ReadPacketObj);
+
 impl ReadPacketObj {
-    pub(super) fn new(view: BoundPacketView<Read>) -> Self {
-        Self { view }
-    }
-
-    /// Length in bytes.
-    pub fn len(&self) -> usize {
-        self.view.len()
-    }
-
-    /// There are no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.view.is_empty()
+    pub(super) fn new(view: BoundPacketView<Read>, bytes: *mut u8) -> Self {
+        Self { direct: Direct { view, bytes } }
     }
 
     /// Splits into the first `at` bytes and the rest, as [`BoundPacketView::split_at`] does.
     pub fn split_at(self, at: usize) -> (Self, Self) {
-        let (front, back) = self.view.split_at(at);
-        (Self { view: front }, Self { view: back })
+        let (front, back) = self.direct.split_at(at);
+        (Self { direct: front }, Self { direct: back })
     }
 
     /// The whole range was taken.
     pub fn complete(self) {
         let len = self.len();
-        self.complete_with(len, Error::SHORT);
+        self.direct.settle(len, Error::SHORT);
     }
 
     /// The first `taken` bytes were taken, the rest failed with `error`.
     ///
     /// # Panics
     ///
-    /// If there are fewer than `taken` bytes.
+    /// If there are fewer than `taken` bytes. The whole range fails then.
     pub fn complete_with(self, taken: usize, error: Error) {
-        assert!(taken <= self.len(), "{taken} bytes of {} cannot have been taken", self.len());
-        let view = ManuallyDrop::new(self.view);
-        view.fail_from(taken, error);
-        // SAFETY: the view is not used afterwards.
-        unsafe { view.finish() };
-    }
-
-    /// Fails the whole range.
-    pub fn error(self, error: Error) {
-        self.view.error(error);
+        self.direct.settle_checked(taken, error);
     }
 }
 
@@ -64,9 +140,63 @@ impl core::ops::Deref for ReadPacketObj {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.view.touch();
-        // SAFETY: the bytes of a `Read` packet are initialised and not written while views exist.
-        unsafe { core::slice::from_raw_parts(self.view.bytes(), self.view.len()) }
+        // SAFETY: the bytes of a `Read` packet are initialised, and not written while views exist.
+        unsafe { self.direct.slice() }
+    }
+}
+
+/// The bytes of an exchange, to be read and replaced by the device.
+///
+/// Dropping it without [`complete`](Self::complete) fails the range.
+#[derive(Debug)]
+#[must_use = "a view that is dropped fails its range"]
+pub struct ReadWritePacketObj {
+    direct: Direct<ReadWrite>,
+}
+
+direct!(ReadWritePacketObj);
+
+impl ReadWritePacketObj {
+    pub(super) fn new(view: BoundPacketView<ReadWrite>, bytes: *mut u8) -> Self {
+        Self { direct: Direct { view, bytes } }
+    }
+
+    /// Splits into the first `at` bytes and the rest, as [`BoundPacketView::split_at`] does.
+    pub fn split_at(self, at: usize) -> (Self, Self) {
+        let (front, back) = self.direct.split_at(at);
+        (Self { direct: front }, Self { direct: back })
+    }
+
+    /// The whole range was exchanged.
+    pub fn complete(self) {
+        let len = self.len();
+        self.direct.settle(len, Error::SHORT);
+    }
+
+    /// The first `exchanged` bytes were exchanged, the rest failed with `error`.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer than `exchanged` bytes. The whole range fails then.
+    pub fn complete_with(self, exchanged: usize, error: Error) {
+        self.direct.settle_checked(exchanged, error);
+    }
+}
+
+impl core::ops::Deref for ReadWritePacketObj {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the bytes of a `ReadWrite` packet are initialised, and the range is this view's alone.
+        unsafe { self.direct.slice() }
+    }
+}
+
+impl core::ops::DerefMut for ReadWritePacketObj {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.direct.view.touch();
+        // SAFETY: as above.
+        unsafe { core::slice::from_raw_parts_mut(self.direct.bytes, self.direct.len()) }
     }
 }
 
@@ -81,25 +211,17 @@ impl core::ops::Deref for ReadPacketObj {
 #[derive(Debug)]
 #[must_use = "a view that is dropped fails its range"]
 pub struct WritePacketObj {
-    view: BoundPacketView<Write>,
+    direct: Direct<Write>,
     filled: usize,
     initialised: usize,
 }
 
+direct!(WritePacketObj);
+
 impl WritePacketObj {
-    pub(super) fn new(view: BoundPacketView<Write>) -> Self {
+    pub(super) fn new(view: BoundPacketView<Write>, bytes: *mut u8) -> Self {
         let initialised = if view.is_initialised() { view.len() } else { 0 };
-        Self { view, filled: 0, initialised }
-    }
-
-    /// Length in bytes.
-    pub fn len(&self) -> usize {
-        self.view.len()
-    }
-
-    /// There are no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.view.is_empty()
+        Self { direct: Direct { view, bytes }, filled: 0, initialised }
     }
 
     /// Number of leading bytes that were filled.
@@ -110,12 +232,12 @@ impl WritePacketObj {
     /// Splits into the first `at` bytes and the rest, as [`BoundPacketView::split_at`] does.
     pub fn split_at(self, at: usize) -> (Self, Self) {
         let (filled, initialised) = (self.filled, self.initialised);
-        let (front, back) = self.view.split_at(at);
+        let (front, back) = self.direct.split_at(at);
         let at = front.len();
         (
-            Self { view: front, filled: filled.min(at), initialised: initialised.min(at) },
+            Self { direct: front, filled: filled.min(at), initialised: initialised.min(at) },
             Self {
-                view: back,
+                direct: back,
                 filled: filled.saturating_sub(at),
                 initialised: initialised.saturating_sub(at),
             },
@@ -126,9 +248,9 @@ impl WritePacketObj {
     ///
     /// Writing there is not enough: say how much with [`advance_unchecked`](Self::advance_unchecked).
     pub fn unfilled_ptr(&mut self) -> *mut u8 {
-        self.view.touch();
+        self.direct.view.touch();
         // SAFETY: `filled` is at most the length.
-        unsafe { self.view.bytes().add(self.filled) }
+        unsafe { self.direct.bytes.add(self.filled) }
     }
 
     /// The part that is not filled.
@@ -195,15 +317,6 @@ impl WritePacketObj {
 
     /// What was filled is done; the rest fails with `error`.
     pub fn complete_with(self, error: Error) {
-        let filled = self.filled;
-        let view = ManuallyDrop::new(self.view);
-        view.fail_from(filled, error);
-        // SAFETY: the view is not used afterwards.
-        unsafe { view.finish() };
-    }
-
-    /// Fails the whole range, also what was filled.
-    pub fn error(self, error: Error) {
-        self.view.error(error);
+        self.direct.settle(self.filled, error);
     }
 }

@@ -12,7 +12,6 @@
 //! program does not allocate per request.
 
 use alloc::alloc::{Layout, alloc, dealloc};
-use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use core::task::Waker;
@@ -20,6 +19,7 @@ use core::task::Waker;
 use super::failures::Failures;
 use super::header::{Packet, PacketTable, Private};
 use super::state::Left;
+use super::watch;
 use crate::Error;
 use crate::firewall;
 use crate::sync::UnsafeCell;
@@ -39,16 +39,30 @@ const ROOM_OFFSET: usize = size_of::<Block>().next_multiple_of(64);
 #[cfg(all(not(pactio_loom), target_pointer_width = "64"))]
 const _: () = assert!(ROOM_OFFSET == 64 && size_of::<Block>() == 64);
 
-/// What keeps the bytes.
+/// What the room of a block holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Store {
-    /// The room of the block.
-    Room = 0,
-    /// A `Vec<MaybeUninit<u8>>`, whose capacity is written at the start of the room.
-    Vector = 1,
-    /// Memory of a caller who waits until the packet is complete.
-    Borrowed = 2,
+    /// The bytes themselves.
+    Bytes = 0,
+    /// A [`Kept`] value that keeps the bytes, or stands for them.
+    Kept = 1,
+    /// Nothing: the bytes are somebody else's, or the value was taken out.
+    Nothing = 2,
+}
+
+/// A value in the room of a block, and what is needed to move and drop it without knowing its type.
+#[repr(C)]
+struct Kept<T> {
+    drop: Option<unsafe fn(NonNull<()>)>,
+    /// Of the whole struct.
+    size: usize,
+    value: T,
+}
+
+unsafe fn drop_kept<T>(kept: NonNull<()>) {
+    // SAFETY: the caller says that it is a `Kept<T>` and does not use it again.
+    unsafe { ptr::drop_in_place(&raw mut (*kept.cast::<Kept<T>>().as_ptr()).value) };
 }
 
 /// Room sizes of the blocks that are kept for reuse.
@@ -78,10 +92,26 @@ fn layout(class: u8, len: usize, align: usize) -> Result<(Layout, usize), Error>
     Ok((layout, offset))
 }
 
-static TABLE: PacketTable = PacketTable { size: size_of::<PacketTable>() as u32, complete, fail };
+/// The table of simple packets.
+pub(super) static TABLE: PacketTable = PacketTable {
+    size: size_of::<PacketTable>() as u32,
+    complete,
+    fail,
+    segment: watch::unwatched,
+    alloc: no_alloc,
+    transfer: no_transfer,
+};
+
+unsafe extern "C" fn no_alloc(_: *const (), _: usize, _: usize, _: usize) -> *mut u8 {
+    ptr::null_mut()
+}
+
+unsafe extern "C" fn no_transfer(_: *const (), _: usize, _: *mut u8, _: usize) -> u32 {
+    Error::UNSUPPORTED.to_raw()
+}
 
 /// The last view of `packet` is done with it.
-unsafe extern "C" fn complete(packet: *const (), waker: bool) {
+pub(super) unsafe extern "C" fn complete(packet: *const (), waker: bool) {
     let block = packet.cast::<Block>().cast_mut();
     // SAFETY: state rule 3: COUNT went to 0 while WAKER was set, so the slot is ours until we leave the group.
     let waker = if waker { unsafe { (*block).waker.with_mut(|slot| (*slot).take()) } } else { None };
@@ -95,7 +125,7 @@ unsafe extern "C" fn complete(packet: *const (), waker: bool) {
     }
 }
 
-unsafe extern "C" fn fail(packet: *const (), start: usize, end: usize, error: Error) {
+pub(super) unsafe extern "C" fn fail(packet: *const (), start: usize, end: usize, error: Error) {
     // SAFETY: the caller holds a view, so the block is alive (state rule 1).
     unsafe { (*packet.cast::<Block>()).failures.push(start, end, error) };
 }
@@ -109,13 +139,14 @@ pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, Error
         Some(block) => (block, ROOM_OFFSET),
         None => allocate_new(class, len, align)?,
     };
-    let private = Private { class, store: Store::Room as u8, align_log2: align.trailing_zeros() as u8 };
+    let align_log2 = align.trailing_zeros() as u8;
+    let private = Private { class, store: Store::Bytes as u8, align_log2, watched: false };
     // SAFETY: `offset` is inside the allocation, or one past its end if `len` is 0.
     let room = unsafe { block.cast::<u8>().add(offset) };
     // SAFETY: the memory is ours, large enough and aligned; what it held before was dropped or never existed.
     unsafe {
         block.write(Block {
-            packet: Packet::new(&TABLE, room.as_ptr(), len, false, private),
+            packet: Packet::new(&raw const TABLE, room.as_ptr(), len, private),
             failures: Failures::new(),
             waker: UnsafeCell::new(None),
         });
@@ -134,27 +165,24 @@ fn allocate_new(class: u8, len: usize, align: usize) -> Result<(NonNull<Block>, 
     Ok((block.cast(), offset))
 }
 
-/// A block whose bytes are those of a vector, up to its length.
-pub(super) fn allocate_vector(
-    mut vector: Vec<MaybeUninit<u8>>,
-    initialised: bool,
-) -> Result<NonNull<Block>, Error> {
-    let block = allocate(size_of::<usize>(), align_of::<usize>())?;
-    // SAFETY: the block is ours alone, and the capacity fits into its room.
+/// A block that keeps `value` in its room. Its packet has no bytes yet: see [`set_bytes`].
+pub(super) fn allocate_kept<T: Send + 'static>(value: T) -> Result<NonNull<Block>, Error> {
+    const { assert!(size_of::<Kept<T>>() <= CLASS_ROOM[CLASS_ROOM.len() - 1] && align_of::<T>() <= 64) };
+    let block = allocate(size_of::<Kept<T>>(), 1)?;
+    let drop =
+        if core::mem::needs_drop::<T>() { Some(drop_kept::<T> as unsafe fn(NonNull<()>)) } else { None };
+    // SAFETY: the block is ours alone, its room is large enough and aligned to 64.
     unsafe {
-        let packet = &raw mut (*block.as_ptr()).packet;
-        (*packet).bytes.cast::<usize>().write(vector.capacity());
-        (*packet).bytes = vector.as_mut_ptr().cast();
-        (*packet).len = vector.len();
-        (*packet).initialised = initialised.into();
-        (*packet).private.store = Store::Vector as u8;
+        room(block).cast().write(Kept { drop, size: size_of::<Kept<T>>(), value });
+        (*block.as_ptr()).packet.private.store = Store::Kept as u8;
+        set_bytes(block, ptr::null_mut(), 0, true);
     }
-    core::mem::forget(vector);
     Ok(block)
 }
 
-/// A block whose bytes are somebody's memory.
-pub(super) fn allocate_borrowed(
+/// A block whose bytes are somebody else's.
+#[inline]
+pub(super) fn allocate_lent(
     bytes: NonNull<u8>,
     len: usize,
     initialised: bool,
@@ -162,13 +190,25 @@ pub(super) fn allocate_borrowed(
     let block = allocate(0, 1)?;
     // SAFETY: the block is ours alone.
     unsafe {
-        let packet = &raw mut (*block.as_ptr()).packet;
-        (*packet).bytes = bytes.as_ptr();
-        (*packet).len = len;
-        (*packet).initialised = initialised.into();
-        (*packet).private.store = Store::Borrowed as u8;
+        (*block.as_ptr()).packet.private.store = Store::Nothing as u8;
+        set_bytes(block, bytes.as_ptr(), len, initialised);
     }
     Ok(block)
+}
+
+/// Says what the bytes of the packet are; null for a complex one.
+///
+/// # Safety
+///
+/// The packet is idle and the caller's, and the bytes are kept by what its room holds or by whoever lends them.
+pub(super) unsafe fn set_bytes(block: NonNull<Block>, bytes: *mut u8, len: usize, initialised: bool) {
+    let packet = block.as_ptr().cast::<Packet<()>>();
+    // SAFETY: as required; these fields are only written while nobody else sees the packet (state rule 5).
+    unsafe {
+        (*packet).bytes = bytes;
+        (*packet).len = len;
+        (*packet).initialised = initialised.into();
+    }
 }
 
 /// Marks all bytes as initialised.
@@ -181,37 +221,61 @@ pub(super) unsafe fn set_initialised(block: NonNull<Block>) {
     unsafe { (*block.as_ptr()).packet.initialised = 1 };
 }
 
-/// What keeps the bytes of the packet.
+/// The room of a block with a class.
+#[inline(always)]
+fn room(block: NonNull<Block>) -> NonNull<()> {
+    // SAFETY: each block with a class has a room there.
+    unsafe { block.cast::<u8>().add(ROOM_OFFSET).cast() }
+}
+
+/// What the room of the block holds.
 ///
 /// # Safety
 ///
-/// The block is alive.
-pub(super) unsafe fn store(block: NonNull<Block>) -> Store {
-    // SAFETY: the field is only written before the packet is shared (state rule 5).
+/// The block is alive and the caller its owner, or the last who uses it.
+unsafe fn store(block: NonNull<Block>) -> Store {
+    // SAFETY: the field is the owner's, and after it has left the freer's.
     match unsafe { (*block.as_ptr()).packet.private.store } {
-        1 => Store::Vector,
-        2 => Store::Borrowed,
-        _ => Store::Room,
+        0 => Store::Bytes,
+        1 => Store::Kept,
+        _ => Store::Nothing,
     }
 }
 
-/// Takes the vector out; the packet has no bytes afterwards.
+/// The value that the block keeps.
 ///
 /// # Safety
 ///
-/// The store is a vector, the packet is complete and the caller's.
-pub(super) unsafe fn take_vector(block: NonNull<Block>) -> Vec<MaybeUninit<u8>> {
-    let packet = block.as_ptr().cast::<Packet<()>>();
-    // SAFETY: by the contract nobody else looks at the bytes; the three parts come from `allocate_vector`. A last view
-    // that is about to leave touches only the word and the waker slot.
+/// It was made by [`allocate_kept`] with this type, the value was not taken, and the block is alive for `'a`.
+pub(super) unsafe fn kept<'a, T>(block: *const Block) -> &'a T {
+    // SAFETY: as required.
+    unsafe { &(*room(NonNull::new_unchecked(block.cast_mut())).cast::<Kept<T>>().as_ptr()).value }
+}
+
+/// Takes the kept value out; the packet has no bytes afterwards.
+///
+/// # Safety
+///
+/// As for [`kept`]; the packet is complete and the caller's, and was not renewed since.
+pub(super) unsafe fn take_kept<T>(block: NonNull<Block>) -> T {
+    // SAFETY: by the contract nobody else looks at the bytes. A last view that is about to leave touches only the word and
+    // the waker slot, and if it frees, it sees that nothing is kept any more.
     unsafe {
-        let room = block.cast::<u8>().add(ROOM_OFFSET).cast::<usize>();
-        let vector = Vec::from_raw_parts((*packet).bytes.cast(), (*packet).len, room.read());
-        (*packet).bytes = ptr::dangling_mut();
-        (*packet).len = 0;
-        room.write(0);
-        vector
+        debug_assert!(store(block) == Store::Kept);
+        (*block.as_ptr()).packet.private.store = Store::Nothing as u8;
+        set_bytes(block, ptr::dangling_mut(), 0, true);
+        ptr::read(&raw const (*room(block).cast::<Kept<T>>().as_ptr()).value)
     }
+}
+
+/// The block still keeps what it was made with.
+///
+/// # Safety
+///
+/// The block is the caller's.
+pub(super) unsafe fn keeps(block: NonNull<Block>) -> bool {
+    // SAFETY: as required.
+    unsafe { store(block) == Store::Kept }
 }
 
 /// Moves the bytes into a fresh block, for a packet whose last view has not left the old one yet.
@@ -222,32 +286,35 @@ pub(super) unsafe fn take_vector(block: NonNull<Block>) -> Vec<MaybeUninit<u8>> 
 #[cold]
 pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, Error> {
     let packet = block.as_ptr().cast::<Packet<()>>();
-    // SAFETY: nobody writes these fields, and the bytes are the owner's (state rules 2 and 5).
+    // SAFETY: nobody else writes these fields, and the bytes are the owner's (state rules 2 and 5).
     unsafe {
-        let initialised = (*packet).initialised != 0;
-        match store(block) {
-            Store::Room => {
-                let len = (*packet).len;
+        let (bytes, len, initialised) = ((*packet).bytes, (*packet).len, (*packet).initialised != 0);
+        let fresh = match store(block) {
+            Store::Bytes => {
                 let fresh = allocate(len, 1 << (*packet).private.align_log2)?;
                 let to = &raw mut (*fresh.as_ptr()).packet;
-                ptr::copy_nonoverlapping((*packet).bytes.cast::<MaybeUninit<u8>>(), (*to).bytes.cast(), len);
+                ptr::copy_nonoverlapping(bytes.cast::<MaybeUninit<u8>>(), (*to).bytes.cast(), len);
                 (*to).initialised = initialised.into();
-                Ok(fresh)
+                fresh
             }
-            Store::Vector => {
-                // The block must be had before the vector is moved, so that a failure loses nothing.
-                let fresh = allocate_vector(Vec::new(), initialised)?;
-                let vector = core::mem::ManuallyDrop::new(take_vector(block));
-                let to = &raw mut (*fresh.as_ptr()).packet;
-                (*to).bytes = vector.as_ptr().cast_mut().cast();
-                (*to).len = vector.len();
-                fresh.cast::<u8>().add(ROOM_OFFSET).cast::<usize>().write(vector.capacity());
-                Ok(fresh)
+            Store::Kept => {
+                let from = room(block);
+                let size = from.cast::<Kept<()>>().as_ref().size;
+                let fresh = allocate(size, 1)?;
+                ptr::copy_nonoverlapping(
+                    from.cast::<MaybeUninit<u8>>().as_ptr(),
+                    room(fresh).cast().as_ptr(),
+                    size,
+                );
+                (*packet).private.store = Store::Nothing as u8;
+                (*fresh.as_ptr()).packet.private.store = Store::Kept as u8;
+                set_bytes(fresh, bytes, len, initialised);
+                fresh
             }
-            Store::Borrowed => {
-                allocate_borrowed(NonNull::new_unchecked((*packet).bytes), (*packet).len, initialised)
-            }
-        }
+            Store::Nothing => allocate_lent(NonNull::new_unchecked(bytes), len, initialised)?,
+        };
+        (*fresh.as_ptr()).packet.table = watch::base(block);
+        Ok(fresh)
     }
 }
 
@@ -264,8 +331,12 @@ pub(super) unsafe fn free(block: NonNull<Block>) {
         (*inner).packet.state.retire();
         (*inner).failures.clear();
         let stale = (*inner).waker.with_mut(|slot| (*slot).take());
-        if store(block) == Store::Vector {
-            drop(take_vector(block));
+        watch::stop(block);
+        if store(block) == Store::Kept
+            && let Some(drop) = room(block).cast::<Kept<()>>().as_ref().drop
+        {
+            // What a user put there may panic, and this may be a device's thread.
+            let _ = firewall::contain(|| drop(room(block)));
         }
         #[cfg(all(test, pactio_loom))]
         live::add(-1);
@@ -298,7 +369,7 @@ unsafe fn deallocate(block: NonNull<Block>) {
 }
 
 /// Blocks kept for reuse, per thread and class.
-#[cfg(not(any(pactio_loom, pactio_no_pool)))]
+#[cfg(all(feature = "std", not(any(pactio_loom, pactio_no_pool))))]
 mod pool {
     use super::{Block, CLASS_ROOM, ROOM_OFFSET, layout};
     use alloc::alloc::dealloc;
@@ -375,8 +446,9 @@ mod pool {
     }
 }
 
-/// No reuse: the model checker and the sanitizers see every allocation.
-#[cfg(any(pactio_loom, pactio_no_pool))]
+/// No reuse: the model checker and the sanitizers see every allocation, and without the standard library no thread has a
+/// place of its own.
+#[cfg(any(not(feature = "std"), pactio_loom, pactio_no_pool))]
 mod pool {
     use super::Block;
     use core::ptr::NonNull;

@@ -8,7 +8,7 @@ use core::task::{Context, Poll};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-use super::{BoundPacketView, PacketBox, PacketPerms, Read, Report, Write, block};
+use super::{BoundPacketView, Filled, PacketBox, PacketMut, PacketPerms, PacketStore, Report, Write, block};
 use crate::Error;
 
 /// A header and a plain value `T` in one block.
@@ -46,7 +46,9 @@ impl<T: AnyBitPattern> FullPacket<T, Write> {
         let block = block::allocate(size_of::<T>(), align_of::<T>())?;
         Ok(Self { packet: PacketBox::new(block), _value: PhantomData })
     }
+}
 
+impl<T: AnyBitPattern, Perms: PacketPerms> FullPacket<T, Perms> {
     /// The value, if every byte of it arrived.
     ///
     /// # Errors
@@ -67,15 +69,20 @@ impl<T: AnyBitPattern> FullPacket<T, Write> {
     }
 }
 
-impl<T: NoUninit> FullPacket<T, Read> {
-    /// A value that a device will read.
+impl<T: NoUninit, Perms: Filled> FullPacket<T, Perms> {
+    /// A value that a device will read, or exchange for its own.
     ///
     /// # Errors
     ///
     /// [`Error::OUT_OF_MEMORY`] if the memory cannot be had.
     pub fn new(value: T) -> Result<Self, Error> {
-        let packet = PacketBox::copy_from_slice(bytemuck::bytes_of(&value))?;
-        Ok(Self { packet, _value: PhantomData })
+        let block = block::allocate(size_of::<T>(), align_of::<T>())?;
+        // SAFETY: the block is ours alone and has room for a `T`, all of whose bytes are initialised.
+        unsafe {
+            (*block.as_ptr()).packet.bytes.cast::<T>().write(value);
+            block::set_initialised(block);
+        }
+        Ok(Self { packet: PacketBox::new(block), _value: PhantomData })
     }
 }
 
@@ -96,9 +103,21 @@ impl<T, Perms: PacketPerms> FullPacket<T, Perms> {
     }
 }
 
-impl<T, Perms: PacketPerms> AsMut<PacketBox<Perms>> for FullPacket<T, Perms> {
-    fn as_mut(&mut self) -> &mut PacketBox<Perms> {
-        &mut self.packet
+impl<T, Perms: PacketPerms> PacketStore<Perms> for FullPacket<T, Perms> {
+    type Back = Self;
+
+    #[inline]
+    fn packet(&self) -> &PacketBox<Perms> {
+        &self.packet
+    }
+
+    #[inline]
+    fn packet_mut(&mut self) -> PacketMut<'_, Perms> {
+        PacketMut::new(&mut self.packet)
+    }
+
+    fn sync_back(self) -> Result<Self, Error> {
+        if self.packet.is_complete() { Ok(self) } else { Err(Error::IN_FLIGHT) }
     }
 }
 

@@ -31,34 +31,55 @@
 //! `failures` (the record of what failed), `owner`, `view`, `allocated`, `transferred`, `report`.
 
 mod allocated;
+mod any;
 mod block;
+mod complex;
+mod continuation;
 mod failures;
 mod full;
 mod header;
+mod into_packet;
+mod lent;
+mod output;
 mod owner;
 mod permission;
+mod rebound;
 mod report;
 mod state;
+mod store;
+mod stream;
 mod transferred;
+mod unbound;
 mod vec;
 mod view;
+mod watch;
 
 #[cfg(all(test, pactio_loom))]
 mod models;
 #[cfg(all(test, not(pactio_loom)))]
 mod tests;
 
-pub use allocated::{ReadPacketObj, WritePacketObj};
+pub use allocated::{ReadPacketObj, ReadWritePacketObj, WritePacketObj};
+pub use any::{AllocedOrTransferred, AnyPacket, Errorable, MaybeAlloced, Splittable, StandardPktVariations};
+pub use complex::{ComplexPacket, DirectMemory, Generated, Lazy, PacketBytes};
 pub use full::FullPacket;
 pub use header::Packet;
+pub use into_packet::{CopiedBack, IntoPacket, WriteFrom};
+pub use lent::{KeptPacket, RefPacket, StableBytes};
+pub use output::{OutputFunction, OutputRef, OutputStore, PacketOutput, Segment};
 pub use owner::PacketBox;
-pub use permission::{PacketPerms, Read, Write};
+pub use permission::{Filled, PacketPerms, Read, ReadWrite, Write};
+pub use rebound::ReboundPacket;
 pub use report::Report;
+pub use store::{PacketMut, PacketStore};
+pub use stream::{PacketStream, StreamSegment};
 pub use transferred::TransferredPacket;
-pub use vec::VecPacket;
-pub use view::BoundPacketView;
+pub use unbound::PacketView;
+pub use vec::{OwnedPacket, VecPacket};
+pub use view::{BoundPacketView, RequestId};
 
 /// What the ABI's fingerprint says of packets and views.
+#[cfg(feature = "plugin")]
 pub(crate) const fn describe_boundary(print: crate::abi::Fingerprint) -> crate::abi::Fingerprint {
     view::boundary::describe(header::boundary::describe(print))
 }

@@ -3,14 +3,16 @@
 use core::fmt;
 use core::future::Future;
 use core::marker::PhantomData;
+use core::ops::Range;
 use core::pin::Pin;
 use core::ptr::{self, NonNull};
 use core::task::{Context, Poll};
 
 use super::block::{self, Block};
 use super::header::Packet;
+use super::output::OutputRef;
 use super::state::{Armed, Left, Polled};
-use super::{BoundPacketView, PacketPerms, Read, Report, Write};
+use super::{BoundPacketView, Filled, PacketPerms, PacketView, Report, RequestId, Write, watch};
 use crate::Error;
 
 /// The owner of one packet.
@@ -75,8 +77,8 @@ impl PacketBox<Write> {
     }
 }
 
-impl PacketBox<Read> {
-    /// A packet on the heap that holds a copy of `bytes`, which a device will read.
+impl<Perms: Filled> PacketBox<Perms> {
+    /// A packet on the heap that holds a copy of `bytes`, which a device will read, or exchange for its own.
     ///
     /// # Errors
     ///
@@ -92,24 +94,31 @@ impl PacketBox<Read> {
     }
 }
 
-impl<Perms: PacketPerms> PacketBox<Perms> {
-    pub(super) fn new(block: NonNull<Block>) -> Self {
-        Self { block, submitted: false, _perms: PhantomData }
-    }
-
-    /// A packet over memory of the caller's.
+impl Packet<Write> {
+    /// The same as [`PacketBox::new_buf`].
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the header cannot be allocated.
+    /// [`Error::OUT_OF_MEMORY`] if the memory cannot be had.
+    pub fn new_buf(len: usize) -> Result<PacketBox<Write>, Error> {
+        PacketBox::new_buf(len)
+    }
+}
+
+impl<Perms: Filled> Packet<Perms> {
+    /// The same as [`PacketBox::copy_from_slice`].
     ///
-    /// # Safety
+    /// # Errors
     ///
-    /// The `len` bytes at `bytes` stay valid, and are touched by nobody else, until the packet is complete, whatever
-    /// happens: the caller must not return or unwind before. For [`Read`] they are initialised; `initialised` says it
-    /// for [`Write`]. A [`Write`] packet writes to them.
-    pub unsafe fn from_raw_parts(bytes: NonNull<u8>, len: usize, initialised: bool) -> Result<Self, Error> {
-        block::allocate_borrowed(bytes, len, initialised).map(Self::new)
+    /// [`Error::OUT_OF_MEMORY`] if the memory cannot be had.
+    pub fn copy_from_slice(bytes: &[u8]) -> Result<PacketBox<Perms>, Error> {
+        PacketBox::copy_from_slice(bytes)
+    }
+}
+
+impl<Perms: PacketPerms> PacketBox<Perms> {
+    pub(super) fn new(block: NonNull<Block>) -> Self {
+        Self { block, submitted: false, _perms: PhantomData }
     }
 
     #[inline(always)]
@@ -121,6 +130,16 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
 
     pub(super) fn block(&self) -> NonNull<Block> {
         self.block
+    }
+
+    pub(super) fn is_initialised(&self) -> bool {
+        self.packet().initialised != 0
+    }
+
+    /// Gives a packet that was just made the functions of its kind.
+    pub(super) fn set_table(&mut self, table: &'static super::header::PacketTable) {
+        // SAFETY: the packet was just made and is ours.
+        unsafe { (*self.block.as_ptr()).packet.table = table };
     }
 
     /// Length of the request in bytes.
@@ -139,6 +158,22 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         self.packet().state.is_complete()
     }
 
+    /// Identity of the request while it is in flight: what a device that can cancel is told.
+    pub fn request(&self) -> RequestId {
+        RequestId(self.block.as_ptr() as u64)
+    }
+
+    /// Says that the result is not wanted any more. Devices that look at
+    /// [`is_cancelled`](BoundPacketView::is_cancelled) may then answer early; all others answer as before. Either way the
+    /// request is complete when its future says so, and not before.
+    ///
+    /// Whoever knows the device also [tells it](crate::PacketIo::cancel). Without a request in flight this does nothing.
+    pub fn cancel(&self) {
+        if !self.is_complete() {
+            self.packet().state.cancel();
+        }
+    }
+
     /// Starts a request: the view over all bytes that a device is to answer.
     ///
     /// The result of an earlier request is forgotten. A view that is dropped fails its range.
@@ -149,20 +184,56 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// free yet and a new one cannot be had.
     #[inline]
     pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+        self.make_idle()?;
+        Ok(self.submit(false))
+    }
+
+    /// Starts a request whose segments are told to `output`.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind); `output` is dropped then.
+    pub fn bind_to(&mut self, output: OutputRef) -> Result<BoundPacketView<Perms>, Error> {
+        self.make_idle()?;
+        // SAFETY: the packet is idle and ours.
+        unsafe { watch::start(self.block, output) };
+        Ok(self.submit(true))
+    }
+
+    /// A view of all bytes that is not bound to a device yet; see [`PacketView`].
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    pub fn view(&mut self) -> Result<PacketView<Perms>, Error> {
+        self.bind().map(PacketView::new)
+    }
+
+    #[inline(always)]
+    fn make_idle(&mut self) -> Result<(), Error> {
         if !self.packet().state.is_idle() {
-            self.bind_slow()?;
+            self.renew()?;
         }
         // SAFETY: the packet is idle, so everything is the owner's (state rules 2 to 4).
-        unsafe { (*self.block.as_ptr()).failures.clear() };
+        unsafe {
+            (*self.block.as_ptr()).failures.clear();
+            watch::stop(self.block);
+        }
+        Ok(())
+    }
+
+    /// The packet is idle.
+    #[inline(always)]
+    fn submit(&mut self, watched: bool) -> BoundPacketView<Perms> {
         self.submitted = true;
-        self.packet().state.submit();
+        self.packet().state.submit(watched);
         // SAFETY: `submit` made this view, and the block lives while it is not finished.
-        Ok(unsafe { BoundPacketView::new(self.block.cast(), 0, self.len(), 0) })
+        unsafe { BoundPacketView::new(self.block.cast(), 0, self.len(), 0) }
     }
 
     /// The last view is about to leave the header, or is still in flight.
     #[cold]
-    fn bind_slow(&mut self) -> Result<(), Error> {
+    fn renew(&mut self) -> Result<(), Error> {
         if !self.is_complete() {
             return Err(Error::IN_FLIGHT);
         }
@@ -206,24 +277,28 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         report
     }
 
-    /// The bytes may be looked at, and the first `len` of them are initialised.
-    fn checked_slice(&self, len: usize) -> &[u8] {
+    /// The first `len` bytes. The packet is complete and they are initialised. Complex packets have none.
+    fn checked_slice(&self, len: usize) -> Result<&[u8], Error> {
         debug_assert!(self.is_complete() && len <= self.len());
         self.packet().state.owner_touches_bytes();
+        let bytes = self.packet().bytes;
+        if bytes.is_null() {
+            return Err(Error::NO_BYTES);
+        }
         // SAFETY: the packet is complete, so the bytes are the owner's until the next `&mut` (state rule 2); the caller
         // says that so many are initialised.
-        unsafe { core::slice::from_raw_parts(self.packet().bytes, len) }
+        Ok(unsafe { core::slice::from_raw_parts(bytes, len) })
     }
 
     /// All bytes, if all were done.
     ///
     /// # Errors
     ///
-    /// The error at the lowest offset that was not done.
+    /// The error at the lowest offset that was not done; [`Error::NO_BYTES`] for a complex packet.
     #[inline]
     pub fn simple_slice(&self) -> Result<&[u8], Error> {
         if self.is_done() {
-            return Ok(self.checked_slice(self.len()));
+            return self.checked_slice(self.len());
         }
         match self.report().min_error() {
             Some((_, error)) => Err(error),
@@ -236,62 +311,143 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     ///
     /// # Errors
     ///
-    /// The error of the first byte, if that was not done.
+    /// The error of the first byte, if that was not done; [`Error::NO_BYTES`] for a complex packet.
     pub fn simple_contiguous_slice(&self) -> Result<&[u8], Error> {
-        self.report().err_on_zero().map(|len| self.checked_slice(len))
+        self.checked_slice(self.report().err_on_zero()?)
     }
 
-    /// Copies every byte that was done to its place in `buffer`; the other places keep what they held.
+    /// Length of the leading part that was done; see [`Report::error_clamp`].
+    pub fn error_clamp(&self) -> usize {
+        if self.is_done() { self.len() } else { self.report().error_clamp() }
+    }
+
+    /// The lowest offset that failed, and its error; see [`Report::min_error`].
+    pub fn min_error(&self) -> Option<(usize, Error)> {
+        if self.is_done() { None } else { self.report().min_error() }
+    }
+
+    /// Length of the leading part that was done; see [`Report::err_on_zero`].
+    ///
+    /// # Errors
+    ///
+    /// The error of the first byte, if that failed.
+    pub fn err_on_zero(&self) -> Result<usize, Error> {
+        if self.is_done() { Ok(self.len()) } else { self.report().err_on_zero() }
+    }
+
+    /// Nothing, if every byte was done; see [`Report::err_any`].
+    ///
+    /// # Errors
+    ///
+    /// The error at the lowest offset that failed.
+    #[inline]
+    pub fn err_any(&self) -> Result<(), Error> {
+        if self.is_done() { Ok(()) } else { self.report().err_any() }
+    }
+
+    /// Copies every byte that was done to its place in `buffer`; the other places keep what they held. A complex packet
+    /// has no bytes to copy.
     ///
     /// # Panics
     ///
     /// If `buffer` is shorter than the packet.
+    #[inline]
     pub fn copy_done_to(&self, buffer: &mut [u8]) {
         let buffer = &mut buffer[..self.len()];
+        let whole = 0..buffer.len();
         if self.is_done() {
-            buffer.copy_from_slice(self.checked_slice(self.len()));
-            return;
+            self.copy_range(whole, buffer);
+        } else {
+            self.report().done_ranges().for_each(|range| self.copy_range(range.clone(), &mut buffer[range]));
         }
-        let report = self.report();
+    }
+
+    /// Copies every byte from `start` on that was done to its place in `buffer`; the other places keep what they held.
+    pub(crate) fn copy_done_range_to(&self, start: usize, buffer: &mut [u8]) {
+        let wanted = start..start + buffer.len();
+        if self.is_done() {
+            return self.copy_range(wanted, buffer);
+        }
+        for done in self.report().done_ranges() {
+            let (from, to) = (done.start.max(wanted.start), done.end.min(wanted.end));
+            if from < to {
+                self.copy_range(from..to, &mut buffer[from - start..to - start]);
+            }
+        }
+    }
+
+    /// Copies a range that was done.
+    #[inline(always)]
+    fn copy_range(&self, range: Range<usize>, buffer: &mut [u8]) {
         self.packet().state.owner_touches_bytes();
-        for range in report.done_ranges() {
+        let bytes = self.packet().bytes;
+        if !bytes.is_null() {
             // SAFETY: the range was done, so it is initialised, and since something was done the packet is complete.
-            let bytes =
-                unsafe { core::slice::from_raw_parts(self.packet().bytes.add(range.start), range.len()) };
-            buffer[range].copy_from_slice(bytes);
+            let bytes = unsafe { core::slice::from_raw_parts(bytes.add(range.start), range.len()) };
+            buffer.copy_from_slice(bytes);
         }
+    }
+
+    /// Bytes of a segment that was done and that its output has heard of, while others may be in flight.
+    ///
+    /// # Safety
+    ///
+    /// It was, in this request, and the packet is not bound again during the borrow.
+    pub(super) unsafe fn segment_bytes(&self, range: Range<usize>) -> Option<&[u8]> {
+        let bytes = self.packet().bytes;
+        // SAFETY: as required; nobody writes to a range that was answered.
+        (!bytes.is_null())
+            .then(|| unsafe { core::slice::from_raw_parts(bytes.add(range.start), range.len()) })
     }
 
     #[inline]
-    pub(super) fn poll_complete(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let polled = match self.packet().state.poll() {
-            Polled::Ready => Poll::Ready(()),
-            Polled::Fill => self.fill_slot(cx),
-        };
-        if polled.is_ready() {
-            self.packet().state.owner_touches_bytes();
-        }
-        polled
+    pub(crate) fn poll_complete(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: `self` is the owner, borrowed for the call.
+        unsafe { poll_block(self.block, cx) }
     }
+}
 
-    fn fill_slot(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // SAFETY: state rule 3: `poll` said that the slot is the owner's.
-        let slot = unsafe { &(*self.block.as_ptr()).waker };
-        let stale = slot.with_mut(|slot| {
-            // SAFETY: as above.
-            let slot = unsafe { &mut *slot };
-            match slot {
-                Some(waker) if waker.will_wake(cx.waker()) => None,
-                _ => slot.replace(cx.waker().clone()),
-            }
+/// Polls on behalf of the owner. Where it gives `Pending`, the waker may have been called already.
+///
+/// # Safety
+///
+/// The owner of the block is alive when the call begins, and nobody else polls on its behalf. It may be dropped by the waker
+/// when that is called.
+#[inline]
+pub(super) unsafe fn poll_block(block: NonNull<Block>, cx: &mut Context<'_>) -> Poll<()> {
+    // SAFETY: OWNER keeps the block.
+    let state = unsafe { &raw const (*block.as_ptr()).packet.state };
+    // SAFETY: as above.
+    let polled = match unsafe { (*state).poll() } {
+        Polled::Ready => Poll::Ready(()),
+        // SAFETY: as required, and `poll` gave the slot to the owner.
+        Polled::Fill => unsafe { fill_slot(block, cx) },
+    };
+    if polled.is_ready() {
+        // SAFETY: a complete packet wakes nobody, so the owner is alive.
+        unsafe { (*state).owner_touches_bytes() };
+    }
+    polled
+}
+
+/// # Safety
+///
+/// As for [`poll_block`], and the waker slot is the owner's (state rule 3).
+unsafe fn fill_slot(block: NonNull<Block>, cx: &mut Context<'_>) -> Poll<()> {
+    // SAFETY: the slot is the owner's; the block is not touched after `arm` said that the last view will wake.
+    unsafe {
+        let slot = &raw const (*block.as_ptr()).waker;
+        let stale = (*slot).with_mut(|slot| match &mut *slot {
+            Some(waker) if waker.will_wake(cx.waker()) => None,
+            slot => slot.replace(cx.waker().clone()),
         });
-        let armed = self.packet().state.arm();
+        let armed = (*block.as_ptr()).packet.state.arm();
         drop(stale);
         match armed {
             Armed::Pending => Poll::Pending,
             Armed::TooLate => {
-                // SAFETY: `arm` came too late for the last view, so the slot is still the owner's.
-                drop(slot.with_mut(|slot| unsafe { (*slot).take() }));
+                // The last view was faster: the slot is still the owner's.
+                drop((*slot).with_mut(|slot| (*slot).take()));
                 Poll::Ready(())
             }
         }

@@ -1,44 +1,144 @@
 //! What a device may do with a packet's bytes.
 
-use abi_stable::StableAbi;
+use core::ptr;
+
+use super::{BoundPacketView, Errorable, ReadPacketObj, ReadWritePacketObj, Splittable, WritePacketObj};
+use crate::Crossing;
 
 /// The packet's bytes may be read by the device: the packet is a *write request*.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, StableAbi)]
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
 pub struct Read;
 
 /// The packet's bytes may be written by the device: the packet is a *read request*.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, StableAbi)]
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
 pub struct Write;
 
-/// A permission: [`Read`] or [`Write`].
-pub trait PacketPerms: sealed::Sealed + Copy + Send + Sync + StableAbi + 'static {
+/// The packet's bytes and the device's change places: the packet is an *exchange*.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
+pub struct ReadWrite;
+
+/// A permission, named from the packet's side: [`Read`], [`Write`] or [`ReadWrite`].
+///
+/// The function table of a [`ComplexPacket`](super::ComplexPacket) is made for one of them.
+pub trait PacketPerms: sealed::Sealed + Copy + Send + Sync + Crossing + 'static {
+    /// The device's side of a transfer: `&mut [u8]` for [`Read`], `&[u8]` for [`Write`], `&mut [u8]` for [`ReadWrite`].
+    type Data<'a>;
+
     /// What a view becomes when the device gets the packet's own bytes.
-    type Allocated;
+    type Allocated: Splittable + Errorable;
 
     #[doc(hidden)]
-    fn allocated(view: super::BoundPacketView<Self>) -> Self::Allocated;
+    fn allocated(view: BoundPacketView<Self>, bytes: *mut u8) -> Self::Allocated;
+
+    /// Start and length of the device's memory.
+    #[doc(hidden)]
+    fn memory(data: Self::Data<'_>) -> (*mut u8, usize);
+
+    /// # Safety
+    ///
+    /// The memory came from [`memory`](Self::memory), is still borrowed, and nobody else uses it.
+    #[doc(hidden)]
+    unsafe fn data<'a>(start: *mut u8, len: usize) -> Self::Data<'a>;
+
+    /// Moves `len` bytes between the packet's and the device's memory.
+    ///
+    /// # Safety
+    ///
+    /// Both have `len` bytes, they do not overlap, and may be used as the permission says.
+    #[doc(hidden)]
+    unsafe fn transfer(packet: *mut u8, device: *mut u8, len: usize);
 }
 
 impl PacketPerms for Read {
-    type Allocated = super::ReadPacketObj;
+    type Data<'a> = &'a mut [u8];
+    type Allocated = ReadPacketObj;
 
-    fn allocated(view: super::BoundPacketView<Self>) -> Self::Allocated {
-        super::ReadPacketObj::new(view)
+    fn allocated(view: BoundPacketView<Self>, bytes: *mut u8) -> ReadPacketObj {
+        ReadPacketObj::new(view, bytes)
+    }
+
+    #[inline(always)]
+    fn memory(data: &mut [u8]) -> (*mut u8, usize) {
+        (data.as_mut_ptr(), data.len())
+    }
+
+    unsafe fn data<'a>(start: *mut u8, len: usize) -> &'a mut [u8] {
+        // SAFETY: as required.
+        unsafe { core::slice::from_raw_parts_mut(start, len) }
+    }
+
+    #[inline(always)]
+    unsafe fn transfer(packet: *mut u8, device: *mut u8, len: usize) {
+        // SAFETY: as required.
+        unsafe { ptr::copy_nonoverlapping(packet, device, len) };
     }
 }
 
 impl PacketPerms for Write {
-    type Allocated = super::WritePacketObj;
+    type Data<'a> = &'a [u8];
+    type Allocated = WritePacketObj;
 
-    fn allocated(view: super::BoundPacketView<Self>) -> Self::Allocated {
-        super::WritePacketObj::new(view)
+    fn allocated(view: BoundPacketView<Self>, bytes: *mut u8) -> WritePacketObj {
+        WritePacketObj::new(view, bytes)
+    }
+
+    #[inline(always)]
+    fn memory(data: &[u8]) -> (*mut u8, usize) {
+        (data.as_ptr().cast_mut(), data.len())
+    }
+
+    unsafe fn data<'a>(start: *mut u8, len: usize) -> &'a [u8] {
+        // SAFETY: as required.
+        unsafe { core::slice::from_raw_parts(start, len) }
+    }
+
+    #[inline(always)]
+    unsafe fn transfer(packet: *mut u8, device: *mut u8, len: usize) {
+        // SAFETY: as required.
+        unsafe { ptr::copy_nonoverlapping(device.cast_const(), packet, len) };
     }
 }
+
+impl PacketPerms for ReadWrite {
+    type Data<'a> = &'a mut [u8];
+    type Allocated = ReadWritePacketObj;
+
+    fn allocated(view: BoundPacketView<Self>, bytes: *mut u8) -> ReadWritePacketObj {
+        ReadWritePacketObj::new(view, bytes)
+    }
+
+    #[inline(always)]
+    fn memory(data: &mut [u8]) -> (*mut u8, usize) {
+        (data.as_mut_ptr(), data.len())
+    }
+
+    unsafe fn data<'a>(start: *mut u8, len: usize) -> &'a mut [u8] {
+        // SAFETY: as required.
+        unsafe { core::slice::from_raw_parts_mut(start, len) }
+    }
+
+    #[inline(always)]
+    unsafe fn transfer(packet: *mut u8, device: *mut u8, len: usize) {
+        // SAFETY: as required.
+        unsafe { ptr::swap_nonoverlapping(packet, device, len) };
+    }
+}
+
+/// A permission that gives packets whose bytes are set before they are sent.
+pub trait Filled: PacketPerms {}
+
+impl Filled for Read {}
+impl Filled for ReadWrite {}
 
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Read {}
     impl Sealed for super::Write {}
+    impl Sealed for super::ReadWrite {}
 }

@@ -1,10 +1,10 @@
 //! The state word: who may touch a packet's header, and who frees it.
 //!
 //! ```text
-//!  63          36   35      34      33      32    31                 0
-//! ┌──────────────┬───────┬───────┬───────┬───────┬────────────────────┐
-//! │    SPLITS    │   -   │ GROUP │ OWNER │ WAKER │       COUNT        │
-//! └──────────────┴───────┴───────┴───────┴───────┴────────────────────┘
+//!  63       37     36          35       34      33      32    31          0
+//! ┌───────────┬───────────┬─────────┬───────┬───────┬───────┬─────────────┐
+//! │  SPLITS   │ CANCELLED │ WATCHED │ GROUP │ OWNER │ WAKER │    COUNT    │
+//! └───────────┴───────────┴─────────┴───────┴───────┴───────┴─────────────┘
 //! ```
 //!
 //! | bits  | true means |
@@ -13,6 +13,8 @@
 //! | WAKER | the waker slot is full, and belongs to whoever clears this bit or brings COUNT to 0 while it is set |
 //! | OWNER | the owner (the future, the handle) is alive |
 //! | GROUP | the views, taken together, may still touch the header |
+//! | WATCHED | an output wants to hear of each segment before it finishes |
+//! | CANCELLED | the owner does not want the result any more; a device may look at it, and need not |
 //!
 //! SPLITS counts the splits of a request, for its report; nothing depends on it, and it may overflow.
 //!
@@ -38,13 +40,15 @@
 //!
 //! | function | from | to | returns |
 //! |----------|------|----|---------|
-//! | [`submit`](StateWord::submit) | idle | 1 view, GROUP | |
+//! | [`submit`](StateWord::submit) | idle | 1 view, GROUP, perhaps WATCHED | |
 //! | [`split`](StateWord::split) | COUNT ≥ 1 | COUNT + 1, SPLITS + 1 | refusal close to overflow |
-//! | [`finish`](StateWord::finish) | COUNT ≥ 1 | COUNT − 1; idle at once for the only view of an unwatched packet | what is left to do |
+//! | [`finish_only`](StateWord::finish_only) | 1 view, no WAKER, WATCHED or CANCELLED, OWNER | idle | whether it was so |
+//! | [`finish`](StateWord::finish) | COUNT ≥ 1 | COUNT − 1 | what is left to do |
 //! | [`leave_group`](StateWord::leave_group) | COUNT 0, GROUP | GROUP cleared | who frees |
 //! | [`poll`](StateWord::poll) | OWNER | WAKER cleared | ready, or the slot to fill |
 //! | [`arm`](StateWord::arm) | OWNER, slot full | WAKER set | pending, or too late |
 //! | [`disarm`](StateWord::disarm) | OWNER | WAKER cleared | whether the slot holds a waker to drop |
+//! | [`cancel`](StateWord::cancel) | OWNER | CANCELLED set | |
 //! | [`leave_owner`](StateWord::leave_owner) | OWNER | OWNER cleared | who frees |
 
 use core::fmt;
@@ -57,7 +61,9 @@ const COUNT: u64 = 0xffff_ffff;
 const WAKER: u64 = 1 << 32;
 const OWNER: u64 = 1 << 33;
 const GROUP: u64 = 1 << 34;
-const SPLIT: u64 = 1 << 36;
+const WATCHED: u64 = 1 << 35;
+const CANCELLED: u64 = 1 << 36;
+const SPLIT: u64 = 1 << 37;
 
 /// Splits are refused from here on. The distance to the WAKER bit is more than there can be threads between the
 /// addition and its undoing.
@@ -171,9 +177,10 @@ impl StateWord {
 
     /// Makes the first view. The caller is the owner and has seen [`is_idle`](Self::is_idle).
     #[inline(always)]
-    pub(crate) fn submit(&self) {
+    pub(crate) fn submit(&self, watched: bool) {
+        let watched = if watched { WATCHED } else { 0 };
         // Ordering: Relaxed. Nobody else can see the packet; handing the view to another thread publishes it.
-        self.word().store(VIEW | OWNER | GROUP, Ordering::Relaxed);
+        self.word().store(VIEW | OWNER | GROUP | watched, Ordering::Relaxed);
     }
 
     /// Makes one more view. The caller holds a view.
@@ -188,15 +195,18 @@ impl StateWord {
         Err(TooManyViews)
     }
 
-    /// Takes one view away. The caller's view has its answer and will not be used again.
+    /// Finishes the only view of a packet that nobody waits for or watches, in one step: both steps of the others, and the
+    /// packet is idle. `false` if it is not so; nothing has changed then.
+    ///
+    /// Nobody can split the view meanwhile, since it is the caller's, and no slot is full; the step fails if the owner
+    /// arms, cancels or leaves at the same time.
     #[inline(always)]
-    pub(crate) fn finish(&self) -> Finished {
+    #[must_use]
+    pub(crate) fn finish_only(&self) -> bool {
         const ONLY: u64 = VIEW | OWNER | GROUP;
-        // The only view of a packet that no one watches: nobody can split it and no slot is full, so one exchange does
-        // the work of both steps below. It fails if the owner arms or leaves meanwhile.
         // Ordering: Release, for `poll`, `is_complete` and `is_idle`. Earlier views' releases are in the same release
         // sequence, since all changes of the word while views exist are read-modify-writes.
-        if self.word().load(Ordering::Relaxed) == ONLY
+        self.word().load(Ordering::Relaxed) == ONLY
             && self
                 .word()
                 .compare_exchange(
@@ -206,14 +216,38 @@ impl StateWord {
                     Ordering::Relaxed,
                 )
                 .is_ok()
-        {
-            return Finished::Done;
-        }
+    }
+
+    /// Takes one view away. The caller's view has its answer and will not be used again.
+    #[inline]
+    pub(crate) fn finish(&self) -> Finished {
         // Ordering: Release for the owner's Acquire loads (bytes, failures). Acquire for the waker that `arm` released,
         // which the last view takes.
         let old = self.word().fetch_sub(VIEW, mutant!("finish_relaxed", Ordering::Relaxed, Ordering::AcqRel));
         debug_assert!(old & COUNT != 0, "a view finished twice");
         if old & COUNT == VIEW { Finished::Last { waker: old & WAKER != 0 } } else { Finished::Done }
+    }
+
+    /// An output wants to hear of each segment. The caller holds a view.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        // Ordering: Relaxed. The bit was set before the first view was made.
+        self.word().load(Ordering::Relaxed) & WATCHED != 0
+    }
+
+    /// The owner does not want the result any more, if there is one.
+    #[cold]
+    pub(crate) fn cancel(&self) {
+        // Ordering: Relaxed. It is a wish and publishes nothing. On an idle packet the bit means nothing.
+        self.word().fetch_or(CANCELLED, Ordering::Relaxed);
+    }
+
+    /// Nobody wants the result any more. The caller holds a view.
+    #[inline]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // Ordering: Relaxed, as in `cancel`.
+        let word = self.word().load(Ordering::Relaxed);
+        word & CANCELLED != 0 || word & OWNER == 0
     }
 
     /// The last view's last access to the header.
@@ -290,7 +324,7 @@ impl StateWord {
         self.word().load(mutant!("complete_relaxed", Ordering::Relaxed, Ordering::Acquire)) & COUNT == 0
     }
 
-    /// Number of splits since the packet was submitted, up to 2²⁸.
+    /// Number of splits since the packet was submitted, up to 2²⁷.
     pub(crate) fn splits(&self) -> usize {
         // Ordering: Relaxed. It is a count and orders nothing.
         (self.word().load(Ordering::Relaxed) / SPLIT) as usize
@@ -310,7 +344,13 @@ impl fmt::Debug for StateWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = self.word().load(Ordering::Relaxed);
         write!(f, "{} views", word & COUNT)?;
-        for (bit, name) in [(WAKER, "WAKER"), (OWNER, "OWNER"), (GROUP, "GROUP")] {
+        for (bit, name) in [
+            (WAKER, "WAKER"),
+            (OWNER, "OWNER"),
+            (GROUP, "GROUP"),
+            (WATCHED, "WATCHED"),
+            (CANCELLED, "CANCELLED"),
+        ] {
             if word & bit != 0 {
                 write!(f, " | {name}")?;
             }

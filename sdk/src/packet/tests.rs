@@ -217,7 +217,7 @@ fn rule_8_a_typed_value_appears_only_whole() {
 
 #[test]
 fn rule_9_five_of_ten_written_bytes_are_an_error() {
-    let mut packet = PacketBox::copy_from_slice(&[1; 10]).unwrap();
+    let mut packet = PacketBox::<Read>::copy_from_slice(&[1; 10]).unwrap();
     let mut storage = [0; 5];
     packet.bind().unwrap().transfer_data(&mut storage).complete();
     let report = packet.report();
@@ -268,7 +268,7 @@ fn rule_10_the_lowest_offset_comes_with_its_own_error() {
 #[test]
 fn rule_11_a_split_write_copies_its_own_range_to_the_start_of_the_buffer() {
     let data: Vec<u8> = (0..10).collect();
-    let mut packet = PacketBox::copy_from_slice(&data).unwrap();
+    let mut packet = PacketBox::<Read>::copy_from_slice(&data).unwrap();
     let (front, back) = packet.bind().unwrap().split_at(4);
     let mut storage = [0xff; 8];
     back.transfer_data(&mut storage).complete();

@@ -2,7 +2,7 @@
 
 use core::mem::ManuallyDrop;
 
-use super::{BoundPacketView, PacketPerms};
+use super::{BoundPacketView, Errorable, PacketPerms, Splittable};
 use crate::Error;
 
 /// A range whose bytes were moved. Its answer is sent when it is completed or dropped, so that a device can move bytes
@@ -19,13 +19,28 @@ pub struct TransferredPacket<Perms: PacketPerms> {
 
 impl<Perms: PacketPerms> TransferredPacket<Perms> {
     #[inline(always)]
-    pub(super) fn new(view: BoundPacketView<Perms>, moved: usize) -> Self {
-        Self { view: ManuallyDrop::new(view), moved, rest: Error::END }
+    pub(super) fn new(view: BoundPacketView<Perms>, moved: usize, rest: Error) -> Self {
+        Self { view: ManuallyDrop::new(view), moved, rest }
     }
 
-    /// Number of bytes that were moved; the rest of the range will fail with [`Error::END`].
+    /// Number of bytes that were moved; the rest of the range will fail, mostly with [`Error::END`].
     pub fn moved(&self) -> usize {
         self.moved
+    }
+
+    /// Length of the range in bytes.
+    pub fn len(&self) -> usize {
+        self.view.len()
+    }
+
+    /// The range is empty.
+    pub fn is_empty(&self) -> bool {
+        self.view.is_empty()
+    }
+
+    /// The tag of the view.
+    pub fn tag(&self) -> u64 {
+        self.view.tag()
     }
 
     /// Sends the answer now.
@@ -45,13 +60,31 @@ impl<Perms: PacketPerms> TransferredPacket<Perms> {
     }
 }
 
+impl<Perms: PacketPerms> Splittable for TransferredPacket<Perms> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let mut this = ManuallyDrop::new(self);
+        let (moved, rest) = (this.moved, this.rest);
+        // SAFETY: `this` is not used or dropped afterwards.
+        let (front, back) = unsafe { ManuallyDrop::take(&mut this.view) }.split_at(at);
+        let at = front.len();
+        (Self::new(front, moved.min(at), rest), Self::new(back, moved.saturating_sub(at), rest))
+    }
+}
+
+impl<Perms: PacketPerms> Errorable for TransferredPacket<Perms> {
+    fn error(self, error: Error) {
+        self.error(error);
+    }
+}
+
 impl<Perms: PacketPerms> Drop for TransferredPacket<Perms> {
     #[inline]
     fn drop(&mut self) {
-        if self.moved < self.view.len() {
-            self.view.fail_from(self.moved, self.rest);
-        }
         // SAFETY: the view is not used afterwards, and `ManuallyDrop` keeps it from being dropped.
-        unsafe { self.view.finish() };
+        unsafe { self.view.settle(self.moved, self.rest) };
     }
 }

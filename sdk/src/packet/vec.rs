@@ -1,12 +1,15 @@
-//! An owned vector as a request: no copy on the way in or out.
+//! Owned memory as a request: no copy on the way in or out.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use super::{BoundPacketView, PacketBox, PacketPerms, Report, Write, block};
+use super::{BoundPacketView, PacketBox, PacketMut, PacketPerms, PacketStore, Report, Write, block};
 use crate::Error;
+
+type Uninit = Vec<MaybeUninit<u8>>;
 
 /// Owns a vector; its length is the length of the request.
 ///
@@ -32,16 +35,15 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
         let mut vector = ManuallyDrop::new(vector);
         let (pointer, len, capacity) = (vector.as_mut_ptr(), vector.len(), vector.capacity());
         // SAFETY: the same allocation with the same layout, taken from a vector that is not dropped.
-        let vector = unsafe { Vec::from_raw_parts(pointer.cast::<MaybeUninit<u8>>(), len, capacity) };
-        Ok(Self { packet: PacketBox::new(block::allocate_vector(vector, true)?) })
+        Self::keep(unsafe { Vec::from_raw_parts(pointer.cast(), len, capacity) }, true)
     }
 
-    pub(crate) fn as_packet(&self) -> &PacketBox<Perms> {
-        &self.packet
-    }
-
-    pub(crate) fn as_packet_mut(&mut self) -> &mut PacketBox<Perms> {
-        &mut self.packet
+    fn keep(mut vector: Uninit, initialised: bool) -> Result<Self, Error> {
+        let (bytes, len) = (vector.as_mut_ptr(), vector.len());
+        let block = block::allocate_kept(vector)?;
+        // SAFETY: the packet is ours, and its room keeps the vector.
+        unsafe { block::set_bytes(block, bytes.cast(), len, initialised) };
+        Ok(Self { packet: PacketBox::new(block) })
     }
 
     /// Starts a request; see [`PacketBox::bind`].
@@ -59,39 +61,54 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
     }
 
     /// The vector; the packet is empty afterwards. Ranges that were not done hold what they held before, or a part of
-    /// the device's data.
+    /// the device's data; ranges of [`with_len`](VecPacket::with_len) that were not done are zero.
     ///
     /// # Errors
     ///
     /// [`Error::IN_FLIGHT`] while views exist; nothing is taken then.
     pub fn take(&mut self) -> Result<Vec<u8>, Error> {
-        let mut vector = ManuallyDrop::new(self.take_uninit()?);
-        let (pointer, len, capacity) = (vector.as_mut_ptr(), vector.len(), vector.capacity());
-        // SAFETY: the vector was made from initialised bytes, and no view can make bytes uninitialised again.
-        Ok(unsafe { Vec::from_raw_parts(pointer.cast(), len, capacity) })
+        let initialised = self.packet.is_initialised();
+        let report = (!initialised && !self.packet.is_done()).then(|| self.packet.report());
+        let mut vector = self.take_uninit()?;
+        for (range, _) in report.iter().flat_map(Report::failed_ranges) {
+            vector[range].fill(MaybeUninit::zeroed());
+        }
+        let len = vector.len();
+        // SAFETY: each byte was initialised before, is done, or was filled above; no view makes bytes uninitialised again.
+        Ok(unsafe { assume_init(vector, len) })
     }
 
-    fn take_uninit(&mut self) -> Result<Vec<MaybeUninit<u8>>, Error> {
+    fn take_uninit(&mut self) -> Result<Uninit, Error> {
         if !self.packet.is_complete() {
             return Err(Error::IN_FLIGHT);
         }
-        // SAFETY: complete, ours, and made with `allocate_vector`.
-        Ok(unsafe { block::take_vector(self.packet.block()) })
+        let block = self.packet.block();
+        // SAFETY: complete, ours, and made by `keep`.
+        Ok(unsafe { if block::keeps(block) { block::take_kept::<Uninit>(block) } else { Vec::new() } })
     }
 }
 
+/// # Safety
+///
+/// The leading `len` bytes are initialised.
+unsafe fn assume_init(vector: Uninit, len: usize) -> Vec<u8> {
+    let mut vector = ManuallyDrop::new(vector);
+    // SAFETY: the same allocation with the same layout; the rest as required.
+    unsafe { Vec::from_raw_parts(vector.as_mut_ptr().cast(), len, vector.capacity()) }
+}
+
 impl VecPacket<Write> {
-    /// A request that fills the spare capacity of an empty vector: `len` bytes that need not be initialised first.
+    /// A request for `len` bytes that need not be initialised first.
     ///
     /// # Errors
     ///
     /// [`Error::OUT_OF_MEMORY`] if the memory cannot be had.
     pub fn with_len(len: usize) -> Result<Self, Error> {
-        let mut vector = Vec::<MaybeUninit<u8>>::new();
+        let mut vector = Uninit::new();
         vector.try_reserve_exact(len).map_err(|_| Error::OUT_OF_MEMORY)?;
         // SAFETY: the capacity is there, and `MaybeUninit` needs no initialisation.
         unsafe { vector.set_len(len) };
-        Ok(Self { packet: PacketBox::new(block::allocate_vector(vector, false)?) })
+        Self::keep(vector, false)
     }
 
     /// The leading bytes that were done, as a vector of that length.
@@ -100,11 +117,26 @@ impl VecPacket<Write> {
     ///
     /// [`Error::IN_FLIGHT`] while views exist.
     pub fn take_done(&mut self) -> Result<Vec<u8>, Error> {
-        let done = self.packet.report().error_clamp();
-        let mut vector = ManuallyDrop::new(self.take_uninit()?);
-        let (pointer, capacity) = (vector.as_mut_ptr(), vector.capacity());
+        let done = self.packet.error_clamp();
+        let vector = self.take_uninit()?;
         // SAFETY: the leading `done` bytes are initialised.
-        Ok(unsafe { Vec::from_raw_parts(pointer.cast(), done, capacity) })
+        Ok(unsafe { assume_init(vector, done) })
+    }
+}
+
+impl<Perms: PacketPerms> PacketStore<Perms> for VecPacket<Perms> {
+    type Back = Vec<u8>;
+
+    fn packet(&self) -> &PacketBox<Perms> {
+        &self.packet
+    }
+
+    fn packet_mut(&mut self) -> PacketMut<'_, Perms> {
+        PacketMut::new(&mut self.packet)
+    }
+
+    fn sync_back(mut self) -> Result<Vec<u8>, Error> {
+        self.take()
     }
 }
 
@@ -113,5 +145,77 @@ impl<Perms: PacketPerms> Future for VecPacket<Perms> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.packet.poll_complete(cx)
+    }
+}
+
+/// Owns a boxed slice, as [`VecPacket`] owns a vector.
+///
+/// ```
+/// # use pactio_sdk::{Error, OwnedPacket, Read};
+/// let mut packet = OwnedPacket::<Read>::new(Box::new(*b"pactio"))?;
+/// let mut storage = [0; 6];
+/// packet.bind()?.transfer_data(&mut storage).complete();
+/// assert_eq!(&packet.take()?[..], &storage);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug)]
+pub struct OwnedPacket<Perms: PacketPerms>(VecPacket<Perms>);
+
+impl<Perms: PacketPerms> OwnedPacket<Perms> {
+    /// A request over the bytes of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OUT_OF_MEMORY`] if the header cannot be allocated.
+    pub fn new(bytes: Box<[u8]>) -> Result<Self, Error> {
+        VecPacket::new(bytes.into_vec()).map(Self)
+    }
+
+    /// Starts a request; see [`PacketBox::bind`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketBox::bind`].
+    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+        self.0.bind()
+    }
+
+    /// What happened to every byte.
+    pub fn report(&self) -> Report {
+        self.0.report()
+    }
+
+    /// The boxed slice; the packet is empty afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IN_FLIGHT`] while views exist; nothing is taken then.
+    pub fn take(&mut self) -> Result<Box<[u8]>, Error> {
+        // The capacity is the length, so nothing is moved.
+        self.0.take().map(Vec::into_boxed_slice)
+    }
+}
+
+impl<Perms: PacketPerms> PacketStore<Perms> for OwnedPacket<Perms> {
+    type Back = Box<[u8]>;
+
+    fn packet(&self) -> &PacketBox<Perms> {
+        self.0.packet()
+    }
+
+    fn packet_mut(&mut self) -> PacketMut<'_, Perms> {
+        self.0.packet_mut()
+    }
+
+    fn sync_back(mut self) -> Result<Box<[u8]>, Error> {
+        self.take()
+    }
+}
+
+impl<Perms: PacketPerms> Future for OwnedPacket<Perms> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.packet.poll_complete(cx)
     }
 }

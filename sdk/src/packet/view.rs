@@ -3,13 +3,12 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
-use core::ptr::{self, NonNull};
-
-use abi_stable::StableAbi;
+use core::ops::Range;
+use core::ptr::NonNull;
 
 use super::header::Packet;
 use super::state::Finished;
-use super::{PacketPerms, Read, TransferredPacket, Write};
+use super::{Errorable, PacketPerms, Read, Splittable, TransferredPacket};
 use crate::Error;
 
 /// What a device receives: a range of a packet that it must answer.
@@ -45,15 +44,15 @@ use crate::Error;
 /// }
 /// ```
 #[repr(C)]
-#[derive(StableAbi)]
+#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
 #[must_use = "a view that is dropped fails its range"]
 pub struct BoundPacketView<Perms: PacketPerms> {
-    #[sabi(unsafe_opaque_field)]
+    #[cfg_attr(feature = "plugin", sabi(unsafe_opaque_field))]
     packet: NonNull<()>,
     start: usize,
     end: usize,
     tag: u64,
-    #[sabi(unsafe_opaque_field)]
+    #[cfg_attr(feature = "plugin", sabi(unsafe_opaque_field))]
     _perms: PhantomData<Perms>,
 }
 
@@ -107,6 +106,18 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         self.tag = tag;
     }
 
+    /// The request that the view belongs to. No other request has the same identity while it is in flight.
+    pub fn request(&self) -> RequestId {
+        RequestId(self.packet.as_ptr() as u64)
+    }
+
+    /// Nobody wants the result any more: the request was cancelled, or its owner is gone. The view owes an answer all the
+    /// same; [`Error::CANCELLED`] is a good one.
+    pub fn is_cancelled(&self) -> bool {
+        // SAFETY: this view keeps the packet alive (state rule 1).
+        unsafe { (*self.packet()).state.is_cancelled() }
+    }
+
     /// Splits into the first `at` bytes and the rest. Positions past the end count as the end; parts may be empty.
     ///
     /// # Panics
@@ -150,32 +161,109 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     /// Fails the whole range.
     #[inline]
     pub fn error(self, error: Error) {
-        let view = ManuallyDrop::new(self);
-        view.fail_from(0, error);
         // SAFETY: the view is not used afterwards.
-        unsafe { view.finish() };
+        unsafe { ManuallyDrop::new(self).settle(0, error) };
     }
 
-    /// The packet's own bytes, if they can be had at this alignment; otherwise the view comes back and the device uses
-    /// a buffer of its own and [`transfer_data`](Self::transfer_data).
+    /// Direct access to the packet's bytes, if they can be had at this alignment; otherwise the view comes back and the
+    /// device uses a buffer of its own and [`transfer_data`](Self::transfer_data).
     ///
     /// # Errors
     ///
-    /// The view, if the bytes are not aligned to `align`.
+    /// The view, if the bytes are not aligned to `align`, or if the packet has no bytes that could be had.
     #[inline]
     pub fn try_alloc(self, align: usize) -> Result<Perms::Allocated, Self> {
-        if align > 1 && !(self.bytes() as usize).is_multiple_of(align) {
+        let bytes = match self.bytes() {
+            Some(bytes) => bytes,
+            None => self.alloc(align),
+        };
+        if bytes.is_null() || (align > 1 && !(bytes as usize).is_multiple_of(align)) {
             return Err(self);
         }
-        Ok(Perms::allocated(self))
+        Ok(Perms::allocated(self, bytes))
     }
 
-    /// The first byte of the range.
+    #[cold]
+    fn alloc(&self, align: usize) -> *mut u8 {
+        // SAFETY: the whole range is this view's.
+        unsafe { self.alloc_range(0..self.len(), align) }
+    }
+
+    /// Memory for a part of the range of a complex packet, or null.
+    ///
+    /// # Safety
+    ///
+    /// The part lies within the range, and nobody else uses it until it is answered.
+    pub(super) unsafe fn alloc_range(&self, part: Range<usize>, align: usize) -> *mut u8 {
+        let (packet, start, end) = (self.packet(), self.start + part.start, self.start + part.end);
+        // SAFETY: this view keeps the packet and its table alive; the rest as required.
+        unsafe { ((*(*packet).table).alloc)(packet.cast(), start, end, align) }
+    }
+
+    /// Moves bytes of a complex packet; gives 0 or the error.
+    ///
+    /// # Safety
+    ///
+    /// As for [`alloc_range`](Self::alloc_range), for `len` bytes from `start`; so many are at `device`.
+    pub(super) unsafe fn transfer_range(&self, start: usize, device: *mut u8, len: usize) -> u32 {
+        let packet = self.packet();
+        // SAFETY: this view keeps the packet and its table alive; the rest as required.
+        unsafe { ((*(*packet).table).transfer)(packet.cast(), self.start + start, device, len) }
+    }
+
+    /// Answers the range with success: its bytes are in place already.
+    pub(super) fn complete_in_place(self) {
+        let view = ManuallyDrop::new(self);
+        // SAFETY: the view is not used afterwards.
+        unsafe { view.settle(view.len(), Error::SHORT) };
+    }
+
+    /// Moves bytes between the start of the device's `data` and the range: out of `data` for a read request, into it for a
+    /// write request, both for an exchange. The answer is sent when the result is dropped.
+    ///
+    /// If `data` is shorter than the range, the rest fails with [`Error::END`]; if it is longer, the rest of it is not
+    /// used. So a device can pass everything it has from the position on.
+    #[inline]
+    pub fn transfer_data(self, data: Perms::Data<'_>) -> TransferredPacket<Perms> {
+        let (device, available) = Perms::memory(data);
+        let len = self.len().min(available);
+        self.touch();
+        match self.bytes() {
+            Some(bytes) => {
+                // SAFETY: both have at least `len` bytes. The range is this view's alone, or only read, so the device's
+                // memory, which it holds a reference to, cannot overlap it.
+                unsafe { Perms::transfer(bytes, device, len) };
+                TransferredPacket::new(self, len, Error::END)
+            }
+            None => self.transfer_complex(device, len),
+        }
+    }
+
+    #[cold]
+    fn transfer_complex(self, device: *mut u8, len: usize) -> TransferredPacket<Perms> {
+        let bytes = self.alloc(1);
+        if !bytes.is_null() {
+            // SAFETY: the memory stands for this view's range until it is answered, and has its length.
+            unsafe { Perms::transfer(bytes, device, len) };
+            return TransferredPacket::new(self, len, Error::END);
+        }
+        // SAFETY: the range is this view's; the device's memory has `len` bytes and is borrowed by the caller.
+        let error = unsafe { self.transfer_range(0, device, len) };
+        match Error::from_raw(error) {
+            None => TransferredPacket::new(self, len, Error::END),
+            Some(error) => TransferredPacket::new(self, 0, error),
+        }
+    }
+
+    /// The first byte of the range; `None` in a complex packet.
     #[inline(always)]
-    pub(super) fn bytes(&self) -> *mut u8 {
+    pub(super) fn bytes(&self) -> Option<*mut u8> {
         // SAFETY: the packet is alive and `bytes` constant (state rules 1 and 5); `start` is at most the packet's
         // length, so the sum stays inside or one past its allocation.
-        unsafe { (*self.packet()).bytes.add(self.start) }
+        unsafe {
+            let bytes = (*self.packet()).bytes;
+            if bytes.is_null() { None } else { Some(bytes.add(self.start)) }
+        }
     }
 
     pub(super) fn is_initialised(&self) -> bool {
@@ -190,75 +278,93 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         unsafe { (*self.packet()).state.view_touches_bytes() };
     }
 
-    /// Records that all bytes from `from` on failed. The view still has to finish.
-    pub(super) fn fail_from(&self, from: usize, error: Error) {
-        let start = self.start + from;
-        if start < self.end {
-            // SAFETY: this view keeps the packet alive and covers the range.
-            unsafe { ((*self.packet()).table.fail)(self.packet().cast(), start, self.end, error) };
-        }
-    }
-
-    /// Takes this view out of the count.
+    /// Answers the range: the first `done` bytes are done, the rest failed with `rest`.
     ///
     /// # Safety
     ///
     /// The view is not used afterwards, not even dropped.
     #[inline(always)]
-    pub(super) unsafe fn finish(&self) {
+    pub(super) unsafe fn settle(&self, done: usize, rest: Error) {
+        // SAFETY: the view keeps the packet alive up to here (state rule 1).
+        let settled = done >= self.len() && unsafe { (*self.packet()).state.finish_only() };
+        if !settled {
+            // SAFETY: as required.
+            unsafe { self.settle_in_steps(done, rest) };
+        }
+    }
+
+    /// Bytes are in place; then the result, the output, the count, the wake (rule 3).
+    ///
+    /// # Safety
+    ///
+    /// As for [`settle`](Self::settle).
+    #[inline(never)]
+    unsafe fn settle_in_steps(&self, done: usize, rest: Error) {
         let packet = self.packet();
-        // SAFETY: the view keeps the packet alive up to `finish`; if this was the last one, the group keeps it until
-        // `complete` (state rule 1).
+        let (start, end) = (self.start, self.end);
+        let middle = start + done.min(self.len());
+        // SAFETY: the view keeps packet and table alive up to `finish`; if this was the last view, the group keeps them
+        // until `complete` (state rule 1). All ranges are this view's.
         unsafe {
+            if middle < end {
+                ((*(*packet).table).fail)(packet.cast(), middle, end, rest);
+            }
+            if (*packet).state.is_watched() {
+                if start < middle {
+                    ((*(*packet).table).segment)(packet.cast(), start, middle, self.tag, 0);
+                }
+                if middle < end {
+                    ((*(*packet).table).segment)(packet.cast(), middle, end, self.tag, rest.to_raw());
+                }
+            }
             if let Finished::Last { waker } = (*packet).state.finish() {
-                ((*packet).table.complete)(packet.cast(), waker);
+                ((*(*packet).table).complete)(packet.cast(), waker);
             }
         }
     }
 }
 
-impl BoundPacketView<Write> {
-    /// Copies from the start of the device's `data` into the range, and answers it when the result is dropped.
-    ///
-    /// If `data` is shorter than the range, the rest fails with [`Error::END`]; if it is longer, the rest of it is not
-    /// used. So a device can pass everything it has from the position on.
-    #[inline]
-    pub fn transfer_data(self, data: &[u8]) -> TransferredPacket<Write> {
-        let len = self.len().min(data.len());
-        self.touch();
-        // SAFETY: both have at least `len` bytes; the range is this view's alone, so `data` cannot overlap it.
-        unsafe { ptr::copy_nonoverlapping(data.as_ptr(), self.bytes(), len) };
-        TransferredPacket::new(self, len)
-    }
-}
-
 impl BoundPacketView<Read> {
-    /// Copies the range to the start of the device's `data`, and answers it when the result is dropped.
-    ///
-    /// If `data` is shorter than the range, the rest fails with [`Error::END`].
-    #[inline]
-    pub fn transfer_data(self, data: &mut [u8]) -> TransferredPacket<Read> {
-        let len = self.len().min(data.len());
-        self.touch();
-        // SAFETY: both have at least `len` bytes; nobody writes to a `Read` packet in flight, so `data` cannot overlap.
-        unsafe { ptr::copy_nonoverlapping(self.bytes(), data.as_mut_ptr(), len) };
-        TransferredPacket::new(self, len)
-    }
-
     /// Answers the range with success without looking at the bytes, as a device that discards what is written does.
     #[inline]
     pub fn accept(self) -> TransferredPacket<Read> {
         let len = self.len();
-        TransferredPacket::new(self, len)
+        TransferredPacket::new(self, len, Error::END)
+    }
+}
+
+impl<Perms: PacketPerms> Splittable for BoundPacketView<Perms> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        self.split_at(at)
+    }
+}
+
+impl<Perms: PacketPerms> Errorable for BoundPacketView<Perms> {
+    fn error(self, error: Error) {
+        self.error(error);
+    }
+}
+
+/// Identity of a request while it is in flight: what a device that is asked to cancel looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub(crate) u64);
+
+impl RequestId {
+    /// The number that crosses the boundary.
+    pub fn to_raw(self) -> u64 {
+        self.0
     }
 }
 
 impl<Perms: PacketPerms> Drop for BoundPacketView<Perms> {
     #[cold]
     fn drop(&mut self) {
-        self.fail_from(0, Error::UNANSWERED);
         // SAFETY: the view ends here.
-        unsafe { self.finish() };
+        unsafe { self.settle(0, Error::UNANSWERED) };
     }
 }
 
@@ -272,6 +378,7 @@ impl<Perms: PacketPerms> fmt::Debug for BoundPacketView<Perms> {
 }
 
 /// What the ABI's fingerprint says of views.
+#[cfg(feature = "plugin")]
 pub(super) mod boundary {
     use super::BoundPacketView;
     use crate::abi::{Fingerprint, fingerprint_struct};

@@ -5,9 +5,8 @@ use core::ops::BitOr;
 
 use cglue::slice::CSliceRef;
 
-use super::Device;
 use crate::abi::{OpenFailure, RawOpenRequest};
-use crate::{Code, Error};
+use crate::{Code, Device, Error};
 
 /// Opens devices of one kind. One value is made when the plugin is loaded, and shared.
 pub trait Backend: Send + Sync + 'static {

@@ -1,9 +1,16 @@
 //! A device: something open that one can do I/O on.
 
+mod guarded;
+mod local;
+
 use core::task::{Context, Poll};
 
-use crate::abi::{RawDeviceInfo, RawPollingHandle};
-use crate::{BoundPacketView, Error, Read, Write};
+use crate::{Batch, BoundPacketView, Error, Read, ReadWrite, RequestId, Write};
+
+pub(crate) use guarded::Guarded;
+#[cfg(feature = "plugin")]
+pub(crate) use guarded::{CallError, DriverPoll};
+pub use local::{LocalDevice, LocalDriver};
 
 /// Something open that one can do I/O on.
 ///
@@ -26,6 +33,42 @@ pub trait Device: Send + Sync + 'static {
         view.error(Error::UNSUPPORTED);
     }
 
+    /// Answers an exchange at `position`: the device's bytes and the view's change places.
+    fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
+        let _ = position;
+        view.error(Error::UNSUPPORTED);
+    }
+
+    /// Answers many read requests: worth implementing where one lock or one system call can serve all.
+    fn read_batch(&self, batch: Batch<'_, Write, u64>) {
+        batch.for_each(|(position, view)| self.read(position, view));
+    }
+
+    /// Answers many write requests.
+    fn write_batch(&self, batch: Batch<'_, Read, u64>) {
+        batch.for_each(|(position, view)| self.write(position, view));
+    }
+
+    /// Answers a read request of the next bytes of a stream: a pipe, a socket. A device has positions, or is a stream.
+    fn read_next(&self, view: BoundPacketView<Write>) {
+        view.error(Error::UNSUPPORTED);
+    }
+
+    /// Answers a write request of the next bytes of a stream.
+    fn write_next(&self, view: BoundPacketView<Read>) {
+        view.error(Error::UNSUPPORTED);
+    }
+
+    /// How requests are given up, if the device can do that.
+    fn cancellation(&self) -> Option<&dyn Cancellation> {
+        None
+    }
+
+    /// How requests are kept waiting while the device is full, if it can be.
+    fn admission(&self) -> Option<&dyn Admission> {
+        None
+    }
+
     /// Who polls the device. Asked once, after opening. The default is a device that needs nobody: it answers at once
     /// or from threads of its own.
     fn polling_handle(&self) -> PollingHandle {
@@ -43,6 +86,25 @@ pub trait Device: Send + Sync + 'static {
     }
 }
 
+/// An extension of devices that can give requests up (rule 21).
+///
+/// A device without it answers as if nobody had asked, which delays only whoever waits for the cancelled request. Views know
+/// that they were [cancelled](BoundPacketView::is_cancelled) either way.
+pub trait Cancellation: Send + Sync {
+    /// Answers the views of `request` soon, with [`Error::CANCELLED`] where nothing was done. It may know none of them, since
+    /// an answer may be on its way.
+    fn cancel(&self, request: RequestId);
+}
+
+/// An extension of devices that can be full (rule 20).
+///
+/// Requests then wait their turn with whoever made them, in order, and other devices go on.
+pub trait Admission: Send + Sync {
+    /// Asks to take a request of so many bytes. `Ready`: it will be submitted right away. `Pending`: the device has kept the
+    /// waker and wakes it when it may have room. One at a time asks.
+    fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()>;
+}
+
 /// What a device tells of itself.
 ///
 /// ```
@@ -53,24 +115,26 @@ pub trait Device: Send + Sync + 'static {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
-    size: Option<u64>,
-    readable: bool,
-    writable: bool,
+    pub(crate) size: Option<u64>,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    pub(crate) stream: bool,
 }
-
-const SIZE_KNOWN: u32 = 1;
-const READABLE: u32 = 2;
-const WRITABLE: u32 = 4;
 
 impl DeviceInfo {
     /// A device of `size` bytes that can be read and written.
     pub const fn with_size(size: u64) -> Self {
-        Self { size: Some(size), readable: true, writable: true }
+        Self { size: Some(size), readable: true, writable: true, stream: false }
     }
 
     /// A device without an end, or with one that is only found by reading; it can be read and written.
     pub const fn endless() -> Self {
-        Self { size: None, readable: true, writable: true }
+        Self { size: None, readable: true, writable: true, stream: false }
+    }
+
+    /// A stream: bytes come and go in order, without positions. It can be read and written.
+    pub const fn stream() -> Self {
+        Self { size: None, readable: true, writable: true, stream: true }
     }
 
     /// The same, but it cannot be written.
@@ -90,6 +154,11 @@ impl DeviceInfo {
         self.size
     }
 
+    /// It is a stream and has no positions.
+    pub const fn is_stream(&self) -> bool {
+        self.stream
+    }
+
     /// It can be read.
     pub const fn readable(&self) -> bool {
         self.readable
@@ -98,28 +167,6 @@ impl DeviceInfo {
     /// It can be written.
     pub const fn writable(&self) -> bool {
         self.writable
-    }
-}
-
-impl From<DeviceInfo> for RawDeviceInfo {
-    fn from(info: DeviceInfo) -> Self {
-        let mut flags = 0;
-        for (bit, set) in
-            [(SIZE_KNOWN, info.size.is_some()), (READABLE, info.readable), (WRITABLE, info.writable)]
-        {
-            flags |= if set { bit } else { 0 };
-        }
-        Self { flags, size: info.size.unwrap_or(0) }
-    }
-}
-
-impl From<RawDeviceInfo> for DeviceInfo {
-    fn from(raw: RawDeviceInfo) -> Self {
-        Self {
-            size: (raw.flags & SIZE_KNOWN != 0).then_some(raw.size),
-            readable: raw.flags & READABLE != 0,
-            writable: raw.flags & WRITABLE != 0,
-        }
     }
 }
 
@@ -141,31 +188,4 @@ pub enum PollingHandle {
         /// There is work when it can be written.
         writable: bool,
     },
-}
-
-impl From<PollingHandle> for RawPollingHandle {
-    fn from(handle: PollingHandle) -> Self {
-        match handle {
-            PollingHandle::None => Self { kind: 0, descriptor: -1, interest: 0 },
-            PollingHandle::Waker => Self { kind: 1, descriptor: -1, interest: 0 },
-            PollingHandle::Descriptor { descriptor, readable, writable } => {
-                Self { kind: 2, descriptor, interest: u32::from(readable) | u32::from(writable) << 1 }
-            }
-        }
-    }
-}
-
-impl From<RawPollingHandle> for PollingHandle {
-    /// Kinds of a later version count as a driver that wakes its waker, which is true of all drivers.
-    fn from(raw: RawPollingHandle) -> Self {
-        match raw.kind {
-            0 => Self::None,
-            2 => Self::Descriptor {
-                descriptor: raw.descriptor,
-                readable: raw.interest & 1 != 0,
-                writable: raw.interest & 2 != 0,
-            },
-            _ => Self::Waker,
-        }
-    }
 }

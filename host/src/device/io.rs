@@ -1,0 +1,188 @@
+//! How views get from a handle to its device: at once, in a batch, or when it has room.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pactio_sdk::abi::{
+    ADMISSION, AdmissionTable, CANCELLATION, CWaker, CancellationTable, IoBackend, RawExtension, SendIo,
+};
+use pactio_sdk::io::{Admitted, Submitted, Turns};
+use pactio_sdk::{
+    Batch, BlockOn, BoundPacketView, NoPos, PacketIo, PacketPerms, Read, ReadWrite, RequestId, Size, Write,
+};
+
+use super::{Device, Object, Shared};
+use crate::executor::{Helper, block_on, defer};
+
+/// What a device can beyond the base.
+pub(super) struct Extensions {
+    cancellation: Option<Extension<CancellationTable>>,
+    admission: Option<(Extension<AdmissionTable>, Turns)>,
+}
+
+/// An extension that was found. Its device keeps it.
+struct Extension<T: 'static> {
+    object: *const (),
+    table: &'static T,
+}
+
+// SAFETY: the contract of all tables allows any thread.
+unsafe impl<T: Sync> Send for Extension<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Extension<T> {}
+
+impl Extensions {
+    /// Asks a device that was just opened.
+    pub(super) fn of(object: &Object) -> Self {
+        Self {
+            // SAFETY: the names say what the tables are.
+            cancellation: unsafe { find(object, CANCELLATION) },
+            // SAFETY: as above.
+            admission: unsafe { find(object, ADMISSION) }.map(|extension| (extension, Turns::default())),
+        }
+    }
+}
+
+/// # Safety
+///
+/// The table of the extension `id` is a `T`, which begins with its size.
+unsafe fn find<T>(object: &Object, id: &str) -> Option<Extension<T>> {
+    let RawExtension { object, table } = object.0.raw_extension(id.as_bytes().into());
+    if table.is_null() {
+        return None;
+    }
+    // SAFETY: every table begins with its size. A library stays loaded, so its tables are static.
+    let complete = unsafe { *table.cast::<u32>() } as usize >= size_of::<T>();
+    // SAFETY: as required, and it is large enough.
+    complete.then(|| Extension { object, table: unsafe { &*table.cast::<T>() } })
+}
+
+impl Shared {
+    fn cancel(&self, request: RequestId) {
+        if let Some(Extension { object, table }) = &self.extensions.cancellation {
+            // SAFETY: the device exists, since `self` does.
+            unsafe { (table.cancel)(*object, request.to_raw()) };
+        }
+    }
+
+    fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((Extension { object, table }, _)) = &self.extensions.admission else {
+            return Poll::Ready(());
+        };
+        let ask = |waker: Option<&CWaker>| {
+            // SAFETY: the device exists, since `self` does.
+            unsafe { (table.poll_admit)(*object, bytes, waker) != 0 }
+        };
+        // Without a waker first: mostly there is room.
+        if ask(None) || ask(Some(&CWaker::from(cx.waker().clone()))) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Device {
+    #[inline]
+    fn admit_request(&self, bytes: usize) -> Option<Admitted> {
+        let (_, turns) = self.0.extensions.admission.as_ref()?;
+        let shared: Arc<Shared> = self.0.clone();
+        turns.admit(move |cx| shared.poll_admit(bytes, cx))
+    }
+
+    /// Hands views to the device, and sees to it that the driver, if that wakes it, is polled on this thread.
+    #[inline]
+    fn helped(&self, send: impl FnOnce(&Object)) {
+        let _helper = self.0.driver.as_ref().map(Helper::new);
+        send(&self.0.object);
+    }
+
+    /// Hands a view of a task over: at once, or, if the task is the one that this thread is blocked on, together with
+    /// everything else that it has to send.
+    #[inline]
+    fn submit_for<P: PacketPerms>(
+        &self,
+        position: u64,
+        view: BoundPacketView<P>,
+        cx: &Context<'_>,
+        later: impl FnOnce(
+            &Arc<crate::executor::Driver>,
+            u64,
+            BoundPacketView<P>,
+            &Context<'_>,
+        ) -> Result<(), BoundPacketView<P>>,
+        send: impl FnOnce(&Object, u64, BoundPacketView<P>),
+    ) -> Submitted {
+        let Some(driver) = &self.0.driver else {
+            send(&self.0.object, position, view);
+            return Submitted::Sent;
+        };
+        match later(driver, position, view, cx) {
+            Ok(()) => Submitted::Deferred,
+            Err(view) => {
+                self.helped(|object| send(object, position, view));
+                Submitted::Sent
+            }
+        }
+    }
+}
+
+macro_rules! packet_io {
+    ($($perms:ty, $param:ty $(, $later:expr)?;)*) => {
+        $(
+            impl PacketIo<$perms, $param> for Device {
+                #[inline]
+                fn send_io(&self, param: $param, view: BoundPacketView<$perms>) {
+                    self.helped(|object| object.0.send(param, view));
+                }
+
+                fn send_batch(&self, batch: Batch<'_, $perms, $param>) {
+                    self.helped(|object| object.0.send_many(batch));
+                }
+
+                $(
+                    #[inline]
+                    fn submit(
+                        &self,
+                        position: $param,
+                        view: BoundPacketView<$perms>,
+                        cx: &mut Context<'_>,
+                    ) -> Submitted {
+                        self.submit_for(position, view, cx, $later, |object, position, view| {
+                            object.0.send(position, view)
+                        })
+                    }
+                )?
+
+                #[inline]
+                fn admit(&self, bytes: usize) -> Option<Admitted> {
+                    self.admit_request(bytes)
+                }
+
+                fn cancel(&self, request: RequestId) {
+                    self.0.cancel(request);
+                }
+            }
+        )*
+    };
+}
+
+packet_io! {
+    Write, u64, defer::read;
+    Read, u64, defer::write;
+    ReadWrite, u64;
+    Write, NoPos;
+    Read, NoPos;
+}
+
+impl BlockOn for Device {
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        block_on(future)
+    }
+}
+
+impl Size for Device {
+    fn size(&self) -> Option<u64> {
+        self.size()
+    }
+}

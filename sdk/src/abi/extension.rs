@@ -1,0 +1,98 @@
+//! What a device can beyond the base: tables of functions that are looked up by a name with a version.
+//!
+//! A new extension is a new name; tables grow at the end. A host that does not know a name never asks, and a device
+//! that does not know one has nothing to give.
+
+use core::ptr;
+use core::task::{Context, Poll};
+
+use abi_stable::StableAbi;
+
+use super::CWaker;
+use crate::device::Guarded;
+use crate::{Device, RequestId};
+
+/// Name of the extension of devices that can give requests up; its table is a [`CancellationTable`].
+pub const CANCELLATION: &str = "pactio.cancellation/1";
+
+/// Name of the extension of devices that can be full; its table is an [`AdmissionTable`].
+pub const ADMISSION: &str = "pactio.admission/1";
+
+/// An extension, or two null pointers. It is valid while its device exists.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, StableAbi)]
+pub struct RawExtension {
+    /// The first argument of all functions of the table.
+    #[sabi(unsafe_opaque_field)]
+    pub object: *const (),
+    /// The table; its type follows from the name.
+    #[sabi(unsafe_opaque_field)]
+    pub table: *const (),
+}
+
+/// ===== The functions of a device that can give requests up =====
+///
+/// Any thread may call; none unwinds or blocks.
+#[repr(C)]
+#[derive(Debug)]
+pub struct CancellationTable {
+    /// Size of this table in bytes; it grows at the end.
+    pub size: u32,
+    /// Answers the views of the request soon.
+    pub cancel: unsafe extern "C" fn(object: *const (), request: u64),
+}
+
+/// ===== The functions of a device that can be full =====
+///
+/// Any thread may call, one at a time; none unwinds or blocks.
+#[repr(C)]
+#[derive(Debug)]
+pub struct AdmissionTable {
+    /// Size of this table in bytes; it grows at the end.
+    pub size: u32,
+    /// Asks for room for a request of so many bytes: 1 if it will be submitted right away. Otherwise, if there is a waker, the
+    /// device wakes it when it may have room.
+    pub poll_admit: unsafe extern "C" fn(object: *const (), bytes: usize, waker: Option<&CWaker>) -> u32,
+}
+
+struct TablesOf<D>(D);
+
+impl<D: Device> TablesOf<D> {
+    const CANCELLATION: CancellationTable =
+        CancellationTable { size: size_of::<CancellationTable>() as u32, cancel: cancel::<D> };
+    const ADMISSION: AdmissionTable =
+        AdmissionTable { size: size_of::<AdmissionTable>() as u32, poll_admit: poll_admit::<D> };
+}
+
+unsafe extern "C" fn cancel<D: Device>(object: *const (), request: u64) {
+    // SAFETY: the object is the `Guarded<D>` that gave the table, and exists.
+    unsafe { &*object.cast::<Guarded<D>>() }.cancel(RequestId(request));
+}
+
+unsafe extern "C" fn poll_admit<D: Device>(object: *const (), bytes: usize, waker: Option<&CWaker>) -> u32 {
+    // SAFETY: as in `cancel`.
+    let device = unsafe { &*object.cast::<Guarded<D>>() };
+    let polled = match waker {
+        Some(waker) => waker.with_waker(|waker| device.poll_admit(bytes, &mut Context::from_waker(waker))),
+        None => device.poll_admit(bytes, &mut Context::from_waker(core::task::Waker::noop())),
+    };
+    u32::from(polled == Poll::Ready(()))
+}
+
+/// Looks an extension up.
+pub(super) fn extension<D: Device>(device: &Guarded<D>, id: &[u8]) -> RawExtension {
+    let table: *const () = if id == CANCELLATION.as_bytes() && device.cancels() {
+        ptr::from_ref(&TablesOf::<D>::CANCELLATION).cast()
+    } else if id == ADMISSION.as_bytes() && device.admits() {
+        ptr::from_ref(&TablesOf::<D>::ADMISSION).cast()
+    } else {
+        ptr::null()
+    };
+    let object = if table.is_null() { ptr::null() } else { ptr::from_ref(device).cast() };
+    RawExtension { object, table }
+}
+
+/// What the ABI's fingerprint says of extensions. Their own tables are not part of it: they have versions.
+pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Fingerprint {
+    super::fingerprint_struct!(print, RawExtension, "RawExtension" { object, table })
+}

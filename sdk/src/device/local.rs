@@ -1,0 +1,344 @@
+//! A device that is used without a host: by the program that defines it, in tests, below another device.
+
+use core::fmt;
+use core::pin::pin;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll, Waker};
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::task::Wake;
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use super::guarded::DriverPoll;
+use super::{Device, DeviceInfo, Guarded, PollingHandle};
+use crate::io::{Admitted, BlockOn, NoPos, PacketIo, Size, Turns};
+use crate::{Batch, BoundPacketView, Error, Read, ReadWrite, RequestId, Write};
+
+/// An open device without a host. Cheap to clone; all clones are one device.
+///
+/// A device with a driver is polled by whoever waits for it: spawn its [`driver`](Self::driver) once on any executor, or
+/// [block on](BlockOn::block_on) its futures. Any number of tasks and threads may do so at once.
+///
+/// ```
+/// use pactio_sdk::{BlockOn, BoundPacketView, Device, DeviceInfo, Error, IoRead, LocalDevice, Write};
+///
+/// struct Text(&'static str);
+///
+/// impl Device for Text {
+///     fn info(&self) -> DeviceInfo {
+///         DeviceInfo::with_size(self.0.len() as u64).read_only()
+///     }
+///
+///     fn read(&self, position: u64, view: BoundPacketView<Write>) {
+///         let position = usize::try_from(position).unwrap_or(usize::MAX);
+///         view.transfer_data(self.0.as_bytes().get(position..).unwrap_or(&[])).complete();
+///     }
+/// }
+///
+/// let device = LocalDevice::new(Text("some text"))?;
+/// let all = device.block_on(device.read_to_end(5))?;
+/// assert_eq!(all, b"text");
+/// # Ok::<(), Error>(())
+/// ```
+pub struct LocalDevice<D: Device>(Arc<Shared<D>>);
+
+struct Shared<D: Device> {
+    device: Guarded<D>,
+    drivers: Arc<Drivers>,
+    /// Those that wait for room in the device, if it can be full.
+    turns: Option<Turns>,
+    cancels: bool,
+}
+
+/// Who drives a device, and whether there is something to drive.
+#[derive(Default)]
+struct Drivers {
+    notified: AtomicBool,
+    ended: AtomicBool,
+    /// Held by the one that polls the driver now.
+    polling: Mutex<()>,
+    /// Everyone who would.
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    wakers: HashMap<u64, Waker>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the device's driver wakes: everyone who drives it.
+impl Wake for Drivers {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Ordering: Release, with the Acquire of whoever polls the driver, for what led to the wake.
+        self.notified.store(true, Ordering::Release);
+        self.wake_all();
+    }
+}
+
+impl Drivers {
+    fn wake_all(&self) {
+        // Woken outside of the lock (rule 4).
+        let wakers: Vec<Waker> = lock(&self.waiting).wakers.values().cloned().collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Polls the driver while there is something to do, unless somebody else does.
+    fn drive<D: Device>(self: &Arc<Self>, device: &Guarded<D>) {
+        let waker = Waker::from(self.clone());
+        loop {
+            match self.polling.try_lock() {
+                Ok(_polling) => self.poll_while_notified(device, &waker),
+                Err(TryLockError::Poisoned(_polling)) => self.poll_while_notified(device, &waker),
+                // Whoever polls looks again after it let go.
+                Err(TryLockError::WouldBlock) => return,
+            }
+            // Ordering: Relaxed. It is only a question; whoever polls acquires.
+            if !self.notified.load(Ordering::Relaxed) || self.is_ended() {
+                return;
+            }
+        }
+    }
+
+    fn poll_while_notified<D: Device>(&self, device: &Guarded<D>, waker: &Waker) {
+        // Ordering: Acquire, as in `wake_by_ref`.
+        while !self.is_ended() && self.notified.swap(false, Ordering::Acquire) {
+            if device.poll_driver(&mut Context::from_waker(waker)) != DriverPoll::Pending {
+                // Ordering: Relaxed. Nothing is read because of it.
+                self.ended.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        // Ordering: Relaxed, as above.
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    fn join(&self) -> u64 {
+        let mut waiting = lock(&self.waiting);
+        waiting.next += 1;
+        waiting.next
+    }
+
+    fn set_waker(&self, id: u64, waker: &Waker) {
+        let mut waiting = lock(&self.waiting);
+        if !waiting.wakers.get(&id).is_some_and(|known| known.will_wake(waker)) {
+            let stale = waiting.wakers.insert(id, waker.clone());
+            drop(waiting);
+            drop(stale);
+        }
+    }
+
+    fn leave(&self, id: u64) {
+        let stale = lock(&self.waiting).wakers.remove(&id);
+        drop(stale);
+    }
+}
+
+impl<D: Device> LocalDevice<D> {
+    /// Opens a device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PANICKED`] if the device panics when it is asked who polls it.
+    pub fn new(device: D) -> Result<Self, Error> {
+        let device = Guarded::device(device).map_err(|_| Error::PANICKED)?;
+        let (turns, cancels) = (device.admits().then(Turns::default), device.cancels());
+        let drivers = Arc::new(Drivers::default());
+        if device.polling_handle() == PollingHandle::None {
+            drivers.ended.store(true, Ordering::Relaxed);
+        } else {
+            // The first poll gives the driver its waker.
+            drivers.notified.store(true, Ordering::Relaxed);
+            drivers.drive(&device);
+        }
+        Ok(Self(Arc::new(Shared { device, drivers, turns, cancels })))
+    }
+
+    /// What the device tells of itself now.
+    pub fn info(&self) -> DeviceInfo {
+        self.0.device.info()
+    }
+
+    /// Who polls the device, and what a waiter may sleep on.
+    pub fn polling_handle(&self) -> PollingHandle {
+        self.0.device.polling_handle()
+    }
+
+    /// The device's driver, to be spawned on any executor. It ends when the device is closed, or by itself.
+    ///
+    /// A device that waits for a descriptor also needs to be [notified](Self::notify) when that is ready;
+    /// `tokio_driver` and `smol_driver`, of the features of these names, do so.
+    pub fn driver(&self) -> LocalDriver<D> {
+        LocalDriver {
+            device: Arc::downgrade(&self.0),
+            id: self.0.drivers.join(),
+            drivers: self.0.drivers.clone(),
+        }
+    }
+
+    /// The device's descriptor is ready: its driver is polled by whoever drives it.
+    pub fn notify(&self) {
+        self.0.drivers.wake_by_ref();
+    }
+}
+
+/// The driver of a [`LocalDevice`] as a future.
+#[must_use = "a driver does nothing until it is polled"]
+pub struct LocalDriver<D: Device> {
+    device: Weak<Shared<D>>,
+    drivers: Arc<Drivers>,
+    id: u64,
+}
+
+impl<D: Device> LocalDriver<D> {
+    /// Has the driver polled, because the descriptor is ready.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    pub(super) fn notify(&self) {
+        self.drivers.notified.store(true, Ordering::Release);
+    }
+}
+
+impl<D: Device> Future for LocalDriver<D> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.drivers.set_waker(self.id, cx.waker());
+        match self.device.upgrade() {
+            Some(device) => self.drivers.drive(&device.device),
+            None => return Poll::Ready(()),
+        }
+        if self.drivers.is_ended() || self.device.strong_count() == 0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl<D: Device> Drop for LocalDriver<D> {
+    fn drop(&mut self) {
+        self.drivers.leave(self.id);
+    }
+}
+
+impl<D: Device> Drop for Shared<D> {
+    fn drop(&mut self) {
+        // Those who drive it end.
+        self.drivers.wake_all();
+    }
+}
+
+/// A descriptor is looked at so often by a thread that blocks, if nobody else waits for it.
+const LOOK: Duration = Duration::from_millis(10);
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl<D: Device> BlockOn for LocalDevice<D> {
+    /// Polls `future` and the device's driver. A descriptor is looked at every 10 ms, unless its driver is spawned elsewhere.
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut cx = Context::from_waker(&waker);
+        let mut driver = pin!(self.driver());
+        let descriptor = matches!(self.polling_handle(), PollingHandle::Descriptor { .. });
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+                return value;
+            }
+            let _ = driver.as_mut().poll(&mut cx);
+            if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+                return value;
+            }
+            if descriptor {
+                thread::park_timeout(LOOK);
+                self.notify();
+            } else {
+                thread::park();
+            }
+        }
+    }
+}
+
+macro_rules! packet_io {
+    ($($perms:ty, $param:ty: $send:expr, $batch:expr;)*) => {
+        $(
+            impl<D: Device> PacketIo<$perms, $param> for LocalDevice<D> {
+                fn send_io(&self, param: $param, view: BoundPacketView<$perms>) {
+                    $send(&self.0.device, param, view);
+                }
+
+                fn send_batch(&self, batch: Batch<'_, $perms, $param>) {
+                    $batch(&self.0.device, batch);
+                }
+
+                fn admit(&self, bytes: usize) -> Option<Admitted> {
+                    let shared = self.0.clone();
+                    self.0.turns.as_ref()?.admit(move |cx| shared.device.poll_admit(bytes, cx))
+                }
+
+                fn cancel(&self, request: RequestId) {
+                    if self.0.cancels {
+                        self.0.device.cancel(request);
+                    }
+                }
+            }
+        )*
+    };
+}
+
+/// Streams take their batches view by view, in order.
+fn each<D, P: crate::PacketPerms>(
+    send: fn(&Guarded<D>, BoundPacketView<P>),
+) -> impl Fn(&Guarded<D>, Batch<'_, P, NoPos>) {
+    move |device, batch| batch.for_each(|(_, view)| send(device, view))
+}
+
+packet_io! {
+    Write, u64: Guarded::read, Guarded::read_batch;
+    Read, u64: Guarded::write, Guarded::write_batch;
+    ReadWrite, u64: Guarded::exchange, Guarded::exchange_batch;
+    Write, NoPos: |device: &Guarded<D>, _, view| device.read_next(view), each(Guarded::read_next);
+    Read, NoPos: |device: &Guarded<D>, _, view| device.write_next(view), each(Guarded::write_next);
+}
+
+impl<D: Device> Size for LocalDevice<D> {
+    fn size(&self) -> Option<u64> {
+        self.info().size()
+    }
+}
+
+impl<D: Device> Clone for LocalDevice<D> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<D: Device> fmt::Debug for LocalDevice<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalDevice").field("polling_handle", &self.polling_handle()).finish_non_exhaustive()
+    }
+}
+
+impl<D: Device> fmt::Debug for LocalDriver<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalDriver").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,195 @@
+//! The same on the calling thread, straight into and out of the caller's memory.
+//!
+//! Borrowed memory may be lent to a device only if the caller cannot return or unwind before the request is complete
+//! (rule 1). That is what [`Lent`] holds: it waits in its drop.
+
+use core::future::poll_fn;
+use core::task::{Context, Poll, ready};
+use std::thread;
+use std::time::Duration;
+
+use bytemuck::{AnyBitPattern, NoUninit};
+
+use super::{Admitted, IoRead, IoWrite, PacketIo, Param, Submitted, poll_admitted, send};
+use crate::{Error, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Write};
+
+/// Waits for a future on the calling thread, and polls what the future needs to make progress.
+pub trait BlockOn {
+    /// Polls `future` to its end.
+    fn block_on<F: Future>(&self, future: F) -> F::Output;
+}
+
+impl<T: BlockOn + ?Sized> BlockOn for &T {
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        (**self).block_on(future)
+    }
+}
+
+/// Requests that work on the caller's memory without a copy, and return when they are complete.
+///
+/// A device that never answers a view keeps its caller for ever: memory that it may still write to cannot be given back.
+pub trait BlockingIo<P: Param>: BlockOn {
+    /// Reads what can be read, and says what became of every byte.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OUT_OF_MEMORY`] if the request could not be made. What the device reports is not an error here.
+    fn blocking_read_raw(&self, param: P, buffer: &mut [u8]) -> Result<Report, Error>
+    where
+        Self: PacketIo<Write, P> + Sized,
+    {
+        // SAFETY: `buffer` is borrowed for this call, and `lend` returns or unwinds only when the packet is complete.
+        lend(self, param, unsafe { RefPacket::for_read(buffer) }?)
+    }
+
+    /// Reads all of `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// The error at the lowest offset that was not read. `buffer` then holds what was read and, elsewhere, anything.
+    fn blocking_read_all(&self, param: P, buffer: &mut [u8]) -> Result<(), Error>
+    where
+        Self: PacketIo<Write, P> + Sized,
+    {
+        self.blocking_read_raw(param, buffer)?.err_any()
+    }
+
+    /// Reads a value of plain data.
+    ///
+    /// # Errors
+    ///
+    /// The error at the lowest offset that was not read.
+    fn blocking_read<T: AnyBitPattern>(&self, param: P) -> Result<T, Error>
+    where
+        Self: PacketIo<Write, P> + Sized,
+    {
+        self.block_on(self.read(param))
+    }
+
+    /// Reads until the device says that it has no more.
+    ///
+    /// # Errors
+    ///
+    /// Any other error than [`Code::End`](crate::Code::End).
+    fn blocking_read_to_end(&self, param: P) -> Result<Vec<u8>, Error>
+    where
+        Self: PacketIo<Write, P> + Sized,
+    {
+        self.block_on(self.read_to_end(param))
+    }
+
+    /// Writes what can be written, and says what became of every byte.
+    ///
+    /// # Errors
+    ///
+    /// As [`blocking_read_raw`](Self::blocking_read_raw).
+    fn blocking_write_raw(&self, param: P, buffer: &[u8]) -> Result<Report, Error>
+    where
+        Self: PacketIo<Read, P> + Sized,
+    {
+        // SAFETY: as in `blocking_read_raw`.
+        lend(self, param, unsafe { RefPacket::for_write(buffer) }?)
+    }
+
+    /// Writes all of `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// The error at the lowest offset that was not written.
+    fn blocking_write_all(&self, param: P, buffer: &[u8]) -> Result<(), Error>
+    where
+        Self: PacketIo<Read, P> + Sized,
+    {
+        self.blocking_write_raw(param, buffer)?.err_any()
+    }
+
+    /// Writes a value of plain data.
+    ///
+    /// # Errors
+    ///
+    /// The error at the lowest offset that was not written.
+    fn blocking_write<T: NoUninit>(&self, param: P, value: T) -> Result<(), Error>
+    where
+        Self: PacketIo<Read, P> + Sized,
+    {
+        self.block_on(IoWrite::write(self, param, value)).map(drop)
+    }
+
+    /// Exchanges what can be exchanged, and says what became of every byte.
+    ///
+    /// # Errors
+    ///
+    /// As [`blocking_read_raw`](Self::blocking_read_raw).
+    fn blocking_exchange_raw(&self, param: P, buffer: &mut [u8]) -> Result<Report, Error>
+    where
+        Self: PacketIo<ReadWrite, P> + Sized,
+    {
+        // SAFETY: as in `blocking_read_raw`.
+        lend(self, param, unsafe { RefPacket::for_exchange(buffer) }?)
+    }
+}
+
+impl<D: BlockOn, P: Param> BlockingIo<P> for D {}
+
+/// Sends a packet over borrowed memory, and returns when it is complete.
+#[inline]
+fn lend<D: PacketIo<Perms, P> + BlockOn, Perms: PacketPerms, P: Param>(
+    device: &D,
+    param: P,
+    packet: RefPacket<'_, Perms>,
+) -> Result<Report, Error> {
+    let mut lent = Lent { packet, stage: Stage::New };
+    // One scope around submission and waiting, so that this thread drives what it wakes.
+    device.block_on(poll_fn(|cx| lent.poll(device, &param, cx)))?;
+    Ok(lent.packet.packet().report())
+}
+
+/// A packet over borrowed memory: its drop waits until nobody uses that memory any more.
+struct Lent<'a, Perms: PacketPerms> {
+    packet: RefPacket<'a, Perms>,
+    stage: Stage,
+}
+
+enum Stage {
+    New,
+    Waiting(Option<Admitted>),
+    InFlight,
+}
+
+impl<Perms: PacketPerms> Lent<'_, Perms> {
+    #[inline]
+    fn poll<D: PacketIo<Perms, P>, P: Param>(
+        &mut self,
+        device: &D,
+        param: &P,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if let Stage::New = self.stage {
+            self.stage = Stage::Waiting(device.admit(self.packet.packet().len()));
+        }
+        if let Stage::Waiting(admission) = &mut self.stage {
+            ready!(poll_admitted(admission, cx));
+            self.stage = Stage::InFlight;
+            let view = self.packet.packet_mut().bind()?;
+            if send(device, param.clone(), view, cx) == Submitted::Deferred {
+                return Poll::Pending;
+            }
+        }
+        self.packet.packet_mut().poll_complete(cx).map(Ok)
+    }
+}
+
+impl<Perms: PacketPerms> Drop for Lent<'_, Perms> {
+    #[inline]
+    fn drop(&mut self) {
+        wait_for(|| self.packet.packet().is_complete());
+    }
+}
+
+/// Waits by looking. Only needed after a panic in an executor or waker that is not ours, while devices work on.
+#[inline]
+pub(super) fn wait_for(done: impl Fn() -> bool) {
+    while !done() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}

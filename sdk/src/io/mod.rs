@@ -1,0 +1,218 @@
+//! Doing I/O: from a buffer and a position to a future.
+//!
+//! ```text
+//!   buffer ── IntoPacket ──► packet ── bind ──► view ── PacketIo::send_io ──► device
+//!   result ◄── sync_back ─── packet ◄── last answer ◄─────────────────────────┘
+//! ```
+//!
+//! [`PacketIo`] is what something that answers views implements. Everything else is made from it: [`PacketIoExt`] and
+//! [`StreamIoExt`] for any request, [`IoRead`] and [`IoWrite`] for the usual ones. All of them are futures that submit when
+//! they are polled first; dropping one detaches its request and asks for cancellation.
+
+mod batch;
+#[cfg(feature = "std")]
+mod blocking;
+mod ext;
+mod read;
+mod request;
+#[cfg(feature = "std")]
+mod scope;
+#[cfg(feature = "std")]
+mod seekable;
+#[cfg(feature = "std")]
+mod turns;
+mod vectored;
+mod write;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use crate::{BoundPacketView, Error, PacketPerms, RequestId};
+
+pub use batch::{Batch, Submission};
+#[cfg(feature = "std")]
+pub use blocking::{BlockOn, BlockingIo};
+pub use ext::{IoStream, PacketIoExt, StreamIoExt};
+pub use read::{IoRead, ReadToEnd, ReadValue};
+pub use request::{Exact, Incomplete, Io};
+#[cfg(feature = "std")]
+pub use scope::{Scope, Scoped, scope};
+#[cfg(feature = "std")]
+pub use seekable::{Seekable, Size};
+#[cfg(feature = "std")]
+pub use turns::Turns;
+pub use vectored::{IntoVectored, Parts, Vectored, VectoredIo};
+pub use write::{IoExchange, IoWrite, Value};
+
+/// Where a view goes: a position, [`NoPos`], or a request type of a device's own.
+pub trait Param: Clone + Unpin + 'static {
+    /// `len` bytes from here can be expressed. Requests that cannot fail with [`Error::TOO_LARGE`].
+    fn reaches(&self, len: usize) -> bool {
+        let _ = len;
+        true
+    }
+
+    /// Where the byte that is `len` further goes.
+    fn advanced(&self, len: usize) -> Self;
+}
+
+/// A position in bytes from the start of the device.
+impl Param for u64 {
+    #[inline]
+    fn reaches(&self, len: usize) -> bool {
+        self.checked_add(len as u64).is_some()
+    }
+
+    #[inline]
+    fn advanced(&self, len: usize) -> Self {
+        self.saturating_add(len as u64)
+    }
+}
+
+/// No position: the next bytes of a stream, such as a pipe or a socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
+pub struct NoPos;
+
+impl Param for NoPos {
+    fn advanced(&self, _: usize) -> Self {
+        Self
+    }
+}
+
+/// The one entry of I/O: takes over the duty to answer views.
+///
+/// It does not block, and may be called from any thread and any number of threads at once.
+///
+/// ```
+/// use pactio_sdk::{BoundPacketView, Error, IoRead, PacketIo, Write};
+///
+/// /// A device that is a string.
+/// struct Text(&'static str);
+///
+/// impl PacketIo<Write, u64> for Text {
+///     fn send_io(&self, position: u64, view: BoundPacketView<Write>) {
+///         let position = usize::try_from(position).unwrap_or(usize::MAX);
+///         view.transfer_data(self.0.as_bytes().get(position..).unwrap_or(&[])).complete();
+///     }
+/// }
+///
+/// # fn block_on<F: Future>(future: F) -> F::Output {
+/// #     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+/// #     match std::pin::pin!(future).poll(&mut cx) { std::task::Poll::Ready(value) => value, _ => panic!() }
+/// # }
+/// block_on(async {
+///     let mut word = [0; 4];
+///     Text("some text").read_all(5, &mut word).await?;
+///     assert_eq!(&word, b"text");
+///     assert_eq!(Text("some text").read::<[u8; 4]>(6).await, Err(Error::END));
+///     Ok::<(), Error>(())
+/// })?;
+/// # Ok::<(), Error>(())
+/// ```
+pub trait PacketIo<Perms: PacketPerms, P = u64> {
+    /// Hands a view over.
+    fn send_io(&self, param: P, view: BoundPacketView<Perms>);
+
+    /// Hands many views over in one call.
+    fn send_batch(&self, batch: Batch<'_, Perms, P>) {
+        batch.for_each(|(param, view)| self.send_io(param, view));
+    }
+
+    /// Hands a view over on behalf of the task that is polled with `cx`.
+    #[inline]
+    fn submit(&self, param: P, view: BoundPacketView<Perms>, cx: &mut Context<'_>) -> Submitted {
+        let _ = cx;
+        self.send_io(param, view);
+        Submitted::Sent
+    }
+
+    /// Asks whether a request of so many bytes may be submitted (rule 20). `None`: now, and the caller does. Otherwise
+    /// when the future is ready, and the caller does in the same poll.
+    #[inline]
+    fn admit(&self, bytes: usize) -> Option<Admitted> {
+        let _ = bytes;
+        None
+    }
+
+    /// The result of a request is not wanted any more (rule 21). Whoever ignores this only answers later than it could.
+    #[inline]
+    fn cancel(&self, request: RequestId) {
+        let _ = request;
+    }
+}
+
+/// Ready when the device takes the request.
+pub type Admitted = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What became of a view that was handed over for a task.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// It is with the device.
+    Sent,
+    /// It will be, before the task is polled again, which will happen in any case: the task need not be woken for it.
+    Deferred,
+}
+
+/// Implements [`PacketIo`] for what points to something that does.
+macro_rules! pointer {
+    ($($type:ty),*) => {
+        $(
+            impl<T: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P> PacketIo<Perms, P> for $type {
+                fn send_io(&self, param: P, view: BoundPacketView<Perms>) {
+                    (**self).send_io(param, view);
+                }
+
+                fn send_batch(&self, batch: Batch<'_, Perms, P>) {
+                    (**self).send_batch(batch);
+                }
+
+                fn submit(&self, param: P, view: BoundPacketView<Perms>, cx: &mut Context<'_>) -> Submitted {
+                    (**self).submit(param, view, cx)
+                }
+
+                fn admit(&self, bytes: usize) -> Option<Admitted> {
+                    (**self).admit(bytes)
+                }
+
+                fn cancel(&self, request: RequestId) {
+                    (**self).cancel(request);
+                }
+            }
+        )*
+    };
+}
+
+pointer!(&T, Arc<T>, Box<T>);
+
+/// Waits for the turn of a request.
+fn poll_admitted(admission: &mut Option<Admitted>, cx: &mut Context<'_>) -> Poll<()> {
+    if let Some(future) = admission {
+        core::task::ready!(future.as_mut().poll(cx));
+        *admission = None;
+    }
+    Poll::Ready(())
+}
+
+/// Sends a view, unless its range cannot be expressed or is empty.
+#[inline]
+fn send<D: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P: Param>(
+    device: &D,
+    param: P,
+    view: BoundPacketView<Perms>,
+    cx: &mut Context<'_>,
+) -> Submitted {
+    if !param.reaches(view.len()) {
+        view.error(Error::TOO_LARGE);
+        Submitted::Sent
+    } else if view.is_empty() {
+        // It fails no byte.
+        Submitted::Sent
+    } else {
+        device.submit(param, view, cx)
+    }
+}

@@ -1,0 +1,162 @@
+//! The usual ways to read.
+
+use alloc::vec::Vec;
+use core::marker::PhantomData;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+
+use bytemuck::{AnyBitPattern, Pod};
+
+use super::request::Incomplete;
+use super::{Exact, Io, PacketIo, Param};
+use crate::{Code, Error, FullPacket, IntoPacket, VecPacket, Write};
+
+/// Reading from whatever answers read requests.
+pub trait IoRead<P: Param>: PacketIo<Write, P> {
+    /// Reads what can be read into `buffer`; gives the report and the buffer.
+    fn read_raw<B: IntoPacket<Write>>(&self, param: P, buffer: B) -> Io<&Self, Write, P, B>
+    where
+        Self: Sized,
+    {
+        Io::new(self, param, buffer)
+    }
+
+    /// Reads all of `buffer`, or fails with the error at the lowest offset that was not read.
+    #[inline]
+    fn read_all<B: IntoPacket<Write>>(&self, param: P, buffer: B) -> Exact<&Self, Write, P, B>
+    where
+        Self: Sized,
+    {
+        Exact::new(self, param, buffer)
+    }
+
+    /// Reads a value of plain data into its place, which keeps what it held if any byte is missing.
+    fn read_into<'a, T: Pod>(&self, param: P, value: &'a mut T) -> Exact<&Self, Write, P, &'a mut [u8]>
+    where
+        Self: Sized,
+    {
+        Exact::new(self, param, bytemuck::bytes_of_mut(value))
+    }
+
+    /// Reads a value of plain data, in the byte order of this machine.
+    #[inline]
+    fn read<T: AnyBitPattern>(&self, param: P) -> ReadValue<&Self, P, T>
+    where
+        Self: Sized,
+    {
+        ReadValue::new(self, param)
+    }
+
+    /// Reads until the device says that it has no more, and gives everything as one vector.
+    ///
+    /// # Errors
+    ///
+    /// Any other error than [`Code::End`]; what was read is lost then.
+    fn read_to_end(&self, param: P) -> ReadToEnd<&Self, P>
+    where
+        Self: Sized,
+    {
+        ReadToEnd { device: self, param, all: Vec::new(), chunk: FIRST_CHUNK, request: None }
+    }
+}
+
+impl<D: PacketIo<Write, P>, P: Param> IoRead<P> for D {}
+
+/// Makes a packet for a value when it is submitted.
+#[derive(Debug)]
+pub struct Fresh<T>(PhantomData<T>);
+
+impl<T: AnyBitPattern> IntoPacket<Write> for Fresh<T> {
+    type Store = FullPacket<T, Write>;
+
+    #[inline]
+    fn into_packet(self) -> Result<Self::Store, Error> {
+        FullPacket::new_uninit()
+    }
+}
+
+/// The future of [`IoRead::read`].
+#[must_use = "a request does nothing until it is polled"]
+#[derive(Debug)]
+pub struct ReadValue<D: PacketIo<Write, P>, P, T: AnyBitPattern>(Exact<D, Write, P, Fresh<T>>);
+
+impl<D: PacketIo<Write, P>, P: Param, T: AnyBitPattern> ReadValue<D, P, T> {
+    /// A request for a value at `param` of `device`.
+    #[inline]
+    pub fn new(device: D, param: P) -> Self {
+        Self(Exact::new(device, param, Fresh(PhantomData)))
+    }
+
+    /// The request inside.
+    pub fn get_ref(&self) -> &Io<D, Write, P, Fresh<T>> {
+        self.0.get_ref()
+    }
+
+    /// The same as the future, with the account where not every byte was read.
+    #[inline]
+    pub fn poll_value(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Incomplete>> {
+        let packet = ready!(self.0.poll_exact(cx))?;
+        Poll::Ready(packet.get().map_err(Incomplete::NotStarted))
+    }
+}
+
+impl<D: PacketIo<Write, P>, P: Param, T: AnyBitPattern> Future for ReadValue<D, P, T> {
+    type Output = Result<T, Error>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_value(cx).map_err(Error::from)
+    }
+}
+
+/// How much is asked for first, and at most, by a read to the end.
+const FIRST_CHUNK: usize = 1 << 14;
+const LARGEST_CHUNK: usize = 1 << 22;
+
+/// The future of [`IoRead::read_to_end`].
+#[must_use = "a request does nothing until it is polled"]
+#[derive(Debug)]
+pub struct ReadToEnd<D: PacketIo<Write, P>, P> {
+    device: D,
+    param: P,
+    all: Vec<u8>,
+    chunk: usize,
+    request: Option<Io<D, Write, P, VecPacket<Write>>>,
+}
+
+impl<D: PacketIo<Write, P> + Clone + Unpin, P: Param> Future for ReadToEnd<D, P> {
+    type Output = Result<Vec<u8>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        loop {
+            let request = match &mut this.request {
+                Some(request) => request,
+                None => {
+                    let packet = VecPacket::with_len(this.chunk)?;
+                    this.request.insert(Io::new(this.device.clone(), this.param.clone(), packet))
+                }
+            };
+            let mut store = ready!(request.poll_store(cx))?;
+            this.request = None;
+            let failed = store.report().min_error();
+            let part = store.take_done()?;
+            this.param = this.param.advanced(part.len());
+            if this.all.is_empty() {
+                this.all = part;
+            } else {
+                this.all.try_reserve(part.len()).map_err(|_| Error::OUT_OF_MEMORY)?;
+                this.all.extend_from_slice(&part);
+            }
+            match failed {
+                None => this.chunk = (this.chunk * 2).min(LARGEST_CHUNK),
+                Some((_, error)) if error.code() == Code::End => {
+                    return Poll::Ready(Ok(core::mem::take(&mut this.all)));
+                }
+                // A device may give less than it was asked for and go on in the next request.
+                Some((done, error)) if done > 0 && error.code() == Code::Short => {}
+                Some((_, error)) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! A device as a file: `std::io` and `futures::io` with a position.
+
+use core::fmt;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use std::io::{self, SeekFrom};
+
+use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
+
+use super::{BlockOn, BlockingIo, Io, PacketIo};
+use crate::{Code, Error, PacketBox, Read, Write};
+
+/// Something that may know how many bytes it has.
+pub trait Size {
+    /// Number of bytes now, if it is known.
+    fn size(&self) -> Option<u64>;
+}
+
+impl<T: Size + ?Sized> Size for &T {
+    fn size(&self) -> Option<u64> {
+        (**self).size()
+    }
+}
+
+/// A device with a position, for code that reads and writes files.
+///
+/// `std::io` blocks, and works on the caller's memory. `futures::io` copies once. An asynchronous write is accepted as soon
+/// as it is submitted; its error comes with the next write or flush, so flush at the end.
+///
+/// ```
+/// # use pactio_sdk::{BlockOn, BoundPacketView, Error, PacketIo, Seekable, Write};
+/// # #[derive(Clone)]
+/// # struct Text;
+/// # impl PacketIo<Write, u64> for Text {
+/// #     fn send_io(&self, position: u64, view: BoundPacketView<Write>) {
+/// #         view.transfer_data(b"one\ntwo\n".get(position as usize..).unwrap_or(&[])).complete();
+/// #     }
+/// # }
+/// # impl BlockOn for Text {
+/// #     fn block_on<F: Future>(&self, future: F) -> F::Output {
+/// #         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+/// #         match std::pin::pin!(future).poll(&mut cx) { std::task::Poll::Ready(value) => value, _ => panic!() }
+/// #     }
+/// # }
+/// # let device = Text;
+/// use std::io::{BufRead, BufReader};
+/// let lines: Vec<String> = BufReader::new(Seekable::new(device)).lines().collect::<Result<_, _>>()?;
+/// assert_eq!(lines, ["one", "two"]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Seekable<D> {
+    device: D,
+    position: u64,
+    reading: Option<InFlight<PacketBox<Write>>>,
+    /// A packet with bytes that were read and not given out, and how many of them were.
+    left_over: Option<(PacketBox<Write>, usize)>,
+    writing: Option<InFlight<()>>,
+}
+
+type InFlight<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+/// The most that one asynchronous call moves.
+const LARGEST: usize = 1 << 20;
+
+impl<D> Seekable<D> {
+    /// Begins at position 0.
+    pub fn new(device: D) -> Self {
+        Self { device, position: 0, reading: None, left_over: None, writing: None }
+    }
+
+    /// The position of the next byte.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The device.
+    pub fn into_inner(self) -> D {
+        self.device
+    }
+
+    /// Forgets what was read ahead of the position.
+    fn forget_reads(&mut self) {
+        self.reading = None;
+        self.left_over = None;
+    }
+
+    fn seek_to(&mut self, target: SeekFrom) -> io::Result<u64>
+    where
+        D: Size,
+    {
+        let (base, offset) = match target {
+            SeekFrom::Start(position) => (position, 0),
+            SeekFrom::Current(offset) => (self.position, offset),
+            SeekFrom::End(offset) => {
+                let size = self.device.size().ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::Unsupported, "the device does not know its size")
+                })?;
+                (size, offset)
+            }
+        };
+        let position = base.checked_add_signed(offset).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the position would be before the start or too large")
+        })?;
+        if position != self.position {
+            self.forget_reads();
+            self.position = position;
+        }
+        Ok(position)
+    }
+}
+
+impl<D: PacketIo<Write, u64> + BlockOn> io::Read for Seekable<D> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.forget_reads();
+        let done = match self.device.blocking_read_raw(self.position, buffer)?.err_on_zero() {
+            Ok(done) => done,
+            Err(error) if error.code() == Code::End => 0,
+            Err(error) => return Err(error.into()),
+        };
+        self.position += done as u64;
+        Ok(done)
+    }
+}
+
+impl<D: PacketIo<Read, u64> + BlockOn> io::Write for Seekable<D> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.flush()?;
+        self.forget_reads();
+        let done = self.device.blocking_write_raw(self.position, buffer)?.err_on_zero()?;
+        self.position += done as u64;
+        Ok(done)
+    }
+
+    /// Waits for a write that was accepted asynchronously. It says nothing of what the device keeps to itself.
+    fn flush(&mut self) -> io::Result<()> {
+        match self.writing.take() {
+            Some(writing) => Ok(self.device.block_on(writing)?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<D: Size> io::Seek for Seekable<D> {
+    fn seek(&mut self, target: SeekFrom) -> io::Result<u64> {
+        self.seek_to(target)
+    }
+}
+
+impl<D> AsyncRead for Seekable<D>
+where
+    D: PacketIo<Write, u64> + Clone + Send + Sync + Unpin + 'static,
+{
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if buffer.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        // What was accepted has to be there for the read.
+        ready!(this.poll_written(cx))?;
+        if this.left_over.is_none() {
+            if this.reading.is_none() {
+                let packet = PacketBox::new_buf(buffer.len().min(LARGEST))?;
+                let (device, position) = (this.device.clone(), this.position);
+                this.reading = Some(Box::pin(async move {
+                    Io::new(device, position, packet).await.map(|(_, packet)| packet)
+                }));
+            }
+            if let Some(reading) = &mut this.reading {
+                let read = ready!(reading.as_mut().poll(cx));
+                this.reading = None;
+                this.left_over = Some((read?, 0));
+            }
+        }
+        let Some((packet, given)) = &mut this.left_over else { return Poll::Ready(Ok(0)) };
+        let read = match packet.simple_contiguous_slice() {
+            Ok(bytes) => {
+                let bytes = &bytes[*given..];
+                let count = bytes.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&bytes[..count]);
+                *given += count;
+                this.position += count as u64;
+                if count == bytes.len() {
+                    this.left_over = None;
+                }
+                Ok(count)
+            }
+            Err(error) => {
+                this.left_over = None;
+                if error.code() == Code::End { Ok(0) } else { Err(error.into()) }
+            }
+        };
+        Poll::Ready(read)
+    }
+}
+
+impl<D> Seekable<D> {
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(writing) = &mut self.writing {
+            let written = ready!(writing.as_mut().poll(cx));
+            self.writing = None;
+            written?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<D> AsyncWrite for Seekable<D>
+where
+    D: PacketIo<Read, u64> + Clone + Send + Sync + Unpin + 'static,
+{
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        ready!(this.poll_written(cx))?;
+        this.forget_reads();
+        let accepted = &buffer[..buffer.len().min(LARGEST)];
+        let packet = PacketBox::copy_from_slice(accepted)?;
+        let (device, position) = (this.device.clone(), this.position);
+        let mut writing: InFlight<()> = Box::pin(async move {
+            let (report, _) = Io::new(device, position, packet).await?;
+            report.err_any()
+        });
+        // It is submitted now; if it is complete already, so is its error.
+        match writing.as_mut().poll(cx) {
+            Poll::Ready(written) => written?,
+            Poll::Pending => this.writing = Some(writing),
+        }
+        this.position += accepted.len() as u64;
+        Poll::Ready(Ok(accepted.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_written(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+impl<D: Size + Unpin> AsyncSeek for Seekable<D> {
+    fn poll_seek(mut self: Pin<&mut Self>, cx: &mut Context<'_>, target: SeekFrom) -> Poll<io::Result<u64>> {
+        // The size may depend on what was accepted.
+        ready!(self.poll_written(cx))?;
+        Poll::Ready(self.seek_to(target))
+    }
+}
+
+impl<D: fmt::Debug> fmt::Debug for Seekable<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seekable")
+            .field("device", &self.device)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,100 @@
+//! Requests that wait for room in a device: in order, and without a place in the device (rule 20).
+
+use core::fmt;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Admitted;
+
+/// The requests of one device that wait for their turn. Only the first of them asks the device.
+///
+/// ```text
+///   request 7 (asks the device) ◄── request 8 ◄── request 9          each waits in its own future;
+///        └── admitted, or gone ──► wakes request 8                   here is only a waker of each
+/// ```
+#[derive(Default)]
+pub struct Turns(Arc<Mutex<Queue>>);
+
+#[derive(Default)]
+struct Queue {
+    next: u64,
+    /// By order of arrival.
+    waiting: BTreeMap<u64, Option<Waker>>,
+}
+
+impl Turns {
+    /// Asks the device, if nobody else waits; `None` if it has room. Otherwise a future that waits for the turn and asks then.
+    pub fn admit(
+        &self,
+        ask: impl FnMut(&mut Context<'_>) -> Poll<()> + Send + Unpin + 'static,
+    ) -> Option<Admitted> {
+        let mut turn = Turn { turns: self.0.clone(), number: 0, ask };
+        {
+            let mut queue = turn.queue();
+            queue.next += 1;
+            let number = queue.next;
+            queue.waiting.insert(number, None);
+            drop(queue);
+            turn.number = number;
+        }
+        match turn.poll_turn(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(()) => None,
+            Poll::Pending => Some(Box::pin(turn)),
+        }
+    }
+}
+
+/// A place in the queue.
+struct Turn<F> {
+    turns: Arc<Mutex<Queue>>,
+    number: u64,
+    ask: F,
+}
+
+impl<F> Turn<F> {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F: FnMut(&mut Context<'_>) -> Poll<()>> Turn<F> {
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.queue();
+        let first = queue.waiting.first_key_value().is_some_and(|(number, _)| *number == self.number);
+        // Kept even by the first: whoever leaves before it wakes it by this.
+        let stale = queue.waiting.insert(self.number, Some(cx.waker().clone()));
+        drop(queue);
+        drop(stale);
+        if first { (self.ask)(cx) } else { Poll::Pending }
+    }
+}
+
+impl<F: FnMut(&mut Context<'_>) -> Poll<()> + Unpin> Future for Turn<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_turn(cx)
+    }
+}
+
+impl<F> Drop for Turn<F> {
+    /// Also when the request is admitted: the next one asks.
+    fn drop(&mut self) {
+        let mut queue = self.queue();
+        let stale = queue.waiting.remove(&self.number);
+        let next = queue.waiting.first_key_value().and_then(|(_, waker)| waker.clone());
+        drop(queue);
+        drop(stale);
+        if let Some(next) = next {
+            next.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Turns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Turns")
+    }
+}

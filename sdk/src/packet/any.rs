@@ -1,0 +1,180 @@
+//! One place to store a view of any state and any permission, and what all of them can do.
+
+use super::{BoundPacketView, PacketPerms, Read, ReadWrite, TransferredPacket, Write};
+use crate::Error;
+
+/// Something that covers a range of bytes and can be cut in two.
+///
+/// Also a `Result` of two such things, as [`BoundPacketView::try_alloc`] gives it:
+///
+/// ```
+/// use pactio_sdk::{Error, Errorable, PacketBox, Splittable, Write};
+///
+/// let mut packet = PacketBox::<Write>::new_buf(10)?;
+/// let (front, back) = packet.bind()?.try_alloc(1).split_at(4);
+/// assert_eq!((Splittable::len(&front), Splittable::len(&back)), (4, 6));
+/// front.error(Error::END);
+/// back.error(Error::END);
+/// # Ok::<(), Error>(())
+/// ```
+pub trait Splittable: Sized {
+    /// Length in bytes.
+    fn len(&self) -> usize;
+
+    /// There are no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first `at` bytes and the rest; positions past the end count as the end.
+    fn split_at(self, at: usize) -> (Self, Self);
+}
+
+/// Something that owes an answer, which may be failure.
+pub trait Errorable: Sized {
+    /// Fails the whole range.
+    fn error(self, error: Error);
+}
+
+impl<A: Splittable, B: Splittable> Splittable for Result<A, B> {
+    fn len(&self) -> usize {
+        match self {
+            Ok(this) => this.len(),
+            Err(this) => this.len(),
+        }
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        match self {
+            Ok(this) => {
+                let (front, back) = this.split_at(at);
+                (Ok(front), Ok(back))
+            }
+            Err(this) => {
+                let (front, back) = this.split_at(at);
+                (Err(front), Err(back))
+            }
+        }
+    }
+}
+
+impl<A: Errorable, B: Errorable> Errorable for Result<A, B> {
+    fn error(self, error: Error) {
+        match self {
+            Ok(this) => this.error(error),
+            Err(this) => this.error(error),
+        }
+    }
+}
+
+/// A view that got direct bytes, or did not: what [`BoundPacketView::try_alloc`] gives.
+pub type MaybeAlloced<Perms> = Result<<Perms as PacketPerms>::Allocated, BoundPacketView<Perms>>;
+
+/// A view that got direct bytes, or whose bytes were moved already.
+pub type AllocedOrTransferred<Perms> = Result<<Perms as PacketPerms>::Allocated, TransferredPacket<Perms>>;
+
+/// A view in any state.
+#[allow(missing_debug_implementations)]
+#[must_use = "a view that is dropped fails its range"]
+pub enum StandardPktVariations<Perms: PacketPerms> {
+    /// As the device got it.
+    Bound(BoundPacketView<Perms>),
+    /// As direct bytes.
+    Alloced(Perms::Allocated),
+    /// With its bytes moved and the answer to be sent.
+    Transferred(TransferredPacket<Perms>),
+}
+
+/// A view in any state and with any permission.
+#[allow(missing_debug_implementations)]
+#[must_use = "a view that is dropped fails its range"]
+pub enum AnyPacket {
+    /// Of a write request.
+    Read(StandardPktVariations<Read>),
+    /// Of a read request.
+    Write(StandardPktVariations<Write>),
+    /// Of an exchange.
+    ReadWrite(StandardPktVariations<ReadWrite>),
+}
+
+/// `Splittable` and `Errorable` for an enum whose variants are.
+macro_rules! variants {
+    ([$($generics:tt)*] $enum:ident $type:ty: $($variant:ident)*) => {
+        impl<$($generics)*> Splittable for $type {
+            fn len(&self) -> usize {
+                match self { $($enum::$variant(this) => Splittable::len(this),)* }
+            }
+
+            fn split_at(self, at: usize) -> (Self, Self) {
+                match self {
+                    $($enum::$variant(this) => {
+                        let (front, back) = this.split_at(at);
+                        ($enum::$variant(front), $enum::$variant(back))
+                    })*
+                }
+            }
+        }
+
+        impl<$($generics)*> Errorable for $type {
+            fn error(self, error: Error) {
+                match self { $($enum::$variant(this) => Errorable::error(this, error),)* }
+            }
+        }
+    };
+}
+
+variants!([Perms: PacketPerms] StandardPktVariations StandardPktVariations<Perms>: Bound Alloced Transferred);
+variants!([] AnyPacket AnyPacket: Read Write ReadWrite);
+
+impl<Perms: PacketPerms> From<BoundPacketView<Perms>> for StandardPktVariations<Perms> {
+    fn from(view: BoundPacketView<Perms>) -> Self {
+        Self::Bound(view)
+    }
+}
+
+impl<Perms: PacketPerms> From<TransferredPacket<Perms>> for StandardPktVariations<Perms> {
+    fn from(view: TransferredPacket<Perms>) -> Self {
+        Self::Transferred(view)
+    }
+}
+
+impl<Perms: PacketPerms> From<MaybeAlloced<Perms>> for StandardPktVariations<Perms> {
+    fn from(view: MaybeAlloced<Perms>) -> Self {
+        match view {
+            Ok(view) => Self::Alloced(view),
+            Err(view) => Self::Bound(view),
+        }
+    }
+}
+
+macro_rules! any_from {
+    ($($perms:ident: $allocated:ident),*) => {
+        $(
+            impl From<StandardPktVariations<$perms>> for AnyPacket {
+                fn from(view: StandardPktVariations<$perms>) -> Self {
+                    Self::$perms(view)
+                }
+            }
+
+            impl From<BoundPacketView<$perms>> for AnyPacket {
+                fn from(view: BoundPacketView<$perms>) -> Self {
+                    Self::$perms(view.into())
+                }
+            }
+
+            impl From<TransferredPacket<$perms>> for AnyPacket {
+                fn from(view: TransferredPacket<$perms>) -> Self {
+                    Self::$perms(view.into())
+                }
+            }
+
+            impl From<super::$allocated> for AnyPacket {
+                fn from(view: super::$allocated) -> Self {
+                    Self::$perms(StandardPktVariations::Alloced(view))
+                }
+            }
+        )*
+    };
+}
+
+any_from!(Read: ReadPacketObj, Write: WritePacketObj, ReadWrite: ReadWritePacketObj);

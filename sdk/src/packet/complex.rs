@@ -1,0 +1,334 @@
+//! Packets without bytes: functions stand for them.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Range;
+use core::pin::Pin;
+use core::ptr::{self, NonNull};
+use core::task::{Context, Poll};
+
+use super::block::{self, Block, complete, fail};
+use super::header::PacketTable;
+use super::{BoundPacketView, PacketBox, PacketMut, PacketPerms, PacketStore, Read, Report, Write, watch};
+use crate::sync::{AtomicPtr, Ordering};
+use crate::{Error, firewall};
+
+/// Stands for the bytes of a [`ComplexPacket`].
+///
+/// Any thread may call, several at once, for ranges that do not overlap. Panics are caught and fail the range.
+pub trait PacketBytes<Perms: PacketPerms>: Send + Sync + 'static {
+    /// Number of bytes. It is asked once.
+    fn len(&self) -> usize;
+
+    /// There are no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Moves all of the device's `data` to or from `offset`: fills it for [`Read`], takes it for [`Write`], exchanges it for
+    /// [`ReadWrite`](super::ReadWrite).
+    ///
+    /// # Errors
+    ///
+    /// What the range is to fail with.
+    fn transfer(&self, offset: usize, data: Perms::Data<'_>) -> Result<(), Error>;
+
+    /// Direct access to a range, if there is memory behind it. It is tried before [`transfer`](Self::transfer).
+    ///
+    /// # Safety
+    ///
+    /// The caller alone uses the range until it is answered: it holds the view of it.
+    unsafe fn alloc(&self, range: Range<usize>) -> Option<DirectMemory> {
+        let _ = range;
+        None
+    }
+}
+
+/// Memory behind a range of a complex packet.
+#[derive(Debug)]
+pub struct DirectMemory(NonNull<u8>);
+
+impl DirectMemory {
+    /// # Safety
+    ///
+    /// The memory is as long as the range that was asked for, valid while the packet exists, used by nobody else before the
+    /// range is answered, and initialised unless the packet is for [`Write`]. For that and for
+    /// [`ReadWrite`](super::ReadWrite) the device may write to it.
+    pub unsafe fn new(start: NonNull<u8>) -> Self {
+        Self(start)
+    }
+}
+
+/// A request whose bytes are functions: input that is made when it is asked for, output that goes elsewhere, memory that is
+/// allocated when it is needed, shared memory.
+///
+/// ```
+/// use pactio_sdk::{ComplexPacket, Error, PacketBytes, Read};
+///
+/// /// A write request of a million counting bytes that are nowhere in memory.
+/// struct Counting;
+///
+/// impl PacketBytes<Read> for Counting {
+///     fn len(&self) -> usize {
+///         1_000_000
+///     }
+///
+///     fn transfer(&self, offset: usize, data: &mut [u8]) -> Result<(), Error> {
+///         for (index, byte) in data.iter_mut().enumerate() {
+///             *byte = (offset + index) as u8;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let mut packet = ComplexPacket::<Counting, Read>::new(Counting)?;
+/// let (front, back) = packet.bind()?.split_at(10);
+/// let mut storage = [0; 4];
+/// front.transfer_data(&mut [0; 10]).complete();
+/// back.split_at(4).0.transfer_data(&mut storage).complete();
+/// assert_eq!(storage, [10, 11, 12, 13]);
+/// # Ok::<(), Error>(())
+/// ```
+pub struct ComplexPacket<T, Perms: PacketPerms> {
+    packet: PacketBox<Perms>,
+    _bytes: PhantomData<T>,
+}
+
+struct TableOf<T, Perms>(T, Perms);
+
+impl<T: PacketBytes<Perms>, Perms: PacketPerms> TableOf<T, Perms> {
+    const TABLE: PacketTable = PacketTable {
+        size: size_of::<PacketTable>() as u32,
+        complete,
+        fail,
+        segment: watch::unwatched,
+        alloc: alloc::<T, Perms>,
+        transfer: transfer::<T, Perms>,
+    };
+}
+
+unsafe extern "C" fn alloc<T: PacketBytes<Perms>, Perms: PacketPerms>(
+    packet: *const (),
+    start: usize,
+    end: usize,
+    _align: usize,
+) -> *mut u8 {
+    // SAFETY: the caller holds a view of the range, so the block is alive, and it keeps a `T` by `ComplexPacket::new`.
+    let bytes = unsafe { block::kept::<T>(packet.cast::<Block>()) };
+    // SAFETY: the caller holds the view of the range.
+    match firewall::contain(|| unsafe { bytes.alloc(start..end) }) {
+        Ok(Some(DirectMemory(start))) => start.as_ptr(),
+        _ => ptr::null_mut(),
+    }
+}
+
+unsafe extern "C" fn transfer<T: PacketBytes<Perms>, Perms: PacketPerms>(
+    packet: *const (),
+    start: usize,
+    device: *mut u8,
+    len: usize,
+) -> u32 {
+    // SAFETY: as in `alloc`; the device's memory is borrowed by the caller for the call.
+    let (bytes, data) = unsafe { (block::kept::<T>(packet.cast::<Block>()), Perms::data(device, len)) };
+    match firewall::contain(|| bytes.transfer(start, data)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => error.to_raw(),
+        Err(_) => Error::PANICKED.to_raw(),
+    }
+}
+
+impl<T: PacketBytes<Perms>, Perms: PacketPerms> ComplexPacket<T, Perms> {
+    /// A request for which `bytes` stands.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OUT_OF_MEMORY`] if the header cannot be allocated.
+    pub fn new(bytes: T) -> Result<Self, Error> {
+        let len = bytes.len();
+        let block = block::allocate_kept(bytes)?;
+        // SAFETY: the packet was just made and is ours. Null says that functions stand for the bytes.
+        unsafe { block::set_bytes(block, ptr::null_mut(), len, false) };
+        let mut packet = PacketBox::new(block);
+        packet.set_table(&TableOf::<T, Perms>::TABLE);
+        Ok(Self { packet, _bytes: PhantomData })
+    }
+
+    /// Starts a request; see [`PacketBox::bind`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketBox::bind`].
+    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+        self.packet.bind()
+    }
+
+    /// What happened to every byte.
+    pub fn report(&self) -> Report {
+        self.packet.report()
+    }
+
+    /// What stands for the bytes.
+    pub fn bytes(&self) -> &T {
+        // SAFETY: the block keeps a `T`, is ours, and the value is only taken by `sync_back`, which ends `self`.
+        unsafe { block::kept::<T>(self.packet.block().as_ptr()) }
+    }
+}
+
+impl<T: PacketBytes<Perms>, Perms: PacketPerms> PacketStore<Perms> for ComplexPacket<T, Perms> {
+    type Back = T;
+
+    fn packet(&self) -> &PacketBox<Perms> {
+        &self.packet
+    }
+
+    fn packet_mut(&mut self) -> PacketMut<'_, Perms> {
+        PacketMut::new(&mut self.packet)
+    }
+
+    fn sync_back(self) -> Result<T, Error> {
+        if !self.packet.is_complete() {
+            return Err(Error::IN_FLIGHT);
+        }
+        // SAFETY: complete, ours, made by `new`, and taken once, since `self` ends.
+        Ok(unsafe { block::take_kept(self.packet.block()) })
+    }
+}
+
+impl<T, Perms: PacketPerms> Unpin for ComplexPacket<T, Perms> {}
+
+impl<T, Perms: PacketPerms> Future for ComplexPacket<T, Perms> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.packet.poll_complete(cx)
+    }
+}
+
+impl<T, Perms: PacketPerms> fmt::Debug for ComplexPacket<T, Perms> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.packet.fmt(f)
+    }
+}
+
+/// Input that a function makes when a device asks for it: `f(offset, buffer)` fills the buffer.
+///
+/// ```
+/// use pactio_sdk::{ComplexPacket, Error, Generated, Read};
+///
+/// let zeros = Generated::new(1 << 40, |_, buffer| { buffer.fill(0); Ok(()) });
+/// let packet = ComplexPacket::<_, Read>::new(zeros)?;
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Generated<F> {
+    len: usize,
+    fill: F,
+}
+
+impl<F: Fn(usize, &mut [u8]) -> Result<(), Error> + Send + Sync + 'static> Generated<F> {
+    /// So many bytes.
+    pub fn new(len: usize, fill: F) -> Self {
+        Self { len, fill }
+    }
+}
+
+impl<F: Fn(usize, &mut [u8]) -> Result<(), Error> + Send + Sync + 'static> PacketBytes<Read>
+    for Generated<F>
+{
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn transfer(&self, offset: usize, data: &mut [u8]) -> Result<(), Error> {
+        (self.fill)(offset, data)
+    }
+}
+
+/// Output whose memory is allocated when the first byte arrives: a request that fails, or is never answered, costs none.
+///
+/// ```
+/// use pactio_sdk::{ComplexPacket, Error, Lazy, PacketStore, Write};
+///
+/// let mut packet = ComplexPacket::<Lazy, Write>::new(Lazy::new(6))?;
+/// packet.bind()?.transfer_data(b"pactio").complete();
+/// assert_eq!(packet.sync_back()?.into_bytes().as_deref(), Some(&b"pactio"[..]));
+/// # Ok::<(), Error>(())
+/// ```
+pub struct Lazy {
+    len: usize,
+    /// Null, or zeroed memory of `len` bytes.
+    memory: AtomicPtr<u8>,
+}
+
+impl Lazy {
+    /// So many bytes.
+    pub fn new(len: usize) -> Self {
+        Self { len, memory: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// The memory, if a byte ever arrived; what did not arrive is zero.
+    pub fn into_bytes(self) -> Option<Box<[u8]>> {
+        // Ordering: Acquire, with the Release of `memory`, should another thread have allocated.
+        let memory = self.memory.swap(ptr::null_mut(), Ordering::Acquire);
+        // SAFETY: it came from `into_raw` below and is taken once.
+        (!memory.is_null()).then(|| unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(memory, self.len)) })
+    }
+
+    fn memory(&self) -> Option<NonNull<u8>> {
+        // Ordering: Acquire, so that the zeros are seen by whoever did not write them.
+        if let Some(memory) = NonNull::new(self.memory.load(Ordering::Acquire)) {
+            return Some(memory);
+        }
+        let mut zeros = vec![];
+        zeros.try_reserve_exact(self.len).ok()?;
+        zeros.resize(self.len, 0u8);
+        let fresh = Box::into_raw(zeros.into_boxed_slice());
+        // Ordering: Release for the zeros, Acquire for those of a thread that was faster.
+        match self.memory.compare_exchange(ptr::null_mut(), fresh.cast(), Ordering::AcqRel, Ordering::Acquire)
+        {
+            Ok(_) => NonNull::new(fresh.cast()),
+            Err(faster) => {
+                // SAFETY: ours was not published.
+                drop(unsafe { Box::from_raw(fresh) });
+                NonNull::new(faster)
+            }
+        }
+    }
+}
+
+impl PacketBytes<Write> for Lazy {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Only asked if there is no memory.
+    fn transfer(&self, _: usize, _: &[u8]) -> Result<(), Error> {
+        Err(Error::OUT_OF_MEMORY)
+    }
+
+    unsafe fn alloc(&self, range: Range<usize>) -> Option<DirectMemory> {
+        let memory = self.memory()?;
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: the range was checked and is the caller's alone; the memory is zeroed and lives as long as `self`, which
+        // the packet keeps.
+        Some(unsafe { DirectMemory::new(memory.add(range.start)) })
+    }
+}
+
+impl Drop for Lazy {
+    fn drop(&mut self) {
+        let memory = self.memory.swap(ptr::null_mut(), Ordering::Acquire);
+        if !memory.is_null() {
+            // SAFETY: as in `into_bytes`.
+            drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(memory, self.len)) });
+        }
+    }
+}
+
+impl fmt::Debug for Lazy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lazy").field("len", &self.len).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,58 @@
+//! Goes on when a packet is complete, without a task: on the thread that gives the last answer.
+
+use alloc::sync::Arc;
+use alloc::task::Wake;
+use core::ptr::NonNull;
+use core::task::{Context, Waker};
+
+use super::block::Block;
+use super::owner::poll_block;
+use crate::sync::UnsafeCell;
+
+/// What is to be done, kept by the waker of the packet.
+///
+/// Its content belongs to the thread that polls, and from the moment when that finds the packet pending to whoever wakes.
+struct Continuation<S, F>(UnsafeCell<Option<(S, F)>>);
+
+// SAFETY: one thread at a time uses the content, by the rule above; the waker slot of the packet hands it over.
+unsafe impl<S: Send, F: Send> Sync for Continuation<S, F> {}
+// SAFETY: as above.
+unsafe impl<S: Send, F: Send> Send for Continuation<S, F> {}
+
+impl<S, F: FnOnce(S)> Continuation<S, F> {
+    /// # Safety
+    ///
+    /// The content is the caller's.
+    unsafe fn run(&self) {
+        // SAFETY: as required.
+        if let Some((store, then)) = self.0.with_mut(|content| unsafe { (*content).take() }) {
+            then(store);
+        }
+    }
+}
+
+impl<S: Send + 'static, F: FnOnce(S) + Send + 'static> Wake for Continuation<S, F> {
+    fn wake(self: Arc<Self>) {
+        // SAFETY: only the packet holds this waker, and it wakes once, after the poller found it pending.
+        unsafe { self.run() };
+    }
+}
+
+/// Calls `then` with `store` when the packet is complete: now, or from the last answer.
+///
+/// # Safety
+///
+/// `store` is the owner of the packet of `block`.
+pub(super) unsafe fn on_complete<S: Send + 'static>(
+    block: NonNull<Block>,
+    store: S,
+    then: impl FnOnce(S) + Send + 'static,
+) {
+    let continuation = Arc::new(Continuation(UnsafeCell::new(Some((store, then)))));
+    let waker = Waker::from(continuation.clone());
+    // SAFETY: the owner is in the continuation, which lives at least until the poll is over.
+    if unsafe { poll_block(block, &mut Context::from_waker(&waker)) }.is_ready() {
+        // SAFETY: no waker was left behind, so the content is still ours.
+        unsafe { continuation.run() };
+    }
+}

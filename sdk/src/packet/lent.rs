@@ -1,0 +1,176 @@
+//! Memory of a caller who waits, and memory with an owner of its own kind.
+
+use core::marker::PhantomData;
+use core::pin::Pin;
+use core::ptr::NonNull;
+use core::task::{Context, Poll};
+
+use super::{
+    BoundPacketView, PacketBox, PacketMut, PacketPerms, PacketStore, ReadWrite, Report, Write, block,
+};
+use crate::Error;
+
+/// Borrows the caller's memory.
+///
+/// A future can be dropped or forgotten at any time, so that memory may only be lent where the caller cannot return or
+/// unwind before the request is complete (rule 1): in a blocking call. That is what the unsafe constructors ask for; the
+/// blocking calls and the blocking scope of the host do it for you.
+#[derive(Debug)]
+pub struct RefPacket<'a, Perms: PacketPerms> {
+    packet: PacketBox<Perms>,
+    _memory: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> RefPacket<'a, Write> {
+    /// A read request into `memory`, which stays initialised whatever happens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OUT_OF_MEMORY`] if the header cannot be allocated.
+    ///
+    /// # Safety
+    ///
+    /// The borrow does not end before the packet is complete, even if this value is forgotten.
+    #[inline]
+    pub unsafe fn for_read(memory: &'a mut [u8]) -> Result<Self, Error> {
+        Self::lend(NonNull::from(&mut *memory).cast(), memory.len())
+    }
+}
+
+impl<'a> RefPacket<'a, ReadWrite> {
+    /// An exchange of `memory`.
+    ///
+    /// # Errors
+    ///
+    /// As [`for_read`](RefPacket::for_read).
+    ///
+    /// # Safety
+    ///
+    /// As for [`for_read`](RefPacket::for_read).
+    #[inline]
+    pub unsafe fn for_exchange(memory: &'a mut [u8]) -> Result<Self, Error> {
+        Self::lend(NonNull::from(&mut *memory).cast(), memory.len())
+    }
+}
+
+impl<'a> RefPacket<'a, super::Read> {
+    /// A write request out of `memory`.
+    ///
+    /// # Errors
+    ///
+    /// As [`for_read`](RefPacket::for_read).
+    ///
+    /// # Safety
+    ///
+    /// As for [`for_read`](RefPacket::for_read).
+    #[inline]
+    pub unsafe fn for_write(memory: &'a [u8]) -> Result<Self, Error> {
+        Self::lend(NonNull::from(memory).cast(), memory.len())
+    }
+}
+
+impl<Perms: PacketPerms> RefPacket<'_, Perms> {
+    #[inline]
+    fn lend(bytes: NonNull<u8>, len: usize) -> Result<Self, Error> {
+        let block = block::allocate_lent(bytes, len, true)?;
+        Ok(Self { packet: PacketBox::new(block), _memory: PhantomData })
+    }
+}
+
+impl<Perms: PacketPerms> PacketStore<Perms> for RefPacket<'_, Perms> {
+    type Back = Report;
+
+    #[inline]
+    fn packet(&self) -> &PacketBox<Perms> {
+        &self.packet
+    }
+
+    #[inline]
+    fn packet_mut(&mut self) -> PacketMut<'_, Perms> {
+        PacketMut::new(&mut self.packet)
+    }
+
+    fn sync_back(self) -> Result<Report, Error> {
+        if self.packet.is_complete() { Ok(self.packet.report()) } else { Err(Error::IN_FLIGHT) }
+    }
+}
+
+impl<Perms: PacketPerms> Future for RefPacket<'_, Perms> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.packet.poll_complete(cx)
+    }
+}
+
+/// Memory with an owner: a buffer of a pool, a mapped region.
+///
+/// # Safety
+///
+/// The `len` bytes at `start` are initialised, may be written, do not move when the value is moved, are valid until the
+/// value is dropped, and nobody uses them while the value exists but through it.
+pub unsafe trait StableBytes: Send + 'static {
+    /// The first byte.
+    fn start(&mut self) -> NonNull<u8>;
+
+    /// Number of bytes.
+    fn len(&self) -> usize;
+
+    /// There are no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Owns any [`StableBytes`], and gives them back: no copy on the way in or out.
+#[derive(Debug)]
+pub struct KeptPacket<T, Perms: PacketPerms> {
+    packet: PacketBox<Perms>,
+    _value: PhantomData<T>,
+}
+
+impl<T: StableBytes, Perms: PacketPerms> KeptPacket<T, Perms> {
+    /// A request over the bytes of `value`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OUT_OF_MEMORY`] if the header cannot be allocated.
+    pub fn new(mut value: T) -> Result<Self, Error> {
+        let (bytes, len) = (value.start(), value.len());
+        let block = block::allocate_kept(value)?;
+        // SAFETY: the packet is ours, and its room keeps the value.
+        unsafe { block::set_bytes(block, bytes.as_ptr(), len, true) };
+        Ok(Self { packet: PacketBox::new(block), _value: PhantomData })
+    }
+
+    /// Starts a request; see [`PacketBox::bind`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketBox::bind`].
+    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+        self.packet.bind()
+    }
+}
+
+impl<T: StableBytes, Perms: PacketPerms> PacketStore<Perms> for KeptPacket<T, Perms> {
+    type Back = T;
+
+    fn packet(&self) -> &PacketBox<Perms> {
+        &self.packet
+    }
+
+    fn packet_mut(&mut self) -> PacketMut<'_, Perms> {
+        PacketMut::new(&mut self.packet)
+    }
+
+    fn sync_back(self) -> Result<T, Error> {
+        if !self.packet.is_complete() {
+            return Err(Error::IN_FLIGHT);
+        }
+        // SAFETY: complete, ours, made by `new`, and taken once, since `self` ends.
+        Ok(unsafe { block::take_kept(self.packet.block()) })
+    }
+}
+
+impl<T, Perms: PacketPerms> Unpin for KeptPacket<T, Perms> {}

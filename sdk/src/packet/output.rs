@@ -1,0 +1,252 @@
+//! Where the segments of a request go, beside its result.
+//!
+//! A **segment** is a part of a request that came back: done, or failed with an error. An output hears of each as soon as
+//! it is answered, on the thread that answers it, before the request can be complete (rule 3). Parts without bytes are no
+//! segments.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::ops::{Deref, Range};
+use core::ptr::NonNull;
+
+use crate::{Error, firewall};
+
+/// Hears of the segments of requests.
+///
+/// Any thread may call, several at once; so an output is shared, `Send`, `Sync`, and owns what it uses (rules 1 and 18).
+/// What borrows or stays on one thread does not compile:
+///
+/// ```compile_fail,E0277
+/// # use pactio_sdk::{OutputFunction, OutputRef};
+/// # use std::{cell::RefCell, rc::Rc};
+/// let segments = Rc::new(RefCell::new(Vec::new()));
+/// let output = OutputRef::new(OutputFunction(move |segment: pactio_sdk::Segment<'_>| {
+///     segments.borrow_mut().push(segment.range());
+/// }));
+/// ```
+///
+/// ```compile_fail,E0373
+/// # use pactio_sdk::{OutputFunction, OutputRef};
+/// # fn output() -> OutputRef {
+/// let total = std::sync::Mutex::new(0);
+/// OutputRef::new(OutputFunction(|segment: pactio_sdk::Segment<'_>| {
+///     *total.lock().unwrap() += segment.range().len();
+/// }))
+/// # }
+/// ```
+pub trait PacketOutput: Send + Sync + 'static {
+    /// A segment came back. It must not block; a panic is caught and changes nothing.
+    fn segment(&self, segment: Segment<'_>);
+}
+
+/// One part of a request that came back.
+#[derive(Clone, Copy)]
+pub struct Segment<'a> {
+    raw: RawSegment,
+    bytes: Option<&'a [u8]>,
+}
+
+impl<'a> Segment<'a> {
+    /// Where it lies in its request, in bytes.
+    pub fn range(&self) -> Range<usize> {
+        self.raw.start..self.raw.end
+    }
+
+    /// The tag of the view that was answered.
+    pub fn tag(&self) -> u64 {
+        self.raw.tag
+    }
+
+    /// Whether it was done.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not.
+    pub fn result(&self) -> Result<(), Error> {
+        Error::from_raw(self.raw.error).map_or(Ok(()), Err)
+    }
+
+    /// The bytes, if it was done and its packet has bytes: those that were read, or those that were written.
+    pub fn bytes(&self) -> Option<&'a [u8]> {
+        self.bytes
+    }
+}
+
+impl fmt::Debug for Segment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("range", &self.range())
+            .field("tag", &self.tag())
+            .field("result", &self.result())
+            .finish()
+    }
+}
+
+/// A closure as an output.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicUsize, Ordering}};
+/// use pactio_sdk::{Error, OutputFunction, OutputRef, PacketBox, Write};
+///
+/// let done = Arc::new(AtomicUsize::new(0));
+/// let counter = done.clone();
+/// let output = OutputRef::new(OutputFunction(move |segment: pactio_sdk::Segment<'_>| {
+///     if segment.result().is_ok() {
+///         counter.fetch_add(segment.range().len(), Ordering::Relaxed);
+///     }
+/// }));
+/// let mut packet = PacketBox::<Write>::new_buf(10)?;
+/// let (front, back) = packet.bind_to(output)?.split_at(4);
+/// front.transfer_data(b"four").complete();
+/// back.error(Error::END);
+/// assert_eq!(done.load(Ordering::Relaxed), 4);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct OutputFunction<F>(pub F);
+
+impl<F: Fn(Segment<'_>) + Send + Sync + 'static> PacketOutput for OutputFunction<F> {
+    fn segment(&self, segment: Segment<'_>) {
+        (self.0)(segment);
+    }
+}
+
+/// An output on the heap that its maker goes on using: [`output`](Self::output) gives a counted handle for each request.
+#[derive(Debug)]
+pub struct OutputStore<O>(Arc<O>);
+
+impl<O: PacketOutput> OutputStore<O> {
+    /// Places an output.
+    pub fn new(output: O) -> Self {
+        Self(Arc::new(output))
+    }
+
+    /// A handle to be given to a request.
+    pub fn output(&self) -> OutputRef {
+        OutputRef::from(self.0.clone())
+    }
+}
+
+impl<O> Deref for OutputStore<O> {
+    type Target = O;
+
+    fn deref(&self) -> &O {
+        &self.0
+    }
+}
+
+impl<O> Clone for OutputStore<O> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// A counted handle of an output behind a table of C functions.
+#[repr(C)]
+pub struct OutputRef {
+    object: NonNull<()>,
+    table: &'static OutputTable,
+}
+
+/// ===== The functions of an output =====
+///
+/// Any thread may call; none unwinds. Each count that `clone` adds is taken away by one `drop`.
+#[repr(C)]
+struct OutputTable {
+    /// Size of this table in bytes; it grows at the end.
+    size: u32,
+    segment: unsafe extern "C" fn(object: NonNull<()>, segment: &RawSegment),
+    clone: unsafe extern "C" fn(object: NonNull<()>),
+    drop: unsafe extern "C" fn(object: NonNull<()>),
+}
+
+/// A segment as it crosses the boundary.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct RawSegment {
+    /// The bytes of the range if it was done and the packet has bytes; valid for the call.
+    pub(super) bytes: *const u8,
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) tag: u64,
+    /// 0 if it was done.
+    pub(super) error: u32,
+}
+
+// SAFETY: it is a counted handle of a `PacketOutput`, which is `Send` and `Sync`.
+unsafe impl Send for OutputRef {}
+// SAFETY: as above.
+unsafe impl Sync for OutputRef {}
+
+struct TableOf<O>(O);
+
+impl<O: PacketOutput> TableOf<O> {
+    const TABLE: OutputTable = OutputTable {
+        size: size_of::<OutputTable>() as u32,
+        segment: segment::<O>,
+        clone: clone::<O>,
+        drop: drop_output::<O>,
+    };
+}
+
+unsafe extern "C" fn segment<O: PacketOutput>(object: NonNull<()>, raw: &RawSegment) {
+    // SAFETY: the caller holds a count of the object, which is an `Arc<O>`; the bytes are valid for the call.
+    let (output, bytes) = unsafe {
+        let bytes =
+            (!raw.bytes.is_null()).then(|| core::slice::from_raw_parts(raw.bytes, raw.end - raw.start));
+        (object.cast::<O>().as_ref(), bytes)
+    };
+    let _ = firewall::contain(|| output.segment(Segment { raw: *raw, bytes }));
+}
+
+unsafe extern "C" fn clone<O>(object: NonNull<()>) {
+    // SAFETY: the caller holds a count of the object, which is an `Arc<O>`.
+    unsafe { Arc::increment_strong_count(object.as_ptr().cast::<O>()) };
+}
+
+unsafe extern "C" fn drop_output<O>(object: NonNull<()>) {
+    // SAFETY: as above; the caller's count is consumed.
+    let output = unsafe { Arc::from_raw(object.as_ptr().cast::<O>()) };
+    let _ = firewall::contain(|| drop(output));
+}
+
+impl OutputRef {
+    /// A handle of an output that nobody else uses.
+    pub fn new(output: impl PacketOutput) -> Self {
+        Self::from(Arc::new(output))
+    }
+
+    pub(super) fn tell(&self, segment: &RawSegment) {
+        // SAFETY: `self` holds a count.
+        unsafe { (self.table.segment)(self.object, segment) };
+    }
+}
+
+impl<O: PacketOutput> From<Arc<O>> for OutputRef {
+    fn from(output: Arc<O>) -> Self {
+        // SAFETY: a pointer from an `Arc` is not null.
+        let object = unsafe { NonNull::new_unchecked(Arc::into_raw(output).cast_mut()) };
+        Self { object: object.cast(), table: &TableOf::<O>::TABLE }
+    }
+}
+
+impl Clone for OutputRef {
+    fn clone(&self) -> Self {
+        // SAFETY: `self` holds a count; the new handle gets the one that is added.
+        unsafe { (self.table.clone)(self.object) };
+        Self { object: self.object, table: self.table }
+    }
+}
+
+impl Drop for OutputRef {
+    fn drop(&mut self) {
+        // SAFETY: the count of `self` is consumed, and `self` ends.
+        unsafe { (self.table.drop)(self.object) };
+    }
+}
+
+impl fmt::Debug for OutputRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OutputRef").field(&self.object).finish()
+    }
+}

@@ -1,0 +1,93 @@
+//! How a request is kept while it is in flight, and how it gives back what it was made from.
+
+use core::ops::Deref;
+use core::task::{Context, Poll};
+
+use super::{BoundPacketView, OutputRef, PacketBox, PacketPerms};
+use crate::Error;
+
+/// Keeps a packet, and gives back what it was made from.
+///
+/// There is one place for a packet: a block on the heap that the last who uses it frees (rule 1). Packets inside of futures,
+/// which other systems place through an `OpaqueStore`, do not exist here: a future can be forgotten while the device
+/// still writes. Blocks of the usual sizes are reused, so that a warm program does not allocate.
+pub trait PacketStore<Perms: PacketPerms>: Sized + Unpin {
+    /// What the user gets back.
+    type Back;
+
+    /// The packet.
+    fn packet(&self) -> &PacketBox<Perms>;
+
+    /// The packet, to be bound and polled.
+    fn packet_mut(&mut self) -> PacketMut<'_, Perms>;
+
+    /// Puts the bytes that were done where the user wants them, and gives back what the request was made from.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IN_FLIGHT`] while views exist.
+    fn sync_back(self) -> Result<Self::Back, Error>;
+}
+
+/// A packet that may be bound and polled, but not replaced: what keeps it relies on its bytes (rule 15).
+#[derive(Debug)]
+pub struct PacketMut<'a, Perms: PacketPerms>(&'a mut PacketBox<Perms>);
+
+impl<'a, Perms: PacketPerms> PacketMut<'a, Perms> {
+    #[inline(always)]
+    pub(crate) fn new(packet: &'a mut PacketBox<Perms>) -> Self {
+        Self(packet)
+    }
+
+    /// See [`PacketBox::bind`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+        self.0.bind()
+    }
+
+    /// See [`PacketBox::bind_to`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn bind_to(&mut self, output: OutputRef) -> Result<BoundPacketView<Perms>, Error> {
+        self.0.bind_to(output)
+    }
+
+    /// Ready when no view is in flight; otherwise the waker is woken by the last.
+    #[inline]
+    pub fn poll_complete(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_complete(cx)
+    }
+}
+
+impl<Perms: PacketPerms> Deref for PacketMut<'_, Perms> {
+    type Target = PacketBox<Perms>;
+
+    fn deref(&self) -> &PacketBox<Perms> {
+        self.0
+    }
+}
+
+impl<Perms: PacketPerms> PacketStore<Perms> for PacketBox<Perms> {
+    type Back = Self;
+
+    #[inline]
+    fn packet(&self) -> &PacketBox<Perms> {
+        self
+    }
+
+    #[inline]
+    fn packet_mut(&mut self) -> PacketMut<'_, Perms> {
+        PacketMut(self)
+    }
+
+    #[inline]
+    fn sync_back(self) -> Result<Self, Error> {
+        if self.is_complete() { Ok(self) } else { Err(Error::IN_FLIGHT) }
+    }
+}

@@ -1,0 +1,97 @@
+//! Packets whose segments are told to an output.
+//!
+//! A watched packet has a table of its own: a copy of its maker's, with a function that finds the output behind it. So
+//! packets without an output pay nothing.
+
+use alloc::boxed::Box;
+use core::ptr::NonNull;
+
+use super::block::Block;
+use super::header::PacketTable;
+use super::output::{OutputRef, RawSegment};
+
+#[repr(C)]
+struct Watched {
+    /// First, so that a pointer to it is a pointer to the table.
+    table: PacketTable,
+    base: *const PacketTable,
+    output: OutputRef,
+}
+
+/// Gives an idle packet an output.
+///
+/// # Safety
+///
+/// The packet is idle and the caller's.
+pub(super) unsafe fn start(block: NonNull<Block>, output: OutputRef) {
+    // SAFETY: as required; the base table lives as long as the packet.
+    unsafe {
+        stop(block);
+        let packet = &raw mut (*block.as_ptr()).packet;
+        let base = (*packet).table;
+        let watched = Box::new(Watched { table: PacketTable { segment, ..*base }, base, output });
+        (*packet).table = Box::into_raw(watched).cast();
+        (*packet).private.watched = true;
+    }
+}
+
+/// Takes the output away, if there is one.
+///
+/// # Safety
+///
+/// The packet is idle and the caller's, or about to be freed.
+#[inline(always)]
+pub(super) unsafe fn stop(block: NonNull<Block>) {
+    // SAFETY: as required.
+    unsafe {
+        if (*block.as_ptr()).packet.private.watched {
+            take(block);
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`stop`], and the packet is watched.
+#[cold]
+unsafe fn take(block: NonNull<Block>) {
+    // SAFETY: the table of a watched packet was boxed by `start`, and is dropped once.
+    unsafe {
+        let packet = &raw mut (*block.as_ptr()).packet;
+        let watched = Box::from_raw((*packet).table.cast_mut().cast::<Watched>());
+        (*packet).table = watched.base;
+        (*packet).private.watched = false;
+        drop(watched);
+    }
+}
+
+/// The table of the packet's kind.
+///
+/// # Safety
+///
+/// The packet is alive and the caller's.
+pub(super) unsafe fn base(block: NonNull<Block>) -> *const PacketTable {
+    // SAFETY: as required, and as in `take`.
+    unsafe {
+        let packet = &raw const (*block.as_ptr()).packet;
+        let table = (*packet).table;
+        if (*packet).private.watched { (*table.cast::<Watched>()).base } else { table }
+    }
+}
+
+/// The segment function of a watched packet.
+unsafe extern "C" fn segment(packet: *const (), start: usize, end: usize, tag: u64, error: u32) {
+    // SAFETY: the caller holds a view of this range that has not finished, so header and table are alive, and the bytes of
+    // the range are not written any more. They are initialised if the range was done, and null for complex packets.
+    unsafe {
+        let packet = packet.cast::<Block>();
+        let watched = (*packet).packet.table.cast::<Watched>();
+        let bytes = (*packet).packet.bytes;
+        let bytes =
+            if error != 0 || bytes.is_null() { core::ptr::null() } else { bytes.add(start).cast_const() };
+        (*watched).output.tell(&RawSegment { bytes, start, end, tag, error });
+    }
+}
+
+/// The segment function of a packet without an output. It is never called.
+pub(super) unsafe extern "C" fn unwatched(_: *const (), _: usize, _: usize, _: u64, _: u32) {}
