@@ -83,8 +83,13 @@ impl Shared {
 }
 
 impl Device {
-    #[inline]
+    #[inline(always)]
     fn admit_request(&self, bytes: usize) -> Option<Admitted> {
+        if self.0.extensions.admission.is_none() { None } else { self.queue_for_admission(bytes) }
+    }
+
+    #[cold]
+    fn queue_for_admission(&self, bytes: usize) -> Option<Admitted> {
         let (_, turns) = self.0.extensions.admission.as_ref()?;
         let shared: Arc<Shared> = self.0.clone();
         turns.admit(move |cx| shared.poll_admit(bytes, cx))
@@ -99,7 +104,7 @@ impl Device {
 
     /// Hands a view of a task over: at once, or, if the task is the one that this thread is blocked on, together with
     /// everything else that it has to send.
-    #[inline]
+    #[inline(always)]
     fn submit_for<P: PacketPerms>(
         &self,
         position: u64,
@@ -141,7 +146,7 @@ macro_rules! packet_io {
                 }
 
                 $(
-                    #[inline]
+                    #[inline(always)]
                     fn submit(
                         &self,
                         position: $param,
@@ -154,7 +159,7 @@ macro_rules! packet_io {
                     }
                 )?
 
-                #[inline]
+                #[inline(always)]
                 fn admit(&self, bytes: usize) -> Option<Admitted> {
                     self.admit_request(bytes)
                 }

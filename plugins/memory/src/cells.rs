@@ -59,9 +59,38 @@ impl Cells {
     /// # Panics
     ///
     /// If the range does not exist.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn read(&self, start: usize, to: *mut u8, len: usize) {
         assert!(start <= self.len && len <= self.len - start);
+        let words = self.words();
+        if start.is_multiple_of(WORD) && len.is_multiple_of(WORD) {
+            // Whole words, as in most requests.
+            let words = &words[start / WORD..][..len / WORD];
+            let (chunks, rest) = words.as_chunks::<8>();
+            let mut to = to.cast::<[u64; 8]>();
+            for chunk in chunks {
+                let values: [u64; 8] = std::array::from_fn(|index| chunk[index].load(Ordering::Relaxed));
+                // SAFETY: the words together have `len` bytes.
+                unsafe {
+                    to.write_unaligned(values);
+                    to = to.add(1);
+                }
+            }
+            for (index, word) in rest.iter().enumerate() {
+                // SAFETY: as above.
+                unsafe { to.cast::<u64>().add(index).write_unaligned(word.load(Ordering::Relaxed)) };
+            }
+            return;
+        }
+        // SAFETY: as required.
+        unsafe { self.read_unaligned(start, to, len) };
+    }
+
+    /// # Safety
+    ///
+    /// As for [`read`](Self::read), and the range exists.
+    #[cold]
+    unsafe fn read_unaligned(&self, start: usize, to: *mut u8, len: usize) {
         let words = self.words();
         let mut done = 0;
         // The first word, if the range begins inside of it.
@@ -110,16 +139,37 @@ impl Cells {
     }
 }
 
-/// Replaces some bytes of a word.
+impl Cells {
+    /// Copies `bytes` to `start`, and what was there to `bytes`. Each word changes at once, the whole does not.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not exist.
+    pub(crate) fn exchange(&self, start: usize, bytes: &mut [u8]) {
+        assert!(start <= self.len && bytes.len() <= self.len - start);
+        let mut at = start;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (word, offset) = (&self.words()[at / WORD], at % WORD);
+            let (part, behind) = rest.split_at_mut(rest.len().min(WORD - offset));
+            let old = merge(word, offset, part).to_ne_bytes();
+            part.copy_from_slice(&old[offset..offset + part.len()]);
+            at += part.len();
+            rest = behind;
+        }
+    }
+}
+
+/// Replaces some bytes of a word, and gives what it held.
 #[cold]
-fn merge(word: &AtomicU64, offset: usize, from: &[u8]) {
+fn merge(word: &AtomicU64, offset: usize, from: &[u8]) -> u64 {
     let replaced = |old: u64| {
         let mut bytes = old.to_ne_bytes();
         bytes[offset..offset + from.len()].copy_from_slice(from);
         Some(u64::from_ne_bytes(bytes))
     };
     // It always gives a value, so the update succeeds.
-    let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, replaced);
+    word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, replaced).unwrap_or_else(|old| old)
 }
 
 impl Drop for Cells {
@@ -160,6 +210,23 @@ mod tests {
                 model[start..start + len].copy_from_slice(&data);
                 assert_eq!(read(&cells, 0, LEN), model);
                 assert_eq!(read(&cells, start, len), data);
+            }
+        }
+    }
+
+    #[test]
+    fn exchanges_move_bytes_both_ways_at_any_alignment() {
+        let cells = Cells::new(37, 0).unwrap();
+        for start in 0..20 {
+            for len in 0..=17 {
+                let before: Vec<u8> = (0..37).map(|index| index as u8).collect();
+                cells.write(0, &before);
+                let mut bytes: Vec<u8> = (100..100 + len as u8).collect();
+                cells.exchange(start, &mut bytes);
+                assert_eq!(bytes, before[start..start + len]);
+                assert_eq!(read(&cells, start, len), (100..100 + len as u8).collect::<Vec<_>>());
+                assert_eq!(read(&cells, 0, start), before[..start]);
+                assert_eq!(read(&cells, start + len, 37 - start - len), before[start + len..]);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A device in memory.
 
-use pactio_sdk::{BoundPacketView, Device, DeviceInfo, Error, Read, Write};
+use pactio_sdk::{BoundPacketView, Device, DeviceInfo, Error, Read, ReadWrite, Write};
 
 use crate::cells::Cells;
 
@@ -42,6 +42,25 @@ impl Device for MemoryDevice {
                 // SAFETY: `copy` has `len` bytes.
                 unsafe { self.cells.read(start, copy.as_mut_ptr(), len) };
                 view.transfer_data(&copy).complete();
+            }
+        }
+    }
+
+    fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
+        let Some((start, len)) = self.clamp(position, view.len()) else { return view.error(Error::END) };
+        match view.try_alloc(1) {
+            Ok(mut bytes) => {
+                self.cells.exchange(start, &mut bytes[..len]);
+                bytes.complete_with(len, Error::END);
+            }
+            Err(view) => {
+                // The copy holds the device's bytes first, then the packet's.
+                let mut copy = vec![0; len];
+                // SAFETY: `copy` has `len` bytes.
+                unsafe { self.cells.read(start, copy.as_mut_ptr(), len) };
+                let transferred = view.transfer_data(&mut copy);
+                self.cells.write(start, &copy[..transferred.moved()]);
+                transferred.complete();
             }
         }
     }

@@ -199,7 +199,7 @@ fn poll_admitted(admission: &mut Option<Admitted>, cx: &mut Context<'_>) -> Poll
 }
 
 /// Sends a view, unless its range cannot be expressed or is empty.
-#[inline]
+#[inline(always)]
 fn send<D: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P: Param>(
     device: &D,
     param: P,

@@ -1,7 +1,7 @@
 //! One request as a future.
 
+use alloc::boxed::Box;
 use core::fmt;
-use core::mem;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
@@ -18,28 +18,33 @@ type Back<Perms, B> = <<B as IntoPacket<Perms>>::Store as PacketStore<Perms>>::B
 pub struct Io<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> {
     device: D,
     param: P,
-    output: Option<OutputRef>,
-    stage: Stage<Perms, B>,
+    /// Until the request is polled first.
+    buffer: Option<B>,
+    /// From then on, until it is complete.
+    store: Option<B::Store>,
+    rare: Option<Box<Rare>>,
 }
 
-enum Stage<Perms: PacketPerms, B: IntoPacket<Perms>> {
-    New(B),
-    /// The device is full.
-    Waiting(B::Store, Option<Admitted>),
-    InFlight(B::Store),
-    Finished,
+/// What few requests have.
+#[derive(Default)]
+struct Rare {
+    /// Until the request is submitted.
+    output: Option<OutputRef>,
+    /// The device is full: the request is not submitted yet.
+    admission: Option<Admitted>,
 }
 
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> Io<D, Perms, P, B> {
     /// A request of `buffer` to `param` of `device`.
-    #[inline]
+    #[inline(always)]
     pub fn new(device: D, param: P, buffer: B) -> Self {
-        Self { device, param, output: None, stage: Stage::New(buffer) }
+        Self { device, param, buffer: Some(buffer), store: None, rare: None }
     }
 
     /// The same, with an output that hears of each segment.
     pub fn with_output(device: D, param: P, buffer: B, output: OutputRef) -> Self {
-        Self { device, param, output: Some(output), stage: Stage::New(buffer) }
+        let rare = Rare { output: Some(output), admission: None };
+        Self { device, param, buffer: Some(buffer), store: None, rare: Some(Box::new(rare)) }
     }
 
     /// What it is sent to.
@@ -76,86 +81,82 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     /// # Ok::<(), Error>(())
     /// ```
     pub fn cancel(mut self) -> Self {
-        match &self.stage {
-            Stage::New(_) => {
-                if let Stage::New(buffer) = mem::replace(&mut self.stage, Stage::Finished)
-                    && let Ok(store) = buffer.into_packet()
-                {
-                    self.stage = Stage::InFlight(store);
-                }
-            }
-            Stage::Waiting(..) => {
-                if let Stage::Waiting(store, _) = mem::replace(&mut self.stage, Stage::Finished) {
-                    self.stage = Stage::InFlight(store);
-                }
-            }
-            Stage::InFlight(store) => ask(&self.device, store),
-            Stage::Finished => {}
+        match (self.buffer.take(), &self.store) {
+            // It completes as never submitted.
+            (Some(buffer), _) => self.store = buffer.into_packet().ok(),
+            (None, Some(store)) if !self.is_waiting() => ask(&self.device, store),
+            _ => self.rare = None,
         }
         self
     }
 
+    fn is_waiting(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.admission.is_some())
+    }
+
     /// Gives the store, once the request is complete.
-    #[inline]
+    #[inline(always)]
     pub(super) fn poll_store(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
-        if let Stage::New(_) = self.stage
-            && let Stage::New(buffer) = mem::replace(&mut self.stage, Stage::Finished)
-        {
-            let mut store = buffer.into_packet()?;
-            let admission = self.device.admit(store.packet().len());
-            if admission.is_some() {
-                self.stage = Stage::Waiting(store, admission);
-            } else {
-                let submitted = start(&self.device, &self.param, &mut self.output, &mut store, cx)?;
-                // Most devices in memory have answered by now.
-                if store.packet().is_complete() {
-                    return Poll::Ready(Ok(store));
-                }
-                self.stage = Stage::InFlight(store);
-                if submitted == Submitted::Deferred {
-                    return Poll::Pending;
-                }
-            }
+        let Some(buffer) = self.buffer.take() else { return self.poll_later(cx) };
+        let mut store = buffer.into_packet()?;
+        if let Some(admission) = self.device.admit(store.packet().len()) {
+            self.store = Some(store);
+            self.rare.get_or_insert_default().admission = Some(admission);
+            return self.poll_later(cx);
         }
-        self.poll_later(cx)
+        let submitted = self.start(&mut store, cx)?;
+        // Most devices in memory have answered by now.
+        if store.packet().is_complete() {
+            return Poll::Ready(Ok(store));
+        }
+        self.store = Some(store);
+        match submitted {
+            Submitted::Deferred => Poll::Pending,
+            Submitted::Sent => self.poll_later(cx),
+        }
     }
 
     fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
-        if let Stage::Waiting(_, admission) = &mut self.stage {
-            ready!(poll_admitted(admission, cx));
-            if let Stage::Waiting(mut store, _) = mem::replace(&mut self.stage, Stage::Finished) {
-                let submitted = start(&self.device, &self.param, &mut self.output, &mut store, cx)?;
-                self.stage = Stage::InFlight(store);
+        if self.is_waiting() {
+            if let Some(rare) = &mut self.rare {
+                ready!(poll_admitted(&mut rare.admission, cx));
+            }
+            if let Some(mut store) = self.store.take() {
+                let submitted = self.start(&mut store, cx)?;
+                self.store = Some(store);
                 if submitted == Submitted::Deferred {
                     return Poll::Pending;
                 }
             }
         }
-        let Stage::InFlight(store) = &mut self.stage else {
-            panic!("a request was polled after it had finished")
-        };
-        ready!(store.packet_mut().poll_complete(cx));
-        match mem::replace(&mut self.stage, Stage::Finished) {
-            Stage::InFlight(store) => Poll::Ready(Ok(store)),
-            _ => unreachable!("it was in flight just now"),
+        match &mut self.store {
+            Some(store) => ready!(store.packet_mut().poll_complete(cx)),
+            None => finished_before(),
         }
+        match self.store.take() {
+            Some(store) => Poll::Ready(Ok(store)),
+            None => finished_before(),
+        }
+    }
+
+    /// Binds and sends the packet.
+    #[inline(always)]
+    fn start(&mut self, store: &mut B::Store, cx: &mut Context<'_>) -> Result<Submitted, Error> {
+        let output = match &mut self.rare {
+            None => None,
+            Some(rare) => rare.output.take(),
+        };
+        let view = match output {
+            None => store.packet_mut().bind()?,
+            Some(output) => store.packet_mut().bind_to(output)?,
+        };
+        Ok(send(&self.device, self.param.clone(), view, cx))
     }
 }
 
-/// Binds and sends a packet.
-#[inline]
-fn start<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param>(
-    device: &D,
-    param: &P,
-    output: &mut Option<OutputRef>,
-    store: &mut impl PacketStore<Perms>,
-    cx: &mut Context<'_>,
-) -> Result<Submitted, Error> {
-    let view = match output.take() {
-        None => store.packet_mut().bind()?,
-        Some(output) => store.packet_mut().bind_to(output)?,
-    };
-    Ok(send(device, param.clone(), view, cx))
+#[cold]
+fn finished_before() -> ! {
+    panic!("a request was polled after it had finished")
 }
 
 /// Asks for cancellation of what is in flight.
@@ -169,9 +170,9 @@ pub(super) fn ask<D: PacketIo<Perms, P>, Perms: PacketPerms, P>(device: &D, stor
 }
 
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> Drop for Io<D, Perms, P, B> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if let Stage::InFlight(store) = &self.stage {
+        if let Some(store) = &self.store {
             ask(&self.device, store);
         }
     }
@@ -216,7 +217,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     }
 
     /// The same as the future, with the account where not every byte was done.
-    #[inline]
+    #[inline(always)]
     pub fn poll_exact(&mut self, cx: &mut Context<'_>) -> Poll<Result<Back<Perms, B>, Incomplete>> {
         let store = match ready!(self.0.poll_store(cx)) {
             Ok(store) => store,
@@ -265,11 +266,12 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: fmt::Debug, B: IntoPacket<Per
     for Io<D, Perms, P, B>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stage = match self.stage {
-            Stage::New(_) => "new",
-            Stage::Waiting(..) => "waiting for the device",
-            Stage::InFlight(_) => "in flight",
-            Stage::Finished => "finished",
+        let waiting = self.rare.as_ref().is_some_and(|rare| rare.admission.is_some());
+        let stage = match (&self.buffer, &self.store) {
+            (Some(_), _) => "new",
+            (None, Some(_)) if waiting => "waiting for the device",
+            (None, Some(_)) => "in flight",
+            (None, None) => "finished",
         };
         write!(f, "request at {:?} ({stage})", self.param)
     }

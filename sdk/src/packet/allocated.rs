@@ -19,6 +19,7 @@ unsafe impl<Perms: PacketPerms> Send for Direct<Perms> {}
 unsafe impl<Perms: PacketPerms> Sync for Direct<Perms> {}
 
 impl<Perms: PacketPerms> Direct<Perms> {
+    #[inline(always)]
     fn len(&self) -> usize {
         self.view.len()
     }
@@ -42,6 +43,7 @@ impl<Perms: PacketPerms> Direct<Perms> {
         unsafe { core::slice::from_raw_parts(self.bytes, self.len()) }
     }
 
+    #[inline(always)]
     fn settle(self, done: usize, rest: Error) {
         let view = ManuallyDrop::new(self.view);
         // SAFETY: the view is not used afterwards.
@@ -110,6 +112,7 @@ pub struct ReadPacketObj {
 direct!(ReadPacketObj);
 
 impl ReadPacketObj {
+    #[inline(always)]
     pub(super) fn new(view: BoundPacketView<Read>, bytes: *mut u8) -> Self {
         Self { direct: Direct { view, bytes } }
     }
@@ -219,6 +222,7 @@ pub struct WritePacketObj {
 direct!(WritePacketObj);
 
 impl WritePacketObj {
+    #[inline(always)]
     pub(super) fn new(view: BoundPacketView<Write>, bytes: *mut u8) -> Self {
         let initialised = if view.is_initialised() { view.len() } else { 0 };
         Self { direct: Direct { view, bytes }, filled: 0, initialised }
@@ -247,6 +251,7 @@ impl WritePacketObj {
     /// The part that is not filled, as a pointer for system calls.
     ///
     /// Writing there is not enough: say how much with [`advance_unchecked`](Self::advance_unchecked).
+    #[inline(always)]
     pub fn unfilled_ptr(&mut self) -> *mut u8 {
         self.direct.view.touch();
         // SAFETY: `filled` is at most the length.
@@ -293,6 +298,7 @@ impl WritePacketObj {
     /// # Safety
     ///
     /// They were: the first `count` bytes of the part that was not filled are initialised now.
+    #[inline(always)]
     pub unsafe fn advance_unchecked(&mut self, count: usize) {
         debug_assert!(count <= self.len() - self.filled);
         self.filled += count;
@@ -311,11 +317,13 @@ impl WritePacketObj {
     }
 
     /// What was filled is done; if that is not all, the rest fails with [`Error::SHORT`].
+    #[inline(always)]
     pub fn complete(self) {
         self.complete_with(Error::SHORT);
     }
 
     /// What was filled is done; the rest fails with `error`.
+    #[inline(always)]
     pub fn complete_with(self, error: Error) {
         self.direct.settle(self.filled, error);
     }

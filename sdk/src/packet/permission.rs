@@ -59,6 +59,7 @@ impl PacketPerms for Read {
     type Data<'a> = &'a mut [u8];
     type Allocated = ReadPacketObj;
 
+    #[inline(always)]
     fn allocated(view: BoundPacketView<Self>, bytes: *mut u8) -> ReadPacketObj {
         ReadPacketObj::new(view, bytes)
     }
@@ -84,6 +85,7 @@ impl PacketPerms for Write {
     type Data<'a> = &'a [u8];
     type Allocated = WritePacketObj;
 
+    #[inline(always)]
     fn allocated(view: BoundPacketView<Self>, bytes: *mut u8) -> WritePacketObj {
         WritePacketObj::new(view, bytes)
     }
@@ -109,6 +111,7 @@ impl PacketPerms for ReadWrite {
     type Data<'a> = &'a mut [u8];
     type Allocated = ReadWritePacketObj;
 
+    #[inline(always)]
     fn allocated(view: BoundPacketView<Self>, bytes: *mut u8) -> ReadWritePacketObj {
         ReadWritePacketObj::new(view, bytes)
     }

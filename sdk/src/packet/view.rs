@@ -171,7 +171,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     /// # Errors
     ///
     /// The view, if the bytes are not aligned to `align`, or if the packet has no bytes that could be had.
-    #[inline]
+    #[inline(always)]
     pub fn try_alloc(self, align: usize) -> Result<Perms::Allocated, Self> {
         let bytes = match self.bytes() {
             Some(bytes) => bytes,
@@ -223,7 +223,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     ///
     /// If `data` is shorter than the range, the rest fails with [`Error::END`]; if it is longer, the rest of it is not
     /// used. So a device can pass everything it has from the position on.
-    #[inline]
+    #[inline(always)]
     pub fn transfer_data(self, data: Perms::Data<'_>) -> TransferredPacket<Perms> {
         let (device, available) = Perms::memory(data);
         let len = self.len().min(available);
@@ -266,6 +266,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn is_initialised(&self) -> bool {
         // SAFETY: as above.
         unsafe { (*self.packet()).initialised != 0 }
