@@ -8,3 +8,4 @@ mod loading;
 mod memory;
 mod panics;
 mod toolchains;
+mod trees;

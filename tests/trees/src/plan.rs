@@ -1,0 +1,144 @@
+//! What is to be done to a view.
+
+use pactio_sdk::{Code, Error};
+
+/// A stream of decisions.
+pub trait Bytes {
+    /// The next byte; zeros for ever at the end.
+    fn byte(&mut self) -> u8;
+
+    /// A number up to and including `most`.
+    fn up_to(&mut self, most: usize) -> usize {
+        let wide = u32::from_le_bytes([self.byte(), self.byte(), self.byte(), 0]) as usize;
+        // Small numbers and edges are more interesting than the rest.
+        match self.byte() % 8 {
+            0 => 0,
+            1 => most,
+            2 => wide % (most.min(8) + 1),
+            _ => wide % (most + 1),
+        }
+    }
+}
+
+impl<F: FnMut() -> u8> Bytes for F {
+    fn byte(&mut self) -> u8 {
+        self()
+    }
+}
+
+/// The bytes of a fuzzer.
+impl Bytes for &[u8] {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.split_first() else { return 0 };
+        *self = rest;
+        *first
+    }
+}
+
+/// What is to be done to a view of a known length.
+#[derive(Debug)]
+pub enum Plan {
+    /// Cut it; `swapped` says that the back is dealt with first.
+    Split { at: usize, front: Box<Plan>, back: Box<Plan>, swapped: bool },
+    /// Give it a tag.
+    Tag(u64, Box<Plan>),
+    /// Move it to another thread.
+    Elsewhere(Box<Plan>),
+    /// Take it over, deal with the fresh view, then with each range of the origin that failed.
+    Rebind { fresh: Box<Plan>, failed: Retry },
+    /// Move bytes with a device's buffer of this length, then answer with at most so many as done, if a number is given.
+    Transfer { buffer: usize, done: Option<(usize, Error)> },
+    /// Ask for direct bytes at this alignment; deal with so many; answer.
+    Alloc { align: usize, bytes: usize, answer: Answer },
+    /// Ask for direct bytes and cut them, dealing with both parts in full.
+    AllocSplit { at: usize },
+    /// Fail it.
+    Fail(Error),
+    /// Drop it.
+    Drop,
+    /// Panic with the view in hand.
+    Panic,
+    /// Store it as any packet, cut it there, and fail both parts.
+    Any { at: usize, error: Error },
+}
+
+/// What is to be done to a range of an origin whose fresh view failed.
+#[derive(Clone, Copy, Debug)]
+pub enum Retry {
+    /// Move all of it after all.
+    Transfer,
+    /// Fail it with another error.
+    Fail(Error),
+    /// Fail it with its own error.
+    Forward,
+    /// Drop the rebound packet without settling.
+    Abandon,
+}
+
+/// How direct bytes are answered.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// What was dealt with is done, the rest failed with this.
+    Complete(Error),
+    /// All of it failed.
+    Fail(Error),
+    /// Without a word.
+    Drop,
+}
+
+fn error(bytes: &mut impl Bytes) -> Error {
+    let codes = [Code::Io, Code::Busy, Code::Corrupt, Code::TimedOut, Code::End, Code::Cancelled];
+    Error::from_code(codes[bytes.byte() as usize % codes.len()])
+}
+
+impl Plan {
+    /// A tree for a view of `len` bytes, at most so deep.
+    pub fn new(bytes: &mut impl Bytes, len: usize, depth: usize) -> Self {
+        let choices = if depth == 0 { 8 } else { 15 };
+        match bytes.byte() % choices {
+            0 => Self::Transfer { buffer: len, done: None },
+            1 => Self::Transfer { buffer: bytes.up_to(len + 3), done: None },
+            2 => Self::Transfer { buffer: bytes.up_to(len), done: Some((bytes.up_to(len), error(bytes))) },
+            3 => Self::Alloc {
+                align: 1 << (bytes.byte() % 14),
+                bytes: bytes.up_to(len),
+                answer: match bytes.byte() % 4 {
+                    0 => Answer::Fail(error(bytes)),
+                    1 => Answer::Drop,
+                    _ => Answer::Complete(error(bytes)),
+                },
+            },
+            4 => Self::AllocSplit { at: bytes.up_to(len + 1) },
+            5 => Self::Fail(error(bytes)),
+            6 => match bytes.byte() % 4 {
+                0 => Self::Panic,
+                _ => Self::Drop,
+            },
+            7 => Self::Any { at: bytes.up_to(len + 1), error: error(bytes) },
+            8 => Self::Tag(
+                u64::from(bytes.byte()) << (bytes.byte() % 55),
+                Box::new(Self::new(bytes, len, depth - 1)),
+            ),
+            9 => Self::Elsewhere(Box::new(Self::new(bytes, len, depth - 1))),
+            10 => Self::Rebind {
+                fresh: Box::new(Self::new(bytes, len, depth - 1)),
+                failed: match bytes.byte() % 8 {
+                    0 => Retry::Abandon,
+                    1 | 2 => Retry::Fail(error(bytes)),
+                    3 | 4 => Retry::Forward,
+                    _ => Retry::Transfer,
+                },
+            },
+            _ => {
+                let at = bytes.up_to(len + 1);
+                let front_len = at.min(len);
+                Self::Split {
+                    at,
+                    front: Box::new(Self::new(bytes, front_len, depth - 1)),
+                    back: Box::new(Self::new(bytes, len - front_len, depth - 1)),
+                    swapped: bytes.byte().is_multiple_of(2),
+                }
+            }
+        }
+    }
+}
