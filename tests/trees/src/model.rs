@@ -25,8 +25,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// What becomes of a request of `len` bytes whose packet gives direct bytes only if `direct`, and then aligned to `base`
-    /// or better at its start.
+    /// What becomes of a request of `len` bytes, where `is_aligned(start, align)` says whether direct bytes can be had.
     pub fn new(plan: &Plan, len: usize, is_aligned: &dyn Fn(usize, usize) -> bool) -> Self {
         let unanswered = Byte { result: Err(Error::UNANSWERED), tag: 0, moves: 0 };
         let mut model = Self { bytes: vec![unanswered; len] };
@@ -86,6 +85,7 @@ impl Model {
                     Some((done, error)) => self.part(range, tag, moved.min(*done), *error),
                 }
             }
+            Plan::TransferSplit { buffer, .. } => self.part(range, tag, *buffer, Error::END),
             Plan::Alloc { align, bytes, answer } => {
                 if !is_aligned(range.start, *align) {
                     self.set(range, tag, Err(Error::UNSUPPORTED), false);

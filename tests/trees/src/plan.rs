@@ -48,6 +48,8 @@ pub enum Plan {
     Rebind { fresh: Box<Plan>, failed: Retry },
     /// Move bytes with a device's buffer of this length, then answer with at most so many as done, if a number is given.
     Transfer { buffer: usize, done: Option<(usize, Error)> },
+    /// Move bytes with a device's buffer of this length, then cut what is to be answered.
+    TransferSplit { buffer: usize, at: usize },
     /// Ask for direct bytes at this alignment; deal with so many; answer.
     Alloc { align: usize, bytes: usize, answer: Answer },
     /// Ask for direct bytes and cut them, dealing with both parts in full.
@@ -94,7 +96,7 @@ fn error(bytes: &mut impl Bytes) -> Error {
 impl Plan {
     /// A tree for a view of `len` bytes, at most so deep.
     pub fn new(bytes: &mut impl Bytes, len: usize, depth: usize) -> Self {
-        let choices = if depth == 0 { 8 } else { 15 };
+        let choices = if depth == 0 { 9 } else { 16 };
         match bytes.byte() % choices {
             0 => Self::Transfer { buffer: len, done: None },
             1 => Self::Transfer { buffer: bytes.up_to(len + 3), done: None },
@@ -115,12 +117,13 @@ impl Plan {
                 _ => Self::Drop,
             },
             7 => Self::Any { at: bytes.up_to(len + 1), error: error(bytes) },
-            8 => Self::Tag(
+            8 => Self::TransferSplit { buffer: bytes.up_to(len + 1), at: bytes.up_to(len + 1) },
+            9 => Self::Tag(
                 u64::from(bytes.byte()) << (bytes.byte() % 55),
                 Box::new(Self::new(bytes, len, depth - 1)),
             ),
-            9 => Self::Elsewhere(Box::new(Self::new(bytes, len, depth - 1))),
-            10 => Self::Rebind {
+            10 => Self::Elsewhere(Box::new(Self::new(bytes, len, depth - 1))),
+            11 => Self::Rebind {
                 fresh: Box::new(Self::new(bytes, len, depth - 1)),
                 failed: match bytes.byte() % 8 {
                     0 => Retry::Abandon,

@@ -130,6 +130,11 @@ fn act<P: Side>(
                 Some((done, error)) => transferred.complete_with(done, error),
             }
         }
+        Plan::TransferSplit { buffer, at } => {
+            let (front, back) = Side::transfer(view, start, storage, buffer).split_at(at);
+            back.complete();
+            drop(front);
+        }
         Plan::Alloc { align, bytes, answer } => match view.try_alloc(align) {
             Err(view) => view.error(Error::UNSUPPORTED),
             Ok(direct) => match answer {
