@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Builds the fuzz targets with AddressSanitizer and runs each for so many seconds: tests/fuzz/run.sh [seconds]
+# Prints fuzz_executions for each. A crash is written into the current folder and ends the run with an error.
+set -euo pipefail
+seconds=${1:-60}
+here=$(cd "$(dirname "$0")" && pwd)
+target=$(rustc -vV | sed -n 's/^host: //p')
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$here/../../target/fuzz}"
+export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing --cfg pactio_no_pool -Zsanitizer=address -Ccodegen-units=1"
+cargo +nightly build --quiet --release --manifest-path "$here/Cargo.toml" --target "$target"
+for name in trees errors; do
+  corpus=$CARGO_TARGET_DIR/corpus/$name
+  mkdir -p "$corpus"
+  "$CARGO_TARGET_DIR/$target/release/$name" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 -max_len=4096 \
+    -print_final_stats=1 "$corpus" 2>&1 |
+    tee "$CARGO_TARGET_DIR/$name.log" | grep -E "ERROR|SUMMARY|panicked|number_of_executed" |
+    sed "s/stat::number_of_executed_units: */fuzz_executions $name=/"
+done

@@ -1,0 +1,14 @@
+//! Whatever number comes over the boundary as an error decodes, prints and comes back.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pactio_sdk::Error;
+
+fuzz_target!(|raw: u32| {
+    let Some(error) = Error::from_raw(raw) else { return assert_eq!(raw, 0) };
+    assert_eq!(error.to_raw(), raw);
+    let again = Error::new(error.code(), error.subject(), error.state(), error.location());
+    // A code of zero is never made.
+    assert!(again == error || raw & 0xff == 0);
+    assert!(!format!("{error} {error:?}").is_empty());
+});
