@@ -30,6 +30,13 @@ pub trait PacketStore<Perms: PacketPerms>: Sized + Unpin {
 }
 
 /// A packet that may be bound and polled, but not replaced: what keeps it relies on its bytes (rule 15).
+///
+/// ```compile_fail,E0596
+/// # use pactio_sdk::{PacketBox, PacketStore, VecPacket, Write};
+/// let mut vector = VecPacket::<Write>::new(vec![0; 4]).unwrap();
+/// let mut other = PacketBox::<Write>::new_buf(1000).unwrap();
+/// std::mem::swap(&mut *vector.packet_mut(), &mut other);
+/// ```
 #[derive(Debug)]
 pub struct PacketMut<'a, Perms: PacketPerms>(&'a mut PacketBox<Perms>);
 

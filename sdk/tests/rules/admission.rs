@@ -1,0 +1,164 @@
+//! Rule 20: back-pressure.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+
+use pactio_sdk::*;
+
+use crate::support::{Plain, Wakes, lock, now, poll};
+
+/// Has room for two requests.
+#[derive(Default)]
+struct Small(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    taken: usize,
+    most: usize,
+    views: Vec<BoundPacketView<Write>>,
+    waker: Option<Waker>,
+}
+
+impl Device for Small {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo::endless()
+    }
+
+    fn read(&self, _: u64, view: BoundPacketView<Write>) {
+        lock(&self.0).views.push(view);
+    }
+
+    fn admission(&self) -> Option<&dyn Admission> {
+        Some(self)
+    }
+}
+
+impl Admission for Small {
+    fn poll_admit(&self, _: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.0);
+        if state.taken == 2 {
+            state.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        state.taken += 1;
+        state.most = state.most.max(state.taken);
+        Poll::Ready(())
+    }
+}
+
+impl Small {
+    fn answer_one(&self) -> u8 {
+        let mut state = lock(&self.0);
+        let view = state.views.remove(0);
+        state.taken -= 1;
+        let waker = state.waker.take();
+        drop(state);
+        let len = view.len() as u8;
+        view.transfer_data(&[len; 16]).complete();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        len
+    }
+}
+
+/// A device whose inside can be reached.
+#[derive(Clone)]
+struct Shared(Arc<Small>);
+
+impl Device for Shared {
+    fn info(&self) -> DeviceInfo {
+        self.0.info()
+    }
+    fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        self.0.read(position, view);
+    }
+    fn admission(&self) -> Option<&dyn Admission> {
+        self.0.admission()
+    }
+}
+
+fn small() -> (LocalDevice<Shared>, Arc<Small>) {
+    let small = Arc::new(Small::default());
+    (LocalDevice::new(Shared(small.clone())).unwrap(), small)
+}
+
+#[test]
+fn rule_20_requests_wait_their_turn_in_order_and_other_devices_go_on() {
+    let (device, small) = small();
+    // Each has another length, by which it is known.
+    let mut requests: Vec<_> = (1..=5).map(|len| device.read_all(0u64, vec![0; len])).collect();
+    let wakes: Vec<Arc<Wakes>> = (0..5).map(|_| Arc::default()).collect();
+    for (request, wakes) in requests.iter_mut().zip(&wakes) {
+        assert!(poll(request, wakes).is_pending());
+    }
+    assert_eq!(lock(&small.0).views.len(), 2, "more is in the device than it took");
+
+    let other = LocalDevice::new(Plain::new(10)).unwrap();
+    assert_eq!(now(other.read::<u8>(3u64)), Ok(3));
+
+    let mut order = Vec::new();
+    for _ in 0..5 {
+        order.push(small.answer_one());
+        // Only those that were woken are polled.
+        for index in 0..5 {
+            if wakes[index].0.swap(0, std::sync::atomic::Ordering::SeqCst) > 0 && order.len() <= 5 {
+                let _ = poll(&mut requests[index], &wakes[index]).map(|result| result.unwrap());
+            }
+        }
+    }
+    assert_eq!(order, [1, 2, 3, 4, 5]);
+    assert_eq!(lock(&small.0).most, 2);
+}
+
+#[test]
+fn rule_20_a_request_that_gives_up_its_turn_passes_it_on() {
+    let (device, small) = small();
+    let mut requests: Vec<_> = (1..=4).map(|len| Some(device.read_all(0u64, vec![0; len]))).collect();
+    let wakes: Vec<Arc<Wakes>> = (0..4).map(|_| Arc::default()).collect();
+    for (request, wakes) in requests.iter_mut().zip(&wakes) {
+        assert!(poll(request.as_mut().unwrap(), wakes).is_pending());
+    }
+    // The third waits for the device, the fourth for the third.
+    small.answer_one();
+    assert_eq!((wakes[2].count(), wakes[3].count()), (1, 0));
+    requests[2] = None;
+    assert_eq!(wakes[3].count(), 1, "the turn was lost");
+    assert!(poll(requests[3].as_mut().unwrap(), &wakes[3]).is_pending());
+    assert_eq!(lock(&small.0).views.len(), 2);
+    assert_eq!((small.answer_one(), small.answer_one()), (2, 4));
+}
+
+#[test]
+fn rule_21_a_request_that_waits_can_be_cancelled() {
+    let (device, small) = small();
+    let mut requests: Vec<_> = (1..=3).map(|len| device.read_raw(0u64, vec![0; len])).collect();
+    for request in &mut requests {
+        assert!(poll(request, &Arc::default()).is_pending());
+    }
+    let (report, buffer) = now(requests.remove(2).cancel()).unwrap();
+    assert_eq!((report.err_any(), buffer.len()), (Err(Error::NOT_SUBMITTED), 3));
+    small.answer_one();
+    assert_eq!(lock(&small.0).views.len(), 1);
+}
+
+#[test]
+fn rule_20_all_kinds_of_requests_ask() {
+    let (device, small) = small();
+    let mut packet = PacketBox::<Write>::new_buf(1).unwrap();
+    let first = device.read_all(0u64, vec![0; 1]);
+    let second = device.read_all(0u64, vec![0; 1]);
+    let (mut first, mut second) = (first, second);
+    assert!(poll(&mut first, &Arc::default()).is_pending());
+    assert!(poll(&mut second, &Arc::default()).is_pending());
+    let mut vectored = VectoredIo::<Write, u64>::vectored(&device, vec![(0, vec![0; 1])]);
+    assert!(poll(&mut vectored, &Arc::default()).is_pending());
+    let mut stream = device.io_to_stream(0u64, PacketBox::<Write>::new_buf(1).unwrap());
+    let mut next = futures_lite::StreamExt::next(&mut stream);
+    assert!(poll(&mut next, &Arc::default()).is_pending());
+    assert_eq!(lock(&small.0).views.len(), 2);
+    // What is sent without asking is the sender's decision.
+    device.send_io(0u64, packet.bind().unwrap());
+    assert_eq!(lock(&small.0).views.len(), 3);
+}

@@ -1,0 +1,210 @@
+//! Requests as futures, and the helpers that make them.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use futures_lite::StreamExt;
+use futures_lite::future::block_on;
+use pactio_sdk::*;
+
+use crate::support::{Held, Plain, Wakes, lock, now, poll};
+
+fn plain() -> LocalDevice<Plain> {
+    LocalDevice::new(Plain::new(100)).unwrap()
+}
+
+#[test]
+fn rule_1_dropping_a_future_with_owned_memory_in_flight_frees_it_with_the_last_view() {
+    // Was: the bytes and then the header were freed while the device still held a view.
+    fn check<B: IntoPacket<Write>>(buffer: B) {
+        let device = Held::<Write>::new();
+        let mut request = device.read_raw(0, buffer);
+        assert!(poll(&mut request, &Arc::default()).is_pending());
+        drop(request);
+        let (_, view) = device.take();
+        assert!(view.is_cancelled());
+        let mut direct = view.try_alloc(1).unwrap();
+        direct.unfilled_mut().fill(1);
+        direct.complete();
+    }
+    check(vec![0; 4096]);
+    check(vec![0; 4096].into_boxed_slice());
+    check(&mut [0; 64]);
+    check(PacketBox::new_buf(100_000).unwrap());
+}
+
+#[test]
+fn rule_7_a_thousand_reads_leave_one_reference_to_the_waker() {
+    // Was: 1,001 live references after 1,000 reads.
+    let wakes = Arc::new(Wakes::default());
+    let device = Held::<Write>::new();
+    for _ in 0..1000 {
+        let mut request = device.read_all(0, vec![0; 4]);
+        for _ in 0..3 {
+            assert!(poll(&mut request, &wakes).is_pending());
+            assert!(Arc::strong_count(&wakes) <= 2);
+        }
+        device.take().1.transfer_data(b"data").complete();
+        assert!(poll(&mut request, &wakes).is_ready());
+    }
+    assert_eq!(Arc::strong_count(&wakes), 1);
+    assert_eq!(wakes.count(), 1000);
+}
+
+#[test]
+fn rule_8_typed_reads_give_a_value_only_if_every_byte_arrived() {
+    let device = plain();
+    assert_eq!(now(device.read::<[u8; 4]>(96)), Ok([96, 97, 98, 99]));
+    assert_eq!(now(device.read::<[u8; 4]>(97)), Err(Error::END));
+    let mut value = 7u32;
+    assert_eq!(now(device.read_into(98, &mut value)), Err(Error::END));
+    assert_eq!(value, 7, "a part of a value was written to its place");
+    now(device.read_into(0, &mut value)).unwrap();
+    assert_eq!(value, u32::from_ne_bytes([0, 1, 2, 3]));
+}
+
+#[test]
+fn rule_9_exact_by_default_and_partial_by_report() {
+    // Was: five of ten bytes written returned Ok.
+    let device = plain();
+    assert_eq!(now(device.write_all(95, &[9; 10])), Err(Error::END));
+    let (report, ()) = now(device.write_raw(95, &[8; 10])).unwrap();
+    assert_eq!((report.done(), report.len(), report.min_error()), (5, 10, Some((5, Error::END))));
+    let mut buffer = [1; 10];
+    assert_eq!(now(device.read_all(95, &mut buffer)), Err(Error::END));
+    assert_eq!(buffer, [1; 10], "a failed exact read has written to its buffer");
+    let (report, ()) = now(device.read_raw(95, &mut buffer)).unwrap();
+    assert_eq!(report.error_clamp(), 5);
+    assert_eq!(buffer, [8, 8, 8, 8, 8, 1, 1, 1, 1, 1]);
+}
+
+#[test]
+fn every_kind_of_buffer_comes_back_as_it_should() {
+    let device = plain();
+    assert_eq!(now(device.read_all(1, vec![0; 3])).unwrap(), [1, 2, 3]);
+    assert_eq!(&now(device.read_all(1, vec![0; 3].into_boxed_slice())).unwrap()[..], [1, 2, 3]);
+    assert_eq!(
+        now(device.read_all(1, PacketBox::new_buf(3).unwrap())).unwrap().simple_slice(),
+        Ok(&[1, 2, 3][..])
+    );
+    let mut vector = vec![0; 3];
+    now(device.read_all(2, &mut vector)).unwrap();
+    assert_eq!(vector, [2, 3, 4]);
+    let mut uninit = [MaybeUninit::uninit(); 8];
+    let (report, done) = now(device.read_raw(95, &mut uninit[..])).unwrap();
+    assert_eq!((done, report.done()), (&mut [95, 96, 97, 98, 99][..], 5));
+    now(device.write_all(0, vec![5, 6])).unwrap();
+    now(device.write(2, 0x0807u16.to_le())).unwrap();
+    assert_eq!(now(device.read::<[u8; 4]>(0)), Ok([5, 6, 7, 8]));
+}
+
+#[test]
+fn an_exchange_moves_both_ways() {
+    let device = plain();
+    let mut mine = [200, 201, 202];
+    now(device.exchange_all(10, &mut mine)).unwrap();
+    assert_eq!(mine, [10, 11, 12]);
+    assert_eq!(now(device.read::<[u8; 5]>(9)), Ok([9, 200, 201, 202, 13]));
+    let (report, back) = now(device.exchange_raw(98, vec![1, 2, 3, 4])).unwrap();
+    assert_eq!((report.done(), back), (2, vec![98, 99, 3, 4]));
+}
+
+#[test]
+fn reading_to_the_end_takes_as_many_requests_as_it_needs() {
+    let device = LocalDevice::new(Plain::new(100_000)).unwrap();
+    let all = now(device.read_to_end(7)).unwrap();
+    assert_eq!(all.len(), 100_000 - 7);
+    assert!(all.iter().enumerate().all(|(index, byte)| *byte == (index + 7) as u8));
+    assert_eq!(now(device.read_to_end(100_000)), Ok(vec![]));
+    assert_eq!(now(device.read_to_end(u64::MAX)), Err(Error::TOO_LARGE));
+}
+
+#[test]
+fn rule_13_a_device_that_goes_away_with_a_view_resolves_it() {
+    let wakes = Arc::new(Wakes::default());
+    let device = Held::<Write>::new();
+    let mut packet = PacketBox::<Write>::new_buf(4).unwrap();
+    device.send_io(0, packet.bind().unwrap());
+    assert!(poll(&mut packet, &wakes).is_pending());
+    drop(device);
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(packet.report().err_any(), Err(Error::UNANSWERED));
+}
+
+#[test]
+fn rule_13_what_has_no_bytes_or_reaches_too_far_is_ready_and_not_sent() {
+    let device = Held::<Write>::new();
+    now(device.read_all(0, vec![])).unwrap();
+    assert_eq!(now(device.read_all(u64::MAX - 2, vec![0; 4])), Err(Error::TOO_LARGE));
+    assert_eq!(device.len(), 0);
+}
+
+#[test]
+fn rule_15_a_store_does_not_give_its_packet_away() {
+    // Was: swapping two headers in safe code. `PacketMut` has no `&mut PacketBox`; see its compile_fail example. What can be
+    // swapped are whole stores.
+    let (mut one, mut two) =
+        (VecPacket::<Write>::new(vec![1; 3]).unwrap(), VecPacket::new(vec![2; 5]).unwrap());
+    std::mem::swap(&mut one, &mut two);
+    assert_eq!((one.take().unwrap(), two.take().unwrap()), (vec![2; 5], vec![1; 3]));
+}
+
+#[test]
+fn segments_come_as_a_stream_while_the_request_is_in_flight() {
+    let device = Held::<Write>::new();
+    let mut stream = device.io_to_stream(0, PacketBox::new_buf(6).unwrap());
+    let sender = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let first = block_on(stream.next()).unwrap().unwrap();
+            assert_eq!((first.range(), first.bytes()), (3..6, Some(&b"def"[..])));
+            let second = block_on(stream.next()).unwrap().unwrap();
+            assert_eq!(second.result(), Err(Error::END));
+            block_on(stream.next()).is_none()
+        });
+        while device.len() == 0 {
+            std::thread::yield_now();
+        }
+        let (front, back) = device.take().1.split_at(3);
+        back.transfer_data(b"def").complete();
+        front.error(Error::END);
+        waiting.join().unwrap()
+    });
+    assert!(sender);
+}
+
+#[test]
+fn streams_without_positions_have_the_same_helpers() {
+    struct Pipe(std::sync::Mutex<Vec<u8>>);
+    impl Device for Pipe {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::stream()
+        }
+        fn read(&self, _: u64, view: BoundPacketView<Write>) {
+            view.error(Error::UNSUPPORTED);
+        }
+        fn read_next(&self, view: BoundPacketView<Write>) {
+            let mut bytes = lock(&self.0);
+            let taken: Vec<u8> = {
+                let len = view.len().min(bytes.len());
+                bytes.drain(..len).collect()
+            };
+            drop(bytes);
+            view.transfer_data(&taken).complete();
+        }
+        fn write_next(&self, view: BoundPacketView<Read>) {
+            let mut taken = vec![0; view.len()];
+            let transferred = view.transfer_data(&mut taken);
+            lock(&self.0).extend(taken);
+            transferred.complete();
+        }
+    }
+    let pipe = LocalDevice::new(Pipe(Default::default())).unwrap();
+    now(IoWrite::write_all(&pipe, NoPos, b"one two")).unwrap();
+    now(pipe.stream_io(&b"!"[..])).unwrap();
+    let (report, buffer) = now(StreamIoExt::<Write>::stream_io(&pipe, vec![0; 4])).unwrap();
+    assert!(report.is_done());
+    assert_eq!(buffer, b"one ");
+    assert_eq!(now(IoRead::read_to_end(&pipe, NoPos)).unwrap(), b"two!");
+    assert!(pipe.info().is_stream());
+    assert_eq!(now(pipe.read::<u8>(0u64)), Err(Error::UNSUPPORTED));
+}
