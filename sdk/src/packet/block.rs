@@ -19,7 +19,7 @@ use core::task::Waker;
 use super::failures::Failures;
 use super::header::{Packet, PacketTable, Private};
 use super::state::Left;
-use super::watch;
+use super::{mutant, watch};
 use crate::Error;
 use crate::firewall;
 use crate::sync::UnsafeCell;
@@ -306,7 +306,7 @@ pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, Erro
                     room(fresh).cast().as_ptr(),
                     size,
                 );
-                (*packet).private.store = Store::Nothing as u8;
+                mutant!("renew_keeps_twice", (), (*packet).private.store = Store::Nothing as u8);
                 (*fresh.as_ptr()).packet.private.store = Store::Kept as u8;
                 set_bytes(fresh, bytes, len, initialised);
                 fresh

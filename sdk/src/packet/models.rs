@@ -12,7 +12,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use loom::thread;
 
 use super::block::live;
-use super::{BoundPacketView, PacketBox, Write};
+use super::{
+    BoundPacketView, OutputFunction, OutputRef, PacketBox, PacketStore, PacketStream, ReboundPacket, Segment,
+    VecPacket, Write,
+};
 use crate::Error;
 
 /// Counts wakes. It uses plain atomics, which are no points of choice for the model checker.
@@ -96,6 +99,7 @@ fn last_completion_against_first_poll() {
         device.join().unwrap();
         assert!(polled.is_ready() || task.woken(), "a wake was lost");
         finish(&task, &mut packet);
+        assert_eq!(Arc::strong_count(&task.0), 1, "a waker is left in the slot");
         drop(packet);
     });
 }
@@ -292,5 +296,250 @@ fn the_owner_moves_to_another_thread() {
         });
         device.join().unwrap();
         drop(owner.join().unwrap());
+    });
+}
+
+#[test]
+fn cancellation_against_completion() {
+    model(None, || {
+        let (task, mut packet) = (Task::new(), packet());
+        let view = packet.bind().unwrap();
+        let device = thread::spawn(move || {
+            let _ = view.is_cancelled();
+            done(view);
+        });
+        packet.cancel();
+        let polled = task.poll(&mut packet);
+        device.join().unwrap();
+        assert!(polled.is_ready() || task.woken(), "a wake was lost");
+        finish(&task, &mut packet);
+        // The wish is forgotten with its request.
+        let view = packet.bind().unwrap();
+        assert!(!view.is_cancelled());
+        done(view);
+        drop(packet);
+    });
+}
+
+#[test]
+fn cancellation_against_two_completers_and_drop() {
+    model(None, || {
+        let mut packet = packet();
+        let (front, back) = packet.bind().unwrap().split_at(1);
+        let devices = [front, back].map(|view| thread::spawn(move || done(view)));
+        packet.cancel();
+        drop(packet);
+        devices.into_iter().for_each(|device| device.join().unwrap());
+    });
+}
+
+/// What an output has heard. The model checker's own atomic: callbacks are points of choice.
+struct Heard(Arc<loom::sync::atomic::AtomicUsize>);
+
+impl Heard {
+    /// Only what happened before is seen for certain.
+    fn segments(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+/// An output that counts segments.
+fn counting() -> (OutputRef, Heard) {
+    let heard = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+    let counter = heard.clone();
+    let output = OutputFunction(move |_: Segment<'_>| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    (OutputRef::new(output), Heard(heard))
+}
+
+#[test]
+fn callbacks_of_two_completers_against_poll() {
+    model(None, || {
+        let (task, mut packet) = (Task::new(), packet());
+        let (output, heard) = counting();
+        let (front, back) = packet.bind_to(output).unwrap().split_at(1);
+        let devices = [front, back].map(|view| thread::spawn(move || done(view)));
+        let polled = task.poll(&mut packet);
+        if polled.is_ready() {
+            assert_eq!(heard.segments(), 2, "ready before its callbacks");
+        }
+        devices.into_iter().for_each(|device| device.join().unwrap());
+        assert!(polled.is_ready() || task.woken(), "a wake was lost");
+        finish(&task, &mut packet);
+        assert_eq!(heard.segments(), 2);
+        drop(packet);
+        assert!(heard.is_alone(), "an output is left behind");
+    });
+}
+
+#[test]
+fn the_callback_of_an_only_view_against_poll_and_another_output() {
+    model(None, || {
+        let (task, mut packet) = (Task::new(), packet());
+        let (output, heard) = counting();
+        let view = packet.bind_to(output).unwrap();
+        let device = thread::spawn(move || done(view));
+        if task.poll(&mut packet).is_ready() {
+            assert_eq!(heard.segments(), 1, "ready before its callback");
+            // The completer may still hold the header and its table.
+            let (again, heard_again) = counting();
+            done(packet.bind_to(again).unwrap());
+            assert_eq!((heard.segments(), heard_again.segments()), (1, 1));
+        }
+        device.join().unwrap();
+        drop(packet);
+        assert!(heard.is_alone(), "an output is left behind");
+    });
+}
+
+#[test]
+fn callbacks_of_a_packet_without_an_owner() {
+    model(None, || {
+        let mut packet = packet();
+        let (output, heard) = counting();
+        let (front, back) = packet.bind_to(output).unwrap().split_at(2);
+        let devices = [front, back].map(|view| thread::spawn(move || done(view)));
+        drop(packet);
+        devices.into_iter().for_each(|device| device.join().unwrap());
+        assert_eq!((heard.segments(), heard.is_alone()), (2, true));
+    });
+}
+
+#[test]
+fn a_kept_value_is_dropped_once_when_the_packet_is_renewed() {
+    model(None, || {
+        let task = Task::new();
+        let mut packet = VecPacket::<Write>::new(vec![0; 4]).unwrap();
+        let view = packet.bind().unwrap();
+        let device = thread::spawn(move || done(view));
+        let waker = Waker::from(task.0.clone());
+        let mut cx = Context::from_waker(&waker);
+        let _ = packet.packet_mut().poll_complete(&mut cx);
+        if packet.packet_mut().poll_complete(&mut cx).is_ready() {
+            done(packet.bind().unwrap());
+            assert_eq!(packet.take().unwrap(), [7; 4]);
+        }
+        drop(waker);
+        device.join().unwrap();
+        drop(packet);
+    });
+}
+
+#[test]
+fn a_continuation_against_completion() {
+    model(None, || {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let mut origin = packet();
+        let mut rebound = ReboundPacket::new(origin.bind().unwrap()).unwrap();
+        let fresh = rebound.bind().unwrap();
+        let device = thread::spawn(move || done(fresh));
+        let counter = ran.clone();
+        rebound.on_complete(move |rebound| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            rebound.forward().unwrap();
+        });
+        device.join().unwrap();
+        assert_eq!(ran.load(Ordering::SeqCst), 1, "it went on twice, or never");
+        assert_eq!(origin.simple_slice(), Ok(&[7; 4][..]));
+        assert_eq!(Arc::strong_count(&ran), 1);
+        drop(origin);
+    });
+}
+
+#[test]
+fn a_continuation_against_two_completers() {
+    model(None, || {
+        let mut origin = packet();
+        let mut rebound = ReboundPacket::new(origin.bind().unwrap()).unwrap();
+        let (front, back) = rebound.bind().unwrap().split_at(1);
+        let devices = [front, back].map(|view| thread::spawn(move || done(view)));
+        rebound.on_complete(|rebound| rebound.forward().unwrap());
+        devices.into_iter().for_each(|device| device.join().unwrap());
+        assert_eq!(origin.simple_slice(), Ok(&[7; 4][..]));
+        drop(origin);
+    });
+}
+
+#[test]
+fn a_rebound_packet_that_is_dropped_against_its_fresh_view() {
+    model(None, || {
+        let mut origin = packet();
+        let mut rebound = ReboundPacket::new(origin.bind().unwrap()).unwrap();
+        let fresh = rebound.bind().unwrap();
+        let device = thread::spawn(move || done(fresh));
+        drop(rebound);
+        device.join().unwrap();
+        assert_eq!(origin.report().min_error(), Some((0, Error::UNANSWERED)));
+        drop(origin);
+    });
+}
+
+#[test]
+fn a_stream_against_two_completers() {
+    model(Some(3), || {
+        let (mut stream, view) = PacketStream::new(packet()).unwrap();
+        let (front, back) = view.split_at(1);
+        let devices = [front, back].map(|view| thread::spawn(move || done(view)));
+        let task = Task::new();
+        let waker = Waker::from(task.0.clone());
+        let mut cx = Context::from_waker(&waker);
+        let mut arrived = 0;
+        for _ in 0..2 {
+            if let Poll::Ready(Some(segment)) =
+                futures_core::Stream::poll_next(Pin::new(&mut stream), &mut cx)
+            {
+                assert_eq!(segment.bytes(), Some(&[7; 4][..segment.range().len()]));
+                arrived += segment.range().len();
+            }
+        }
+        devices.into_iter().for_each(|device| device.join().unwrap());
+        assert!(arrived == 4 || task.woken(), "a wake was lost");
+        while let Poll::Ready(Some(segment)) = futures_core::Stream::poll_next(Pin::new(&mut stream), &mut cx)
+        {
+            arrived += segment.range().len();
+        }
+        assert_eq!(arrived, 4, "a segment was lost");
+        drop(waker);
+        drop(stream);
+    });
+}
+
+#[test]
+fn three_completers_against_poll() {
+    model(Some(3), || {
+        let (task, mut packet) = (Task::new(), packet());
+        let (one, rest) = packet.bind().unwrap().split_at(1);
+        let (two, three) = rest.split_at(1);
+        let devices = [one, two, three].map(|view| thread::spawn(move || done(view)));
+        let polled = task.poll(&mut packet);
+        devices.into_iter().for_each(|device| device.join().unwrap());
+        assert!(polled.is_ready() || task.woken(), "a wake was lost");
+        finish(&task, &mut packet);
+        drop(packet);
+    });
+}
+
+#[test]
+fn three_completers_with_callbacks_against_two_polls() {
+    model(Some(1), || {
+        let (task, mut packet) = (Task::new(), packet());
+        let (output, heard) = counting();
+        let (one, rest) = packet.bind_to(output).unwrap().split_at(1);
+        let (two, three) = rest.split_at(1);
+        let devices = [one, two, three].map(|view| thread::spawn(move || done(view)));
+        let _ = task.poll(&mut packet);
+        let polled = task.poll(&mut packet);
+        if polled.is_ready() {
+            assert_eq!(heard.segments(), 3, "ready before its callbacks");
+        }
+        devices.into_iter().for_each(|device| device.join().unwrap());
+        assert!(polled.is_ready() || task.woken(), "a wake was lost");
+        finish(&task, &mut packet);
+        drop(packet);
     });
 }

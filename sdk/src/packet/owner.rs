@@ -12,7 +12,7 @@ use super::block::{self, Block};
 use super::header::Packet;
 use super::output::OutputRef;
 use super::state::{Armed, Left, Polled};
-use super::{BoundPacketView, Filled, PacketPerms, PacketView, Report, RequestId, Write, watch};
+use super::{BoundPacketView, Filled, PacketPerms, PacketView, Report, RequestId, Write, mutant, watch};
 use crate::Error;
 
 /// The owner of one packet.
@@ -447,7 +447,7 @@ unsafe fn fill_slot(block: NonNull<Block>, cx: &mut Context<'_>) -> Poll<()> {
             Armed::Pending => Poll::Pending,
             Armed::TooLate => {
                 // The last view was faster: the slot is still the owner's.
-                drop((*slot).with_mut(|slot| (*slot).take()));
+                mutant!("too_late_keeps_waker", (), drop((*slot).with_mut(|slot| (*slot).take())));
                 Poll::Ready(())
             }
         }

@@ -186,7 +186,7 @@ impl StateWord {
     /// Makes one more view. The caller holds a view.
     pub(crate) fn split(&self) -> Result<(), TooManyViews> {
         // Ordering: Relaxed. COUNT is at least 1 by the caller's own view, so no one takes a decision on this.
-        let old = self.word().fetch_add(VIEW | SPLIT, Ordering::Relaxed);
+        let old = self.word().fetch_add(mutant!("split_uncounted", SPLIT, VIEW | SPLIT), Ordering::Relaxed);
         if old & COUNT < MOST_VIEWS {
             return Ok(());
         }
@@ -206,11 +206,13 @@ impl StateWord {
         const ONLY: u64 = VIEW | OWNER | GROUP;
         // Ordering: Release, for `poll`, `is_complete` and `is_idle`. Earlier views' releases are in the same release
         // sequence, since all changes of the word while views exist are read-modify-writes.
-        self.word().load(Ordering::Relaxed) == ONLY
+        let word = self.word().load(Ordering::Relaxed);
+        let only = mutant!("finish_only_unwatched", word & !WATCHED, word);
+        only == ONLY
             && self
                 .word()
                 .compare_exchange(
-                    ONLY,
+                    word,
                     OWNER,
                     mutant!("finish_only_relaxed", Ordering::Relaxed, Ordering::Release),
                     Ordering::Relaxed,
@@ -239,7 +241,12 @@ impl StateWord {
     #[cold]
     pub(crate) fn cancel(&self) {
         // Ordering: Relaxed. It is a wish and publishes nothing. On an idle packet the bit means nothing.
-        self.word().fetch_or(CANCELLED, Ordering::Relaxed);
+        let word = self.word();
+        let _old = mutant!(
+            "cancel_by_load_and_store",
+            word.swap(word.load(Ordering::Relaxed) | CANCELLED, Ordering::Relaxed),
+            word.fetch_or(CANCELLED, Ordering::Relaxed)
+        );
     }
 
     /// Nobody wants the result any more. The caller holds a view.
@@ -269,7 +276,11 @@ impl StateWord {
             return Polled::Ready;
         }
         // Only the owner sets the bit, so that it cannot appear meanwhile.
-        if word & WAKER == 0 { Polled::Fill } else { self.disarm_for_poll() }
+        if mutant!("poll_without_disarm", true, word & WAKER == 0) {
+            Polled::Fill
+        } else {
+            self.disarm_for_poll()
+        }
     }
 
     #[cold]
@@ -306,7 +317,7 @@ impl StateWord {
     #[inline(always)]
     pub(crate) fn leave_owner(&self) -> Left {
         // An idle packet has no other party.
-        if self.is_idle() {
+        if mutant!("leave_owner_complete", self.is_complete(), self.is_idle()) {
             return Left::Free;
         }
         // Ordering: Release, so that the last view, if it frees, sees what the owner did. Acquire, so that this thread,

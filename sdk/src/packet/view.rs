@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 
 use super::header::Packet;
 use super::state::Finished;
-use super::{Errorable, PacketPerms, Read, Splittable, TransferredPacket};
+use super::{Errorable, PacketPerms, Read, Splittable, TransferredPacket, mutant};
 use crate::Error;
 
 /// What a device receives: a range of a packet that it must answer.
@@ -310,7 +310,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
             if middle < end {
                 ((*(*packet).table).fail)(packet.cast(), middle, end, rest);
             }
-            if (*packet).state.is_watched() {
+            if mutant!("segment_after_count", false, (*packet).state.is_watched()) {
                 if start < middle {
                     ((*(*packet).table).segment)(packet.cast(), start, middle, self.tag, 0);
                 }
@@ -318,7 +318,13 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
                     ((*(*packet).table).segment)(packet.cast(), middle, end, self.tag, rest.to_raw());
                 }
             }
-            if let Finished::Last { waker } = (*packet).state.finish() {
+            let late = mutant!("segment_after_count", (*packet).state.is_watched(), false);
+            let table = (*packet).table;
+            let finished = (*packet).state.finish();
+            if late {
+                ((*table).segment)(packet.cast(), start, end, self.tag, 0);
+            }
+            if let Finished::Last { waker } = finished {
                 ((*(*packet).table).complete)(packet.cast(), waker);
             }
         }
