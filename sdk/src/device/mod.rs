@@ -1,5 +1,7 @@
 //! A device: something open that one can do I/O on.
 
+#[cfg(all(unix, any(feature = "tokio", feature = "smol")))]
+mod descriptor;
 mod guarded;
 mod local;
 

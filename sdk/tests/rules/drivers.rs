@@ -123,3 +123,187 @@ fn rule_23_devices_nest() {
     // The lowest is driven; the others need nobody.
     assert_eq!(lower.block_on(upper.read::<u8>(10u64)), Ok(12));
 }
+
+/// Gives what comes out of a pipe, from its driver, when the pipe can be read.
+#[cfg(unix)]
+mod descriptors {
+    use super::*;
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::sync::Mutex;
+
+    use crate::support::lock;
+
+    struct Pipe {
+        reader: OwnedFd,
+        views: Mutex<Vec<BoundPacketView<Write>>>,
+        waker: Mutex<Option<std::task::Waker>>,
+        ended: AtomicUsize,
+    }
+
+    impl Device for Pipe {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::stream().read_only()
+        }
+        fn read(&self, _: u64, view: BoundPacketView<Write>) {
+            view.error(Error::UNSUPPORTED);
+        }
+        fn read_next(&self, view: BoundPacketView<Write>) {
+            lock(&self.views).push(view);
+            let waker = lock(&self.waker).clone();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+        fn polling_handle(&self) -> PollingHandle {
+            PollingHandle::Descriptor { descriptor: self.reader.as_raw_fd(), readable: true, writable: false }
+        }
+        fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
+            *lock(&self.waker) = Some(cx.waker().clone());
+            // One byte for each call, so that something may be left behind.
+            let mut views = lock(&self.views);
+            let Some(view) = views.pop() else { return Poll::Pending };
+            let mut byte = [0];
+            match rustix::io::read(&self.reader, &mut byte) {
+                Ok(0) => {
+                    drop(views);
+                    self.ended.fetch_add(1, Ordering::SeqCst);
+                    view.error(Error::END);
+                }
+                Ok(_) => {
+                    drop(views);
+                    view.transfer_data(&byte).complete();
+                }
+                Err(_) => views.push(view),
+            }
+            Poll::Pending
+        }
+    }
+
+    fn pipe() -> (LocalDevice<Pipe>, OwnedFd) {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+        let pipe =
+            Pipe { reader, views: Mutex::default(), waker: Mutex::default(), ended: AtomicUsize::new(0) };
+        (LocalDevice::new(pipe).unwrap(), writer)
+    }
+
+    /// Bytes come late, several at once, and then the other side hangs up (rule 24).
+    async fn read_all_of_it(device: &LocalDevice<Pipe>, writer: OwnedFd) {
+        let writer = thread::spawn(move || {
+            for part in [&b"a"[..], b"bcd", b"e"] {
+                thread::sleep(std::time::Duration::from_millis(20));
+                rustix::io::write(&writer, part).unwrap();
+            }
+        });
+        for expected in b"abcde" {
+            assert_eq!(IoRead::read::<u8>(device, NoPos).await, Ok(*expected));
+        }
+        assert_eq!(IoRead::read::<u8>(device, NoPos).await, Err(Error::END), "the hang-up was not noticed");
+        writer.join().unwrap();
+    }
+
+    /// Writes into a pipe, from its driver, when the pipe can be written.
+    struct Sink {
+        writer: OwnedFd,
+        views: Mutex<Vec<BoundPacketView<Read>>>,
+    }
+
+    impl Device for Sink {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::stream().write_only()
+        }
+        fn read(&self, _: u64, view: BoundPacketView<Write>) {
+            view.error(Error::UNSUPPORTED);
+        }
+        fn write_next(&self, view: BoundPacketView<Read>) {
+            lock(&self.views).push(view);
+        }
+        fn polling_handle(&self) -> PollingHandle {
+            PollingHandle::Descriptor { descriptor: self.writer.as_raw_fd(), readable: false, writable: true }
+        }
+        fn poll_driver(&self, _: &mut Context<'_>) -> Poll<()> {
+            if let Some(view) = lock(&self.views).pop()
+                && let Ok(bytes) = view.try_alloc(1)
+            {
+                match rustix::io::write(&self.writer, &bytes) {
+                    Ok(written) => bytes.complete_with(written, Error::SHORT),
+                    Err(_) => bytes.error(Error::from_code(Code::Busy)),
+                }
+            }
+            Poll::Pending
+        }
+    }
+
+    /// The pipe is full, and is emptied later.
+    async fn write_into_a_full_pipe(
+        drive: impl FnOnce(&LocalDevice<Sink>) -> Box<dyn std::any::Any>,
+    ) -> Result<(), Error> {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+        while rustix::io::write(&writer, &[0; 4096]).is_ok() {}
+        let device = LocalDevice::new(Sink { writer, views: Mutex::default() }).unwrap();
+        let request = IoWrite::write_all(&device, NoPos, b"late");
+        let emptied = thread::spawn(move || {
+            thread::sleep(std::time::Duration::from_millis(50));
+            let mut all = vec![0; 1 << 20];
+            rustix::io::read(&reader, &mut all).unwrap();
+            reader
+        });
+        let _driver = drive(&device);
+        // Nothing but the descriptor wakes the driver.
+        let result = request.await.map(drop);
+        drop(emptied.join().unwrap());
+        result
+    }
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn rule_24_write_interest_waits_for_writability_under_tokio() {
+        // Was: write interest waited for readability for ever.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_io().build().unwrap();
+        let result = runtime.block_on(write_into_a_full_pipe(|device| {
+            Box::new(tokio::spawn(device.tokio_driver().unwrap()))
+        }));
+        assert_eq!(result, Ok(()));
+    }
+
+    #[cfg(feature = "smol")]
+    #[test]
+    fn rule_24_write_interest_waits_for_writability_under_smol() {
+        let result = future::block_on(write_into_a_full_pipe(|device| {
+            let driver = device.smol_driver().unwrap();
+            Box::new(thread::spawn(move || future::block_on(driver)))
+        }));
+        assert_eq!(result, Ok(()));
+    }
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn rule_24_a_descriptor_under_tokio() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_io().build().unwrap();
+        runtime.block_on(async {
+            let (device, writer) = pipe();
+            let driver = tokio::spawn(device.tokio_driver().unwrap());
+            read_all_of_it(&device, writer).await;
+            drop(device);
+            driver.await.expect("the driver ends with its device");
+        });
+    }
+
+    #[cfg(feature = "smol")]
+    #[test]
+    fn rule_24_a_descriptor_under_smol() {
+        let (device, writer) = pipe();
+        let driver = device.smol_driver().unwrap();
+        let thread = thread::spawn(move || future::block_on(driver));
+        future::block_on(read_all_of_it(&device, writer));
+        drop(device);
+        thread.join().expect("the driver ends with its device");
+    }
+
+    #[test]
+    fn rule_24_a_descriptor_without_an_executor() {
+        let (device, writer) = pipe();
+        device.block_on(read_all_of_it(&device, writer));
+    }
+}

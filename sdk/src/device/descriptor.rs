@@ -1,0 +1,183 @@
+//! Drivers of devices that wait for a descriptor, under executors that can wait for one.
+
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::{Device, LocalDevice, LocalDriver, PollingHandle};
+
+/// Something that waits for a descriptor to be ready.
+trait Readiness: Send + Unpin {
+    /// Ready: it is, and the driver has to be polled before this is asked again.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// Polls a device's driver when its waker is woken or its descriptor is ready.
+struct Driven<D: Device, R> {
+    driver: LocalDriver<D>,
+    readiness: Option<R>,
+}
+
+impl<D: Device, R: Readiness> Future for Driven<D, R> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            if Pin::new(&mut this.driver).poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let Some(readiness) = &mut this.readiness else { return Poll::Pending };
+            match readiness.poll_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => this.driver.notify(),
+                // A descriptor that cannot be waited for: the driver still has its waker.
+                Poll::Ready(Err(_)) => this.readiness = None,
+            }
+        }
+    }
+}
+
+impl<D: Device> LocalDevice<D> {
+    /// The driver with what it waits for. The descriptor is duplicated, so that the device may close its own meanwhile.
+    fn driven<R: Readiness>(
+        &self,
+        wait: impl FnOnce(OwnedFd, bool, bool) -> io::Result<R>,
+    ) -> io::Result<Driven<D, R>> {
+        let readiness = match self.polling_handle() {
+            PollingHandle::Descriptor { descriptor, .. } if descriptor < 0 => {
+                let message = format!("{descriptor} is not a descriptor");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
+            PollingHandle::Descriptor { descriptor, readable, writable } => {
+                // SAFETY: a device promises that its descriptor stays open while it exists, and `self` keeps it.
+                let owned = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()?;
+                Some(wait(owned, readable, writable)?)
+            }
+            PollingHandle::None | PollingHandle::Waker => None,
+        };
+        Ok(Driven { driver: self.driver(), readiness })
+    }
+}
+
+/// Under tokio.
+#[cfg(feature = "tokio")]
+mod tokio {
+    use super::*;
+    use ::tokio::io::Interest;
+    use ::tokio::io::unix::AsyncFd;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    struct Descriptor {
+        descriptor: AsyncFd<OwnedFd>,
+        flags: PollFlags,
+        readable: bool,
+        writable: bool,
+    }
+
+    impl Descriptor {
+        /// tokio tells of changes only; a driver may leave something behind.
+        fn is_ready_now(&self) -> io::Result<bool> {
+            let mut asked = [PollFd::new(self.descriptor.get_ref(), self.flags)];
+            Ok(poll(&mut asked, Some(&Timespec::default()))? > 0)
+        }
+    }
+
+    impl Readiness for Descriptor {
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let mut changed = false;
+            if self.readable
+                && let Poll::Ready(guard) = self.descriptor.poll_read_ready(cx)
+            {
+                guard?.clear_ready();
+                changed = true;
+            }
+            if self.writable
+                && let Poll::Ready(guard) = self.descriptor.poll_write_ready(cx)
+            {
+                guard?.clear_ready();
+                changed = true;
+            }
+            if !changed {
+                return Poll::Pending;
+            }
+            // It was cleared, so it must be asked for again; and hang-ups count as ready, so that the driver sees them.
+            cx.waker().wake_by_ref();
+            if self.is_ready_now()? { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+    }
+
+    impl<D: Device> LocalDevice<D> {
+        /// The device's driver, to be spawned on tokio. It waits for the device's descriptor, if it has one.
+        ///
+        /// # Errors
+        ///
+        /// If the descriptor cannot be duplicated or registered.
+        ///
+        /// # Panics
+        ///
+        /// If a descriptor has to be waited for outside of a tokio runtime with I/O enabled.
+        pub fn tokio_driver(&self) -> io::Result<impl Future<Output = ()> + Send + use<D>> {
+            self.driven(|descriptor, readable, writable| {
+                let (mut flags, mut interest) = (PollFlags::empty(), None::<Interest>);
+                for (wanted, flag, add) in [
+                    (readable, PollFlags::IN, Interest::READABLE),
+                    (writable, PollFlags::OUT, Interest::WRITABLE),
+                ] {
+                    if wanted {
+                        flags |= flag;
+                        interest = Some(interest.map_or(add, |interest| interest | add));
+                    }
+                }
+                let interest = interest.unwrap_or(Interest::ERROR);
+                // SAFETY: an `OwnedFd` is always the same open descriptor, and closes it when it is dropped with the `AsyncFd`.
+                let descriptor = unsafe { AsyncFd::register_with_interest(descriptor, interest) }?;
+                Ok(Descriptor { descriptor, flags, readable, writable })
+            })
+        }
+    }
+}
+
+/// Under smol, or any executor: async-io has a thread of its own that waits.
+#[cfg(feature = "smol")]
+mod smol {
+    use super::*;
+    use async_io::Async;
+
+    struct Descriptor {
+        descriptor: Async<OwnedFd>,
+        readable: bool,
+        writable: bool,
+    }
+
+    impl Readiness for Descriptor {
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.readable
+                && let Poll::Ready(ready) = self.descriptor.poll_readable(cx)
+            {
+                return Poll::Ready(ready);
+            }
+            if self.writable
+                && let Poll::Ready(ready) = self.descriptor.poll_writable(cx)
+            {
+                return Poll::Ready(ready);
+            }
+            Poll::Pending
+        }
+    }
+
+    impl<D: Device> LocalDevice<D> {
+        /// The device's driver, to be spawned on smol or any other executor. It waits for the device's descriptor, if it has
+        /// one.
+        ///
+        /// # Errors
+        ///
+        /// If the descriptor cannot be duplicated or registered.
+        pub fn smol_driver(&self) -> io::Result<impl Future<Output = ()> + Send + use<D>> {
+            self.driven(|descriptor, readable, writable| {
+                Ok(Descriptor { descriptor: Async::new_nonblocking(descriptor)?, readable, writable })
+            })
+        }
+    }
+}
