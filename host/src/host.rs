@@ -156,3 +156,9 @@ impl HostBuilder {
         Ok(Host { registry: Arc::new(Registry::scan(paths)), runtime: Runtime::start(workers)? })
     }
 }
+
+impl pactio_sdk::BlockOn for Host {
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        executor::block_on(future)
+    }
+}

@@ -40,6 +40,7 @@
 
 #![deny(missing_docs)]
 
+mod buffers;
 mod device;
 mod error;
 mod executor;
@@ -47,6 +48,7 @@ mod host;
 mod plugin;
 mod url;
 
+pub use buffers::{Buffer, BufferPool};
 pub use device::{Device, Exact, OpenOptions, Partial, ReadValue, WriteValue};
 pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};

@@ -3,6 +3,7 @@
 mod answers;
 mod drops;
 mod executors;
+mod extensions;
 mod files;
 mod loading;
 mod memory;

@@ -202,11 +202,13 @@ mod descriptors {
     }
 
     /// Writes into a pipe, from its driver, when the pipe can be written.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
     struct Sink {
         writer: OwnedFd,
         views: Mutex<Vec<BoundPacketView<Read>>>,
     }
 
+    #[cfg(any(feature = "tokio", feature = "smol"))]
     impl Device for Sink {
         fn info(&self) -> DeviceInfo {
             DeviceInfo::stream().write_only()
@@ -234,6 +236,7 @@ mod descriptors {
     }
 
     /// The pipe is full, and is emptied later.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
     async fn write_into_a_full_pipe(
         drive: impl FnOnce(&LocalDevice<Sink>) -> Box<dyn std::any::Any>,
     ) -> Result<(), Error> {

@@ -34,11 +34,8 @@ fn a_scope_has_many_requests_in_flight_over_borrowed_memory() {
     let mut buffers = vec![[0u8; 16]; 200];
     scope(&device, |scope| {
         for (index, buffer) in buffers.iter_mut().enumerate() {
-            // The handle is dropped or forgotten: the scope waits all the same.
-            let request = scope.read(&device, index as u64, buffer);
-            if index % 2 == 0 {
-                std::mem::forget(request);
-            }
+            // Nobody keeps the handle: the scope waits all the same.
+            let _ = scope.read(&device, index as u64, buffer);
         }
     });
     assert!(buffers.iter().enumerate().all(|(index, buffer)| *buffer == [index as u8; 16]));

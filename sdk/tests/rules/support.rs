@@ -81,10 +81,12 @@ impl Device for Plain {
     }
 }
 
+type Queue = VecDeque<(u64, BoundPacketView<Write>)>;
+
 /// Answers in its driver, with the low byte of each position.
 #[derive(Default)]
 pub struct Queued {
-    pub state: Mutex<(VecDeque<(u64, BoundPacketView<Write>)>, Option<Waker>)>,
+    pub state: Mutex<(Queue, Option<Waker>)>,
     pub polls: AtomicUsize,
     /// The driver ends when it has been polled so often.
     pub ends_after: Option<usize>,

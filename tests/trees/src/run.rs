@@ -462,7 +462,6 @@ where
     wait_for_workers(workers);
     // Woken at most once, and no waker left (rule 7).
     assert!(unpark.wakes.load(Ordering::SeqCst) <= 1, "woken {:?} times", unpark.wakes);
-    drop(cx);
     drop(waker);
     assert_eq!(Arc::strong_count(&unpark), 1, "a waker is left behind");
     (model, storage)

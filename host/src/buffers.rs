@@ -1,0 +1,271 @@
+//! A bounded number of aligned buffers that are used again.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use async_channel::{Receiver, Sender};
+use pactio_sdk::{IntoPacket, KeptPacket, PacketPerms, StableBytes};
+
+use crate::{Error, ErrorKind};
+
+/// A bounded number of buffers of one size in one piece of memory.
+///
+/// A [`Buffer`] goes with a request and comes back with the result, without a copy, like a `Vec`; when it is dropped, also by
+/// a request that nobody waits for any more, it is free again. The memory is aligned to pages, as direct I/O wants it, stays
+/// where it is while the pool or a buffer exists, and every buffer has a number, so that it can be registered with a kernel.
+///
+/// ```no_run
+/// # async fn run(device: &pactio::Device) -> Result<(), pactio::Error> {
+/// use pactio::BufferPool;
+///
+/// let pool = BufferPool::new(16, 64 << 10)?;
+/// for block in 0..1000 {
+///     let buffer = pool.get().await; // waits while all 16 are in use
+///     let buffer = device.read_exact_at(block << 16, buffer).await?;
+///     println!("{} bytes in buffer {}", buffer.len(), buffer.index());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct BufferPool(Arc<Pool>);
+
+struct Pool {
+    memory: NonNull<u8>,
+    layout: Layout,
+    /// Length of each buffer in bytes, and how far they are apart.
+    size: usize,
+    stride: usize,
+    /// The numbers of those that are free.
+    free: Receiver<usize>,
+    freed: Sender<usize>,
+}
+
+// SAFETY: the memory is reached through buffers only, each of which is one owner's at a time.
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
+
+/// Buffers begin at page boundaries if they are this large, and at cache lines otherwise.
+const PAGE: usize = 4096;
+const LINE: usize = 64;
+
+impl BufferPool {
+    /// `count` buffers of `size` bytes each, all zero at first.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Setup`] if there are none, or the memory cannot be had.
+    pub fn new(count: usize, size: usize) -> Result<Self, Error> {
+        let refused = |why: &str| {
+            let message = format!("cannot make a pool of {count} buffers of {size} bytes: {why}");
+            Error::new(ErrorKind::Setup, message)
+        };
+        if count == 0 || size == 0 {
+            return Err(refused("both must be more than 0"));
+        }
+        let stride = size.checked_next_multiple_of(if size >= PAGE { PAGE } else { LINE });
+        let layout = stride
+            .and_then(|stride| stride.checked_mul(count))
+            .and_then(|total| Layout::from_size_align(total, PAGE).ok())
+            .ok_or_else(|| refused("that is more than there can be"))?;
+        // SAFETY: the size is not zero.
+        let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(|| refused("out of memory"))?;
+        let (freed, free) = async_channel::bounded(count);
+        for index in 0..count {
+            // There is room for all.
+            let _ = freed.try_send(index);
+        }
+        Ok(Self(Arc::new(Pool { memory, layout, size, stride: layout.size() / count, free, freed })))
+    }
+
+    /// A free buffer, as soon as there is one. It holds what its last user left.
+    pub async fn get(&self) -> Buffer {
+        match self.0.free.recv().await {
+            Ok(index) => self.buffer(index),
+            Err(_) => unreachable!("the pool has both ends"),
+        }
+    }
+
+    /// A free buffer, if there is one now.
+    pub fn try_get(&self) -> Option<Buffer> {
+        self.0.free.try_recv().ok().map(|index| self.buffer(index))
+    }
+
+    fn buffer(&self, index: usize) -> Buffer {
+        Buffer { pool: self.0.clone(), index, len: self.0.size }
+    }
+
+    /// Number of buffers that are free now.
+    pub fn available(&self) -> usize {
+        self.0.free.len()
+    }
+
+    /// Number of buffers.
+    pub fn count(&self) -> usize {
+        self.0.layout.size() / self.0.stride
+    }
+
+    /// Length of each buffer in bytes.
+    pub fn buffer_size(&self) -> usize {
+        self.0.size
+    }
+
+    /// Start and length of the memory, and the distance from one buffer to the next in bytes: what a kernel ring registers.
+    /// It is valid while the pool or a buffer exists, and its content belongs to whoever has the buffers.
+    pub fn memory(&self) -> (NonNull<u8>, usize, usize) {
+        (self.0.memory, self.0.layout.size(), self.0.stride)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated with this layout, and no buffer is left.
+        unsafe { dealloc(self.memory.as_ptr(), self.layout) };
+    }
+}
+
+/// A buffer of a [`BufferPool`]. Dropping it gives it back.
+pub struct Buffer {
+    pool: Arc<Pool>,
+    index: usize,
+    len: usize,
+}
+
+impl Buffer {
+    /// Its number in the pool.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Uses only the first `len` bytes, for a shorter request. Nothing is lost: it can be made longer again.
+    ///
+    /// # Panics
+    ///
+    /// If the buffer is not so long.
+    pub fn set_len(&mut self, len: usize) {
+        assert!(len <= self.pool.size, "a buffer of {} bytes cannot have {len}", self.pool.size);
+        self.len = len;
+    }
+
+    fn pointer(&self) -> NonNull<u8> {
+        // SAFETY: the pool has a buffer of this number.
+        unsafe { self.pool.memory.add(self.index * self.pool.stride) }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the memory is initialised, and this buffer's while it exists.
+        unsafe { std::slice::from_raw_parts(self.pointer().as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer().as_ptr(), self.len) }
+    }
+}
+
+// SAFETY: the memory is initialised, does not move, is valid while the pool exists, which the buffer keeps, and is one
+// buffer's at a time.
+unsafe impl StableBytes for Buffer {
+    fn start(&mut self) -> NonNull<u8> {
+        self.pointer()
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl<P: PacketPerms> IntoPacket<P> for Buffer {
+    type Store = KeptPacket<Self, P>;
+
+    fn into_packet(self) -> Result<Self::Store, pactio_sdk::Error> {
+        KeptPacket::new(self)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // There is room for every number.
+        let _ = self.pool.freed.try_send(self.index);
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer").field("index", &self.index).field("len", &self.len).finish()
+    }
+}
+
+impl fmt::Debug for BufferPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferPool")
+            .field("count", &self.count())
+            .field("buffer_size", &self.buffer_size())
+            .field("available", &self.available())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_bounded_aligned_and_used_again() {
+        for (size, align) in [(1, 64), (100, 64), (4096, 4096), (5000, 4096)] {
+            let pool = BufferPool::new(3, size).unwrap();
+            let mut buffers: Vec<Buffer> = std::iter::from_fn(|| pool.try_get()).collect();
+            assert_eq!((buffers.len(), pool.available(), pool.count()), (3, 0, 3));
+            for (index, buffer) in buffers.iter_mut().enumerate() {
+                assert_eq!((buffer.index(), buffer.len()), (index, size));
+                assert!((buffer.as_ptr() as usize).is_multiple_of(align));
+                buffer.fill(index as u8 + 1);
+            }
+            assert!(
+                buffers
+                    .iter()
+                    .enumerate()
+                    .all(|(index, buffer)| buffer.iter().all(|b| *b == index as u8 + 1))
+            );
+            drop(buffers.remove(1));
+            let again = pool.try_get().unwrap();
+            assert_eq!((again.index(), again[0]), (1, 2));
+        }
+    }
+
+    #[test]
+    fn a_pool_that_cannot_be_made_says_why() {
+        assert_eq!(
+            BufferPool::new(0, 10).unwrap_err().to_string(),
+            "cannot make a pool of 0 buffers of 10 bytes: both must be more than 0"
+        );
+        assert!(BufferPool::new(2, usize::MAX).unwrap_err().to_string().ends_with("more than there can be"));
+        assert!(
+            BufferPool::new(1, isize::MAX as usize - 8191)
+                .unwrap_err()
+                .to_string()
+                .ends_with("out of memory")
+        );
+    }
+
+    #[test]
+    fn whoever_waits_gets_the_next_that_is_free() {
+        let pool = BufferPool::new(1, 64).unwrap();
+        let mut buffer = pool.try_get().unwrap();
+        buffer.set_len(10);
+        let other = pool.clone();
+        let waiting = std::thread::spawn(move || crate::executor::block_on(other.get()).len());
+        drop(buffer);
+        assert_eq!(waiting.join().unwrap(), 64);
+    }
+}

@@ -1,0 +1,239 @@
+//! What devices can beyond reading and writing, over the boundary.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use pactio::{
+    BufferPool, Code, Device, Host, IoExchange, IoRead, IoWrite, PacketIoExt, Seekable, VectoredIo, scope,
+};
+use pactio_sdk::{NoPos, PacketBox, StreamIoExt, Write};
+use pactio_tests::{in_time, open};
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn poll<F: Future + Unpin>(future: &mut F, wakes: &Arc<Wakes>) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(&Waker::from(wakes.clone())))
+}
+
+fn answer(device: &Device, count: u8) {
+    // A write is a request, too, and waits like one: it is sent without asking.
+    let mut packet = PacketBox::<pactio_sdk::Read>::copy_from_slice(&[count]).unwrap();
+    pactio::PacketIo::send_io(device, 0u64, packet.bind().unwrap());
+    assert!(packet.is_done());
+}
+
+#[test]
+fn rule_20_requests_wait_with_the_host_while_the_device_is_full() {
+    let (_host, device) = open("fixture_gated", "gated:2");
+    let mut requests: Vec<_> = (0..5).map(|_| device.read_exact_at(0, vec![0; 4])).collect();
+    let wakes: Vec<Arc<Wakes>> = (0..5).map(|_| Arc::default()).collect();
+    for (request, wakes) in requests.iter_mut().zip(&wakes) {
+        assert!(poll(request, wakes).is_pending());
+    }
+    assert_eq!(device.size(), Some(2), "more is in the device than it has room for");
+    for done in 0..5 {
+        answer(&device, 1);
+        assert!(poll(&mut requests[done], &wakes[done]).is_ready());
+        // Whoever is first in the queue was woken, and goes in.
+        if let Some(next) = requests.get_mut(done + 2) {
+            assert!(wakes[done + 2].0.load(Ordering::SeqCst) > 0, "request {} was not woken", done + 2);
+            assert!(poll(next, &wakes[done + 2]).is_pending());
+        }
+    }
+    assert_eq!(device.size(), Some(0));
+}
+
+#[test]
+fn rule_20_other_devices_go_on_and_many_tasks_get_their_turn() {
+    in_time(|| {
+        let host = pactio_tests::host(&["fixture_gated", "pactio_memory"]);
+        let (full, free) = (host.open("gated:1").unwrap(), host.open("memory:?size=10&fill=3").unwrap());
+        let tasks: Vec<_> = (0..20)
+            .map(|_| {
+                let full = full.clone();
+                host.spawn(async move { full.read_exact_at(0, vec![0; 1]).await.map(|bytes| bytes[0]) })
+            })
+            .collect();
+        assert_eq!(free.blocking_read::<u8>(0).unwrap(), 3);
+        let answering = std::thread::spawn(move || {
+            let mut answered = 0;
+            while answered < 20 {
+                if full.size() == Some(1) {
+                    answer(&full, 1);
+                    answered += 1;
+                }
+                std::thread::yield_now();
+            }
+        });
+        for task in tasks {
+            assert_eq!(host.block_on(task).unwrap(), 7);
+        }
+        answering.join().unwrap();
+    });
+}
+
+#[test]
+fn rule_21_a_cancelled_request_gives_its_buffer_back() {
+    let (host, device) = open("fixture_gated", "gated:8");
+    let wakes = Arc::default();
+    let mut request = device.read_at(0, vec![9; 4]);
+    assert!(poll(&mut request, &wakes).is_pending());
+    assert_eq!(device.size(), Some(1));
+    let (report, buffer) = host.block_on(request.cancel()).unwrap();
+    assert_eq!((report.to_string(), buffer), ("0 of 4 bytes; 0..4: cancelled".to_owned(), vec![9; 4]));
+    assert_eq!(device.size(), Some(0));
+
+    // Dropping asks as well.
+    let mut request = device.read_exact_at(0, vec![9; 4]);
+    assert!(poll(&mut request, &wakes).is_pending());
+    assert_eq!(device.size(), Some(1));
+    drop(request);
+    assert_eq!(device.size(), Some(0), "the device was not asked");
+}
+
+#[test]
+fn rule_21_a_device_that_cannot_cancel_answers_as_before() {
+    in_time(|| {
+        let (host, device) = open("fixture_eight_threads", "eight-threads:");
+        let mut request = device.read_at(0, vec![0; 1 << 20]);
+        let _ = poll(&mut request, &Arc::default());
+        let (report, _) = host.block_on(request.cancel()).unwrap();
+        assert!(report.is_done());
+    });
+}
+
+#[test]
+fn streams_have_no_positions() {
+    let (host, device) = open("fixture_gated", "gated:100");
+    host.block_on(async {
+        IoWrite::write_all(&device, NoPos, b"first second").await.unwrap();
+        assert_eq!(IoRead::read::<[u8; 6]>(&device, NoPos).await, Ok(*b"first "));
+        let (report, rest) = StreamIoExt::<Write>::stream_io(&device, vec![0; 10]).await.unwrap();
+        assert_eq!((report.done(), &rest[..6]), (6, &b"second"[..]));
+    });
+}
+
+fn memory() -> (Host, Device) {
+    open("pactio_memory", "memory:?size=4KiB")
+}
+
+#[test]
+fn exchanges_cross_the_boundary() {
+    let (host, device) = memory();
+    host.block_on(async {
+        device.write_all_at(100, b"theirs").await.unwrap();
+        let mut mine = *b"mymine";
+        device.exchange_all(100, &mut mine).await.unwrap();
+        assert_eq!(&mine, b"theirs");
+        assert_eq!(device.read::<[u8; 6]>(100).await.unwrap(), *b"mymine");
+        assert_eq!(device.exchange_all(4094, vec![1; 4]).await.unwrap_err().code(), Code::End);
+    });
+}
+
+#[test]
+fn vectored_requests_cross_the_boundary_in_one_call() {
+    for url in ["memory:?size=4KiB", "queued:4096"] {
+        let host = pactio_tests::host(&["pactio_memory", "fixture_queued"]);
+        let device = host.open(url).unwrap();
+        host.block_on(async {
+            let pairs: Vec<(u64, Vec<u8>)> =
+                (0..100).map(|index| (index * 40, vec![index as u8; 10])).collect();
+            let (report, _) = VectoredIo::<pactio::Read, u64>::vectored(&device, pairs).await.unwrap();
+            assert!(report.is_done());
+            let pairs: Vec<(u64, Vec<u8>)> = (0..101).map(|index| (index * 41, vec![0; 1])).collect();
+            let (report, buffers) = VectoredIo::<Write, u64>::vectored(&device, pairs).await.unwrap();
+            assert_eq!(report.to_string(), "100 of 101 bytes; 100..101: past the end of the device");
+            // Byte 41 i lies in the pair at 40 k if it is among the first ten behind that.
+            for (index, buffer) in buffers.iter().enumerate().take(100) {
+                if (41 * index) % 40 < 10 {
+                    assert_eq!(buffer[..], [(41 * index / 40) as u8], "byte {}", 41 * index);
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn segments_are_heard_of_before_the_request_is_complete() {
+    for (library, url) in [("pactio_memory", "memory:?size=4KiB&fill=5"), ("fixture_queued", "queued:4096")] {
+        let (host, device) = open(library, url);
+        let heard = Arc::new(AtomicUsize::new(0));
+        let counter = heard.clone();
+        let request = PacketIoExt::<Write, u64>::io_to_fn(&device, 4000, vec![0; 200], move |segment| {
+            counter.fetch_add(segment.range().len(), Ordering::SeqCst);
+        });
+        let (report, _) = host.block_on(request).unwrap();
+        assert_eq!((report.done(), heard.load(Ordering::SeqCst)), (96, 200));
+    }
+}
+
+#[test]
+fn pooled_buffers_go_and_come_back() {
+    let (host, device) = memory();
+    let pool = BufferPool::new(2, 512).unwrap();
+    host.block_on(async {
+        let mut buffer = pool.get().await;
+        buffer.fill(3);
+        let buffer = device.write_all_at(0, buffer).await.unwrap();
+        let mut other = pool.get().await;
+        assert!(pool.try_get().is_none());
+        other.set_len(100);
+        let other = device.read_exact_at(100, other).await.unwrap();
+        assert_eq!((other.len(), other[99], other.index()), (100, 3, 1));
+        drop(buffer);
+        // A failed request loses no buffer.
+        assert!(device.read_exact_at(1 << 20, pool.get().await).await.is_err());
+        drop(other);
+    });
+    assert_eq!(pool.available(), 2);
+}
+
+#[test]
+fn a_scope_lends_memory_to_devices_of_plugins() {
+    in_time(|| {
+        for (library, url) in [
+            ("pactio_memory", "memory:?size=64KiB&fill=5"),
+            ("fixture_queued", "queued:65536"),
+            ("fixture_eight_threads", "eight-threads:"),
+        ] {
+            let (host, device) = open(library, url);
+            let mut buffers = vec![vec![0; 300]; 64];
+            scope(&host, |scope| {
+                for (index, buffer) in buffers.iter_mut().enumerate() {
+                    let _ = scope.read(&device, index as u64 * 300, buffer);
+                }
+            });
+            let expected = |position: usize| match url {
+                "memory:?size=64KiB&fill=5" => 5,
+                _ => (position % 251) as u8,
+            };
+            for (index, buffer) in buffers.iter().enumerate() {
+                assert!(
+                    buffer.iter().enumerate().all(|(offset, byte)| *byte == expected(index * 300 + offset))
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn a_device_is_a_file_for_code_that_wants_one() {
+    use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+    let (_host, device) = memory();
+    let mut file = Seekable::new(device);
+    writeln!(file, "one\ntwo").unwrap();
+    file.seek(SeekFrom::Start(4)).unwrap();
+    let mut line = String::new();
+    BufReader::new(file).read_line(&mut line).unwrap();
+    assert_eq!(line, "two\n");
+}
