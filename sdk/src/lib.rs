@@ -54,8 +54,17 @@
 //!
 //! # Reading order
 //!
-//! [`packet`] is the heart. [`Device`] and [`Backend`] are what a plugin implements. [`abi`] is what crosses the
-//! boundary, for hosts.
+//! [`guide`] is the packet system on one page. [`packet`] is the heart, [`io`] what is made of it. [`Device`] and [`Backend`]
+//! are what a plugin implements; [`LocalDevice`] is a device without a host. [`abi`] is what crosses the boundary, for hosts.
+//!
+//! # Features
+//!
+//! | feature | what it brings |
+//! |---------|----------------|
+//! | `plugin` (default) | backends, the boundary, [`export_plugin!`] |
+//! | `std` | devices with drivers, blocking calls, file-like adapters, reuse of memory; part of `plugin` |
+//! | none | packets, views and requests, on `alloc` alone |
+//! | `tokio`, `smol` | drivers of lone devices that wait for descriptors |
 //!
 //! # What is guaranteed, and what is not
 //!
@@ -71,6 +80,9 @@ extern crate alloc;
 mod error;
 mod firewall;
 mod sync;
+
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
 
 pub mod packet;
 

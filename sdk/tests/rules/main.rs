@@ -5,6 +5,7 @@ mod admission;
 mod cancellation;
 mod complex;
 mod drivers;
+mod guide;
 mod interception;
 mod lent;
 mod outputs;

@@ -208,3 +208,54 @@ fn streams_without_positions_have_the_same_helpers() {
     assert!(pipe.info().is_stream());
     assert_eq!(now(pipe.read::<u8>(0u64)), Err(Error::UNSUPPORTED));
 }
+
+#[test]
+fn rule_8_a_vector_that_was_read_in_part_is_zero_elsewhere() {
+    let mut packet = VecPacket::<Write>::with_len(8).unwrap();
+    let (front, back) = packet.bind().unwrap().split_at(4);
+    back.transfer_data(b"back").complete();
+    // Bytes that were moved and then failed count as not done.
+    front.transfer_data(b"junk").error(Error::END);
+    assert_eq!(packet.take().unwrap(), b"\0\0\0\0back");
+    assert_eq!(packet.take().unwrap(), b"", "a vector was taken twice");
+}
+
+#[test]
+fn rule_13_a_part_that_is_dropped_before_it_is_bound_resolves() {
+    // Was: a stuck packet.
+    let wakes = Arc::new(Wakes::default());
+    let mut packet = PacketBox::<Write>::new_buf(8).unwrap();
+    let (front, back) = packet.view().unwrap().split_at(4);
+    assert_eq!((front.start(), front.end(), back.start(), back.end()), (0, 4, 4, 8));
+    assert!(poll(&mut packet, &wakes).is_pending());
+    front.bind().transfer_data(b"done").complete();
+    drop(back);
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(packet.report().min_error(), Some((4, Error::NOT_SUBMITTED)));
+    assert_eq!(packet.simple_contiguous_slice(), Ok(&b"done"[..]));
+}
+
+#[test]
+fn any_packet_stores_every_permission_and_state() {
+    let mut read = PacketBox::<Read>::copy_from_slice(&[1; 6]).unwrap();
+    let mut write = PacketBox::<Write>::new_buf(6).unwrap();
+    let mut both = PacketBox::<ReadWrite>::copy_from_slice(&[2; 6]).unwrap();
+    let queue: Vec<AnyPacket> = vec![
+        read.bind().unwrap().into(),
+        write.bind().unwrap().transfer_data(b"abc").into(),
+        both.bind().unwrap().try_alloc(1).unwrap().into(),
+    ];
+    for packet in queue {
+        let (front, back) = packet.split_at(2);
+        assert_eq!((Splittable::len(&front), Splittable::len(&back)), (2, 4));
+        drop(front);
+        back.error(Error::END);
+    }
+    assert_eq!(
+        read.report().failed_ranges().collect::<Vec<_>>(),
+        [(0..2, Error::UNANSWERED), (2..6, Error::END)]
+    );
+    // What was transferred is answered when it is dropped.
+    assert_eq!(write.report().failed_ranges().collect::<Vec<_>>(), [(2..6, Error::END)]);
+    assert_eq!(both.report().failed_ranges().count(), 2);
+}
