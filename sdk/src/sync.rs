@@ -1,12 +1,15 @@
 //! One place to choose between real atomics and those of the model checker.
 //!
-//! Under `--cfg pactio_loom` the packet core runs on `loom`'s types, so that the models check the code that ships
-//! and not a copy of it.
+//! Under `--cfg pactio_loom` and `--cfg pactio_shuttle` the packet core runs on the types of these, so that what is checked
+//! is the code that ships and not a copy of it: `loom` for every interleaving and ordering of a few threads, `shuttle` for
+//! random schedules of many.
 
-#[cfg(not(pactio_loom))]
+#[cfg(not(any(pactio_loom, pactio_shuttle)))]
 pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 #[cfg(pactio_loom)]
 pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+#[cfg(pactio_shuttle)]
+pub(crate) use shuttle::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 #[cfg(pactio_loom)]
 pub(crate) use loom::cell::UnsafeCell;

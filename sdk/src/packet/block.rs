@@ -36,7 +36,7 @@ pub(super) struct Block {
 
 /// Where the room begins.
 const ROOM_OFFSET: usize = size_of::<Block>().next_multiple_of(64);
-#[cfg(all(not(pactio_loom), target_pointer_width = "64"))]
+#[cfg(all(not(any(pactio_loom, pactio_shuttle)), target_pointer_width = "64"))]
 const _: () = assert!(ROOM_OFFSET == 64 && size_of::<Block>() == 64);
 
 /// What the room of a block holds.
@@ -340,8 +340,8 @@ pub(super) unsafe fn free(block: NonNull<Block>) {
         }
         #[cfg(all(test, pactio_loom))]
         live::add(-1);
-        // Nothing else has a drop, but for the types of the model checker.
-        #[cfg(pactio_loom)]
+        // Nothing else has a drop, but for the types of the model checkers.
+        #[cfg(any(pactio_loom, pactio_shuttle))]
         ptr::drop_in_place(inner);
         if !pool::give((*inner).packet.private.class, block) {
             deallocate(block);
@@ -369,7 +369,7 @@ unsafe fn deallocate(block: NonNull<Block>) {
 }
 
 /// Blocks kept for reuse, per thread and class.
-#[cfg(all(feature = "std", not(any(pactio_loom, pactio_no_pool))))]
+#[cfg(all(feature = "std", not(any(pactio_loom, pactio_shuttle, pactio_no_pool))))]
 mod pool {
     use super::{Block, CLASS_ROOM, ROOM_OFFSET, layout};
     use alloc::alloc::dealloc;
@@ -448,7 +448,7 @@ mod pool {
 
 /// No reuse: the model checker and the sanitizers see every allocation, and without the standard library no thread has a
 /// place of its own.
-#[cfg(any(not(feature = "std"), pactio_loom, pactio_no_pool))]
+#[cfg(any(not(feature = "std"), pactio_loom, pactio_shuttle, pactio_no_pool))]
 mod pool {
     use super::Block;
     use core::ptr::NonNull;

@@ -56,7 +56,9 @@ mod watch;
 
 #[cfg(all(test, pactio_loom))]
 mod models;
-#[cfg(all(test, not(pactio_loom)))]
+#[cfg(all(test, pactio_shuttle))]
+mod storms;
+#[cfg(all(test, not(any(pactio_loom, pactio_shuttle))))]
 mod tests;
 
 pub use allocated::{ReadPacketObj, ReadWritePacketObj, WritePacketObj};

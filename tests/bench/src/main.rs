@@ -5,6 +5,7 @@
 mod measure;
 mod ours;
 mod peers;
+mod soak;
 
 use std::process::{Command, ExitCode};
 
@@ -29,6 +30,9 @@ struct Arguments {
     /// Only variants whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Measure nothing: run so many requests of all kinds, and fail if memory or descriptors grow by more than 1 %.
+    #[arg(long, value_name = "COUNT")]
+    soak: Option<u64>,
     /// Run one variant so often and say nothing (what is counted under valgrind).
     #[arg(long, value_name = "COUNT", hide = true)]
     count: Option<u64>,
@@ -36,6 +40,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(count) = arguments.soak {
+        return if soak::soak(count) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let mut variants: Vec<Variant> = peers::variants();
     variants.extend(ours::variants());
     if let Some(count) = arguments.count {

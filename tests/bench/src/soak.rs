@@ -1,0 +1,66 @@
+//! Many requests of all kinds in one process: memory and descriptors must not grow.
+
+use std::fs;
+
+use pactio::{BufferPool, Host, PacketBox, VectoredIo, Write};
+
+/// Resident memory in bytes and open descriptors of this process.
+fn held() -> Option<(u64, usize)> {
+    let pages: u64 = fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
+    Some((pages * 4096, fs::read_dir("/proc/self/fd").ok()?.count()))
+}
+
+/// One round; gives the number of packets.
+async fn round(host: &Host, urls: &[String], pool: &BufferPool) -> Result<u64, pactio::Error> {
+    let mut packets = 0;
+    for url in urls {
+        let device = host.open(url)?;
+        let mut slice = [0; 64];
+        let mut packet = PacketBox::<Write>::new_buf(64).map_err(|_| unreachable_memory())?;
+        for index in 0..2000u64 {
+            let position = index * 64 % 8192;
+            device.read_exact_at(position, &mut slice).await?;
+            device.write_all_at(position, &slice).await?;
+            packet = device.read_exact_at(position, packet).await?;
+            let _: u64 = device.read(position).await?;
+            let mut buffer = pool.get().await;
+            buffer.set_len(64);
+            device.read_exact_at(position, buffer).await?;
+            device.read_exact_at(position, vec![0; 64]).await?;
+            // One that fails, with its report.
+            let _ = device.read_at(1 << 40, vec![0; 8]).await?;
+            packets += 7;
+        }
+        let pairs: Vec<(u64, Vec<u8>)> = (0..100).map(|index| (index * 64, vec![0; 64])).collect();
+        let _ = VectoredIo::<Write, u64>::vectored(&device, pairs).await;
+        packets += 1;
+    }
+    Ok(packets)
+}
+
+fn unreachable_memory() -> pactio::Error {
+    panic!("there is memory for 64 bytes")
+}
+
+/// Runs about so many packets; gives whether nothing grew.
+pub(crate) fn soak(wanted: u64) -> bool {
+    let host = pactio_tests::host(&["pactio_memory", "fixture_queued"]);
+    let urls = ["memory:?size=16KiB".to_owned(), "queued:16384".to_owned()];
+    let pool = BufferPool::new(8, 4096).unwrap_or_else(|error| panic!("{error}"));
+    let run = || host.block_on(round(&host, &urls, &pool)).unwrap_or_else(|error| panic!("{error}"));
+    // The first tenth warms allocators and shelves up.
+    let mut packets = 0;
+    while packets < wanted / 10 {
+        packets += run();
+    }
+    let Some(before) = held() else { return true };
+    while packets < wanted {
+        packets += run();
+    }
+    let Some(after) = held() else { return true };
+    let growth = after.0 as f64 / before.0 as f64 - 1.0;
+    println!("soak_packets={packets}");
+    println!("soak_memory_growth={:.2}%", growth * 100.0);
+    println!("soak_descriptor_growth={}", after.1 as i64 - before.1 as i64);
+    growth < 0.01 && after.1 <= before.1
+}
