@@ -237,3 +237,34 @@ fn a_device_is_a_file_for_code_that_wants_one() {
     BufReader::new(file).read_line(&mut line).unwrap();
     assert_eq!(line, "two\n");
 }
+
+#[test]
+fn rule_21_a_request_that_is_dropped_before_it_was_sent_is_not_sent() {
+    in_time(|| {
+        let (host, device) = open("fixture_queued", "queued:4096");
+        let read = host.block_on(async {
+            // Polled first with the waker of this `block_on`, it is sent when the task is pending.
+            let mut request = device.write_all_at(0, &[1; 4]);
+            std::future::poll_fn(|cx| {
+                assert!(pin!(&mut request).poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            drop(request);
+            device.read_exact_at(0, vec![9; 4]).await.unwrap()
+        });
+        assert_eq!(read, [0, 1, 2, 3], "the dropped write was done");
+
+        // One that is cancelled gives its buffer back.
+        let (report, buffer) = host.block_on(async {
+            let mut request = device.write_at(0, vec![1; 4]);
+            std::future::poll_fn(|cx| {
+                assert!(pin!(&mut request).poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            request.cancel().await.unwrap()
+        });
+        assert_eq!((report.to_string(), buffer), ("0 of 4 bytes; 0..4: cancelled".to_owned(), vec![1; 4]));
+    });
+}

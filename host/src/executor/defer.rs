@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::task::Context;
 
-use pactio_sdk::{BoundPacketView, Error, Read, Submission, Write};
+use pactio_sdk::{BoundPacketView, Error, PacketPerms, Read, Submission, Write};
 
 use super::Driver;
-use super::local::queue;
+use super::local::{is_blocked_on, queue};
 
 /// What is to be sent to one device.
 #[derive(Default)]
@@ -29,10 +29,24 @@ impl Queues {
         self.writes.append(&mut other.writes);
     }
 
+    /// Fails what was cancelled before it was sent: a device that is told to give up a request does not know it yet.
+    pub(super) fn fail_cancelled(&mut self) {
+        fail_cancelled(&mut self.reads);
+        fail_cancelled(&mut self.writes);
+    }
+
     /// The device is closed.
     pub(super) fn fail(&mut self) {
         self.reads.drain(..).for_each(|submission| submission.view.error(Error::NOT_SUBMITTED));
         self.writes.drain(..).for_each(|submission| submission.view.error(Error::NOT_SUBMITTED));
+    }
+}
+
+fn fail_cancelled<P: PacketPerms>(queue: &mut Vec<Submission<P, u64>>) {
+    if queue.iter().any(|submission| submission.view.is_cancelled()) {
+        for submission in queue.extract_if(.., |submission| submission.view.is_cancelled()) {
+            submission.view.error(Error::CANCELLED);
+        }
     }
 }
 
@@ -44,7 +58,11 @@ pub(crate) fn read(
     view: BoundPacketView<Write>,
     cx: &Context<'_>,
 ) -> Result<(), BoundPacketView<Write>> {
-    queue(driver, cx.waker(), view, |queues, view| queues.reads.push(Submission { param, view }))
+    if !is_blocked_on(cx.waker()) {
+        return Err(view);
+    }
+    queue(driver, |queues| queues.reads.push(Submission { param, view }));
+    Ok(())
 }
 
 /// The same for a write request.
@@ -55,5 +73,9 @@ pub(crate) fn write(
     view: BoundPacketView<Read>,
     cx: &Context<'_>,
 ) -> Result<(), BoundPacketView<Read>> {
-    queue(driver, cx.waker(), view, |queues, view| queues.writes.push(Submission { param, view }))
+    if !is_blocked_on(cx.waker()) {
+        return Err(view);
+    }
+    queue(driver, |queues| queues.writes.push(Submission { param, view }));
+    Ok(())
 }

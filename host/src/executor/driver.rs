@@ -113,6 +113,7 @@ impl Driver {
 
     /// Hands over what was deferred for the device, and polls the driver if that or something else notified it.
     pub(super) fn send_and_run(self: &Arc<Self>, queues: &mut Queues) {
+        queues.fail_cancelled();
         let Some(device) = self.device() else { return queues.fail() };
         let notified = {
             let helper = Helped::begin(self);

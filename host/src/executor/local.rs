@@ -58,19 +58,20 @@ impl Entry {
 
 impl Thread {
     /// Calls `f` with the entry of a driver.
-    #[inline]
+    #[inline(always)]
     fn with_entry(&self, driver: &Arc<Driver>, f: impl FnOnce(&mut Entry)) {
         let mut drivers = self.drivers.borrow_mut();
-        match drivers.iter_mut().find(|entry| Arc::ptr_eq(&entry.driver, driver)) {
-            Some(entry) => f(entry),
-            None => {
-                // Devices that are gone need no place.
-                drivers.retain(|entry| entry.has_work() || !entry.driver.is_ended());
-                let mut entry = Entry { driver: driver.clone(), queues: Queues::default(), woken: false };
-                f(&mut entry);
-                drivers.push(entry);
-            }
-        }
+        let known = drivers.iter().position(|entry| Arc::ptr_eq(&entry.driver, driver));
+        let index = known.unwrap_or_else(|| Self::add_entry(&mut drivers, driver));
+        f(&mut drivers[index]);
+    }
+
+    #[cold]
+    fn add_entry(drivers: &mut Vec<Entry>, driver: &Arc<Driver>) -> usize {
+        // Devices that are gone need no place.
+        drivers.retain(|entry| entry.has_work() || !entry.driver.is_ended());
+        drivers.push(Entry { driver: driver.clone(), queues: Queues::default(), woken: false });
+        drivers.len() - 1
     }
 
     /// Takes an entry with something to do.
@@ -171,24 +172,16 @@ impl Drop for Local {
     }
 }
 
-/// Leaves a view to this thread's `block_on`; gives it back unless a future that is polled with this waker hands control back
-/// to that.
-#[inline]
-pub(super) fn queue<V>(
-    driver: &Arc<Driver>,
-    waker: &Waker,
-    view: V,
-    push: impl FnOnce(&mut Queues, V),
-) -> Result<(), V> {
-    let mut view = Some(view);
-    let _ = THREAD.try_with(|thread| {
-        if thread.waker.get() == identity(waker)
-            && let Some(view) = view.take()
-        {
-            thread.with_entry(driver, |entry| push(&mut entry.queues, view));
-        }
-    });
-    view.map_or(Ok(()), Err)
+/// This thread's `block_on` is polling a task with this waker, and will get control back from it.
+#[inline(always)]
+pub(super) fn is_blocked_on(waker: &Waker) -> bool {
+    THREAD.try_with(|thread| thread.waker.get() == identity(waker)).unwrap_or(false)
+}
+
+/// Calls `push` with what this thread's `block_on` will send to the device.
+#[inline(always)]
+pub(super) fn queue(driver: &Arc<Driver>, push: impl FnOnce(&mut Queues)) {
+    THREAD.with(|thread| thread.with_entry(driver, |entry| push(&mut entry.queues)));
 }
 
 /// Takes a woken driver if this thread is about to poll what it wakes.
