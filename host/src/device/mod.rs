@@ -14,8 +14,7 @@ use io::Extensions;
 use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, IoBackend, SendIo};
 use pactio_sdk::{Batch, DeviceInfo, OpenMode, PollingHandle};
 
-use crate::executor::defer::Queues;
-use crate::executor::{Drive, Driver, Runtime};
+use crate::executor::{Drive, Driver, Queues, Runtime};
 use crate::{Error, ErrorKind, Plugin, Task};
 
 pub use request::{Exact, Partial};

@@ -24,8 +24,8 @@ use std::task::Wake;
 use async_channel::Sender;
 use pactio_sdk::abi::DriverStatus;
 
-use super::defer::Queues;
 use super::local;
+use super::queues::Queues;
 
 const NOTIFIED: u8 = 1;
 const RUNNING: u8 = 2;

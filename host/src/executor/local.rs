@@ -11,8 +11,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::task::{RawWakerVTable, Waker};
 
-use super::defer::Queues;
 use super::driver::Driver;
+use super::queues::Queues;
 
 thread_local! {
     static THREAD: Thread = const {

@@ -6,7 +6,9 @@
 pub(crate) mod defer;
 mod driver;
 mod local;
+mod queues;
 mod runtime;
 
 pub(crate) use driver::{Drive, Driver, Helper};
+pub(crate) use queues::Queues;
 pub(crate) use runtime::{Runtime, block_on};

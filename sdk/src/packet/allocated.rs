@@ -32,28 +32,11 @@ impl<Perms: PacketPerms> Direct<Perms> {
         (Self { view: front, bytes }, Self { view: back, bytes: behind })
     }
 
-    /// The bytes of a range that is initialised.
-    ///
-    /// # Safety
-    ///
-    /// It is.
-    unsafe fn slice(&self) -> &[u8] {
-        self.view.touch();
-        // SAFETY: as required; the range is this view's until it is answered.
-        unsafe { core::slice::from_raw_parts(self.bytes, self.len()) }
-    }
-
     #[inline(always)]
     fn settle(self, done: usize, rest: Error) {
         let view = ManuallyDrop::new(self.view);
         // SAFETY: the view is not used afterwards.
         unsafe { view.settle(done, rest) };
-    }
-
-    #[track_caller]
-    fn settle_checked(self, done: usize, rest: Error) {
-        assert!(done <= self.len(), "{done} bytes of {} cannot be done", self.len());
-        self.settle(done, rest);
     }
 }
 
@@ -100,6 +83,53 @@ macro_rules! direct {
     };
 }
 
+/// What the two forms share whose bytes are all initialised.
+macro_rules! initialised {
+    ($name:ident, $perms:ident, $done:literal) => {
+        direct!($name);
+
+        impl $name {
+            #[inline(always)]
+            pub(super) fn new(view: BoundPacketView<$perms>, bytes: *mut u8) -> Self {
+                Self { direct: Direct { view, bytes } }
+            }
+
+            /// Splits into the first `at` bytes and the rest, as [`BoundPacketView::split_at`] does.
+            pub fn split_at(self, at: usize) -> (Self, Self) {
+                let (front, back) = self.direct.split_at(at);
+                (Self { direct: front }, Self { direct: back })
+            }
+
+            #[doc = concat!("The whole range was ", $done, ".")]
+            pub fn complete(self) {
+                let len = self.len();
+                self.direct.settle(len, Error::SHORT);
+            }
+
+            #[doc = concat!("The first `done` bytes were ", $done, ", the rest failed with `error`.")]
+            ///
+            /// # Panics
+            ///
+            /// If there are fewer than `done` bytes. The whole range fails then.
+            pub fn complete_with(self, done: usize, error: Error) {
+                assert!(done <= self.len(), "{done} bytes of {} cannot be {}", self.len(), $done);
+                self.direct.settle(done, error);
+            }
+        }
+
+        impl core::ops::Deref for $name {
+            type Target = [u8];
+
+            fn deref(&self) -> &[u8] {
+                self.direct.view.touch();
+                // SAFETY: the bytes of a packet with this permission are initialised; the range is this view's until it is
+                // answered, and nobody writes to it but through `self`.
+                unsafe { core::slice::from_raw_parts(self.direct.bytes, self.direct.len()) }
+            }
+        }
+    };
+}
+
 /// The bytes of a write request, to be read by the device.
 ///
 /// Dropping it without [`complete`](Self::complete) fails the range.
@@ -109,44 +139,7 @@ pub struct ReadPacketObj {
     direct: Direct<Read>,
 }
 
-direct!(ReadPacketObj);
-
-impl ReadPacketObj {
-    #[inline(always)]
-    pub(super) fn new(view: BoundPacketView<Read>, bytes: *mut u8) -> Self {
-        Self { direct: Direct { view, bytes } }
-    }
-
-    /// Splits into the first `at` bytes and the rest, as [`BoundPacketView::split_at`] does.
-    pub fn split_at(self, at: usize) -> (Self, Self) {
-        let (front, back) = self.direct.split_at(at);
-        (Self { direct: front }, Self { direct: back })
-    }
-
-    /// The whole range was taken.
-    pub fn complete(self) {
-        let len = self.len();
-        self.direct.settle(len, Error::SHORT);
-    }
-
-    /// The first `taken` bytes were taken, the rest failed with `error`.
-    ///
-    /// # Panics
-    ///
-    /// If there are fewer than `taken` bytes. The whole range fails then.
-    pub fn complete_with(self, taken: usize, error: Error) {
-        self.direct.settle_checked(taken, error);
-    }
-}
-
-impl core::ops::Deref for ReadPacketObj {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        // SAFETY: the bytes of a `Read` packet are initialised, and not written while views exist.
-        unsafe { self.direct.slice() }
-    }
-}
+initialised!(ReadPacketObj, Read, "taken");
 
 /// The bytes of an exchange, to be read and replaced by the device.
 ///
@@ -157,48 +150,12 @@ pub struct ReadWritePacketObj {
     direct: Direct<ReadWrite>,
 }
 
-direct!(ReadWritePacketObj);
-
-impl ReadWritePacketObj {
-    pub(super) fn new(view: BoundPacketView<ReadWrite>, bytes: *mut u8) -> Self {
-        Self { direct: Direct { view, bytes } }
-    }
-
-    /// Splits into the first `at` bytes and the rest, as [`BoundPacketView::split_at`] does.
-    pub fn split_at(self, at: usize) -> (Self, Self) {
-        let (front, back) = self.direct.split_at(at);
-        (Self { direct: front }, Self { direct: back })
-    }
-
-    /// The whole range was exchanged.
-    pub fn complete(self) {
-        let len = self.len();
-        self.direct.settle(len, Error::SHORT);
-    }
-
-    /// The first `exchanged` bytes were exchanged, the rest failed with `error`.
-    ///
-    /// # Panics
-    ///
-    /// If there are fewer than `exchanged` bytes. The whole range fails then.
-    pub fn complete_with(self, exchanged: usize, error: Error) {
-        self.direct.settle_checked(exchanged, error);
-    }
-}
-
-impl core::ops::Deref for ReadWritePacketObj {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        // SAFETY: the bytes of a `ReadWrite` packet are initialised, and the range is this view's alone.
-        unsafe { self.direct.slice() }
-    }
-}
+initialised!(ReadWritePacketObj, ReadWrite, "exchanged");
 
 impl core::ops::DerefMut for ReadWritePacketObj {
     fn deref_mut(&mut self) -> &mut [u8] {
         self.direct.view.touch();
-        // SAFETY: as above.
+        // SAFETY: the bytes of a `ReadWrite` packet are initialised, and the range is this view's alone.
         unsafe { core::slice::from_raw_parts_mut(self.direct.bytes, self.direct.len()) }
     }
 }

@@ -313,7 +313,7 @@ pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, Erro
             }
             Store::Nothing => allocate_lent(NonNull::new_unchecked(bytes), len, initialised)?,
         };
-        (*fresh.as_ptr()).packet.table = watch::base(block);
+        (*fresh.as_ptr()).packet.table = watch::base(packet);
         Ok(fresh)
     }
 }
@@ -331,7 +331,7 @@ pub(super) unsafe fn free(block: NonNull<Block>) {
         (*inner).packet.state.retire();
         (*inner).failures.clear();
         let stale = (*inner).waker.with_mut(|slot| (*slot).take());
-        watch::stop(block);
+        watch::stop(&raw mut (*inner).packet);
         if store(block) == Store::Kept
             && let Some(drop) = room(block).cast::<Kept<()>>().as_ref().drop
         {

@@ -196,7 +196,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     pub fn bind_to(&mut self, output: OutputRef) -> Result<BoundPacketView<Perms>, Error> {
         self.make_idle()?;
         // SAFETY: the packet is idle and ours.
-        unsafe { watch::start(self.block, output) };
+        unsafe { watch::start(self.block.as_ptr().cast(), output) };
         Ok(self.submit(true))
     }
 
@@ -217,7 +217,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         // SAFETY: the packet is idle, so everything is the owner's (state rules 2 to 4).
         unsafe {
             (*self.block.as_ptr()).failures.clear();
-            watch::stop(self.block);
+            watch::stop(self.block.as_ptr().cast());
         }
         Ok(())
     }

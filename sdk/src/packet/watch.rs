@@ -3,12 +3,9 @@
 //! A watched packet has a table of its own: a copy of its maker's, with a function that finds the output behind it. So
 //! packets without an output pay nothing.
 
-use alloc::boxed::Box;
-use core::ptr::NonNull;
-
-use super::block::Block;
-use super::header::PacketTable;
+use super::header::{Packet, PacketTable};
 use super::output::{OutputRef, RawSegment};
+use alloc::boxed::Box;
 
 #[repr(C)]
 struct Watched {
@@ -23,11 +20,10 @@ struct Watched {
 /// # Safety
 ///
 /// The packet is idle and the caller's.
-pub(super) unsafe fn start(block: NonNull<Block>, output: OutputRef) {
+pub(super) unsafe fn start(packet: *mut Packet<()>, output: OutputRef) {
     // SAFETY: as required; the base table lives as long as the packet.
     unsafe {
-        stop(block);
-        let packet = &raw mut (*block.as_ptr()).packet;
+        stop(packet);
         let base = (*packet).table;
         let watched = Box::new(Watched { table: PacketTable { segment, ..*base }, base, output });
         (*packet).table = Box::into_raw(watched).cast();
@@ -41,11 +37,11 @@ pub(super) unsafe fn start(block: NonNull<Block>, output: OutputRef) {
 ///
 /// The packet is idle and the caller's, or about to be freed.
 #[inline(always)]
-pub(super) unsafe fn stop(block: NonNull<Block>) {
+pub(super) unsafe fn stop(packet: *mut Packet<()>) {
     // SAFETY: as required.
     unsafe {
-        if (*block.as_ptr()).packet.private.watched {
-            take(block);
+        if (*packet).private.watched {
+            take(packet);
         }
     }
 }
@@ -54,10 +50,9 @@ pub(super) unsafe fn stop(block: NonNull<Block>) {
 ///
 /// As for [`stop`], and the packet is watched.
 #[cold]
-unsafe fn take(block: NonNull<Block>) {
+unsafe fn take(packet: *mut Packet<()>) {
     // SAFETY: the table of a watched packet was boxed by `start`, and is dropped once.
     unsafe {
-        let packet = &raw mut (*block.as_ptr()).packet;
         let watched = Box::from_raw((*packet).table.cast_mut().cast::<Watched>());
         (*packet).table = watched.base;
         (*packet).private.watched = false;
@@ -70,10 +65,9 @@ unsafe fn take(block: NonNull<Block>) {
 /// # Safety
 ///
 /// The packet is alive and the caller's.
-pub(super) unsafe fn base(block: NonNull<Block>) -> *const PacketTable {
+pub(super) unsafe fn base(packet: *mut Packet<()>) -> *const PacketTable {
     // SAFETY: as required, and as in `take`.
     unsafe {
-        let packet = &raw const (*block.as_ptr()).packet;
         let table = (*packet).table;
         if (*packet).private.watched { (*table.cast::<Watched>()).base } else { table }
     }
@@ -84,9 +78,9 @@ unsafe extern "C" fn segment(packet: *const (), start: usize, end: usize, tag: u
     // SAFETY: the caller holds a view of this range that has not finished, so header and table are alive, and the bytes of
     // the range are not written any more. They are initialised if the range was done, and null for complex packets.
     unsafe {
-        let packet = packet.cast::<Block>();
-        let watched = (*packet).packet.table.cast::<Watched>();
-        let bytes = (*packet).packet.bytes;
+        let packet = packet.cast::<Packet<()>>();
+        let watched = (*packet).table.cast::<Watched>();
+        let bytes = (*packet).bytes;
         let bytes =
             if error != 0 || bytes.is_null() { core::ptr::null() } else { bytes.add(start).cast_const() };
         (*watched).output.tell(&RawSegment { bytes, start, end, tag, error });
