@@ -4,14 +4,13 @@
 //! (rule 1). That is what [`Lent`] holds: it waits in its drop.
 
 use core::future::poll_fn;
-use core::task::{Context, Poll, ready};
 use std::thread;
 use std::time::Duration;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-use super::{Admitted, IoRead, IoWrite, PacketIo, Param, Submitted, poll_admitted, send};
-use crate::{Error, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Write};
+use super::{IoRead, IoWrite, PacketIo, Param};
+use crate::{BoundPacketView, Error, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Write};
 
 /// Waits for a future on the calling thread, and polls what the future needs to make progress.
 pub trait BlockOn {
@@ -138,51 +137,40 @@ fn lend<D: PacketIo<Perms, P> + BlockOn, Perms: PacketPerms, P: Param>(
     param: P,
     packet: RefPacket<'_, Perms>,
 ) -> Result<Report, Error> {
-    let mut lent = Lent { packet, stage: Stage::New };
-    // One scope around submission and waiting, so that this thread drives what it wakes.
-    device.block_on(poll_fn(|cx| lent.poll(device, &param, cx)))?;
-    Ok(lent.packet.packet().report())
+    let mut lent = Lent(packet);
+    if let Some(admission) = device.admit(lent.0.packet().len()) {
+        device.block_on(admission);
+    }
+    let view = lent.0.packet_mut().bind()?;
+    send_now(device, param, view);
+    // Most devices in memory have answered by now.
+    if !lent.0.packet().is_complete() {
+        device.block_on(poll_fn(|cx| lent.0.packet_mut().poll_complete(cx)));
+    }
+    Ok(lent.0.packet().report())
+}
+
+/// Sends a view, unless its range cannot be expressed or is empty.
+#[inline]
+pub(super) fn send_now<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param>(
+    device: &D,
+    param: P,
+    view: BoundPacketView<Perms>,
+) {
+    if !param.reaches(view.len()) {
+        view.error(Error::TOO_LARGE);
+    } else if !view.is_empty() {
+        device.send_io(param, view);
+    }
 }
 
 /// A packet over borrowed memory: its drop waits until nobody uses that memory any more.
-struct Lent<'a, Perms: PacketPerms> {
-    packet: RefPacket<'a, Perms>,
-    stage: Stage,
-}
-
-enum Stage {
-    New,
-    Waiting(Option<Admitted>),
-    InFlight,
-}
-
-impl<Perms: PacketPerms> Lent<'_, Perms> {
-    #[inline]
-    fn poll<D: PacketIo<Perms, P>, P: Param>(
-        &mut self,
-        device: &D,
-        param: &P,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Error>> {
-        if let Stage::New = self.stage {
-            self.stage = Stage::Waiting(device.admit(self.packet.packet().len()));
-        }
-        if let Stage::Waiting(admission) = &mut self.stage {
-            ready!(poll_admitted(admission, cx));
-            self.stage = Stage::InFlight;
-            let view = self.packet.packet_mut().bind()?;
-            if send(device, param.clone(), view, cx) == Submitted::Deferred {
-                return Poll::Pending;
-            }
-        }
-        self.packet.packet_mut().poll_complete(cx).map(Ok)
-    }
-}
+struct Lent<'a, Perms: PacketPerms>(RefPacket<'a, Perms>);
 
 impl<Perms: PacketPerms> Drop for Lent<'_, Perms> {
     #[inline]
     fn drop(&mut self) {
-        wait_for(|| self.packet.packet().is_complete());
+        wait_for(|| self.0.packet().is_complete());
     }
 }
 

@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use core::task::{Context, Poll};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use super::blocking::wait_for;
+use super::blocking::{send_now, wait_for};
 use super::{BlockOn, PacketIo, Param};
 use crate::{Error, PacketPerms, PacketStore, Read, RefPacket, Report, Write};
 
@@ -147,11 +147,7 @@ impl<'scope, 'env, W: BlockOn + ?Sized> Scope<'scope, 'env, W> {
         let view = packet.packet_mut().bind().expect("a packet that was just made is idle");
         // The scope keeps the packet before the device gets its view, which might panic.
         let index = self.requests.borrow_mut().insert(lent(packet));
-        if !param.reaches(view.len()) {
-            view.error(Error::TOO_LARGE);
-        } else if !view.is_empty() {
-            device.send_io(param, view);
-        }
+        send_now(device, param, view);
         index
     }
 
