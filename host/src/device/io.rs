@@ -98,7 +98,7 @@ impl Device {
     /// Hands views to the device, and sees to it that the driver, if that wakes it, is polled on this thread.
     #[inline]
     fn helped(&self, send: impl FnOnce(&Object)) {
-        let _helper = self.0.driver.as_ref().map(Helper::new);
+        let _helper = self.0.driver.as_ref().map(|driver| Helper::new(driver, &*self.0));
         send(&self.0.object);
     }
 

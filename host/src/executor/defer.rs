@@ -2,7 +2,8 @@
 //!
 //! A request that is polled first, with the waker of this thread's own `block_on`, leaves its view here. When that task is
 //! pending, everything goes to the devices, one call for each, and the task is polled again in any case. So a request
-//! needs no waker, and many cost one call.
+//! needs no waker, and many cost one call. A task that sends one request after the other is better served at once: see
+//! [`Pace`](super::queues::Pace).
 
 use std::sync::Arc;
 use std::task::Context;
@@ -10,9 +11,10 @@ use std::task::Context;
 use pactio_sdk::{BoundPacketView, Read, Submission, Write};
 
 use super::Driver;
-use super::local::{is_blocked_on, queue};
+use super::local::queue;
 
-/// Leaves the view of a read request here; gives it back if the task is not the one that this thread is blocked on.
+/// Leaves the view of a read request here; gives it back to be sent now, if that is better or the task is
+/// not the one that this thread is blocked on.
 #[inline]
 pub(crate) fn read(
     driver: &Arc<Driver>,
@@ -20,11 +22,7 @@ pub(crate) fn read(
     view: BoundPacketView<Write>,
     cx: &Context<'_>,
 ) -> Result<(), BoundPacketView<Write>> {
-    if !is_blocked_on(cx.waker()) {
-        return Err(view);
-    }
-    queue(driver, |queues| queues.reads.push(Submission { param, view }));
-    Ok(())
+    queue(driver, cx.waker(), view, |queues, view| queues.reads.push(Submission { param, view }))
 }
 
 /// The same for a write request.
@@ -35,9 +33,5 @@ pub(crate) fn write(
     view: BoundPacketView<Read>,
     cx: &Context<'_>,
 ) -> Result<(), BoundPacketView<Read>> {
-    if !is_blocked_on(cx.waker()) {
-        return Err(view);
-    }
-    queue(driver, |queues| queues.writes.push(Submission { param, view }));
-    Ok(())
+    queue(driver, cx.waker(), view, |queues, view| queues.writes.push(Submission { param, view }))
 }

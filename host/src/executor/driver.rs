@@ -257,20 +257,21 @@ impl Helping {
 /// So a future that is polled by a foreign executor needs no second thread for a device that can answer soon.
 pub(crate) struct Helper<'a> {
     driver: &'a Arc<Driver>,
+    device: &'a dyn Drive,
     outer: Option<Helping>,
 }
 
 impl<'a> Helper<'a> {
-    pub(crate) fn new(driver: &'a Arc<Driver>) -> Self {
-        Self { driver, outer: Some(Helped::begin(driver)) }
+    /// The driver is that of the device.
+    pub(crate) fn new(driver: &'a Arc<Driver>, device: &'a dyn Drive) -> Self {
+        Self { driver, device, outer: Some(Helped::begin(driver)) }
     }
 }
 
 impl Drop for Helper<'_> {
     fn drop(&mut self) {
-        let notified = self.outer.take().is_some_and(Helping::end);
-        if notified && let Some(device) = self.driver.device() {
-            self.driver.run_notified(&*device, true);
+        if self.outer.take().is_some_and(Helping::end) {
+            self.driver.run_notified(self.device, true);
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{RawWakerVTable, Waker};
 
 use super::driver::Driver;
-use super::queues::Queues;
+use super::queues::{Pace, Queues};
 
 thread_local! {
     static THREAD: Thread = const {
@@ -47,6 +47,7 @@ fn identity(waker: &Waker) -> Identity {
 struct Entry {
     driver: Arc<Driver>,
     queues: Queues,
+    pace: Pace,
     woken: bool,
 }
 
@@ -59,18 +60,23 @@ impl Entry {
 impl Thread {
     /// Calls `f` with the entry of a driver.
     #[inline(always)]
-    fn with_entry(&self, driver: &Arc<Driver>, f: impl FnOnce(&mut Entry)) {
+    fn with_entry<R>(&self, driver: &Arc<Driver>, f: impl FnOnce(&mut Entry) -> R) -> R {
         let mut drivers = self.drivers.borrow_mut();
         let known = drivers.iter().position(|entry| Arc::ptr_eq(&entry.driver, driver));
         let index = known.unwrap_or_else(|| Self::add_entry(&mut drivers, driver));
-        f(&mut drivers[index]);
+        f(&mut drivers[index])
     }
 
     #[cold]
     fn add_entry(drivers: &mut Vec<Entry>, driver: &Arc<Driver>) -> usize {
         // Devices that are gone need no place.
         drivers.retain(|entry| entry.has_work() || !entry.driver.is_ended());
-        drivers.push(Entry { driver: driver.clone(), queues: Queues::default(), woken: false });
+        drivers.push(Entry {
+            driver: driver.clone(),
+            queues: Queues::default(),
+            pace: Pace::default(),
+            woken: false,
+        });
         drivers.len() - 1
     }
 
@@ -129,6 +135,7 @@ impl Local {
                     entry.driver.run();
                 } else {
                     entry.woken = false;
+                    entry.pace.sent(entry.queues.len());
                     entry.driver.send_and_run(&mut entry.queues);
                 }
                 drop(outer);
@@ -172,16 +179,27 @@ impl Drop for Local {
     }
 }
 
-/// This thread's `block_on` is polling a task with this waker, and will get control back from it.
+/// Leaves a view to this thread's `block_on`; gives it back if that is not polling a task with this waker, or if the task waits
+/// for each request before it sends the next.
 #[inline(always)]
-pub(super) fn is_blocked_on(waker: &Waker) -> bool {
-    THREAD.try_with(|thread| thread.waker.get() == identity(waker)).unwrap_or(false)
-}
-
-/// Calls `push` with what this thread's `block_on` will send to the device.
-#[inline(always)]
-pub(super) fn queue(driver: &Arc<Driver>, push: impl FnOnce(&mut Queues)) {
-    THREAD.with(|thread| thread.with_entry(driver, |entry| push(&mut entry.queues)));
+pub(super) fn queue<V>(
+    driver: &Arc<Driver>,
+    waker: &Waker,
+    view: V,
+    push: impl FnOnce(&mut Queues, V),
+) -> Result<(), V> {
+    if !THREAD.try_with(|thread| thread.waker.get() == identity(waker)).unwrap_or(false) {
+        return Err(view);
+    }
+    THREAD.with(|thread| {
+        thread.with_entry(driver, |entry| {
+            if entry.queues.is_empty() && entry.pace.is_alone() {
+                return Err(view);
+            }
+            push(&mut entry.queues, view);
+            Ok(())
+        })
+    })
 }
 
 /// Takes a woken driver if this thread is about to poll what it wakes.

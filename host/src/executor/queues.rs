@@ -2,6 +2,30 @@
 
 use pactio_sdk::{Error, PacketPerms, Read, Submission, Write};
 
+/// Whether a task waits for each request before it sends the next, by what it did before.
+#[derive(Default)]
+pub(super) struct Pace {
+    /// So many requests are sent at once, before one is deferred again to see whether others come with it.
+    alone: u8,
+}
+
+impl Pace {
+    const ALONE: u8 = 63;
+
+    /// The next request is sent at once.
+    #[inline(always)]
+    pub(super) fn is_alone(&mut self) -> bool {
+        let alone = self.alone > 0;
+        self.alone -= u8::from(alone);
+        alone
+    }
+
+    /// So many requests were sent together.
+    pub(super) fn sent(&mut self, together: usize) {
+        self.alone = if together == 1 { Self::ALONE } else { 0 };
+    }
+}
+
 /// What is to be sent to one device.
 #[derive(Default)]
 pub(crate) struct Queues {
@@ -12,6 +36,10 @@ pub(crate) struct Queues {
 impl Queues {
     pub(super) fn is_empty(&self) -> bool {
         self.reads.is_empty() && self.writes.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.reads.len() + self.writes.len()
     }
 
     pub(super) fn append(&mut self, mut other: Self) {
