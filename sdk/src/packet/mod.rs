@@ -28,7 +28,9 @@
 //! # Files
 //!
 //! Reading order: `state` (the atomic word), `header` (what both sides of the ABI see), `block` (allocation and reuse),
-//! `failures` (the record of what failed), `owner`, `view`, `allocated`, `transferred`, `report`.
+//! `failures` (the record of what failed), `owner`, `view`, `allocated`, `transferred`, `any`, `report`; then kinds of packets: `full`,
+//! `vec`, `lent`, `complex`; then `output` and `watch` (who hears of segments), `stream`; `rebound` and `continuation`
+//! (interception); `store` and `into_packet` (what users pass). The [guide](crate::guide) has all of it on one page.
 
 mod allocated;
 mod any;

@@ -21,7 +21,8 @@
 //! # Who may touch what
 //!
 //! 1. **Header.** It lives while OWNER or GROUP is set. Whoever clears the second of the two frees it.
-//! 2. **Bytes.** A view may touch its own range until it finishes. The owner may touch them while COUNT is 0.
+//! 2. **Bytes.** A view may touch its own range until it finishes; the bytes of a range that was done may be read by whoever
+//!    its output told, until the packet is bound again. The owner may touch them while COUNT is 0.
 //! 3. **Waker slot.** While WAKER is clear and COUNT is not 0, it belongs to the owner. While WAKER is set, nobody
 //!    touches it; clearing WAKER with COUNT not 0 gives it to the owner, bringing COUNT to 0 gives it to the last view.
 //! 4. **Failures.** Pushed by views that have not finished, read by the owner while COUNT is 0.
