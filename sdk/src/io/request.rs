@@ -32,6 +32,8 @@ struct Rare {
     output: Option<OutputRef>,
     /// The device is full: the request is not submitted yet.
     admission: Option<Admitted>,
+    /// It was cancelled before it could be made.
+    failed: Option<Error>,
 }
 
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> Io<D, Perms, P, B> {
@@ -43,7 +45,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
 
     /// The same, with an output that hears of each segment.
     pub fn with_output(device: D, param: P, buffer: B, output: OutputRef) -> Self {
-        let rare = Rare { output: Some(output), admission: None };
+        let rare = Rare { output: Some(output), ..Rare::default() };
         Self { device, param, buffer: Some(buffer), store: None, rare: Some(Box::new(rare)) }
     }
 
@@ -83,7 +85,10 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     pub fn cancel(mut self) -> Self {
         match (self.buffer.take(), &self.store) {
             // It completes as never submitted.
-            (Some(buffer), _) => self.store = buffer.into_packet().ok(),
+            (Some(buffer), _) => match buffer.into_packet() {
+                Ok(store) => self.store = Some(store),
+                Err(error) => self.rare.get_or_insert_default().failed = Some(error),
+            },
             (None, Some(store)) if !self.is_waiting() => ask(&self.device, store),
             _ => self.rare = None,
         }
@@ -117,6 +122,9 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     }
 
     fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
+        if let Some(error) = self.rare.as_mut().and_then(|rare| rare.failed.take()) {
+            return Poll::Ready(Err(error));
+        }
         if self.is_waiting() {
             if let Some(rare) = &mut self.rare {
                 ready!(poll_admitted(&mut rare.admission, cx));

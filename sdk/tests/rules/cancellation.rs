@@ -87,3 +87,17 @@ fn rule_6_a_cancelled_packet_is_bound_again_without_a_trace() {
     view.transfer_data(b"next").complete();
     assert_eq!(packet.simple_slice(), Ok(&b"next"[..]));
 }
+
+#[test]
+fn rule_16_a_request_that_cannot_be_made_says_so_also_when_it_is_cancelled() {
+    struct TooMuch;
+    impl IntoPacket<Write> for TooMuch {
+        type Store = PacketBox<Write>;
+        fn into_packet(self) -> Result<PacketBox<Write>, Error> {
+            PacketBox::new_buf(usize::MAX)
+        }
+    }
+    let device = Held::<Write>::new();
+    assert_eq!(now(device.read_raw(0, TooMuch)).unwrap_err(), Error::OUT_OF_MEMORY);
+    assert_eq!(now(device.read_raw(0, TooMuch).cancel()).unwrap_err(), Error::OUT_OF_MEMORY);
+}
