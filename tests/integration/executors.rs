@@ -205,3 +205,45 @@ fn a_panic_in_a_task_goes_to_whoever_awaits_it() {
         assert_eq!(host.block_on(host.spawn(async { 5 })), 5);
     });
 }
+
+/// Polls a future once with the waker of whoever polls this.
+async fn poll_once<F: Future + Unpin>(future: &mut F) {
+    std::future::poll_fn(|cx| {
+        assert!(std::pin::Pin::new(&mut *future).poll(cx).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+}
+
+#[test]
+fn a_block_on_inside_sends_what_was_deferred_outside() {
+    in_time(|| {
+        let (host, device) = pactio_tests::open("fixture_queued", "queued:4096");
+        host.block_on(async {
+            let mut request = device.read_exact_at(7, vec![0; 1]);
+            poll_once(&mut request).await;
+            // Its thread drives everything, and leaves nothing to do for the one outside.
+            host.block_on(async {});
+            assert_eq!(request.await.unwrap(), [7]);
+
+            let (mut one, mut two) =
+                (device.read_exact_at(8, vec![0; 1]), device.read_exact_at(9, vec![0; 1]));
+            poll_once(&mut one).await;
+            poll_once(&mut two).await;
+            assert_eq!(device.blocking_read::<u8>(10).unwrap(), 10);
+            assert_eq!((one.await.unwrap(), two.await.unwrap()), (vec![8], vec![9]));
+        });
+    });
+}
+
+#[test]
+fn a_request_that_began_in_the_host_s_block_on_and_is_waited_for_by_another_inside() {
+    in_time(|| {
+        let (host, device) = pactio_tests::open("fixture_queued", "queued:4096");
+        host.block_on(async {
+            let mut request = device.read_exact_at(7, vec![0; 1]);
+            poll_once(&mut request).await;
+            assert_eq!(pollster::block_on(request).unwrap(), [7]);
+        });
+    });
+}

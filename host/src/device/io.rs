@@ -12,7 +12,7 @@ use pactio_sdk::{
 };
 
 use super::{Device, Object, Shared};
-use crate::executor::{Helper, block_on, defer};
+use crate::executor::{Helper, block_on, defer, flush};
 
 /// What a device can beyond the base.
 pub(super) struct Extensions {
@@ -32,6 +32,14 @@ unsafe impl<T: Sync> Send for Extension<T> {}
 unsafe impl<T: Sync> Sync for Extension<T> {}
 
 impl Extensions {
+    /// Whoever waits for room asks again.
+    #[inline(always)]
+    pub(super) fn wake_waiting(&self) {
+        if let Some((_, turns)) = &self.admission {
+            turns.wake_first();
+        }
+    }
+
     /// Asks a device that was just opened.
     pub(super) fn of(object: &Object) -> Self {
         Self {
@@ -98,8 +106,12 @@ impl Device {
     /// Hands views to the device, and sees to it that the driver, if that wakes it, is polled on this thread.
     #[inline]
     fn helped(&self, send: impl FnOnce(&Object)) {
-        let _helper = self.0.driver.as_ref().map(|driver| Helper::new(driver, &*self.0));
-        send(&self.0.object);
+        {
+            let _helper = self.0.driver.as_ref().map(|driver| Helper::new(driver, &*self.0));
+            send(&self.0.object);
+        }
+        // If it has panicked, it has forgotten who waits for room.
+        self.0.extensions.wake_waiting();
     }
 
     /// Hands a view of a task over: at once, or, if the task is the one that this thread is blocked on, together with
@@ -158,6 +170,13 @@ macro_rules! packet_io {
                         })
                     }
                 )?
+
+                #[cold]
+                fn flush(&self) {
+                    if let Some(driver) = &self.0.driver {
+                        flush(driver);
+                    }
+                }
 
                 #[inline(always)]
                 fn admit(&self, bytes: usize) -> Option<Admitted> {

@@ -176,6 +176,7 @@ impl Drive for Shared {
     }
 
     fn driver_ended(&self, status: DriverStatus) {
+        self.extensions.wake_waiting();
         let (device, plugin) = (self.url.as_str(), self.plugin.info().id.as_str());
         if status == DriverStatus::PANICKED {
             tracing::error!(device, plugin, "the device's driver panicked; its requests fail from now on");

@@ -115,12 +115,11 @@ impl Driver {
     pub(super) fn send_and_run(self: &Arc<Self>, queues: &mut Queues) {
         queues.fail_cancelled();
         let Some(device) = self.device() else { return queues.fail() };
-        let notified = {
-            let helper = Helped::begin(self);
-            device.send(queues);
-            helper.end()
-        };
-        self.run_notified(&*device, notified);
+        let helper = Helper::new(self, &*device);
+        device.send(queues);
+        drop(helper);
+        // Somebody else may have notified it before.
+        self.run_with(&*device);
     }
 
     /// The device, unless it is closed.

@@ -18,6 +18,7 @@ thread_local! {
     static THREAD: Thread = const {
         Thread {
             waker: Cell::new(NO_WAKER),
+            deferred: Cell::new(false),
             driving: Cell::new(false),
             depth: Cell::new(0),
             drivers: RefCell::new(Vec::new()),
@@ -28,6 +29,8 @@ thread_local! {
 struct Thread {
     /// Identity of the waker of the innermost `block_on` on this thread.
     waker: Cell<Identity>,
+    /// The task of the innermost `block_on` has deferred something since it was polled, and is to be polled again.
+    deferred: Cell<bool>,
     /// What is woken now will be polled by this thread.
     driving: Cell<bool>,
     /// How many nested calls of `block_on` this thread is in.
@@ -87,6 +90,13 @@ impl Thread {
         Some(drivers.swap_remove(index))
     }
 
+    /// Takes the entry of a driver, if there is something to send.
+    fn take_entry_of(&self, driver: &Arc<Driver>) -> Option<Entry> {
+        let mut drivers = self.drivers.borrow_mut();
+        let index = drivers.iter().position(|entry| Arc::ptr_eq(&entry.driver, driver))?;
+        if drivers[index].queues.is_empty() { None } else { Some(drivers.swap_remove(index)) }
+    }
+
     /// Keeps an entry for the next time.
     fn keep_entry(&self, entry: Entry) {
         let mut drivers = self.drivers.borrow_mut();
@@ -104,17 +114,18 @@ impl Thread {
 /// This thread is inside `block_on`.
 pub(super) struct Local {
     outer: Identity,
+    outer_deferred: bool,
     /// It belongs to its thread.
     _thread: PhantomData<*const ()>,
 }
 
 impl Local {
     pub(super) fn enter() -> Self {
-        let outer = THREAD.with(|thread| {
+        let (outer, outer_deferred) = THREAD.with(|thread| {
             thread.depth.set(thread.depth.get() + 1);
-            thread.waker.replace(NO_WAKER)
+            (thread.waker.replace(NO_WAKER), thread.deferred.replace(false))
         });
-        Self { outer, _thread: PhantomData }
+        Self { outer, outer_deferred, _thread: PhantomData }
     }
 
     /// The blocked future is about to be polled with this waker.
@@ -125,7 +136,8 @@ impl Local {
     /// Sends what was deferred on this thread, and polls the drivers that were woken here; `false` if there was nothing.
     pub(super) fn drive(&self) -> bool {
         THREAD.with(|thread| {
-            let mut any = false;
+            // What the task has deferred may have been sent by a `block_on` further inside: it is polled again all the same.
+            let mut any = thread.deferred.replace(false);
             while let Some(mut entry) = thread.take_entry() {
                 any = true;
                 // What a driver wakes on its way is polled in this loop.
@@ -159,6 +171,7 @@ impl Drop for Local {
     fn drop(&mut self) {
         THREAD.with(|thread| {
             thread.waker.set(self.outer);
+            thread.deferred.set(self.outer_deferred);
             thread.depth.set(thread.depth.get() - 1);
             // What the task has deferred is sent, though it does not wait for it; and its devices are looked after by the
             // driving thread from here on.
@@ -197,9 +210,22 @@ pub(super) fn queue<V>(
                 return Err(view);
             }
             push(&mut entry.queues, view);
+            thread.deferred.set(true);
             Ok(())
         })
     })
+}
+
+/// Sends what was deferred for a device on this thread.
+#[cold]
+pub(crate) fn flush(driver: &Arc<Driver>) {
+    let _ = THREAD.try_with(|thread| {
+        let entry = thread.take_entry_of(driver);
+        if let Some(mut entry) = entry {
+            entry.driver.send_and_run(&mut entry.queues);
+            thread.keep_entry(entry);
+        }
+    });
 }
 
 /// Takes a woken driver if this thread is about to poll what it wakes.

@@ -10,5 +10,6 @@ mod queues;
 mod runtime;
 
 pub(crate) use driver::{Drive, Driver, Helper};
+pub(crate) use local::flush;
 pub(crate) use queues::Queues;
 pub(crate) use runtime::{Runtime, block_on};

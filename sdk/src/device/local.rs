@@ -80,13 +80,18 @@ impl Wake for Drivers {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Ordering: Release, with the Acquire of whoever polls the driver, for what led to the wake.
-        self.notified.store(true, Ordering::Release);
+        self.notify();
         self.wake_all();
     }
 }
 
 impl Drivers {
+    fn notify(&self) {
+        // Ordering: Release, for what led to the wake. Acquire, and a read-modify-write, with the one in `drive`: if that came
+        // before and saw nothing, whoever is woken now finds the lock free.
+        self.notified.swap(true, Ordering::AcqRel);
+    }
+
     fn wake_all(&self) {
         // Woken outside of the lock (rule 4).
         let wakers: Vec<Waker> = lock(&self.waiting).wakers.values().cloned().collect();
@@ -103,8 +108,8 @@ impl Drivers {
                 // Whoever polls looks again after it let go.
                 Err(TryLockError::WouldBlock) => return,
             }
-            // Ordering: Relaxed. It is only a question; whoever polls acquires.
-            if !self.notified.load(Ordering::Relaxed) || self.is_ended() {
+            // Ordering: AcqRel, and a read-modify-write: see `notify`.
+            if !self.notified.fetch_or(false, Ordering::AcqRel) || self.is_ended() {
                 return;
             }
         }
@@ -206,7 +211,7 @@ impl<D: Device> LocalDriver<D> {
     /// Has the driver polled, because the descriptor is ready.
     #[cfg(any(feature = "tokio", feature = "smol"))]
     pub(super) fn notify(&self) {
-        self.drivers.notified.store(true, Ordering::Release);
+        self.drivers.notify();
     }
 }
 
@@ -216,7 +221,12 @@ impl<D: Device> Future for LocalDriver<D> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.drivers.set_waker(self.id, cx.waker());
         match self.device.upgrade() {
-            Some(device) => self.drivers.drive(&device.device),
+            Some(device) => {
+                self.drivers.drive(&device.device);
+                if self.drivers.is_ended() {
+                    device.wake_waiting();
+                }
+            }
             None => return Poll::Ready(()),
         }
         if self.drivers.is_ended() || self.device.strong_count() == 0 {
@@ -230,6 +240,15 @@ impl<D: Device> Future for LocalDriver<D> {
 impl<D: Device> Drop for LocalDriver<D> {
     fn drop(&mut self) {
         self.drivers.leave(self.id);
+    }
+}
+
+impl<D: Device> Shared<D> {
+    /// Whoever waits for room asks again: a device that has panicked or ended has forgotten who does.
+    fn wake_waiting(&self) {
+        if let Some(turns) = &self.turns {
+            turns.wake_first();
+        }
     }
 }
 
@@ -269,7 +288,8 @@ impl<D: Device> BlockOn for LocalDevice<D> {
             }
             if descriptor {
                 thread::park_timeout(LOOK);
-                self.notify();
+                // Only this thread looks, in its next round.
+                self.0.drivers.notify();
             } else {
                 thread::park();
             }
@@ -283,10 +303,12 @@ macro_rules! packet_io {
             impl<D: Device> PacketIo<$perms, $param> for LocalDevice<D> {
                 fn send_io(&self, param: $param, view: BoundPacketView<$perms>) {
                     $send(&self.0.device, param, view);
+                    self.0.wake_waiting();
                 }
 
                 fn send_batch(&self, batch: Batch<'_, $perms, $param>) {
                     $batch(&self.0.device, batch);
+                    self.0.wake_waiting();
                 }
 
                 fn admit(&self, bytes: usize) -> Option<Admitted> {

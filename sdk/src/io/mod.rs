@@ -130,6 +130,11 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
         Submitted::Sent
     }
 
+    /// Sends what this thread has [deferred](Submitted::Deferred), because a request is polled again in another way than it was
+    /// deferred for.
+    #[cold]
+    fn flush(&self) {}
+
     /// Asks whether a request of so many bytes may be submitted (rule 20). `None`: now, and the caller does. Otherwise
     /// when the future is ready, and the caller does in the same poll.
     #[inline]
@@ -154,7 +159,8 @@ pub type Admitted = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub enum Submitted {
     /// It is with the device.
     Sent,
-    /// It will be, before the task is polled again, which will happen in any case: the task need not be woken for it.
+    /// It will be, before the task is polled again on this thread, which will happen in any case: the task need not be woken for
+    /// it. A request that was deferred must not be handed to another thread that this one waits for before it returns.
     Deferred,
 }
 
@@ -173,6 +179,10 @@ macro_rules! pointer {
 
                 fn submit(&self, param: P, view: BoundPacketView<Perms>, cx: &mut Context<'_>) -> Submitted {
                     (**self).submit(param, view, cx)
+                }
+
+                fn flush(&self) {
+                    (**self).flush();
                 }
 
                 fn admit(&self, bytes: usize) -> Option<Admitted> {

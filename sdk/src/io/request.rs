@@ -23,6 +23,8 @@ pub struct Io<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>
     /// From then on, until it is complete.
     store: Option<B::Store>,
     rare: Option<Box<Rare>>,
+    /// Its view may still be on its way.
+    deferred: bool,
 }
 
 /// What few requests have.
@@ -40,13 +42,13 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     /// A request of `buffer` to `param` of `device`.
     #[inline(always)]
     pub fn new(device: D, param: P, buffer: B) -> Self {
-        Self { device, param, buffer: Some(buffer), store: None, rare: None }
+        Self { device, param, buffer: Some(buffer), store: None, rare: None, deferred: false }
     }
 
     /// The same, with an output that hears of each segment.
     pub fn with_output(device: D, param: P, buffer: B, output: OutputRef) -> Self {
         let rare = Rare { output: Some(output), ..Rare::default() };
-        Self { device, param, buffer: Some(buffer), store: None, rare: Some(Box::new(rare)) }
+        Self { device, param, buffer: Some(buffer), store: None, rare: Some(Box::new(rare)), deferred: false }
     }
 
     /// What it is sent to.
@@ -115,10 +117,8 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
             return Poll::Ready(Ok(store));
         }
         self.store = Some(store);
-        match submitted {
-            Submitted::Deferred => Poll::Pending,
-            Submitted::Sent => self.poll_later(cx),
-        }
+        self.deferred = submitted == Submitted::Deferred;
+        if self.deferred { Poll::Pending } else { self.poll_later(cx) }
     }
 
     fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
@@ -132,10 +132,17 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
             if let Some(mut store) = self.store.take() {
                 let submitted = self.start(&mut store, cx)?;
                 self.store = Some(store);
-                if submitted == Submitted::Deferred {
+                self.deferred = submitted == Submitted::Deferred;
+                if self.deferred {
                     return Poll::Pending;
                 }
             }
+        }
+        if core::mem::take(&mut self.deferred)
+            && self.store.as_ref().is_some_and(|store| !store.packet().is_complete())
+        {
+            // Mostly it is sent already; but the task may wait for it in a way that never goes back to whoever deferred it.
+            self.device.flush();
         }
         match &mut self.store {
             Some(store) => ready!(store.packet_mut().poll_complete(cx)),

@@ -7,7 +7,8 @@ use std::io::{self, SeekFrom};
 
 use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
 
-use super::{BlockOn, BlockingIo, Io, PacketIo};
+use super::blocking::send_now;
+use super::{Admitted, BlockOn, BlockingIo, Io, PacketIo, poll_admitted};
 use crate::{Code, Error, PacketBox, Read, Write};
 
 /// Something that may know how many bytes it has.
@@ -55,6 +56,8 @@ pub struct Seekable<D> {
     /// A packet with bytes that were read and not given out, and how many of them were.
     left_over: Option<(PacketBox<Write>, usize)>,
     writing: Option<InFlight<()>>,
+    /// A write waits for room in the device.
+    admission: Option<Admitted>,
 }
 
 type InFlight<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
@@ -65,7 +68,7 @@ const LARGEST: usize = 1 << 20;
 impl<D> Seekable<D> {
     /// Begins at position 0.
     pub fn new(device: D) -> Self {
-        Self { device, position: 0, reading: None, left_over: None, writing: None }
+        Self { device, position: 0, reading: None, left_over: None, writing: None, admission: None }
     }
 
     /// The position of the next byte.
@@ -111,6 +114,9 @@ impl<D> Seekable<D> {
 
 impl<D: PacketIo<Write, u64> + BlockOn> io::Read for Seekable<D> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(writing) = self.writing.take() {
+            self.device.block_on(writing)?;
+        }
         self.forget_reads();
         let done = match self.device.blocking_read_raw(self.position, buffer)?.err_on_zero() {
             Ok(done) => done,
@@ -217,11 +223,16 @@ where
         ready!(this.poll_written(cx))?;
         this.forget_reads();
         let accepted = &buffer[..buffer.len().min(LARGEST)];
-        let packet = PacketBox::copy_from_slice(accepted)?;
-        let (device, position) = (this.device.clone(), this.position);
+        // What is accepted is with the device: nobody may poll this before it is flushed.
+        if this.admission.is_none() {
+            this.admission = this.device.admit(accepted.len());
+        }
+        ready!(poll_admitted(&mut this.admission, cx));
+        let mut packet = PacketBox::<Read>::copy_from_slice(accepted)?;
+        send_now(&this.device, this.position, packet.bind()?);
         let mut writing: InFlight<()> = Box::pin(async move {
-            let (report, _) = Io::new(device, position, packet).await?;
-            report.err_any()
+            (&mut packet).await;
+            packet.err_any()
         });
         // It is submitted now; if it is complete already, so is its error.
         match writing.as_mut().poll(cx) {

@@ -25,6 +25,16 @@ struct Queue {
 }
 
 impl Turns {
+    /// Has whoever is first ask again: the device may have forgotten its waker.
+    pub fn wake_first(&self) {
+        let queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = queue.waiting.first_key_value().and_then(|(_, waker)| waker.clone());
+        drop(queue);
+        if let Some(first) = first {
+            first.wake();
+        }
+    }
+
     /// Asks the device, if nobody else waits; `None` if it has room. Otherwise a future that waits for the turn and asks then.
     pub fn admit(
         &self,

@@ -141,6 +141,13 @@ impl<Perms: PacketPerms> PacketStream<Perms> {
     }
 }
 
+impl<Perms: PacketPerms> Drop for PacketStream<Perms> {
+    fn drop(&mut self) {
+        // The output lives as long as the packet; the task does not wait any more (rule 7).
+        drop(self.arrivals.stream.take());
+    }
+}
+
 impl<Perms: PacketPerms> Stream for PacketStream<Perms> {
     type Item = StreamSegment<Perms>;
 

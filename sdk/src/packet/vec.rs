@@ -67,6 +67,10 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
     ///
     /// [`Error::IN_FLIGHT`] while views exist; nothing is taken then.
     pub fn take(&mut self) -> Result<Vec<u8>, Error> {
+        // Looked at once: it may complete at any moment.
+        if !self.packet.is_complete() {
+            return Err(Error::IN_FLIGHT);
+        }
         let initialised = self.packet.is_initialised();
         let report = (!initialised && !self.packet.is_done()).then(|| self.packet.report());
         let mut vector = self.take_uninit()?;
@@ -117,6 +121,9 @@ impl VecPacket<Write> {
     ///
     /// [`Error::IN_FLIGHT`] while views exist.
     pub fn take_done(&mut self) -> Result<Vec<u8>, Error> {
+        if !self.packet.is_complete() {
+            return Err(Error::IN_FLIGHT);
+        }
         let done = self.packet.error_clamp();
         let vector = self.take_uninit()?;
         // SAFETY: the leading `done` bytes are initialised.

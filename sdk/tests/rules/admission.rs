@@ -162,3 +162,37 @@ fn rule_20_all_kinds_of_requests_ask() {
     device.send_io(0u64, packet.bind().unwrap());
     assert_eq!(lock(&small.0).views.len(), 3);
 }
+
+#[test]
+fn rule_20_those_that_wait_for_a_device_that_panics_are_not_forgotten() {
+    struct Panics(Mutex<Option<Waker>>, std::sync::atomic::AtomicBool);
+    impl Device for Panics {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::endless()
+        }
+        fn read(&self, _: u64, _: BoundPacketView<Write>) {
+            panic!("in read");
+        }
+        fn admission(&self) -> Option<&dyn Admission> {
+            Some(self)
+        }
+    }
+    impl Admission for Panics {
+        fn poll_admit(&self, _: usize, cx: &mut Context<'_>) -> Poll<()> {
+            if !self.1.swap(true, std::sync::atomic::Ordering::SeqCst) {
+                return Poll::Ready(());
+            }
+            *lock(&self.0) = Some(cx.waker().clone());
+            Poll::Pending
+        }
+    }
+    let device = LocalDevice::new(Panics(Mutex::default(), false.into())).unwrap();
+    let mut packet = PacketBox::<Write>::new_buf(1).unwrap();
+    assert!(PacketIo::<Write, u64>::admit(&device, 1).is_none());
+    let wakes = Arc::new(Wakes::default());
+    let mut waiting = device.read_all(0u64, vec![0; 1]);
+    assert!(poll(&mut waiting, &wakes).is_pending());
+    device.send_io(0u64, packet.bind().unwrap());
+    assert!(wakes.count() > 0, "nobody told the one that waits");
+    assert_eq!(poll(&mut waiting, &wakes).map(|result| result.map(drop)), Poll::Ready(Err(Error::POISONED)));
+}

@@ -310,3 +310,46 @@ mod descriptors {
         device.block_on(read_all_of_it(&device, writer));
     }
 }
+
+#[test]
+fn rule_4_a_thread_that_looks_at_a_descriptor_does_not_spin() {
+    struct Idle(AtomicUsize);
+    impl Device for Idle {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::endless()
+        }
+        fn read(&self, _: u64, view: BoundPacketView<Write>) {
+            view.error(Error::UNSUPPORTED);
+        }
+        fn polling_handle(&self) -> PollingHandle {
+            PollingHandle::Descriptor { descriptor: 0, readable: true, writable: false }
+        }
+        fn poll_driver(&self, _: &mut Context<'_>) -> Poll<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Poll::Pending
+        }
+    }
+    struct Shared(Arc<Idle>);
+    impl Device for Shared {
+        fn info(&self) -> DeviceInfo {
+            self.0.info()
+        }
+        fn read(&self, position: u64, view: BoundPacketView<Write>) {
+            self.0.read(position, view);
+        }
+        fn polling_handle(&self) -> PollingHandle {
+            self.0.polling_handle()
+        }
+        fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
+            self.0.poll_driver(cx)
+        }
+    }
+    let idle = Arc::new(Idle(AtomicUsize::new(0)));
+    let device = LocalDevice::new(Shared(idle.clone())).unwrap();
+    let begin = std::time::Instant::now();
+    device.block_on(std::future::poll_fn(|_| {
+        if begin.elapsed().as_millis() < 200 { Poll::Pending } else { Poll::Ready(()) }
+    }));
+    let polls = idle.0.load(Ordering::SeqCst);
+    assert!(polls < 60, "the driver was polled {polls} times in 200 ms");
+}
