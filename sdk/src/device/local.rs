@@ -222,8 +222,9 @@ impl<D: Device> Future for LocalDriver<D> {
         self.drivers.set_waker(self.id, cx.waker());
         match self.device.upgrade() {
             Some(device) => {
+                let ended_before = self.drivers.is_ended();
                 self.drivers.drive(&device.device);
-                if self.drivers.is_ended() {
+                if !ended_before && self.drivers.is_ended() {
                     device.wake_waiting();
                 }
             }
