@@ -70,6 +70,7 @@ impl Shared {
         if let Some(Extension { object, table }) = &self.extensions.cancellation {
             // SAFETY: the device exists, since `self` does.
             unsafe { (table.cancel)(*object, request.to_raw()) };
+            self.extensions.wake_waiting();
         }
     }
 
@@ -104,7 +105,7 @@ impl Device {
     }
 
     /// Hands views to the device, and sees to it that the driver, if that wakes it, is polled on this thread.
-    #[inline]
+    #[inline(always)]
     fn helped(&self, send: impl FnOnce(&Object)) {
         {
             let _helper = self.0.driver.as_ref().map(|driver| Helper::new(driver, &*self.0));
@@ -131,7 +132,7 @@ impl Device {
         send: impl FnOnce(&Object, u64, BoundPacketView<P>),
     ) -> Submitted {
         let Some(driver) = &self.0.driver else {
-            send(&self.0.object, position, view);
+            self.helped(|object| send(object, position, view));
             return Submitted::Sent;
         };
         match later(driver, position, view, cx) {

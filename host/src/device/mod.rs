@@ -102,7 +102,9 @@ impl Device {
 
     /// What the device tells of itself now.
     pub fn info(&self) -> DeviceInfo {
-        self.0.object.0.raw_info().into()
+        let info = self.0.object.0.raw_info();
+        self.0.extensions.wake_waiting();
+        info.into()
     }
 
     /// Size in bytes now, if the device knows it.
@@ -173,6 +175,7 @@ impl Drive for Shared {
         if !queues.writes.is_empty() {
             self.object.0.send_many(Batch::drain(&mut queues.writes));
         }
+        self.extensions.wake_waiting();
     }
 
     fn driver_ended(&self, status: DriverStatus) {

@@ -115,17 +115,22 @@ impl Thread {
 pub(super) struct Local {
     outer: Identity,
     outer_deferred: bool,
+    outer_driving: bool,
     /// It belongs to its thread.
     _thread: PhantomData<*const ()>,
 }
 
 impl Local {
     pub(super) fn enter() -> Self {
-        let (outer, outer_deferred) = THREAD.with(|thread| {
+        THREAD.with(|thread| {
             thread.depth.set(thread.depth.get() + 1);
-            (thread.waker.replace(NO_WAKER), thread.deferred.replace(false))
-        });
-        Self { outer, outer_deferred, _thread: PhantomData }
+            Self {
+                outer: thread.waker.replace(NO_WAKER),
+                outer_deferred: thread.deferred.replace(false),
+                outer_driving: thread.driving.replace(false),
+                _thread: PhantomData,
+            }
+        })
     }
 
     /// The blocked future is about to be polled with this waker.
@@ -172,6 +177,7 @@ impl Drop for Local {
         THREAD.with(|thread| {
             thread.waker.set(self.outer);
             thread.deferred.set(self.outer_deferred);
+            thread.driving.set(self.outer_driving);
             thread.depth.set(thread.depth.get() - 1);
             // What the task has deferred is sent, though it does not wait for it; and its devices are looked after by the
             // driving thread from here on.

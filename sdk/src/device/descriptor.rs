@@ -74,10 +74,21 @@ mod tokio {
         flags: PollFlags,
         readable: bool,
         writable: bool,
+        look: Look,
+    }
+
+    /// tokio tells of changes only; what a driver leaves behind has to be looked for.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Look {
+        /// When tokio tells of a change.
+        Later,
+        /// Now.
+        Now,
+        /// It was ready; the driver has its turn, and then the other tasks.
+        Served,
     }
 
     impl Descriptor {
-        /// tokio tells of changes only; a driver may leave something behind.
         fn is_ready_now(&self) -> io::Result<bool> {
             let mut asked = [PollFd::new(self.descriptor.get_ref(), self.flags)];
             Ok(poll(&mut asked, Some(&Timespec::default()))? > 0)
@@ -86,25 +97,35 @@ mod tokio {
 
     impl Readiness for Descriptor {
         fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            let mut changed = false;
+            if self.look == Look::Served {
+                self.look = Look::Now;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if self.readable
                 && let Poll::Ready(guard) = self.descriptor.poll_read_ready(cx)
             {
                 guard?.clear_ready();
-                changed = true;
+                self.look = Look::Now;
             }
             if self.writable
                 && let Poll::Ready(guard) = self.descriptor.poll_write_ready(cx)
             {
                 guard?.clear_ready();
-                changed = true;
+                self.look = Look::Now;
             }
-            if !changed {
+            if self.look == Look::Later {
                 return Poll::Pending;
             }
-            // It was cleared, so it must be asked for again; and hang-ups count as ready, so that the driver sees them.
+            // Hang-ups count as ready, so that the driver sees them.
+            if self.is_ready_now()? {
+                self.look = Look::Served;
+                return Poll::Ready(Ok(()));
+            }
+            // It was cleared: the next change is asked for in the next poll.
+            self.look = Look::Later;
             cx.waker().wake_by_ref();
-            if self.is_ready_now()? { Poll::Ready(Ok(())) } else { Poll::Pending }
+            Poll::Pending
         }
     }
 
@@ -133,7 +154,7 @@ mod tokio {
                 let interest = interest.unwrap_or(Interest::ERROR);
                 // SAFETY: an `OwnedFd` is always the same open descriptor, and closes it when it is dropped with the `AsyncFd`.
                 let descriptor = unsafe { AsyncFd::register_with_interest(descriptor, interest) }?;
-                Ok(Descriptor { descriptor, flags, readable, writable })
+                Ok(Descriptor { descriptor, flags, readable, writable, look: Look::Later })
             })
         }
     }

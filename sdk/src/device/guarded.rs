@@ -136,7 +136,7 @@ impl<D: Device> Guarded<D> {
         let mut guarded = Self::new(device);
         guarded.handle =
             guarded.call(|device| device.polling_handle()).map_err(|error| Panicked(error.message))?;
-        guarded.counted = guarded.handle != PollingHandle::None;
+        guarded.counted = guarded.handle != PollingHandle::None || guarded.admits() || guarded.cancels();
         Ok(guarded)
     }
 

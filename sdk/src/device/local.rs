@@ -66,8 +66,12 @@ struct Drivers {
 #[derive(Default)]
 struct Waiting {
     next: u64,
-    wakers: HashMap<u64, Waker>,
+    /// Counted, so that no foreign code runs under the lock (rule 4).
+    wakers: HashMap<u64, Arc<Waker>>,
 }
+
+/// A driver that keeps waking itself gives its thread back after so many polls.
+const POLLS_IN_A_ROW: usize = 32;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,35 +98,50 @@ impl Drivers {
 
     fn wake_all(&self) {
         // Woken outside of the lock (rule 4).
-        let wakers: Vec<Waker> = lock(&self.waiting).wakers.values().cloned().collect();
-        wakers.into_iter().for_each(Waker::wake);
+        let wakers: Vec<Arc<Waker>> = lock(&self.waiting).wakers.values().cloned().collect();
+        wakers.iter().for_each(|waker| waker.wake_by_ref());
     }
 
-    /// Polls the driver while there is something to do, unless somebody else does.
-    fn drive<D: Device>(self: &Arc<Self>, device: &Guarded<D>) {
+    /// Polls the driver while there is something to do, unless somebody else does; `true` if it ended here.
+    fn drive<D: Device>(self: &Arc<Self>, device: &Guarded<D>) -> bool {
         let waker = Waker::from(self.clone());
+        let mut polls = 0;
         loop {
-            match self.polling.try_lock() {
-                Ok(_polling) => self.poll_while_notified(device, &waker),
-                Err(TryLockError::Poisoned(_polling)) => self.poll_while_notified(device, &waker),
+            let ended = match self.polling.try_lock() {
+                Ok(_polling) => self.poll_while_notified(device, &waker, &mut polls),
+                Err(TryLockError::Poisoned(_polling)) => self.poll_while_notified(device, &waker, &mut polls),
                 // Whoever polls looks again after it let go.
-                Err(TryLockError::WouldBlock) => return,
+                Err(TryLockError::WouldBlock) => return false,
+            };
+            if ended {
+                // Others who drive it may have come while the lock was taken.
+                self.wake_all();
+                return true;
             }
             // Ordering: AcqRel, and a read-modify-write: see `notify`.
             if !self.notified.fetch_or(false, Ordering::AcqRel) || self.is_ended() {
-                return;
+                return false;
+            }
+            if polls >= POLLS_IN_A_ROW {
+                // Somebody goes on, when others have had their turn.
+                self.wake_all();
+                return false;
             }
         }
     }
 
-    fn poll_while_notified<D: Device>(&self, device: &Guarded<D>, waker: &Waker) {
+    /// `true` if the driver ended.
+    fn poll_while_notified<D: Device>(&self, device: &Guarded<D>, waker: &Waker, polls: &mut usize) -> bool {
         // Ordering: Acquire, as in `wake_by_ref`.
-        while !self.is_ended() && self.notified.swap(false, Ordering::Acquire) {
+        while *polls < POLLS_IN_A_ROW && !self.is_ended() && self.notified.swap(false, Ordering::Acquire) {
+            *polls += 1;
             if device.poll_driver(&mut Context::from_waker(waker)) != DriverPoll::Pending {
                 // Ordering: Relaxed. Nothing is read because of it.
                 self.ended.store(true, Ordering::Relaxed);
+                return true;
             }
         }
+        false
     }
 
     fn is_ended(&self) -> bool {
@@ -137,12 +156,12 @@ impl Drivers {
     }
 
     fn set_waker(&self, id: u64, waker: &Waker) {
-        let mut waiting = lock(&self.waiting);
-        if !waiting.wakers.get(&id).is_some_and(|known| known.will_wake(waker)) {
-            let stale = waiting.wakers.insert(id, waker.clone());
-            drop(waiting);
-            drop(stale);
+        if lock(&self.waiting).wakers.get(&id).is_some_and(|known| known.will_wake(waker)) {
+            return;
         }
+        let waker = Arc::new(waker.clone());
+        let stale = lock(&self.waiting).wakers.insert(id, waker);
+        drop(stale);
     }
 
     fn leave(&self, id: u64) {
@@ -173,7 +192,9 @@ impl<D: Device> LocalDevice<D> {
 
     /// What the device tells of itself now.
     pub fn info(&self) -> DeviceInfo {
-        self.0.device.info()
+        let info = self.0.device.info();
+        self.0.wake_waiting();
+        info
     }
 
     /// Who polls the device, and what a waiter may sleep on.
@@ -222,9 +243,7 @@ impl<D: Device> Future for LocalDriver<D> {
         self.drivers.set_waker(self.id, cx.waker());
         match self.device.upgrade() {
             Some(device) => {
-                let ended_before = self.drivers.is_ended();
-                self.drivers.drive(&device.device);
-                if !ended_before && self.drivers.is_ended() {
+                if self.drivers.drive(&device.device) {
                     device.wake_waiting();
                 }
             }
@@ -263,11 +282,25 @@ impl<D: Device> Drop for Shared<D> {
 /// A descriptor is looked at so often by a thread that blocks, if nobody else waits for it.
 const LOOK: Duration = Duration::from_millis(10);
 
-struct Unpark(Thread);
+/// Wakes a thread that blocks. Others on the thread park and unpark it, too, so that the token alone says nothing.
+struct Unpark {
+    thread: Thread,
+    woken: AtomicBool,
+}
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        // Ordering: Release, with the Acquire in `is_woken`, for what led to the wake.
+        self.woken.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+impl Unpark {
+    /// It was woken since the last time.
+    fn is_woken(&self) -> bool {
+        // Ordering: Acquire, as in `wake`.
+        self.woken.swap(false, Ordering::Acquire)
     }
 }
 
@@ -275,7 +308,8 @@ impl<D: Device> BlockOn for LocalDevice<D> {
     /// Polls `future` and the device's driver. A descriptor is looked at every 10 ms, unless its driver is spawned elsewhere.
     fn block_on<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let unpark = Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) });
+        let waker = Waker::from(unpark.clone());
         let mut cx = Context::from_waker(&waker);
         let mut driver = pin!(self.driver());
         let descriptor = matches!(self.polling_handle(), PollingHandle::Descriptor { .. });
@@ -288,11 +322,15 @@ impl<D: Device> BlockOn for LocalDevice<D> {
                 return value;
             }
             if descriptor {
-                thread::park_timeout(LOOK);
+                if !unpark.is_woken() {
+                    thread::park_timeout(LOOK);
+                }
                 // Only this thread looks, in its next round.
                 self.0.drivers.notify();
             } else {
-                thread::park();
+                while !unpark.is_woken() {
+                    thread::park();
+                }
             }
         }
     }
@@ -320,6 +358,7 @@ macro_rules! packet_io {
                 fn cancel(&self, request: RequestId) {
                     if self.0.cancels {
                         self.0.device.cancel(request);
+                        self.0.wake_waiting();
                     }
                 }
             }

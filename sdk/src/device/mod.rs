@@ -18,7 +18,9 @@ pub use local::{LocalDevice, LocalDriver};
 ///
 /// All methods may be called from any thread, any number of threads at once, and must not block: what takes time is
 /// answered later, from the [driver](Self::poll_driver) or from a thread of the device's own. Panics are caught: the
-/// views that the call held fail, and the device is out of use from then on.
+/// views that the call held fail, and the device is out of use from then on. Those that it keeps fail as well if it has a
+/// driver, or can [give requests up](Self::cancellation) or [be full](Self::admission); another device answers from threads of
+/// its own, and keeps nothing that only a later call would answer.
 pub trait Device: Send + Sync + 'static {
     /// What the device can tell of itself. It may change over time, as a file's size does.
     fn info(&self) -> DeviceInfo;
@@ -102,7 +104,8 @@ pub trait Cancellation: Send + Sync {
 ///
 /// Requests then wait their turn with whoever made them, in order, and other devices go on.
 pub trait Admission: Send + Sync {
-    /// Asks to take a request of so many bytes. `Ready`: it will be submitted right away. `Pending`: the device has kept the
+    /// Asks to take a request of so many bytes, or a batch of requests with so many together. `Ready`: it will be submitted
+    /// right away. `Pending`: the device has kept the
     /// waker and wakes it when it may have room. One at a time asks.
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()>;
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-use super::{IoRead, IoWrite, PacketIo, Param};
-use crate::{BoundPacketView, Error, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Write};
+use super::{IoRead, IoWrite, PacketIo, Param, admit, send_now};
+use crate::{Error, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Write};
 
 /// Waits for a future on the calling thread, and polls what the future needs to make progress.
 pub trait BlockOn {
@@ -138,7 +138,7 @@ fn lend<D: PacketIo<Perms, P> + BlockOn, Perms: PacketPerms, P: Param>(
     packet: RefPacket<'_, Perms>,
 ) -> Result<Report, Error> {
     let mut lent = Lent(packet);
-    if let Some(admission) = device.admit(lent.0.packet().len()) {
+    if let Some(admission) = admit(device, &param, lent.0.packet().len()) {
         device.block_on(admission);
     }
     let view = lent.0.packet_mut().bind()?;
@@ -148,20 +148,6 @@ fn lend<D: PacketIo<Perms, P> + BlockOn, Perms: PacketPerms, P: Param>(
         device.block_on(poll_fn(|cx| lent.0.packet_mut().poll_complete(cx)));
     }
     Ok(lent.0.packet().report())
-}
-
-/// Sends a view, unless its range cannot be expressed or is empty.
-#[inline]
-pub(super) fn send_now<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param>(
-    device: &D,
-    param: P,
-    view: BoundPacketView<Perms>,
-) {
-    if !param.reaches(view.len()) {
-        view.error(Error::TOO_LARGE);
-    } else if !view.is_empty() {
-        device.send_io(param, view);
-    }
 }
 
 /// A packet over borrowed memory: its drop waits until nobody uses that memory any more.

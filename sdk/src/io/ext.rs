@@ -5,7 +5,7 @@ use core::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
-use super::{Admitted, Io, NoPos, PacketIo, Param, poll_admitted, send};
+use super::{Admitted, Io, NoPos, PacketIo, Param, admit, poll_admitted, send_now};
 use crate::{
     Error, IntoPacket, OutputFunction, OutputRef, PacketBox, PacketPerms, PacketStream, Segment,
     StreamSegment,
@@ -132,7 +132,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param> Stream for IoStream<D,
         loop {
             match core::mem::replace(&mut this.stage, Stage::Finished) {
                 Stage::New(param, packet) => {
-                    let admission = this.device.admit(packet.len());
+                    let admission = admit(&this.device, &param, packet.len());
                     this.stage = Stage::Waiting(param, packet, admission);
                 }
                 Stage::Waiting(param, packet, mut admission) => {
@@ -142,8 +142,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param> Stream for IoStream<D,
                     }
                     let (stream, view) = PacketStream::new(packet)?;
                     this.stage = Stage::InFlight(stream);
-                    // The stream is polled at once, so that a deferred view does not matter.
-                    let _ = send(&this.device, param, view, cx);
+                    send_now(&this.device, param, view);
                 }
                 Stage::InFlight(mut stream) => {
                     let polled = Pin::new(&mut stream).poll_next(cx);

@@ -135,8 +135,8 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
     #[cold]
     fn flush(&self) {}
 
-    /// Asks whether a request of so many bytes may be submitted (rule 20). `None`: now, and the caller does. Otherwise
-    /// when the future is ready, and the caller does in the same poll.
+    /// Asks whether a request of so many bytes, or a batch of so many together, may be submitted (rule 20). `None`: now, and
+    /// the caller does. Otherwise when the future is ready, and the caller does in the same poll.
     #[inline]
     fn admit(&self, bytes: usize) -> Option<Admitted> {
         let _ = bytes;
@@ -208,7 +208,31 @@ fn poll_admitted(admission: &mut Option<Admitted>, cx: &mut Context<'_>) -> Poll
     Poll::Ready(())
 }
 
-/// Sends a view, unless its range cannot be expressed or is empty.
+/// Asks for admission of a request, unless nothing of it will be sent.
+#[inline(always)]
+fn admit<D: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P: Param>(
+    device: &D,
+    param: &P,
+    len: usize,
+) -> Option<Admitted> {
+    if len > 0 && param.reaches(len) { device.admit(len) } else { None }
+}
+
+/// Sends a view at once, unless its range cannot be expressed or is empty.
+#[inline]
+fn send_now<D: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P: Param>(
+    device: &D,
+    param: P,
+    view: BoundPacketView<Perms>,
+) {
+    if !param.reaches(view.len()) {
+        view.error(Error::TOO_LARGE);
+    } else if !view.is_empty() {
+        device.send_io(param, view);
+    }
+}
+
+/// Sends a view for a task, unless its range cannot be expressed or is empty.
 #[inline(always)]
 fn send<D: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P: Param>(
     device: &D,

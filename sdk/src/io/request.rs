@@ -5,7 +5,7 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
-use super::{Admitted, PacketIo, Param, Submitted, poll_admitted, send};
+use super::{Admitted, PacketIo, Param, Submitted, admit, poll_admitted, send};
 use crate::{Error, IntoPacket, OutputRef, PacketPerms, PacketStore, Report};
 
 /// What a buffer comes back as.
@@ -106,7 +106,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     pub(super) fn poll_store(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
         let Some(buffer) = self.buffer.take() else { return self.poll_later(cx) };
         let mut store = buffer.into_packet()?;
-        if let Some(admission) = self.device.admit(store.packet().len()) {
+        if let Some(admission) = admit(&self.device, &self.param, store.packet().len()) {
             self.store = Some(store);
             self.rare.get_or_insert_default().admission = Some(admission);
             return self.poll_later(cx);

@@ -8,8 +8,8 @@ use core::ptr::NonNull;
 use core::task::{Context, Poll};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use super::blocking::{send_now, wait_for};
-use super::{BlockOn, PacketIo, Param};
+use super::blocking::wait_for;
+use super::{BlockOn, PacketIo, Param, admit, send_now};
 use crate::{Error, PacketPerms, PacketStore, Read, RefPacket, Report, Write};
 
 /// Calls `f` with a scope in which requests may use everything that outlives the call. It returns, or unwinds, when all of
@@ -141,7 +141,7 @@ impl<'scope, 'env, W: BlockOn + ?Sized> Scope<'scope, 'env, W> {
         mut packet: RefPacket<'static, Perms>,
         lent: fn(RefPacket<'static, Perms>) -> Lent,
     ) -> usize {
-        if let Some(admission) = device.admit(packet.packet().len()) {
+        if let Some(admission) = admit(device, &param, packet.packet().len()) {
             self.waiter.block_on(admission);
         }
         let view = packet.packet_mut().bind().expect("a packet that was just made is idle");

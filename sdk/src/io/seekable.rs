@@ -7,8 +7,7 @@ use std::io::{self, SeekFrom};
 
 use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
 
-use super::blocking::send_now;
-use super::{Admitted, BlockOn, BlockingIo, Io, PacketIo, poll_admitted};
+use super::{Admitted, BlockOn, BlockingIo, Io, PacketIo, admit, poll_admitted, send_now};
 use crate::{Code, Error, PacketBox, Read, Write};
 
 /// Something that may know how many bytes it has.
@@ -81,6 +80,11 @@ impl<D> Seekable<D> {
         self.device
     }
 
+    /// A write that waited for room and was given up must not stand in the way of what comes.
+    fn give_up_turn(&mut self) {
+        self.admission = None;
+    }
+
     /// Forgets what was read ahead of the position.
     fn forget_reads(&mut self) {
         self.reading = None;
@@ -91,6 +95,7 @@ impl<D> Seekable<D> {
     where
         D: Size,
     {
+        self.give_up_turn();
         let (base, offset) = match target {
             SeekFrom::Start(position) => (position, 0),
             SeekFrom::Current(offset) => (self.position, offset),
@@ -114,6 +119,7 @@ impl<D> Seekable<D> {
 
 impl<D: PacketIo<Write, u64> + BlockOn> io::Read for Seekable<D> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.give_up_turn();
         if let Some(writing) = self.writing.take() {
             self.device.block_on(writing)?;
         }
@@ -139,6 +145,7 @@ impl<D: PacketIo<Read, u64> + BlockOn> io::Write for Seekable<D> {
 
     /// Waits for a write that was accepted asynchronously. It says nothing of what the device keeps to itself.
     fn flush(&mut self) -> io::Result<()> {
+        self.give_up_turn();
         match self.writing.take() {
             Some(writing) => Ok(self.device.block_on(writing)?),
             None => Ok(()),
@@ -165,6 +172,7 @@ where
         if buffer.is_empty() {
             return Poll::Ready(Ok(0));
         }
+        this.give_up_turn();
         // What was accepted has to be there for the read.
         ready!(this.poll_written(cx))?;
         if this.left_over.is_none() {
@@ -220,12 +228,15 @@ where
 {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        if buffer.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
         ready!(this.poll_written(cx))?;
         this.forget_reads();
         let accepted = &buffer[..buffer.len().min(LARGEST)];
         // What is accepted is with the device: nobody may poll this before it is flushed.
         if this.admission.is_none() {
-            this.admission = this.device.admit(accepted.len());
+            this.admission = admit(&this.device, &this.position, accepted.len());
         }
         ready!(poll_admitted(&mut this.admission, cx));
         let mut packet = PacketBox::<Read>::copy_from_slice(accepted)?;
@@ -244,6 +255,7 @@ where
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.give_up_turn();
         self.poll_written(cx)
     }
 

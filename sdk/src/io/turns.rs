@@ -20,8 +20,8 @@ pub struct Turns(Arc<Mutex<Queue>>);
 #[derive(Default)]
 struct Queue {
     next: u64,
-    /// By order of arrival.
-    waiting: BTreeMap<u64, Option<Waker>>,
+    /// By order of arrival. Counted, so that no foreign code runs under the lock (rule 4).
+    waiting: BTreeMap<u64, Option<Arc<Waker>>>,
 }
 
 impl Turns {
@@ -31,7 +31,7 @@ impl Turns {
         let first = queue.waiting.first_key_value().and_then(|(_, waker)| waker.clone());
         drop(queue);
         if let Some(first) = first {
-            first.wake();
+            first.wake_by_ref();
         }
     }
 
@@ -71,10 +71,11 @@ impl<F> Turn<F> {
 
 impl<F: FnMut(&mut Context<'_>) -> Poll<()>> Turn<F> {
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = Arc::new(cx.waker().clone());
         let mut queue = self.queue();
         let first = queue.waiting.first_key_value().is_some_and(|(number, _)| *number == self.number);
         // Kept even by the first: whoever leaves before it wakes it by this.
-        let stale = queue.waiting.insert(self.number, Some(cx.waker().clone()));
+        let stale = queue.waiting.insert(self.number, Some(waker));
         drop(queue);
         drop(stale);
         if first { (self.ask)(cx) } else { Poll::Pending }
@@ -98,7 +99,7 @@ impl<F> Drop for Turn<F> {
         drop(queue);
         drop(stale);
         if let Some(next) = next {
-            next.wake();
+            next.wake_by_ref();
         }
     }
 }

@@ -138,7 +138,9 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, V: IntoVectored<Perms,
             match core::mem::replace(&mut this.stage, Stage::Finished) {
                 Stage::New(pairs) => {
                     let (store, parts) = pairs.into_vectored()?;
-                    let admission = this.device.admit(store.packet().len());
+                    let sent = |(param, len): &&(P, usize)| *len > 0 && param.reaches(*len);
+                    let bytes: usize = parts.iter().filter(sent).map(|(_, len)| len).sum();
+                    let admission = if bytes > 0 { this.device.admit(bytes) } else { None };
                     this.stage = Stage::Waiting(store, parts, admission);
                 }
                 Stage::Waiting(mut store, parts, mut admission) => {

@@ -268,6 +268,16 @@ pub(super) unsafe fn take_kept<T>(block: NonNull<Block>) -> T {
     }
 }
 
+/// Forgets what failed.
+///
+/// # Safety
+///
+/// The packet is complete and the caller's.
+pub(super) unsafe fn forget_failures(block: NonNull<Block>) {
+    // SAFETY: as required; a last view that is about to leave does not look at them (state rule 4).
+    unsafe { (*block.as_ptr()).failures.clear() };
+}
+
 /// The block still keeps what it was made with.
 ///
 /// # Safety

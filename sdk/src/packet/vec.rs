@@ -88,7 +88,14 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
         }
         let block = self.packet.block();
         // SAFETY: complete, ours, and made by `keep`.
-        Ok(unsafe { if block::keeps(block) { block::take_kept::<Uninit>(block) } else { Vec::new() } })
+        unsafe {
+            if !block::keeps(block) {
+                return Ok(Vec::new());
+            }
+            // The account was of bytes that are gone.
+            block::forget_failures(block);
+            Ok(block::take_kept::<Uninit>(block))
+        }
     }
 }
 

@@ -16,6 +16,7 @@ struct Small(Mutex<State>);
 struct State {
     taken: usize,
     most: usize,
+    asks: usize,
     views: Vec<BoundPacketView<Write>>,
     waker: Option<Waker>,
 }
@@ -37,6 +38,7 @@ impl Device for Small {
 impl Admission for Small {
     fn poll_admit(&self, _: usize, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = lock(&self.0);
+        state.asks += 1;
         if state.taken == 2 {
             state.waker = Some(cx.waker().clone());
             return Poll::Pending;
@@ -195,4 +197,65 @@ fn rule_20_those_that_wait_for_a_device_that_panics_are_not_forgotten() {
     device.send_io(0u64, packet.bind().unwrap());
     assert!(wakes.count() > 0, "nobody told the one that waits");
     assert_eq!(poll(&mut waiting, &wakes).map(|result| result.map(drop)), Poll::Ready(Err(Error::POISONED)));
+}
+
+#[test]
+fn rule_20_what_is_not_sent_takes_no_room() {
+    let (device, small) = small();
+    now(device.read_raw(0u64, vec![])).unwrap();
+    now(device.read_raw(u64::MAX, vec![0; 8])).unwrap();
+    now(VectoredIo::<Write, u64>::vectored(&device, vec![(0, vec![]), (u64::MAX, vec![0; 8])])).unwrap();
+    device.blocking_read_raw(0u64, &mut []).unwrap();
+    device.blocking_read_raw(u64::MAX, &mut [0; 8]).unwrap();
+    let mut buffer = [0; 8];
+    scope(&device, |scope| {
+        let (report, _) = scope.read(&device, u64::MAX, &mut buffer).wait_report().unwrap();
+        assert_eq!(report.err_any(), Err(Error::TOO_LARGE));
+    });
+    let state = lock(&small.0);
+    assert_eq!((state.taken, state.views.len()), (0, 0));
+}
+
+#[test]
+fn rule_4_a_thread_that_waits_for_room_does_not_spin() {
+    let (device, small) = small();
+    let mut held: Vec<_> = (1..=2).map(|len| device.read_all(0u64, vec![0; len])).collect();
+    for request in &mut held {
+        assert!(poll(request, &Arc::default()).is_pending());
+    }
+    let asks = lock(&small.0).asks;
+    let answering = small.clone();
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        answering.answer_one();
+        while lock(&answering.0).views.len() < 2 {
+            std::thread::yield_now();
+        }
+        answering.answer_one();
+        answering.answer_one();
+    });
+    device.block_on(device.read_all(0u64, vec![0; 3])).unwrap();
+    thread.join().unwrap();
+    let asks = lock(&small.0).asks - asks;
+    assert!(asks < 10, "the device was asked {asks} times");
+}
+
+#[test]
+fn rule_20_a_file_does_not_wait_behind_its_own_write_that_was_given_up() {
+    use futures_lite::{AsyncReadExt, AsyncWriteExt};
+    let (device, small) = small();
+    let mut held: Vec<_> = (1..=2).map(|len| device.read_all(0u64, vec![0; len])).collect();
+    for request in &mut held {
+        assert!(poll(request, &Arc::default()).is_pending());
+    }
+    let mut file = Seekable::new(device.clone());
+    assert!(poll(&mut file.write(b"given up"), &Arc::default()).is_pending());
+    small.answer_one();
+    let mut buffer = [0; 4];
+    let mut read = file.read(&mut buffer);
+    assert!(poll(&mut read, &Arc::default()).is_pending());
+    assert_eq!(lock(&small.0).views.len(), 2, "the read has not got to the device");
+    small.answer_one();
+    small.answer_one();
+    assert!(poll(&mut read, &Arc::default()).is_ready());
 }

@@ -124,6 +124,145 @@ fn rule_23_devices_nest() {
     assert_eq!(lower.block_on(upper.read::<u8>(10u64)), Ok(12));
 }
 
+/// Runs `f`, and fails if it has not ended after ten seconds.
+fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let _ = sender.send(f());
+    });
+    receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("it has not ended")
+}
+
+#[test]
+fn rule_23_a_driver_that_keeps_waking_itself_gives_its_thread_back() {
+    struct Yielding(std::sync::Mutex<Vec<BoundPacketView<Write>>>);
+    impl Device for Yielding {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::endless()
+        }
+        fn read(&self, _: u64, view: BoundPacketView<Write>) {
+            crate::support::lock(&self.0).push(view);
+        }
+        fn polling_handle(&self) -> PollingHandle {
+            PollingHandle::Waker
+        }
+        fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
+            let views = std::mem::take(&mut *crate::support::lock(&self.0));
+            views.into_iter().for_each(|view| view.transfer_data(&[7; 4]).complete());
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }
+    let device = in_time(|| LocalDevice::new(Yielding(Default::default())).unwrap());
+    let blocked = device.clone();
+    assert_eq!(in_time(move || blocked.block_on(blocked.read::<[u8; 4]>(0u64))), Ok([7; 4]));
+    let (driver, other) = (device.driver(), async { 3 });
+    in_time(move || {
+        let both = future::or(
+            async {
+                driver.await;
+                0
+            },
+            other,
+        );
+        assert_eq!(future::block_on(both), 3, "the driver never let the other future go on");
+    });
+    in_time(move || {
+        future::block_on(future::or(device.read::<u8>(0u64), async {
+            device.driver().await;
+            Err(Error::DRIVER_ENDED)
+        }))
+        .unwrap()
+    });
+}
+
+#[test]
+fn rule_23_all_who_drive_a_device_are_told_of_its_end() {
+    let device = LocalDevice::new(Queued { ends_after: Some(1), ..Queued::default() }).unwrap();
+    let (wakes, mut one, mut two) = (Arc::new(Wakes::default()), device.driver(), device.driver());
+    assert!(poll(&mut one, &Arc::default()).is_pending());
+    assert!(poll(&mut two, &wakes).is_pending());
+    device.notify();
+    let before = wakes.count();
+    assert!(poll(&mut one, &Arc::default()).is_ready());
+    assert!(wakes.count() > before, "the other was not told");
+    assert!(poll(&mut two, &wakes).is_ready());
+}
+
+#[test]
+fn rule_13_a_wake_that_comes_while_the_thread_blocks_further_inside_is_not_lost() {
+    struct Late(Arc<std::sync::Mutex<Vec<BoundPacketView<Write>>>>);
+    impl Device for Late {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::endless()
+        }
+        fn read(&self, _: u64, view: BoundPacketView<Write>) {
+            crate::support::lock(&self.0).push(view);
+        }
+    }
+    in_time(|| {
+        let (views_a, views_b) = (Arc::default(), Arc::default());
+        let a = LocalDevice::new(Late(Arc::clone(&views_a))).unwrap();
+        let b = LocalDevice::new(Late(Arc::clone(&views_b))).unwrap();
+        let answer = |views: &std::sync::Mutex<Vec<BoundPacketView<Write>>>| loop {
+            let view = crate::support::lock(views).pop();
+            if let Some(view) = view {
+                return view.transfer_data(&[1; 4]).complete();
+            }
+            thread::yield_now();
+        };
+        thread::spawn(move || {
+            answer(&views_b);
+            // The second poll is inside of the other device now, once its view is there.
+            while crate::support::lock(&views_b).is_empty() {
+                thread::yield_now();
+            }
+            answer(&views_a);
+            answer(&views_b);
+        });
+        let mut request = a.read::<[u8; 4]>(0u64);
+        let mut polls = 0;
+        a.block_on(std::future::poll_fn(|cx| {
+            polls += 1;
+            if std::pin::Pin::new(&mut request).poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if polls <= 2 {
+                b.blocking_read_all(0u64, &mut [0; 4]).unwrap();
+            }
+            Poll::Pending
+        }));
+    });
+}
+
+#[test]
+fn rule_2_a_device_that_keeps_views_and_panics_fails_them() {
+    struct Keeps(std::sync::Mutex<Vec<BoundPacketView<Write>>>);
+    impl Device for Keeps {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::endless()
+        }
+        fn read(&self, position: u64, view: BoundPacketView<Write>) {
+            assert!(position != 666, "in read");
+            crate::support::lock(&self.0).push(view);
+        }
+        fn cancellation(&self) -> Option<&dyn Cancellation> {
+            Some(self)
+        }
+    }
+    impl Cancellation for Keeps {
+        fn cancel(&self, request: RequestId) {
+            crate::support::lock(&self.0).retain(|view| view.request() != request);
+        }
+    }
+    let device = LocalDevice::new(Keeps(Default::default())).unwrap();
+    let (mut kept, mut fatal) = (device.read::<u8>(0u64), device.read::<u8>(666u64));
+    let wakes = Arc::new(Wakes::default());
+    assert!(poll(&mut kept, &wakes).is_pending());
+    assert_eq!(poll(&mut fatal, &wakes), Poll::Ready(Err(Error::UNANSWERED)));
+    assert_eq!(poll(&mut kept, &wakes), Poll::Ready(Err(Error::UNANSWERED)));
+}
+
 /// Gives what comes out of a pipe, from its driver, when the pipe can be read.
 #[cfg(unix)]
 mod descriptors {
@@ -291,6 +430,42 @@ mod descriptors {
             drop(device);
             driver.await.expect("the driver ends with its device");
         });
+    }
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn rule_24_what_a_driver_leaves_behind_is_seen_again_under_tokio() {
+        struct Slow(OwnedFd, Arc<AtomicUsize>);
+        impl Device for Slow {
+            fn info(&self) -> DeviceInfo {
+                DeviceInfo::stream()
+            }
+            fn read(&self, _: u64, view: BoundPacketView<Write>) {
+                view.error(Error::UNSUPPORTED);
+            }
+            fn polling_handle(&self) -> PollingHandle {
+                PollingHandle::Descriptor { descriptor: self.0.as_raw_fd(), readable: true, writable: false }
+            }
+            fn poll_driver(&self, _: &mut Context<'_>) -> Poll<()> {
+                let mut bytes = [0; 10];
+                let count = rustix::io::read(&self.0, &mut bytes).unwrap_or(0);
+                self.1.fetch_add(count, Ordering::SeqCst);
+                Poll::Pending
+            }
+        }
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let device = LocalDevice::new(Slow(reader, count.clone())).unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_io().build().unwrap();
+        runtime.block_on(async { drop(tokio::spawn(device.tokio_driver().unwrap())) });
+        rustix::io::write(&writer, &[0; 100]).unwrap();
+        super::in_time(move || {
+            while count.load(Ordering::SeqCst) < 100 {
+                thread::yield_now();
+            }
+        });
+        drop(device);
     }
 
     #[cfg(feature = "smol")]

@@ -259,3 +259,16 @@ fn any_packet_stores_every_permission_and_state() {
     assert_eq!(write.report().failed_ranges().collect::<Vec<_>>(), [(2..6, Error::END)]);
     assert_eq!(both.report().failed_ranges().count(), 2);
 }
+
+#[test]
+fn rule_8_a_packet_can_be_looked_at_after_its_vector_was_taken() {
+    let mut packet = VecPacket::<Write>::new(vec![0; 10]).unwrap();
+    packet.bind().unwrap().transfer_data(b"abc").complete();
+    assert_eq!(packet.take().unwrap().len(), 10);
+    assert!(packet.report().is_empty());
+    assert_eq!((packet.packet().error_clamp(), packet.packet().err_any()), (0, Ok(())));
+
+    let mut packet = VecPacket::<Write>::with_len(10).unwrap();
+    packet.bind().unwrap().transfer_data(b"abc").complete();
+    assert_eq!((packet.take_done().unwrap(), packet.take_done().unwrap()), (b"abc".to_vec(), vec![]));
+}
