@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pactio_sdk::abi::{
-    ADMISSION, AdmissionTable, CANCELLATION, CWaker, CancellationTable, IoBackend, RawExtension, SendIo,
+    ADMISSION, AdmissionTable, CANCELLATION, CWaker, CancellationTable, IoBackend, RawExtension, SendIo, send,
 };
 use pactio_sdk::io::{Admitted, Submitted, Turns};
 use pactio_sdk::{
-    Batch, BlockOn, BoundPacketView, NoPos, PacketIo, PacketPerms, Read, ReadWrite, RequestId, Size, Write,
+    Batch, BlockOn, BoundPacketView, NoPos, PacketIo, Read, ReadWrite, RequestId, Size, Submission, Write,
 };
 
 use super::{Device, Object, Shared};
-use crate::executor::{Helper, block_on, defer, flush};
+use crate::executor::{Helper, block_on, local};
 
 /// What a device can beyond the base.
 pub(super) struct Extensions {
@@ -67,6 +67,9 @@ unsafe fn find<T>(object: &Object, id: &str) -> Option<Extension<T>> {
 
 impl Shared {
     fn cancel(&self, request: RequestId) {
+        if let Some(driver) = &self.driver {
+            local::cancelled(driver);
+        }
         if let Some(Extension { object, table }) = &self.extensions.cancellation {
             // SAFETY: the device exists, since `self` does.
             unsafe { (table.cancel)(*object, request.to_raw()) };
@@ -114,44 +117,15 @@ impl Device {
         // If it has panicked, it has forgotten who waits for room.
         self.0.extensions.wake_waiting();
     }
-
-    /// Hands a view of a task over: at once, or, if the task is the one that this thread is blocked on, together with
-    /// everything else that it has to send.
-    #[inline(always)]
-    fn submit_for<P: PacketPerms>(
-        &self,
-        position: u64,
-        view: BoundPacketView<P>,
-        cx: &Context<'_>,
-        later: impl FnOnce(
-            &Arc<crate::executor::Driver>,
-            u64,
-            BoundPacketView<P>,
-            &Context<'_>,
-        ) -> Result<(), BoundPacketView<P>>,
-        send: impl FnOnce(&Object, u64, BoundPacketView<P>),
-    ) -> Submitted {
-        let Some(driver) = &self.0.driver else {
-            self.helped(|object| send(object, position, view));
-            return Submitted::Sent;
-        };
-        match later(driver, position, view, cx) {
-            Ok(()) => Submitted::Deferred,
-            Err(view) => {
-                self.helped(|object| send(object, position, view));
-                Submitted::Sent
-            }
-        }
-    }
 }
 
 macro_rules! packet_io {
-    ($($perms:ty, $param:ty $(, $later:expr)?;)*) => {
+    ($($perms:ty, $param:ty $(, $queue:ident)?;)*) => {
         $(
             impl PacketIo<$perms, $param> for Device {
                 #[inline]
                 fn send_io(&self, param: $param, view: BoundPacketView<$perms>) {
-                    self.helped(|object| object.0.send(param, view));
+                    self.helped(|object| send(&object.0, param, view));
                 }
 
                 fn send_batch(&self, batch: Batch<'_, $perms, $param>) {
@@ -166,16 +140,25 @@ macro_rules! packet_io {
                         view: BoundPacketView<$perms>,
                         cx: &mut Context<'_>,
                     ) -> Submitted {
-                        self.submit_for(position, view, cx, $later, |object, position, view| {
-                            object.0.send(position, view)
-                        })
+                        let Some(driver) = &self.0.driver else {
+                            send(&self.0.object.0, position, view);
+                            self.0.extensions.wake_waiting();
+                            return Submitted::Sent;
+                        };
+                        // If the task is the one that this thread is blocked on: together with what else it has to send.
+                        let Some(mut place) = local::place(driver, cx.waker()) else {
+                            self.send_io(position, view);
+                            return Submitted::Sent;
+                        };
+                        Submission::push_to(&mut place.queues().$queue, position, view);
+                        Submitted::Deferred
                     }
                 )?
 
                 #[cold]
                 fn flush(&self) {
                     if let Some(driver) = &self.0.driver {
-                        flush(driver);
+                        local::flush(driver);
                     }
                 }
 
@@ -193,8 +176,8 @@ macro_rules! packet_io {
 }
 
 packet_io! {
-    Write, u64, defer::read;
-    Read, u64, defer::write;
+    Write, u64, reads;
+    Read, u64, writes;
     ReadWrite, u64;
     Write, NoPos;
     Read, NoPos;

@@ -23,7 +23,7 @@ impl Device {
     /// keep it, use [`read_at`](Self::read_at).
     #[inline]
     pub fn read_exact_at<B: IntoPacket<Write>>(&self, position: u64, buffer: B) -> Exact<'_, Write, B> {
-        Exact { request: pactio_sdk::Exact::new(self, position, buffer), what: "read" }
+        Exact { request: pactio_sdk::Exact::new(self, position, buffer) }
     }
 
     /// Reads what can be read, and says what became of every byte.
@@ -32,7 +32,7 @@ impl Device {
     ///
     /// If the request could not be made, for want of memory. What a device reports is not an error here.
     pub fn read_at<B: IntoPacket<Write>>(&self, position: u64, buffer: B) -> Partial<'_, Write, B> {
-        Partial { request: Io::new(self, position, buffer), what: "read" }
+        Partial { request: Io::new(self, position, buffer) }
     }
 
     /// Writes all bytes of `buffer` to `position` in bytes.
@@ -44,7 +44,7 @@ impl Device {
     /// If any byte could not be written; [`Error::report`] says which.
     #[inline]
     pub fn write_all_at<B: IntoPacket<Read>>(&self, position: u64, buffer: B) -> Exact<'_, Read, B> {
-        Exact { request: pactio_sdk::Exact::new(self, position, buffer), what: "write" }
+        Exact { request: pactio_sdk::Exact::new(self, position, buffer) }
     }
 
     /// Writes what can be written, and says what became of every byte.
@@ -53,7 +53,7 @@ impl Device {
     ///
     /// As [`read_at`](Self::read_at).
     pub fn write_at<B: IntoPacket<Read>>(&self, position: u64, buffer: B) -> Partial<'_, Read, B> {
-        Partial { request: Io::new(self, position, buffer), what: "write" }
+        Partial { request: Io::new(self, position, buffer) }
     }
 
     /// The error for a request that was not done.
@@ -84,7 +84,6 @@ where
     Device: PacketIo<P, u64>,
 {
     request: Io<&'d Device, P, u64, B>,
-    what: &'static str,
 }
 
 /// What a buffer comes back as.
@@ -111,7 +110,7 @@ where
     /// # }
     /// ```
     pub fn cancel(self) -> Self {
-        Self { request: self.request.cancel(), what: self.what }
+        Self { request: self.request.cancel() }
     }
 }
 
@@ -128,7 +127,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         Poll::Ready(ready!(Pin::new(&mut this.request).poll(cx)).map_err(|error| {
-            this.request.device().failed(this.what, *this.request.param(), Incomplete::NotStarted(error))
+            this.request.device().failed(P::REQUEST, *this.request.param(), Incomplete::NotStarted(error))
         }))
     }
 }
@@ -141,7 +140,6 @@ where
     Device: PacketIo<P, u64>,
 {
     request: pactio_sdk::Exact<&'d Device, P, u64, B>,
-    what: &'static str,
 }
 
 impl<P: PacketPerms, B: IntoPacket<P>> Unpin for Exact<'_, P, B> where Device: PacketIo<P, u64> {}
@@ -158,7 +156,7 @@ where
         let this = &mut *self;
         Poll::Ready(ready!(this.request.poll_exact(cx)).map_err(|incomplete| {
             let request = this.request.get_ref();
-            request.device().failed(this.what, *request.param(), incomplete)
+            request.device().failed(P::REQUEST, *request.param(), incomplete)
         }))
     }
 }
@@ -168,7 +166,7 @@ where
     Device: PacketIo<P, u64>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of '{}': {:?}", self.what, self.request.device().url(), self.request)
+        write!(f, "{} of '{}': {:?}", P::REQUEST, self.request.device().url(), self.request)
     }
 }
 
@@ -178,6 +176,6 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let request = self.request.get_ref();
-        write!(f, "{} of '{}': {request:?}", self.what, request.device().url())
+        write!(f, "{} of '{}': {request:?}", P::REQUEST, request.device().url())
     }
 }

@@ -5,8 +5,9 @@
 //! That is only right if the thread does come back to [`Local::drive`]. A request can tell: it is polled with the waker of
 //! this `block_on`. One that is polled with another waker may belong to an executor that blocks the thread further inside.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Arc;
 use std::task::{RawWakerVTable, Waker};
@@ -21,7 +22,7 @@ thread_local! {
             deferred: Cell::new(false),
             driving: Cell::new(false),
             depth: Cell::new(0),
-            drivers: RefCell::new(Vec::new()),
+            drivers: ManuallyDrop::new(RefCell::new(Vec::new())),
         }
     };
 }
@@ -36,7 +37,8 @@ struct Thread {
     /// How many nested calls of `block_on` this thread is in.
     depth: Cell<usize>,
     /// The drivers that have to do with this thread; kept when there is nothing to do, to be found again without counting.
-    drivers: RefCell<Vec<Entry>>,
+    /// Empty outside of `block_on`, so that it need not be dropped.
+    drivers: ManuallyDrop<RefCell<Vec<Entry>>>,
 }
 
 /// Data and table of a waker.
@@ -60,14 +62,26 @@ impl Entry {
     }
 }
 
+/// What belongs to this thread.
+#[inline(always)]
+fn this_thread() -> &'static Thread {
+    // Not inside of `with`, since that is not always inlined: views would be copied on the stack.
+    // SAFETY: it has no destructor, so it exists until the thread ends; the reference cannot leave the thread, since `Thread`
+    // is not `Sync`, and this module keeps it nowhere.
+    unsafe { &*THREAD.with(ptr::from_ref) }
+}
+
 impl Thread {
-    /// Calls `f` with the entry of a driver.
+    /// Where the entry of a driver is.
     #[inline(always)]
-    fn with_entry<R>(&self, driver: &Arc<Driver>, f: impl FnOnce(&mut Entry) -> R) -> R {
-        let mut drivers = self.drivers.borrow_mut();
-        let known = drivers.iter().position(|entry| Arc::ptr_eq(&entry.driver, driver));
-        let index = known.unwrap_or_else(|| Self::add_entry(&mut drivers, driver));
-        f(&mut drivers[index])
+    fn find(&self, driver: &Arc<Driver>) -> Option<usize> {
+        self.drivers.borrow().iter().position(|entry| Arc::ptr_eq(&entry.driver, driver))
+    }
+
+    /// The same; makes one if there is none.
+    #[inline(always)]
+    fn find_or_add(&self, driver: &Arc<Driver>) -> usize {
+        self.find(driver).unwrap_or_else(|| Self::add_entry(&mut self.drivers.borrow_mut(), driver))
     }
 
     #[cold]
@@ -92,8 +106,8 @@ impl Thread {
 
     /// Takes the entry of a driver, if there is something to send.
     fn take_entry_of(&self, driver: &Arc<Driver>) -> Option<Entry> {
+        let index = self.find(driver)?;
         let mut drivers = self.drivers.borrow_mut();
-        let index = drivers.iter().position(|entry| Arc::ptr_eq(&entry.driver, driver))?;
         if drivers[index].queues.is_empty() { None } else { Some(drivers.swap_remove(index)) }
     }
 
@@ -122,44 +136,42 @@ pub(super) struct Local {
 
 impl Local {
     pub(super) fn enter() -> Self {
-        THREAD.with(|thread| {
-            thread.depth.set(thread.depth.get() + 1);
-            Self {
-                outer: thread.waker.replace(NO_WAKER),
-                outer_deferred: thread.deferred.replace(false),
-                outer_driving: thread.driving.replace(false),
-                _thread: PhantomData,
-            }
-        })
+        let thread = this_thread();
+        thread.depth.set(thread.depth.get() + 1);
+        Self {
+            outer: thread.waker.replace(NO_WAKER),
+            outer_deferred: thread.deferred.replace(false),
+            outer_driving: thread.driving.replace(false),
+            _thread: PhantomData,
+        }
     }
 
     /// The blocked future is about to be polled with this waker.
     pub(super) fn polls_with(&self, waker: &Waker) {
-        THREAD.with(|thread| thread.waker.set(identity(waker)));
+        this_thread().waker.set(identity(waker));
     }
 
     /// Sends what was deferred on this thread, and polls the drivers that were woken here; `false` if there was nothing.
     pub(super) fn drive(&self) -> bool {
-        THREAD.with(|thread| {
-            // What the task has deferred may have been sent by a `block_on` further inside: it is polled again all the same.
-            let mut any = thread.deferred.replace(false);
-            while let Some(mut entry) = thread.take_entry() {
-                any = true;
-                // What a driver wakes on its way is polled in this loop.
-                let outer = Driving(thread.driving.replace(true));
-                if entry.queues.is_empty() {
-                    entry.woken = false;
-                    entry.driver.run();
-                } else {
-                    entry.woken = false;
-                    entry.pace.sent(entry.queues.len());
-                    entry.driver.send_and_run(&mut entry.queues);
-                }
-                drop(outer);
-                thread.keep_entry(entry);
+        let thread = this_thread();
+        // What the task has deferred may have been sent by a `block_on` further inside: it is polled again all the same.
+        let mut any = thread.deferred.replace(false);
+        while let Some(mut entry) = thread.take_entry() {
+            any = true;
+            // What a driver wakes on its way is polled in this loop.
+            let outer = Driving(thread.driving.replace(true));
+            if entry.queues.is_empty() {
+                entry.woken = false;
+                entry.driver.run();
+            } else {
+                entry.woken = false;
+                entry.pace.sent(entry.queues.len());
+                entry.driver.send_and_run(&mut entry.queues);
             }
-            any
-        })
+            drop(outer);
+            thread.keep_entry(entry);
+        }
+        any
     }
 }
 
@@ -168,81 +180,90 @@ struct Driving(bool);
 
 impl Drop for Driving {
     fn drop(&mut self) {
-        THREAD.with(|thread| thread.driving.set(self.0));
+        this_thread().driving.set(self.0);
     }
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
-        THREAD.with(|thread| {
-            thread.waker.set(self.outer);
-            thread.deferred.set(self.outer_deferred);
-            thread.driving.set(self.outer_driving);
-            thread.depth.set(thread.depth.get() - 1);
-            // What the task has deferred is sent, though it does not wait for it; and its devices are looked after by the
-            // driving thread from here on.
-            while let Some(mut entry) = thread.take_entry() {
-                entry.woken = false;
-                if entry.queues.is_empty() {
-                    entry.driver.schedule();
-                } else {
-                    entry.driver.send_and_run(&mut entry.queues);
-                }
-                thread.keep_entry(entry);
+        let thread = this_thread();
+        thread.waker.set(self.outer);
+        thread.deferred.set(self.outer_deferred);
+        thread.driving.set(self.outer_driving);
+        thread.depth.set(thread.depth.get() - 1);
+        // What the task has deferred is sent, though it does not wait for it; and its devices are looked after by the
+        // driving thread from here on.
+        while let Some(mut entry) = thread.take_entry() {
+            entry.woken = false;
+            if entry.queues.is_empty() {
+                entry.driver.schedule();
+            } else {
+                entry.driver.send_and_run(&mut entry.queues);
             }
-            if thread.depth.get() == 0 {
-                let idle = std::mem::take(&mut *thread.drivers.borrow_mut());
-                drop(idle);
-            }
-        });
+            thread.keep_entry(entry);
+        }
+        if thread.depth.get() == 0 {
+            let idle = std::mem::take(&mut *thread.drivers.borrow_mut());
+            drop(idle);
+        }
     }
 }
 
-/// Leaves a view to this thread's `block_on`; gives it back if that is not polling a task with this waker, or if the task waits
-/// for each request before it sends the next.
+/// Where the views for one device are left that this thread's `block_on` will send.
+pub(crate) struct Place(RefMut<'static, Queues>);
+
+/// Where a view for a task can be left; `None` if this thread's `block_on` is not polling a task with this waker, or if the
+/// task waits for each request before it sends the next.
 #[inline(always)]
-pub(super) fn queue<V>(
-    driver: &Arc<Driver>,
-    waker: &Waker,
-    view: V,
-    push: impl FnOnce(&mut Queues, V),
-) -> Result<(), V> {
-    if !THREAD.try_with(|thread| thread.waker.get() == identity(waker)).unwrap_or(false) {
-        return Err(view);
+pub(crate) fn place(driver: &Arc<Driver>, waker: &Waker) -> Option<Place> {
+    let thread = this_thread();
+    if thread.waker.get() != identity(waker) {
+        return None;
     }
-    THREAD.with(|thread| {
-        thread.with_entry(driver, |entry| {
-            if entry.queues.is_empty() && entry.pace.is_alone() {
-                return Err(view);
-            }
-            push(&mut entry.queues, view);
-            thread.deferred.set(true);
-            Ok(())
-        })
-    })
+    let index = thread.find_or_add(driver);
+    let mut drivers = thread.drivers.borrow_mut();
+    let entry = &mut drivers[index];
+    if entry.queues.is_empty() && entry.pace.is_alone() {
+        return None;
+    }
+    thread.deferred.set(true);
+    Some(Place(RefMut::map(drivers, |drivers| &mut drivers[index].queues)))
+}
+
+impl Place {
+    /// What goes there is sent.
+    #[inline(always)]
+    pub(crate) fn queues(&mut self) -> &mut Queues {
+        &mut self.0
+    }
+}
+
+/// A request to this device was cancelled: if it was deferred on this thread, it is not sent any more.
+pub(crate) fn cancelled(driver: &Arc<Driver>) {
+    let thread = this_thread();
+    if let Some(index) = thread.find(driver) {
+        thread.drivers.borrow_mut()[index].queues.cancelled = true;
+    }
 }
 
 /// Sends what was deferred for a device on this thread.
 #[cold]
 pub(crate) fn flush(driver: &Arc<Driver>) {
-    let _ = THREAD.try_with(|thread| {
-        let entry = thread.take_entry_of(driver);
-        if let Some(mut entry) = entry {
-            entry.driver.send_and_run(&mut entry.queues);
-            thread.keep_entry(entry);
-        }
-    });
+    let thread = this_thread();
+    let entry = thread.take_entry_of(driver);
+    if let Some(mut entry) = entry {
+        entry.driver.send_and_run(&mut entry.queues);
+        thread.keep_entry(entry);
+    }
 }
 
 /// Takes a woken driver if this thread is about to poll what it wakes.
 pub(super) fn take_over(driver: &Arc<Driver>) -> bool {
-    THREAD
-        .try_with(|thread| {
-            let driving = thread.driving.get();
-            if driving {
-                thread.with_entry(driver, |entry| entry.woken = true);
-            }
-            driving
-        })
-        .unwrap_or(false)
+    let thread = this_thread();
+    let driving = thread.driving.get();
+    if driving {
+        let index = thread.find_or_add(driver);
+        thread.drivers.borrow_mut()[index].woken = true;
+    }
+    driving
 }

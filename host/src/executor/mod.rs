@@ -1,15 +1,13 @@
 //! Runs tasks and device drivers.
 //!
 //! `runtime` has the threads, `driver` decides who polls a device's driver, `local` is what a blocked thread
-//! does by itself, `defer` what its task leaves for that.
+//! does by itself, `queues` what its task leaves for that.
 
-pub(crate) mod defer;
 mod driver;
-mod local;
+pub(crate) mod local;
 mod queues;
 mod runtime;
 
 pub(crate) use driver::{Drive, Driver, Helper};
-pub(crate) use local::flush;
 pub(crate) use queues::Queues;
 pub(crate) use runtime::{Runtime, block_on};

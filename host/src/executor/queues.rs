@@ -1,4 +1,9 @@
-//! The views that one thread has deferred for one device.
+//! Views that wait until the task that this thread is blocked on has nothing more to send.
+//!
+//! A request that is polled first, with the waker of this thread's own `block_on`, leaves its view here. When that task is
+//! pending, everything goes to the devices, one call for each, and the task is polled again in any case. So a request
+//! needs no waker, and many cost one call. A task that sends one request after the other is better served at once: see
+//! [`Pace`].
 
 use pactio_sdk::{Error, PacketPerms, Read, Submission, Write};
 
@@ -26,11 +31,13 @@ impl Pace {
     }
 }
 
-/// What is to be sent to one device.
+/// What one thread has to send to one device.
 #[derive(Default)]
 pub(crate) struct Queues {
     pub(crate) reads: Vec<Submission<Write, u64>>,
     pub(crate) writes: Vec<Submission<Read, u64>>,
+    /// Some of it may be cancelled.
+    pub(super) cancelled: bool,
 }
 
 impl Queues {
@@ -45,12 +52,15 @@ impl Queues {
     pub(super) fn append(&mut self, mut other: Self) {
         self.reads.append(&mut other.reads);
         self.writes.append(&mut other.writes);
+        self.cancelled |= other.cancelled;
     }
 
     /// Fails what was cancelled before it was sent: a device that is told to give up a request does not know it yet.
     pub(super) fn fail_cancelled(&mut self) {
-        fail_cancelled(&mut self.reads);
-        fail_cancelled(&mut self.writes);
+        if std::mem::take(&mut self.cancelled) {
+            fail_cancelled(&mut self.reads);
+            fail_cancelled(&mut self.writes);
+        }
     }
 
     /// The device is closed.
@@ -61,9 +71,7 @@ impl Queues {
 }
 
 fn fail_cancelled<P: PacketPerms>(queue: &mut Vec<Submission<P, u64>>) {
-    if queue.iter().any(|submission| submission.view.is_cancelled()) {
-        for submission in queue.extract_if(.., |submission| submission.view.is_cancelled()) {
-            submission.view.error(Error::CANCELLED);
-        }
+    for submission in queue.extract_if(.., |submission| submission.view.is_cancelled()) {
+        submission.view.error(Error::CANCELLED);
     }
 }

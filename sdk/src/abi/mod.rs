@@ -28,7 +28,7 @@ pub use extension::{ADMISSION, AdmissionTable, CANCELLATION, CancellationTable, 
 pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};
 pub use object::{
     BackendIo, BackendObj, DeviceObj, DriverStatus, IoBackend, Library, RawDeviceInfo, RawPollingHandle,
-    SendIo,
+    SendIo, send,
 };
 pub(crate) use object::{backend_object, device_object};
 pub use request::{OpenFailure, OwnedText, RawOpenRequest, RawOption};

@@ -36,8 +36,25 @@ pub type BackendObj = BackendIoArcBox<'static>;
 /// answer the views. [`PacketIo`](crate::PacketIo) is the same without a boundary.
 #[cglue_trait]
 pub trait SendIo<Perms: PacketPerms, P: StableAbi + 'static> {
-    fn send(&self, param: P, view: BoundPacketView<Perms>);
+    /// Hands one view over, taken apart: so it crosses in registers. [`send`] is the way to call it.
+    ///
+    /// # Safety
+    ///
+    /// They are the parts of one view, which is the callee's from here on.
+    unsafe fn send_parts(&self, param: P, packet: *const (), start: usize, end: usize, tag: u64);
     fn send_many(&self, batch: Batch<Perms, P>);
+}
+
+/// Hands one view to an object.
+#[inline(always)]
+pub fn send<Perms: PacketPerms, P: StableAbi + 'static>(
+    object: &impl SendIo<Perms, P>,
+    param: P,
+    view: BoundPacketView<Perms>,
+) {
+    let (packet, start, end, tag) = view.into_parts();
+    // SAFETY: they are the parts of a view that is not used any more.
+    unsafe { object.send_parts(param, packet, start, end, tag) }
 }
 
 /// What every device can tell of itself, its driver, and its extensions.
@@ -72,8 +89,10 @@ cglue_impl_group!(Guarded<D: Device>, DeviceGroup, {});
 
 impl<D: Device> SendIo<Write, u64> for Guarded<D> {
     #[inline(always)]
-    fn send(&self, position: u64, view: BoundPacketView<Write>) {
-        self.read(position, view);
+    unsafe fn send_parts(&self, param: u64, packet: *const (), start: usize, end: usize, tag: u64) {
+        // SAFETY: as required.
+        let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
+        self.read(param, view);
     }
 
     fn send_many(&self, batch: Batch<'_, Write, u64>) {
@@ -83,8 +102,10 @@ impl<D: Device> SendIo<Write, u64> for Guarded<D> {
 
 impl<D: Device> SendIo<Read, u64> for Guarded<D> {
     #[inline(always)]
-    fn send(&self, position: u64, view: BoundPacketView<Read>) {
-        self.write(position, view);
+    unsafe fn send_parts(&self, param: u64, packet: *const (), start: usize, end: usize, tag: u64) {
+        // SAFETY: as required.
+        let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
+        self.write(param, view);
     }
 
     fn send_many(&self, batch: Batch<'_, Read, u64>) {
@@ -93,8 +114,11 @@ impl<D: Device> SendIo<Read, u64> for Guarded<D> {
 }
 
 impl<D: Device> SendIo<ReadWrite, u64> for Guarded<D> {
-    fn send(&self, position: u64, view: BoundPacketView<ReadWrite>) {
-        self.exchange(position, view);
+    #[inline(always)]
+    unsafe fn send_parts(&self, param: u64, packet: *const (), start: usize, end: usize, tag: u64) {
+        // SAFETY: as required.
+        let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
+        self.exchange(param, view);
     }
 
     fn send_many(&self, batch: Batch<'_, ReadWrite, u64>) {
@@ -103,7 +127,10 @@ impl<D: Device> SendIo<ReadWrite, u64> for Guarded<D> {
 }
 
 impl<D: Device> SendIo<Write, NoPos> for Guarded<D> {
-    fn send(&self, _: NoPos, view: BoundPacketView<Write>) {
+    #[inline(always)]
+    unsafe fn send_parts(&self, _: NoPos, packet: *const (), start: usize, end: usize, tag: u64) {
+        // SAFETY: as required.
+        let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
         self.read_next(view);
     }
 
@@ -113,7 +140,10 @@ impl<D: Device> SendIo<Write, NoPos> for Guarded<D> {
 }
 
 impl<D: Device> SendIo<Read, NoPos> for Guarded<D> {
-    fn send(&self, _: NoPos, view: BoundPacketView<Read>) {
+    #[inline(always)]
+    unsafe fn send_parts(&self, _: NoPos, packet: *const (), start: usize, end: usize, tag: u64) {
+        // SAFETY: as required.
+        let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
         self.write_next(view);
     }
 
@@ -255,7 +285,7 @@ pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Finge
     let print = super::fingerprint_struct!(print, Batch<'static, Read, u64>, "Batch" { next, left });
     let print = super::fingerprint_struct!(print, Submission<Read, u64>, "Submission" { param, view });
     print
-        .text("SendIo::send: fn(&self, P, BoundPacketView<Perms>)")
+        .text("SendIo::send_parts: unsafe fn(&self, P, *const (), usize, usize, u64)")
         .text("SendIo::send_many: fn(&self, Batch<Perms, P>)")
         .text("IoBackend::raw_info: fn(&self) -> RawDeviceInfo")
         .text("IoBackend::raw_polling_handle: fn(&self) -> RawPollingHandle")
@@ -269,7 +299,7 @@ pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Finge
 // The texts above are held against the code.
 const _: () = {
     const fn checked<B: BackendIo, D: IoBackend + SendIo<Read, u64>>() {
-        let _: fn(&D, u64, BoundPacketView<Read>) = <D as SendIo<Read, u64>>::send;
+        let _: unsafe fn(&D, u64, *const (), usize, usize, u64) = <D as SendIo<Read, u64>>::send_parts;
         let _: fn(&D, Batch<'_, Read, u64>) = <D as SendIo<Read, u64>>::send_many;
         let _: fn(&D) -> RawDeviceInfo = D::raw_info;
         let _: fn(&D) -> RawPollingHandle = D::raw_polling_handle;

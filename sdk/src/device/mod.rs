@@ -82,6 +82,8 @@ pub trait Device: Send + Sync + 'static {
     /// Moves the device's work on, as a future that never gives a value.
     ///
     /// Called by whoever waits for the device, one at a time, after its waker was woken or its descriptor became ready.
+    /// The waker is the same in all calls, so that the first can be kept, as in a `OnceLock`.
+    ///
     /// It returns `Pending` after arranging for a wake; `Ready` says that the device has ended: what is still in flight
     /// must have been answered.
     fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {

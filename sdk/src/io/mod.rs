@@ -169,26 +169,32 @@ macro_rules! pointer {
     ($($type:ty),*) => {
         $(
             impl<T: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P> PacketIo<Perms, P> for $type {
+                #[inline(always)]
                 fn send_io(&self, param: P, view: BoundPacketView<Perms>) {
                     (**self).send_io(param, view);
                 }
 
+                #[inline(always)]
                 fn send_batch(&self, batch: Batch<'_, Perms, P>) {
                     (**self).send_batch(batch);
                 }
 
+                #[inline(always)]
                 fn submit(&self, param: P, view: BoundPacketView<Perms>, cx: &mut Context<'_>) -> Submitted {
                     (**self).submit(param, view, cx)
                 }
 
+                #[inline]
                 fn flush(&self) {
                     (**self).flush();
                 }
 
+                #[inline(always)]
                 fn admit(&self, bytes: usize) -> Option<Admitted> {
                     (**self).admit(bytes)
                 }
 
+                #[inline]
                 fn cancel(&self, request: RequestId) {
                     (**self).cancel(request);
                 }
@@ -225,9 +231,9 @@ fn send_now<D: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P: Param>(
     param: P,
     view: BoundPacketView<Perms>,
 ) {
-    if !param.reaches(view.len()) {
-        view.error(Error::TOO_LARGE);
-    } else if !view.is_empty() {
+    if view.is_empty() || !param.reaches(view.len()) {
+        refuse(view);
+    } else {
         device.send_io(param, view);
     }
 }
@@ -240,13 +246,17 @@ fn send<D: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P: Param>(
     view: BoundPacketView<Perms>,
     cx: &mut Context<'_>,
 ) -> Submitted {
-    if !param.reaches(view.len()) {
-        view.error(Error::TOO_LARGE);
-        Submitted::Sent
-    } else if view.is_empty() {
-        // It fails no byte.
+    if view.is_empty() || !param.reaches(view.len()) {
+        refuse(view);
         Submitted::Sent
     } else {
         device.submit(param, view, cx)
     }
+}
+
+/// Fails a view that is not sent. If it is empty, that fails no byte.
+#[cold]
+#[inline(never)]
+fn refuse<Perms: PacketPerms>(view: BoundPacketView<Perms>) {
+    view.error(Error::TOO_LARGE);
 }

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use core::fmt;
+use core::mem;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
@@ -18,13 +19,19 @@ type Back<Perms, B> = <<B as IntoPacket<Perms>>::Store as PacketStore<Perms>>::B
 pub struct Io<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> {
     device: D,
     param: P,
-    /// Until the request is polled first.
-    buffer: Option<B>,
-    /// From then on, until it is complete.
-    store: Option<B::Store>,
+    stage: Stage<B, B::Store>,
     rare: Option<Box<Rare>>,
-    /// Its view may still be on its way.
-    deferred: bool,
+}
+
+/// How far a request is.
+enum Stage<B, S> {
+    New(B),
+    /// The device is full: the request is not submitted yet.
+    Waiting(S),
+    /// Its view may still be on its way to the device.
+    Deferred(S),
+    Sent(S),
+    Finished,
 }
 
 /// What few requests have.
@@ -32,7 +39,7 @@ pub struct Io<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>
 struct Rare {
     /// Until the request is submitted.
     output: Option<OutputRef>,
-    /// The device is full: the request is not submitted yet.
+    /// While the device is full.
     admission: Option<Admitted>,
     /// It was cancelled before it could be made.
     failed: Option<Error>,
@@ -42,13 +49,13 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     /// A request of `buffer` to `param` of `device`.
     #[inline(always)]
     pub fn new(device: D, param: P, buffer: B) -> Self {
-        Self { device, param, buffer: Some(buffer), store: None, rare: None, deferred: false }
+        Self { device, param, stage: Stage::New(buffer), rare: None }
     }
 
     /// The same, with an output that hears of each segment.
     pub fn with_output(device: D, param: P, buffer: B, output: OutputRef) -> Self {
         let rare = Rare { output: Some(output), ..Rare::default() };
-        Self { device, param, buffer: Some(buffer), store: None, rare: Some(Box::new(rare)), deferred: false }
+        Self { device, param, stage: Stage::New(buffer), rare: Some(Box::new(rare)) }
     }
 
     /// What it is sent to.
@@ -85,29 +92,41 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     /// # Ok::<(), Error>(())
     /// ```
     pub fn cancel(mut self) -> Self {
-        match (self.buffer.take(), &self.store) {
+        self.stage = match mem::replace(&mut self.stage, Stage::Finished) {
             // It completes as never submitted.
-            (Some(buffer), _) => match buffer.into_packet() {
-                Ok(store) => self.store = Some(store),
-                Err(error) => self.rare.get_or_insert_default().failed = Some(error),
+            Stage::New(buffer) => match buffer.into_packet() {
+                Ok(store) => Stage::Sent(store),
+                Err(error) => {
+                    self.rare.get_or_insert_default().failed = Some(error);
+                    Stage::Finished
+                }
             },
-            (None, Some(store)) if !self.is_waiting() => ask(&self.device, store),
-            _ => self.rare = None,
-        }
+            Stage::Waiting(store) => {
+                self.rare = None;
+                Stage::Sent(store)
+            }
+            stage => {
+                if let Stage::Deferred(store) | Stage::Sent(store) = &stage {
+                    ask(&self.device, store);
+                }
+                stage
+            }
+        };
         self
-    }
-
-    fn is_waiting(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.admission.is_some())
     }
 
     /// Gives the store, once the request is complete.
     #[inline(always)]
     pub(super) fn poll_store(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
-        let Some(buffer) = self.buffer.take() else { return self.poll_later(cx) };
+        match &self.stage {
+            Stage::New(_) => {}
+            Stage::Deferred(store) if store.packet().is_complete() => return Poll::Ready(Ok(self.finish())),
+            _ => return self.poll_later(cx),
+        }
+        let Stage::New(buffer) = mem::replace(&mut self.stage, Stage::Finished) else { finished_before() };
         let mut store = buffer.into_packet()?;
         if let Some(admission) = admit(&self.device, &self.param, store.packet().len()) {
-            self.store = Some(store);
+            self.stage = Stage::Waiting(store);
             self.rare.get_or_insert_default().admission = Some(admission);
             return self.poll_later(cx);
         }
@@ -116,54 +135,88 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
         if store.packet().is_complete() {
             return Poll::Ready(Ok(store));
         }
-        self.store = Some(store);
-        self.deferred = submitted == Submitted::Deferred;
-        if self.deferred { Poll::Pending } else { self.poll_later(cx) }
+        self.poll_submitted(submitted, store, cx)
     }
 
+    #[inline]
     fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
-        if let Some(error) = self.rare.as_mut().and_then(|rare| rare.failed.take()) {
-            return Poll::Ready(Err(error));
-        }
-        if self.is_waiting() {
-            if let Some(rare) = &mut self.rare {
-                ready!(poll_admitted(&mut rare.admission, cx));
-            }
-            if let Some(mut store) = self.store.take() {
-                let submitted = self.start(&mut store, cx)?;
-                self.store = Some(store);
-                self.deferred = submitted == Submitted::Deferred;
-                if self.deferred {
-                    return Poll::Pending;
+        let store = match &mut self.stage {
+            Stage::Sent(store) => store,
+            Stage::Deferred(store) => {
+                if !store.packet().is_complete() {
+                    // Mostly it is sent already; but the task may wait for it in a way that never goes back to whoever
+                    // deferred it.
+                    self.device.flush();
                 }
+                store
             }
+            _ => return self.poll_seldom(cx),
+        };
+        ready!(store.packet_mut().poll_complete(cx));
+        Poll::Ready(Ok(self.finish()))
+    }
+
+    /// Gives the store of a request that is complete.
+    #[inline(always)]
+    fn finish(&mut self) -> B::Store {
+        match mem::replace(&mut self.stage, Stage::Finished) {
+            Stage::Deferred(store) | Stage::Sent(store) => store,
+            _ => finished_before(),
         }
-        if core::mem::take(&mut self.deferred)
-            && self.store.as_ref().is_some_and(|store| !store.packet().is_complete())
+    }
+
+    #[cold]
+    fn poll_seldom(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
+        if let Stage::Waiting(_) = self.stage
+            && let Some(rare) = &mut self.rare
         {
-            // Mostly it is sent already; but the task may wait for it in a way that never goes back to whoever deferred it.
-            self.device.flush();
+            ready!(poll_admitted(&mut rare.admission, cx));
         }
-        match &mut self.store {
-            Some(store) => ready!(store.packet_mut().poll_complete(cx)),
-            None => finished_before(),
+        match mem::replace(&mut self.stage, Stage::Finished) {
+            Stage::Waiting(mut store) => {
+                let submitted = self.start(&mut store, cx)?;
+                self.poll_submitted(submitted, store, cx)
+            }
+            _ => match self.rare.as_mut().and_then(|rare| rare.failed.take()) {
+                Some(error) => Poll::Ready(Err(error)),
+                None => finished_before(),
+            },
         }
-        match self.store.take() {
-            Some(store) => Poll::Ready(Ok(store)),
-            None => finished_before(),
-        }
+    }
+
+    #[inline]
+    fn poll_submitted(
+        &mut self,
+        submitted: Submitted,
+        store: B::Store,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<B::Store, Error>> {
+        let (stage, polled) = match submitted {
+            Submitted::Deferred => (Stage::Deferred(store), false),
+            Submitted::Sent => (Stage::Sent(store), true),
+        };
+        // It was `Finished`, so there is nothing to drop.
+        mem::forget(mem::replace(&mut self.stage, stage));
+        if polled { self.poll_later(cx) } else { Poll::Pending }
     }
 
     /// Binds and sends the packet.
     #[inline(always)]
     fn start(&mut self, store: &mut B::Store, cx: &mut Context<'_>) -> Result<Submitted, Error> {
-        let output = match &mut self.rare {
-            None => None,
-            Some(rare) => rare.output.take(),
-        };
+        if self.rare.is_some() {
+            return self.start_rare(store, cx);
+        }
+        let view = store.packet_mut().bind()?;
+        Ok(send(&self.device, self.param.clone(), view, cx))
+    }
+
+    #[cold]
+    fn start_rare(&mut self, store: &mut B::Store, cx: &mut Context<'_>) -> Result<Submitted, Error> {
+        let output = self.rare.as_mut().and_then(|rare| rare.output.take());
+        let mut packet = store.packet_mut();
         let view = match output {
-            None => store.packet_mut().bind()?,
-            Some(output) => store.packet_mut().bind_to(output)?,
+            None => packet.bind()?,
+            Some(output) => packet.bind_to(output)?,
         };
         Ok(send(&self.device, self.param.clone(), view, cx))
     }
@@ -187,7 +240,7 @@ pub(super) fn ask<D: PacketIo<Perms, P>, Perms: PacketPerms, P>(device: &D, stor
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> Drop for Io<D, Perms, P, B> {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Some(store) = &self.store {
+        if let Stage::Deferred(store) | Stage::Sent(store) = &self.stage {
             ask(&self.device, store);
         }
     }
@@ -281,12 +334,11 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: fmt::Debug, B: IntoPacket<Per
     for Io<D, Perms, P, B>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waiting = self.rare.as_ref().is_some_and(|rare| rare.admission.is_some());
-        let stage = match (&self.buffer, &self.store) {
-            (Some(_), _) => "new",
-            (None, Some(_)) if waiting => "waiting for the device",
-            (None, Some(_)) => "in flight",
-            (None, None) => "finished",
+        let stage = match self.stage {
+            Stage::New(_) => "new",
+            Stage::Waiting(_) => "waiting for the device",
+            Stage::Deferred(_) | Stage::Sent(_) => "in flight",
+            Stage::Finished => "finished",
         };
         write!(f, "request at {:?} ({stage})", self.param)
     }

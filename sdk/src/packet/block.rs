@@ -140,7 +140,7 @@ pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, Error
         None => allocate_new(class, len, align)?,
     };
     let align_log2 = align.trailing_zeros() as u8;
-    let private = Private { class, store: Store::Bytes as u8, align_log2, watched: false };
+    let private = Private { class, store: Store::Bytes as u8, align_log2, watched: false, submitted: false };
     // SAFETY: `offset` is inside the allocation, or one past its end if `len` is 0.
     let room = unsafe { block.cast::<u8>().add(offset) };
     // SAFETY: the memory is ours, large enough and aligned; what it held before was dropped or never existed.
@@ -324,6 +324,7 @@ pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, Erro
             Store::Nothing => allocate_lent(NonNull::new_unchecked(bytes), len, initialised)?,
         };
         (*fresh.as_ptr()).packet.table = watch::base(packet);
+        (*fresh.as_ptr()).packet.private.submitted = (*packet).private.submitted;
         Ok(fresh)
     }
 }

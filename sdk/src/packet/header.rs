@@ -72,6 +72,8 @@ pub(super) struct Private {
     pub(super) align_log2: u8,
     /// The table is a [`Watched`](super::watch) one.
     pub(super) watched: bool,
+    /// The packet was bound at least once.
+    pub(super) submitted: bool,
 }
 
 impl<Perms> Packet<Perms> {

@@ -41,8 +41,6 @@ use crate::Error;
 /// ```
 pub struct PacketBox<Perms: PacketPerms> {
     block: NonNull<Block>,
-    /// It was bound at least once since it was made.
-    submitted: bool,
     _perms: PhantomData<Perms>,
 }
 
@@ -118,7 +116,7 @@ impl<Perms: Filled> Packet<Perms> {
 
 impl<Perms: PacketPerms> PacketBox<Perms> {
     pub(super) fn new(block: NonNull<Block>) -> Self {
-        Self { block, submitted: false, _perms: PhantomData }
+        Self { block, _perms: PhantomData }
     }
 
     #[inline(always)]
@@ -142,7 +140,14 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         unsafe { (*self.block.as_ptr()).packet.table = table };
     }
 
+    /// It was bound at least once since it was made.
+    #[inline(always)]
+    fn is_submitted(&self) -> bool {
+        self.packet().private.submitted
+    }
+
     /// Length of the request in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.packet().len
     }
@@ -225,7 +230,8 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// The packet is idle.
     #[inline(always)]
     fn submit(&mut self, watched: bool) -> BoundPacketView<Perms> {
-        self.submitted = true;
+        // SAFETY: the packet is idle and ours, and only its owner looks at this.
+        unsafe { (*self.block.as_ptr()).packet.private.submitted = true };
         self.packet().state.submit(watched);
         // SAFETY: `submit` made this view, and the block lives while it is not finished.
         unsafe { BoundPacketView::new(self.block.cast(), 0, self.len(), 0) }
@@ -239,10 +245,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         }
         self.packet().state.owner_touches_bytes();
         // SAFETY: the packet is complete and ours; the old block is left right away.
-        let fresh = unsafe { block::renew(self.block)? };
-        let submitted = self.submitted;
-        *self = Self::new(fresh);
-        self.submitted = submitted;
+        *self = Self::new(unsafe { block::renew(self.block)? });
         Ok(())
     }
 
@@ -252,7 +255,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     #[inline]
     pub fn is_done(&self) -> bool {
         // SAFETY: OWNER keeps the block.
-        self.is_complete() && self.submitted && unsafe { (*self.block.as_ptr()).failures.is_empty() }
+        self.is_complete() && self.is_submitted() && unsafe { (*self.block.as_ptr()).failures.is_empty() }
     }
 
     /// What happened to every byte.
@@ -260,11 +263,11 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// While views are in flight, all bytes count as failed with [`Error::IN_FLIGHT`]; before the first
     /// [`bind`](Self::bind) with [`Error::NOT_SUBMITTED`].
     pub fn report(&self) -> Report {
-        let segments = usize::from(self.submitted) + self.packet().state.splits();
+        let segments = usize::from(self.is_submitted()) + self.packet().state.splits();
         let mut report = Report::all_done(self.len()).with_segments(segments);
         if !self.is_complete() {
             report.fail(0..self.len(), Error::IN_FLIGHT);
-        } else if !self.submitted {
+        } else if !self.is_submitted() {
             report.fail(0..self.len(), Error::NOT_SUBMITTED);
         } else {
             // SAFETY: the packet is complete and ours (state rule 4).

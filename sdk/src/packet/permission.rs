@@ -27,6 +27,9 @@ pub struct ReadWrite;
 ///
 /// The function table of a [`ComplexPacket`](super::ComplexPacket) is made for one of them.
 pub trait PacketPerms: sealed::Sealed + Copy + Send + Sync + Crossing + 'static {
+    /// What a request with it does, for messages: `read`, `write` or `exchange`.
+    const REQUEST: &'static str;
+
     /// The device's side of a transfer: `&mut [u8]` for [`Read`], `&[u8]` for [`Write`], `&mut [u8]` for [`ReadWrite`].
     type Data<'a>;
 
@@ -56,6 +59,8 @@ pub trait PacketPerms: sealed::Sealed + Copy + Send + Sync + Crossing + 'static 
 }
 
 impl PacketPerms for Read {
+    const REQUEST: &'static str = "write";
+
     type Data<'a> = &'a mut [u8];
     type Allocated = ReadPacketObj;
 
@@ -82,6 +87,8 @@ impl PacketPerms for Read {
 }
 
 impl PacketPerms for Write {
+    const REQUEST: &'static str = "read";
+
     type Data<'a> = &'a [u8];
     type Allocated = WritePacketObj;
 
@@ -108,6 +115,8 @@ impl PacketPerms for Write {
 }
 
 impl PacketPerms for ReadWrite {
+    const REQUEST: &'static str = "exchange";
+
     type Data<'a> = &'a mut [u8];
     type Allocated = ReadWritePacketObj;
 

@@ -70,6 +70,43 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         Self { packet, start, end, tag, _perms: PhantomData }
     }
 
+    /// Takes the view apart, to be put together again where it arrives.
+    #[inline(always)]
+    pub(crate) fn into_parts(self) -> (*const (), usize, usize, u64) {
+        let parts = (self.packet.as_ptr().cast_const(), self.start, self.end, self.tag);
+        core::mem::forget(self);
+        parts
+    }
+
+    /// Moves the view field by field.
+    ///
+    /// A processor cannot forward fields that were just stored one by one to a load of several at once, which is how a whole
+    /// view is moved, and then waits until the stores are through. Volatile stores are not put together.
+    ///
+    /// # Safety
+    ///
+    /// `slot` is valid for writes.
+    #[inline(always)]
+    pub(crate) unsafe fn write_to(self, slot: *mut Self) {
+        let (packet, start, end, tag) = self.into_parts();
+        // SAFETY: as required. These are all fields, and as each is written once, the view is moved.
+        unsafe {
+            (&raw mut (*slot).packet).cast::<*const ()>().write_volatile(packet);
+            (&raw mut (*slot).start).write_volatile(start);
+            (&raw mut (*slot).end).write_volatile(end);
+            (&raw mut (*slot).tag).write_volatile(tag);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// They are the parts of a view with this permission, which come from [`into_parts`](Self::into_parts) once.
+    #[inline(always)]
+    pub(crate) unsafe fn from_parts(packet: *const (), start: usize, end: usize, tag: u64) -> Self {
+        // SAFETY: as required; a view's packet is never null.
+        unsafe { Self::new(NonNull::new_unchecked(packet.cast_mut()), start, end, tag) }
+    }
+
     #[inline(always)]
     fn packet(&self) -> *const Packet<Perms> {
         self.packet.as_ptr().cast_const().cast()
@@ -82,6 +119,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     }
 
     /// The range is empty. It owes an answer all the same.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,10 +1,12 @@
 //! pactio, through its public calls and plugins that are loaded from their `.so`.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::hint::black_box;
 use std::pin::Pin;
 use std::task::Poll;
 
+use futures_util::StreamExt;
+use futures_util::stream;
 use pactio::{Device, Host, PacketBox, Write};
 
 use crate::measure::Variant;
@@ -39,6 +41,11 @@ pub(crate) fn variants() -> Vec<Variant> {
         [("pactio queued, slices, 256 in flight", 256), ("pactio queued, slices, 4096 in flight", 4096)]
     {
         variants.push(slices_in_flight(name, depth, &host, &queued));
+    }
+    for (name, depth) in
+        [("pactio queued, slices, buffered(64)", 64), ("pactio queued, slices, buffered(4096)", 4096)]
+    {
+        variants.push(buffered(name, depth, &host, &queued));
     }
     variants
 }
@@ -153,6 +160,24 @@ fn slices_in_flight(name: &'static str, depth: usize, host: &Host, device: &Devi
                     .collect();
                 all(&mut requests, |done| done.unwrap_or_else(|error| panic!("{error}"))).await;
                 drop(requests);
+                black_box(&buffers);
+            }
+        });
+    })
+}
+
+/// As applications do it: each future is polled with a waker of its own.
+fn buffered(name: &'static str, depth: usize, host: &Host, device: &Device) -> Variant {
+    let (host, device) = (host.clone(), device.clone());
+    let mut buffers = vec![[0; LEN]; depth];
+    Variant::batched(name, depth, move |count| {
+        host.block_on(async {
+            for _ in 0..count / depth as u64 {
+                stream::iter(buffers.iter_mut().zip(positions(depth as u64)))
+                    .map(|(buffer, position)| device.read_exact_at(position, buffer))
+                    .buffered(depth)
+                    .for_each(|done| ready(done.unwrap_or_else(|error| panic!("{error}"))))
+                    .await;
                 black_box(&buffers);
             }
         });

@@ -1,11 +1,14 @@
 //! What the figures are held against: a static `async fn`, and mfio 0.1.0 with a device of the same kind, linked in.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
+use futures_util::StreamExt;
+use futures_util::stream;
 use mfio::backend::integrations::Integration;
 use mfio::backend::{
     BackendContainer, BackendHandle, DynBackend, IoBackend, IoBackendExt, Null, PollingHandle,
@@ -177,6 +180,7 @@ pub(crate) fn variants() -> Vec<Variant> {
         ("mfio queued (linked in), reused packets, 64 in flight", 64),
         ("mfio queued (linked in), reused packets, 256 in flight", 256),
         ("mfio queued (linked in), reused packets, 4096 in flight", 4096),
+        ("mfio queued (linked in), reused packets, 65536 in flight", 65536),
     ] {
         let mut device = Queued::new();
         let packets: Vec<_> = (0..depth).map(|_| Packet::<Write>::new_buf(LEN)).collect();
@@ -186,6 +190,28 @@ pub(crate) fn variants() -> Vec<Variant> {
                 async move {
                     for _ in 0..count / packets.len() as u64 {
                         send(device, packets).await;
+                    }
+                }
+            }));
+        }));
+    }
+    for (name, depth) in [
+        ("mfio queued (linked in), read_into, buffered(64)", 64),
+        ("mfio queued (linked in), read_into, buffered(4096)", 4096),
+    ] {
+        let mut device = Queued::new();
+        let mut values = vec![MaybeUninit::<[u8; LEN]>::uninit(); depth];
+        variants.push(Variant::batched(name, depth, move |count| {
+            pollster::block_on(Null::run_with_mut(&mut device, |device| {
+                let values = &mut values;
+                async move {
+                    for _ in 0..count / depth as u64 {
+                        stream::iter(values.iter_mut().zip(positions(depth as u64)))
+                            .map(|(value, position)| device.read_into(position, value))
+                            .buffered(depth)
+                            .for_each(|done| ready(assert!(done.is_ok())))
+                            .await;
+                        black_box(&values);
                     }
                 }
             }));
