@@ -1,10 +1,12 @@
 //! The record of what failed: a list that views push to and the owner reads when the packet is complete.
 //!
 //! Each entry holds a range and its error as one value (rule 10: offset and error belong together). A request that
-//! succeeds never allocates here.
+//! succeeds never allocates here. Where there is no memory for an entry, the whole request counts as failed for want of
+//! memory: a device that answers has nobody to tell, and may not be ended for it.
 
+use alloc::alloc::{Layout, alloc};
 use alloc::boxed::Box;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use crate::Error;
 use crate::sync::{AtomicPtr, Ordering};
@@ -25,21 +27,45 @@ impl Failures {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
+    /// What stands for all entries when one was lost. It is never freed, and nothing is put on top of it.
+    fn lost() -> *mut Failure {
+        static LOST: Lost =
+            Lost(Failure { start: 0, end: usize::MAX, error: Error::OUT_OF_MEMORY, next: ptr::null_mut() });
+        (&raw const LOST.0).cast_mut()
+    }
+
     /// Records that `start..end` failed. The caller holds a view that has not finished.
     #[cold]
     pub(super) fn push(&self, start: usize, end: usize, error: Error) {
-        let entry = Box::into_raw(Box::new(Failure { start, end, error, next: ptr::null_mut() }));
-        // Ordering: Relaxed throughout. A pusher never looks into another entry, and the owner looks only after the
-        // Release of each pusher's `finish` (state rule 4).
+        // SAFETY: an entry has a size.
+        let entry = unsafe { alloc(Layout::new::<Failure>()) }.cast::<Failure>();
+        let Some(entry) = NonNull::new(entry) else { return self.lose() };
+        let entry = entry.as_ptr();
+        // SAFETY: it is ours alone, and large enough.
+        unsafe { entry.write(Failure { start, end, error, next: ptr::null_mut() }) };
+        // Ordering: Release, for whoever frees the entry because a later one is lost. The owner looks only after the Release
+        // of each pusher's `finish` (state rule 4).
         let mut head = self.0.load(Ordering::Relaxed);
         loop {
+            if ptr::eq(head, Self::lost()) {
+                // SAFETY: nobody has seen the entry.
+                return drop(unsafe { Box::from_raw(entry) });
+            }
             // SAFETY: `entry` is ours alone until the exchange succeeds.
             unsafe { (*entry).next = head };
-            match self.0.compare_exchange_weak(head, entry, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.0.compare_exchange_weak(head, entry, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }
         }
+    }
+
+    /// An entry could not be made.
+    #[cold]
+    fn lose(&self) {
+        // Ordering: Acquire, for the entries of others, which are freed here; their `push` releases them. Release is not
+        // needed, since the static was always there.
+        free(self.0.swap(Self::lost(), Ordering::Acquire));
     }
 
     /// Nothing failed. The packet is complete.
@@ -75,11 +101,20 @@ impl Failures {
             return;
         }
         // Ordering: Relaxed, as above.
-        let mut entry = self.0.swap(ptr::null_mut(), Ordering::Relaxed);
-        while !entry.is_null() {
-            // SAFETY: each entry came from `Box::into_raw` and is reached once.
-            let failure = unsafe { Box::from_raw(entry) };
-            entry = failure.next;
-        }
+        free(self.0.swap(ptr::null_mut(), Ordering::Relaxed));
     }
 }
+
+/// Frees entries that the caller has taken.
+fn free(mut entry: *mut Failure) {
+    while !entry.is_null() && !ptr::eq(entry, Failures::lost()) {
+        // SAFETY: each entry but that one was allocated by `push` as a `Box` is, and is reached once.
+        let failure = unsafe { Box::from_raw(entry) };
+        entry = failure.next;
+    }
+}
+
+struct Lost(Failure);
+
+// SAFETY: it is never changed, and its pointer is null.
+unsafe impl Sync for Lost {}

@@ -201,7 +201,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     pub fn bind_to(&mut self, output: OutputRef) -> Result<BoundPacketView<Perms>, Error> {
         self.make_idle()?;
         // SAFETY: the packet is idle and ours.
-        unsafe { watch::start(self.block.as_ptr().cast(), output) };
+        unsafe { watch::start(self.block.as_ptr().cast(), output)? };
         Ok(self.submit(true))
     }
 
@@ -272,9 +272,9 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         } else {
             // SAFETY: the packet is complete and ours (state rule 4).
             unsafe {
-                (*self.block.as_ptr())
-                    .failures
-                    .for_each(|failure| report.fail(failure.start..failure.end, failure.error));
+                (*self.block.as_ptr()).failures.for_each(|failure| {
+                    report.fail(failure.start..failure.end.min(self.len()), failure.error)
+                });
             }
         }
         report

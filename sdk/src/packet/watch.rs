@@ -5,7 +5,10 @@
 
 use super::header::{Packet, PacketTable};
 use super::output::{OutputRef, RawSegment};
+use crate::Error;
+use alloc::alloc::{Layout, alloc};
 use alloc::boxed::Box;
+use core::ptr::NonNull;
 
 #[repr(C)]
 struct Watched {
@@ -15,20 +18,24 @@ struct Watched {
     output: OutputRef,
 }
 
-/// Gives an idle packet an output.
+/// Gives an idle packet an output, if there is memory for that.
 ///
 /// # Safety
 ///
 /// The packet is idle and the caller's.
-pub(super) unsafe fn start(packet: *mut Packet<()>, output: OutputRef) {
-    // SAFETY: as required; the base table lives as long as the packet.
+pub(super) unsafe fn start(packet: *mut Packet<()>, output: OutputRef) -> Result<(), Error> {
+    // SAFETY: a `Watched` has a size.
+    let watched = NonNull::new(unsafe { alloc(Layout::new::<Watched>()) }.cast::<Watched>());
+    let watched = watched.ok_or(Error::OUT_OF_MEMORY)?.as_ptr();
+    // SAFETY: as required; the base table lives as long as the packet, and `watched` is ours alone and large enough.
     unsafe {
         stop(packet);
         let base = (*packet).table;
-        let watched = Box::new(Watched { table: PacketTable { segment, ..*base }, base, output });
-        (*packet).table = Box::into_raw(watched).cast();
+        watched.write(Watched { table: PacketTable { segment, ..*base }, base, output });
+        (*packet).table = watched.cast_const().cast();
         (*packet).private.watched = true;
     }
+    Ok(())
 }
 
 /// Takes the output away, if there is one.
@@ -51,7 +58,7 @@ pub(super) unsafe fn stop(packet: *mut Packet<()>) {
 /// As for [`stop`], and the packet is watched.
 #[cold]
 unsafe fn take(packet: *mut Packet<()>) {
-    // SAFETY: the table of a watched packet was boxed by `start`, and is dropped once.
+    // SAFETY: the table of a watched packet was allocated by `start` as a `Box` is, and is dropped once.
     unsafe {
         let watched = Box::from_raw((*packet).table.cast_mut().cast::<Watched>());
         (*packet).table = watched.base;

@@ -209,7 +209,10 @@ pub(crate) fn variants() -> Vec<Variant> {
                         stream::iter(values.iter_mut().zip(positions(depth as u64)))
                             .map(|(value, position)| device.read_into(position, value))
                             .buffered(depth)
-                            .for_each(|done| ready(assert!(done.is_ok())))
+                            .for_each(|done| {
+                                assert!(done.is_ok());
+                                ready(())
+                            })
                             .await;
                         black_box(&values);
                     }
