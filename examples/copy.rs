@@ -27,14 +27,15 @@ fn main() -> Result<(), Failure> {
     let target = folder.path().join("copy");
 
     let host = Host::builder().build()?;
-    for plugin in host.plugins() {
-        println!("loaded {:<7} from {}", plugin.info().id, plugin.path().display());
-    }
     let from = host.open_url(&file(&source)?, OpenOptions::new())?;
     let size = from.size().ok_or("the source has no size")?;
     let memory = Url::new("memory", "")?.with_option("size", &size.to_string());
     let memory = host.open_url(&memory, OpenOptions::new().write(true))?;
     let to = host.open_url(&file(&target)?, OpenOptions::new().write(true).create(true))?;
+
+    for plugin in host.plugins().filter(|plugin| plugin.is_loaded()) {
+        println!("loaded {:<7} from {}", plugin.manifest().id, plugin.path().display());
+    }
 
     copy(&host, &from, &memory, size)?;
     copy(&host, &memory, &to, size)?;
@@ -71,8 +72,8 @@ fn copy(host: &Host, from: &Device, to: &Device, size: u64) -> Result<(), Failur
     let seconds = begin.elapsed().as_secs_f64();
     println!(
         "copied {size} bytes from '{}' to '{}' in {} packets ({} segments), {:.0} MiB/s",
-        from.plugin().info().id,
-        to.plugin().info().id,
+        from.plugin().manifest().id,
+        to.plugin().manifest().id,
         shared.packets.load(Ordering::Relaxed),
         shared.segments.load(Ordering::Relaxed),
         size as f64 / seconds / f64::from(1 << 20)

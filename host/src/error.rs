@@ -4,6 +4,8 @@ use std::fmt;
 
 use pactio_sdk::{Code, Report};
 
+use crate::RefusalKind;
+
 /// An error with a message that names what failed, where and why.
 pub struct Error(Box<Inner>);
 
@@ -20,8 +22,12 @@ struct Inner {
 pub enum ErrorKind {
     /// A URL makes no sense.
     InvalidUrl,
-    /// No loaded plugin has the scheme.
+    /// No plugin has the scheme.
     UnknownScheme,
+    /// An option of a URL is not what the plugin's manifest asks for.
+    InvalidOption,
+    /// The plugin was found, but cannot be used.
+    Refused(RefusalKind),
     /// The host itself could not be set up.
     Setup,
     /// A device could not be opened; the plugin says why.
@@ -50,10 +56,11 @@ impl Error {
         self.0.kind
     }
 
-    /// The code of the device or plugin, if it came from one.
+    /// The code of the device or plugin, if it came from one; [`Code::InvalidInput`] for an invalid option.
     pub fn code(&self) -> Option<Code> {
         match self.0.kind {
             ErrorKind::Open(code) | ErrorKind::Io(code) => Some(code),
+            ErrorKind::InvalidOption => Some(Code::InvalidInput),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use async_executor::Task;
 
 use crate::executor::{self, Runtime};
 use crate::plugin::{Registry, SearchPaths};
-use crate::{Candidate, Device, Error, ErrorKind, OpenOptions, Plugin, Url};
+use crate::{Candidate, Device, Error, OpenOptions, Plugin, Url};
 
 /// Plugins and an executor. Cheap to clone; all clones are one host.
 #[derive(Clone)]
@@ -64,19 +64,10 @@ impl Host {
     ///
     /// As [`open`](Self::open).
     pub fn open_url(&self, url: &Url, options: OpenOptions) -> Result<Device, Error> {
-        let plugin = self.registry.plugin_for(url)?;
-        let object = plugin.open(url, options.mode()).map_err(|failure| {
-            Error::new(
-                ErrorKind::Open(failure.error.code()),
-                format!(
-                    "cannot open '{url}' with plugin '{}': {}",
-                    plugin.info().id,
-                    failure.message.to_text()
-                ),
-            )
-        })?;
-        let device = Device::new(url.to_string(), plugin.clone(), object, self.runtime.clone())?;
-        tracing::debug!(device = device.url(), plugin = plugin.info().id.as_str(), "opened");
+        let plugin = self.registry.plugin_with(url.scheme())?;
+        let (object, shown) = plugin.open(url, options.mode())?;
+        let device = Device::new(shown, plugin.clone(), object, self.runtime.clone())?;
+        tracing::debug!(device = device.url(), plugin = plugin.manifest().id.as_str(), "opened");
         Ok(device)
     }
 
@@ -85,9 +76,18 @@ impl Host {
         self.registry.candidates()
     }
 
-    /// The loaded plugins, in the order of the search.
+    /// The plugins that were found, in the order of the search. Each is loaded when a device of it is opened first.
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
         self.registry.plugins()
+    }
+
+    /// The plugin that opens URLs with this scheme.
+    ///
+    /// # Errors
+    ///
+    /// If there is none; the message says which schemes exist and where was searched.
+    pub fn plugin_with_scheme(&self, scheme: &str) -> Result<&Arc<Plugin>, Error> {
+        self.registry.plugin_with(scheme)
     }
 
     /// Runs a future to its end on this thread, and the drivers of the devices it uses.
@@ -137,9 +137,9 @@ impl HostBuilder {
         self
     }
 
-    /// Looks for plugins, loads them and starts the threads.
+    /// Looks for plugins and starts the threads. No code of a plugin runs yet.
     ///
-    /// A plugin that cannot be loaded is no error here: see [`Host::candidates`].
+    /// A file that is refused is no error here: see [`Host::candidates`].
     ///
     /// # Errors
     ///

@@ -35,7 +35,7 @@
 //!
 //! # Reading order
 //!
-//! `url`, `plugin` (`search`, `candidate`, `loader`, `registry`), `host`, `device` (`request`, `typed`, `blocking`),
+//! `url`, `plugin` (`search`, `candidate`, `manifest`, `registry`, `value`, `loader`), `host`, `device` (`request`, `typed`, `blocking`),
 //! `executor` (`runtime`, `driver`, `local`).
 
 #![deny(missing_docs)]
@@ -56,7 +56,9 @@ pub use pactio_sdk::{
     BlockOn, BlockingIo, Code, DeviceInfo, IntoPacket, IoExchange, IoRead, IoWrite, PacketBox, PacketIo,
     PacketIoExt, Read, ReadWrite, Report, Seekable, StreamIoExt, VectoredIo, Write, parse_size, scope,
 };
-pub use plugin::{Candidate, Outcome, Plugin, PluginInfo, Refusal, RefusalKind};
+pub use plugin::{
+    Candidate, Difference, Manifest, OptionKind, OptionSpec, Outcome, Plugin, Refusal, RefusalKind,
+};
 pub use url::Url;
 
 /// A spawned task; dropping it cancels the task, [`detach`](async_executor::Task::detach) lets it run on.

@@ -17,7 +17,9 @@ use crate::{Error, ErrorKind};
 ///
 /// `?` begins the options. In the target a literal `?` is written `%3F` and a literal `%` as `%25`; in options also `&`
 /// as `%26`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// `Display` gives the whole URL, also its secrets; `Debug`, and all messages of this crate, hide what may be one.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Url {
     scheme: String,
     target: String,
@@ -54,13 +56,24 @@ impl Url {
         &self.target
     }
 
+    /// The URL as text, with something else in place of the values of some options.
+    pub(crate) fn hiding(&self, hidden: impl Fn(&str) -> bool, instead: &str) -> String {
+        let mut shown = format!("{}:{}", self.scheme, escape(&self.target, b"?"));
+        for (index, (key, value)) in self.options.iter().enumerate() {
+            let joint = if index == 0 { '?' } else { '&' };
+            let value = if hidden(key) { instead.to_owned() } else { escape(value, b"&") };
+            shown.push_str(&format!("{joint}{}={value}", escape(key, b"&=")));
+        }
+        shown
+    }
+
     /// The options in their order.
     pub fn options(&self) -> &[(String, String)] {
         &self.options
     }
 }
 
-fn is_scheme(text: &str) -> bool {
+pub(crate) fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
@@ -128,13 +141,23 @@ impl std::str::FromStr for Url {
         let (target, options) =
             rest.split_once('?').map_or((rest, None), |(target, options)| (target, Some(options)));
         let mut url = Self::new(scheme, &unescape(target, "target")?)?;
-        for option in options.unwrap_or_default().split('&').filter(|option| !option.is_empty()) {
+        let options = options.unwrap_or_default().split('&').filter(|option| !option.is_empty());
+        for (index, option) in options.enumerate() {
             let Some((key, value)) = option.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-                return Err(invalid(format!("'{option}' in '{text}' is not an option")).with_hint(
+                // It may be a piece of a secret, which nobody shall see.
+                let (number, url) = (index + 1, text.split('?').next().unwrap_or_default());
+                return Err(invalid(format!("option {number} of '{url}?...' has no '='")).with_hint(
                     "options are key=value, joined with '&'; write %3F for a plain '?' in the target",
                 ));
             };
-            url = url.with_option(&unescape(key, "option")?, &unescape(value, "option")?);
+            let key = unescape(key, "option")?;
+            let value = unescape(value, "value").map_err(|_| {
+                invalid(format!(
+                    "the value of the option '{key}' has a '%' that does not begin an escape, or is not UTF-8"
+                ))
+                .with_hint("write %25 for a plain '%', and %26 for a plain '&'")
+            })?;
+            url = url.with_option(&key, &value);
         }
         Ok(url)
     }
@@ -142,12 +165,13 @@ impl std::str::FromStr for Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.scheme, escape(&self.target, b"?"))?;
-        for (index, (key, value)) in self.options.iter().enumerate() {
-            let joint = if index == 0 { '?' } else { '&' };
-            write!(f, "{joint}{}={}", escape(key, b"&="), escape(value, b"&"))?;
-        }
-        Ok(())
+        f.write_str(&self.hiding(|_| false, ""))
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Url({:?})", self.hiding(|_| true, "***"))
     }
 }
 
@@ -185,7 +209,7 @@ mod tests {
             ),
             (
                 "file:a?b",
-                "'b' in 'file:a?b' is not an option",
+                "option 1 of 'file:a?...' has no '='",
                 "options are key=value, joined with '&'; write %3F for a plain '?' in the target",
             ),
         ] {

@@ -1,5 +1,6 @@
 //! The command, as a person or a script meets it: output, errors, exit codes.
 
+use serde_json::Value;
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -142,7 +143,7 @@ fn what_cannot_be_opened_is_explained() {
     place.says(
         &["info", "file:x?a=b"],
         1,
-        &cannot("file:x?a=b", "unknown option 'a': 'file:' has no options"),
+        "pactio: 'file:x?a=***': 'file:' has no option 'a'\nhint: it has no options at all\n",
     );
     assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
     let why = "it is a pipe, socket or terminal, which has no positions";
@@ -301,13 +302,76 @@ fn inspect_says_what_a_file_is_or_why_it_is_refused() {
     place.file("x.so", 100);
     let (_, said) = place.check(&["inspect", "x.so"], 4);
     assert!(
-        said.starts_with("pactio: 'x.so' is refused (NotALibrary): it is not a shared library: "),
+        said.starts_with("pactio: 'x.so' is refused (not-a-library): it is not a shared library: "),
         "{said}"
     );
     place.says(
         &["inspect", "none.so"],
         4,
-        "pactio: 'none.so' is refused (Unreadable): it cannot be read: No such file or directory (os error 2)\n",
+        "pactio: 'none.so' is refused (unreadable): it cannot be read: No such file or directory (os error 2)\n",
+    );
+}
+
+#[test]
+fn what_is_known_of_plugins_can_be_read_by_programs() {
+    let place = Place::new();
+    place.file("plugins/broken.so", 100);
+    let listed: Value = serde_json::from_str(&place.printed(&["plugins", "--json"])).unwrap();
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), 3);
+    assert_eq!(listed[0]["file"], "plugins/broken.so");
+    assert_eq!(listed[0]["refused"]["code"], "not-a-library");
+    assert_eq!(listed[2]["manifest"]["id"], "memory");
+    assert_eq!(listed[2]["manifest"]["options"][0]["name"], "size");
+
+    let shown = place.printed(&["inspect", "--json", plugin("file").to_str().unwrap()]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((&shown["manifest"]["schemes"][0], &shown["loaded"]), (&"file".into(), &false.into()));
+    let shown = place.printed(&["inspect", "--json", "--load", plugin("file").to_str().unwrap()]);
+    assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()["loaded"], true);
+
+    let (printed, said) = place.check(&["inspect", "--json", "plugins/broken.so"], 4);
+    let refused: Value = serde_json::from_slice(&printed).unwrap();
+    assert_eq!(refused["refused"]["code"], "not-a-library");
+    assert!(said.contains("(not-a-library)"), "{said}");
+}
+
+#[test]
+fn help_explains_subcommands_and_schemes() {
+    let place = Place::new();
+    assert_eq!(
+        place.printed(&["help", "memory"]),
+        "memory: - devices in memory (plugin 'memory' 0.1.0)\n\n\
+         Options, as in memory:TARGET?name=value&name=value:\n  \
+         size=SIZE    how large the device is [required]\n  \
+         fill=NUMBER  the byte that it is full of [default: 0; 0 to 255]\n"
+    );
+    assert!(place.printed(&["help", "file:"]).ends_with("It has no options.\n"));
+    assert!(place.printed(&["help", "cp"]).starts_with("Copy one device to another\n"));
+    assert!(place.printed(&["help"]).contains("Exit codes:"));
+    let (_, said) = place.check(&["help", "fiel"], 1);
+    assert!(said.starts_with("pactio: no plugin has the scheme 'fiel'; did you mean 'file:'?"), "{said}");
+}
+
+#[test]
+fn options_are_checked_before_a_plugin_is_loaded() {
+    let place = Place::new();
+    place.says(
+        &["info", "memory:?sise=1"],
+        1,
+        "pactio: 'memory:?sise=***': 'memory:' has no option 'sise'; did you mean 'size'?\n\
+         hint: its options are: size, fill; `pactio help memory` explains them\n",
+    );
+    place.says(
+        &["info", "memory:"],
+        1,
+        "pactio: 'memory:': the option 'size' is missing: how large the device is\nhint: write memory:?size=64MiB\n",
+    );
+    place.says(
+        &["info", "memory:?size=1&fill=256"],
+        1,
+        "pactio: 'memory:?size=1&fill=256': option 'fill' is 256, but must be 0 to 255\n\
+         hint: `pactio help memory` lists the options\n",
     );
 }
 

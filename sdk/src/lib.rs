@@ -16,7 +16,6 @@
 //!     type Device = Constant;
 //!
 //!     fn open(&self, request: &OpenRequest<'_>) -> Result<Constant, OpenError> {
-//!         request.known_options(&[])?;
 //!         let byte = request.target().parse().map_err(|_| {
 //!             OpenError::invalid_input(format!("'{}' is not a byte; try ones:255", request.target()))
 //!         })?;
@@ -113,7 +112,10 @@ pub use device::{Admission, Cancellation, Device, DeviceInfo, LocalDevice, Local
 #[doc(hidden)]
 pub use plugin::__private;
 #[cfg(feature = "plugin")]
-pub use plugin::{Backend, OpenError, OpenMode, OpenRequest, parse_size};
+pub use plugin::{
+    Backend, MANIFEST_FORM, MANIFEST_SECTION, Manifest, OpenError, OpenMode, OpenRequest, OptionSpec,
+    parse_size,
+};
 
 /// What may cross the boundary: everything, where there is none.
 #[cfg(feature = "plugin")]

@@ -127,7 +127,7 @@ fn scenario(fault: Fault) -> usize {
         assert!(expected.contains(&packet.report().min_error().unwrap().1));
         assert_eq!(packet.take().unwrap(), [0; LEN]);
     }
-    let value = under(fault, || FullPacket::<[u64; 32], Write>::new_uninit());
+    let value = under(fault, FullPacket::<[u64; 32], Write>::new_uninit);
     if let Ok(mut value) = value {
         made += 1;
         value.bind().unwrap().transfer_data(&[1; 256]).complete();

@@ -2,64 +2,287 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use pactio::{Candidate, ErrorKind, RefusalKind};
+use object::{Object, ObjectSection};
+use pactio::{Candidate, ErrorKind, Refusal, RefusalKind};
 use pactio_tests::{folder_of, host_of, library};
 
-fn refused(name: &str) -> (RefusalKind, String) {
+/// What became of a library beside another, by looking at it.
+fn refused(name: &str) -> Refusal {
     let folder = folder_of(&[name, "pactio_memory"]);
     let host = host_of(folder.path());
     // One bad file never hides the others.
     assert!(host.open("memory:?size=1").is_ok());
     let candidate = host.candidates().iter().find(|candidate| candidate.refusal().is_some()).unwrap();
-    let refusal = candidate.refusal().unwrap();
-    (refusal.kind(), refusal.to_string())
+    candidate.refusal().unwrap().clone()
+}
+
+/// What became of a library when a device of it was opened.
+fn refused_when_opened(name: &str, url: &str) -> (ErrorKind, String) {
+    let folder = folder_of(&[name, "pactio_memory"]);
+    let host = host_of(folder.path());
+    let error = host.open(url).unwrap_err();
+    assert!(host.open("memory:?size=1").is_ok());
+    // It stays so.
+    assert_eq!(host.open(url).unwrap_err().to_string(), error.to_string());
+    let real = library(name).canonicalize().unwrap();
+    (error.kind(), error.to_string().replace(&real.display().to_string(), "FILE"))
 }
 
 #[test]
-fn a_library_without_an_entry_is_no_plugin() {
-    let (kind, message) = refused("fixture_no_entry");
-    assert_eq!(kind, RefusalKind::NoEntry);
+fn a_library_without_a_manifest_is_no_plugin() {
+    let refusal = refused("fixture_no_entry");
+    assert_eq!(refusal.kind(), RefusalKind::NoManifest);
     assert_eq!(
-        message,
-        "is not a pactio plugin: it does not export PACTIO_PLUGIN (pactio_sdk::export_plugin! does)"
+        refusal.to_string(),
+        "it is not a pactio plugin: it has no section .pactio: pactio_sdk::export_plugin! makes one"
     );
 }
 
 #[test]
 fn another_abi_version_is_refused_with_both_versions() {
-    let (kind, message) = refused("fixture_abi_version");
-    assert_eq!(kind, RefusalKind::AbiVersion);
+    let refusal = refused("fixture_abi_version");
+    assert_eq!((refusal.kind(), refusal.kind().code()), (RefusalKind::AbiVersion, "abi-version"));
     assert_eq!(
-        message,
-        "is built for ABI 7.3, this host for 0.1: rebuild it with the pactio-sdk of this host"
+        refusal.to_string(),
+        "its ABI version is 7.3, but must be 0.2: use it with a newer host, or rebuild it with the pactio-sdk of this one"
     );
+    let difference = refusal.difference().unwrap();
+    let named = (difference.field, difference.found.as_str(), difference.expected.as_str());
+    assert_eq!(named, ("ABI version", "7.3", "0.2"));
 }
 
 #[test]
 fn another_fingerprint_is_refused_with_both_values() {
-    let (kind, message) = refused("fixture_fingerprint");
-    assert_eq!(kind, RefusalKind::Fingerprint);
+    let refusal = refused("fixture_fingerprint");
+    assert_eq!(refusal.kind(), RefusalKind::Fingerprint);
     let own = format!("{:016x}", pactio_sdk::abi::FINGERPRINT);
-    assert!(message.contains("123456789abcdef0") && message.contains(&own), "{message}");
+    let message = refusal.to_string();
+    assert!(message.contains("is 123456789abcdef0, but must be ") && message.contains(&own), "{message}");
+    assert!(refusal.remedy().unwrap().contains("rebuild it"));
 }
 
 #[test]
 fn another_layout_is_refused_with_the_type() {
-    let (kind, message) = refused("fixture_layout");
-    assert_eq!(kind, RefusalKind::Layout);
+    let (kind, message) = refused_when_opened("fixture_layout", "fixture-layout:");
+    assert_eq!(kind, ErrorKind::Refused(RefusalKind::Layout));
     assert_eq!(
         message,
-        "lays out a type that both sides share differently: mismatched type Expected: CGlueTraitObj<'a> Found: \
-         BackendObj; rebuild it with the pactio-sdk of this host"
+        "cannot open 'fixture-layout:': the plugin 'fixture-layout' (FILE) cannot be used: it lays \
+         out a type that both sides share differently: mismatched type Expected: CGlueTraitObj<'a> Found: BackendObj: \
+         rebuild it with the pactio-sdk of this host"
     );
 }
 
 #[test]
 fn a_plugin_that_panics_in_its_setup_is_refused() {
-    let (kind, message) = refused("fixture_panic_create");
-    assert_eq!(kind, RefusalKind::Setup);
-    assert_eq!(message, "failed while it was set up: the plugin panicked");
+    let (kind, message) = refused_when_opened("fixture_panic_create", "panic-create:");
+    assert_eq!(kind, ErrorKind::Refused(RefusalKind::Setup));
+    assert!(
+        message.ends_with("cannot be used: it failed while it was set up: the plugin panicked"),
+        "{message}"
+    );
+}
+
+#[test]
+fn looking_at_a_plugin_runs_none_of_its_code() {
+    const NAME: &str = "PACTIO_CONSTRUCTED";
+    let folder = folder_of(&["fixture_constructor"]);
+    let touched = folder.path().join("touched");
+    // In a child, since the library may be loaded in this process.
+    if let Some(touched) = std::env::var_os(NAME) {
+        let candidate = Candidate::of_file(library("fixture_constructor"));
+        assert_eq!(candidate.plugin().unwrap().manifest().id, "fixture-constructor");
+        let host = host_of(folder.path());
+        assert_eq!(host.plugins().next().unwrap().manifest().description, "runs code when it is loaded");
+        // A wrong option is an error without loading, too.
+        assert_eq!(host.open("constructor:?x=1").unwrap_err().kind(), ErrorKind::InvalidOption);
+        assert!(!Path::new(&touched).exists(), "its constructor has run");
+        assert!(!host.plugins().next().unwrap().is_loaded());
+        host.open("constructor:").unwrap();
+        assert!(host.plugins().next().unwrap().is_loaded());
+        assert!(
+            Path::new(&touched).exists(),
+            "the constructor does not work, so that this test says nothing"
+        );
+        return;
+    }
+    let name = "loading::looking_at_a_plugin_runs_none_of_its_code";
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(NAME, &touched)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    assert!(touched.exists(), "the child has not run this test");
+}
+
+/// The file of a plugin with another manifest, which is not longer.
+fn with_manifest(change: impl Fn(&str) -> String) -> Vec<u8> {
+    let mut bytes = fs::read(library("pactio_memory")).unwrap();
+    let (offset, len) = {
+        let file = object::File::parse(&*bytes).unwrap();
+        file.section_by_name(".pactio").unwrap().file_range().unwrap()
+    };
+    let section = offset as usize..(offset + len) as usize;
+    let old = String::from_utf8(bytes[section.clone()].to_vec()).unwrap();
+    let new = change(&old);
+    assert!(new != old && new.len() <= old.len(), "{new}");
+    bytes[section].copy_from_slice(format!("{new:<width$}", width = old.len()).as_bytes());
+    bytes
+}
+
+#[test]
+fn each_field_of_a_manifest_is_held_against_this_host() {
+    let own = format!("{:016x}", pactio_sdk::abi::FINGERPRINT);
+    let other = own.replace(own.chars().next().unwrap(), if own.starts_with('0') { "1" } else { "0" });
+    let fingerprint = format!("its fingerprint is {other}, but must be {own}");
+    for (from, to, kind, message) in [
+        (
+            r#"{"pactio""#,
+            r#"("pactio""#,
+            RefusalKind::Damaged,
+            "its manifest is damaged: expected value at line 1",
+        ),
+        (
+            r#""pactio":1"#,
+            r#""pactio":9"#,
+            RefusalKind::Damaged,
+            "its manifest's form is 9, but must be 1: rebuild it",
+        ),
+        (
+            r#""pactio":1"#,
+            r#""pctio":1"#,
+            RefusalKind::Damaged,
+            "its manifest is damaged: it has no number 'pactio'",
+        ),
+        (
+            r#""abi":"0.2""#,
+            r#""abi":"0.3""#,
+            RefusalKind::AbiVersion,
+            "its ABI version is 0.3, but must be 0.2: use it with a newer",
+        ),
+        (
+            r#""abi":"0.2""#,
+            r#""abi":"0.1""#,
+            RefusalKind::AbiVersion,
+            "its ABI version is 0.1, but must be 0.2: rebuild it",
+        ),
+        (r#""abi":"0.2""#, r#""abi":"x""#, RefusalKind::AbiVersion, "its ABI version is x, but must be 0.2"),
+        (
+            r#""abi":"0.2""#,
+            r#""abi":2"#,
+            RefusalKind::Damaged,
+            "its manifest is damaged: it has no text 'abi'",
+        ),
+        (own.as_str(), other.as_str(), RefusalKind::Fingerprint, fingerprint.as_str()),
+        (r#""id":"memory""#, r#""id":"""#, RefusalKind::Damaged, r#"the id "" is not a name"#),
+        (r#""id":"memory""#, r#""id":"me ory""#, RefusalKind::Damaged, r#"the id "me ory" is not a name"#),
+        (r#""id":"memory","#, "", RefusalKind::Damaged, "missing field `id`"),
+        (r#""version":"0.1.0","#, "", RefusalKind::Damaged, "missing field `version`"),
+        (r#""description":"devices in memory","#, "", RefusalKind::Damaged, "missing field `description`"),
+        (r#""schemes":["memory"]"#, r#""schemes":[]"#, RefusalKind::Damaged, "it has no schemes"),
+        (
+            r#""schemes":["memory"]"#,
+            r#""schemes":["m/mory"]"#,
+            RefusalKind::Damaged,
+            r#""m/mory" is not a URL scheme"#,
+        ),
+        (
+            r#""requires":[],"sdk":"0.1.0""#,
+            r#""requires":["telepathy"]"#,
+            RefusalKind::MissingFeature,
+            "it requires the feature 'telepathy', which this host does not have: use it with a newer host",
+        ),
+        (r#""name":"size""#, r#""name":"fill""#, RefusalKind::Damaged, "there are two options 'fill'"),
+        (
+            r#""name":"size""#,
+            r#""name":"s ze""#,
+            RefusalKind::Damaged,
+            r#""s ze" is not the name of an option"#,
+        ),
+        (r#""type":"size""#, r#""type":"sice""#, RefusalKind::Damaged, "unknown variant `sice`"),
+        (
+            r#""default":"0""#,
+            r#""default":"x""#,
+            RefusalKind::Damaged,
+            "the default of option 'fill' is 'x', but must be a whole number",
+        ),
+        (
+            r#""most":"255""#,
+            r#""most":"2x5""#,
+            RefusalKind::Damaged,
+            "the option 'fill' has the bound '2x5', which is none",
+        ),
+        (
+            r#""required":true"#,
+            r#""required":7"#,
+            RefusalKind::Damaged,
+            "invalid type: integer `7`, expected a boolean",
+        ),
+    ] {
+        let candidate = of_bytes(&with_manifest(|manifest| manifest.replacen(from, to, 1)));
+        let refusal = candidate.refusal().unwrap();
+        assert_eq!(refusal.kind(), kind, "{from} -> {to}: {refusal}");
+        assert!(refusal.to_string().contains(message), "{from} -> {to}: {refusal}");
+    }
+}
+
+#[test]
+fn what_a_manifest_says_beyond_this_version_is_ignored() {
+    let bytes = with_manifest(|manifest| {
+        manifest.replace(r#""license":"MIT OR Apache-2.0""#, r#""future":{"a":[1]}"#)
+    });
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("x.so"), bytes).unwrap();
+    let candidate = Candidate::of_file(folder.path().join("x.so"));
+    assert_eq!(candidate.plugin().unwrap().manifest().license, "");
+    // But what is loaded has to be what was read: here it is, since both are the changed file.
+    candidate.plugin().unwrap().load().unwrap();
+}
+
+#[test]
+fn a_file_that_is_replaced_after_it_was_looked_at_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libplugin.so");
+    fs::copy(library("pactio_memory"), &path).unwrap();
+    let host = host_of(folder.path());
+    fs::remove_file(&path).unwrap();
+    fs::copy(library("pactio_file"), &path).unwrap();
+    let error = host.open("memory:?size=1").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused(RefusalKind::Replaced));
+    // A new host sees the new file.
+    assert_eq!(host_of(folder.path()).plugins().next().unwrap().manifest().id, "file");
+}
+
+#[test]
+fn a_manifest_survives_strip() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libstripped.so");
+    let status =
+        Command::new("strip").arg("--strip-all").arg("-o").arg(&path).arg(library("pactio_memory")).status();
+    assert!(status.unwrap().success());
+    let host = host_of(folder.path());
+    assert_eq!(host.plugins().next().unwrap().manifest().id, "memory");
+    assert_eq!(host.open("memory:?size=7").unwrap().size(), Some(7));
+}
+
+#[test]
+fn a_secret_reaches_the_plugin_and_nobody_else() {
+    let folder = folder_of(&["fixture_constructor"]);
+    let host = host_of(folder.path());
+    let key = folder.path().join("key");
+    fs::write(&key, "open sesame\n").unwrap();
+    let url = format!("constructor:?key=file:{}", key.display());
+    let device = host.open(&url).unwrap();
+    assert_eq!(device.url(), "constructor:?key=***");
+    assert!(!format!("{device:?} {:?}", url.parse::<pactio::Url>().unwrap()).contains("key=file"));
+    let error = host.open("constructor:?key=swordfish").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot open 'constructor:?key=***' with plugin 'fixture-constructor': the key is wrong"
+    );
 }
 
 fn of_bytes(bytes: &[u8]) -> Candidate {
@@ -96,7 +319,10 @@ fn a_plugin_of_another_architecture_is_refused() {
     // e_machine: AArch64.
     bytes[18..20].copy_from_slice(&183u16.to_le_bytes());
     let candidate = of_bytes(&bytes);
-    assert_eq!(candidate.refusal().unwrap().to_string(), "is built for Aarch64, this host for X86_64");
+    assert_eq!(
+        candidate.refusal().unwrap().to_string(),
+        "its architecture is Aarch64, but must be X86_64: use a plugin that was built for this machine"
+    );
 }
 
 #[test]
@@ -111,8 +337,8 @@ fn without_its_library_a_scheme_is_unknown_and_the_error_says_what_was_found() {
     assert_eq!(error.kind(), ErrorKind::UnknownScheme);
     let expected = format!(
         "no plugin has the scheme 'memory'; those that exist are: file\nsearched:\n  {}: libfixture_abi_version.so \
-         refused: is built for ABI 7.3, this host for 0.1: rebuild it with the pactio-sdk of this host; \
-         libpactio_file.so (file); 1 other libraries",
+         refused: its ABI version is 7.3, but must be 0.2: use it with a newer host, or rebuild it with the pactio-sdk of \
+         this one; libpactio_file.so (file); 1 other libraries",
         folder.path().display()
     );
     assert_eq!(error.to_string(), expected);
@@ -124,7 +350,7 @@ fn a_folder_that_does_not_exist_is_named() {
     let error = host_of(Path::new("/nowhere/at/all")).open("memory:").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no plugin has the scheme 'memory'; no plugin is loaded\nsearched:\n  /nowhere/at/all: does not exist"
+        "no plugin has the scheme 'memory'; no plugin was found\nsearched:\n  /nowhere/at/all: does not exist"
     );
 }
 
@@ -144,7 +370,7 @@ fn the_first_of_two_plugins_with_one_id_wins() {
 #[test]
 fn a_plugin_says_what_it_is() {
     let candidate = Candidate::of_file(library("pactio_file"));
-    let info = candidate.plugin().unwrap().info();
+    let info = candidate.plugin().unwrap().manifest();
     assert_eq!((info.id.as_str(), info.schemes.as_slice()), ("file", &["file".to_owned()][..]));
-    assert_eq!(info.sdk_version, env!("CARGO_PKG_VERSION"));
+    assert_eq!(info.sdk, env!("CARGO_PKG_VERSION"));
 }

@@ -53,14 +53,20 @@ fn random_reads_and_writes_are_those_of_a_plain_buffer() {
 fn options_that_make_no_sense_are_explained() {
     let host = host(&["pactio_memory"]);
     for (url, message) in [
-        ("memory:", "the option 'size' is missing: say how large it is, as in memory:?size=64MiB"),
-        ("memory:?size=big", "option 'size' is 'big', but must be a size such as 4096, 64KiB or 1.5GiB"),
-        ("memory:?size=1&fill=256", "option 'fill' is '256', but must be a byte, 0 to 255"),
-        ("memory:?sise=1", "unknown option 'sise'; 'memory:' has: size, fill"),
-        ("memory:?size=16777215TiB", "18446742974197923840 bytes of memory cannot be had"),
+        ("memory:", "'memory:': the option 'size' is missing: how large the device is"),
+        (
+            "memory:?size=big",
+            "'memory:?size=big': option 'size' is 'big', but must be a size such as 4096, 64KiB or 1.5GiB",
+        ),
+        ("memory:?size=1&fill=256", "'memory:?size=1&fill=256': option 'fill' is 256, but must be 0 to 255"),
+        ("memory:?sise=1", "'memory:?sise=***': 'memory:' has no option 'sise'; did you mean 'size'?"),
+        (
+            "memory:?size=16777215TiB",
+            "cannot open 'memory:?size=16777215TiB' with plugin 'memory': 18446742974197923840 bytes of memory cannot be had",
+        ),
     ] {
         let error = host.open(url).unwrap_err();
-        assert_eq!(error.to_string(), format!("cannot open '{url}' with plugin 'memory': {message}"));
+        assert_eq!(error.to_string(), message);
         assert!(matches!(error.code(), Some(Code::InvalidInput | Code::OutOfMemory)));
     }
 }

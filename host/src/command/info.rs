@@ -21,9 +21,9 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         device.url(),
         yes_no(info.readable()),
         yes_no(info.writable()),
-        plugin.info().id,
-        plugin.info().version,
-        plugin.info().description,
+        plugin.manifest().id,
+        plugin.manifest().version,
+        plugin.manifest().description,
         plugin.path().display(),
     );
     to_stdout(text.as_bytes())

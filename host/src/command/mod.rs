@@ -6,6 +6,7 @@ mod failure;
 mod hexdump;
 mod info;
 mod inspect;
+mod options;
 mod plugins;
 mod progress;
 mod stream;
@@ -23,7 +24,7 @@ use failure::Failure;
 ///
 /// A URL is scheme:target?key=value, such as file:/etc/hostname or memory:?size=64MiB. `pactio plugins` lists the schemes.
 #[derive(Parser)]
-#[command(name = "pactio", version, after_help = EXIT_CODES)]
+#[command(name = "pactio", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 struct Arguments {
     /// Search this folder for plugins before the others; may be repeated.
     #[arg(long, global = true, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
@@ -69,6 +70,11 @@ enum Command {
     Cp(cp::Arguments),
     /// Print digests of devices, as sha256sum does.
     Sum(sum::Arguments),
+    /// Print help for a subcommand, or the options of a scheme's URLs.
+    Help {
+        /// A subcommand such as cp, or a scheme such as file.
+        topic: Option<String>,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -142,6 +148,15 @@ impl Arguments {
             Command::Hexdump(ref arguments) => hexdump::run(&host()?, arguments),
             Command::Cp(ref arguments) => cp::run(&host()?, arguments),
             Command::Sum(ref arguments) => sum::run(&host()?, arguments),
+            Command::Help { topic: None } => help(&mut Arguments::command()),
+            Command::Help { topic: Some(ref topic) } => {
+                let mut command = Arguments::command();
+                command.build();
+                match command.find_subcommand_mut(topic) {
+                    Some(subcommand) => help(subcommand),
+                    None => options::run(&host()?, topic),
+                }
+            }
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Arguments::command(), "pactio", &mut script);
@@ -149,6 +164,10 @@ impl Arguments {
             }
         }
     }
+}
+
+fn help(command: &mut clap::Command) -> Result<(), Failure> {
+    failure::to_stdout(command.render_long_help().to_string().as_bytes())
 }
 
 fn log_to_stderr(verbosity: u8) {

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use pactio::{Host, RefusalKind};
+use pactio::{Host, Outcome, RefusalKind};
+use serde_json::json;
 
 use super::failure::{Failure, to_stdout};
 
@@ -11,37 +12,72 @@ pub(super) struct Arguments {
     /// Also list libraries that are no pactio plugins.
     #[arg(long)]
     all: bool,
+
+    /// As JSON: one object per file, with its manifest or the reason why it was refused.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
+    let text = if arguments.json { as_json(host, arguments.all) } else { as_text(host, arguments.all) };
+    to_stdout(text.as_bytes())
+}
+
+fn is_no_plugin(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused(refusal) if refusal.kind() == RefusalKind::NoManifest)
+}
+
+fn as_json(host: &Host, all: bool) -> String {
+    let files = host.candidates().iter().filter(|candidate| all || !is_no_plugin(candidate.outcome()));
+    let list = files
+        .map(|candidate| {
+            let path = candidate.path().to_string_lossy();
+            match candidate.outcome() {
+                Outcome::Found(plugin) => json!({ "file": path, "manifest": plugin.manifest() }),
+                Outcome::Refused(refusal) => json!({ "file": path, "refused": refusal }),
+                _ => json!({ "file": path }),
+            }
+        })
+        .collect();
+    format!("{:#}\n", serde_json::Value::Array(list))
+}
+
+fn as_text(host: &Host, all: bool) -> String {
     let mut text = String::new();
     for plugin in host.plugins() {
-        let info = plugin.info();
-        let schemes: Vec<String> = info.schemes.iter().map(|scheme| format!("{scheme}:")).collect();
+        let manifest = plugin.manifest();
+        let schemes: Vec<String> = manifest.schemes.iter().map(|scheme| format!("{scheme}:")).collect();
         let _ = writeln!(
             text,
             "{:<12} {:<8} {} - {}",
             schemes.join(" "),
-            info.version,
-            info.id,
-            info.description
+            manifest.version,
+            manifest.id,
+            manifest.description
         );
         let _ = writeln!(text, "{:<12} {}", "", plugin.path().display());
     }
     if text.is_empty() {
-        let _ = writeln!(text, "no plugin is loaded; `pactio info x:` lists the folders that are searched");
+        let _ = writeln!(text, "no plugin was found; `pactio info x:` lists the folders that are searched");
     }
     let mut others = 0;
     for candidate in host.candidates() {
         let Some(refusal) = candidate.refusal() else { continue };
-        if refusal.kind() == RefusalKind::NoEntry && !arguments.all {
+        if is_no_plugin(candidate.outcome()) && !all {
             others += 1;
         } else {
-            let _ = writeln!(text, "{:<12} {}\n{:<12} {refusal}", "refused", candidate.path().display(), "");
+            let _ = writeln!(
+                text,
+                "{:<12} {}\n{:<12} {}: {refusal}",
+                "refused",
+                candidate.path().display(),
+                "",
+                refusal.kind().code()
+            );
         }
     }
     if others > 0 {
         let _ = writeln!(text, "{others} other libraries are no pactio plugins (--all lists them)");
     }
-    to_stdout(text.as_bytes())
+    text
 }

@@ -102,7 +102,7 @@ impl<'h> Stream<'h> {
                 let failure = Failure::new(format!(
                     "cannot read {len} bytes at {position} of '{}' (plugin '{}'): {report}",
                     self.device.url(),
-                    self.device.plugin().info().id
+                    self.device.plugin().manifest().id
                 ));
                 if done == 0 {
                     return Err(failure);

@@ -77,7 +77,7 @@ impl Device {
         if let Some(driver) = &shared.driver {
             if let PollingHandle::Descriptor { descriptor, readable, writable } = handle {
                 let watch = watch(driver.clone(), descriptor, readable, writable).map_err(|error| {
-                    let (url, plugin) = (&shared.url, &shared.plugin.info().id);
+                    let (url, plugin) = (&shared.url, &shared.plugin.manifest().id);
                     let text =
                         format!("cannot wait for the descriptor of '{url}' (plugin '{plugin}'): {error}");
                     Error::new(ErrorKind::Setup, text)
@@ -180,7 +180,7 @@ impl Drive for Shared {
 
     fn driver_ended(&self, status: DriverStatus) {
         self.extensions.wake_waiting();
-        let (device, plugin) = (self.url.as_str(), self.plugin.info().id.as_str());
+        let (device, plugin) = (self.url.as_str(), self.plugin.manifest().id.as_str());
         if status == DriverStatus::PANICKED {
             tracing::error!(device, plugin, "the device's driver panicked; its requests fail from now on");
         } else {
@@ -191,7 +191,10 @@ impl Drive for Shared {
 
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Device").field("url", &self.0.url).field("plugin", &self.0.plugin.info().id).finish()
+        f.debug_struct("Device")
+            .field("url", &self.0.url)
+            .field("plugin", &self.0.plugin.manifest().id)
+            .finish()
     }
 }
 

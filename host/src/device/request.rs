@@ -66,7 +66,7 @@ impl Device {
             }
             Incomplete::Partly(report) => {
                 let code = report.min_error().map_or(Code::Failed, |(_, error)| error.code());
-                let (len, plugin) = (report.len(), &self.plugin().info().id);
+                let (len, plugin) = (report.len(), &self.plugin().manifest().id);
                 let message = format!(
                     "cannot {what} {len} bytes at {position} of '{url}' (plugin '{plugin}'): {report}"
                 );

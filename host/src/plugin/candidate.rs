@@ -1,129 +1,136 @@
 //! What can be said of a file without running any of its code.
 
-use std::fs::{self, File};
+use std::collections::HashMap;
+use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use object::read::ReadCache;
-use object::{Object, ObjectSection, ObjectSymbol};
-use pactio_sdk::abi::{ABI_MAJOR, ABI_MINOR, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry};
+use object::{Object, ObjectSection};
+use pactio_sdk::MANIFEST_SECTION;
 
-use super::{Refusal, RefusalKind};
+use super::manifest::MOST_BYTES;
+use super::{Manifest, Refusal, RefusalKind, entry};
 
 /// The shared libraries of a folder, in the order of their names. A folder that does not exist has none.
 pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == std::env::consts::DLL_EXTENSION))
         // Opening a pipe would wait for its other end.
         .filter(|path| path.is_file())
-        .filter(|path| path.extension().is_some_and(|extension| extension == std::env::consts::DLL_EXTENSION))
         .collect();
     files.sort();
     files
 }
 
-/// Reads the start of the entry from the file, and refuses what cannot be a plugin for this host.
-pub(super) fn check(path: &Path) -> Result<(), Refusal> {
-    let file = File::open(path)
-        .map_err(|error| Refusal::new(RefusalKind::Unreadable, format!("cannot be read: {error}")))?;
+/// What was read from a file.
+#[derive(Clone)]
+pub(super) struct Described {
+    pub(super) manifest: Manifest,
+    /// The section as it is, to be compared with what is loaded.
+    pub(super) raw: Vec<u8>,
+}
+
+/// What changes when a file changes.
+#[derive(Clone, Copy, PartialEq)]
+struct Stamp([u64; 5]);
+
+impl Stamp {
+    #[cfg(unix)]
+    fn of(metadata: &Metadata) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let changed = |seconds: i64, nanoseconds: i64| {
+            (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanoseconds as u64)
+        };
+        Some(Self([
+            metadata.dev(),
+            metadata.ino(),
+            metadata.size(),
+            changed(metadata.mtime(), metadata.mtime_nsec()),
+            changed(metadata.ctime(), metadata.ctime_nsec()),
+        ]))
+    }
+
+    #[cfg(not(unix))]
+    fn of(_: &Metadata) -> Option<Self> {
+        None
+    }
+}
+
+/// Files that were read before, so that the next host of this process need not read them again.
+static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+
+type Known = HashMap<PathBuf, (Stamp, Result<Described, Refusal>)>;
+
+/// So many are remembered.
+const MOST_KNOWN: usize = 4096;
+
+/// Reads the manifest of a file, and refuses what cannot be a plugin for this host.
+pub(super) fn describe(path: &Path) -> Result<Described, Refusal> {
+    let unreadable = |error| Refusal::new(RefusalKind::Unreadable, format!("it cannot be read: {error}"));
+    let file = File::open(path).map_err(unreadable)?;
+    let stamp = Stamp::of(&file.metadata().map_err(unreadable)?);
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(stamp) = stamp
+        && let Some((earlier, described)) = known().as_ref().and_then(|files| files.get(path))
+        && *earlier == stamp
+    {
+        return described.clone();
+    }
+    let described = read(file);
+    if let Some(stamp) = stamp {
+        let mut files = known();
+        let files = files.get_or_insert_default();
+        if files.len() >= MOST_KNOWN {
+            files.clear();
+        }
+        files.insert(path.to_owned(), (stamp, described.clone()));
+    }
+    described
+}
+
+fn read(file: File) -> Result<Described, Refusal> {
     let cache = ReadCache::new(file);
-    let library = object::File::parse(&cache).map_err(|error| {
-        Refusal::new(RefusalKind::NotALibrary, format!("is not a shared library: {error}"))
-    })?;
+    let not_a_library =
+        |error| Refusal::new(RefusalKind::NotALibrary, format!("it is not a shared library: {error}"));
+    let library = object::File::parse(&cache).map_err(not_a_library)?;
     let (found, expected) = (library.architecture(), host_architecture());
     if found != expected {
-        return Err(Refusal::new(
-            RefusalKind::NotALibrary,
-            format!("is built for {found:?}, this host for {expected:?}"),
-        ));
+        let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
+        return Err(Refusal::differs(RefusalKind::NotALibrary, "architecture", found, expected)
+            .with_remedy("use a plugin that was built for this machine"));
     }
-    let Some(symbol) =
-        library.dynamic_symbols().find(|symbol| symbol.name() == Ok(ENTRY_SYMBOL) && symbol.is_definition())
-    else {
+    let Some(section) = library.section_by_name(MANIFEST_SECTION) else {
         return Err(Refusal::new(
-            RefusalKind::NoEntry,
-            format!(
-                "is not a pactio plugin: it does not export {ENTRY_SYMBOL} (pactio_sdk::export_plugin! does)"
-            ),
-        ));
+            RefusalKind::NoManifest,
+            format!("it is not a pactio plugin: it has no section {MANIFEST_SECTION}"),
+        )
+        .with_remedy("pactio_sdk::export_plugin! makes one"));
     };
-    let prefix = library
-        .sections()
-        // Sections that are not loaded have no address.
-        .filter(|section| section.address() != 0)
-        .find_map(|section| section.data_range(symbol.address(), PREFIX as u64).ok().flatten())
-        .and_then(|bytes| <&[u8; PREFIX]>::try_from(bytes).ok())
-        .ok_or_else(|| {
-            Refusal::new(
-                RefusalKind::Damaged,
-                format!("{ENTRY_SYMBOL} does not point to {PREFIX} bytes of data"),
-            )
-        })?;
-    check_prefix(prefix)
+    let damaged = |error: &dyn std::fmt::Display| {
+        Refusal::new(RefusalKind::Damaged, format!("its manifest cannot be read: {error}"))
+    };
+    if section.size() > MOST_BYTES {
+        return Err(damaged(&format_args!("its section has {} bytes", section.size())));
+    }
+    let raw = section.data().map_err(|error| damaged(&error))?.to_owned();
+    let manifest = Manifest::parse(&raw)?;
+    entry::check_file(&library)?;
+    Ok(Described { manifest, raw })
 }
 
-/// Length of what is read before the rest of the entry is trusted: magic, size, version, fingerprint.
-pub(super) const PREFIX: usize = std::mem::offset_of!(PluginEntry, layout);
-const _: () = assert!(PREFIX == 24);
-
-/// Holds the first bytes of an entry against this host.
-pub(super) fn check_prefix(prefix: &[u8; PREFIX]) -> Result<(), Refusal> {
-    fn bytes<const N: usize>(prefix: &[u8; PREFIX], at: usize) -> [u8; N] {
-        std::array::from_fn(|index| prefix[at + index])
-    }
-    let magic = u64::from_ne_bytes(bytes(prefix, std::mem::offset_of!(PluginEntry, magic)));
-    let size = u32::from_ne_bytes(bytes(prefix, std::mem::offset_of!(PluginEntry, size)));
-    let major = u16::from_ne_bytes(bytes(prefix, std::mem::offset_of!(PluginEntry, abi_major)));
-    let minor = u16::from_ne_bytes(bytes(prefix, std::mem::offset_of!(PluginEntry, abi_minor)));
-    let fingerprint = u64::from_ne_bytes(bytes(prefix, std::mem::offset_of!(PluginEntry, fingerprint)));
-    if magic != MAGIC {
-        return Err(Refusal::new(
-            RefusalKind::Damaged,
-            format!(
-                "{ENTRY_SYMBOL} begins with {magic:#018x} and not with {MAGIC:#018x}: it is not the entry of a pactio plugin"
-            ),
-        ));
-    }
-    // Until a first release, minor versions do not promise anything to each other.
-    if (major, minor) != (ABI_MAJOR, ABI_MINOR) {
-        return Err(Refusal::new(
-            RefusalKind::AbiVersion,
-            format!(
-                "is built for ABI {major}.{minor}, this host for {ABI_MAJOR}.{ABI_MINOR}: rebuild it with the pactio-sdk of this host"
-            ),
-        ));
-    }
-    if size as usize != size_of::<PluginEntry>() {
-        return Err(Refusal::new(
-            RefusalKind::Damaged,
-            format!(
-                "its entry says that it has {size} bytes, but those of ABI {major}.{minor} have {}",
-                size_of::<PluginEntry>()
-            ),
-        ));
-    }
-    if fingerprint != FINGERPRINT {
-        return Err(Refusal::new(
-            RefusalKind::Fingerprint,
-            format!(
-                "has the ABI fingerprint {fingerprint:016x}, this host {FINGERPRINT:016x}: types that both sides share \
-                 differ; rebuild it with the pactio-sdk of this host"
-            ),
-        ));
-    }
-    Ok(())
-}
-
+/// The architecture that this host was built for.
 fn host_architecture() -> object::Architecture {
-    use object::Architecture;
     match std::env::consts::ARCH {
-        "x86_64" => Architecture::X86_64,
-        "aarch64" => Architecture::Aarch64,
-        "x86" => Architecture::I386,
-        "arm" => Architecture::Arm,
-        "riscv64" => Architecture::Riscv64,
-        "powerpc64" => Architecture::PowerPc64,
-        "s390x" => Architecture::S390x,
-        _ => Architecture::Unknown,
+        "x86_64" => object::Architecture::X86_64,
+        "aarch64" => object::Architecture::Aarch64,
+        "x86" => object::Architecture::I386,
+        "arm" => object::Architecture::Arm,
+        "riscv64" => object::Architecture::Riscv64,
+        "powerpc64" => object::Architecture::PowerPc64,
+        "s390x" => object::Architecture::S390x,
+        _ => object::Architecture::Unknown,
     }
 }

@@ -1,42 +1,28 @@
-//! Loads a file that [`candidate`](super::candidate) has let through, and makes its backend.
+//! Loads a plugin's library when it is needed first, and makes its backend.
 
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cglue::arc::CArc;
 use cglue::trait_group::Opaquable;
 use pactio_sdk::OpenMode;
 use pactio_sdk::abi::{
-    self, BackendIo, BackendObj, DeviceObj, ENTRY_SYMBOL, Library, OpenFailure, PluginEntry, RawOpenRequest,
-    RawOption,
+    self, BackendIo, BackendObj, DeviceObj, ENTRY_SYMBOL, Library, PluginEntry, RawOpenRequest, RawOption,
 };
 
-use super::candidate::{PREFIX, check_prefix};
-use super::{Refusal, RefusalKind};
-use crate::Url;
+use super::candidate::Described;
+use super::refusal::REBUILD;
+use super::value::Options;
+use super::{Manifest, Refusal, RefusalKind, entry};
+use crate::{Error, ErrorKind, Url};
 
-/// What a plugin says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PluginInfo {
-    /// Short name, unique among plugins.
-    pub id: String,
-    /// Version of the plugin.
-    pub version: String,
-    /// One line for people.
-    pub description: String,
-    /// URL schemes that its backend opens.
-    pub schemes: Vec<String>,
-    /// Version of `pactio-sdk` that it was built with.
-    pub sdk_version: String,
-}
-
-/// A loaded plugin.
+/// A plugin that was found. Its library is loaded when the first device is opened.
 pub struct Plugin {
-    info: PluginInfo,
+    described: Described,
     path: PathBuf,
-    backend: Backend,
+    backend: OnceLock<Result<Backend, Refusal>>,
 }
 
 struct Backend(BackendObj);
@@ -55,20 +41,59 @@ struct LibraryRecord {
 }
 
 impl Plugin {
-    /// What it says of itself.
-    pub fn info(&self) -> &PluginInfo {
-        &self.info
+    pub(super) fn new(path: PathBuf, described: Described) -> Self {
+        Self { described, path, backend: OnceLock::new() }
     }
 
-    /// The file it was loaded from.
+    /// What it says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.described.manifest
+    }
+
+    /// The file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Its library is loaded.
+    pub fn is_loaded(&self) -> bool {
+        self.backend.get().is_some_and(Result::is_ok)
+    }
+
+    /// Loads the library, if it is not loaded yet. Opening a device does so too.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be used. That stays so for the life of this value.
+    pub fn load(&self) -> Result<(), Refusal> {
+        self.backend().map(drop)
+    }
+
+    fn backend(&self) -> Result<&Backend, Refusal> {
+        let backend = self.backend.get_or_init(|| {
+            let backend = load(&self.path, &self.described.raw);
+            let (plugin, path) = (self.manifest().id.as_str(), self.path.display());
+            match &backend {
+                Ok(_) => tracing::debug!(plugin, %path, "loaded"),
+                Err(refusal) => tracing::warn!(plugin, %path, "refused: {refusal}"),
+            }
+            backend
+        });
+        backend.as_ref().map_err(Clone::clone)
+    }
+
     /// Opens a device of it.
-    pub(crate) fn open(&self, url: &Url, mode: OpenMode) -> Result<DeviceObj, OpenFailure> {
-        let options: Vec<RawOption<'_>> = url
-            .options()
+    pub(crate) fn open(&self, url: &Url, mode: OpenMode) -> Result<(DeviceObj, String), Error> {
+        let Options { values, shown } = Options::of(url, self.manifest())?;
+        let id = &self.manifest().id;
+        let backend = self.backend().map_err(|refusal| {
+            let path = self.path.display();
+            Error::new(
+                ErrorKind::Refused(refusal.kind()),
+                format!("cannot open '{shown}': the plugin '{id}' ({path}) cannot be used: {refusal}"),
+            )
+        })?;
+        let options: Vec<RawOption<'_>> = values
             .iter()
             .map(|(key, value)| RawOption { key: key.as_bytes().into(), value: value.as_bytes().into() })
             .collect();
@@ -78,63 +103,67 @@ impl Plugin {
             options: options.as_slice().into(),
             mode: mode.bits(),
         };
-        self.backend.0.open_device(&request)
+        let device = backend.0.open_device(&request).map_err(|failure| {
+            Error::new(
+                ErrorKind::Open(failure.error.code()),
+                format!("cannot open '{shown}' with plugin '{id}': {}", failure.message.to_text()),
+            )
+        })?;
+        Ok((device, shown))
     }
 }
 
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plugin").field("info", &self.info).field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Plugin")
+            .field("manifest", self.manifest())
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
 /// Opens the library and makes its backend.
-pub(super) fn load(path: &Path) -> Result<Plugin, Refusal> {
+fn load(path: &Path, manifest: &[u8]) -> Result<Backend, Refusal> {
     let cannot_load = |error: &dyn fmt::Display| {
-        Refusal::new(RefusalKind::CannotLoad, format!("cannot be loaded: {error}"))
+        Refusal::new(RefusalKind::CannotLoad, format!("it cannot be loaded: {error}"))
     };
-    let path = path.canonicalize().map_err(|error| cannot_load(&error))?;
-    let library = open(&path).map_err(|error| cannot_load(&error))?;
+    let library = open(path).map_err(|error| cannot_load(&error))?;
     // SAFETY: the symbol is only used as an address here.
     let entry =
         unsafe { library.get::<*const PluginEntry>(ENTRY_SYMBOL) }.map_err(|error| cannot_load(&error))?;
-    let entry: *const PluginEntry = *entry;
-    // SAFETY: `candidate::check` has seen that so many bytes of data are there. They are looked at again, since the file
+    let address: *const PluginEntry = *entry;
+    // SAFETY: `entry::check_file` has seen that so many bytes of data are there. They are looked at again, since the file
     // could have been replaced meanwhile.
-    check_prefix(unsafe { &*entry.cast::<[u8; PREFIX]>() })?;
+    entry::check(unsafe { &*address.cast::<[u8; entry::PREFIX]>() })?;
     // SAFETY: magic, version, size and fingerprint are those of this host's `PluginEntry`.
-    let entry: &'static PluginEntry = unsafe { &*entry };
-    abi_stable::abi_stability::check_layout_compatibility(abi::layout(), entry.layout).into_result().map_err(|error| {
-        // The whole explanation is several pages.
-        tracing::debug!(path = %path.display(), "layout check: {error}");
-        Refusal::new(
-            RefusalKind::Layout,
-            format!(
-                "lays out a type that both sides share differently: {}; rebuild it with the pactio-sdk of this host",
+    let entry: &'static PluginEntry = unsafe { &*address };
+    abi_stable::abi_stability::check_layout_compatibility(abi::layout(), entry.layout)
+        .into_result()
+        .map_err(|error| {
+            // The whole explanation is several pages.
+            tracing::debug!(path = %path.display(), "layout check: {error}");
+            let text = format!(
+                "it lays out a type that both sides share differently: {}",
                 difference(&error.to_string())
-            ),
-        )
-    })?;
-    // SAFETY: the whole entry is right, so its texts are those of `Text::new`, and the library stays loaded.
-    let info = unsafe {
-        PluginInfo {
-            id: entry.id.to_text(),
-            version: entry.version.to_text(),
-            description: entry.description.to_text(),
-            schemes: entry.schemes.to_text().split_ascii_whitespace().map(str::to_owned).collect(),
-            sdk_version: entry.sdk_version.to_text(),
-        }
-    };
+            );
+            Refusal::new(RefusalKind::Layout, text).with_remedy(REBUILD)
+        })?;
+    // SAFETY: the whole entry is right, so the bytes are those of `StaticBytes::new`, and the library stays loaded.
+    if unsafe { entry.manifest.as_slice() } != manifest {
+        let text = "what was loaded is not the file whose manifest was read";
+        return Err(Refusal::new(RefusalKind::Replaced, text).with_remedy(
+            "the file was replaced meanwhile, or an older one of that name is loaded; make a new host",
+        ));
+    }
     let record: Library = CArc::<LibraryRecord>::from(Arc::new(LibraryRecord { library })).into_opaque();
     let mut backend = MaybeUninit::uninit();
     // SAFETY: `backend` is valid for a write; the function belongs to an entry that was found right.
     let status = unsafe { (entry.create)(record, &raw mut backend) };
     if let Some(error) = pactio_sdk::Error::from_raw(status) {
-        return Err(Refusal::new(RefusalKind::Setup, format!("failed while it was set up: {error}")));
+        return Err(Refusal::new(RefusalKind::Setup, format!("it failed while it was set up: {error}")));
     }
     // SAFETY: `create` returned 0, so it wrote the object.
-    let backend = Backend(unsafe { backend.assume_init() });
-    Ok(Plugin { info, path, backend })
+    Ok(Backend(unsafe { backend.assume_init() }))
 }
 
 /// The first difference in the text of the layout check, in one line; the whole text is several pages.

@@ -1,13 +1,13 @@
 //! What became of every file that could be a plugin.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::candidate;
-use super::loader::{self, Plugin};
 use super::search::{PATH_VARIABLE, SearchPaths};
-use crate::{Error, ErrorKind, Url};
+use super::value::similar;
+use super::{Plugin, Refusal, RefusalKind};
+use crate::{Error, ErrorKind};
 
 /// A file that was found where plugins are looked for.
 #[derive(Debug)]
@@ -20,14 +20,14 @@ pub struct Candidate {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It is loaded.
-    Loaded(Arc<Plugin>),
-    /// It was not loaded, and this is why.
+    /// It is a plugin for this host. It is loaded when a device of it is opened first.
+    Found(Arc<Plugin>),
+    /// It is not, and this is why.
     Refused(Refusal),
 }
 
 impl Candidate {
-    /// Looks at one file, wherever it is, and loads it if it is a plugin.
+    /// Looks at one file, wherever it is. None of its code runs.
     ///
     /// ```
     /// let candidate = pactio::Candidate::of_file("/etc/hostname");
@@ -49,10 +49,10 @@ impl Candidate {
         &self.outcome
     }
 
-    /// The plugin, if it is loaded.
+    /// The plugin, if it is one.
     pub fn plugin(&self) -> Option<&Arc<Plugin>> {
         match &self.outcome {
-            Outcome::Loaded(plugin) => Some(plugin),
+            Outcome::Found(plugin) => Some(plugin),
             Outcome::Refused(_) => None,
         }
     }
@@ -60,59 +60,9 @@ impl Candidate {
     /// Why it was refused, if it was.
     pub fn refusal(&self) -> Option<&Refusal> {
         match &self.outcome {
-            Outcome::Loaded(_) => None,
+            Outcome::Found(_) => None,
             Outcome::Refused(refusal) => Some(refusal),
         }
-    }
-}
-
-/// Why a file was not loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    kind: RefusalKind,
-    message: String,
-}
-
-/// The step at which a file was refused. Nothing behind that step was trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RefusalKind {
-    /// The file cannot be read.
-    Unreadable,
-    /// It is not a shared library of this system and architecture.
-    NotALibrary,
-    /// It has no entry symbol, so it is not a pactio plugin.
-    NoEntry,
-    /// Its entry is not what it should be.
-    Damaged,
-    /// It was built for another version of the ABI.
-    AbiVersion,
-    /// It was built for this version of the ABI, but its boundary differs.
-    Fingerprint,
-    /// The memory layout of a boundary type differs.
-    Layout,
-    /// The system could not load it.
-    CannotLoad,
-    /// Its code failed while it was set up.
-    Setup,
-    /// Another file with the same plugin id was found before.
-    Duplicate,
-}
-
-impl Refusal {
-    pub(super) fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
-    }
-
-    /// The step at which the file was refused.
-    pub fn kind(&self) -> RefusalKind {
-        self.kind
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
     }
 }
 
@@ -137,14 +87,14 @@ impl Registry {
     }
 
     fn add(&mut self, path: PathBuf) {
-        let outcome = match self.load(&path) {
+        let outcome = match self.look_at(&path) {
             Ok(plugin) => {
-                tracing::debug!(plugin = plugin.info().id.as_str(), path = %path.display(), "loaded");
-                Outcome::Loaded(plugin)
+                tracing::debug!(plugin = plugin.manifest().id.as_str(), path = %path.display(), "found");
+                Outcome::Found(Arc::new(plugin))
             }
             Err(refusal) => {
                 // Most files beside plugins are no plugins: that is no news.
-                if refusal.kind == RefusalKind::NoEntry {
+                if refusal.kind() == RefusalKind::NoManifest {
                     tracing::trace!(path = %path.display(), "{refusal}");
                 } else {
                     tracing::warn!(path = %path.display(), "refused: {refusal}");
@@ -155,19 +105,21 @@ impl Registry {
         self.candidates.push(Candidate { path, outcome });
     }
 
-    fn load(&self, path: &Path) -> Result<Arc<Plugin>, Refusal> {
-        candidate::check(path)?;
-        let plugin = loader::load(path)?;
-        match self.plugins().find(|earlier| earlier.info().id == plugin.info().id) {
-            None => Ok(Arc::new(plugin)),
+    fn look_at(&self, path: &Path) -> Result<Plugin, Refusal> {
+        let described = candidate::describe(path)?;
+        // It is loaded later, perhaps from another working directory.
+        let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let id = &described.manifest.id;
+        match self.plugins().find(|earlier| earlier.manifest().id == *id) {
+            None => Ok(Plugin::new(resolved, described)),
             Some(earlier) => Err(Refusal::new(
                 RefusalKind::Duplicate,
                 format!(
-                    "its plugin id '{}' is taken by {}, which was found first",
-                    plugin.info().id,
+                    "its plugin id '{id}' is taken by {}, which was found first",
                     earlier.path().display()
                 ),
-            )),
+            )
+            .with_remedy("remove one of the two, or name the folder of the other first")),
         }
     }
 
@@ -179,21 +131,24 @@ impl Registry {
         self.candidates.iter().filter_map(Candidate::plugin)
     }
 
-    /// The plugin for a URL: the first that has its scheme.
-    pub(crate) fn plugin_for(&self, url: &Url) -> Result<&Arc<Plugin>, Error> {
-        let has_scheme =
-            |plugin: &&Arc<Plugin>| plugin.info().schemes.iter().any(|scheme| scheme == url.scheme());
-        self.plugins().find(has_scheme).ok_or_else(|| self.unknown_scheme(url.scheme()))
+    /// The first plugin that has the scheme.
+    pub(crate) fn plugin_with(&self, scheme: &str) -> Result<&Arc<Plugin>, Error> {
+        self.plugins()
+            .find(|plugin| plugin.manifest().has_scheme(scheme))
+            .ok_or_else(|| self.unknown_scheme(scheme))
     }
 
     /// Says what exists and where was searched.
     fn unknown_scheme(&self, scheme: &str) -> Error {
         let mut schemes: Vec<&str> =
-            self.plugins().flat_map(|plugin| plugin.info().schemes.iter().map(String::as_str)).collect();
+            self.plugins().flat_map(|plugin| plugin.manifest().schemes.iter().map(String::as_str)).collect();
         schemes.sort_unstable();
         let mut message = format!("no plugin has the scheme '{scheme}'");
+        if let Some(meant) = similar(scheme, schemes.iter().copied()) {
+            message.push_str(&format!("; did you mean '{meant}:'?"));
+        }
         match schemes.as_slice() {
-            [] => message.push_str("; no plugin is loaded"),
+            [] => message.push_str("; no plugin was found"),
             schemes => message.push_str(&format!("; those that exist are: {}", schemes.join(", "))),
         }
         message.push_str("\nsearched:");
@@ -218,15 +173,15 @@ impl Registry {
         for candidate in &found {
             let name = candidate.path.file_name().unwrap_or_default().display();
             match &candidate.outcome {
-                Outcome::Loaded(plugin) => {
-                    words.push(format!("{name} ({})", plugin.info().schemes.join(", ")))
+                Outcome::Found(plugin) => {
+                    words.push(format!("{name} ({})", plugin.manifest().schemes.join(", ")))
                 }
-                Outcome::Refused(refusal) if refusal.kind == RefusalKind::NoEntry => {}
+                Outcome::Refused(refusal) if refusal.kind() == RefusalKind::NoManifest => {}
                 Outcome::Refused(refusal) => words.push(format!("{name} refused: {refusal}")),
             }
         }
         let others =
-            found.iter().filter(|c| c.refusal().is_some_and(|r| r.kind == RefusalKind::NoEntry)).count();
+            found.iter().filter(|c| c.refusal().is_some_and(|r| r.kind() == RefusalKind::NoManifest)).count();
         if others > 0 {
             words.push(format!("{others} other libraries"));
         }

@@ -27,7 +27,6 @@ impl Backend for Files {
     type Device = FileDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<FileDevice, OpenError> {
-        request.known_options(&[])?;
         let path = request.target();
         if path.is_empty() {
             return Err(OpenError::invalid_input("no path is given; write file:/path/to/file"));

@@ -12,12 +12,8 @@ impl Backend for Memory {
     type Device = MemoryDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<MemoryDevice, OpenError> {
-        request.known_options(&["size", "fill"])?;
-        let size = request.size_option("size")?.ok_or_else(|| {
-            OpenError::invalid_input(
-                "the option 'size' is missing: say how large it is, as in memory:?size=64MiB",
-            )
-        })?;
+        // Required by the manifest.
+        let size = request.size_option("size")?.unwrap_or(0);
         let fill = request.parsed_option::<u8>("fill", "a byte, 0 to 255")?.unwrap_or(0);
         let cells = usize::try_from(size).ok().and_then(|size| Cells::new(size, fill)).ok_or_else(|| {
             OpenError::new(pactio_sdk::Error::OUT_OF_MEMORY, format!("{size} bytes of memory cannot be had"))

@@ -7,9 +7,15 @@ mod backend;
 mod cells;
 mod device;
 
+use pactio_sdk::OptionSpec;
+
 pactio_sdk::export_plugin! {
     id: "memory",
     description: "devices in memory",
     schemes: ["memory"],
+    options: [
+        OptionSpec::size("size", "how large the device is").required(),
+        OptionSpec::integer("fill", "the byte that it is full of").range("0", "255").default("0"),
+    ],
     backend: backend::Memory,
 }

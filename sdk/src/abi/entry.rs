@@ -17,7 +17,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"pactio\0\x01");
 pub const ABI_MAJOR: u16 = 0;
 
 /// Grows when something is added.
-pub const ABI_MINOR: u16 = 1;
+pub const ABI_MINOR: u16 = 2;
 
 /// A number over names, sizes and signatures of everything that crosses the boundary.
 pub const FINGERPRINT: u64 = {
@@ -47,16 +47,8 @@ pub struct PluginEntry {
     pub fingerprint: u64,
     /// Layout of [`BackendObj`] and all it refers to.
     pub layout: &'static TypeLayout,
-    /// Short name, unique among plugins.
-    pub id: Text,
-    /// Version of the plugin.
-    pub version: Text,
-    /// One line for people.
-    pub description: Text,
-    /// URL schemes, separated by spaces.
-    pub schemes: Text,
-    /// Version of this crate that the plugin was built with.
-    pub sdk_version: Text,
+    /// The manifest: the same bytes as in its section.
+    pub manifest: StaticBytes,
     /// Makes the backend.
     pub create: CreateBackend,
 }
@@ -68,10 +60,10 @@ pub struct PluginEntry {
 /// `out` must be valid for a write.
 pub type CreateBackend = unsafe extern "C" fn(library: Library, out: *mut MaybeUninit<BackendObj>) -> u32;
 
-/// Static text.
+/// Bytes of a library.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Text {
+pub struct StaticBytes {
     data: *const u8,
     len: usize,
 }
@@ -79,20 +71,20 @@ pub struct Text {
 // SAFETY: the entry is made of constants and function pointers and never written.
 unsafe impl Sync for PluginEntry {}
 
-impl Text {
-    /// Text of this library.
-    pub const fn new(text: &'static str) -> Self {
-        Self { data: text.as_ptr(), len: text.len() }
+impl StaticBytes {
+    /// Bytes of this library.
+    pub const fn new(bytes: &'static [u8]) -> Self {
+        Self { data: bytes.as_ptr(), len: bytes.len() }
     }
 
-    /// The text; bytes that are not UTF-8 are replaced.
+    /// The bytes.
     ///
     /// # Safety
     ///
-    /// It was made by [`new`](Self::new), in a library that is still loaded.
-    pub unsafe fn to_text(&self) -> String {
+    /// They were given to [`new`](Self::new) in a library that is loaded for the life of the process.
+    pub unsafe fn as_slice(&self) -> &'static [u8] {
         // SAFETY: as required.
-        String::from_utf8_lossy(unsafe { core::slice::from_raw_parts(self.data, self.len) }).into_owned()
+        unsafe { core::slice::from_raw_parts(self.data, self.len) }
     }
 }
 

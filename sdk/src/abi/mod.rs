@@ -22,7 +22,7 @@ mod request;
 mod waker;
 
 pub use entry::{
-    ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry, Text, layout,
+    ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry, StaticBytes, layout,
 };
 pub use extension::{ADMISSION, AdmissionTable, CANCELLATION, CancellationTable, RawExtension};
 pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};

@@ -70,7 +70,8 @@ impl<'a> OpenRequest<'a> {
         self.mode
     }
 
-    /// The options, in the order of the URL.
+    /// The options, in the order of the URL, with the defaults of those that were not given. The host has checked them against
+    /// the plugin's [`Manifest`](crate::Manifest): there are no others, and their values are what that says.
     pub fn options(&self) -> &[(&'a str, &'a str)] {
         &self.options
     }
@@ -78,26 +79,6 @@ impl<'a> OpenRequest<'a> {
     /// Value of an option; the last one counts if it is given twice.
     pub fn option(&self, key: &str) -> Option<&'a str> {
         self.options.iter().rev().find(|(name, _)| *name == key).map(|(_, value)| *value)
-    }
-
-    /// Refuses options that are not among `known`, so that a typing error is not ignored.
-    ///
-    /// # Errors
-    ///
-    /// A message that names the option and those that exist.
-    pub fn known_options(&self, known: &[&str]) -> Result<(), OpenError> {
-        match self.options.iter().find(|(key, _)| !known.contains(key)) {
-            None => Ok(()),
-            Some((key, _)) if known.is_empty() => Err(OpenError::invalid_input(format!(
-                "unknown option '{key}': '{}:' has no options",
-                self.scheme
-            ))),
-            Some((key, _)) => Err(OpenError::invalid_input(format!(
-                "unknown option '{key}'; '{}:' has: {}",
-                self.scheme,
-                known.join(", ")
-            ))),
-        }
     }
 
     /// Value of an option as a number of bytes: `4096`, `64KiB`, `1.5GiB`, `10MB`.
@@ -309,9 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_option_is_named_with_those_that_exist() {
-        let error = request(&[("sise", "3")]).known_options(&["size", "fill"]).unwrap_err();
-        assert_eq!(error.to_string(), "unknown option 'sise'; 'test:' has: size, fill");
+    fn a_wrong_value_is_named_with_what_it_must_be() {
         let error = request(&[("size", "big")]).size_option("size").unwrap_err();
         assert_eq!(
             error.to_string(),

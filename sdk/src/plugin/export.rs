@@ -1,9 +1,11 @@
 //! The macro that makes a plugin of a backend.
 
-/// Makes a plugin of one backend: exports the entry that hosts look for.
+/// Makes a plugin of one backend: exports the entry that hosts look for, and puts the [`Manifest`](crate::Manifest) into the
+/// file.
 ///
-/// The crate is a `cdylib`. `backend` is a constant expression; its type implements [`Backend`](crate::Backend).
-/// `version` may be left out and is the crate's then. See the [crate's page](crate) for a whole plugin.
+/// The crate is a `cdylib`. `backend` is a constant expression; its type implements [`Backend`](crate::Backend). `version`,
+/// `license`, `options` and `requires` may be left out: the first two are the crate's then, the others empty. See the
+/// [crate's page](crate) for a whole plugin.
 ///
 /// ```
 /// # use pactio_sdk::*;
@@ -20,8 +22,10 @@
 /// pactio_sdk::export_plugin! {
 ///     id: "nothing",
 ///     version: "1.2.3",
+///     license: "MIT",
 ///     description: "devices without a byte",
 ///     schemes: ["nothing", "void"],
+///     options: [OptionSpec::flag("quiet", "say less").default("false")],
 ///     backend: Nothing,
 /// }
 /// ```
@@ -29,23 +33,12 @@
 macro_rules! export_plugin {
     (
         id: $id:expr,
+        $(version: $version:expr,)?
+        $(license: $license:expr,)?
         description: $description:expr,
-        schemes: [$($scheme:literal),+ $(,)?],
-        backend: $backend:expr $(,)?
-    ) => {
-        $crate::export_plugin! {
-            id: $id,
-            version: ::core::env!("CARGO_PKG_VERSION"),
-            description: $description,
-            schemes: [$($scheme),+],
-            backend: $backend,
-        }
-    };
-    (
-        id: $id:expr,
-        version: $version:expr,
-        description: $description:expr,
-        schemes: [$($scheme:literal),+ $(,)?],
+        schemes: [$($scheme:expr),+ $(,)?],
+        $(options: [$($option:expr),* $(,)?],)?
+        $(requires: [$($feature:expr),* $(,)?],)?
         backend: $backend:expr $(,)?
     ) => {
         const _: () = {
@@ -57,6 +50,22 @@ macro_rules! export_plugin {
                 unsafe { $crate::__private::create(library, || $backend, out) }
             }
 
+            const MANIFEST: $crate::Manifest = $crate::Manifest {
+                id: $id,
+                version: $crate::__private::first(&[$($version,)? ::core::env!("CARGO_PKG_VERSION")]),
+                license: $crate::__private::first(&[$($license,)? ::core::env!("CARGO_PKG_LICENSE")]),
+                description: $description,
+                schemes: &[$($scheme),+],
+                options: &[$($($option),*)?],
+                requires: &[$($($feature),*)?],
+                unwinds: ::core::cfg!(panic = "unwind"),
+            };
+
+            #[used]
+            #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__pactio"))]
+            #[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".pactio"))]
+            static BYTES: [u8; MANIFEST.encoded_len()] = MANIFEST.encode();
+
             #[unsafe(no_mangle)]
             #[used]
             static PACTIO_PLUGIN: $crate::abi::PluginEntry = $crate::abi::PluginEntry {
@@ -66,11 +75,7 @@ macro_rules! export_plugin {
                 abi_minor: $crate::abi::ABI_MINOR,
                 fingerprint: $crate::abi::FINGERPRINT,
                 layout: $crate::abi::layout(),
-                id: $crate::abi::Text::new($id),
-                version: $crate::abi::Text::new($version),
-                description: $crate::abi::Text::new($description),
-                schemes: $crate::abi::Text::new(::core::concat!($($scheme, " "),+)),
-                sdk_version: $crate::abi::Text::new($crate::__private::SDK_VERSION),
+                manifest: $crate::abi::StaticBytes::new(&BYTES),
                 create,
             };
         };
@@ -85,7 +90,10 @@ pub mod __private {
     use crate::plugin::guarded::GuardedBackend;
     use crate::{Backend, Error, firewall};
 
-    pub const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");
+    /// What was given, or else the default behind it.
+    pub const fn first(texts: &[&'static str]) -> &'static str {
+        texts[0]
+    }
 
     /// The body of a plugin's [`CreateBackend`](crate::abi::CreateBackend).
     ///

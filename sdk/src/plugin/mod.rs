@@ -3,8 +3,10 @@
 mod backend;
 mod export;
 mod guarded;
+mod manifest;
 
 pub use backend::{Backend, OpenError, OpenMode, OpenRequest, parse_size};
 #[doc(hidden)]
 pub use export::__private;
 pub(crate) use guarded::GuardedBackend;
+pub use manifest::{MANIFEST_FORM, MANIFEST_SECTION, Manifest, OptionSpec};

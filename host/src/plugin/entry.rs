@@ -1,0 +1,67 @@
+//! The first bytes of a plugin's entry, read from the file before it is loaded, and from memory after.
+
+use std::mem::offset_of;
+
+use object::{Object, ObjectSection, ObjectSymbol, ReadRef};
+use pactio_sdk::abi::{ABI_MAJOR, ABI_MINOR, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry};
+
+use super::refusal::REBUILD;
+use super::{Refusal, RefusalKind};
+
+/// Length of what is read before the rest of the entry is trusted: magic, size, version, fingerprint.
+pub(super) const PREFIX: usize = offset_of!(PluginEntry, layout);
+const _: () = assert!(PREFIX == 24);
+
+/// Checks the entry in a file.
+pub(super) fn check_file<'data, R: ReadRef<'data>>(library: &object::File<'data, R>) -> Result<(), Refusal> {
+    let damaged = |what: String| Refusal::new(RefusalKind::Damaged, what).with_remedy(REBUILD);
+    let symbol = library
+        .dynamic_symbols()
+        .find(|symbol| symbol.name() == Ok(ENTRY_SYMBOL) && symbol.is_definition())
+        .ok_or_else(|| damaged(format!("it has a manifest, but does not export {ENTRY_SYMBOL}")))?;
+    let prefix = library
+        .sections()
+        // Sections that are not loaded have no address.
+        .filter(|section| section.address() != 0)
+        .find_map(|section| section.data_range(symbol.address(), PREFIX as u64).ok().flatten())
+        .and_then(|bytes| <&[u8; PREFIX]>::try_from(bytes).ok())
+        .ok_or_else(|| damaged(format!("{ENTRY_SYMBOL} does not point to {PREFIX} bytes of data")))?;
+    check(prefix)
+}
+
+/// Holds the first bytes of an entry against this host.
+pub(super) fn check(prefix: &[u8; PREFIX]) -> Result<(), Refusal> {
+    fn bytes<const N: usize>(prefix: &[u8; PREFIX], at: usize) -> [u8; N] {
+        std::array::from_fn(|index| prefix[at + index])
+    }
+    let magic = u64::from_ne_bytes(bytes(prefix, offset_of!(PluginEntry, magic)));
+    let size = u32::from_ne_bytes(bytes(prefix, offset_of!(PluginEntry, size)));
+    let major = u16::from_ne_bytes(bytes(prefix, offset_of!(PluginEntry, abi_major)));
+    let minor = u16::from_ne_bytes(bytes(prefix, offset_of!(PluginEntry, abi_minor)));
+    let fingerprint = u64::from_ne_bytes(bytes(prefix, offset_of!(PluginEntry, fingerprint)));
+    let differs = |kind, field, found: String, expected: String| {
+        Err(Refusal::differs(kind, field, found, expected)
+            .with_remedy(format!("the manifest says otherwise, so the file is damaged; {REBUILD}")))
+    };
+    if magic != MAGIC {
+        return differs(
+            RefusalKind::Damaged,
+            "entry's magic",
+            format!("{magic:#018x}"),
+            format!("{MAGIC:#018x}"),
+        );
+    }
+    if (major, minor) != (ABI_MAJOR, ABI_MINOR) {
+        let own = format!("{ABI_MAJOR}.{ABI_MINOR}");
+        return differs(RefusalKind::AbiVersion, "entry's ABI version", format!("{major}.{minor}"), own);
+    }
+    if size as usize != size_of::<PluginEntry>() {
+        let own = size_of::<PluginEntry>().to_string();
+        return differs(RefusalKind::Damaged, "entry's size", size.to_string(), own);
+    }
+    if fingerprint != FINGERPRINT {
+        let own = format!("{FINGERPRINT:016x}");
+        return differs(RefusalKind::Fingerprint, "entry's fingerprint", format!("{fingerprint:016x}"), own);
+    }
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! What a plugin says of itself in its file.
+
+use pactio_sdk::MANIFEST_FORM;
+use pactio_sdk::abi::{ABI_MAJOR, ABI_MINOR, FINGERPRINT};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::refusal::REBUILD;
+use super::{Refusal, RefusalKind, value};
+
+/// What a plugin says of itself. It is read from the file; no code of the plugin runs for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// Short name, unique among plugins.
+    pub id: String,
+    /// Version of the plugin.
+    pub version: String,
+    /// One line for people.
+    pub description: String,
+    /// License expression; may be empty.
+    #[serde(default)]
+    pub license: String,
+    /// URL schemes that its backend opens.
+    pub schemes: Vec<String>,
+    /// Options of its URLs.
+    #[serde(default)]
+    pub options: Vec<OptionSpec>,
+    /// Features that it needs of the host.
+    #[serde(default)]
+    pub requires: Vec<String>,
+    /// Version of the ABI, `major.minor`.
+    pub abi: String,
+    /// Fingerprint of everything that crosses the boundary.
+    pub fingerprint: String,
+    /// Version of `pactio-sdk` that it was built with.
+    #[serde(default)]
+    pub sdk: String,
+    /// Compiler that it was built with.
+    #[serde(default)]
+    pub rustc: String,
+    /// Target that it was built for.
+    #[serde(default)]
+    pub target: String,
+    /// `unwind` or `abort`: what a panic in it does.
+    #[serde(default)]
+    pub panic: String,
+}
+
+/// One option of a plugin's URLs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OptionSpec {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: OptionKind,
+    /// One line for people.
+    #[serde(default)]
+    pub help: String,
+    /// What it is when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+    /// The least it may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least: Option<String>,
+    /// The most it may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<String>,
+    /// The words that a choice has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<String>,
+    /// It must be given.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub required: bool,
+    /// It is shown nowhere.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub secret: bool,
+    /// It should not be used any more; this says what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// What an option is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OptionKind {
+    /// `true` or `false`.
+    Flag,
+    /// A whole number.
+    Integer,
+    /// A number of bytes.
+    Size,
+    /// A time.
+    Duration,
+    /// Any text.
+    Text,
+    /// One of a few words.
+    Choice,
+}
+
+/// Features that a plugin may require of this host. There are none yet.
+const FEATURES: &[&str] = &[];
+
+/// More than this is no manifest.
+pub(super) const MOST_BYTES: u64 = 1 << 20;
+
+impl Manifest {
+    /// Reads a manifest from the bytes of its section, and holds it against this host. What stands behind a field is only
+    /// looked at if that field is right.
+    ///
+    /// # Errors
+    ///
+    /// Which field is wrong, and why.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        let damaged =
+            |what: &str| Refusal::new(RefusalKind::Damaged, format!("its manifest is damaged: {what}"));
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| damaged(&error.to_string()))?;
+        let form = value
+            .get("pactio")
+            .and_then(Value::as_u64)
+            .ok_or_else(|| damaged("it has no number 'pactio'"))?;
+        if form != u64::from(MANIFEST_FORM) {
+            let (form, known) = (form.to_string(), MANIFEST_FORM.to_string());
+            return Err(
+                Refusal::differs(RefusalKind::Damaged, "manifest's form", form, known).with_remedy(REBUILD)
+            );
+        }
+        let text = |field: &str| {
+            let text = value.get(field).and_then(Value::as_str);
+            text.ok_or_else(|| damaged(&format!("it has no text '{field}'")))
+        };
+        check_abi(text("abi")?)?;
+        let own = format!("{FINGERPRINT:016x}");
+        if text("fingerprint")? != own {
+            return Err(Refusal::differs(RefusalKind::Fingerprint, "fingerprint", text("fingerprint")?, own)
+                .with_remedy(format!("its boundary differs though its ABI version does not; {REBUILD}")));
+        }
+        let manifest: Self = serde_json::from_value(value).map_err(|error| damaged(&error.to_string()))?;
+        if let Some(missing) = manifest.requires.iter().find(|feature| !FEATURES.contains(&feature.as_str()))
+        {
+            return Err(Refusal::new(
+                RefusalKind::MissingFeature,
+                format!("it requires the feature '{missing}', which this host does not have"),
+            )
+            .with_remedy("use it with a newer host"));
+        }
+        manifest.check().map_err(|what| damaged(&what))?;
+        Ok(manifest)
+    }
+
+    /// What the fields promise.
+    fn check(&self) -> Result<(), String> {
+        if !is_name(&self.id) {
+            return Err(format!("the id {:?} is not a name of letters, digits, '-', '_' and '.'", self.id));
+        }
+        if self.schemes.is_empty() {
+            return Err("it has no schemes".to_owned());
+        }
+        if let Some(scheme) = self.schemes.iter().find(|scheme| !crate::url::is_scheme(scheme)) {
+            return Err(format!("{scheme:?} is not a URL scheme"));
+        }
+        for (index, option) in self.options.iter().enumerate() {
+            let name = &option.name;
+            if !is_name(name) {
+                return Err(format!("{name:?} is not the name of an option"));
+            }
+            if self.options[..index].iter().any(|earlier| earlier.name == *name) {
+                return Err(format!("there are two options '{name}'"));
+            }
+            if option.kind == OptionKind::Choice && option.choices.is_empty() {
+                return Err(format!("the option '{name}' has no choices"));
+            }
+            for bound in [&option.least, &option.most].into_iter().flatten() {
+                if value::number(option.kind, bound).is_none() {
+                    return Err(format!("the option '{name}' has the bound '{bound}', which is none"));
+                }
+            }
+            if let Some(default) = &option.default {
+                value::check(option, default).map_err(|error| format!("the default of {error}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// It has this scheme.
+    pub fn has_scheme(&self, scheme: &str) -> bool {
+        self.schemes.iter().any(|own| own.eq_ignore_ascii_case(scheme))
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// Major versions are the same; a plugin's minor version is not above the host's.
+fn check_abi(text: &str) -> Result<(), Refusal> {
+    let own = format!("{ABI_MAJOR}.{ABI_MINOR}");
+    let version = text
+        .split_once('.')
+        .and_then(|(major, minor)| Some((major.parse::<u16>().ok()?, minor.parse::<u16>().ok()?)));
+    let refusal = || Refusal::differs(RefusalKind::AbiVersion, "ABI version", text, own.clone());
+    match version {
+        // Until a first release, minor versions do not promise anything to each other.
+        Some((ABI_MAJOR, ABI_MINOR)) => Ok(()),
+        Some(version) if version > (ABI_MAJOR, ABI_MINOR) => {
+            Err(refusal()
+                .with_remedy("use it with a newer host, or rebuild it with the pactio-sdk of this one"))
+        }
+        _ => Err(refusal().with_remedy(REBUILD)),
+    }
+}

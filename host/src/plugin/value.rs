@@ -1,0 +1,349 @@
+//! Values of options: what a URL says, held against what the plugin's manifest asks for.
+
+use std::fs;
+use std::io::Read;
+use std::time::Duration;
+
+use pactio_sdk::parse_size;
+
+use super::manifest::{Manifest, OptionKind, OptionSpec};
+use crate::{Error, ErrorKind, Url};
+
+/// The options of a URL, checked, with defaults and secrets filled in.
+pub(crate) struct Options {
+    /// As the plugin gets them.
+    pub(crate) values: Vec<(String, String)>,
+    /// The URL as it may be shown.
+    pub(crate) shown: String,
+}
+
+/// Shown in place of a secret.
+const HIDDEN: &str = "***";
+
+impl Options {
+    /// Checks the options of `url`. The plugin need not be loaded for that.
+    pub(crate) fn of(url: &Url, manifest: &Manifest) -> Result<Self, Error> {
+        let shown = url.hiding(|key| spec(manifest, key).is_none_or(|spec| spec.secret), HIDDEN);
+        let invalid = |message: String| Error::new(ErrorKind::InvalidOption, format!("'{shown}': {message}"));
+        let help = || format!("`pactio help {}` lists the options", url.scheme());
+        let mut values: Vec<(String, String)> = Vec::new();
+        for (key, value) in url.options() {
+            let Some(spec) = spec(manifest, key) else {
+                let (message, hint) = unknown(url.scheme(), key, manifest);
+                return Err(invalid(message).with_hint(hint));
+            };
+            let value = if spec.secret { secret(key, value).map_err(invalid)? } else { value.clone() };
+            check(spec, &value).map_err(|message| invalid(message).with_hint(help()))?;
+            if let Some(instead) = &spec.deprecated {
+                tracing::warn!(
+                    option = key.as_str(),
+                    url = shown.as_str(),
+                    "the option is deprecated: {instead}"
+                );
+            }
+            // The last one counts.
+            values.retain(|(earlier, _)| earlier != key);
+            values.push((key.clone(), value));
+        }
+        for spec in &manifest.options {
+            if values.iter().any(|(key, _)| *key == spec.name) {
+                continue;
+            }
+            match &spec.default {
+                Some(default) => values.push((spec.name.clone(), default.clone())),
+                None if spec.required => {
+                    let joint = if url.options().is_empty() { '?' } else { '&' };
+                    let (name, example) = (&spec.name, example(spec));
+                    return Err(invalid(format!("the option '{name}' is missing: {}", spec.help))
+                        .with_hint(format!("write {shown}{joint}{name}={example}")));
+                }
+                None => {}
+            }
+        }
+        Ok(Self { values, shown })
+    }
+}
+
+fn spec<'m>(manifest: &'m Manifest, key: &str) -> Option<&'m OptionSpec> {
+    manifest.options.iter().find(|spec| spec.name == key)
+}
+
+/// What to say of an option that does not exist.
+fn unknown(scheme: &str, key: &str, manifest: &Manifest) -> (String, String) {
+    let names: Vec<&str> = manifest.options.iter().map(|spec| spec.name.as_str()).collect();
+    if names.is_empty() {
+        return (format!("'{scheme}:' has no option '{key}'"), "it has no options at all".to_owned());
+    }
+    let list = format!("its options are: {}; `pactio help {scheme}` explains them", names.join(", "));
+    match similar(key, names) {
+        Some(name) => (format!("'{scheme}:' has no option '{key}'; did you mean '{name}'?"), list),
+        None => (format!("'{scheme}:' has no option '{key}'"), list),
+    }
+}
+
+/// The word that was probably meant.
+pub(crate) fn similar<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    let near = |known: &str| strsim::damerau_levenshtein(word, known);
+    words
+        .into_iter()
+        .map(|known| (near(known), known))
+        .filter(|(far, _)| *far <= 1 + word.len() / 4)
+        .min()
+        .map(|(_, word)| word)
+}
+
+/// Where a secret is to be read from, or the secret itself.
+fn secret(key: &str, value: &str) -> Result<String, String> {
+    let text = if let Some(name) = value.strip_prefix("env:") {
+        std::env::var(name).map_err(|_| {
+            format!("the secret '{key}' is to be in the environment variable {name}, which is not set")
+        })?
+    } else if let Some(path) = value.strip_prefix("file:") {
+        fs::read_to_string(path)
+            .map_err(|error| format!("the secret '{key}' cannot be read from {path}: {error}"))?
+    } else if let Some(number) = value.strip_prefix("fd:") {
+        from_descriptor(number)
+            .map_err(|error| format!("the secret '{key}' cannot be read from fd:{number}: {error}"))?
+    } else {
+        value.to_owned()
+    };
+    // Editors and `echo` end files with a line.
+    Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
+}
+
+#[cfg(unix)]
+fn from_descriptor(number: &str) -> Result<String, String> {
+    use std::os::fd::BorrowedFd;
+    let number: i32 = number
+        .parse()
+        .ok()
+        .filter(|number| *number >= 0)
+        .ok_or_else(|| "that is not a descriptor".to_owned())?;
+    // SAFETY: whoever writes the URL says that the descriptor is open and theirs to give; it is only duplicated, and if it is
+    // not open, that fails.
+    let owned =
+        unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    fs::File::from(owned).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    Ok(text)
+}
+
+#[cfg(not(unix))]
+fn from_descriptor(_: &str) -> Result<String, String> {
+    Err("this system has no descriptors".to_owned())
+}
+
+/// Holds a value against what is asked for.
+pub(super) fn check(spec: &OptionSpec, value: &str) -> Result<(), String> {
+    let (name, shown) = (&spec.name, if spec.secret { HIDDEN } else { value });
+    let right = match spec.kind {
+        OptionKind::Text => true,
+        OptionKind::Flag => matches!(value, "true" | "false"),
+        OptionKind::Choice => spec.choices.iter().any(|choice| choice == value),
+        OptionKind::Integer | OptionKind::Size | OptionKind::Duration => number(spec.kind, value).is_some(),
+    };
+    if !right {
+        let wanted = wanted(spec);
+        let meant = similar(value, spec.choices.iter().map(String::as_str));
+        let meant = meant.map(|word| format!("; did you mean '{word}'?")).unwrap_or_default();
+        return Err(format!("option '{name}' is '{shown}', but must be {wanted}{meant}"));
+    }
+    let Some(value) = number(spec.kind, value) else { return Ok(()) };
+    let bound = |text: &Option<String>| text.as_deref().and_then(|text| number(spec.kind, text));
+    if bound(&spec.least).is_some_and(|least| value < least)
+        || bound(&spec.most).is_some_and(|most| value > most)
+    {
+        return Err(format!("option '{name}' is {shown}, but must be {}", range(spec)));
+    }
+    Ok(())
+}
+
+/// The bounds in words.
+pub(crate) fn range(spec: &OptionSpec) -> String {
+    match (&spec.least, &spec.most) {
+        (Some(least), Some(most)) => format!("{least} to {most}"),
+        (Some(least), None) => format!("{least} or more"),
+        (None, Some(most)) => format!("at most {most}"),
+        (None, None) => "anything".to_owned(),
+    }
+}
+
+/// What a value of this kind looks like.
+fn wanted(spec: &OptionSpec) -> String {
+    match spec.kind {
+        OptionKind::Flag => "true or false".to_owned(),
+        OptionKind::Integer => "a whole number".to_owned(),
+        OptionKind::Size => "a size such as 4096, 64KiB or 1.5GiB".to_owned(),
+        OptionKind::Duration => "a time such as 250ms, 1.5s or 2min".to_owned(),
+        OptionKind::Text => "text".to_owned(),
+        OptionKind::Choice => format!("one of: {}", spec.choices.join(", ")),
+    }
+}
+
+/// A value that could be given.
+fn example(spec: &OptionSpec) -> &str {
+    match spec.kind {
+        OptionKind::Flag => "true",
+        OptionKind::Integer => spec.least.as_deref().unwrap_or("1"),
+        OptionKind::Size => "64MiB",
+        OptionKind::Duration => "250ms",
+        OptionKind::Text if spec.secret => "env:NAME",
+        OptionKind::Text => "TEXT",
+        OptionKind::Choice => spec.choices.first().map_or("", String::as_str),
+    }
+}
+
+/// A value of this kind as a number: the integer, bytes, or nanoseconds.
+pub(super) fn number(kind: OptionKind, text: &str) -> Option<i128> {
+    match kind {
+        OptionKind::Integer => text.parse::<i64>().ok().map(i128::from),
+        OptionKind::Size => parse_size(text).map(i128::from),
+        OptionKind::Duration => duration(text).and_then(|time| i128::try_from(time.as_nanos()).ok()),
+        _ => None,
+    }
+}
+
+/// A number with a unit, from `ns` to `h`.
+fn duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, f64); 6] =
+        [("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("min", 60.0), ("h", 3600.0), ("s", 1.0)];
+    let (number, factor) =
+        UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end(), factor)))?;
+    let plain = number.starts_with(|first: char| first.is_ascii_digit())
+        && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    Duration::try_from_secs_f64(number.parse::<f64>().ok().filter(|_| plain)? * factor).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(options: &str) -> Manifest {
+        let text = format!(
+            r#"{{"id":"x","version":"1","description":"","schemes":["x"],"abi":"","fingerprint":"","options":[{options}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn said(manifest: &Manifest, url: &str) -> (String, String) {
+        match Options::of(&url.parse().unwrap(), manifest) {
+            Ok(options) => (format!("{:?}", options.values), options.shown),
+            Err(error) => (error.to_string(), error.hint().unwrap_or_default().to_owned()),
+        }
+    }
+
+    #[test]
+    fn every_kind_is_checked_and_every_error_says_what_to_write() {
+        let manifest = manifest(
+            r#"{"name":"size","type":"size","required":true,"help":"how large","most":"1GiB"},
+               {"name":"n","type":"integer","least":"-3","most":"9"},
+               {"name":"wait","type":"duration","least":"1ms"},
+               {"name":"mode","type":"choice","choices":["direct","cached"],"default":"cached"},
+               {"name":"quiet","type":"flag"}"#,
+        );
+        for (url, message, hint) in [
+            ("x:?size=1KiB&n=-3&wait=1.5s&quiet=true", "", ""),
+            ("x:?n=1", "'x:?n=1': the option 'size' is missing: how large", "write x:?n=1&size=64MiB"),
+            (
+                "x:t?sise=1",
+                "'x:t?sise=***': 'x:' has no option 'sise'; did you mean 'size'?",
+                "its options are: size, n, wait, mode, quiet; `pactio help x` explains them",
+            ),
+            (
+                "x:?size=big",
+                "'x:?size=big': option 'size' is 'big', but must be a size such as 4096, 64KiB or 1.5GiB",
+                "`pactio help x` lists the options",
+            ),
+            (
+                "x:?size=2GiB",
+                "'x:?size=2GiB': option 'size' is 2GiB, but must be at most 1GiB",
+                "`pactio help x` lists the options",
+            ),
+            (
+                "x:?size=1&n=10",
+                "'x:?size=1&n=10': option 'n' is 10, but must be -3 to 9",
+                "`pactio help x` lists the options",
+            ),
+            (
+                "x:?size=1&wait=0.1ms",
+                "'x:?size=1&wait=0.1ms': option 'wait' is 0.1ms, but must be 1ms or more",
+                "`pactio help x` lists the options",
+            ),
+            (
+                "x:?size=1&wait=5",
+                "'x:?size=1&wait=5': option 'wait' is '5', but must be a time such as 250ms, 1.5s or 2min",
+                "`pactio help x` lists the options",
+            ),
+            (
+                "x:?size=1&mode=cahced",
+                "'x:?size=1&mode=cahced': option 'mode' is 'cahced', but must be one of: direct, cached; did you mean 'cached'?",
+                "`pactio help x` lists the options",
+            ),
+            (
+                "x:?size=1&quiet=yes",
+                "'x:?size=1&quiet=yes': option 'quiet' is 'yes', but must be true or false",
+                "`pactio help x` lists the options",
+            ),
+        ] {
+            let (found, also) = said(&manifest, url);
+            if message.is_empty() {
+                assert_eq!(
+                    found,
+                    r#"[("size", "1KiB"), ("n", "-3"), ("wait", "1.5s"), ("quiet", "true"), ("mode", "cached")]"#
+                );
+            } else {
+                assert_eq!((found.as_str(), also.as_str()), (message, hint));
+            }
+        }
+        assert_eq!(said(&manifest, "x:?size=1&size=2").0, r#"[("size", "2"), ("mode", "cached")]"#);
+    }
+
+    #[test]
+    fn secrets_are_read_from_where_they_are_and_shown_nowhere() {
+        let manifest = manifest(r#"{"name":"token","type":"text","secret":true}"#);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "hunter2\n").unwrap();
+        let from_file = format!("x:?token=file:{}", path.display());
+        assert_eq!(
+            said(&manifest, &from_file),
+            (r#"[("token", "hunter2")]"#.to_owned(), "x:?token=***".to_owned())
+        );
+        assert_eq!(said(&manifest, "x:?token=hunter2").1, "x:?token=***");
+        assert_eq!(
+            said(&manifest, "x:?token=env:PACTIO_NO_SUCH_VARIABLE").0,
+            "'x:?token=***': the secret 'token' is to be in the environment variable PACTIO_NO_SUCH_VARIABLE, which is not set"
+        );
+        assert!(
+            said(&manifest, "x:?token=fd:-1")
+                .0
+                .ends_with("cannot be read from fd:-1: that is not a descriptor")
+        );
+        assert!(
+            said(&manifest, "x:?token=file:/nowhere/at/all")
+                .0
+                .contains("cannot be read from /nowhere/at/all: No such file")
+        );
+        // A secret under a wrong name is one, too.
+        assert!(!said(&manifest, "x:?tokem=hunter2").0.contains("hunter2"));
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, time) in [
+            ("250ms", Some(Duration::from_millis(250))),
+            ("1.5s", Some(Duration::from_millis(1500))),
+            ("2min", Some(Duration::from_secs(120))),
+            ("1h", Some(Duration::from_secs(3600))),
+            ("10us", Some(Duration::from_micros(10))),
+            ("5", None),
+            ("-1s", None),
+            ("1e3s", None),
+            ("s", None),
+            ("infs", None),
+            ("1.2.3s", None),
+        ] {
+            assert_eq!(duration(text), time, "{text}");
+        }
+    }
+}

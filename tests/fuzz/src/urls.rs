@@ -1,0 +1,16 @@
+//! Whatever text is a URL comes back as it was, and shows no values to those who only look.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pactio::{Url, parse_size};
+
+fuzz_target!(|text: &str| {
+    let _ = parse_size(text);
+    match text.parse::<Url>() {
+        Ok(url) => {
+            assert_eq!(url.to_string().parse::<Url>().unwrap(), url);
+            assert!(url.options().is_empty() || format!("{url:?}").contains("=***"));
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+});
