@@ -22,6 +22,8 @@ struct Inner {
 pub enum ErrorKind {
     /// A URL makes no sense.
     InvalidUrl,
+    /// A profile does not exist or makes no sense.
+    InvalidProfile,
     /// No plugin has the scheme.
     UnknownScheme,
     /// An option of a URL is not what the plugin's manifest asks for.

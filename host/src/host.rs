@@ -8,12 +8,14 @@ use async_executor::Task;
 
 use crate::executor::{self, Runtime};
 use crate::plugin::{Registry, SearchPaths};
+use crate::profiles::{self, Profiles};
 use crate::{Candidate, Device, Error, OpenOptions, Plugin, Url};
 
 /// Plugins and an executor. Cheap to clone; all clones are one host.
 #[derive(Clone)]
 pub struct Host {
     registry: Arc<Registry>,
+    profiles: Arc<Profiles>,
     runtime: Arc<Runtime>,
 }
 
@@ -22,16 +24,18 @@ pub struct Host {
 pub struct HostBuilder {
     folders: Vec<PathBuf>,
     default_folders: bool,
+    profiles: Option<PathBuf>,
     worker_threads: Option<usize>,
 }
 
 impl Host {
     /// A host to be set up.
     pub fn builder() -> HostBuilder {
-        HostBuilder { folders: Vec::new(), default_folders: true, worker_threads: None }
+        HostBuilder { folders: Vec::new(), default_folders: true, profiles: None, worker_threads: None }
     }
 
-    /// Opens a device to be read, by URL: `scheme:target?key=value`.
+    /// Opens a device to be read, by URL: `scheme:target?key=value`, or `profile:name` for one that is described in the file of
+    /// [profiles](HostBuilder::profiles).
     ///
     /// # Errors
     ///
@@ -64,6 +68,13 @@ impl Host {
     ///
     /// As [`open`](Self::open).
     pub fn open_url(&self, url: &Url, options: OpenOptions) -> Result<Device, Error> {
+        let resolved;
+        let url = if profiles::is_profile(url) {
+            resolved = self.profiles.resolve(url)?;
+            &resolved
+        } else {
+            url
+        };
         let plugin = self.registry.plugin_with(url.scheme())?;
         let (object, shown) = plugin.open(url, options.mode())?;
         let device = Device::new(shown, plugin.clone(), object, self.runtime.clone())?;
@@ -129,6 +140,22 @@ impl HostBuilder {
         self
     }
 
+    /// The file of profiles, which are devices that `profile:name` opens:
+    ///
+    /// ```toml
+    /// [assets]
+    /// scheme = "memory"
+    /// options = { size = "64MiB", fill = 1 }
+    /// ```
+    ///
+    /// `profile:assets?fill=2` opens `memory:?size=64MiB&fill=2`. The default is what `PACTIO_PROFILES` names, or
+    /// `pactio/profiles.toml` in the user's folder for configuration. It is read when a profile is opened.
+    #[must_use]
+    pub fn profiles(mut self, file: impl Into<PathBuf>) -> Self {
+        self.profiles = Some(file.into());
+        self
+    }
+
     /// Number of threads that run spawned tasks, at least one; drivers have a thread of their own. The default is
     /// the number of processors, but not more than four.
     #[must_use]
@@ -153,7 +180,11 @@ impl HostBuilder {
         let workers = self
             .worker_threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |count| count.get().min(4)));
-        Ok(Host { registry: Arc::new(Registry::scan(paths)), runtime: Runtime::start(workers)? })
+        Ok(Host {
+            registry: Arc::new(Registry::scan(paths)),
+            profiles: Arc::new(Profiles::new(self.profiles)),
+            runtime: Runtime::start(workers)?,
+        })
     }
 }
 

@@ -35,7 +35,7 @@
 //!
 //! # Reading order
 //!
-//! `url`, `plugin` (`search`, `candidate`, `manifest`, `registry`, `value`, `loader`), `host`, `device` (`request`, `typed`, `blocking`),
+//! `url`, `profiles`, `plugin` (`search`, `candidate`, `manifest`, `registry`, `value`, `loader`), `host`, `device` (`request`, `typed`, `blocking`),
 //! `executor` (`runtime`, `driver`, `local`).
 
 #![deny(missing_docs)]
@@ -46,6 +46,7 @@ mod error;
 mod executor;
 mod host;
 mod plugin;
+mod profiles;
 mod url;
 
 pub use buffers::{Buffer, BufferPool};

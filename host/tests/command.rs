@@ -354,6 +354,25 @@ fn help_explains_subcommands_and_schemes() {
 }
 
 #[test]
+fn profiles_are_devices_with_a_name() {
+    let place = Place::new();
+    fs::write(
+        place.path("profiles.toml"),
+        "[scratch]\nscheme = \"memory\"\noptions = { size = \"1KiB\", fill = 65 }\n",
+    )
+    .unwrap();
+    let info = place.printed(&["info", "profile:scratch", "--profiles", "profiles.toml"]);
+    assert!(info.starts_with("url       memory:?fill=65&size=1KiB\nsize      1024 bytes\n"), "{info}");
+    let bytes = place.printed(&["cat", "profile:scratch?size=3", "--profiles", "profiles.toml"]);
+    assert_eq!(bytes, "AAA");
+    place.says(
+        &["info", "profile:scrach", "--profiles", "profiles.toml"],
+        1,
+        "pactio: profiles.toml has no profile 'scrach'; did you mean 'scratch'?\nhint: its profiles are: scratch\n",
+    );
+}
+
+#[test]
 fn options_are_checked_before_a_plugin_is_loaded() {
     let place = Place::new();
     place.says(

@@ -34,6 +34,10 @@ struct Arguments {
     #[arg(long, global = true)]
     no_default_plugin_paths: bool,
 
+    /// File of profiles, which profile:NAME opens [default: pactio/profiles.toml in the configuration folder].
+    #[arg(long, global = true, env = "PACTIO_PROFILES", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    profiles: Option<PathBuf>,
+
     /// Number of worker threads [default: one per processor, at most 4].
     #[arg(long, global = true, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
@@ -138,6 +142,7 @@ impl Arguments {
             let builder = Host::builder().default_search_paths(!self.no_default_plugin_paths);
             let builder =
                 self.plugin_path.iter().fold(builder, |builder, folder| builder.search_path(folder));
+            let builder = self.profiles.iter().fold(builder, |builder, file| builder.profiles(file));
             self.workers.map_or(builder.clone(), |count| builder.worker_threads(count.into())).build()
         };
         match self.subcommand {

@@ -15,3 +15,4 @@ pub use refusal::{Difference, Refusal, RefusalKind};
 pub(crate) use registry::Registry;
 pub use registry::{Candidate, Outcome};
 pub(crate) use search::SearchPaths;
+pub(crate) use value::similar;
