@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_executor::Task;
+use pactio_sdk::OpenMode;
 
 use crate::executor::{self, Runtime};
 use crate::plugin::{Registry, SearchPaths};
@@ -35,7 +36,7 @@ impl Host {
     }
 
     /// Opens a device to be read, by URL: `scheme:target?key=value`, or `profile:name` for one that is described in the file of
-    /// [profiles](HostBuilder::profiles).
+    /// [profiles](HostBuilder::profiles), and then any filters: `... | name?key=value`.
     ///
     /// # Errors
     ///
@@ -76,9 +77,23 @@ impl Host {
             url
         };
         let plugin = self.registry.plugin_with(url.scheme())?;
-        let (object, shown) = plugin.open(url, options.mode())?;
-        let device = Device::new(shown, plugin.clone(), object, self.runtime.clone())?;
-        tracing::debug!(device = device.url(), plugin = plugin.manifest().id.as_str(), "opened");
+        let filters: Vec<(&Url, &Arc<Plugin>)> = url
+            .filters()
+            .iter()
+            .map(|filter| Ok((filter, self.registry.filter_with(filter.scheme())?)))
+            .collect::<Result<_, Error>>()?;
+        // What is below a filter that only reads is not made, emptied or written.
+        let mode = |above: &[(&Url, &Arc<Plugin>)]| {
+            let read_only = above.iter().any(|(_, plugin)| plugin.manifest().below_read_only);
+            if read_only { OpenMode::READ } else { options.mode() }
+        };
+        let (object, shown) = plugin.open(url, mode(&filters), None)?;
+        let mut device = Device::new(shown, plugin.clone(), object, None, self.runtime.clone())?;
+        for (index, (filter, plugin)) in filters.iter().enumerate() {
+            let (object, shown) = plugin.open(filter, mode(&filters[index + 1..]), Some(&device))?;
+            device = Device::new(shown, Arc::clone(plugin), object, Some(device), self.runtime.clone())?;
+        }
+        tracing::debug!(device = device.url(), "opened");
         Ok(device)
     }
 
@@ -92,13 +107,13 @@ impl Host {
         self.registry.plugins()
     }
 
-    /// The plugin that opens URLs with this scheme.
+    /// The plugin that opens URLs with this scheme, or the filter with this name.
     ///
     /// # Errors
     ///
     /// If there is none; the message says which schemes exist and where was searched.
     pub fn plugin_with_scheme(&self, scheme: &str) -> Result<&Arc<Plugin>, Error> {
-        self.registry.plugin_with(scheme)
+        self.registry.plugin_or_filter(scheme)
     }
 
     /// Runs a future to its end on this thread, and the drivers of the devices it uses.

@@ -108,7 +108,8 @@ impl Profile {
             };
             url = url.with_option(key, &value);
         }
-        Ok(asked.options().iter().fold(url, |url, (key, value)| url.with_option(key, value)))
+        let url = asked.options().iter().fold(url, |url, (key, value)| url.with_option(key, value));
+        Ok(asked.filters().iter().fold(url, |url, filter| url.with_filter(filter.clone())))
     }
 }
 

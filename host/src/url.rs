@@ -15,8 +15,8 @@ use crate::{Error, ErrorKind};
 /// # Ok::<(), pactio::Error>(())
 /// ```
 ///
-/// `?` begins the options. In the target a literal `?` is written `%3F` and a literal `%` as `%25`; in options also `&`
-/// as `%26`.
+/// `?` begins the options, `|` a filter that sits on what is before it: `file:/data/a?threads=2 | cow?size=1GiB`. In the target a
+/// literal `?` is written `%3F`, a literal `|` as `%7C` and a literal `%` as `%25`; in options also `&` as `%26`.
 ///
 /// `Display` gives the whole URL, also its secrets; `Debug`, and all messages of this crate, hide what may be one.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -24,6 +24,7 @@ pub struct Url {
     scheme: String,
     target: String,
     options: Vec<(String, String)>,
+    filters: Vec<Url>,
 }
 
 impl Url {
@@ -36,7 +37,12 @@ impl Url {
         if !is_scheme(scheme) {
             return Err(Error::new(ErrorKind::InvalidUrl, format!("'{scheme}' is not a URL scheme")));
         }
-        Ok(Self { scheme: scheme.to_ascii_lowercase(), target: target.to_owned(), options: Vec::new() })
+        Ok(Self {
+            scheme: scheme.to_ascii_lowercase(),
+            target: target.to_owned(),
+            options: Vec::new(),
+            filters: Vec::new(),
+        })
     }
 
     /// The same with one more option.
@@ -44,6 +50,27 @@ impl Url {
     pub fn with_option(mut self, key: &str, value: &str) -> Self {
         self.options.push((key.to_owned(), value.to_owned()));
         self
+    }
+
+    /// A filter, to be put onto a URL; options are given to it as to a URL.
+    ///
+    /// # Errors
+    ///
+    /// If the name is not one: it has the form of a scheme.
+    pub fn filter(name: &str) -> Result<Self, Error> {
+        Self::new(name, "")
+    }
+
+    /// The same with one more [filter](Self::filter) on top.
+    #[must_use]
+    pub fn with_filter(mut self, filter: Url) -> Self {
+        self.filters.push(filter);
+        self
+    }
+
+    /// The filters, from the one that sits on the device.
+    pub fn filters(&self) -> &[Url] {
+        &self.filters
     }
 
     /// The scheme, in lower case.
@@ -58,13 +85,28 @@ impl Url {
 
     /// The URL as text, with something else in place of the values of some options.
     pub(crate) fn hiding(&self, hidden: impl Fn(&str) -> bool, instead: &str) -> String {
-        let mut shown = format!("{}:{}", self.scheme, escape(&self.target, b"?"));
-        for (index, (key, value)) in self.options.iter().enumerate() {
-            let joint = if index == 0 { '?' } else { '&' };
-            let value = if hidden(key) { instead.to_owned() } else { escape(value, b"&") };
-            shown.push_str(&format!("{joint}{}={value}", escape(key, b"&=")));
+        let mut shown = self.hiding_of_layer(&hidden, instead);
+        for filter in &self.filters {
+            shown.push_str(" | ");
+            shown.push_str(&filter.scheme);
+            filter.show_options(&mut shown, &hidden, instead);
         }
         shown
+    }
+
+    /// The same without the filters.
+    pub(crate) fn hiding_of_layer(&self, hidden: impl Fn(&str) -> bool, instead: &str) -> String {
+        let mut shown = format!("{}:{}", self.scheme, escape(&self.target, b"?|"));
+        self.show_options(&mut shown, hidden, instead);
+        shown
+    }
+
+    fn show_options(&self, shown: &mut String, hidden: impl Fn(&str) -> bool, instead: &str) {
+        for (index, (key, value)) in self.options.iter().enumerate() {
+            let joint = if index == 0 { '?' } else { '&' };
+            let value = if hidden(key) { instead.to_owned() } else { escape(value, b"&|") };
+            shown.push_str(&format!("{joint}{}={value}", escape(key, b"&=|")));
+        }
     }
 
     /// The options in their order.
@@ -138,15 +180,40 @@ impl std::str::FromStr for Url {
             return Err(invalid(format!("'{text}' has no scheme"))
                 .with_hint(format!("for a file, write file:{text}")));
         };
-        let (target, options) =
-            rest.split_once('?').map_or((rest, None), |(target, options)| (target, Some(options)));
-        let mut url = Self::new(scheme, &unescape(target, "target")?)?;
-        let options = options.unwrap_or_default().split('&').filter(|option| !option.is_empty());
+        // Spaces around a bar are for people.
+        let mut layers = rest.split('|');
+        let base = layers.next().unwrap_or_default();
+        let base = if rest.contains('|') { base.trim_end() } else { base };
+        let (target, options) = split(base);
+        let url = Self::new(scheme, &unescape(target, "target")?)?
+            .with_options(options, &format!("{scheme}:{target}"))?;
+        layers.try_fold(url, |url, layer| {
+            let (name, options) = split(layer.trim());
+            if !is_scheme(name) {
+                return Err(invalid(format!("'{name}' is not the name of a filter")).with_hint(
+                    "a filter is put on like this: URL | name?key=value; write %7C for a plain '|'",
+                ));
+            }
+            Ok(url.with_filter(Self::filter(name)?.with_options(options, name)?))
+        })
+    }
+}
+
+/// What stands before and behind the '?'.
+fn split(text: &str) -> (&str, &str) {
+    text.split_once('?').unwrap_or((text, ""))
+}
+
+impl Url {
+    /// The same with options as they are written; `shown` is what is before them.
+    fn with_options(mut self, options: &str, shown: &str) -> Result<Self, Error> {
+        let invalid = |message: String| Error::new(ErrorKind::InvalidUrl, message);
+        let options = options.split('&').filter(|option| !option.is_empty());
         for (index, option) in options.enumerate() {
             let Some((key, value)) = option.split_once('=').filter(|(key, _)| !key.is_empty()) else {
                 // It may be a piece of a secret, which nobody shall see.
-                let (number, url) = (index + 1, text.split('?').next().unwrap_or_default());
-                return Err(invalid(format!("option {number} of '{url}?...' has no '='")).with_hint(
+                let number = index + 1;
+                return Err(invalid(format!("option {number} of '{shown}?...' has no '='")).with_hint(
                     "options are key=value, joined with '&'; write %3F for a plain '?' in the target",
                 ));
             };
@@ -157,9 +224,9 @@ impl std::str::FromStr for Url {
                 ))
                 .with_hint("write %25 for a plain '%', and %26 for a plain '&'")
             })?;
-            url = url.with_option(&key, &value);
+            self = self.with_option(&key, &value);
         }
-        Ok(url)
+        Ok(self)
     }
 }
 
@@ -189,6 +256,7 @@ mod tests {
             "file:C:/windows",
             "file:/ümlaut/日本",
             "file:new%0Aline",
+            "file:/a%7Cb?x=%7C | cow | cache?size=1MiB&x=y",
         ] {
             let url: Url = text.parse().unwrap();
             assert_eq!(url.to_string(), text);

@@ -350,7 +350,7 @@ fn help_explains_subcommands_and_schemes() {
     assert!(place.printed(&["help", "cp"]).starts_with("Copy one device to another\n"));
     assert!(place.printed(&["help"]).contains("Exit codes:"));
     let (_, said) = place.check(&["help", "fiel"], 1);
-    assert!(said.starts_with("pactio: no plugin has the scheme 'fiel'; did you mean 'file:'?"), "{said}");
+    assert!(said.starts_with("pactio: no plugin has the scheme 'fiel'; did you mean 'file'?"), "{said}");
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub use device::{Admission, Cancellation, Device, DeviceInfo, LocalDevice, Local
 pub use plugin::__private;
 #[cfg(feature = "plugin")]
 pub use plugin::{
-    Backend, MANIFEST_FORM, MANIFEST_SECTION, Manifest, OpenError, OpenMode, OpenRequest, OptionSpec,
+    Backend, Below, MANIFEST_FORM, MANIFEST_SECTION, Manifest, OpenError, OpenMode, OpenRequest, OptionSpec,
     parse_size,
 };
 

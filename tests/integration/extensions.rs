@@ -34,7 +34,14 @@ fn answer(device: &Device, count: u8) {
 
 #[test]
 fn rule_20_requests_wait_with_the_host_while_the_device_is_full() {
-    let (_host, device) = open("fixture_gated", "gated:2");
+    // Also where a filter is in between.
+    for url in ["gated:2", "gated:2 | identity"] {
+        let host = pactio_tests::host(&["fixture_gated", "fixture_identity"]);
+        requests_wait_while_the_device_is_full(&host.open(url).unwrap());
+    }
+}
+
+fn requests_wait_while_the_device_is_full(device: &Device) {
     let mut requests: Vec<_> = (0..5).map(|_| device.read_exact_at(0, vec![0; 4])).collect();
     let wakes: Vec<Arc<Wakes>> = (0..5).map(|_| Arc::default()).collect();
     for (request, wakes) in requests.iter_mut().zip(&wakes) {
@@ -42,7 +49,7 @@ fn rule_20_requests_wait_with_the_host_while_the_device_is_full() {
     }
     assert_eq!(device.size(), Some(2), "more is in the device than it has room for");
     for done in 0..5 {
-        answer(&device, 1);
+        answer(device, 1);
         assert!(poll(&mut requests[done], &wakes[done]).is_ready());
         // Whoever is first in the queue was woken, and goes in.
         if let Some(next) = requests.get_mut(done + 2) {

@@ -336,9 +336,9 @@ fn without_its_library_a_scheme_is_unknown_and_the_error_says_what_was_found() {
     let error = host_of(folder.path()).open("memory:?size=1").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownScheme);
     let expected = format!(
-        "no plugin has the scheme 'memory'; those that exist are: file\nsearched:\n  {}: libfixture_abi_version.so \
-         refused: its ABI version is 7.3, but must be 0.2: use it with a newer host, or rebuild it with the pactio-sdk of \
-         this one; libpactio_file.so (file); 1 other libraries",
+        "no plugin has the scheme 'memory'; those that exist are: file\nsearched:\n  {}: libpactio_file.so (file); 1 other \
+         libraries\n    libfixture_abi_version.so refused: its ABI version is 7.3, but must be 0.2: use it with a newer host, \
+         or rebuild it with the pactio-sdk of this one",
         folder.path().display()
     );
     assert_eq!(error.to_string(), expected);

@@ -5,6 +5,7 @@ mod drops;
 mod executors;
 mod extensions;
 mod files;
+mod filters;
 mod loading;
 mod memory;
 mod panics;

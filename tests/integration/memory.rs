@@ -8,8 +8,13 @@ fn random_reads_and_writes_are_those_of_a_plain_buffer() {
     in_time(|| {
         const SIZE: usize = 3000;
         let mut random = random();
-        for url in [format!("memory:?size={SIZE}"), format!("queued:{SIZE}")] {
-            let host = host(&["pactio_memory", "fixture_queued"]);
+        for url in [
+            format!("memory:?size={SIZE}"),
+            format!("queued:{SIZE}"),
+            format!("memory:?size={SIZE} | identity | cow"),
+            format!("queued:{SIZE} | cow | identity"),
+        ] {
+            let host = host(&["pactio_memory", "fixture_queued", "fixture_identity", "pactio_cow"]);
             let device = host.open(&url).unwrap();
             let mut model = vec![0; SIZE];
             device.blocking_write_all_at(0, &model).unwrap();

@@ -11,20 +11,26 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
-    let device = host.open(&arguments.url)?;
-    let info = device.info();
-    let plugin = device.plugin();
+    let top = host.open(&arguments.url)?;
+    let info = top.info();
     let yes_no = |yes: bool| if yes { "yes" } else { "no" };
     let size = info.size().map_or("unknown".to_owned(), |size| format!("{size} bytes"));
-    let text = format!(
-        "url       {}\nsize      {size}\nreadable  {}\nwritable  {}\nplugin    {} {} ({})\nfile      {}\n",
-        device.url(),
+    let mut text = format!(
+        "url       {}\nsize      {size}\nreadable  {}\nwritable  {}\n",
+        top.url(),
         yes_no(info.readable()),
         yes_no(info.writable()),
-        plugin.manifest().id,
-        plugin.manifest().version,
-        plugin.manifest().description,
-        plugin.path().display(),
     );
+    // A stack, from the top.
+    let mut layer = Some(&top);
+    while let Some(device) = layer {
+        let (manifest, path) = (device.plugin().manifest(), device.plugin().path().display());
+        let word = if std::ptr::eq(device, &top) { "plugin" } else { "on" };
+        text.push_str(&format!(
+            "{word:<9} {} {} ({})\n{:<9} {path}\n",
+            manifest.id, manifest.version, manifest.description, ""
+        ));
+        layer = device.below();
+    }
     to_stdout(text.as_bytes())
 }

@@ -66,7 +66,7 @@ fn as_text(plugin: &Plugin) -> String {
         ("version", &manifest.version),
         ("description", &manifest.description),
         ("license", &manifest.license),
-        ("schemes", &manifest.schemes.join(" ")),
+        (if manifest.filter { "filters" } else { "schemes" }, &manifest.schemes.join(" ")),
         ("requires", &manifest.requires.join(" ")),
         ("abi", &manifest.abi),
         ("fingerprint", &manifest.fingerprint),

@@ -11,16 +11,17 @@ pub(super) fn run(host: &Host, scheme: &str) -> Result<(), Failure> {
     let scheme = scheme.trim_end_matches(':');
     let plugin = host.plugin_with_scheme(scheme)?;
     let manifest = plugin.manifest();
+    let (form, options) = if manifest.filter {
+        (format!("| {scheme}"), format!("URL | {scheme}?name=value&name=value"))
+    } else {
+        (format!("{scheme}:"), format!("{scheme}:TARGET?name=value&name=value"))
+    };
     let mut text =
-        format!("{scheme}: - {} (plugin '{}' {})\n", manifest.description, manifest.id, manifest.version);
+        format!("{form} - {} (plugin '{}' {})\n", manifest.description, manifest.id, manifest.version);
     if manifest.options.is_empty() {
         text.push_str("\nIt has no options.\n");
     } else {
-        let _ = write!(
-            text,
-            "\nOptions, as in {scheme}:TARGET?name=value&name=value:\n{}",
-            table(&manifest.options)
-        );
+        let _ = write!(text, "\nOptions, as in {options}:\n{}", table(&manifest.options));
     }
     to_stdout(text.as_bytes())
 }

@@ -46,7 +46,11 @@ fn as_text(host: &Host, all: bool) -> String {
     let mut text = String::new();
     for plugin in host.plugins() {
         let manifest = plugin.manifest();
-        let schemes: Vec<String> = manifest.schemes.iter().map(|scheme| format!("{scheme}:")).collect();
+        let schemes: Vec<String> = manifest
+            .schemes
+            .iter()
+            .map(|scheme| if manifest.filter { format!("| {scheme}") } else { format!("{scheme}:") })
+            .collect();
         let _ = writeln!(
             text,
             "{:<12} {:<8} {} - {}",

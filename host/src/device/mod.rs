@@ -2,6 +2,7 @@
 
 mod blocking;
 mod io;
+mod lent;
 mod request;
 mod typed;
 
@@ -10,8 +11,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Poll, Waker};
 
 use async_io::Async;
-use io::Extensions;
-use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, IoBackend, SendIo};
+use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, Remote};
+use pactio_sdk::io::Turns;
 use pactio_sdk::{Batch, DeviceInfo, OpenMode, PollingHandle};
 
 use crate::executor::{Drive, Driver, Queues, Runtime};
@@ -36,10 +37,12 @@ pub use typed::{ReadValue, WriteValue};
 pub struct Device(Arc<Shared>);
 
 struct Shared {
-    /// Before the object that they belong to.
-    extensions: Extensions,
-    object: Object,
+    remote: Remote,
+    /// Who waits for room, if the device can be full.
+    turns: Option<Turns>,
     url: String,
+    /// What a filter sits on.
+    below: Option<Device>,
     plugin: Arc<Plugin>,
     driver: Option<Arc<Driver>>,
     /// What the device wakes; made once, so that `will_wake` holds for its life.
@@ -50,28 +53,22 @@ struct Shared {
     runtime: Arc<Runtime>,
 }
 
-struct Object(DeviceObj);
-
-// SAFETY: a `DeviceObj` is only made by the sdk, from a `Device`, which is `Send` and `Sync`.
-unsafe impl Send for Object {}
-// SAFETY: as above.
-unsafe impl Sync for Object {}
-
 impl Device {
     pub(crate) fn new(
         url: String,
         plugin: Arc<Plugin>,
         object: DeviceObj,
+        below: Option<Device>,
         runtime: Arc<Runtime>,
     ) -> Result<Self, Error> {
-        let handle = PollingHandle::from(object.raw_polling_handle());
-        let object = Object(object);
-        let extensions = Extensions::of(&object);
+        let remote = Remote::new(object);
+        let handle = remote.polling_handle();
+        let turns = remote.admits().then(Turns::default);
         let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
             let driver = (handle != PollingHandle::None)
                 .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken()));
             let waker = driver.as_ref().map(|driver| CWaker::from(Waker::from(driver.clone())));
-            Shared { extensions, object, url, plugin, driver, waker, watch: OnceLock::new(), runtime }
+            Shared { remote, turns, url, below, plugin, driver, waker, watch: OnceLock::new(), runtime }
         });
         // Only now can the driver reach its device.
         if let Some(driver) = &shared.driver {
@@ -95,6 +92,11 @@ impl Device {
         &self.0.url
     }
 
+    /// What it sits on, if it is a filter's.
+    pub fn below(&self) -> Option<&Device> {
+        self.0.below.as_ref()
+    }
+
     /// The plugin it belongs to.
     pub fn plugin(&self) -> &Plugin {
         &self.0.plugin
@@ -102,9 +104,9 @@ impl Device {
 
     /// What the device tells of itself now.
     pub fn info(&self) -> DeviceInfo {
-        let info = self.0.object.0.raw_info();
-        self.0.extensions.wake_waiting();
-        info.into()
+        let info = self.0.remote.info();
+        self.0.wake_waiting();
+        info
     }
 
     /// Size in bytes now, if the device knows it.
@@ -163,23 +165,23 @@ fn watch(_: Arc<Driver>, _: i32, _: bool, _: bool) -> std::io::Result<std::futur
 impl Drive for Shared {
     fn poll_driver(&self) -> DriverStatus {
         match &self.waker {
-            Some(waker) => self.object.0.poll_driver(waker),
+            Some(waker) => self.remote.poll_driver(waker),
             None => DriverStatus::ENDED,
         }
     }
 
     fn send(&self, queues: &mut Queues) {
         if !queues.reads.is_empty() {
-            self.object.0.send_many(Batch::drain(&mut queues.reads));
+            self.remote.send_many(Batch::drain(&mut queues.reads));
         }
         if !queues.writes.is_empty() {
-            self.object.0.send_many(Batch::drain(&mut queues.writes));
+            self.remote.send_many(Batch::drain(&mut queues.writes));
         }
-        self.extensions.wake_waiting();
+        self.wake_waiting();
     }
 
     fn driver_ended(&self, status: DriverStatus) {
-        self.extensions.wake_waiting();
+        self.wake_waiting();
         let (device, plugin) = (self.url.as_str(), self.plugin.manifest().id.as_str());
         if status == DriverStatus::PANICKED {
             tracing::error!(device, plugin, "the device's driver panicked; its requests fail from now on");

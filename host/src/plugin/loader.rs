@@ -16,7 +16,7 @@ use super::candidate::Described;
 use super::refusal::REBUILD;
 use super::value::Options;
 use super::{Manifest, Refusal, RefusalKind, entry};
-use crate::{Error, ErrorKind, Url};
+use crate::{Device, Error, ErrorKind, Url};
 
 /// A plugin that was found. Its library is loaded when the first device is opened.
 pub struct Plugin {
@@ -83,8 +83,19 @@ impl Plugin {
     }
 
     /// Opens a device of it.
-    pub(crate) fn open(&self, url: &Url, mode: OpenMode) -> Result<(DeviceObj, String), Error> {
+    ///
+    /// `url` is one layer of a stack; `below` is what is under it.
+    pub(crate) fn open(
+        &self,
+        url: &Url,
+        mode: OpenMode,
+        below: Option<&Device>,
+    ) -> Result<(DeviceObj, String), Error> {
         let Options { values, shown } = Options::of(url, self.manifest())?;
+        let shown = match below {
+            None => shown,
+            Some(below) => format!("{} | {}", below.url(), shown.replacen(':', "", 1)),
+        };
         let id = &self.manifest().id;
         let backend = self.backend().map_err(|refusal| {
             let path = self.path.display();
@@ -103,7 +114,13 @@ impl Plugin {
             options: options.as_slice().into(),
             mode: mode.bits(),
         };
-        let device = backend.0.open_device(&request).map_err(|failure| {
+        let below = below.map(Device::lend).transpose().map_err(|error| {
+            Error::new(
+                ErrorKind::Open(error.code()),
+                format!("cannot open '{shown}': what is below is out of use: {error}"),
+            )
+        })?;
+        let device = backend.0.open_device(&request, below.into()).map_err(|failure| {
             Error::new(
                 ErrorKind::Open(failure.error.code()),
                 format!("cannot open '{shown}' with plugin '{id}': {}", failure.message.to_text()),

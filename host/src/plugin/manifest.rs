@@ -21,7 +21,13 @@ pub struct Manifest {
     /// License expression; may be empty.
     #[serde(default)]
     pub license: String,
-    /// URL schemes that its backend opens.
+    /// Its devices sit on others: it is put onto a URL with `|`, and has no URLs of its own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub filter: bool,
+    /// A filter that only reads what it sits on.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub below_read_only: bool,
+    /// URL schemes that its backend opens; of a filter, its names.
     pub schemes: Vec<String>,
     /// Options of its URLs.
     #[serde(default)]

@@ -133,21 +133,55 @@ impl Registry {
 
     /// The first plugin that has the scheme.
     pub(crate) fn plugin_with(&self, scheme: &str) -> Result<&Arc<Plugin>, Error> {
+        self.plugin_of(scheme, false)
+    }
+
+    /// The first filter with the name.
+    pub(crate) fn filter_with(&self, name: &str) -> Result<&Arc<Plugin>, Error> {
+        self.plugin_of(name, true)
+    }
+
+    /// The first that has the scheme, or else says what exists.
+    pub(crate) fn plugin_or_filter(&self, name: &str) -> Result<&Arc<Plugin>, Error> {
+        let found = self.plugins().find(|plugin| plugin.manifest().has_scheme(name));
+        found.ok_or_else(|| self.unknown(name, false))
+    }
+
+    fn plugin_of(&self, scheme: &str, filter: bool) -> Result<&Arc<Plugin>, Error> {
         self.plugins()
-            .find(|plugin| plugin.manifest().has_scheme(scheme))
-            .ok_or_else(|| self.unknown_scheme(scheme))
+            .find(|plugin| plugin.manifest().filter == filter && plugin.manifest().has_scheme(scheme))
+            .ok_or_else(|| self.unknown(scheme, filter))
     }
 
     /// Says what exists and where was searched.
-    fn unknown_scheme(&self, scheme: &str) -> Error {
+    fn unknown(&self, scheme: &str, filter: bool) -> Error {
+        let of_kind =
+            |filter| self.plugins().map(|plugin| plugin.manifest()).filter(move |m| m.filter == filter);
+        if of_kind(!filter).any(|manifest| manifest.has_scheme(scheme)) {
+            return if filter {
+                Error::new(ErrorKind::UnknownScheme, format!("'{scheme}' is not a filter"))
+                    .with_hint(format!("a URL of it stands at the front: {scheme}:... | FILTER"))
+            } else {
+                Error::new(
+                    ErrorKind::UnknownScheme,
+                    format!("'{scheme}' is a filter and opens nothing by itself"),
+                )
+                .with_hint(format!("put it onto a device: URL | {scheme}"))
+            };
+        }
         let mut schemes: Vec<&str> =
-            self.plugins().flat_map(|plugin| plugin.manifest().schemes.iter().map(String::as_str)).collect();
+            of_kind(filter).flat_map(|manifest| manifest.schemes.iter().map(String::as_str)).collect();
         schemes.sort_unstable();
-        let mut message = format!("no plugin has the scheme '{scheme}'");
+        let mut message = if filter {
+            format!("no plugin has the filter '{scheme}'")
+        } else {
+            format!("no plugin has the scheme '{scheme}'")
+        };
         if let Some(meant) = similar(scheme, schemes.iter().copied()) {
-            message.push_str(&format!("; did you mean '{meant}:'?"));
+            message.push_str(&format!("; did you mean '{meant}'?"));
         }
         match schemes.as_slice() {
+            [] if filter => message.push_str("; no filter was found"),
             [] => message.push_str("; no plugin was found"),
             schemes => message.push_str(&format!("; those that exist are: {}", schemes.join(", "))),
         }
@@ -170,6 +204,7 @@ impl Registry {
         let found: Vec<&Candidate> =
             self.candidates.iter().filter(|candidate| candidate.path.parent() == Some(folder)).collect();
         let mut words = Vec::new();
+        let mut refused = String::new();
         for candidate in &found {
             let name = candidate.path.file_name().unwrap_or_default().display();
             match &candidate.outcome {
@@ -177,7 +212,7 @@ impl Registry {
                     words.push(format!("{name} ({})", plugin.manifest().schemes.join(", ")))
                 }
                 Outcome::Refused(refusal) if refusal.kind() == RefusalKind::NoManifest => {}
-                Outcome::Refused(refusal) => words.push(format!("{name} refused: {refusal}")),
+                Outcome::Refused(refusal) => refused.push_str(&format!("\n    {name} refused: {refusal}")),
             }
         }
         let others =
@@ -185,6 +220,9 @@ impl Registry {
         if others > 0 {
             words.push(format!("{others} other libraries"));
         }
-        if words.is_empty() { "no libraries".to_owned() } else { words.join("; ") }
+        if words.is_empty() && refused.is_empty() {
+            words.push("no libraries".to_owned());
+        }
+        words.join("; ") + &refused
     }
 }

@@ -23,7 +23,7 @@ const HIDDEN: &str = "***";
 impl Options {
     /// Checks the options of `url`. The plugin need not be loaded for that.
     pub(crate) fn of(url: &Url, manifest: &Manifest) -> Result<Self, Error> {
-        let shown = url.hiding(|key| spec(manifest, key).is_none_or(|spec| spec.secret), HIDDEN);
+        let shown = url.hiding_of_layer(|key| spec(manifest, key).is_none_or(|spec| spec.secret), HIDDEN);
         let invalid = |message: String| Error::new(ErrorKind::InvalidOption, format!("'{shown}': {message}"));
         let help = || format!("`pactio help {}` lists the options", url.scheme());
         let mut values: Vec<(String, String)> = Vec::new();

@@ -18,6 +18,7 @@ mod entry;
 mod extension;
 mod fingerprint;
 mod object;
+mod remote;
 mod request;
 mod waker;
 
@@ -28,8 +29,9 @@ pub use extension::{ADMISSION, AdmissionTable, CANCELLATION, CancellationTable, 
 pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};
 pub use object::{
     BackendIo, BackendObj, DeviceObj, DriverStatus, IoBackend, Library, RawDeviceInfo, RawPollingHandle,
-    SendIo, send,
+    SendIo, host_device, send,
 };
 pub(crate) use object::{backend_object, device_object};
+pub use remote::Remote;
 pub use request::{OpenFailure, OwnedText, RawOpenRequest, RawOption};
 pub use waker::CWaker;

@@ -8,8 +8,9 @@ use core::task::Context;
 
 use abi_stable::StableAbi;
 use cglue::arc::CArc;
+use cglue::option::COption;
 use cglue::slice::CSliceRef;
-use cglue::trait_group::c_void;
+use cglue::trait_group::{Opaquable, c_void};
 use cglue::{cglue_impl_group, cglue_trait, cglue_trait_group};
 
 use super::extension::{RawExtension, extension};
@@ -69,7 +70,11 @@ pub trait IoBackend {
 /// Opens devices.
 #[cglue_trait]
 pub trait BackendIo {
-    fn open_device(&self, request: &RawOpenRequest) -> Result<DeviceGroupArcBox<'static>, OpenFailure>;
+    fn open_device(
+        &self,
+        request: &RawOpenRequest,
+        below: COption<DeviceGroupArcBox<'static>>,
+    ) -> Result<DeviceGroupArcBox<'static>, OpenFailure>;
 }
 
 cglue_trait_group!(
@@ -177,6 +182,18 @@ impl<D: Device> IoBackend for Guarded<D> {
 /// Makes the object of a device.
 pub(crate) fn device_object<D: Device>(device: Guarded<D>, library: Library) -> DeviceObj {
     cglue::group_obj!((device, library) as DeviceGroup)
+}
+
+/// Makes the object of a device that a host lends to a filter.
+///
+/// # Errors
+///
+/// If it panics when it is asked who polls it.
+pub fn host_device<D: Device>(device: D) -> Result<DeviceObj, crate::Error> {
+    let device = Guarded::device(device).map_err(|_| crate::Error::PANICKED)?;
+    // The host's own code is never unloaded.
+    let library: Library = CArc::<()>::from(std::sync::Arc::new(())).into_opaque();
+    Ok(device_object(device, library))
 }
 
 /// Makes the object of a backend.
@@ -291,7 +308,7 @@ pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Finge
         .text("IoBackend::raw_polling_handle: fn(&self) -> RawPollingHandle")
         .text("IoBackend::poll_driver: fn(&self, &CWaker) -> DriverStatus")
         .text("IoBackend::raw_extension: fn(&self, CSliceRef<u8>) -> RawExtension")
-        .text("BackendIo::open_device: fn(&self, &RawOpenRequest) -> Result<DeviceObj, OpenFailure>")
+        .text("BackendIo::open_device: fn(&self, &RawOpenRequest, COption<DeviceObj>) -> Result<DeviceObj, OpenFailure>")
         .number(size_of::<DeviceObj>())
         .number(size_of::<BackendObj>())
 }
@@ -305,7 +322,7 @@ const _: () = {
         let _: fn(&D) -> RawPollingHandle = D::raw_polling_handle;
         let _: fn(&D, &CWaker) -> DriverStatus = D::poll_driver;
         let _: fn(&D, CSliceRef<'_, u8>) -> RawExtension = D::raw_extension;
-        let _: fn(&B, &RawOpenRequest) -> Result<DeviceObj, OpenFailure> = B::open_device;
+        let _: fn(&B, &RawOpenRequest, COption<DeviceObj>) -> Result<DeviceObj, OpenFailure> = B::open_device;
     }
     checked::<BackendObj, DeviceObj>();
 };

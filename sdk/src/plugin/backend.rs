@@ -5,6 +5,7 @@ use core::ops::BitOr;
 
 use cglue::slice::CSliceRef;
 
+use super::Below;
 use crate::abi::{OpenFailure, RawOpenRequest};
 use crate::{Code, Device, Error};
 
@@ -28,12 +29,17 @@ pub struct OpenRequest<'a> {
     target: &'a str,
     options: Vec<(&'a str, &'a str)>,
     mode: OpenMode,
+    below: Option<Below>,
 }
 
 impl<'a> OpenRequest<'a> {
     /// A request as a host makes it; in plugins, for tests.
     pub fn new(scheme: &'a str, target: &'a str, options: Vec<(&'a str, &'a str)>, mode: OpenMode) -> Self {
-        Self { scheme, target, options, mode }
+        Self { scheme, target, options, mode, below: None }
+    }
+
+    pub(crate) fn over(self, below: Below) -> Self {
+        Self { below: Some(below), ..self }
     }
 
     /// What comes over the boundary; `None` if some text is not UTF-8.
@@ -52,6 +58,21 @@ impl<'a> OpenRequest<'a> {
             target: text(&raw.target)?,
             options,
             mode: OpenMode(raw.mode),
+            below: None,
+        })
+    }
+
+    /// The device that a filter sits on.
+    ///
+    /// # Errors
+    ///
+    /// If there is none: the plugin was not exported with `filter:`, or is used without a host.
+    pub fn below(&self) -> Result<Below, OpenError> {
+        self.below.clone().ok_or_else(|| {
+            OpenError::invalid_input(format!(
+                "'{}' is a filter: there must be a device below it",
+                self.scheme
+            ))
         })
     }
 

@@ -4,7 +4,9 @@
 /// file.
 ///
 /// The crate is a `cdylib`. `backend` is a constant expression; its type implements [`Backend`](crate::Backend). `version`,
-/// `license`, `options` and `requires` may be left out: the first two are the crate's then, the others empty. See the
+/// `license`, `options` and `requires` may be left out: the first two are the crate's then, the others empty. With `filter`
+/// instead of `backend`, its devices sit on others, which [`OpenRequest::below`](crate::OpenRequest::below) gives; with
+/// `below_read_only: true` before that, these are only opened to be read. See the
 /// [crate's page](crate) for a whole plugin.
 ///
 /// ```
@@ -41,6 +43,55 @@ macro_rules! export_plugin {
         $(requires: [$($feature:expr),* $(,)?],)?
         backend: $backend:expr $(,)?
     ) => {
+        $crate::__export_plugin!(
+            $crate::Manifest {
+                id: $id,
+                version: $crate::__private::first(&[$($version,)? ::core::env!("CARGO_PKG_VERSION")]),
+                license: $crate::__private::first(&[$($license,)? ::core::env!("CARGO_PKG_LICENSE")]),
+                description: $description,
+                schemes: &[$($scheme),+],
+                filter: false,
+                below_read_only: false,
+                options: &[$($($option),*)?],
+                requires: &[$($($feature),*)?],
+                unwinds: ::core::cfg!(panic = "unwind"),
+            },
+            $backend
+        );
+    };
+    (
+        id: $id:expr,
+        $(version: $version:expr,)?
+        $(license: $license:expr,)?
+        description: $description:expr,
+        schemes: [$($scheme:expr),+ $(,)?],
+        $(options: [$($option:expr),* $(,)?],)?
+        $(requires: [$($feature:expr),* $(,)?],)?
+        $(below_read_only: $below_read_only:expr,)?
+        filter: $filter:expr $(,)?
+    ) => {
+        $crate::__export_plugin!(
+            $crate::Manifest {
+                id: $id,
+                version: $crate::__private::first(&[$($version,)? ::core::env!("CARGO_PKG_VERSION")]),
+                license: $crate::__private::first(&[$($license,)? ::core::env!("CARGO_PKG_LICENSE")]),
+                description: $description,
+                schemes: &[$($scheme),+],
+                filter: true,
+                below_read_only: $crate::__private::first(&[$($below_read_only,)? false]),
+                options: &[$($($option),*)?],
+                requires: &[$($($feature),*)?],
+                unwinds: ::core::cfg!(panic = "unwind"),
+            },
+            $filter
+        );
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_plugin {
+    ($manifest:expr, $backend:expr) => {
         const _: () = {
             unsafe extern "C" fn create(
                 library: $crate::abi::Library,
@@ -50,16 +101,7 @@ macro_rules! export_plugin {
                 unsafe { $crate::__private::create(library, || $backend, out) }
             }
 
-            const MANIFEST: $crate::Manifest = $crate::Manifest {
-                id: $id,
-                version: $crate::__private::first(&[$($version,)? ::core::env!("CARGO_PKG_VERSION")]),
-                license: $crate::__private::first(&[$($license,)? ::core::env!("CARGO_PKG_LICENSE")]),
-                description: $description,
-                schemes: &[$($scheme),+],
-                options: &[$($($option),*)?],
-                requires: &[$($($feature),*)?],
-                unwinds: ::core::cfg!(panic = "unwind"),
-            };
+            const MANIFEST: $crate::Manifest = $manifest;
 
             #[used]
             #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__pactio"))]
@@ -91,8 +133,8 @@ pub mod __private {
     use crate::{Backend, Error, firewall};
 
     /// What was given, or else the default behind it.
-    pub const fn first(texts: &[&'static str]) -> &'static str {
-        texts[0]
+    pub const fn first<T: Copy>(values: &[T]) -> T {
+        values[0]
     }
 
     /// The body of a plugin's [`CreateBackend`](crate::abi::CreateBackend).

@@ -1,6 +1,8 @@
 //! A backend behind its firewall: opening devices over the boundary.
 
-use super::{Backend, OpenError, OpenRequest};
+use cglue::option::COption;
+
+use super::{Backend, Below, OpenError, OpenRequest};
 use crate::abi::{BackendIo, DeviceObj, Library, OpenFailure, RawOpenRequest, device_object};
 use crate::device::{CallError, Guarded};
 use crate::firewall::Panicked;
@@ -18,11 +20,14 @@ impl<B: Backend> GuardedBackend<B> {
         Self { backend: Guarded::new(backend), library }
     }
 
-    fn open(&self, request: &RawOpenRequest<'_>) -> Result<DeviceObj, OpenError> {
+    fn open(&self, request: &RawOpenRequest<'_>, below: Option<DeviceObj>) -> Result<DeviceObj, OpenError> {
         let opened = self.backend.call(|backend| {
             let request = OpenRequest::from_raw(request)
                 .ok_or_else(|| OpenError::invalid_input("text is not UTF-8"))?;
-            backend.open(&request)
+            backend.open(&match below {
+                Some(object) => request.over(Below::new(object)),
+                None => request,
+            })
         });
         let panicked = |message: Option<String>| {
             let mut text = "the plugin panicked while it opened the device".to_owned();
@@ -49,7 +54,11 @@ impl<B: Backend> GuardedBackend<B> {
 }
 
 impl<B: Backend> BackendIo for GuardedBackend<B> {
-    fn open_device(&self, request: &RawOpenRequest<'_>) -> Result<DeviceObj, OpenFailure> {
-        self.open(request).map_err(OpenFailure::from)
+    fn open_device(
+        &self,
+        request: &RawOpenRequest<'_>,
+        below: COption<DeviceObj>,
+    ) -> Result<DeviceObj, OpenFailure> {
+        self.open(request, below.into()).map_err(OpenFailure::from)
     }
 }

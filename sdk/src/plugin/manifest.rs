@@ -22,8 +22,12 @@ pub struct Manifest {
     pub description: &'static str,
     /// License expression, or nothing.
     pub license: &'static str,
-    /// URL schemes.
+    /// URL schemes; of a filter, the names by which it is put onto a device.
     pub schemes: &'static [&'static str],
+    /// Its devices sit on other devices.
+    pub filter: bool,
+    /// A filter that only reads what it sits on, however it is opened itself.
+    pub below_read_only: bool,
     /// Options of its URLs.
     pub options: &'static [OptionSpec],
     /// Features that a host must have.
@@ -164,6 +168,8 @@ impl Manifest {
         let out = out.raw("\",\"fingerprint\":\"").hex(FINGERPRINT).raw("\"");
         let out = out.field("id", self.id).field("version", self.version);
         let out = out.field("description", self.description).field("license", self.license);
+        let out = out.raw(if self.filter { ",\"filter\":true" } else { "" });
+        let out = out.raw(if self.below_read_only { ",\"below_read_only\":true" } else { "" });
         let out = out.list("schemes", self.schemes).list("requires", self.requires);
         let out = out.field("sdk", env!("CARGO_PKG_VERSION"));
         let out = out.field("rustc", env!("PACTIO_RUSTC")).field("target", env!("PACTIO_TARGET"));
@@ -284,6 +290,8 @@ mod tests {
             description: "\"quoted\" \\ line\nü",
             license: "",
             schemes: &["a", "b"],
+            filter: false,
+            below_read_only: false,
             options: &[
                 OptionSpec::choice("c", "h", &["x", "y"]).default("x"),
                 OptionSpec::text("t", "").secret(),

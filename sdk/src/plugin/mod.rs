@@ -1,11 +1,13 @@
 //! What a plugin adds to its devices: a backend that opens them, and the macro that exports it.
 
 mod backend;
+mod below;
 mod export;
 mod guarded;
 mod manifest;
 
 pub use backend::{Backend, OpenError, OpenMode, OpenRequest, parse_size};
+pub use below::Below;
 #[doc(hidden)]
 pub use export::__private;
 pub(crate) use guarded::GuardedBackend;

@@ -17,10 +17,14 @@ fn positions(count: u64) -> impl Iterator<Item = u64> {
 }
 
 pub(crate) fn variants() -> Vec<Variant> {
-    let host = pactio_tests::host(&["pactio_memory", "fixture_queued"]);
+    let host = pactio_tests::host(&["pactio_memory", "fixture_identity", "fixture_queued"]);
     let inline = host.open(&format!("memory:?size={SIZE}&fill=1")).unwrap_or_else(|error| panic!("{error}"));
+    let filtered = host
+        .open(&format!("memory:?size={SIZE}&fill=1 | identity"))
+        .unwrap_or_else(|error| panic!("{error}"));
     let queued = host.open(&format!("queued:{SIZE}")).unwrap_or_else(|error| panic!("{error}"));
     let mut variants = vec![
+        packet("pactio inline, reused packet, through a filter", &host, &filtered),
         slice("pactio inline, slice", &host, &inline),
         value("pactio inline, value", &host, &inline),
         packet("pactio inline, reused packet", &host, &inline),

@@ -1,0 +1,85 @@
+//! A device over another one and what was written.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pactio_sdk::{
+    Admission, Below, BoundPacketView, Cancellation, Code, Device, DeviceInfo, Error, PacketIo, Read, Write,
+};
+
+use crate::overlay::Overlay;
+
+/// See the [crate](crate).
+pub(crate) struct CowDevice {
+    below: Below,
+    overlay: Mutex<Overlay>,
+}
+
+impl CowDevice {
+    pub(crate) fn new(below: Below, overlay: Overlay) -> Self {
+        Self { below, overlay: Mutex::new(overlay) }
+    }
+
+    fn overlay(&self) -> MutexGuard<'_, Overlay> {
+        self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Device for CowDevice {
+    fn info(&self) -> DeviceInfo {
+        match self.below.info().size() {
+            Some(size) => DeviceInfo::with_size(size),
+            None => DeviceInfo::endless(),
+        }
+    }
+
+    fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        let range = position..position + view.len() as u64;
+        let pieces = self.overlay().pieces(&range);
+        let mut rest = view;
+        let mut at = position;
+        for (range, piece) in pieces {
+            let (before, behind) = if range.start > at {
+                let (before, behind) = rest.split_at((range.start - at) as usize);
+                (Some(before), behind)
+            } else {
+                (None, rest)
+            };
+            if let Some(before) = before {
+                self.below.send_io(at, before);
+            }
+            let bytes = piece.bytes(&range);
+            at = range.end;
+            if behind.len() == bytes.len() {
+                return drop(behind.transfer_data(bytes));
+            }
+            let (written, behind) = behind.split_at(bytes.len());
+            written.transfer_data(bytes).complete();
+            rest = behind;
+        }
+        self.below.send_io(at, rest);
+    }
+
+    fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        let room = self.below.info().size().map_or(u64::MAX, |size| size.saturating_sub(position));
+        if room == 0 {
+            return view.error(Error::END);
+        }
+        let len = view.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        let mut bytes = vec![0; len];
+        let transferred = view.transfer_data(&mut bytes);
+        let bytes: Arc<[u8]> = bytes[..transferred.moved()].into();
+        if self.overlay().write(position, bytes) {
+            transferred.complete();
+        } else {
+            transferred.error(Error::from_code(Code::NoSpace));
+        }
+    }
+
+    fn cancellation(&self) -> Option<&dyn Cancellation> {
+        self.below.cancellation()
+    }
+
+    fn admission(&self) -> Option<&dyn Admission> {
+        self.below.admission()
+    }
+}

@@ -1,0 +1,18 @@
+//! A filter that keeps writes to itself: `file:/data/image | cow?limit=64MiB`.
+//!
+//! What was written is in memory and is seen by those who read; the device below is only read.
+
+mod backend;
+mod device;
+mod overlay;
+
+use pactio_sdk::OptionSpec;
+
+pactio_sdk::export_plugin! {
+    id: "cow",
+    description: "keeps writes in memory and the device below as it is",
+    schemes: ["cow"],
+    options: [OptionSpec::size("limit", "how much may be written over").range("1", "1TiB").default("1GiB")],
+    below_read_only: true,
+    filter: backend::Cow,
+}

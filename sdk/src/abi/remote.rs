@@ -1,0 +1,132 @@
+//! A device of the other side.
+
+use core::fmt;
+use core::task::{Context, Poll};
+
+use abi_stable::StableAbi;
+
+use super::{
+    ADMISSION, AdmissionTable, CANCELLATION, CWaker, CancellationTable, DeviceObj, DriverStatus, IoBackend,
+    RawExtension, SendIo,
+};
+use crate::{Batch, BoundPacketView, DeviceInfo, PacketPerms, PollingHandle, RequestId};
+
+/// An opened device of the other side of the boundary, with the extensions that it has.
+pub struct Remote {
+    object: DeviceObj,
+    cancellation: Option<Extension<CancellationTable>>,
+    admission: Option<Extension<AdmissionTable>>,
+}
+
+// SAFETY: a `DeviceObj` is only made by this crate, from a `Device`, which is `Send` and `Sync`.
+unsafe impl Send for Remote {}
+// SAFETY: as above.
+unsafe impl Sync for Remote {}
+
+/// An extension that was found. Its device keeps it.
+struct Extension<T: 'static> {
+    object: *const (),
+    table: &'static T,
+}
+
+/// # Safety
+///
+/// The table of the extension `id` is a `T`, which begins with its size.
+unsafe fn find<T>(device: &DeviceObj, id: &str) -> Option<Extension<T>> {
+    let RawExtension { object, table } = device.raw_extension(id.as_bytes().into());
+    if table.is_null() {
+        return None;
+    }
+    // SAFETY: every table begins with its size. A library stays loaded, so its tables are static.
+    let complete = unsafe { *table.cast::<u32>() } as usize >= size_of::<T>();
+    // SAFETY: as required, and it is large enough.
+    complete.then(|| Extension { object, table: unsafe { &*table.cast::<T>() } })
+}
+
+impl Remote {
+    /// Asks a device that was just opened for its extensions.
+    pub fn new(object: DeviceObj) -> Self {
+        Self {
+            // SAFETY: the names say what the tables are.
+            cancellation: unsafe { find(&object, CANCELLATION) },
+            // SAFETY: as above.
+            admission: unsafe { find(&object, ADMISSION) },
+            object,
+        }
+    }
+
+    /// Hands a view over.
+    #[inline(always)]
+    pub fn send<Perms: PacketPerms, P: StableAbi + 'static>(&self, param: P, view: BoundPacketView<Perms>)
+    where
+        DeviceObj: SendIo<Perms, P>,
+    {
+        super::send(&self.object, param, view);
+    }
+
+    /// Hands many views over in one call.
+    #[inline]
+    pub fn send_many<Perms: PacketPerms, P: StableAbi + 'static>(&self, batch: Batch<'_, Perms, P>)
+    where
+        DeviceObj: SendIo<Perms, P>,
+    {
+        self.object.send_many(batch);
+    }
+
+    /// What the device tells of itself now.
+    pub fn info(&self) -> DeviceInfo {
+        self.object.raw_info().into()
+    }
+
+    /// Who polls it.
+    pub fn polling_handle(&self) -> PollingHandle {
+        self.object.raw_polling_handle().into()
+    }
+
+    /// Polls its driver.
+    pub fn poll_driver(&self, waker: &CWaker) -> DriverStatus {
+        self.object.poll_driver(waker)
+    }
+
+    /// It can give requests up.
+    pub fn cancels(&self) -> bool {
+        self.cancellation.is_some()
+    }
+
+    /// Asks it to give a request up, if it can.
+    pub fn cancel(&self, request: RequestId) {
+        if let Some(Extension { object, table }) = &self.cancellation {
+            // SAFETY: the device exists, since `self` does.
+            unsafe { (table.cancel)(*object, request.to_raw()) };
+        }
+    }
+
+    /// It can be full.
+    pub fn admits(&self) -> bool {
+        self.admission.is_some()
+    }
+
+    /// Asks for room for a request of so many bytes. One at a time asks; see [`Admission`](crate::Admission).
+    pub fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(Extension { object, table }) = &self.admission else { return Poll::Ready(()) };
+        let ask = |waker: Option<&CWaker>| {
+            // SAFETY: the device exists, since `self` does.
+            unsafe { (table.poll_admit)(*object, bytes, waker) != 0 }
+        };
+        // Without a waker first: mostly there is room.
+        if ask(None) || ask(Some(&CWaker::from(cx.waker().clone()))) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote")
+            .field("cancels", &self.cancels())
+            .field("admits", &self.admits())
+            .finish_non_exhaustive()
+    }
+}

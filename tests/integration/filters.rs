@@ -1,0 +1,147 @@
+//! Filters: devices that sit on devices of other plugins.
+
+use std::fs;
+
+use pactio::{Code, Device, ErrorKind, Host, OpenOptions, Url};
+use pactio_sdk::{PacketBox, Write};
+use pactio_tests::{host, in_time};
+
+/// A host with two filters and devices of all sorts.
+fn filters() -> Host {
+    host(&[
+        "pactio_cow",
+        "pactio_file",
+        "pactio_memory",
+        "fixture_descriptor",
+        "fixture_eight_threads",
+        "fixture_gated",
+        "fixture_identity",
+        "fixture_panic_driver",
+        "fixture_panic_submit",
+        "fixture_queued",
+    ])
+}
+
+fn bytes(host: &Host, device: &Device, range: std::ops::Range<u64>) -> Vec<u8> {
+    let buffer = vec![0; (range.end - range.start) as usize];
+    host.block_on(device.read_exact_at(range.start, buffer)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn what_is_written_over_a_file_stays_in_memory() {
+    in_time(|| {
+        let host = filters();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("base");
+        fs::write(&path, "0123456789").unwrap();
+        let url = format!("file:{} | cow", path.display());
+        // Not even these make a filter that only reads empty what is below.
+        let everything = OpenOptions::new().read(true).write(true).create(true).truncate(true);
+        let device = host.open_with(&url, everything).unwrap();
+        host.block_on(async {
+            device.write_all_at(2, b"abc").await.unwrap();
+            device.write_all_at(4, b"XY").await.unwrap();
+        });
+        assert_eq!(bytes(&host, &device, 0..10), b"01abXY6789");
+        assert_eq!(bytes(&host, &device, 3..5), b"bX");
+        assert_eq!(fs::read(&path).unwrap(), b"0123456789");
+        // Past the end there is nothing to write over.
+        let (report, _) = host.block_on(device.write_at(8, b"UVWX".to_vec())).unwrap();
+        assert_eq!((report.done(), report.min_error().unwrap().1.code()), (2, Code::End));
+        let other = host.open(&url).unwrap();
+        assert_eq!(bytes(&host, &other, 0..10), b"0123456789", "each open has an overlay of its own");
+    });
+}
+
+#[test]
+fn an_overlay_has_a_limit() {
+    let host = filters();
+    let device = host.open("memory:?size=100 | cow?limit=10").unwrap();
+    host.block_on(device.write_all_at(0, &[1; 10])).unwrap();
+    let error = host.block_on(device.write_all_at(10, &[1])).unwrap_err();
+    assert_eq!(error.code(), Some(Code::NoSpace));
+    host.block_on(device.write_all_at(0, &[2; 10])).unwrap();
+    assert_eq!(bytes(&host, &device, 9..11), [2, 0]);
+}
+
+#[test]
+fn a_stack_is_shown_from_the_bottom_and_can_be_made_of_parts() {
+    let host = filters();
+    let cow = Url::filter("cow").unwrap().with_option("limit", "1KiB");
+    let url = Url::new("memory", "").unwrap().with_option("size", "10").with_filter(cow);
+    let device = host.open_url(&url, OpenOptions::new()).unwrap();
+    assert_eq!(device.url(), "memory:?size=10 | cow?limit=1KiB");
+    assert_eq!(device.plugin().manifest().id, "cow");
+    let below = device.below().unwrap();
+    assert_eq!((below.url(), below.plugin().manifest().id.as_str()), ("memory:?size=10", "memory"));
+    assert!(below.below().is_none());
+}
+
+#[test]
+fn what_makes_no_sense_in_a_stack_is_explained() {
+    let host = filters();
+    for (url, kind, message) in [
+        ("cow:", ErrorKind::UnknownScheme, "'cow' is a filter and opens nothing by itself"),
+        ("memory:?size=1 | file", ErrorKind::UnknownScheme, "'file' is not a filter"),
+        (
+            "memory:?size=1 | cow?limti=1",
+            ErrorKind::InvalidOption,
+            "'cow:?limti=***': 'cow:' has no option 'limti'; did you mean 'limit'?",
+        ),
+        (
+            "memory:?size=1 | cow?limit=0",
+            ErrorKind::InvalidOption,
+            "'cow:?limit=0': option 'limit' is 0, but must be 1 to 1TiB",
+        ),
+        ("memory:?size=1 | ", ErrorKind::InvalidUrl, "'' is not the name of a filter"),
+        ("memory:?size=1 | co w", ErrorKind::InvalidUrl, "'co w' is not the name of a filter"),
+        ("memory:?size=1 | cow?limit", ErrorKind::InvalidUrl, "option 1 of 'cow?...' has no '='"),
+    ] {
+        let error = host.open(url).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (kind, message), "{url}");
+        assert!(error.hint().is_some(), "{url}");
+    }
+    let error = host.open("memory:?size=1 | nothing").unwrap_err().to_string();
+    assert!(
+        error.starts_with("no plugin has the filter 'nothing'; those that exist are: cow, identity\n"),
+        "{error}"
+    );
+}
+
+#[test]
+fn drivers_threads_and_failures_below_reach_through_filters() {
+    in_time(|| {
+        let host = filters();
+        for base in ["descriptor:", "eight-threads:", "queued:4096"] {
+            let plain = host.open(base).unwrap();
+            let expected = bytes(&host, &plain, 0..64);
+            let stacked = host.open(&format!("{base} | identity | cow | identity")).unwrap();
+            assert_eq!(bytes(&host, &stacked, 0..64), expected, "{base}");
+            // Under another executor, too.
+            let buffer = pollster::block_on(stacked.read_exact_at(0, vec![0; 64])).unwrap();
+            assert_eq!(buffer, expected, "{base}");
+            assert_eq!(stacked.size(), plain.size());
+        }
+        let device = host.open("panic-submit: | identity").unwrap();
+        let error = host.block_on(device.read_exact_at(0, vec![0; 4])).unwrap_err();
+        assert_eq!(error.code(), Some(Code::Unanswered), "{error}");
+    });
+}
+
+#[test]
+fn closing_in_any_order_answers_everything() {
+    in_time(|| {
+        for order in 0..6 {
+            let host = filters();
+            let device = host.open("queued:4096 | identity | cow").unwrap();
+            let mut packet = PacketBox::<Write>::new_buf(16).unwrap();
+            pactio::PacketIo::send_io(&device, 0u64, packet.bind().unwrap());
+            let mut parts = [Some(Box::new(host) as Box<dyn std::any::Any>), Some(Box::new(device)), None];
+            for part in [order % 3, (order + 1 + order / 3) % 3, (order + 2 - order / 3) % 3] {
+                drop(parts[part].take());
+            }
+            pollster::block_on(&mut packet);
+            assert!(packet.is_done() || packet.report().min_error().is_some());
+        }
+    });
+}
