@@ -48,6 +48,13 @@ fn what_is_written_over_a_file_stays_in_memory() {
         // Past the end there is nothing to write over.
         let (report, _) = host.block_on(device.write_at(8, b"UVWX".to_vec())).unwrap();
         assert_eq!((report.done(), report.min_error().unwrap().1.code()), (2, Code::End));
+        // Positions that no file has.
+        let mut packet = PacketBox::<Write>::new_buf(8).unwrap();
+        for position in [u64::MAX, u64::MAX - 4, 1 << 63, 10] {
+            pactio::PacketIo::send_io(&device, position, packet.bind().unwrap());
+            host.block_on(&mut packet);
+            assert_eq!(packet.report().done(), 0, "at {position}");
+        }
         let other = host.open(&url).unwrap();
         assert_eq!(bytes(&host, &other, 0..10), b"0123456789", "each open has an overlay of its own");
     });

@@ -33,7 +33,8 @@ impl Device for CowDevice {
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        let range = position..position + view.len() as u64;
+        let Some(end) = position.checked_add(view.len() as u64) else { return view.error(Error::TOO_LARGE) };
+        let range = position..end;
         let pieces = self.overlay().pieces(&range);
         let mut rest = view;
         let mut at = position;
@@ -60,7 +61,7 @@ impl Device for CowDevice {
     }
 
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        let room = self.below.info().size().map_or(u64::MAX, |size| size.saturating_sub(position));
+        let room = self.below.info().size().unwrap_or(u64::MAX).saturating_sub(position);
         if room == 0 {
             return view.error(Error::END);
         }
