@@ -35,7 +35,7 @@
 //!
 //! # Reading order
 //!
-//! `url`, `profiles`, `plugin` (`search`, `candidate`, `manifest`, `registry`, `value`, `loader`), `host`, `device` (`request`, `typed`, `blocking`),
+//! `url`, `profiles`, `plugin` (`search`, `candidate`, `manifest`, `spec`, `options`, `registry`, `loader`), `host`, `device` (`request`, `typed`, `blocking`),
 //! `executor` (`runtime`, `driver`, `local`).
 
 #![deny(missing_docs)]

@@ -13,8 +13,8 @@ use pactio_sdk::abi::{
 };
 
 use super::candidate::Described;
+use super::options::Options;
 use super::refusal::REBUILD;
-use super::value::Options;
 use super::{Manifest, Refusal, RefusalKind, entry};
 use crate::{Device, Error, ErrorKind, Url};
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::refusal::REBUILD;
-use super::{Refusal, RefusalKind, value};
+use super::spec::{self, OptionKind, OptionSpec};
+use super::{Refusal, RefusalKind};
 
 /// What a plugin says of itself. It is read from the file; no code of the plugin runs for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +23,10 @@ pub struct Manifest {
     #[serde(default)]
     pub license: String,
     /// Its devices sit on others: it is put onto a URL with `|`, and has no URLs of its own.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub filter: bool,
     /// A filter that only reads what it sits on.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub below_read_only: bool,
     /// URL schemes that its backend opens; of a filter, its names.
     pub schemes: Vec<String>,
@@ -51,65 +52,6 @@ pub struct Manifest {
     /// `unwind` or `abort`: what a panic in it does.
     #[serde(default)]
     pub panic: String,
-}
-
-/// One option of a plugin's URLs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct OptionSpec {
-    /// Its name.
-    pub name: String,
-    /// What it is.
-    #[serde(rename = "type")]
-    pub kind: OptionKind,
-    /// One line for people.
-    #[serde(default)]
-    pub help: String,
-    /// What it is when it is not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default: Option<String>,
-    /// The least it may be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub least: Option<String>,
-    /// The most it may be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub most: Option<String>,
-    /// The words that a choice has.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub choices: Vec<String>,
-    /// It must be given.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub required: bool,
-    /// It is shown nowhere.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub secret: bool,
-    /// It should not be used any more; this says what to do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deprecated: Option<String>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
-/// What an option is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum OptionKind {
-    /// `true` or `false`.
-    Flag,
-    /// A whole number.
-    Integer,
-    /// A number of bytes.
-    Size,
-    /// A time.
-    Duration,
-    /// Any text.
-    Text,
-    /// One of a few words.
-    Choice,
 }
 
 /// Features that a plugin may require of this host. There are none yet.
@@ -185,12 +127,12 @@ impl Manifest {
                 return Err(format!("the option '{name}' has no choices"));
             }
             for bound in [&option.least, &option.most].into_iter().flatten() {
-                if value::number(option.kind, bound).is_none() {
+                if spec::number(option.kind, bound).is_none() {
                     return Err(format!("the option '{name}' has the bound '{bound}', which is none"));
                 }
             }
             if let Some(default) = &option.default {
-                value::check(option, default).map_err(|error| format!("the default of {error}"))?;
+                spec::check(option, default).map_err(|error| format!("the default of {error}"))?;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::candidate;
 use super::search::{PATH_VARIABLE, SearchPaths};
-use super::value::similar;
+use super::spec::similar;
 use super::{Plugin, Refusal, RefusalKind};
 use crate::{Error, ErrorKind};
 

@@ -1,12 +1,10 @@
-//! Values of options: what a URL says, held against what the plugin's manifest asks for.
+//! The options of a URL, held against what the plugin's manifest asks for.
 
 use std::fs;
 use std::io::Read;
-use std::time::Duration;
 
-use pactio_sdk::parse_size;
-
-use super::manifest::{Manifest, OptionKind, OptionSpec};
+use super::manifest::Manifest;
+use super::spec::{HIDDEN, OptionKind, OptionSpec, check, similar};
 use crate::{Error, ErrorKind, Url};
 
 /// The options of a URL, checked, with defaults and secrets filled in.
@@ -16,9 +14,6 @@ pub(crate) struct Options {
     /// The URL as it may be shown.
     pub(crate) shown: String,
 }
-
-/// Shown in place of a secret.
-const HIDDEN: &str = "***";
 
 impl Options {
     /// Checks the options of `url`. The plugin need not be loaded for that.
@@ -81,17 +76,6 @@ fn unknown(scheme: &str, key: &str, manifest: &Manifest) -> (String, String) {
     }
 }
 
-/// The word that was probably meant.
-pub(crate) fn similar<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
-    let near = |known: &str| strsim::damerau_levenshtein(word, known);
-    words
-        .into_iter()
-        .map(|known| (near(known), known))
-        .filter(|(far, _)| *far <= 1 + word.len() / 4)
-        .min()
-        .map(|(_, word)| word)
-}
-
 /// Where a secret is to be read from, or the secret itself.
 fn secret(key: &str, value: &str) -> Result<String, String> {
     let text = if let Some(name) = value.strip_prefix("env:") {
@@ -133,53 +117,6 @@ fn from_descriptor(_: &str) -> Result<String, String> {
     Err("this system has no descriptors".to_owned())
 }
 
-/// Holds a value against what is asked for.
-pub(super) fn check(spec: &OptionSpec, value: &str) -> Result<(), String> {
-    let (name, shown) = (&spec.name, if spec.secret { HIDDEN } else { value });
-    let right = match spec.kind {
-        OptionKind::Text => true,
-        OptionKind::Flag => matches!(value, "true" | "false"),
-        OptionKind::Choice => spec.choices.iter().any(|choice| choice == value),
-        OptionKind::Integer | OptionKind::Size | OptionKind::Duration => number(spec.kind, value).is_some(),
-    };
-    if !right {
-        let wanted = wanted(spec);
-        let meant = similar(value, spec.choices.iter().map(String::as_str));
-        let meant = meant.map(|word| format!("; did you mean '{word}'?")).unwrap_or_default();
-        return Err(format!("option '{name}' is '{shown}', but must be {wanted}{meant}"));
-    }
-    let Some(value) = number(spec.kind, value) else { return Ok(()) };
-    let bound = |text: &Option<String>| text.as_deref().and_then(|text| number(spec.kind, text));
-    if bound(&spec.least).is_some_and(|least| value < least)
-        || bound(&spec.most).is_some_and(|most| value > most)
-    {
-        return Err(format!("option '{name}' is {shown}, but must be {}", range(spec)));
-    }
-    Ok(())
-}
-
-/// The bounds in words.
-pub(crate) fn range(spec: &OptionSpec) -> String {
-    match (&spec.least, &spec.most) {
-        (Some(least), Some(most)) => format!("{least} to {most}"),
-        (Some(least), None) => format!("{least} or more"),
-        (None, Some(most)) => format!("at most {most}"),
-        (None, None) => "anything".to_owned(),
-    }
-}
-
-/// What a value of this kind looks like.
-fn wanted(spec: &OptionSpec) -> String {
-    match spec.kind {
-        OptionKind::Flag => "true or false".to_owned(),
-        OptionKind::Integer => "a whole number".to_owned(),
-        OptionKind::Size => "a size such as 4096, 64KiB or 1.5GiB".to_owned(),
-        OptionKind::Duration => "a time such as 250ms, 1.5s or 2min".to_owned(),
-        OptionKind::Text => "text".to_owned(),
-        OptionKind::Choice => format!("one of: {}", spec.choices.join(", ")),
-    }
-}
-
 /// A value that could be given.
 fn example(spec: &OptionSpec) -> &str {
     match spec.kind {
@@ -191,27 +128,6 @@ fn example(spec: &OptionSpec) -> &str {
         OptionKind::Text => "TEXT",
         OptionKind::Choice => spec.choices.first().map_or("", String::as_str),
     }
-}
-
-/// A value of this kind as a number: the integer, bytes, or nanoseconds.
-pub(super) fn number(kind: OptionKind, text: &str) -> Option<i128> {
-    match kind {
-        OptionKind::Integer => text.parse::<i64>().ok().map(i128::from),
-        OptionKind::Size => parse_size(text).map(i128::from),
-        OptionKind::Duration => duration(text).and_then(|time| i128::try_from(time.as_nanos()).ok()),
-        _ => None,
-    }
-}
-
-/// A number with a unit, from `ns` to `h`.
-fn duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, f64); 6] =
-        [("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("min", 60.0), ("h", 3600.0), ("s", 1.0)];
-    let (number, factor) =
-        UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end(), factor)))?;
-    let plain = number.starts_with(|first: char| first.is_ascii_digit())
-        && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    Duration::try_from_secs_f64(number.parse::<f64>().ok().filter(|_| plain)? * factor).ok()
 }
 
 #[cfg(test)]
@@ -326,24 +242,5 @@ mod tests {
         );
         // A secret under a wrong name is one, too.
         assert!(!said(&manifest, "x:?tokem=hunter2").0.contains("hunter2"));
-    }
-
-    #[test]
-    fn durations_have_units() {
-        for (text, time) in [
-            ("250ms", Some(Duration::from_millis(250))),
-            ("1.5s", Some(Duration::from_millis(1500))),
-            ("2min", Some(Duration::from_secs(120))),
-            ("1h", Some(Duration::from_secs(3600))),
-            ("10us", Some(Duration::from_micros(10))),
-            ("5", None),
-            ("-1s", None),
-            ("1e3s", None),
-            ("s", None),
-            ("infs", None),
-            ("1.2.3s", None),
-        ] {
-            assert_eq!(duration(text), time, "{text}");
-        }
     }
 }

@@ -1,0 +1,166 @@
+//! What a plugin says of one option of its URLs, and whether a value is one.
+
+use std::time::Duration;
+
+use pactio_sdk::parse_size;
+use serde::{Deserialize, Serialize};
+
+/// One option of a plugin's URLs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OptionSpec {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: OptionKind,
+    /// One line for people.
+    #[serde(default)]
+    pub help: String,
+    /// What it is when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+    /// The least it may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least: Option<String>,
+    /// The most it may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<String>,
+    /// The words that a choice has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<String>,
+    /// It must be given.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+    /// It is shown nowhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret: bool,
+    /// It should not be used any more; this says what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<String>,
+}
+
+/// What an option is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OptionKind {
+    /// `true` or `false`.
+    Flag,
+    /// A whole number.
+    Integer,
+    /// A number of bytes.
+    Size,
+    /// A time.
+    Duration,
+    /// Any text.
+    Text,
+    /// One of a few words.
+    Choice,
+}
+
+/// Shown in place of a secret.
+pub(super) const HIDDEN: &str = "***";
+
+/// The word that was probably meant.
+pub(crate) fn similar<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    let near = |known: &str| strsim::damerau_levenshtein(word, known);
+    words
+        .into_iter()
+        .map(|known| (near(known), known))
+        .filter(|(far, _)| *far <= 1 + word.len() / 4)
+        .min()
+        .map(|(_, word)| word)
+}
+
+/// Holds a value against what is asked for.
+pub(super) fn check(spec: &OptionSpec, value: &str) -> Result<(), String> {
+    let (name, shown) = (&spec.name, if spec.secret { HIDDEN } else { value });
+    let right = match spec.kind {
+        OptionKind::Text => true,
+        OptionKind::Flag => matches!(value, "true" | "false"),
+        OptionKind::Choice => spec.choices.iter().any(|choice| choice == value),
+        OptionKind::Integer | OptionKind::Size | OptionKind::Duration => number(spec.kind, value).is_some(),
+    };
+    if !right {
+        let wanted = wanted(spec);
+        let meant = similar(value, spec.choices.iter().map(String::as_str));
+        let meant = meant.map(|word| format!("; did you mean '{word}'?")).unwrap_or_default();
+        return Err(format!("option '{name}' is '{shown}', but must be {wanted}{meant}"));
+    }
+    let Some(value) = number(spec.kind, value) else { return Ok(()) };
+    let bound = |text: &Option<String>| text.as_deref().and_then(|text| number(spec.kind, text));
+    if bound(&spec.least).is_some_and(|least| value < least)
+        || bound(&spec.most).is_some_and(|most| value > most)
+    {
+        return Err(format!("option '{name}' is {shown}, but must be {}", range(spec)));
+    }
+    Ok(())
+}
+
+/// The bounds in words.
+pub(crate) fn range(spec: &OptionSpec) -> String {
+    match (&spec.least, &spec.most) {
+        (Some(least), Some(most)) => format!("{least} to {most}"),
+        (Some(least), None) => format!("{least} or more"),
+        (None, Some(most)) => format!("at most {most}"),
+        (None, None) => "anything".to_owned(),
+    }
+}
+
+/// What a value of this kind looks like.
+fn wanted(spec: &OptionSpec) -> String {
+    match spec.kind {
+        OptionKind::Flag => "true or false".to_owned(),
+        OptionKind::Integer => "a whole number".to_owned(),
+        OptionKind::Size => "a size such as 4096, 64KiB or 1.5GiB".to_owned(),
+        OptionKind::Duration => "a time such as 250ms, 1.5s or 2min".to_owned(),
+        OptionKind::Text => "text".to_owned(),
+        OptionKind::Choice => format!("one of: {}", spec.choices.join(", ")),
+    }
+}
+
+/// A value of this kind as a number: the integer, bytes, or nanoseconds.
+pub(super) fn number(kind: OptionKind, text: &str) -> Option<i128> {
+    match kind {
+        OptionKind::Integer => text.parse::<i64>().ok().map(i128::from),
+        OptionKind::Size => parse_size(text).map(i128::from),
+        OptionKind::Duration => duration(text).and_then(|time| i128::try_from(time.as_nanos()).ok()),
+        _ => None,
+    }
+}
+
+/// A number with a unit, from `ns` to `h`.
+fn duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, f64); 6] =
+        [("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("min", 60.0), ("h", 3600.0), ("s", 1.0)];
+    let (number, factor) =
+        UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end(), factor)))?;
+    let plain = number.starts_with(|first: char| first.is_ascii_digit())
+        && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    Duration::try_from_secs_f64(number.parse::<f64>().ok().filter(|_| plain)? * factor).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        for (text, time) in [
+            ("250ms", Some(Duration::from_millis(250))),
+            ("1.5s", Some(Duration::from_millis(1500))),
+            ("2min", Some(Duration::from_secs(120))),
+            ("1h", Some(Duration::from_secs(3600))),
+            ("10us", Some(Duration::from_micros(10))),
+            ("5", None),
+            ("-1s", None),
+            ("1e3s", None),
+            ("s", None),
+            ("infs", None),
+            ("1.2.3s", None),
+        ] {
+            assert_eq!(duration(text), time, "{text}");
+        }
+    }
+}
