@@ -101,6 +101,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     /// # Safety
     ///
     /// They are the parts of a view with this permission, which come from [`into_parts`](Self::into_parts) once.
+    #[cfg(feature = "plugin")]
     #[inline(always)]
     pub(crate) unsafe fn from_parts(packet: *const (), start: usize, end: usize, tag: u64) -> Self {
         // SAFETY: as required; a view's packet is never null.
