@@ -117,7 +117,7 @@ fn read(file: File) -> Result<Described, Refusal> {
     }
     let raw = section.data().map_err(|error| damaged(&error))?.to_owned();
     let manifest = Manifest::parse(&raw)?;
-    entry::check_file(&library)?;
+    entry::check_file(&library, &cache)?;
     Ok(Described { manifest, raw })
 }
 

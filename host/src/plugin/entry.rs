@@ -13,17 +13,25 @@ pub(super) const PREFIX: usize = offset_of!(PluginEntry, layout);
 const _: () = assert!(PREFIX == 24);
 
 /// Checks the entry in a file.
-pub(super) fn check_file<'data, R: ReadRef<'data>>(library: &object::File<'data, R>) -> Result<(), Refusal> {
+pub(super) fn check_file<'data, R: ReadRef<'data>>(
+    library: &object::File<'data, R>,
+    data: R,
+) -> Result<(), Refusal> {
     let damaged = |what: String| Refusal::new(RefusalKind::Damaged, what).with_remedy(REBUILD);
     let symbol = library
         .dynamic_symbols()
         .find(|symbol| symbol.name() == Ok(ENTRY_SYMBOL) && symbol.is_definition())
         .ok_or_else(|| damaged(format!("it has a manifest, but does not export {ENTRY_SYMBOL}")))?;
+    // Only these bytes are read, and not the whole section, which may be all of the plugin's code.
     let prefix = library
         .sections()
-        // Sections that are not loaded have no address.
-        .filter(|section| section.address() != 0)
-        .find_map(|section| section.data_range(symbol.address(), PREFIX as u64).ok().flatten())
+        .find_map(|section| {
+            let before =
+                symbol.address().checked_sub(section.address()).filter(|_| section.address() != 0)?;
+            let (offset, size) = section.file_range()?;
+            let there = before.checked_add(PREFIX as u64).is_some_and(|end| end <= size);
+            if there { data.read_bytes_at(offset.checked_add(before)?, PREFIX as u64).ok() } else { None }
+        })
         .and_then(|bytes| <&[u8; PREFIX]>::try_from(bytes).ok())
         .ok_or_else(|| damaged(format!("{ENTRY_SYMBOL} does not point to {PREFIX} bytes of data")))?;
     check(prefix)
