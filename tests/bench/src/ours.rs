@@ -114,21 +114,21 @@ async fn all<F: Future + Unpin>(requests: &mut [F], mut each: impl FnMut(F::Outp
     let mut ready = Vec::new();
     poll_fn(|cx| {
         if std::mem::take(&mut first) {
-            for request in requests.iter_mut() {
+            for (index, request) in requests.iter_mut().enumerate() {
                 if let Poll::Ready(output) = Pin::new(request).poll(cx) {
-                    ready.push(output);
+                    ready.push((index, output));
                 }
             }
         }
         Poll::Ready(())
     })
     .await;
-    if ready.is_empty() {
-        for request in requests {
-            each(request.await);
+    let mut ready = ready.into_iter().peekable();
+    for (index, request) in requests.iter_mut().enumerate() {
+        match ready.next_if(|(at, _)| *at == index) {
+            Some((_, output)) => each(output),
+            None => each(request.await),
         }
-    } else {
-        ready.into_iter().for_each(each);
     }
 }
 
@@ -136,16 +136,18 @@ fn in_flight(name: &'static str, depth: usize, host: &Host, device: &Device) -> 
     let (host, device) = (host.clone(), device.clone());
     let new = || PacketBox::<Write>::new_buf(LEN).unwrap_or_else(|error| panic!("{error}"));
     let mut packets: Vec<_> = (0..depth).map(|_| new()).collect();
+    // The lists are used again, too: new ones of this size cost page faults.
+    let device: &'static Device = Box::leak(Box::new(device));
+    let mut requests = Vec::with_capacity(depth);
     Variant::batched(name, depth, move |count| {
         host.block_on(async {
             for _ in 0..count / depth as u64 {
-                let mut requests: Vec<_> = packets
-                    .drain(..)
-                    .zip(positions(depth as u64))
-                    .map(|(packet, position)| device.read_exact_at(position, packet))
-                    .collect();
+                requests.clear();
+                let submitted = packets.drain(..).zip(positions(depth as u64));
+                requests.extend(submitted.map(|(packet, position)| device.read_exact_at(position, packet)));
                 all(&mut requests, |packet| packets.push(packet.unwrap_or_else(|error| panic!("{error}"))))
                     .await;
+                assert_eq!(packets.len(), depth);
             }
         });
     })
