@@ -10,6 +10,7 @@ use pactio_tests::{host, in_time};
 fn filters() -> Host {
     host(&[
         "pactio_cow",
+        "pactio_fault",
         "pactio_file",
         "pactio_memory",
         "fixture_descriptor",
@@ -110,7 +111,7 @@ fn what_makes_no_sense_in_a_stack_is_explained() {
     }
     let error = host.open("memory:?size=1 | nothing").unwrap_err().to_string();
     assert!(
-        error.starts_with("no plugin has the filter 'nothing'; those that exist are: cow, identity\n"),
+        error.starts_with("no plugin has the filter 'nothing'; those that exist are: cow, fault, identity\n"),
         "{error}"
     );
 }
@@ -150,5 +151,41 @@ fn closing_in_any_order_answers_everything() {
             pollster::block_on(&mut packet);
             assert!(packet.is_done() || packet.report().min_error().is_some());
         }
+    });
+}
+
+#[test]
+fn faults_come_as_they_were_asked_for_and_come_again() {
+    in_time(|| {
+        let host = filters();
+        // Which of 200 reads of 64 bytes were done, and how far.
+        let done = |options: &str| -> Vec<usize> {
+            let device = host.open(&format!("memory:?size=4KiB&fill=7 | fault?{options}")).unwrap();
+            let reads = (0..200).map(|_| {
+                let (report, bytes) = host.block_on(device.read_at(0, vec![0; 64])).unwrap();
+                assert!(bytes[..report.done()].iter().all(|&byte| byte == 7));
+                if let Some((at, error)) = report.min_error() {
+                    assert_eq!((at, error.code()), (report.done(), Code::Busy));
+                }
+                report.done()
+            });
+            reads.collect()
+        };
+        let some = done("read=30&error=busy&seed=5");
+        assert!(some.iter().all(|&done| done == 0 || done == 64));
+        assert!((20..120).contains(&some.iter().filter(|&&done| done == 0).count()), "{some:?}");
+        assert_eq!(some, done("read=30&error=busy&seed=5"));
+        assert_ne!(some, done("read=30&error=busy&seed=6"));
+        assert_eq!(done("read=0&error=busy"), [64; 200]);
+        assert_eq!(done("read=100&error=busy"), [0; 200]);
+        let partly = done("read=100&error=busy&partly=true");
+        assert!(partly.iter().all(|&done| done < 64) && partly.iter().any(|&done| done > 0), "{partly:?}");
+        // Writes are not meant by `read`.
+        let device = host.open("memory:?size=10 | fault?read=100&error=corrupt").unwrap();
+        host.block_on(device.write_all_at(0, b"x")).unwrap();
+        assert_eq!(
+            host.block_on(device.read_exact_at(0, vec![0; 1])).unwrap_err().code(),
+            Some(Code::Corrupt)
+        );
     });
 }

@@ -1,0 +1,48 @@
+//! Puts faults onto a device.
+
+use pactio_sdk::{Backend, Code, Error, OpenError, OpenRequest};
+
+use crate::device::{FaultyDevice, Plan};
+
+/// The filter.
+pub(crate) struct Fault;
+
+/// Errors by the names that the option has.
+const ERRORS: [(&str, Code); 6] = [
+    ("io", Code::Io),
+    ("busy", Code::Busy),
+    ("timed-out", Code::TimedOut),
+    ("disconnected", Code::Disconnected),
+    ("no-space", Code::NoSpace),
+    ("corrupt", Code::Corrupt),
+];
+
+/// The names alone.
+pub(crate) const NAMES: &[&str] = &{
+    let mut names = [""; ERRORS.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = ERRORS[index].0;
+        index += 1;
+    }
+    names
+};
+
+impl Backend for Fault {
+    type Device = FaultyDevice;
+
+    fn open(&self, request: &OpenRequest<'_>) -> Result<FaultyDevice, OpenError> {
+        // All of them have defaults, and the host has checked their values.
+        let percent = |name| request.parsed_option::<u8>(name, "0 to 100").map(Option::unwrap_or_default);
+        let name = request.option("error").unwrap_or_default();
+        let code = ERRORS.iter().find(|(known, _)| *known == name).map_or(Code::Io, |(_, code)| *code);
+        let plan = Plan {
+            read: percent("read")?,
+            write: percent("write")?,
+            error: Error::from_code(code),
+            partly: request.option("partly") == Some("true"),
+            seed: request.parsed_option::<i64>("seed", "a whole number")?.unwrap_or(1) as u64,
+        };
+        Ok(FaultyDevice::new(request.below()?, plan))
+    }
+}

@@ -1,0 +1,107 @@
+//! A device that fails now and then.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pactio_sdk::{
+    Admission, Below, BoundPacketView, Cancellation, Device, DeviceInfo, Error, NoPos, PacketIo, PacketPerms,
+    Read, ReadWrite, Write,
+};
+
+/// What fails.
+pub(crate) struct Plan {
+    /// Of a hundred requests.
+    pub(crate) read: u8,
+    pub(crate) write: u8,
+    pub(crate) error: Error,
+    pub(crate) partly: bool,
+    pub(crate) seed: u64,
+}
+
+/// See the [crate](crate).
+pub(crate) struct FaultyDevice {
+    below: Below,
+    plan: Plan,
+    /// Requests so far.
+    count: AtomicU64,
+}
+
+impl FaultyDevice {
+    pub(crate) fn new(below: Below, plan: Plan) -> Self {
+        Self { below, plan, count: AtomicU64::new(0) }
+    }
+
+    /// Sends a view on, or what of it does not fail.
+    fn pass<Perms: PacketPerms, P>(&self, percent: u8, param: P, view: BoundPacketView<Perms>)
+    where
+        Below: PacketIo<Perms, P>,
+    {
+        // Ordering: Relaxed. It is a number and orders nothing.
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let random = mix(self.plan.seed ^ mix(number));
+        if random % 100 >= u64::from(percent) {
+            return self.below.send_io(param, view);
+        }
+        let done = if self.plan.partly { mix(random) as usize % view.len().max(1) } else { 0 };
+        if done == 0 {
+            return view.error(self.plan.error);
+        }
+        let (front, rest) = view.split_at(done);
+        rest.error(self.plan.error);
+        self.below.send_io(param, front);
+    }
+}
+
+/// Spreads a number over 64 bits: the last step of SplitMix64 (Steele, Lea and Flood, 2014).
+fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}
+
+impl Device for FaultyDevice {
+    fn info(&self) -> DeviceInfo {
+        self.below.info()
+    }
+
+    fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        self.pass(self.plan.read, position, view);
+    }
+
+    fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        self.pass(self.plan.write, position, view);
+    }
+
+    fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
+        self.pass(self.plan.read, position, view);
+    }
+
+    fn read_next(&self, view: BoundPacketView<Write>) {
+        self.pass(self.plan.read, NoPos, view);
+    }
+
+    fn write_next(&self, view: BoundPacketView<Read>) {
+        self.pass(self.plan.write, NoPos, view);
+    }
+
+    fn cancellation(&self) -> Option<&dyn Cancellation> {
+        self.below.cancellation()
+    }
+
+    fn admission(&self) -> Option<&dyn Admission> {
+        self.below.admission()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_tenth_is_about_a_tenth_and_seeds_differ() {
+        let failed = |seed: u64| -> Vec<u64> {
+            (0..10_000).filter(|number| super::mix(seed ^ super::mix(*number)) % 100 < 10).collect()
+        };
+        assert!((900..1100).contains(&failed(1).len()), "{}", failed(1).len());
+        assert_eq!(failed(1), failed(1));
+        assert_ne!(failed(1), failed(2));
+    }
+}
