@@ -243,6 +243,17 @@ fn what_a_manifest_says_beyond_this_version_is_ignored() {
 }
 
 #[test]
+fn what_is_put_behind_a_manifest_is_no_part_of_it() {
+    // As AddressSanitizer does.
+    let bytes =
+        with_manifest(|manifest| manifest.replace("\"license\":\"MIT OR Apache-2.0\",", "") + "\0\0\0");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("x.so"), bytes).unwrap();
+    let candidate = Candidate::of_file(folder.path().join("x.so"));
+    candidate.plugin().unwrap().load().unwrap();
+}
+
+#[test]
 fn a_file_that_is_replaced_after_it_was_looked_at_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("libplugin.so");

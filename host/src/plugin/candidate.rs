@@ -115,10 +115,15 @@ fn read(file: File) -> Result<Described, Refusal> {
     if section.size() > MOST_BYTES {
         return Err(damaged(&format_args!("its section has {} bytes", section.size())));
     }
-    let raw = section.data().map_err(|error| damaged(&error))?.to_owned();
+    let raw = text_of(section.data().map_err(|error| damaged(&error))?).to_owned();
     let manifest = Manifest::parse(&raw)?;
     entry::check_file(&library, &cache)?;
     Ok(Described { manifest, raw })
+}
+
+/// A section or a static without what was put behind the manifest: sanitizers, for one, pad what they watch with zeros.
+pub(super) fn text_of(bytes: &[u8]) -> &[u8] {
+    bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 /// The architecture that this host was built for.

@@ -12,7 +12,7 @@ use pactio_sdk::abi::{
     self, BackendIo, BackendObj, DeviceObj, ENTRY_SYMBOL, Library, PluginEntry, RawOpenRequest, RawOption,
 };
 
-use super::candidate::Described;
+use super::candidate::{Described, text_of};
 use super::options::Options;
 use super::refusal::REBUILD;
 use super::{Manifest, Refusal, RefusalKind, entry};
@@ -166,7 +166,7 @@ fn load(path: &Path, manifest: &[u8]) -> Result<Backend, Refusal> {
             Refusal::new(RefusalKind::Layout, text).with_remedy(REBUILD)
         })?;
     // SAFETY: the whole entry is right, so the bytes are those of `StaticBytes::new`, and the library stays loaded.
-    if unsafe { entry.manifest.as_slice() } != manifest {
+    if text_of(unsafe { entry.manifest.as_slice() }) != manifest {
         let text = "what was loaded is not the file whose manifest was read";
         return Err(Refusal::new(RefusalKind::Replaced, text).with_remedy(
             "the file was replaced meanwhile, or an older one of that name is loaded; make a new host",
