@@ -94,12 +94,12 @@ fn what_makes_no_sense_in_a_stack_is_explained() {
         (
             "memory:?size=1 | cow?limti=1",
             ErrorKind::InvalidOption,
-            "'cow:?limti=***': 'cow:' has no option 'limti'; did you mean 'limit'?",
+            "'cow?limti=***': the filter 'cow' has no option 'limti'; did you mean 'limit'?",
         ),
         (
             "memory:?size=1 | cow?limit=0",
             ErrorKind::InvalidOption,
-            "'cow:?limit=0': option 'limit' is 0, but must be 1 to 1TiB",
+            "'cow?limit=0': option 'limit' is 0, but must be 1 to 1TiB",
         ),
         ("memory:?size=1 | ", ErrorKind::InvalidUrl, "'' is not the name of a filter"),
         ("memory:?size=1 | co w", ErrorKind::InvalidUrl, "'co w' is not the name of a filter"),

@@ -21,7 +21,7 @@ impl Shared {
         }
     }
 
-    fn cancel(&self, request: RequestId) {
+    pub(super) fn cancel(&self, request: RequestId) {
         if let Some(driver) = &self.driver {
             local::cancelled(driver);
         }
@@ -42,23 +42,6 @@ impl Device {
     fn queue_for_admission(&self, bytes: usize) -> Option<Admitted> {
         let shared: Arc<Shared> = self.0.clone();
         self.0.turns.as_ref()?.admit(move |cx| shared.remote.poll_admit(bytes, cx))
-    }
-
-    pub(super) fn can_cancel(&self) -> bool {
-        self.0.remote.cancels()
-    }
-
-    pub(super) fn cancel_request(&self, request: RequestId) {
-        self.0.cancel(request);
-    }
-
-    pub(super) fn can_be_full(&self) -> bool {
-        self.0.remote.admits()
-    }
-
-    /// Asks for room in place of all who wait with the host, who have not come to the device yet.
-    pub(super) fn poll_room(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.remote.poll_admit(bytes, cx)
     }
 
     /// Hands views to the device, and sees to it that the driver, if that wakes it, is polled on this thread.

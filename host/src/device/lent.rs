@@ -57,22 +57,23 @@ impl AnyDevice for Lent {
     }
 
     fn cancellation(&self) -> Option<&dyn Cancellation> {
-        self.0.can_cancel().then_some(self)
+        self.0.0.remote.cancels().then_some(self)
     }
 
     fn admission(&self) -> Option<&dyn Admission> {
-        self.0.can_be_full().then_some(self)
+        self.0.0.remote.admits().then_some(self)
     }
 }
 
 impl Cancellation for Lent {
     fn cancel(&self, request: RequestId) {
-        self.0.cancel_request(request);
+        self.0.0.cancel(request);
     }
 }
 
 impl Admission for Lent {
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_room(bytes, cx)
+        // The filter's own users wait for their turn above it, so nobody else asks.
+        self.0.0.remote.poll_admit(bytes, cx)
     }
 }

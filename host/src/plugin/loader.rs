@@ -94,7 +94,7 @@ impl Plugin {
         let Options { values, shown } = Options::of(url, self.manifest())?;
         let shown = match below {
             None => shown,
-            Some(below) => format!("{} | {}", below.url(), shown.replacen(':', "", 1)),
+            Some(below) => format!("{} | {shown}", below.url()),
         };
         let id = &self.manifest().id;
         let backend = self.backend().map_err(|refusal| {

@@ -1,7 +1,6 @@
 //! The options of a URL, held against what the plugin's manifest asks for.
 
 use std::fs;
-use std::io::Read;
 
 use super::manifest::Manifest;
 use super::spec::{HIDDEN, OptionKind, OptionSpec, check, similar};
@@ -18,7 +17,11 @@ pub(crate) struct Options {
 impl Options {
     /// Checks the options of `url`. The plugin need not be loaded for that.
     pub(crate) fn of(url: &Url, manifest: &Manifest) -> Result<Self, Error> {
-        let shown = url.hiding_of_layer(|key| spec(manifest, key).is_none_or(|spec| spec.secret), HIDDEN);
+        let mut shown = url.hiding_of_layer(|key| spec(manifest, key).is_none_or(|spec| spec.secret), HIDDEN);
+        if manifest.filter {
+            // It is written without the colon.
+            shown = shown.replacen(':', "", 1);
+        }
         let invalid = |message: String| Error::new(ErrorKind::InvalidOption, format!("'{shown}': {message}"));
         let help = || format!("`pactio help {}` lists the options", url.scheme());
         let mut values: Vec<(String, String)> = Vec::new();
@@ -65,14 +68,15 @@ fn spec<'m>(manifest: &'m Manifest, key: &str) -> Option<&'m OptionSpec> {
 
 /// What to say of an option that does not exist.
 fn unknown(scheme: &str, key: &str, manifest: &Manifest) -> (String, String) {
+    let owner = if manifest.filter { format!("the filter '{scheme}'") } else { format!("'{scheme}:'") };
     let names: Vec<&str> = manifest.options.iter().map(|spec| spec.name.as_str()).collect();
     if names.is_empty() {
-        return (format!("'{scheme}:' has no option '{key}'"), "it has no options at all".to_owned());
+        return (format!("{owner} has no option '{key}'"), "it has no options at all".to_owned());
     }
     let list = format!("its options are: {}; `pactio help {scheme}` explains them", names.join(", "));
     match similar(key, names) {
-        Some(name) => (format!("'{scheme}:' has no option '{key}'; did you mean '{name}'?"), list),
-        None => (format!("'{scheme}:' has no option '{key}'"), list),
+        Some(name) => (format!("{owner} has no option '{key}'; did you mean '{name}'?"), list),
+        None => (format!("{owner} has no option '{key}'"), list),
     }
 }
 
@@ -86,35 +90,16 @@ fn secret(key: &str, value: &str) -> Result<String, String> {
         fs::read_to_string(path)
             .map_err(|error| format!("the secret '{key}' cannot be read from {path}: {error}"))?
     } else if let Some(number) = value.strip_prefix("fd:") {
-        from_descriptor(number)
+        // The system gives descriptors names, so that nothing has to be said of who owns them.
+        let number: u32 =
+            number.parse().map_err(|_| format!("the secret '{key}': '{number}' is not a descriptor"))?;
+        fs::read_to_string(format!("/dev/fd/{number}"))
             .map_err(|error| format!("the secret '{key}' cannot be read from fd:{number}: {error}"))?
     } else {
         value.to_owned()
     };
     // Editors and `echo` end files with a line.
     Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
-}
-
-#[cfg(unix)]
-fn from_descriptor(number: &str) -> Result<String, String> {
-    use std::os::fd::BorrowedFd;
-    let number: i32 = number
-        .parse()
-        .ok()
-        .filter(|number| *number >= 0)
-        .ok_or_else(|| "that is not a descriptor".to_owned())?;
-    // SAFETY: whoever writes the URL says that the descriptor is open and theirs to give; it is only duplicated, and if it is
-    // not open, that fails.
-    let owned =
-        unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().map_err(|error| error.to_string())?;
-    let mut text = String::new();
-    fs::File::from(owned).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    Ok(text)
-}
-
-#[cfg(not(unix))]
-fn from_descriptor(_: &str) -> Result<String, String> {
-    Err("this system has no descriptors".to_owned())
 }
 
 /// A value that could be given.
@@ -226,14 +211,19 @@ mod tests {
             (r#"[("token", "hunter2")]"#.to_owned(), "x:?token=***".to_owned())
         );
         assert_eq!(said(&manifest, "x:?token=hunter2").1, "x:?token=***");
+        #[cfg(unix)]
+        {
+            use std::os::fd::AsRawFd;
+            let open = fs::File::open(&path).unwrap();
+            let from_descriptor = format!("x:?token=fd:{}", open.as_raw_fd());
+            assert_eq!(said(&manifest, &from_descriptor).0, r#"[("token", "hunter2")]"#);
+        }
         assert_eq!(
             said(&manifest, "x:?token=env:PACTIO_NO_SUCH_VARIABLE").0,
             "'x:?token=***': the secret 'token' is to be in the environment variable PACTIO_NO_SUCH_VARIABLE, which is not set"
         );
         assert!(
-            said(&manifest, "x:?token=fd:-1")
-                .0
-                .ends_with("cannot be read from fd:-1: that is not a descriptor")
+            said(&manifest, "x:?token=fd:-1").0.ends_with("the secret 'token': '-1' is not a descriptor")
         );
         assert!(
             said(&manifest, "x:?token=file:/nowhere/at/all")

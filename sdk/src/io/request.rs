@@ -120,7 +120,9 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     pub(super) fn poll_store(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
         match &self.stage {
             Stage::New(_) => {}
-            Stage::Deferred(store) if store.packet().is_complete() => return Poll::Ready(Ok(self.finish())),
+            Stage::Deferred(store) if store.packet().is_complete() => {
+                return Poll::Ready(Ok(self.take_store()));
+            }
             _ => return self.poll_later(cx),
         }
         let Stage::New(buffer) = mem::replace(&mut self.stage, Stage::Finished) else { finished_before() };
@@ -140,25 +142,20 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
 
     #[inline]
     fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
-        let store = match &mut self.stage {
-            Stage::Sent(store) => store,
-            Stage::Deferred(store) => {
-                if !store.packet().is_complete() {
-                    // Mostly it is sent already; but the task may wait for it in a way that never goes back to whoever
-                    // deferred it.
-                    self.device.flush();
-                }
-                store
-            }
-            _ => return self.poll_seldom(cx),
-        };
+        if let Stage::Deferred(_) = self.stage {
+            // Mostly it is sent already; but the task may wait for it in a way that never goes back to whoever deferred it.
+            self.device.flush();
+            let store = self.take_store();
+            self.stage = Stage::Sent(store);
+        }
+        let Stage::Sent(store) = &mut self.stage else { return self.poll_seldom(cx) };
         ready!(store.packet_mut().poll_complete(cx));
-        Poll::Ready(Ok(self.finish()))
+        Poll::Ready(Ok(self.take_store()))
     }
 
-    /// Gives the store of a request that is complete.
+    /// Takes the store of a request that was submitted.
     #[inline(always)]
-    fn finish(&mut self) -> B::Store {
+    fn take_store(&mut self) -> B::Store {
         match mem::replace(&mut self.stage, Stage::Finished) {
             Stage::Deferred(store) | Stage::Sent(store) => store,
             _ => finished_before(),

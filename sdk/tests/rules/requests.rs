@@ -1,10 +1,14 @@
 //! Requests as futures, and the helpers that make them.
 
 use std::mem::MaybeUninit;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
 use futures_lite::StreamExt;
 use futures_lite::future::block_on;
+use pactio_sdk::io::Submitted;
 use pactio_sdk::*;
 
 use crate::support::{Held, Plain, Wakes, lock, now, poll};
@@ -271,4 +275,42 @@ fn rule_8_a_packet_can_be_looked_at_after_its_vector_was_taken() {
     let mut packet = VecPacket::<Write>::with_len(10).unwrap();
     packet.bind().unwrap().transfer_data(b"abc").complete();
     assert_eq!((packet.take_done().unwrap(), packet.take_done().unwrap()), (b"abc".to_vec(), vec![]));
+}
+
+/// Keeps views back until it is flushed, as a host does for the task that a thread is blocked on.
+#[derive(Default)]
+struct KeepsBack {
+    kept: Mutex<Vec<BoundPacketView<Write>>>,
+    flushed: AtomicUsize,
+}
+
+impl PacketIo<Write, u64> for KeepsBack {
+    fn send_io(&self, _: u64, view: BoundPacketView<Write>) {
+        self.kept.lock().unwrap().push(view);
+    }
+
+    fn submit(&self, position: u64, view: BoundPacketView<Write>, _: &mut Context<'_>) -> Submitted {
+        self.send_io(position, view);
+        Submitted::Deferred
+    }
+
+    fn flush(&self) {
+        self.flushed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_request_that_was_kept_back_asks_for_it_once_and_not_in_each_poll() {
+    let device = KeepsBack::default();
+    let mut request = pin!(device.read_all(0, vec![0; 4]));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(request.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(device.flushed.load(Ordering::SeqCst), 0);
+    for _ in 0..3 {
+        assert!(request.as_mut().poll(&mut cx).is_pending());
+    }
+    assert_eq!(device.flushed.load(Ordering::SeqCst), 1);
+    let view = device.kept.lock().unwrap().pop().unwrap();
+    view.transfer_data(b"done").complete();
+    assert_eq!(request.as_mut().poll(&mut cx), Poll::Ready(Ok(b"done".to_vec())));
 }
