@@ -80,8 +80,8 @@ impl Profiles {
 }
 
 /// How a profile is written.
-const EXAMPLE: &str = "a profile is a table such as [assets] with scheme = \"file\", target = \"/data/assets.pak\" and \
-                       options = { size = \"1GiB\" }";
+const EXAMPLE: &str = "a profile is a table such as [scratch] with scheme = \"memory\", target = \"\" and options = { size = \
+                       \"64MiB\" }";
 
 /// Where and what, without the text: that may have secrets.
 fn one_line(error: &toml::de::Error, text: &str) -> String {

@@ -1,7 +1,7 @@
 //! How views get from a handle to its device: at once, in a batch, or when it has room.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use pactio_sdk::abi::Remote;
 use pactio_sdk::io::{Admitted, Submitted};
