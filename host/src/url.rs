@@ -151,8 +151,11 @@ fn unescape(text: &str, what: &str) -> Result<String, Error> {
 
 fn escape(text: &str, special: &[u8]) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
+    // Spaces at an end would be taken for those around a bar.
+    let spaces_at_end = text.trim_end().len();
+    for (at, character) in text.char_indices() {
         if character == '%'
+            || at >= spaces_at_end
             || character.is_control()
             || special.iter().any(|&byte| char::from(byte) == character)
         {
@@ -257,6 +260,7 @@ mod tests {
             "file:/ümlaut/日本",
             "file:new%0Aline",
             "file:/a%7Cb?x=%7C | cow | cache?size=1MiB&x=y",
+            "file:a b%20 | cow?x=%20%E3%80%80 | cache",
         ] {
             let url: Url = text.parse().unwrap();
             assert_eq!(url.to_string(), text);

@@ -15,6 +15,6 @@ for name in trees errors manifests urls; do
   mkdir -p "$corpus"
   "$CARGO_TARGET_DIR/$target/release/$name" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 -max_len=4096 \
     -print_final_stats=1 "$corpus" 2>&1 |
-    tee "$CARGO_TARGET_DIR/$name.log" | grep -E "ERROR|SUMMARY|panicked|number_of_executed" |
+    tee "$CARGO_TARGET_DIR/$name.log" | grep -aE "ERROR|SUMMARY|panicked|^ *(left|right):|^called|number_of_executed" |
     sed "s/stat::number_of_executed_units: */fuzz_executions $name=/"
 done
