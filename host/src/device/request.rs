@@ -76,6 +76,16 @@ impl Device {
     }
 }
 
+/// Where a request goes, for the message if it fails.
+pub(super) fn target<'d, P: PacketPerms, B: IntoPacket<P>>(
+    request: &Io<&'d Device, P, u64, B>,
+) -> (&'d Device, u64)
+where
+    Device: PacketIo<P, u64>,
+{
+    (request.device(), *request.param())
+}
+
 /// A request that does what it can. It is submitted when it is polled first; dropping it detaches it and asks for
 /// cancellation.
 #[must_use = "a request does nothing until it is polled"]
@@ -125,10 +135,11 @@ where
     type Output = Result<(Report, Back<P, B>), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        Poll::Ready(ready!(Pin::new(&mut this.request).poll(cx)).map_err(|error| {
-            this.request.device().failed(P::REQUEST, *this.request.param(), Incomplete::NotStarted(error))
-        }))
+        let (device, position) = target(&self.request);
+        Poll::Ready(
+            ready!(Pin::new(&mut self.request).poll(cx))
+                .map_err(|error| device.failed(P::REQUEST, position, Incomplete::NotStarted(error))),
+        )
     }
 }
 
@@ -153,11 +164,8 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        Poll::Ready(ready!(this.request.poll_exact(cx)).map_err(|incomplete| {
-            let request = this.request.get_ref();
-            request.device().failed(P::REQUEST, *request.param(), incomplete)
-        }))
+        let (device, position) = target(self.request.get_ref());
+        self.request.poll_exact(cx, |incomplete| device.failed(P::REQUEST, position, incomplete))
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use pactio_sdk::Read;
 use pactio_sdk::io::Value;
 
 use super::Device;
-use super::request::Exact;
+use super::request::{Exact, target};
 use crate::Error;
 
 impl Device {
@@ -71,11 +71,8 @@ impl<T: AnyBitPattern> Future for ReadValue<'_, T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut self.0;
-        Poll::Ready(ready!(this.poll_value(cx)).map_err(|incomplete| {
-            let request = this.get_ref();
-            request.device().failed("read", *request.param(), incomplete)
-        }))
+        let (device, position) = target(self.0.get_ref());
+        self.0.poll_value(cx, |incomplete| device.failed("read", position, incomplete))
     }
 }
 

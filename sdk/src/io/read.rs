@@ -92,11 +92,14 @@ impl<D: PacketIo<Write, P>, P: Param, T: AnyBitPattern> ReadValue<D, P, T> {
         self.0.get_ref()
     }
 
-    /// The same as the future, with the account where not every byte was read.
+    /// The same as the future, with an error that `fail` makes of what became of the bytes.
     #[inline]
-    pub fn poll_value(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Incomplete>> {
-        let packet = ready!(self.0.poll_exact(cx))?;
-        Poll::Ready(packet.get().map_err(Incomplete::NotStarted))
+    pub fn poll_value<E>(
+        &mut self,
+        cx: &mut Context<'_>,
+        fail: impl FnOnce(Incomplete) -> E,
+    ) -> Poll<Result<T, E>> {
+        self.0.poll_done(cx, |packet| packet.get(), fail)
     }
 }
 
@@ -105,7 +108,7 @@ impl<D: PacketIo<Write, P>, P: Param, T: AnyBitPattern> Future for ReadValue<D, 
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_value(cx).map_err(Error::from)
+        self.poll_value(cx, Error::from)
     }
 }
 
@@ -137,7 +140,7 @@ impl<D: PacketIo<Write, P> + Clone + Unpin, P: Param> Future for ReadToEnd<D, P>
                     this.request.insert(Io::new(this.device.clone(), this.param.clone(), packet))
                 }
             };
-            let mut store = ready!(request.poll_store(cx))?;
+            let mut store = ready!(request.poll_then(cx, |store| store))?;
             this.request = None;
             let failed = store.report().min_error();
             let part = store.take_done()?;

@@ -17,9 +17,10 @@ type Back<Perms, B> = <<B as IntoPacket<Perms>>::Store as PacketStore<Perms>>::B
 /// It is submitted when it is polled first. Dropping it detaches it and asks for cancellation.
 #[must_use = "a request does nothing until it is polled"]
 pub struct Io<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> {
-    device: D,
-    param: P,
+    // Not next to the device, with which compilers would load it at once just after it was stored.
     stage: Stage<B, B::Store>,
+    param: P,
+    device: D,
     rare: Option<Box<Rare>>,
 }
 
@@ -115,29 +116,42 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
         self
     }
 
-    /// Gives the store, once the request is complete.
+    /// Gives the store to `then`, once the request is complete.
+    ///
+    /// It is not returned, since who returns it moves it: by loads that are wider than the stores just before them, for
+    /// which a processor has to wait.
     #[inline(always)]
-    pub(super) fn poll_store(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
+    pub(super) fn poll_then<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        then: impl FnOnce(Result<B::Store, Error>) -> R,
+    ) -> Poll<R> {
         match &self.stage {
             Stage::New(_) => {}
             Stage::Deferred(store) if store.packet().is_complete() => {
-                return Poll::Ready(Ok(self.take_store()));
+                return Poll::Ready(then(Ok(self.take_store())));
             }
-            _ => return self.poll_later(cx),
+            _ => return self.poll_later(cx).map(then),
         }
         let Stage::New(buffer) = mem::replace(&mut self.stage, Stage::Finished) else { finished_before() };
-        let mut store = buffer.into_packet()?;
+        let mut store = match buffer.into_packet() {
+            Ok(store) => store,
+            Err(error) => return Poll::Ready(then(Err(error))),
+        };
         if let Some(admission) = admit(&self.device, &self.param, store.packet().len()) {
             self.stage = Stage::Waiting(store);
             self.rare.get_or_insert_default().admission = Some(admission);
-            return self.poll_later(cx);
+            return self.poll_later(cx).map(then);
         }
-        let submitted = self.start(&mut store, cx)?;
+        let submitted = match self.start(&mut store, cx) {
+            Ok(submitted) => submitted,
+            Err(error) => return Poll::Ready(then(Err(error))),
+        };
         // Most devices in memory have answered by now.
         if store.packet().is_complete() {
-            return Poll::Ready(Ok(store));
+            return Poll::Ready(then(Ok(store)));
         }
-        self.poll_submitted(submitted, store, cx)
+        self.poll_submitted(submitted, store, cx).map(then)
     }
 
     #[inline]
@@ -252,9 +266,11 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     type Output = Result<(Report, Back<Perms, B>), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let store = ready!(self.poll_store(cx))?;
-        let report = store.packet().report();
-        Poll::Ready(store.sync_back().map(|back| (report, back)))
+        self.poll_then(cx, |store| {
+            let store = store?;
+            let report = store.packet().report();
+            store.sync_back().map(|back| (report, back))
+        })
     }
 }
 
@@ -281,21 +297,48 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
         &self.0
     }
 
-    /// The same as the future, with the account where not every byte was done.
+    /// The same as the future, with an error that `fail` makes of what became of the bytes.
     #[inline(always)]
-    pub fn poll_exact(&mut self, cx: &mut Context<'_>) -> Poll<Result<Back<Perms, B>, Incomplete>> {
-        let store = match ready!(self.0.poll_store(cx)) {
-            Ok(store) => store,
-            Err(error) => return Poll::Ready(Err(Incomplete::NotStarted(error))),
-        };
-        if !store.packet().is_done() {
-            let report = store.packet().report();
-            if !report.is_done() {
-                return Poll::Ready(Err(Incomplete::Partly(report)));
-            }
-        }
-        Poll::Ready(store.sync_back().map_err(Incomplete::NotStarted))
+    pub fn poll_exact<E>(
+        &mut self,
+        cx: &mut Context<'_>,
+        fail: impl FnOnce(Incomplete) -> E,
+    ) -> Poll<Result<Back<Perms, B>, E>> {
+        self.poll_done(cx, PacketStore::sync_back, fail)
     }
+
+    /// Gives what `give` makes of the store, once every byte is done.
+    #[inline(always)]
+    pub(super) fn poll_done<R, E>(
+        &mut self,
+        cx: &mut Context<'_>,
+        give: impl FnOnce(B::Store) -> Result<R, Error>,
+        fail: impl FnOnce(Incomplete) -> E,
+    ) -> Poll<Result<R, E>> {
+        self.0.poll_then(cx, |store| {
+            let error = match store {
+                Ok(store) => match done(&store) {
+                    Ok(()) => match give(store) {
+                        Ok(given) => return Ok(given),
+                        Err(error) => Incomplete::NotStarted(error),
+                    },
+                    Err(report) => Incomplete::Partly(report),
+                },
+                Err(error) => Incomplete::NotStarted(error),
+            };
+            Err(fail(error))
+        })
+    }
+}
+
+/// Every byte was done; else the account.
+#[inline(always)]
+fn done<Perms: PacketPerms>(store: &impl PacketStore<Perms>) -> Result<(), Report> {
+    if store.packet().is_done() {
+        return Ok(());
+    }
+    let report = store.packet().report();
+    if report.is_done() { Ok(()) } else { Err(report) }
 }
 
 /// Why a request was not done completely.
@@ -323,7 +366,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_exact(cx).map_err(Error::from)
+        self.poll_exact(cx, Error::from)
     }
 }
 

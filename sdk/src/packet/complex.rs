@@ -187,6 +187,7 @@ impl<T: PacketBytes<Perms>, Perms: PacketPerms> PacketStore<Perms> for ComplexPa
         PacketMut::new(&mut self.packet)
     }
 
+    #[inline]
     fn sync_back(self) -> Result<T, Error> {
         if !self.packet.is_complete() {
             return Err(Error::IN_FLIGHT);

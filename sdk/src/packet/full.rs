@@ -116,6 +116,7 @@ impl<T, Perms: PacketPerms> PacketStore<Perms> for FullPacket<T, Perms> {
         PacketMut::new(&mut self.packet)
     }
 
+    #[inline]
     fn sync_back(self) -> Result<Self, Error> {
         if self.packet.is_complete() { Ok(self) } else { Err(Error::IN_FLIGHT) }
     }

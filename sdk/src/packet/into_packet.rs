@@ -98,6 +98,7 @@ impl<'a> PacketStore<Write> for CopiedUninit<'a> {
         PacketMut::new(&mut self.packet)
     }
 
+    #[inline]
     fn sync_back(self) -> Result<&'a mut [u8], Error> {
         if !self.packet.is_complete() {
             return Err(Error::IN_FLIGHT);
@@ -130,6 +131,7 @@ impl PacketStore<Read> for WriteFrom {
         PacketMut::new(&mut self.0)
     }
 
+    #[inline]
     fn sync_back(self) -> Result<(), Error> {
         if self.0.is_complete() { Ok(()) } else { Err(Error::IN_FLIGHT) }
     }

@@ -90,6 +90,7 @@ impl<Perms: PacketPerms> PacketStore<Perms> for RefPacket<'_, Perms> {
         PacketMut::new(&mut self.packet)
     }
 
+    #[inline]
     fn sync_back(self) -> Result<Report, Error> {
         if self.packet.is_complete() { Ok(self.packet.report()) } else { Err(Error::IN_FLIGHT) }
     }
@@ -164,6 +165,7 @@ impl<T: StableBytes, Perms: PacketPerms> PacketStore<Perms> for KeptPacket<T, Pe
         PacketMut::new(&mut self.packet)
     }
 
+    #[inline]
     fn sync_back(self) -> Result<T, Error> {
         if !self.packet.is_complete() {
             return Err(Error::IN_FLIGHT);

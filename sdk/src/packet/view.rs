@@ -328,8 +328,8 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         // SAFETY: the view keeps the packet alive up to here (state rule 1).
         let settled = done >= self.len() && unsafe { (*self.packet()).state.finish_only() };
         if !settled {
-            // SAFETY: as required.
-            unsafe { self.settle_in_steps(done, rest) };
+            // SAFETY: as required. The parts are given one by one, so that the view need not lie in memory for it.
+            unsafe { Self::settle_in_steps(self.packet, self.start, self.end, self.tag, done, rest) };
         }
     }
 
@@ -337,12 +337,18 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     ///
     /// # Safety
     ///
-    /// As for [`settle`](Self::settle).
+    /// As for [`settle`](Self::settle); these are the view's parts.
     #[inline(never)]
-    unsafe fn settle_in_steps(&self, done: usize, rest: Error) {
-        let packet = self.packet();
-        let (start, end) = (self.start, self.end);
-        let middle = start + done.min(self.len());
+    unsafe fn settle_in_steps(
+        packet: NonNull<()>,
+        start: usize,
+        end: usize,
+        tag: u64,
+        done: usize,
+        rest: Error,
+    ) {
+        let packet: *const Packet<Perms> = packet.as_ptr().cast_const().cast();
+        let middle = start + done.min(end - start);
         // SAFETY: the view keeps packet and table alive up to `finish`; if this was the last view, the group keeps them
         // until `complete` (state rule 1). All ranges are this view's.
         unsafe {
@@ -351,17 +357,17 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
             }
             if mutant!("segment_after_count", false, (*packet).state.is_watched()) {
                 if start < middle {
-                    ((*(*packet).table).segment)(packet.cast(), start, middle, self.tag, 0);
+                    ((*(*packet).table).segment)(packet.cast(), start, middle, tag, 0);
                 }
                 if middle < end {
-                    ((*(*packet).table).segment)(packet.cast(), middle, end, self.tag, rest.to_raw());
+                    ((*(*packet).table).segment)(packet.cast(), middle, end, tag, rest.to_raw());
                 }
             }
             let late = mutant!("segment_after_count", (*packet).state.is_watched(), false);
             let table = (*packet).table;
             let finished = (*packet).state.finish();
             if late {
-                ((*table).segment)(packet.cast(), start, end, self.tag, 0);
+                ((*table).segment)(packet.cast(), start, end, tag, 0);
             }
             if let Finished::Last { waker } = finished {
                 ((*(*packet).table).complete)(packet.cast(), waker);
