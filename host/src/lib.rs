@@ -50,12 +50,13 @@ mod profiles;
 mod url;
 
 pub use buffers::{Buffer, BufferPool};
-pub use device::{Device, Exact, OpenOptions, Partial, ReadValue, WriteValue};
+pub use device::{Capabilities, Device, Exact, OpenOptions, Partial, ReadValue, WriteValue};
 pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};
 pub use pactio_sdk::{
-    BlockOn, BlockingIo, Code, DeviceInfo, IntoPacket, IoExchange, IoRead, IoWrite, PacketBox, PacketIo,
-    PacketIoExt, Read, ReadWrite, Report, Seekable, StreamIoExt, VectoredIo, Write, parse_size, scope,
+    BlockOn, BlockingIo, Code, DeviceInfo, Entry, Figure, IntoPacket, IoExchange, IoRead, IoWrite, Limits,
+    PacketBox, PacketIo, PacketIoExt, Read, ReadWrite, Region, Report, Seekable, StreamIoExt, Unit,
+    VectoredIo, Write, parse_duration, parse_size, scope,
 };
 pub use plugin::{
     Candidate, Difference, Manifest, OptionKind, OptionSpec, Outcome, Plugin, Refusal, RefusalKind,

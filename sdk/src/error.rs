@@ -111,6 +111,8 @@ byte_enum! {
         NotMapped = 27 => "not mapped",
         /// Too many of them at once.
         TooMany = 28 => "too many at once",
+        /// A position or length is not a multiple of what the device needs.
+        Misaligned = 29 => "not aligned to what the device needs",
     }
 }
 

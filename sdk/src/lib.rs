@@ -106,7 +106,11 @@ pub use io::{
 pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};
 
 #[cfg(feature = "std")]
-pub use device::{Admission, Cancellation, Device, DeviceInfo, LocalDevice, LocalDriver, PollingHandle};
+pub use device::{
+    Admission, Answer, Cancellation, Device, DeviceInfo, Entry, Figure, Flush, FlushScope, Limits, Listing,
+    LocalDevice, LocalDriver, Mapping, PollingHandle, Record, Records, Region, Resize, Statistics, Unit,
+    read_records,
+};
 
 #[cfg(feature = "plugin")]
 #[doc(hidden)]
@@ -114,7 +118,7 @@ pub use plugin::__private;
 #[cfg(feature = "plugin")]
 pub use plugin::{
     Backend, Below, MANIFEST_FORM, MANIFEST_SECTION, Manifest, OpenError, OpenMode, OpenRequest, OptionSpec,
-    parse_size,
+    parse_duration, parse_size,
 };
 
 /// What may cross the boundary: everything, where there is none.

@@ -1,6 +1,7 @@
 //! Tests of a host with really loaded plugins, by situation. What concerns one crate only stands in that crate.
 
 mod answers;
+mod capabilities;
 mod drops;
 mod executors;
 mod extensions;

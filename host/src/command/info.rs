@@ -1,6 +1,6 @@
 //! `pactio info`
 
-use pactio::Host;
+use pactio::{Device, Host, Limits};
 
 use super::failure::{Failure, to_stdout};
 
@@ -16,10 +16,12 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let yes_no = |yes: bool| if yes { "yes" } else { "no" };
     let size = info.size().map_or("unknown".to_owned(), |size| format!("{size} bytes"));
     let mut text = format!(
-        "url       {}\nsize      {size}\nreadable  {}\nwritable  {}\n",
+        "url       {}\nsize      {size}\nreadable  {}\nwritable  {}\ncan       {}\nlimits    {}\n",
         top.url(),
         yes_no(info.readable()),
         yes_no(info.writable()),
+        can(&top),
+        limits(&top.capabilities().limits),
     );
     // A stack, from the top.
     let mut layer = Some(&top);
@@ -33,4 +35,43 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         layer = device.below();
     }
     to_stdout(text.as_bytes())
+}
+
+/// What it can do beyond reading and writing.
+fn can(device: &Device) -> String {
+    let can = device.capabilities();
+    let words: Vec<&str> = [
+        (can.flush, "flush"),
+        (can.resize, "resize"),
+        (can.list, "list"),
+        (can.regions, "regions"),
+        (can.statistics, "statistics"),
+        (can.cancel, "cancel"),
+        (can.full, "back-pressure"),
+    ]
+    .into_iter()
+    .filter_map(|(can, word)| can.then_some(word))
+    .collect();
+    if words.is_empty() { "nothing else".to_owned() } else { words.join(", ") }
+}
+
+/// Which requests its plugin takes; the host makes these of all others.
+fn limits(limits: &Limits) -> String {
+    let mut words = Vec::new();
+    if limits.alignment() > 1 {
+        words.push(format!("aligned to {} bytes", limits.alignment()));
+    }
+    if let Some(largest) = limits.largest() {
+        words.push(format!("at most {largest} bytes at once"));
+    }
+    if let Some(count) = limits.in_flight() {
+        words.push(format!("wants {count} requests in flight"));
+    }
+    if limits.zero_copy() {
+        words.push("zero copy".to_owned());
+    }
+    if limits.memory_alignment() > 1 {
+        words.push(format!("with memory aligned to {} bytes", limits.memory_alignment()));
+    }
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }

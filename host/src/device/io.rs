@@ -46,7 +46,7 @@ impl Device {
 
     /// Hands views to the device, and sees to it that the driver, if that wakes it, is polled on this thread.
     #[inline(always)]
-    fn helped(&self, send: impl FnOnce(&Remote)) {
+    pub(super) fn helped(&self, send: impl FnOnce(&Remote)) {
         {
             let _helper = self.0.driver.as_ref().map(|driver| Helper::new(driver, &*self.0));
             send(&self.0.remote);
@@ -93,7 +93,7 @@ macro_rules! packet_io {
                 )?
 
                 #[cold]
-                fn flush(&self) {
+                fn send_deferred(&self) {
                     if let Some(driver) = &self.0.driver {
                         local::flush(driver);
                     }

@@ -1,79 +1,201 @@
-//! A device as a filter gets it.
+//! A device as a filter gets it, or its users where it has limits: any request goes, and is made into what the device takes.
 
 use std::task::{Context, Poll};
 
-use pactio_sdk::abi::{DeviceObj, host_device};
+use pactio_sdk::abi::{DeviceObj, Operates, Operation, host_device};
 use pactio_sdk::io::PacketIo;
 use pactio_sdk::{
-    Admission, Batch, BoundPacketView, Cancellation, Device as AnyDevice, DeviceInfo, Read, ReadWrite,
-    RequestId, Write,
+    Admission, Batch, BoundPacketView, Cancellation, Code, Device as AnyDevice, DeviceInfo, Error, Flush,
+    Limits, Listing, Mapping, NoPos, PacketBox, PacketPerms, Read, ReadWrite, RequestId, Resize, Statistics,
+    Write,
 };
 
 use super::Device;
 
-/// Hands on what a filter sends, as if the filter's code were a user of the device: so its driver is looked after.
-struct Lent(Device);
+/// Hands on what it is sent, as if whoever sends were a user of the device: so its driver is looked after.
+struct Lent {
+    device: Device,
+    limits: Limits,
+}
 
 impl Device {
-    /// The device as an object that a plugin can be given.
-    pub(crate) fn lend(&self) -> Result<DeviceObj, pactio_sdk::Error> {
-        host_device(Lent(self.clone()))
+    /// The device as an object that a plugin can be given, or a handle: it takes requests of all sizes.
+    pub(crate) fn lend(&self) -> Result<DeviceObj, Error> {
+        host_device(Lent { device: self.clone(), limits: self.0.remote.limits() })
     }
+}
+
+impl Lent {
+    /// Sends a view in parts that the device takes. They begin and end at multiples of its unit.
+    fn send_in_parts<Perms: PacketPerms>(&self, mut position: u64, mut view: BoundPacketView<Perms>)
+    where
+        Device: PacketIo<Perms, u64>,
+    {
+        let unit = u64::from(self.limits.alignment());
+        let largest = self.limits.largest().map_or(u64::MAX, |largest| largest - largest % unit);
+        while view.len() as u64 > largest {
+            let (part, rest) = view.split_at(largest as usize);
+            self.device.send_io(position, part);
+            position = position.saturating_add(largest);
+            view = rest;
+        }
+        self.device.send_io(position, view);
+    }
+
+    fn is_aligned(&self, position: u64, len: usize) -> bool {
+        let unit = u64::from(self.limits.alignment()) - 1;
+        (position | len as u64) & unit == 0
+    }
+
+    /// Reads the units that a request lies in, and gives it its part.
+    fn read_around(&self, position: u64, view: BoundPacketView<Write>) {
+        let unit = u64::from(self.limits.alignment());
+        let start = position - position % unit;
+        let skip = (position - start) as usize;
+        let len = skip.checked_add(view.len()).and_then(|len| len.checked_next_multiple_of(unit as usize));
+        let Some(len) = len.filter(|&len| start.checked_add(len as u64).is_some()) else {
+            return view.error(Error::TOO_LARGE);
+        };
+        let align = self.limits.memory_alignment() as usize;
+        let bound = PacketBox::new_buf_aligned(len, align.max(64))
+            .and_then(|mut packet| packet.bind().map(|whole| (packet, whole)));
+        let (packet, whole) = match bound {
+            Ok(bound) => bound,
+            Err(error) => return view.error(error),
+        };
+        packet.on_complete(move |packet| give_part(&packet, skip, view));
+        self.send_in_parts(start, whole);
+    }
+}
+
+/// Answers a view from a part of a packet, range by range.
+fn give_part(packet: &PacketBox<Write>, skip: usize, view: BoundPacketView<Write>) {
+    let end = skip + view.len();
+    let mut rest = view;
+    let report = packet.report();
+    for (range, result) in report.ranges() {
+        let range = range.start.max(skip)..range.end.min(end);
+        if range.is_empty() {
+            continue;
+        }
+        let (part, behind) = rest.split_at(range.len());
+        rest = behind;
+        // Of a packet that is not done everywhere no slice can be had but of its beginning.
+        match result.and_then(|()| packet.done_slice(range)) {
+            Ok(bytes) => part.transfer_data(bytes).complete(),
+            Err(error) => part.error(error),
+        }
+    }
+    // What is left has no bytes.
+    rest.transfer_data(&[]).complete();
 }
 
 impl AnyDevice for Lent {
     fn info(&self) -> DeviceInfo {
-        self.0.info()
+        self.device.info()
     }
 
     #[inline]
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        self.0.send_io(position, view);
+        if self.limits.takes(position, view.len() as u64) {
+            self.device.send_io(position, view);
+        } else if self.is_aligned(position, view.len()) {
+            self.send_in_parts(position, view);
+        } else {
+            self.read_around(position, view);
+        }
     }
 
     #[inline]
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        self.0.send_io(position, view);
+        if self.is_aligned(position, view.len()) {
+            self.send_in_parts(position, view);
+        } else {
+            // To read the rest of the units and write it back could undo what others write there meanwhile.
+            view.error(Error::from_code(Code::Misaligned));
+        }
     }
 
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
-        self.0.send_io(position, view);
+        if self.is_aligned(position, view.len()) {
+            self.send_in_parts(position, view);
+        } else {
+            view.error(Error::from_code(Code::Misaligned));
+        }
     }
 
     fn read_batch(&self, batch: Batch<'_, Write, u64>) {
-        self.0.send_batch(batch);
+        if self.limits.takes_all() {
+            self.device.send_batch(batch);
+        } else {
+            batch.for_each(|(position, view)| self.read(position, view));
+        }
     }
 
     fn write_batch(&self, batch: Batch<'_, Read, u64>) {
-        self.0.send_batch(batch);
+        if self.limits.takes_all() {
+            self.device.send_batch(batch);
+        } else {
+            batch.for_each(|(position, view)| self.write(position, view));
+        }
     }
 
     fn read_next(&self, view: BoundPacketView<Write>) {
-        self.0.send_io(pactio_sdk::NoPos, view);
+        self.device.send_io(NoPos, view);
     }
 
     fn write_next(&self, view: BoundPacketView<Read>) {
-        self.0.send_io(pactio_sdk::NoPos, view);
+        self.device.send_io(NoPos, view);
     }
 
     fn cancellation(&self) -> Option<&dyn Cancellation> {
-        self.0.0.remote.cancels().then_some(self)
+        self.device.0.remote.cancels().then_some(self)
     }
 
     fn admission(&self) -> Option<&dyn Admission> {
-        self.0.0.remote.admits().then_some(self)
+        self.device.0.remote.admits().then_some(self)
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits.without_bounds()
+    }
+
+    fn flush(&self) -> Option<&dyn Flush> {
+        self.device.0.remote.does(Operation::FLUSH).then_some(self)
+    }
+
+    fn resize(&self) -> Option<&dyn Resize> {
+        self.device.0.remote.does(Operation::RESIZE).then_some(self)
+    }
+
+    fn listing(&self) -> Option<&dyn Listing> {
+        self.device.0.remote.does(Operation::LIST).then_some(self)
+    }
+
+    fn mapping(&self) -> Option<&dyn Mapping> {
+        self.device.0.remote.does(Operation::MAP).then_some(self)
+    }
+
+    fn statistics(&self) -> Option<&dyn Statistics> {
+        self.device.0.remote.does(Operation::STATISTICS).then_some(self)
+    }
+}
+
+impl Operates for Lent {
+    fn operate(&self, operation: Operation<'_>, view: BoundPacketView<Write>) {
+        self.device.operate(operation, view);
     }
 }
 
 impl Cancellation for Lent {
     fn cancel(&self, request: RequestId) {
-        self.0.0.cancel(request);
+        self.device.0.cancel(request);
     }
 }
 
 impl Admission for Lent {
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
         // The filter's own users wait for their turn above it, so nobody else asks.
-        self.0.0.remote.poll_admit(bytes, cx)
+        self.device.0.remote.poll_admit(bytes, cx)
     }
 }

@@ -3,6 +3,7 @@
 mod blocking;
 mod io;
 mod lent;
+mod operations;
 mod request;
 mod typed;
 
@@ -13,11 +14,12 @@ use std::task::{Poll, Waker};
 use async_io::Async;
 use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, Remote};
 use pactio_sdk::io::Turns;
-use pactio_sdk::{Batch, DeviceInfo, OpenMode, PollingHandle};
+use pactio_sdk::{Batch, DeviceInfo, Limits, OpenMode, PollingHandle};
 
 use crate::executor::{Drive, Driver, Queues, Runtime};
 use crate::{Error, ErrorKind, Plugin, Task};
 
+pub use operations::Capabilities;
 pub use request::{Exact, Partial};
 pub use typed::{ReadValue, WriteValue};
 
@@ -40,6 +42,8 @@ struct Shared {
     remote: Remote,
     /// Who waits for room, if the device can be full.
     turns: Option<Turns>,
+    /// Which requests its plugin takes.
+    limits: Limits,
     url: String,
     /// What a filter sits on.
     below: Option<Device>,
@@ -62,13 +66,53 @@ impl Device {
         runtime: Arc<Runtime>,
     ) -> Result<Self, Error> {
         let remote = Remote::new(object);
+        let limits = remote.limits();
+        let device = Self::with_remote(remote, limits, url, plugin, below, runtime)?;
+        if limits.takes_all() {
+            return Ok(device);
+        }
+        // What its users have is a device that takes all requests, over one that does not.
+        let object = device.lend().map_err(|error| {
+            let text = format!("cannot open '{}': it is out of use: {error}", device.url());
+            Error::new(ErrorKind::Open(error.code()), text)
+        })?;
+        let Shared { url, plugin, below, runtime, .. } = &*device.0;
+        Self::with_remote(
+            Remote::new(object),
+            limits,
+            url.clone(),
+            plugin.clone(),
+            below.clone(),
+            runtime.clone(),
+        )
+    }
+
+    fn with_remote(
+        remote: Remote,
+        limits: Limits,
+        url: String,
+        plugin: Arc<Plugin>,
+        below: Option<Device>,
+        runtime: Arc<Runtime>,
+    ) -> Result<Self, Error> {
         let handle = remote.polling_handle();
         let turns = remote.admits().then(Turns::default);
         let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
             let driver = (handle != PollingHandle::None)
                 .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken()));
             let waker = driver.as_ref().map(|driver| CWaker::from(Waker::from(driver.clone())));
-            Shared { remote, turns, url, below, plugin, driver, waker, watch: OnceLock::new(), runtime }
+            Shared {
+                remote,
+                turns,
+                limits,
+                url,
+                below,
+                plugin,
+                driver,
+                waker,
+                watch: OnceLock::new(),
+                runtime,
+            }
         });
         // Only now can the driver reach its device.
         if let Some(driver) = &shared.driver {

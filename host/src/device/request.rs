@@ -70,8 +70,32 @@ impl Device {
                 let message = format!(
                     "cannot {what} {len} bytes at {position} of '{url}' (plugin '{plugin}'): {report}"
                 );
-                Error::new(ErrorKind::Io(code), message).with_report(report)
+                let error = Error::new(ErrorKind::Io(code), message).with_report(report);
+                match self.hint(what, code) {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                }
             }
+        }
+    }
+}
+
+impl Device {
+    /// What to try after a request failed with `code`.
+    fn hint(&self, what: &str, code: Code) -> Option<String> {
+        let info = self.info();
+        let unit = self.0.limits.alignment();
+        match code {
+            Code::Misaligned => {
+                Some(format!("positions and lengths of what is written here are multiples of {unit} bytes"))
+            }
+            Code::Unsupported if info.is_stream() => {
+                Some("it is a stream, which has no positions: see `StreamIoExt`".to_owned())
+            }
+            _ if what == "write" && !info.writable() => {
+                Some("it can only be read, or was opened so: see `OpenOptions::write`".to_owned())
+            }
+            _ => None,
         }
     }
 }

@@ -1,8 +1,6 @@
 //! What a plugin says of one option of its URLs, and whether a value is one.
 
-use std::time::Duration;
-
-use pactio_sdk::parse_size;
+use pactio_sdk::{parse_duration, parse_size};
 use serde::{Deserialize, Serialize};
 
 /// One option of a plugin's URLs.
@@ -125,42 +123,7 @@ pub(super) fn number(kind: OptionKind, text: &str) -> Option<i128> {
     match kind {
         OptionKind::Integer => text.parse::<i64>().ok().map(i128::from),
         OptionKind::Size => parse_size(text).map(i128::from),
-        OptionKind::Duration => duration(text).and_then(|time| i128::try_from(time.as_nanos()).ok()),
+        OptionKind::Duration => parse_duration(text).and_then(|time| i128::try_from(time.as_nanos()).ok()),
         _ => None,
-    }
-}
-
-/// A number with a unit, from `ns` to `h`.
-fn duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, f64); 6] =
-        [("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("min", 60.0), ("h", 3600.0), ("s", 1.0)];
-    let (number, factor) =
-        UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end(), factor)))?;
-    let plain = number.starts_with(|first: char| first.is_ascii_digit())
-        && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    Duration::try_from_secs_f64(number.parse::<f64>().ok().filter(|_| plain)? * factor).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_units() {
-        for (text, time) in [
-            ("250ms", Some(Duration::from_millis(250))),
-            ("1.5s", Some(Duration::from_millis(1500))),
-            ("2min", Some(Duration::from_secs(120))),
-            ("1h", Some(Duration::from_secs(3600))),
-            ("10us", Some(Duration::from_micros(10))),
-            ("5", None),
-            ("-1s", None),
-            ("1e3s", None),
-            ("s", None),
-            ("infs", None),
-            ("1.2.3s", None),
-        ] {
-            assert_eq!(duration(text), time, "{text}");
-        }
     }
 }

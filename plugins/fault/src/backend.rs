@@ -40,7 +40,7 @@ impl Backend for Fault {
             read: percent("read")?,
             write: percent("write")?,
             error: Error::from_code(code),
-            partly: request.option("partly") == Some("true"),
+            partly: request.flag_option("partly")?,
             seed: request.parsed_option::<i64>("seed", "a whole number")?.unwrap_or(1) as u64,
         };
         Ok(FaultyDevice::new(request.below()?, plan))

@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pactio_sdk::{
-    Admission, Below, BoundPacketView, Cancellation, Device, DeviceInfo, Error, NoPos, PacketIo, PacketPerms,
-    Read, ReadWrite, Write,
+    Below, BoundPacketView, Device, DeviceInfo, Error, NoPos, PacketIo, PacketPerms, Read, ReadWrite, Write,
 };
 
 /// What fails.
@@ -84,12 +83,8 @@ impl Device for FaultyDevice {
         self.pass(self.plan.write, NoPos, view);
     }
 
-    fn cancellation(&self) -> Option<&dyn Cancellation> {
-        self.below.cancellation()
-    }
-
-    fn admission(&self) -> Option<&dyn Admission> {
-        self.below.admission()
+    fn below(&self) -> Option<&dyn Device> {
+        Some(&self.below)
     }
 }
 

@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use pactio_sdk::{
-    BoundPacketView, Device, DeviceInfo, Error, OpenMode, Read, ReadPacketObj, Write, WritePacketObj,
+    Answer, BoundPacketView, Device, DeviceInfo, Error, Flush, FlushScope, Limits, Mapping, OpenMode, Read,
+    ReadPacketObj, Records, Region, Resize, Write, WritePacketObj,
 };
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{SeekFrom, fdatasync, fsync, ftruncate, seek};
 use rustix::io::{Errno, pread, pwrite};
 
-use crate::pool::Pool;
+use crate::pool::{Pool, THREADS};
 
 /// A file and the threads that do its I/O.
 pub(crate) struct FileDevice {
@@ -22,6 +23,10 @@ pub(crate) struct FileDevice {
 impl FileDevice {
     pub(crate) fn new(file: File, mode: OpenMode, pool: Arc<Pool>) -> Self {
         Self { file: Arc::new(file), mode, pool }
+    }
+
+    fn is_regular(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.is_file())
     }
 
     /// Size now; `None` for devices without an end.
@@ -69,6 +74,79 @@ impl Device for FileDevice {
                 transferred.complete_with(count, reason);
             }
         });
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::NONE.with_zero_copy().with_in_flight(THREADS as u32 * 2)
+    }
+
+    fn flush(&self) -> Option<&dyn Flush> {
+        self.mode.contains(OpenMode::WRITE).then_some(self)
+    }
+
+    fn resize(&self) -> Option<&dyn Resize> {
+        (self.mode.contains(OpenMode::WRITE) && self.is_regular()).then_some(self)
+    }
+
+    fn mapping(&self) -> Option<&dyn Mapping> {
+        self.is_regular().then_some(self)
+    }
+}
+
+impl Flush for FileDevice {
+    fn flush(&self, scope: FlushScope, answer: Answer) {
+        let file = self.file.clone();
+        self.pool.submit(move || {
+            let flushed = match scope {
+                FlushScope::Data => fdatasync(&file),
+                FlushScope::All => fsync(&file),
+            };
+            answer.result(flushed.map_err(error));
+        });
+    }
+}
+
+impl Resize for FileDevice {
+    fn resize(&self, size: u64, answer: Answer) {
+        let file = self.file.clone();
+        self.pool.submit(move || answer.result(ftruncate(&file, size).map_err(error)));
+    }
+}
+
+impl Mapping for FileDevice {
+    fn map(&self, from: u64, regions: Records<Region>) {
+        let (file, mode) = (self.file.clone(), self.mode);
+        self.pool.submit(move || map(&file, mode, from, regions));
+    }
+}
+
+/// Answers with the parts of a file that are no holes.
+fn map(file: &File, mode: OpenMode, from: u64, mut regions: Records<Region>) {
+    let mut at = from;
+    loop {
+        let start = match seek(file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // There is only a hole behind it, or nothing.
+            Err(Errno::NXIO) => return regions.complete(None),
+            Err(errno) => return regions.error(error(errno)),
+        };
+        let end = match seek(file, SeekFrom::Hole(start)) {
+            Ok(end) => end,
+            // It was made shorter meanwhile.
+            Err(Errno::NXIO) => return regions.complete(None),
+            Err(errno) => return regions.error(error(errno)),
+        };
+        let region = Region {
+            range: start..end,
+            readable: mode.contains(OpenMode::READ),
+            writable: mode.contains(OpenMode::WRITE),
+            executable: false,
+            name: String::new(),
+        };
+        if !regions.push(&region) {
+            return regions.complete(Some(start));
+        }
+        at = end;
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// More threads than processors, since they mostly wait for the system.
-const THREADS: usize = 4;
+pub(crate) const THREADS: usize = 4;
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -1,6 +1,6 @@
 //! A device in memory.
 
-use pactio_sdk::{BoundPacketView, Device, DeviceInfo, Error, Read, ReadWrite, Write};
+use pactio_sdk::{BoundPacketView, Device, DeviceInfo, Error, Limits, Read, ReadWrite, Write};
 
 use crate::cells::Cells;
 
@@ -44,6 +44,10 @@ impl Device for MemoryDevice {
                 view.transfer_data(&copy).complete();
             }
         }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::NONE.with_zero_copy()
     }
 
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {

@@ -8,8 +8,8 @@ use core::task::{Context, Poll};
 
 use abi_stable::StableAbi;
 
-use super::CWaker;
-use crate::device::Guarded;
+use super::{CWaker, Operation, operation};
+use crate::device::{Guarded, Limits};
 use crate::{Device, RequestId};
 
 /// Name of the extension of devices that can give requests up; its table is a [`CancellationTable`].
@@ -17,6 +17,9 @@ pub const CANCELLATION: &str = "pactio.cancellation/1";
 
 /// Name of the extension of devices that can be full; its table is an [`AdmissionTable`].
 pub const ADMISSION: &str = "pactio.admission/1";
+
+/// Name of the extension of devices that do not take every request; its table is a [`LimitsTable`].
+pub const LIMITS: &str = "pactio.limits/1";
 
 /// An extension, or two null pointers. It is valid while its device exists.
 #[repr(C)]
@@ -55,6 +58,56 @@ pub struct AdmissionTable {
     pub poll_admit: unsafe extern "C" fn(object: *const (), bytes: usize, waker: Option<&CWaker>) -> u32,
 }
 
+/// ===== The function of a device that does not take every request =====
+///
+/// Any thread may call; it does not unwind or block.
+#[repr(C)]
+#[derive(Debug)]
+pub struct LimitsTable {
+    /// Size of this table in bytes; it grows at the end.
+    pub size: u32,
+    /// Writes the limits, which stay the same for the device's life.
+    pub limits: unsafe extern "C" fn(object: *const (), out: *mut RawLimits),
+}
+
+/// [`Limits`] as they cross the boundary.
+#[repr(C)]
+#[derive(Debug)]
+pub struct RawLimits {
+    /// A power of two.
+    pub alignment: u32,
+    /// A power of two.
+    pub memory_alignment: u32,
+    /// The most bytes of a request.
+    pub largest: u64,
+    /// 0 if there is no wish.
+    pub in_flight: u32,
+    /// 1 if nothing is copied.
+    pub zero_copy: u32,
+}
+
+impl From<Limits> for RawLimits {
+    fn from(limits: Limits) -> Self {
+        let Limits { alignment, memory_alignment, largest, in_flight, zero_copy } = limits;
+        Self { alignment, memory_alignment, largest, in_flight, zero_copy: zero_copy.into() }
+    }
+}
+
+impl From<RawLimits> for Limits {
+    /// What makes no sense counts as no limit.
+    fn from(raw: RawLimits) -> Self {
+        let power = |number: u32| if number.is_power_of_two() { number } else { 1 };
+        let alignment = power(raw.alignment);
+        Self {
+            alignment,
+            memory_alignment: power(raw.memory_alignment),
+            largest: if raw.largest < u64::from(alignment) { u64::MAX } else { raw.largest },
+            in_flight: raw.in_flight,
+            zero_copy: raw.zero_copy != 0,
+        }
+    }
+}
+
 struct TablesOf<D>(D);
 
 impl<D: Device> TablesOf<D> {
@@ -62,6 +115,12 @@ impl<D: Device> TablesOf<D> {
         CancellationTable { size: size_of::<CancellationTable>() as u32, cancel: cancel::<D> };
     const ADMISSION: AdmissionTable =
         AdmissionTable { size: size_of::<AdmissionTable>() as u32, poll_admit: poll_admit::<D> };
+    const LIMITS: LimitsTable = LimitsTable { size: size_of::<LimitsTable>() as u32, limits: limits::<D> };
+}
+
+unsafe extern "C" fn limits<D: Device>(object: *const (), out: *mut RawLimits) {
+    // SAFETY: the object is the `Guarded<D>` that gave the table, and exists; `out` is valid for a write.
+    unsafe { out.write((*object.cast::<Guarded<D>>()).limits().into()) };
 }
 
 unsafe extern "C" fn cancel<D: Device>(object: *const (), request: u64) {
@@ -85,8 +144,16 @@ pub(super) fn extension<D: Device>(device: &Guarded<D>, id: &[u8]) -> RawExtensi
         ptr::from_ref(&TablesOf::<D>::CANCELLATION).cast()
     } else if id == ADMISSION.as_bytes() && device.admits() {
         ptr::from_ref(&TablesOf::<D>::ADMISSION).cast()
+    } else if id == LIMITS.as_bytes() && device.limits() != Limits::NONE {
+        ptr::from_ref(&TablesOf::<D>::LIMITS).cast()
     } else {
-        ptr::null()
+        let operation = Operation::ALL.iter().find(|operation| id == operation.id().as_bytes());
+        match operation {
+            Some(operation) if device.does(operation) => {
+                ptr::from_ref(operation::table::<D>(operation)).cast()
+            }
+            _ => ptr::null(),
+        }
     };
     let object = if table.is_null() { ptr::null() } else { ptr::from_ref(device).cast() };
     RawExtension { object, table }

@@ -18,6 +18,7 @@ mod entry;
 mod extension;
 mod fingerprint;
 mod object;
+mod operation;
 mod remote;
 mod request;
 mod waker;
@@ -25,13 +26,16 @@ mod waker;
 pub use entry::{
     ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry, StaticBytes, layout,
 };
-pub use extension::{ADMISSION, AdmissionTable, CANCELLATION, CancellationTable, RawExtension};
+pub use extension::{
+    ADMISSION, AdmissionTable, CANCELLATION, CancellationTable, LIMITS, LimitsTable, RawExtension, RawLimits,
+};
 pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};
 pub use object::{
     BackendIo, BackendObj, DeviceObj, DriverStatus, IoBackend, Library, RawDeviceInfo, RawPollingHandle,
     SendIo, host_device, send,
 };
 pub(crate) use object::{backend_object, device_object};
+pub use operation::{Operate, Operates, Operation, OperationTable};
 pub use remote::Remote;
 pub use request::{OpenFailure, OwnedText, RawOpenRequest, RawOption};
 pub use waker::CWaker;

@@ -1,21 +1,26 @@
 //! A device of the other side.
 
 use core::fmt;
+use core::mem::MaybeUninit;
 use core::task::{Context, Poll};
 
 use abi_stable::StableAbi;
 
 use super::{
     ADMISSION, AdmissionTable, CANCELLATION, CWaker, CancellationTable, DeviceObj, DriverStatus, IoBackend,
-    RawExtension, SendIo,
+    LIMITS, LimitsTable, Operation, OperationTable, RawExtension, SendIo,
 };
-use crate::{Batch, BoundPacketView, DeviceInfo, PacketPerms, PollingHandle, RequestId};
+use crate::{
+    Batch, BoundPacketView, DeviceInfo, Error, Limits, PacketPerms, PollingHandle, RequestId, Write,
+};
 
 /// An opened device of the other side of the boundary, with the extensions that it has.
 pub struct Remote {
     object: DeviceObj,
     cancellation: Option<Extension<CancellationTable>>,
     admission: Option<Extension<AdmissionTable>>,
+    operations: [Option<Extension<OperationTable>>; Operation::ALL.len()],
+    limits: Limits,
 }
 
 // SAFETY: a `DeviceObj` is only made by this crate, from a `Device`, which is `Send` and `Sync`.
@@ -46,8 +51,20 @@ unsafe fn find<T>(device: &DeviceObj, id: &str) -> Option<Extension<T>> {
 impl Remote {
     /// Asks a device that was just opened for its extensions.
     pub fn new(object: DeviceObj) -> Self {
+        // SAFETY: the name says what the table is.
+        let limits = unsafe { find::<LimitsTable>(&object, LIMITS) }.map_or(Limits::NONE, |limits| {
+            let mut raw = MaybeUninit::uninit();
+            // SAFETY: the device exists, and the function writes what it is given.
+            unsafe {
+                (limits.table.limits)(limits.object, raw.as_mut_ptr());
+                raw.assume_init().into()
+            }
+        });
         Self {
-            // SAFETY: the names say what the tables are.
+            // SAFETY: as above.
+            operations: Operation::ALL.map(|operation| unsafe { find(&object, operation.id()) }),
+            limits,
+            // SAFETY: as above.
             cancellation: unsafe { find(&object, CANCELLATION) },
             // SAFETY: as above.
             admission: unsafe { find(&object, ADMISSION) },
@@ -76,6 +93,28 @@ impl Remote {
     /// What the device tells of itself now.
     pub fn info(&self) -> DeviceInfo {
         self.object.raw_info().into()
+    }
+
+    /// Which requests it takes.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// It can do operations of the kind of this one.
+    pub fn does(&self, operation: Operation<'_>) -> bool {
+        self.operations[operation.kind()].is_some()
+    }
+
+    /// Has it do something beyond reading and writing; the bytes of the view are the answer. Fails the view with
+    /// [`Error::UNSUPPORTED`] if it cannot.
+    pub fn operate(&self, operation: Operation<'_>, view: BoundPacketView<Write>) {
+        let Some(Extension { object, table }) = &self.operations[operation.kind()] else {
+            return view.error(Error::UNSUPPORTED);
+        };
+        let (number, text) = operation.to_raw();
+        let (packet, start, end, tag) = view.into_parts();
+        // SAFETY: the device exists, since `self` does; the parts are those of a view, which they are once.
+        unsafe { (table.operate)(*object, number, text.as_ptr(), text.len(), packet, start, end, tag) };
     }
 
     /// Who polls it.

@@ -5,7 +5,11 @@ use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Context, Poll};
 
+#[cfg(feature = "plugin")]
+use super::{Answer, Limits, Records};
 use super::{Device, DeviceInfo, PollingHandle};
+#[cfg(feature = "plugin")]
+use crate::abi::Operation;
 use crate::firewall::{self, Panicked};
 use crate::{Batch, BoundPacketView, Error, PacketPerms, Read, ReadWrite, RequestId, Write};
 
@@ -218,6 +222,60 @@ impl<D: Device> Guarded<D> {
     pub(crate) fn info(&self) -> DeviceInfo {
         let nothing = DeviceInfo { size: None, readable: false, writable: false, stream: false };
         self.call(|device| device.info()).unwrap_or(nothing)
+    }
+
+    /// Which requests the device takes; all, if it is out of use.
+    #[cfg(feature = "plugin")]
+    pub(crate) fn limits(&self) -> Limits {
+        self.call(|device| device.limits()).unwrap_or_default()
+    }
+
+    /// The device can do operations of the kind of this one.
+    #[cfg(feature = "plugin")]
+    pub(crate) fn does(&self, operation: &Operation<'_>) -> bool {
+        let does = |device: &D| match operation {
+            Operation::Flush(_) => device.flush().is_some(),
+            Operation::Resize(_) => device.resize().is_some(),
+            Operation::List(..) => device.listing().is_some(),
+            Operation::Map(_) => device.mapping().is_some(),
+            Operation::Statistics(_) => device.statistics().is_some(),
+        };
+        self.call(does).unwrap_or(false)
+    }
+
+    /// Has the device do something, or fails the view if it cannot or is out of use.
+    #[cfg(feature = "plugin")]
+    pub(crate) fn operate(&self, operation: Operation<'_>, view: BoundPacketView<Write>) {
+        self.submit(view, |device, view| {
+            match operation {
+                Operation::Flush(scope) => {
+                    if let Some(device) = device.flush() {
+                        return device.flush(scope, Answer::new(view));
+                    }
+                }
+                Operation::Resize(size) => {
+                    if let Some(device) = device.resize() {
+                        return device.resize(size, Answer::new(view));
+                    }
+                }
+                Operation::List(folder, from) => {
+                    if let Some(device) = device.listing() {
+                        return device.list(folder, from, Records::new(view));
+                    }
+                }
+                Operation::Map(from) => {
+                    if let Some(device) = device.mapping() {
+                        return device.map(from, Records::new(view));
+                    }
+                }
+                Operation::Statistics(from) => {
+                    if let Some(device) = device.statistics() {
+                        return device.statistics(from, Records::new(view));
+                    }
+                }
+            }
+            view.error(Error::UNSUPPORTED);
+        });
     }
 
     pub(crate) fn polling_handle(&self) -> PollingHandle {

@@ -2,17 +2,23 @@
 
 #[cfg(all(unix, any(feature = "tokio", feature = "smol")))]
 mod descriptor;
+mod extensions;
 mod guarded;
 mod local;
+mod records;
 
 use core::task::{Context, Poll};
 
-use crate::{Batch, BoundPacketView, Error, Read, ReadWrite, RequestId, Write};
+use crate::{Batch, BoundPacketView, Error, Read, ReadWrite, Write};
 
+pub use extensions::{
+    Admission, Answer, Cancellation, Flush, FlushScope, Limits, Listing, Mapping, Resize, Statistics,
+};
 pub(crate) use guarded::Guarded;
 #[cfg(feature = "plugin")]
 pub(crate) use guarded::{CallError, DriverPoll};
 pub use local::{LocalDevice, LocalDriver};
+pub use records::{Entry, Figure, Record, Records, Region, Unit, read_records};
 
 /// Something open that one can do I/O on.
 ///
@@ -30,17 +36,27 @@ pub trait Device: Send + Sync + 'static {
     /// The `view` is to be written to. What lies past the end fails with [`Error::END`].
     fn read(&self, position: u64, view: BoundPacketView<Write>);
 
+    /// The device that this one sits on and hands everything to that it does not do itself: all methods with a default do so
+    /// then. A device that must not let something through either has its own method for that or does not give this.
+    fn below(&self) -> Option<&dyn Device> {
+        None
+    }
+
     /// Answers a write request at `position`. Devices that can only be read keep this default, which fails the view
     /// with [`Error::UNSUPPORTED`].
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        let _ = position;
-        view.error(Error::UNSUPPORTED);
+        match self.below() {
+            Some(below) => below.write(position, view),
+            None => view.error(Error::UNSUPPORTED),
+        }
     }
 
     /// Answers an exchange at `position`: the device's bytes and the view's change places.
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
-        let _ = position;
-        view.error(Error::UNSUPPORTED);
+        match self.below() {
+            Some(below) => below.exchange(position, view),
+            None => view.error(Error::UNSUPPORTED),
+        }
     }
 
     /// Answers many read requests: worth implementing where one lock or one system call can serve all.
@@ -55,22 +71,58 @@ pub trait Device: Send + Sync + 'static {
 
     /// Answers a read request of the next bytes of a stream: a pipe, a socket. A device has positions, or is a stream.
     fn read_next(&self, view: BoundPacketView<Write>) {
-        view.error(Error::UNSUPPORTED);
+        match self.below() {
+            Some(below) => below.read_next(view),
+            None => view.error(Error::UNSUPPORTED),
+        }
     }
 
     /// Answers a write request of the next bytes of a stream.
     fn write_next(&self, view: BoundPacketView<Read>) {
-        view.error(Error::UNSUPPORTED);
+        match self.below() {
+            Some(below) => below.write_next(view),
+            None => view.error(Error::UNSUPPORTED),
+        }
     }
 
     /// How requests are given up, if the device can do that.
     fn cancellation(&self) -> Option<&dyn Cancellation> {
-        None
+        self.below()?.cancellation()
     }
 
     /// How requests are kept waiting while the device is full, if it can be.
     fn admission(&self) -> Option<&dyn Admission> {
-        None
+        self.below()?.admission()
+    }
+
+    /// Which requests it takes, and how it likes them best. Asked once, after opening.
+    fn limits(&self) -> Limits {
+        self.below().map_or(Limits::NONE, Device::limits)
+    }
+
+    /// How what was written is made to last, if that is not so at once.
+    fn flush(&self) -> Option<&dyn Flush> {
+        self.below()?.flush()
+    }
+
+    /// How its size is changed, if that is possible.
+    fn resize(&self) -> Option<&dyn Resize> {
+        self.below()?.resize()
+    }
+
+    /// How its names are listed, if it is a tree.
+    fn listing(&self) -> Option<&dyn Listing> {
+        self.below()?.listing()
+    }
+
+    /// Which positions exist, if not all do.
+    fn mapping(&self) -> Option<&dyn Mapping> {
+        self.below()?.mapping()
+    }
+
+    /// What it counts.
+    fn statistics(&self) -> Option<&dyn Statistics> {
+        self.below()?.statistics()
     }
 
     /// Who polls the device. Asked once, after opening. The default is a device that needs nobody: it answers at once
@@ -90,26 +142,6 @@ pub trait Device: Send + Sync + 'static {
         let _ = cx;
         Poll::Ready(())
     }
-}
-
-/// An extension of devices that can give requests up (rule 21).
-///
-/// A device without it answers as if nobody had asked, which delays only whoever waits for the cancelled request. Views know
-/// that they were [cancelled](BoundPacketView::is_cancelled) either way.
-pub trait Cancellation: Send + Sync {
-    /// Answers the views of `request` soon, with [`Error::CANCELLED`] where nothing was done. It may know none of them, since
-    /// an answer may be on its way.
-    fn cancel(&self, request: RequestId);
-}
-
-/// An extension of devices that can be full (rule 20).
-///
-/// Requests then wait their turn with whoever made them, in order, and other devices go on.
-pub trait Admission: Send + Sync {
-    /// Asks to take a request of so many bytes, or a batch of requests with so many together. `Ready`: it will be submitted
-    /// right away. `Pending`: the device has kept the
-    /// waker and wakes it when it may have room. One at a time asks.
-    fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 /// What a device tells of itself.

@@ -133,7 +133,7 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
     /// Sends what this thread has [deferred](Submitted::Deferred), because a request is polled again in another way than it was
     /// deferred for.
     #[cold]
-    fn flush(&self) {}
+    fn send_deferred(&self) {}
 
     /// Asks whether a request of so many bytes, or a batch of so many together, may be submitted (rule 20). `None`: now, and
     /// the caller does. Otherwise when the future is ready, and the caller does in the same poll.
@@ -185,8 +185,8 @@ macro_rules! pointer {
                 }
 
                 #[inline]
-                fn flush(&self) {
-                    (**self).flush();
+                fn send_deferred(&self) {
+                    (**self).send_deferred();
                 }
 
                 #[inline(always)]

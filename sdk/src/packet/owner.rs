@@ -249,6 +249,24 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         Ok(())
     }
 
+    /// Calls `then` when the request is complete: now, or on the thread of its last answer. So a request goes on without a task.
+    ///
+    /// ```
+    /// # use pactio_sdk::{Error, PacketBox, Write};
+    /// # use std::sync::mpsc::channel;
+    /// # let (sender, receiver) = channel();
+    /// let mut packet = PacketBox::<Write>::new_buf(4)?;
+    /// let view = packet.bind()?;
+    /// packet.on_complete(move |packet| sender.send(packet.simple_slice().map(<[u8]>::to_vec)).unwrap());
+    /// view.transfer_data(b"done").complete();
+    /// assert_eq!(receiver.recv().unwrap(), Ok(b"done".to_vec()));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn on_complete(self, then: impl FnOnce(Self) + Send + 'static) {
+        // SAFETY: `self` is the owner of its block.
+        unsafe { super::continuation::on_complete(self.block, self, then) };
+    }
+
     /// Every byte was done.
     ///
     /// `false` also while views are in flight, and if the packet was never bound.
@@ -317,6 +335,40 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// The error of the first byte, if that was not done; [`Error::NO_BYTES`] for a complex packet.
     pub fn simple_contiguous_slice(&self) -> Result<&[u8], Error> {
         self.checked_slice(self.report().err_on_zero()?)
+    }
+
+    /// The bytes of a range, if all of it was done.
+    ///
+    /// # Errors
+    ///
+    /// The error at the lowest offset of it that was not; [`Error::NO_BYTES`] for a complex packet.
+    ///
+    /// # Panics
+    ///
+    /// If the packet is shorter.
+    pub fn done_slice(&self, range: Range<usize>) -> Result<&[u8], Error> {
+        assert!(
+            range.start <= range.end && range.end <= self.len(),
+            "{range:?} is not in {} bytes",
+            self.len()
+        );
+        if !self.is_done() {
+            let report = self.report();
+            let failed = report
+                .failed_ranges()
+                .find(|(failed, _)| failed.start < range.end && failed.end > range.start);
+            if let Some((_, error)) = failed {
+                return Err(error);
+            }
+        }
+        let bytes = self.packet().bytes;
+        if bytes.is_null() {
+            return Err(Error::NO_BYTES);
+        }
+        self.packet().state.owner_touches_bytes();
+        // SAFETY: the range was done, so it is initialised, and since something was done the packet is complete; or it is
+        // empty.
+        Ok(unsafe { core::slice::from_raw_parts(bytes.add(range.start), range.len()) })
     }
 
     /// Length of the leading part that was done; see [`Report::error_clamp`].

@@ -2,10 +2,11 @@
 
 use core::fmt;
 use core::ops::BitOr;
+use core::time::Duration;
 
 use cglue::slice::CSliceRef;
 
-use super::Below;
+use super::{Below, parse_duration, parse_size};
 use crate::abi::{OpenFailure, RawOpenRequest};
 use crate::{Code, Device, Error};
 
@@ -116,6 +117,29 @@ impl<'a> OpenRequest<'a> {
         })
     }
 
+    /// Value of an option as a time: `250ms`, `1.5s`, `2min`.
+    ///
+    /// # Errors
+    ///
+    /// A message that names the option and shows the forms.
+    pub fn duration_option(&self, key: &str) -> Result<Option<Duration>, OpenError> {
+        let Some(text) = self.option(key) else { return Ok(None) };
+        parse_duration(text).map(Some).ok_or_else(|| {
+            OpenError::invalid_input(format!(
+                "option '{key}' is '{text}', but must be a time such as 250ms, 1.5s or 2min"
+            ))
+        })
+    }
+
+    /// Value of an option that is `true` or `false`; `false` if it is not given.
+    ///
+    /// # Errors
+    ///
+    /// A message that names the option.
+    pub fn flag_option(&self, key: &str) -> Result<bool, OpenError> {
+        self.parsed_option(key, "true or false").map(Option::unwrap_or_default)
+    }
+
     /// Value of an option as anything that can be parsed.
     ///
     /// # Errors
@@ -131,50 +155,6 @@ impl<'a> OpenRequest<'a> {
             OpenError::invalid_input(format!("option '{key}' is '{text}', but must be {expected}"))
         })
     }
-}
-
-/// Reads a number of bytes: decimal, optionally with a unit of powers of 1024 (`KiB`, `K`) or 1000 (`kB`) and a fraction
-/// of it.
-///
-/// ```
-/// assert_eq!(pactio_sdk::parse_size("1.5MiB"), Some(3 << 19));
-/// assert_eq!(pactio_sdk::parse_size("lots"), None);
-/// ```
-pub fn parse_size(text: &str) -> Option<u64> {
-    const UNITS: [(&str, u64); 14] = [
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("TiB", 1 << 40),
-        ("kB", 1000),
-        ("KB", 1000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("TB", 1_000_000_000_000),
-        ("K", 1 << 10),
-        ("M", 1 << 20),
-        ("G", 1 << 30),
-        ("T", 1 << 40),
-        ("B", 1),
-    ];
-    let (number, factor) = UNITS
-        .iter()
-        .find_map(|(unit, factor)| text.strip_suffix(unit).map(|number| (number.trim_end(), *factor)))
-        .unwrap_or((text, 1));
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(factor);
-    }
-    let (whole, fraction) = number.split_once('.')?;
-    if factor == 1
-        || fraction.is_empty()
-        || fraction.len() > 9
-        || !fraction.bytes().all(|b| b.is_ascii_digit())
-    {
-        return None;
-    }
-    let scale = 10u128.pow(fraction.len() as u32);
-    let total = u128::from(whole.parse::<u64>().ok()?) * scale + fraction.parse::<u128>().ok()?;
-    u64::try_from(total * u128::from(factor) / scale).ok()
 }
 
 /// What a device is opened for: bits that can be joined with `|`.
@@ -288,26 +268,6 @@ mod tests {
 
     fn request<'a>(options: &[(&'a str, &'a str)]) -> OpenRequest<'a> {
         OpenRequest::new("test", "", options.to_vec(), OpenMode::READ)
-    }
-
-    #[test]
-    fn sizes_are_read_with_units_and_fractions() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("4096", 4096),
-            ("64KiB", 65536),
-            ("64 KiB", 65536),
-            ("1.5GiB", 3 << 29),
-            ("10MB", 10_000_000),
-            ("2K", 2048),
-            ("17B", 17),
-            ("18446744073709551615", u64::MAX),
-        ] {
-            assert_eq!(parse_size(text), Some(bytes), "{text}");
-        }
-        for text in ["", "-1", "1.5", "abc", "1.GiB", "99999999TiB", "1e3", "0x10", "1.-5GiB"] {
-            assert_eq!(parse_size(text), None, "{text}");
-        }
     }
 
     #[test]

@@ -4,11 +4,11 @@ use core::fmt;
 use core::task::{Context, Poll};
 use std::sync::Arc;
 
-use crate::abi::{DeviceObj, Remote};
+use crate::abi::{DeviceObj, Operates, Operation, Remote};
 use crate::io::{Admitted, Turns};
 use crate::{
-    Admission, Batch, BoundPacketView, Cancellation, DeviceInfo, NoPos, PacketIo, Read, ReadWrite, RequestId,
-    Write,
+    Admission, Batch, BoundPacketView, Cancellation, Device, DeviceInfo, Flush, Limits, Listing, Mapping,
+    NoPos, PacketIo, Read, ReadWrite, RequestId, Resize, Statistics, Write,
 };
 
 /// The device below a filter: anything that a host can open. Cheap to clone; it is closed with the last clone.
@@ -29,22 +29,82 @@ impl Below {
         let turns = device.admits().then(Turns::default);
         Self(Arc::new(Inner { device, turns }))
     }
+}
 
-    /// What the device tells of itself now.
-    pub fn info(&self) -> DeviceInfo {
+impl Device for Below {
+    fn info(&self) -> DeviceInfo {
         self.0.device.info()
     }
 
-    /// How it gives requests up: what a filter returns from [`Device::cancellation`](crate::Device::cancellation) that hands views
-    /// on, since these keep their identity.
-    pub fn cancellation(&self) -> Option<&dyn Cancellation> {
+    #[inline]
+    fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        self.0.device.send(position, view);
+    }
+
+    #[inline]
+    fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        self.0.device.send(position, view);
+    }
+
+    fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
+        self.0.device.send(position, view);
+    }
+
+    fn read_batch(&self, batch: Batch<'_, Write, u64>) {
+        self.0.device.send_many(batch);
+    }
+
+    fn write_batch(&self, batch: Batch<'_, Read, u64>) {
+        self.0.device.send_many(batch);
+    }
+
+    fn read_next(&self, view: BoundPacketView<Write>) {
+        self.0.device.send(NoPos, view);
+    }
+
+    fn write_next(&self, view: BoundPacketView<Read>) {
+        self.0.device.send(NoPos, view);
+    }
+
+    /// Views that are handed on keep their identity, so what is above may give this as its own.
+    fn cancellation(&self) -> Option<&dyn Cancellation> {
         self.0.device.cancels().then_some(self)
     }
 
-    /// How it says that it is full: what a filter returns from [`Device::admission`](crate::Device::admission) that hands on what it
-    /// gets. A filter that makes requests of its own, which wait for room by themselves, does not.
-    pub fn admission(&self) -> Option<&dyn Admission> {
+    /// For a filter that hands on what it gets. One that makes requests of its own, which wait for room by themselves, does not
+    /// give this.
+    fn admission(&self) -> Option<&dyn Admission> {
         self.0.device.admits().then_some(self)
+    }
+
+    fn limits(&self) -> Limits {
+        self.0.device.limits()
+    }
+
+    fn flush(&self) -> Option<&dyn Flush> {
+        self.0.device.does(Operation::FLUSH).then_some(self)
+    }
+
+    fn resize(&self) -> Option<&dyn Resize> {
+        self.0.device.does(Operation::RESIZE).then_some(self)
+    }
+
+    fn listing(&self) -> Option<&dyn Listing> {
+        self.0.device.does(Operation::LIST).then_some(self)
+    }
+
+    fn mapping(&self) -> Option<&dyn Mapping> {
+        self.0.device.does(Operation::MAP).then_some(self)
+    }
+
+    fn statistics(&self) -> Option<&dyn Statistics> {
+        self.0.device.does(Operation::STATISTICS).then_some(self)
+    }
+}
+
+impl Operates for Below {
+    fn operate(&self, operation: Operation<'_>, view: BoundPacketView<Write>) {
+        self.0.device.operate(operation, view);
     }
 }
 

@@ -5,10 +5,12 @@ mod below;
 mod export;
 mod guarded;
 mod manifest;
+mod values;
 
-pub use backend::{Backend, OpenError, OpenMode, OpenRequest, parse_size};
+pub use backend::{Backend, OpenError, OpenMode, OpenRequest};
 pub use below::Below;
 #[doc(hidden)]
 pub use export::__private;
 pub(crate) use guarded::GuardedBackend;
 pub use manifest::{MANIFEST_FORM, MANIFEST_SECTION, Manifest, OptionSpec};
+pub use values::{parse_duration, parse_size};

@@ -294,7 +294,7 @@ impl PacketIo<Write, u64> for KeepsBack {
         Submitted::Deferred
     }
 
-    fn flush(&self) {
+    fn send_deferred(&self) {
         self.flushed.fetch_add(1, Ordering::SeqCst);
     }
 }
