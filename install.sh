@@ -33,7 +33,9 @@ completions=(
   "zsh share/zsh/site-functions/_pactio"
   "fish share/fish/vendor_completions.d/pactio.fish"
 )
-plugins=$(sed -n 's/^name = "\(pactio_[a-z_]*\)"$/\1/p' plugins/*/Cargo.toml)
+# What is there for other plugins is no plugin.
+manifests=$(grep -l cdylib plugins/*/Cargo.toml)
+plugins=$(sed -n 's/^name = "\(pactio_[a-z_]*\)"$/\1/p' $manifests)
 
 if [ -n "$uninstall" ]; then
   rm -f "$prefix/bin/pactio"
@@ -45,7 +47,7 @@ if [ -n "$uninstall" ]; then
 fi
 
 packages=(-p pactio)
-for manifest in plugins/*/Cargo.toml; do
+for manifest in $manifests; do
   packages+=(-p "$(sed -n 's/^name = "\(pactio-plugin-[a-z-]*\)"$/\1/p' "$manifest")")
 done
 cargo build --release --locked "${packages[@]}"

@@ -107,9 +107,9 @@ pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};
 
 #[cfg(feature = "std")]
 pub use device::{
-    Admission, Answer, Cancellation, Device, DeviceInfo, Entry, Figure, Flush, FlushScope, Limits, Listing,
-    LocalDevice, LocalDriver, Mapping, PollingHandle, Record, Records, Region, Resize, Statistics, Unit,
-    read_records,
+    Admission, Answer, Cancellation, Counted, Counts, Device, DeviceInfo, Entry, Figure, Flush, FlushScope,
+    Limits, Listing, LocalDevice, LocalDriver, Mapping, PollingHandle, Record, Records, Region, Resize,
+    Statistics, Unit, read_records,
 };
 
 #[cfg(feature = "plugin")]

@@ -1,6 +1,7 @@
 //! Tests of a host with really loaded plugins, by situation. What concerns one crate only stands in that crate.
 
 mod answers;
+mod caching;
 mod capabilities;
 mod drops;
 mod executors;
@@ -9,6 +10,7 @@ mod files;
 mod filters;
 mod loading;
 mod memory;
+mod pacing;
 mod panics;
 mod toolchains;
 mod trees;

@@ -63,31 +63,9 @@ impl Lent {
             Ok(bound) => bound,
             Err(error) => return view.error(error),
         };
-        packet.on_complete(move |packet| give_part(&packet, skip, view));
+        packet.on_complete(move |packet| packet.answer(skip, view));
         self.send_in_parts(start, whole);
     }
-}
-
-/// Answers a view from a part of a packet, range by range.
-fn give_part(packet: &PacketBox<Write>, skip: usize, view: BoundPacketView<Write>) {
-    let end = skip + view.len();
-    let mut rest = view;
-    let report = packet.report();
-    for (range, result) in report.ranges() {
-        let range = range.start.max(skip)..range.end.min(end);
-        if range.is_empty() {
-            continue;
-        }
-        let (part, behind) = rest.split_at(range.len());
-        rest = behind;
-        // Of a packet that is not done everywhere no slice can be had but of its beginning.
-        match result.and_then(|()| packet.done_slice(range)) {
-            Ok(bytes) => part.transfer_data(bytes).complete(),
-            Err(error) => part.error(error),
-        }
-    }
-    // What is left has no bytes.
-    rest.transfer_data(&[]).complete();
 }
 
 impl AnyDevice for Lent {

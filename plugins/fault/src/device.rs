@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use pactio_plugin_schedule::mix;
 use pactio_sdk::{
     Below, BoundPacketView, Device, DeviceInfo, Error, NoPos, PacketIo, PacketPerms, Read, ReadWrite, Write,
 };
@@ -50,14 +51,6 @@ impl FaultyDevice {
     }
 }
 
-/// Spreads a number over 64 bits: the last step of SplitMix64 (Steele, Lea and Flood, 2014).
-fn mix(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ number >> 31
-}
-
 impl Device for FaultyDevice {
     fn info(&self) -> DeviceInfo {
         self.below.info()
@@ -90,10 +83,12 @@ impl Device for FaultyDevice {
 
 #[cfg(test)]
 mod tests {
+    use super::mix;
+
     #[test]
     fn a_tenth_is_about_a_tenth_and_seeds_differ() {
         let failed = |seed: u64| -> Vec<u64> {
-            (0..10_000).filter(|number| super::mix(seed ^ super::mix(*number)) % 100 < 10).collect()
+            (0..10_000).filter(|number| mix(seed ^ mix(*number)) % 100 < 10).collect()
         };
         assert!((900..1100).contains(&failed(1).len()), "{}", failed(1).len());
         assert_eq!(failed(1), failed(1));

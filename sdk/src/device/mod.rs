@@ -1,5 +1,6 @@
 //! A device: something open that one can do I/O on.
 
+mod counted;
 #[cfg(all(unix, any(feature = "tokio", feature = "smol")))]
 mod descriptor;
 mod extensions;
@@ -11,6 +12,7 @@ use core::task::{Context, Poll};
 
 use crate::{Batch, BoundPacketView, Error, Read, ReadWrite, Write};
 
+pub use counted::{Counted, Counts};
 pub use extensions::{
     Admission, Answer, Cancellation, Flush, FlushScope, Limits, Listing, Mapping, Resize, Statistics,
 };

@@ -371,6 +371,37 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         Ok(unsafe { core::slice::from_raw_parts(bytes.add(range.start), range.len()) })
     }
 
+    /// Answers a view with the bytes of this packet from `start` on: what was done here is done there, and what failed fails
+    /// with the same error. So one request serves others that lie within it.
+    ///
+    /// # Panics
+    ///
+    /// If the packet is shorter. The view fails then.
+    pub fn answer(&self, start: usize, view: BoundPacketView<Write>) {
+        let end = start + view.len();
+        assert!(end <= self.len(), "{start}..{end} is not in {} bytes", self.len());
+        if self.is_done()
+            && let Ok(bytes) = self.done_slice(start..end)
+        {
+            return view.transfer_data(bytes).complete();
+        }
+        let mut rest = view;
+        for (range, result) in self.report().ranges() {
+            let range = range.start.max(start)..range.end.min(end);
+            if range.is_empty() {
+                continue;
+            }
+            let (part, behind) = rest.split_at(range.len());
+            rest = behind;
+            match result.and_then(|()| self.done_slice(range)) {
+                Ok(bytes) => part.transfer_data(bytes).complete(),
+                Err(error) => part.error(error),
+            }
+        }
+        // What is left has no bytes.
+        rest.transfer_data(&[]).complete();
+    }
+
     /// Length of the leading part that was done; see [`Report::error_clamp`].
     pub fn error_clamp(&self) -> usize {
         if self.is_done() { self.len() } else { self.report().error_clamp() }

@@ -68,13 +68,13 @@ impl Device for Below {
 
     /// Views that are handed on keep their identity, so what is above may give this as its own.
     fn cancellation(&self) -> Option<&dyn Cancellation> {
-        self.0.device.cancels().then_some(self)
+        self.0.device.cancels().then_some(&*self.0 as _)
     }
 
     /// For a filter that hands on what it gets. One that makes requests of its own, which wait for room by themselves, does not
     /// give this.
     fn admission(&self) -> Option<&dyn Admission> {
-        self.0.device.admits().then_some(self)
+        self.0.device.admits().then_some(&*self.0 as _)
     }
 
     fn limits(&self) -> Limits {
@@ -82,41 +82,41 @@ impl Device for Below {
     }
 
     fn flush(&self) -> Option<&dyn Flush> {
-        self.0.device.does(Operation::FLUSH).then_some(self)
+        self.0.device.does(Operation::FLUSH).then_some(&*self.0 as _)
     }
 
     fn resize(&self) -> Option<&dyn Resize> {
-        self.0.device.does(Operation::RESIZE).then_some(self)
+        self.0.device.does(Operation::RESIZE).then_some(&*self.0 as _)
     }
 
     fn listing(&self) -> Option<&dyn Listing> {
-        self.0.device.does(Operation::LIST).then_some(self)
+        self.0.device.does(Operation::LIST).then_some(&*self.0 as _)
     }
 
     fn mapping(&self) -> Option<&dyn Mapping> {
-        self.0.device.does(Operation::MAP).then_some(self)
+        self.0.device.does(Operation::MAP).then_some(&*self.0 as _)
     }
 
     fn statistics(&self) -> Option<&dyn Statistics> {
-        self.0.device.does(Operation::STATISTICS).then_some(self)
+        self.0.device.does(Operation::STATISTICS).then_some(&*self.0 as _)
     }
 }
 
-impl Operates for Below {
+impl Operates for Inner {
     fn operate(&self, operation: Operation<'_>, view: BoundPacketView<Write>) {
-        self.0.device.operate(operation, view);
+        self.device.operate(operation, view);
     }
 }
 
-impl Cancellation for Below {
+impl Cancellation for Inner {
     fn cancel(&self, request: RequestId) {
-        self.0.device.cancel(request);
+        self.device.cancel(request);
     }
 }
 
-impl Admission for Below {
+impl Admission for Inner {
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.device.poll_admit(bytes, cx)
+        self.device.poll_admit(bytes, cx)
     }
 }
 

@@ -1,0 +1,187 @@
+//! A device that reads each block once, for all who want it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pactio_sdk::{
+    Admission, Answer, Below, BoundPacketView, Device, DeviceInfo, Error, Figure, PacketBox, PacketIo,
+    PacketPerms, Read, ReadWrite, ReboundPacket, Records, Resize, Statistics, Write,
+};
+
+use crate::blocks::{Blocks, Found, Part};
+
+/// See the [crate](crate).
+pub(crate) struct CachedDevice {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    below: Below,
+    blocks: Blocks,
+    block: usize,
+    counts: Counts,
+}
+
+/// Numbers that order nothing.
+#[derive(Default)]
+struct Counts {
+    hits: AtomicU64,
+    joined: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl CachedDevice {
+    pub(crate) fn new(below: Below, size: u64, block: usize) -> Self {
+        let count = usize::try_from(size / block as u64).unwrap_or(usize::MAX);
+        let shared = Shared { below, blocks: Blocks::new(count), block, counts: Counts::default() };
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl Shared {
+    /// Sends a view that changes something, and forgets the blocks that it lies in before whoever sent it hears of it.
+    fn change<Perms: PacketPerms>(self: &Arc<Self>, position: u64, view: BoundPacketView<Perms>)
+    where
+        Below: PacketIo<Perms, u64>,
+    {
+        let unit = self.block as u64;
+        let blocks = position / unit..=position.saturating_add(view.len() as u64).div_ceil(unit);
+        // Where that fails for want of memory, the view is failed already.
+        let Ok(mut rebound) = ReboundPacket::new(view) else { return };
+        let Ok(fresh) = rebound.bind() else { return };
+        let this = self.clone();
+        rebound.on_complete(move |rebound| {
+            this.read_anew(this.blocks.forget(blocks));
+            let _ = rebound.forward();
+        });
+        self.below.send_io(position, fresh);
+    }
+
+    /// What was read of these blocks is out of date.
+    fn read_anew(self: &Arc<Self>, waiting: Vec<(u64, Vec<Part>)>) {
+        for (block, waiting) in waiting {
+            waiting.into_iter().for_each(|part| self.read(block, part));
+        }
+    }
+
+    /// Reads a part of one block.
+    fn read(self: &Arc<Self>, block: u64, part: Part) {
+        // Ordering: Relaxed. Each call gets another number.
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let (count, flight) = match self.blocks.find(block, part, number) {
+            Found::Kept(kept, part) => {
+                self.counts.hits.fetch_add(1, Ordering::Relaxed);
+                return kept.answer(part.start, part.view);
+            }
+            Found::Joined => (&self.counts.joined, None),
+            Found::First { flight } => (&self.counts.misses, Some(flight)),
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        let Some(flight) = flight else { return };
+        let bound = PacketBox::<Write>::new_buf(self.block)
+            .and_then(|mut packet| packet.bind().map(|whole| (packet, whole)));
+        let (packet, whole) = match bound {
+            Ok(bound) => bound,
+            Err(error) => {
+                let waiting = self.blocks.forget(block..=block);
+                return waiting
+                    .into_iter()
+                    .flat_map(|(_, parts)| parts)
+                    .for_each(|part| part.view.error(error));
+            }
+        };
+        let this = self.clone();
+        packet.on_complete(move |packet| {
+            let packet = Arc::new(packet);
+            for part in this.blocks.landed(block, flight, &packet) {
+                packet.answer(part.start, part.view);
+            }
+        });
+        self.below.send_io(block * self.block as u64, whole);
+    }
+}
+
+impl Device for CachedDevice {
+    fn info(&self) -> DeviceInfo {
+        self.shared.below.info()
+    }
+
+    fn below(&self) -> Option<&dyn Device> {
+        Some(&self.shared.below)
+    }
+
+    fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        let unit = self.shared.block as u64;
+        // Blocks at the end of all positions would reach behind it.
+        if position
+            .checked_add(view.len() as u64)
+            .and_then(|end| end.checked_next_multiple_of(unit))
+            .is_none()
+        {
+            return self.shared.below.read(position, view);
+        }
+        let (mut block, mut start, mut rest) = (position / unit, (position % unit) as usize, view);
+        while rest.len() > self.shared.block - start {
+            let (view, behind) = rest.split_at(self.shared.block - start);
+            self.shared.read(block, Part { view, start });
+            (block, start, rest) = (block + 1, 0, behind);
+        }
+        self.shared.read(block, Part { view: rest, start });
+    }
+
+    fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        self.shared.change(position, view);
+    }
+
+    fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
+        self.shared.change(position, view);
+    }
+
+    fn resize(&self) -> Option<&dyn Resize> {
+        self.shared.below.resize().map(|_| self as _)
+    }
+
+    /// Requests of its own wait for room by themselves.
+    fn admission(&self) -> Option<&dyn Admission> {
+        None
+    }
+
+    fn statistics(&self) -> Option<&dyn Statistics> {
+        Some(self)
+    }
+}
+
+impl Resize for CachedDevice {
+    fn resize(&self, size: u64, answer: Answer) {
+        let Some(below) = self.shared.below.resize() else { return answer.error(Error::UNSUPPORTED) };
+        let bound = PacketBox::<Write>::new_buf(1)
+            .and_then(|mut packet| packet.bind().map(|view| (packet, Answer::new(view))));
+        let (packet, below_answer) = match bound {
+            Ok(bound) => bound,
+            Err(error) => return answer.error(error),
+        };
+        let this = self.shared.clone();
+        packet.on_complete(move |packet| {
+            this.read_anew(this.blocks.forget_all());
+            answer.result(packet.err_any());
+        });
+        below.resize(size, below_answer);
+    }
+}
+
+impl Statistics for CachedDevice {
+    fn statistics(&self, from: u64, figures: Records<Figure>) {
+        let Shared { counts, blocks, block, .. } = &*self.shared;
+        let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        figures.complete_from(
+            from,
+            [
+                Figure::count("hits", number(&counts.hits)),
+                Figure::count("misses", number(&counts.misses)),
+                Figure::count("joined", number(&counts.joined)),
+                Figure::bytes("bytes kept", (blocks.kept() * block) as u64),
+            ],
+        );
+    }
+}

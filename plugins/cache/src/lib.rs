@@ -1,0 +1,18 @@
+//! A filter that keeps blocks in memory: `file:/net/image | cache?size=256MiB&block=64KiB`.
+
+mod backend;
+mod blocks;
+mod device;
+
+use pactio_sdk::OptionSpec;
+
+pactio_sdk::export_plugin! {
+    id: "cache",
+    description: "keeps blocks that were read in memory",
+    schemes: ["cache"],
+    options: [
+        OptionSpec::size("size", "memory for blocks").range("64KiB", "1TiB").default("64MiB"),
+        OptionSpec::size("block", "what is read at once, a power of two").range("512", "16MiB").default("64KiB"),
+    ],
+    filter: backend::Cache,
+}

@@ -1,0 +1,18 @@
+//! A filter that bounds rate and concurrency: `file:/data/image | limit?rate=10MiB&in-flight=4`.
+
+mod backend;
+mod device;
+
+use pactio_sdk::OptionSpec;
+
+pactio_sdk::export_plugin! {
+    id: "limit",
+    description: "bounds bytes and requests per second, and requests in flight",
+    schemes: ["limit"],
+    options: [
+        OptionSpec::size("rate", "at most so many bytes per second [default: any number]").range("1", "1TiB"),
+        OptionSpec::integer("requests", "at most so many requests per second [default: any number]").range("1", "1000000000"),
+        OptionSpec::integer("in-flight", "at most so many requests at once [default: any number]").range("1", "1000000"),
+    ],
+    filter: backend::Limit,
+}

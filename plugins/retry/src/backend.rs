@@ -1,0 +1,28 @@
+//! Puts second attempts onto a device.
+
+use std::sync::Arc;
+
+use pactio_plugin_schedule::Schedule;
+use pactio_sdk::{Backend, OpenError, OpenRequest};
+
+use crate::device::{Plan, RetryingDevice, Shared};
+
+/// The filter.
+pub(crate) struct Retry;
+
+impl Backend for Retry {
+    type Device = RetryingDevice;
+
+    fn open(&self, request: &OpenRequest<'_>) -> Result<RetryingDevice, OpenError> {
+        // All of them have defaults, and the host has checked their values.
+        let plan = Plan {
+            attempts: request.parsed_option("attempts", "a whole number")?.unwrap_or(1),
+            delay: request.duration_option("delay")?.unwrap_or_default(),
+            longest: request.duration_option("longest")?.unwrap_or_default(),
+            io: request.flag_option("io")?,
+        };
+        let (below, schedule) = (request.below()?, Schedule::default());
+        let shared = Shared { below, later: schedule.later(), plan, retried: 0.into(), gave_up: 0.into() };
+        Ok(RetryingDevice { shared: Arc::new(shared), schedule })
+    }
+}

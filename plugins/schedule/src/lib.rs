@@ -1,0 +1,247 @@
+//! What the filters share that do things later: `delay`, `limit` and `retry`.
+
+#![deny(missing_docs)]
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use async_io::Timer;
+use pactio_sdk::{Below, BoundPacketView, NoPos, PacketIo, Read, ReadWrite, Write};
+
+/// What is to be done, and when. A device polls it as its driver. When it is dropped, what was not done never will be.
+#[derive(Default)]
+pub struct Schedule(Later);
+
+/// The same for what is to be done itself, which does not keep the schedule.
+#[derive(Clone, Default)]
+pub struct Later(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// The driver's. It is the same in all polls.
+    waker: OnceLock<Waker>,
+    timer: Mutex<Option<Timer>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    due: BinaryHeap<Due>,
+    /// So that what is due at the same time is done in order.
+    number: u64,
+    closed: bool,
+}
+
+struct Due {
+    when: Instant,
+    number: u64,
+    job: Box<dyn FnOnce() + Send>,
+}
+
+/// The earliest is the greatest, since that is what a heap gives.
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.when, other.number).cmp(&(self.when, self.number))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Due {}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No foreign code runs under a lock, so what it guards is in order even if it is poisoned.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Later {
+    /// Does `job` in the driver, when it is time.
+    pub fn at(&self, when: Instant, job: impl FnOnce() + Send + 'static) {
+        let mut queue = lock(&self.0.queue);
+        if queue.closed {
+            // Not under the lock: dropping it fails a request, which may lead back here.
+            drop(queue);
+            return drop(job);
+        }
+        let number = queue.number;
+        queue.number += 1;
+        let first = queue.due.peek().is_none_or(|first| when < first.when);
+        queue.due.push(Due { when, number, job: Box::new(job) });
+        drop(queue);
+        if first && let Some(waker) = self.0.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn due(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        let mut queue = lock(&self.0.queue);
+        let now = Instant::now();
+        queue.due.peek().is_some_and(|first| first.when <= now).then(|| queue.due.pop())?.map(|due| due.job)
+    }
+}
+
+impl Schedule {
+    /// A handle for what is done.
+    pub fn later(&self) -> Later {
+        self.0.clone()
+    }
+
+    /// Does `job` in the driver, when it is time.
+    pub fn at(&self, when: Instant, job: impl FnOnce() + Send + 'static) {
+        self.0.at(when, job);
+    }
+
+    /// Does what is due; the body of a driver.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let shared = &*self.0.0;
+        shared.waker.get_or_init(|| cx.waker().clone());
+        loop {
+            while let Some(job) = self.0.due() {
+                job();
+            }
+            let Some(next) = lock(&shared.queue).due.peek().map(|due| due.when) else {
+                *lock(&shared.timer) = None;
+                return Poll::Pending;
+            };
+            let mut timer = lock(&shared.timer);
+            let timer = timer.get_or_insert_with(|| Timer::at(next));
+            timer.set_at(next);
+            // What came meanwhile and is earlier has woken the driver.
+            if Pin::new(timer).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Drop for Schedule {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.0.0.queue);
+        queue.closed = true;
+        let never = std::mem::take(&mut queue.due);
+        drop(queue);
+        drop(never);
+    }
+}
+
+/// A request that is not sent yet.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Request {
+    Read(u64, BoundPacketView<Write>),
+    Write(u64, BoundPacketView<Read>),
+    Exchange(u64, BoundPacketView<ReadWrite>),
+    ReadNext(BoundPacketView<Write>),
+    WriteNext(BoundPacketView<Read>),
+}
+
+impl Request {
+    /// Sends it.
+    pub fn send(self, below: &Below) {
+        match self {
+            Self::Read(position, view) => below.send_io(position, view),
+            Self::Write(position, view) => below.send_io(position, view),
+            Self::Exchange(position, view) => below.send_io(position, view),
+            Self::ReadNext(view) => below.send_io(NoPos, view),
+            Self::WriteNext(view) => below.send_io(NoPos, view),
+        }
+    }
+}
+
+/// The methods of a device that makes a [`Request`] of each request and hands it to `self.take`.
+#[macro_export]
+macro_rules! take_requests {
+    () => {
+        fn read(&self, position: u64, view: pactio_sdk::BoundPacketView<pactio_sdk::Write>) {
+            self.take($crate::Request::Read(position, view));
+        }
+
+        fn write(&self, position: u64, view: pactio_sdk::BoundPacketView<pactio_sdk::Read>) {
+            self.take($crate::Request::Write(position, view));
+        }
+
+        fn exchange(&self, position: u64, view: pactio_sdk::BoundPacketView<pactio_sdk::ReadWrite>) {
+            self.take($crate::Request::Exchange(position, view));
+        }
+
+        fn read_next(&self, view: pactio_sdk::BoundPacketView<pactio_sdk::Write>) {
+            self.take($crate::Request::ReadNext(view));
+        }
+
+        fn write_next(&self, view: pactio_sdk::BoundPacketView<pactio_sdk::Read>) {
+            self.take($crate::Request::WriteNext(view));
+        }
+
+        fn polling_handle(&self) -> pactio_sdk::PollingHandle {
+            pactio_sdk::PollingHandle::Waker
+        }
+
+        fn poll_driver(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+            self.schedule.poll(cx)
+        }
+    };
+}
+
+/// A number that looks random and follows from another: the last step of SplitMix64 (Steele, Lea and Flood, 2014).
+pub fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_when_it_is_dropped_is_dropped_too() {
+        let schedule = Schedule::default();
+        let later = schedule.later();
+        let alive = Arc::new(());
+        let (kept, again) = (alive.clone(), later.clone());
+        // What is to be done holds a handle, which keeps nothing alive for ever.
+        schedule
+            .at(Instant::now() + Duration::from_secs(3600), move || again.at(Instant::now(), || drop(kept)));
+        assert_eq!(Arc::strong_count(&alive), 2);
+        drop(schedule);
+        assert_eq!(Arc::strong_count(&alive), 1);
+        let kept = alive.clone();
+        later.at(Instant::now(), || drop(kept));
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+
+    #[test]
+    fn things_are_done_in_the_order_in_which_they_are_due() {
+        let schedule = Schedule::default();
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let start = Instant::now();
+        for (number, delay) in [(3, 30), (1, 0), (4, 30), (2, 10)] {
+            let done = done.clone();
+            schedule.at(start + Duration::from_millis(delay), move || lock(&done).push(number));
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        while lock(&done).len() < 4 {
+            assert!(schedule.poll(&mut cx).is_pending());
+            assert!(start.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(*lock(&done), [1, 2, 3, 4]);
+    }
+}

@@ -1,0 +1,266 @@
+//! A device that counts what goes through it.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::{Cancellation, Device, DeviceInfo, Figure};
+use crate::{BoundPacketView, PacketPerms, Read, ReadWrite, ReboundPacket, RequestId, Write};
+
+/// A device over another one that counts requests, bytes, errors, and how long answers took.
+///
+/// ```
+/// # use pactio_sdk::{BoundPacketView, Counted, Device, DeviceInfo, PacketBox, Write};
+/// # struct Zeros;
+/// # impl Device for Zeros {
+/// #     fn info(&self) -> DeviceInfo { DeviceInfo::endless() }
+/// #     fn read(&self, _: u64, view: BoundPacketView<Write>) { view.transfer_data(&[0; 64]).complete() }
+/// # }
+/// let device = Counted::new(Zeros);
+/// let counts = device.counts();
+/// let mut packet = PacketBox::<Write>::new_buf(64)?;
+/// device.read(0, packet.bind()?);
+/// assert!(counts.figures().iter().any(|figure| figure.name == "bytes read" && figure.value == 64));
+/// # Ok::<(), pactio_sdk::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Counted<D> {
+    inner: D,
+    shared: Arc<Shared>,
+}
+
+/// What a [`Counted`] device has counted so far.
+#[derive(Clone, Debug)]
+pub struct Counts(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    kinds: [Kind; 3],
+    in_flight: AtomicU64,
+    most_in_flight: AtomicU64,
+    /// Which request of ours stands for which of theirs, where that can be given up.
+    sent: Mutex<HashMap<RequestId, RequestId>>,
+}
+
+/// What is counted of one kind of request.
+#[derive(Debug)]
+struct Kind {
+    requests: AtomicU64,
+    failed: AtomicU64,
+    bytes: AtomicU64,
+    longest: AtomicU64,
+    times: [AtomicU64; BUCKETS],
+}
+
+/// Names of the kinds: the requests, one of them, its bytes.
+const NAMES: [(&str, &str, &str); 3] =
+    [("reads", "read", "read"), ("writes", "write", "written"), ("exchanges", "exchange", "exchanged")];
+
+/// Buckets per power of two, so that a time is known to a quarter.
+const STEPS: u64 = 4;
+
+const BUCKETS: usize = 64 * STEPS as usize;
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self {
+            requests: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            longest: AtomicU64::new(0),
+            times: [const { AtomicU64::new(0) }; BUCKETS],
+        }
+    }
+}
+
+/// The bucket of a time in nanoseconds.
+fn bucket(time: u64) -> usize {
+    if time < STEPS {
+        return time as usize;
+    }
+    let power = u64::from(time.ilog2());
+    (power * STEPS + (time >> (power - 2) & (STEPS - 1))) as usize
+}
+
+/// The shortest time of the bucket behind.
+fn bound(bucket: usize) -> u64 {
+    let next = bucket as u64 + 1;
+    if next < 2 * STEPS {
+        return next.min(STEPS);
+    }
+    let (power, step) = (next / STEPS, next % STEPS);
+    (STEPS + step).checked_shl(power as u32 - 2).filter(|_| power < 64).unwrap_or(u64::MAX)
+}
+
+// All orderings are Relaxed: they are numbers, and nothing is read because of them.
+impl Kind {
+    fn count(&self, time: Duration, bytes: usize, failed: bool) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.failed.fetch_add(failed.into(), Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.longest.fetch_max(time, Ordering::Relaxed);
+        self.times[bucket(time)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A time in nanoseconds that so many of a thousand requests did not exceed.
+    fn quantile(&self, thousandths: u64) -> u64 {
+        let counts: Vec<u64> = self.times.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let wanted = (counts.iter().sum::<u64>() * thousandths).div_ceil(1000);
+        let mut seen = 0;
+        let bucket = counts.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        bucket.map_or(0, bound).min(self.longest.load(Ordering::Relaxed))
+    }
+}
+
+impl Counts {
+    /// The figures, of those kinds of requests that there were.
+    pub fn figures(&self) -> Vec<Figure> {
+        let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let mut figures = Vec::new();
+        for (kind, (plural, singular, done)) in self.0.kinds.iter().zip(NAMES) {
+            if number(&kind.requests) == 0 {
+                continue;
+            }
+            figures.extend([
+                Figure::count(plural, number(&kind.requests)),
+                Figure::count(&format!("{plural} failed"), number(&kind.failed)),
+                Figure::bytes(&format!("bytes {done}"), number(&kind.bytes)),
+                Figure::nanoseconds(&format!("{singular} time p50"), kind.quantile(500)),
+                Figure::nanoseconds(&format!("{singular} time p99"), kind.quantile(990)),
+                Figure::nanoseconds(&format!("{singular} time most"), number(&kind.longest)),
+            ]);
+        }
+        figures.push(Figure::count("in flight", number(&self.0.in_flight)));
+        figures.push(Figure::count("in flight most", number(&self.0.most_in_flight)));
+        figures
+    }
+}
+
+impl<D: Device> Counted<D> {
+    /// Counts what is sent to `inner` from now on.
+    pub fn new(inner: D) -> Self {
+        Self { inner, shared: Arc::default() }
+    }
+
+    /// What was counted; it goes on counting.
+    pub fn counts(&self) -> Counts {
+        Counts(self.shared.clone())
+    }
+
+    fn pass<Perms: PacketPerms>(
+        &self,
+        kind: usize,
+        view: BoundPacketView<Perms>,
+        send: impl FnOnce(&D, BoundPacketView<Perms>),
+    ) {
+        let origin = view.request();
+        // Where that fails for want of memory, the view is failed already.
+        let Ok(mut rebound) = ReboundPacket::new(view) else { return };
+        let Ok(fresh) = rebound.bind() else { return };
+        let begun = Instant::now();
+        let in_flight = self.shared.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.shared.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        let cancels = self.inner.cancellation().is_some();
+        if cancels {
+            self.shared.sent().insert(origin, fresh.request());
+        }
+        let shared = self.shared.clone();
+        rebound.on_complete(move |rebound| {
+            if cancels {
+                shared.sent().remove(&origin);
+            }
+            let report = rebound.report();
+            shared.kinds[kind].count(begun.elapsed(), report.done(), !report.is_done());
+            shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            let _ = rebound.forward();
+        });
+        send(&self.inner, fresh);
+    }
+}
+
+impl Shared {
+    fn sent(&self) -> MutexGuard<'_, HashMap<RequestId, RequestId>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<D: Device> Device for Counted<D> {
+    fn info(&self) -> DeviceInfo {
+        self.inner.info()
+    }
+
+    fn below(&self) -> Option<&dyn Device> {
+        Some(&self.inner)
+    }
+
+    fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        self.pass(0, view, |inner, view| inner.read(position, view));
+    }
+
+    fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        self.pass(1, view, |inner, view| inner.write(position, view));
+    }
+
+    fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
+        self.pass(2, view, |inner, view| inner.exchange(position, view));
+    }
+
+    fn read_next(&self, view: BoundPacketView<Write>) {
+        self.pass(0, view, Device::read_next);
+    }
+
+    fn write_next(&self, view: BoundPacketView<Read>) {
+        self.pass(1, view, Device::write_next);
+    }
+
+    fn cancellation(&self) -> Option<&dyn Cancellation> {
+        self.inner.cancellation().map(|_| self as _)
+    }
+}
+
+impl<D: Device> Cancellation for Counted<D> {
+    fn cancel(&self, request: RequestId) {
+        let sent = self.shared.sent().get(&request).copied();
+        if let (Some(sent), Some(inner)) = (sent, self.inner.cancellation()) {
+            inner.cancel(sent);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_in_order_and_a_quarter_wide() {
+        let mut last = 0;
+        for time in
+            (0..2000).chain((11..64).flat_map(|power| [1 << power, (1 << power) + (1 << (power - 1))]))
+        {
+            let number = bucket(time);
+            assert!(number >= last, "{time}");
+            last = number;
+            assert!(bound(number) > time, "{time} < {}", bound(number));
+            assert!(bound(number) <= time + time / 4 + 1, "{time}: {}", bound(number));
+        }
+        assert_eq!(bound(bucket(u64::MAX)), u64::MAX);
+    }
+
+    #[test]
+    fn quantiles_are_of_what_was_counted() {
+        let kind = Kind::default();
+        for time in 1..=1000 {
+            kind.count(Duration::from_nanos(time), 1, time % 10 == 0);
+        }
+        let near = |value: u64, wanted: u64| value >= wanted && value <= wanted + wanted / 4 + 1;
+        assert!(near(kind.quantile(500), 500), "{}", kind.quantile(500));
+        assert!(near(kind.quantile(990), 990), "{}", kind.quantile(990));
+        assert_eq!((kind.quantile(1000), kind.failed.into_inner()), (1000, 100));
+    }
+}

@@ -1,0 +1,220 @@
+//! Filters that send requests later, again, or counted.
+
+use std::time::{Duration, Instant};
+
+use pactio::{Code, Device, Host, OpenOptions};
+use pactio_tests::{host, in_time};
+
+fn open(url: &str) -> (Host, Device) {
+    let host = host(&[
+        "pactio_delay",
+        "pactio_fault",
+        "pactio_file",
+        "pactio_limit",
+        "pactio_memory",
+        "pactio_retry",
+        "pactio_stats",
+        "fixture_gated",
+        "fixture_queued",
+    ]);
+    let device = host
+        .open_with(url, OpenOptions::new().read(true).write(true))
+        .unwrap_or_else(|error| panic!("{error}"));
+    (host, device)
+}
+
+fn figure(host: &Host, device: &Device, name: &str) -> Option<u64> {
+    let figures = host.block_on(device.statistics()).unwrap();
+    figures.iter().find(|figure| figure.name == name).map(|figure| figure.value)
+}
+
+/// Sends so many reads of 100 bytes at once, and waits for all.
+fn reads(host: &Host, device: &Device, count: u64) -> Vec<Result<Vec<u8>, pactio::Error>> {
+    let tasks: Vec<_> = (0..count)
+        .map(|index| {
+            let device = device.clone();
+            host.spawn(async move { device.read_exact_at(index * 100, vec![0; 100]).await })
+        })
+        .collect();
+    tasks.into_iter().map(|task| host.block_on(task)).collect()
+}
+
+#[test]
+fn delayed_answers_come_later_and_are_right() {
+    in_time(|| {
+        let (host, device) = open("queued:100000 | delay?latency=50ms");
+        let begun = Instant::now();
+        for (index, bytes) in reads(&host, &device, 20).into_iter().enumerate() {
+            assert!(bytes.unwrap().iter().zip(index * 100..).all(|(byte, at)| *byte == (at % 251) as u8));
+        }
+        let took = begun.elapsed();
+        // All at once, and not one after the other.
+        assert!(took >= Duration::from_millis(50) && took < Duration::from_millis(50 * 15), "{took:?}");
+        // Who does not wait does not disturb the others.
+        drop(device.read_exact_at(0, vec![0; 10]));
+        let (host, device) = open("queued:100000 | delay?latency=1h");
+        let request = device.read_exact_at(0, vec![0; 10]);
+        let waited = host.block_on(async {
+            futures_lite::future::or(async { Some(request.await) }, async {
+                async_io::Timer::after(Duration::from_millis(20)).await;
+                None
+            })
+            .await
+        });
+        assert!(waited.is_none());
+    });
+}
+
+#[test]
+fn a_device_that_is_closed_fails_what_it_would_have_done_later() {
+    in_time(|| {
+        let (host, device) = open("queued:100000 | delay?latency=1h");
+        let task = host.spawn({
+            let device = device.clone();
+            async move {
+                let mut packet = pactio::PacketBox::<pactio::Write>::new_buf(10).unwrap();
+                pactio::PacketIo::send_io(&device, 0, packet.bind().unwrap());
+                drop(device);
+                (&mut packet).await;
+                packet.min_error().unwrap().1.code()
+            }
+        });
+        drop(device);
+        assert_eq!(host.block_on(task), Code::Unanswered);
+    });
+}
+
+#[test]
+fn no_more_are_in_flight_than_the_limit_says() {
+    in_time(|| {
+        let (host, device) = open("queued:100000 | delay?latency=2ms | stats | limit?in-flight=3");
+        for bytes in reads(&host, &device, 60) {
+            bytes.unwrap();
+        }
+        let below = device.below().unwrap();
+        assert_eq!(figure(&host, below, "in flight most"), Some(3));
+        assert_eq!(figure(&host, &device, "requests waiting"), Some(0));
+        assert_eq!(figure(&host, &device, "in flight"), Some(0));
+        // Answers that come at once do not pile up calls on the stack.
+        let (host, device) = open("memory:?size=1MiB&fill=1 | limit?in-flight=1");
+        assert!(reads(&host, &device, 5000).into_iter().all(|bytes| bytes.unwrap() == [1; 100]));
+    });
+}
+
+#[test]
+fn no_more_goes_through_than_the_rate_says() {
+    in_time(|| {
+        // 40 requests of 100 bytes, the first at once: 39 * 100 / 40000 s.
+        let (host, device) = open("memory:?size=1MiB | limit?rate=40000");
+        let begun = Instant::now();
+        reads(&host, &device, 40).into_iter().for_each(|bytes| drop(bytes.unwrap()));
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_micros(97_000) && took < Duration::from_secs(5), "{took:?}");
+        let (host, device) = open("memory:?size=1MiB | limit?requests=500");
+        let begun = Instant::now();
+        reads(&host, &device, 51).into_iter().for_each(|bytes| drop(bytes.unwrap()));
+        assert!(begun.elapsed() >= Duration::from_millis(99), "{:?}", begun.elapsed());
+        let error = host.open("memory:?size=1KiB | limit").unwrap_err();
+        assert!(error.to_string().ends_with(
+            "with plugin 'limit': nothing is limited; give rate, requests or in-flight, such as limit?rate=10MiB"
+        ));
+    });
+}
+
+#[test]
+fn what_waits_for_its_turn_can_be_given_up() {
+    in_time(|| {
+        let (host, device) = open("memory:?size=1MiB | limit?requests=1");
+        host.block_on(async {
+            device.read_exact_at(0, vec![0; 10]).await.unwrap();
+            let mut second = device.read_at(0, vec![0; 10]);
+            assert!(futures_lite::future::poll_once(&mut second).await.is_none());
+            let begun = Instant::now();
+            let (report, buffer) = second.cancel().await.unwrap();
+            assert_eq!((report.min_error().unwrap().1.code(), buffer.len()), (Code::Cancelled, 10));
+            assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+        });
+    });
+}
+
+#[test]
+fn what_fails_for_a_while_is_tried_again_and_only_that() {
+    in_time(|| {
+        let (host, device) = open(
+            "queued:100000 | stats | fault?read=60&error=busy&partly=true&seed=5 | retry?attempts=100&delay=100us",
+        );
+        for (index, bytes) in reads(&host, &device, 100).into_iter().enumerate() {
+            assert!(bytes.unwrap().iter().zip(index * 100..).all(|(byte, at)| *byte == (at % 251) as u8));
+        }
+        assert!(figure(&host, &device, "retried").unwrap() > 50);
+        assert_eq!(figure(&host, &device, "given up"), Some(0));
+        // No byte was read twice: only what failed was asked for again.
+        let stats = device.below().unwrap().below().unwrap();
+        assert_eq!(figure(&host, stats, "bytes read"), Some(100 * 100));
+
+        let (host, device) =
+            open("queued:100000 | fault?read=100&error=timed-out | retry?attempts=3&delay=1ms");
+        let error = reads(&host, &device, 1).remove(0).unwrap_err();
+        assert_eq!(error.code(), Some(Code::TimedOut));
+        assert_eq!(figure(&host, &device, "retried"), Some(2));
+        assert_eq!(figure(&host, &device, "given up"), Some(1));
+
+        // What stays is not tried again, unless one wants that.
+        let (host, device) = open("queued:100000 | fault?read=100&error=io | retry");
+        assert_eq!(reads(&host, &device, 1).remove(0).unwrap_err().code(), Some(Code::Io));
+        assert_eq!(figure(&host, &device, "retried"), Some(0));
+        let (host, device) =
+            open("queued:100000 | fault?read=50&error=io | retry?io=true&delay=0s&attempts=100");
+        assert!(reads(&host, &device, 20).iter().all(Result::is_ok));
+        // Writes too.
+        let (host, device) =
+            open("memory:?size=1KiB | fault?write=70&error=busy&partly=true | retry?attempts=100&delay=0s");
+        host.block_on(async {
+            for round in 0..20u8 {
+                device.write_all_at(0, vec![round; 1000]).await.unwrap();
+                assert_eq!(device.read_exact_at(0, vec![0; 1000]).await.unwrap(), [round; 1000]);
+            }
+        });
+    });
+}
+
+#[test]
+fn what_goes_through_is_counted() {
+    in_time(|| {
+        let (host, device) = open("queued:1000 | delay?latency=5ms | stats");
+        host.block_on(async {
+            for _ in 0..10 {
+                device.read_exact_at(0, vec![0; 50]).await.unwrap();
+            }
+            device.write_all_at(0, vec![0; 30]).await.unwrap();
+            let (report, _) = device.read_at(990, vec![0; 50]).await.unwrap();
+            assert_eq!(report.done(), 10);
+        });
+        for (name, value) in [
+            ("reads", 11),
+            ("reads failed", 1),
+            ("bytes read", 510),
+            ("writes", 1),
+            ("writes failed", 0),
+            ("bytes written", 30),
+            ("in flight", 0),
+            ("in flight most", 1),
+        ] {
+            assert_eq!(figure(&host, &device, name), Some(value), "{name}");
+        }
+        assert_eq!(figure(&host, &device, "exchanges"), None);
+        let [p50, p99, most] = ["p50", "p99", "most"]
+            .map(|which| figure(&host, &device, &format!("read time {which}")).unwrap());
+        assert!(5_000_000 <= p50 && p50 <= p99 && p99 <= most, "{p50} {p99} {most}");
+        // A request can be given up through it.
+        let (host, device) = open("gated:8 | stats");
+        assert!(device.capabilities().cancel);
+        host.block_on(async {
+            let mut request = device.read_at(0, vec![0; 10]);
+            assert!(futures_lite::future::poll_once(&mut request).await.is_none());
+            let (report, _) = request.cancel().await.unwrap();
+            assert_eq!(report.min_error().unwrap().1.code(), Code::Cancelled);
+        });
+        assert_eq!(figure(&host, &device, "reads failed"), Some(1));
+    });
+}
