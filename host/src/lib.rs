@@ -41,6 +41,8 @@
 #![deny(missing_docs)]
 
 mod buffers;
+#[cfg(feature = "check")]
+pub mod check;
 mod device;
 mod error;
 mod executor;

@@ -144,7 +144,8 @@ fn an_end_that_moves_is_noticed() {
 #[test]
 fn what_failed_is_not_kept() {
     in_time(|| {
-        let (host, device) = cached("queued:100000 | fault?read=50&seed=3 | delay?latency=1ms | cache?block=4KiB");
+        let (host, device) =
+            cached("queued:100000 | fault?read=50&seed=3 | delay?latency=1ms | cache?block=4KiB");
         let (mut failed, mut done) = (0, 0);
         for _ in 0..50 {
             match host.block_on(device.read::<[u8; 8]>(4096)) {

@@ -1,6 +1,7 @@
 //! What the command can do. One file per subcommand; `stream` is what they share.
 
 mod cat;
+mod check;
 mod cp;
 mod failure;
 mod hexdump;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
-use pactio::Host;
+use pactio::{Host, HostBuilder};
 
 use failure::Failure;
 
@@ -64,6 +65,8 @@ enum Command {
     Plugins(plugins::Arguments),
     /// Show what one file says of itself as a plugin, or why it is refused.
     Inspect(inspect::Arguments),
+    /// Check whether a plugin keeps what plugins promise.
+    Check(check::Arguments),
     /// Show what is known of a device.
     Info(info::Arguments),
     /// Write bytes of a device to standard output.
@@ -128,7 +131,7 @@ pub(crate) fn run() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr(arguments.verbose);
     match arguments.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("{failure}");
             failure.exit_code()
@@ -137,15 +140,31 @@ pub(crate) fn run() -> ExitCode {
 }
 
 impl Arguments {
-    fn run(self) -> Result<(), Failure> {
-        let host = || {
-            let builder = Host::builder().default_search_paths(!self.no_default_plugin_paths);
-            let builder =
-                self.plugin_path.iter().fold(builder, |builder, folder| builder.search_path(folder));
-            let builder = self.profiles.iter().fold(builder, |builder, file| builder.profiles(file));
-            self.workers.map_or(builder.clone(), |count| builder.worker_threads(count.into())).build()
-        };
+    fn set_up(&self, builder: HostBuilder) -> HostBuilder {
+        let builder = builder.default_search_paths(!self.no_default_plugin_paths);
+        let builder = self.plugin_path.iter().fold(builder, |builder, folder| builder.search_path(folder));
+        let builder = self.profiles.iter().fold(builder, |builder, file| builder.profiles(file));
+        self.workers.map_or(builder.clone(), |count| builder.worker_threads(count.into()))
+    }
+
+    /// What of the command line concerns the host, for another process.
+    fn of_host(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for folder in &self.plugin_path {
+            all.extend(["--plugin-path".to_owned(), folder.to_string_lossy().into_owned()]);
+        }
+        if self.no_default_plugin_paths {
+            all.push("--no-default-plugin-paths".to_owned());
+        }
+        all
+    }
+
+    fn run(self) -> Result<ExitCode, Failure> {
+        let host = || self.set_up(Host::builder()).build();
         match self.subcommand {
+            Command::Check(ref arguments) => {
+                return check::run(|builder| self.set_up(builder), arguments, &self.of_host());
+            }
             Command::Plugins(ref arguments) => plugins::run(&host()?, arguments),
             Command::Inspect(ref arguments) => inspect::run(arguments),
             Command::Info(ref arguments) => info::run(&host()?, arguments),
@@ -167,7 +186,8 @@ impl Arguments {
                 clap_complete::generate(shell, &mut Arguments::command(), "pactio", &mut script);
                 failure::to_stdout(&script)
             }
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

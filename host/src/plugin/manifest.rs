@@ -36,6 +36,9 @@ pub struct Manifest {
     /// Features that it needs of the host.
     #[serde(default)]
     pub requires: Vec<String>,
+    /// A URL to check it with; may be empty. `{folder}` stands for a folder that is there for that alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub check: String,
     /// Version of the ABI, `major.minor`.
     pub abi: String,
     /// Fingerprint of everything that crosses the boundary.

@@ -70,5 +70,6 @@ pactio_sdk::export_plugin! {
         OptionSpec::duration("jitter", "up to so much more, at random").range("0s", "1h").default("0s"),
         OptionSpec::integer("seed", "begins the random numbers").default("1"),
     ],
+    check: "memory:?size=100KiB | delay?latency=1ms&jitter=1ms",
     filter: Delay,
 }

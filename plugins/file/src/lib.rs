@@ -11,5 +11,6 @@ pactio_sdk::export_plugin! {
     id: "file",
     description: "files of the local system",
     schemes: ["file"],
+    check: "file:{folder}/device",
     backend: backend::Files::new(),
 }

@@ -14,5 +14,6 @@ pactio_sdk::export_plugin! {
         OptionSpec::integer("requests", "at most so many requests per second [default: any number]").range("1", "1000000000"),
         OptionSpec::integer("in-flight", "at most so many requests at once [default: any number]").range("1", "1000000"),
     ],
+    check: "memory:?size=100KiB | limit?in-flight=4&rate=1GiB",
     filter: backend::Limit,
 }

@@ -17,5 +17,6 @@ pactio_sdk::export_plugin! {
         OptionSpec::size("size", "how large the device is").required(),
         OptionSpec::integer("fill", "the byte that it is full of").range("0", "255").default("0"),
     ],
+    check: "memory:?size=100000",
     backend: backend::Memory,
 }

@@ -4,7 +4,8 @@
 /// file.
 ///
 /// The crate is a `cdylib`. `backend` is a constant expression; its type implements [`Backend`](crate::Backend). `version`,
-/// `license`, `options` and `requires` may be left out: the first two are the crate's then, the others empty. With `filter`
+/// `license`, `options`, `requires` and `check`, which is the URL that `pactio check` opens, may be left out: the first two are
+/// the crate's then, the others empty. With `filter`
 /// instead of `backend`, its devices sit on others, which [`OpenRequest::below`](crate::OpenRequest::below) gives; with
 /// `below_read_only: true` before that, these are only opened to be read. See the
 /// [crate's page](crate) for a whole plugin.
@@ -41,6 +42,7 @@ macro_rules! export_plugin {
         schemes: [$($scheme:expr),+ $(,)?],
         $(options: [$($option:expr),* $(,)?],)?
         $(requires: [$($feature:expr),* $(,)?],)?
+        $(check: $check:expr,)?
         backend: $backend:expr $(,)?
     ) => {
         $crate::__export_plugin!(
@@ -54,6 +56,7 @@ macro_rules! export_plugin {
                 below_read_only: false,
                 options: &[$($($option),*)?],
                 requires: &[$($($feature),*)?],
+                check: $crate::__private::first(&[$($check,)? ""]),
                 unwinds: ::core::cfg!(panic = "unwind"),
             },
             $backend
@@ -67,6 +70,7 @@ macro_rules! export_plugin {
         schemes: [$($scheme:expr),+ $(,)?],
         $(options: [$($option:expr),* $(,)?],)?
         $(requires: [$($feature:expr),* $(,)?],)?
+        $(check: $check:expr,)?
         $(below_read_only: $below_read_only:expr,)?
         filter: $filter:expr $(,)?
     ) => {
@@ -81,6 +85,7 @@ macro_rules! export_plugin {
                 below_read_only: $crate::__private::first(&[$($below_read_only,)? false]),
                 options: &[$($($option),*)?],
                 requires: &[$($($feature),*)?],
+                check: $crate::__private::first(&[$($check,)? ""]),
                 unwinds: ::core::cfg!(panic = "unwind"),
             },
             $filter

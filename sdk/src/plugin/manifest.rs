@@ -32,6 +32,8 @@ pub struct Manifest {
     pub options: &'static [OptionSpec],
     /// Features that a host must have.
     pub requires: &'static [&'static str],
+    /// A URL to check the plugin with, or nothing; `{folder}` stands for a folder that is there for that alone.
+    pub check: &'static str,
     /// A panic unwinds, so that it can be caught.
     pub unwinds: bool,
 }
@@ -170,6 +172,7 @@ impl Manifest {
         let out = out.field("description", self.description).field("license", self.license);
         let out = out.raw(if self.filter { ",\"filter\":true" } else { "" });
         let out = out.raw(if self.below_read_only { ",\"below_read_only\":true" } else { "" });
+        let out = if self.check.is_empty() { out } else { out.field("check", self.check) };
         let out = out.list("schemes", self.schemes).list("requires", self.requires);
         let out = out.field("sdk", env!("CARGO_PKG_VERSION"));
         let out = out.field("rustc", env!("PACTIO_RUSTC")).field("target", env!("PACTIO_TARGET"));
@@ -297,6 +300,7 @@ mod tests {
                 OptionSpec::text("t", "").secret(),
             ],
             requires: &[],
+            check: "",
             unwinds: true,
         };
         let bytes: [u8; MANIFEST.encoded_len()] = MANIFEST.encode();

@@ -1,0 +1,468 @@
+//! What is checked.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::thread;
+
+use futures_lite::future::{block_on, poll_once};
+use pactio_sdk::{Code, ComplexPacket, Error, PacketBox, PacketBytes, PacketIo, Read, Write};
+
+use super::subject::{Finding, Subject, answered, same, unexpected, wait, wrong};
+use crate::Device;
+
+/// One thing that is checked.
+#[derive(Debug)]
+pub struct Case {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Subject) -> Result<(), Finding>,
+}
+
+impl Case {
+    /// A word.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What must be so.
+    pub fn about(&self) -> &'static str {
+        self.about
+    }
+
+    /// Checks it, in this process.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, or why it does not apply.
+    pub fn run(&self, subject: &Subject) -> Result<(), Finding> {
+        (self.run)(subject)
+    }
+}
+
+/// The case without which the others make no sense.
+pub(super) const OPENS: &str = "opens";
+
+/// All cases.
+pub const CASES: &[Case] = &[
+    Case { name: OPENS, about: "a device can be opened, and filled or read", run: |_| Ok(()) },
+    Case {
+        name: "contents",
+        about: "what was written is what is read, in any order and size",
+        run: contents,
+    },
+    Case { name: "edges", about: "what lies past the end fails as such, and nothing else does", run: edges },
+    Case {
+        name: "splits",
+        about: "a request in two parts is the same request, wherever it is split",
+        run: splits,
+    },
+    Case {
+        name: "memory",
+        about: "memory of any alignment does, and memory that is not there at once",
+        run: memory,
+    },
+    Case { name: "many", about: "many requests at once are answered, each with its own bytes", run: many },
+    Case { name: "threads", about: "any number of threads may use a device at once", run: threads },
+    Case {
+        name: "cancel",
+        about: "a request that is given up ends soon, and says what was done",
+        run: cancel,
+    },
+    Case { name: "drops", about: "requests, devices and hosts may be dropped in any order", run: drops },
+    Case {
+        name: "honest",
+        about: "what the device says that it can do works, and what not fails",
+        run: honest,
+    },
+    Case {
+        name: "again",
+        about: "a device can be opened again and again, and nothing is left of it",
+        run: again,
+    },
+];
+
+fn contents(subject: &Subject) -> Result<(), Finding> {
+    subject.needs_bytes()?;
+    for _ in 0..200 {
+        if subject.writable && subject.below(2) == 0 {
+            let range = subject.range_to_write();
+            let mut bytes = vec![0; range.len()];
+            bytes.iter_mut().for_each(|byte| *byte = subject.below(256) as u8);
+            subject.write(range.start, &bytes)?;
+            subject.model.borrow_mut()[range].copy_from_slice(&bytes);
+        } else {
+            subject.read(subject.range())?;
+        }
+    }
+    subject.read_all()
+}
+
+fn edges(subject: &Subject) -> Result<(), Finding> {
+    subject.needs_bytes()?;
+    let end = subject.model.borrow().len() as u64;
+    if subject.whole {
+        for (before, len) in [(0, 1), (0, 4096), (1, 1), (1, 2), (1, 4096), (17, 18), (end, end as usize + 1)]
+        {
+            let position = end.saturating_sub(before);
+            let exists = (end - position).min(len as u64) as usize;
+            let (report, bytes) = subject.read_at(position, vec![0xA5; len])?;
+            if (report.done(), report.error_clamp()) != (exists, exists) {
+                wrong!("of a read of {len} bytes at {position}, the first {exists} exist, but: {report}");
+            }
+            past_the_end(&report)?;
+            same(
+                &bytes[..exists],
+                &subject.model.borrow()[position as usize..][..exists],
+                position as usize,
+            )?;
+        }
+    }
+    for position in [u64::MAX, u64::MAX - 1, u64::MAX / 2, i64::MAX as u64 + 1, i64::MAX as u64] {
+        if position < end {
+            continue;
+        }
+        let (report, _) = subject.read_at(position, vec![0; 1])?;
+        if subject.device.size().is_some() && report.done() > 0 {
+            wrong!("a byte at {position} was read of a device with {:?} bytes", subject.device.size());
+        }
+    }
+    let (report, _) = subject.read_at(0, Vec::new())?;
+    if !report.is_done() {
+        wrong!("a read of nothing was not done: {report}");
+    }
+    subject.read_all()
+}
+
+/// All that failed did so since it lies past the end.
+fn past_the_end(report: &crate::Report) -> Result<(), Finding> {
+    match report.failed_ranges().find(|(_, error)| error.code() != Code::End) {
+        None => Ok(()),
+        Some((range, error)) => {
+            wrong!(
+                "the bytes {range:?} of a read lie past the end, but fail with '{error}' ({:?})",
+                error.code()
+            )
+        }
+    }
+}
+
+fn splits(subject: &Subject) -> Result<(), Finding> {
+    subject.needs_bytes()?;
+    let len = subject.model.borrow().len().min(70);
+    let start = subject.below(subject.model.borrow().len() - len + 1);
+    for at in 0..=len {
+        let packet = PacketBox::<Write>::new_buf(len).and_then(|mut packet| Ok((packet.bind()?, packet)));
+        let (view, mut packet) = packet.map_err(no_memory)?;
+        let (front, back) = view.split_at(at);
+        // The other way round, since nobody said in which order.
+        subject.device.send_io((start + at) as u64, back);
+        subject.device.send_io(start as u64, front);
+        let what = format!("a read of {len} bytes at {start} that was split after {at}");
+        subject.wait(&what, &mut packet)?;
+        answered(&what, &packet.report())?;
+        match packet.simple_slice() {
+            Ok(bytes) => same(bytes, &subject.model.borrow()[start..][..len], start)?,
+            Err(error) => wrong!("{what} was not done: {error}"),
+        }
+    }
+    if subject.writable && subject.unit() == 1 {
+        for at in 0..=len {
+            let bytes: Vec<u8> = (0..len).map(|_| subject.below(256) as u8).collect();
+            let packet = PacketBox::<Read>::copy_from_slice(&bytes)
+                .and_then(|mut packet| Ok((packet.bind()?, packet)));
+            let (view, mut packet) = packet.map_err(no_memory)?;
+            let (front, back) = view.split_at(at);
+            subject.device.send_io((start + at) as u64, back);
+            subject.device.send_io(start as u64, front);
+            let what = format!("a write of {len} bytes at {start} that was split after {at}");
+            subject.wait(&what, &mut packet)?;
+            if !packet.report().is_done() {
+                wrong!("{what} was not done: {}", packet.report());
+            }
+            subject.model.borrow_mut()[start..][..len].copy_from_slice(&bytes);
+            subject.read(start..start + len)?;
+        }
+    }
+    subject.read_all()
+}
+
+fn no_memory(error: Error) -> Finding {
+    Finding::Wrong(format!("a request cannot be made: {error}"))
+}
+
+fn memory(subject: &Subject) -> Result<(), Finding> {
+    subject.needs_bytes()?;
+    for shift in 0..9 {
+        let len = subject.model.borrow().len().min(200);
+        let mut room = vec![0xA5; len + shift + 8];
+        let read = subject.device.blocking_read_at(0, &mut room[shift..shift + len]).map_err(unexpected)?;
+        answered("a blocking read", &read)?;
+        same(&room[shift..shift + len], &subject.model.borrow()[..len], 0)?;
+        if room[..shift].iter().chain(&room[shift + len..]).any(|byte| *byte != 0xA5) {
+            wrong!("a read wrote beside the memory that it was given");
+        }
+    }
+    // A packet whose bytes are nowhere: they are made when the device asks, or are moved by functions.
+    let range = subject.range();
+    let len = range.len();
+    let collected = Arc::new(Mutex::new(vec![0; len]));
+    let packet = ComplexPacket::<_, Write>::new(Scattered(collected.clone()));
+    let mut packet = packet.map_err(no_memory)?;
+    let view = packet.bind().map_err(no_memory)?;
+    subject.device.send_io(range.start as u64, view);
+    let what = format!("a read of {range:?} into memory that is nowhere");
+    subject.wait(&what, &mut packet)?;
+    let report = packet.report();
+    answered(&what, &report)?;
+    if !report.is_done() {
+        wrong!("{what} was not done: {report}");
+    }
+    let bytes = collected.lock().unwrap_or_else(PoisonError::into_inner);
+    same(&bytes, &subject.model.borrow()[range.clone()], range.start)
+}
+
+/// Memory that can only be moved to, piece by piece.
+struct Scattered(Arc<Mutex<Vec<u8>>>);
+
+impl PacketBytes<Write> for Scattered {
+    fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn transfer(&self, offset: usize, data: &[u8]) -> Result<(), Error> {
+        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bytes[offset..offset + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+fn many(subject: &Subject) -> Result<(), Finding> {
+    subject.needs_bytes()?;
+    for count in [1, 16, 300] {
+        let ranges: Vec<_> = (0..count).map(|_| subject.range()).collect();
+        let mut requests: Vec<_> = ranges
+            .iter()
+            .map(|range| (subject.device.read_at(range.start as u64, vec![0; range.len()]), None))
+            .collect();
+        // In one task, so that they are handed over together.
+        let all = poll_fn(|cx| {
+            for (request, result) in requests.iter_mut().filter(|(_, result)| result.is_none()) {
+                if let Poll::Ready(ready) = Pin::new(request).poll(cx) {
+                    *result = Some(ready);
+                }
+            }
+            if requests.iter().all(|(_, result)| result.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+        });
+        subject.wait(&format!("{count} reads at once: one or more of them"), all)?;
+        for (range, (_, result)) in ranges.into_iter().zip(requests) {
+            let what = format!("a read of {range:?}, one of {count} at once");
+            let Some(result) = result else { continue };
+            let (report, bytes) = result.map_err(unexpected)?;
+            answered(&what, &report)?;
+            if !report.is_done() {
+                wrong!("{what} was not done: {report}");
+            }
+            same(&bytes, &subject.model.borrow()[range.clone()], range.start)?;
+        }
+    }
+    Ok(())
+}
+
+fn threads(subject: &Subject) -> Result<(), Finding> {
+    subject.needs_bytes()?;
+    let model = subject.model.borrow().clone();
+    let (host, device) = (&subject.host, &subject.device);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..4)
+            .map(|_| {
+                let ranges: Vec<_> = (0..50).map(|_| subject.range()).collect();
+                let model = &model;
+                scope.spawn(move || {
+                    for range in ranges {
+                        let what = format!("a read of {range:?} on one of four threads");
+                        let read = device.read_at(range.start as u64, vec![0; range.len()]);
+                        let (report, bytes) = wait(host, &what, read)?.map_err(unexpected)?;
+                        answered(&what, &report)?;
+                        if !report.is_done() {
+                            wrong!("{what} was not done: {report}");
+                        }
+                        same(&bytes, &model[range.clone()], range.start)?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(result) => result,
+            Err(_) => wrong!("a thread panicked"),
+        })
+    })
+}
+
+fn cancel(subject: &Subject) -> Result<(), Finding> {
+    subject.needs_bytes()?;
+    for _ in 0..30 {
+        let range = subject.range();
+        let mut request = subject.device.read_at(range.start as u64, vec![0; range.len()]);
+        if let Some(result) = block_on(poll_once(&mut request)) {
+            let (report, _) = result.map_err(unexpected)?;
+            answered("a read", &report)?;
+            continue;
+        }
+        let what = format!("a read of {range:?} that was given up");
+        let (report, bytes) = subject.wait(&what, request.cancel())?.map_err(unexpected)?;
+        answered(&what, &report).or_else(|finding| match report.min_error() {
+            // It was given up before it was sent.
+            Some((_, error)) if error.code() == Code::NotSubmitted => Ok(()),
+            _ => Err(finding),
+        })?;
+        for done in report.done_ranges() {
+            let start = range.start + done.start;
+            same(&bytes[done.clone()], &subject.model.borrow()[start..][..done.len()], start)?;
+        }
+    }
+    // Others are not concerned.
+    subject.read_all()
+}
+
+fn drops(subject: &Subject) -> Result<(), Finding> {
+    subject.needs_bytes()?;
+    for order in 0..4 {
+        let device = subject.open()?;
+        let mut packets = Vec::new();
+        for _ in 0..20 {
+            let range = subject.range();
+            let packet =
+                PacketBox::<Write>::new_buf(range.len()).and_then(|mut packet| Ok((packet.bind()?, packet)));
+            let (view, packet) = packet.map_err(no_memory)?;
+            device.send_io(range.start as u64, view);
+            packets.push((range, packet));
+        }
+        match order {
+            // The requests first, half of them and then the device, or the device first.
+            0 => packets.clear(),
+            1 => packets.truncate(10),
+            _ => {}
+        }
+        drop(device);
+        for (range, mut packet) in packets {
+            let what = format!("a read of {range:?} whose device was closed");
+            subject.wait(&what, &mut packet)?;
+            // It may have been done, or not; what was done is right.
+            for done in packet.report().done_ranges() {
+                let start = range.start + done.start;
+                let bytes = packet.done_slice(done.clone()).map_err(no_memory)?;
+                if !subject.writable {
+                    same(bytes, &subject.model.borrow()[start..][..done.len()], start)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn honest(subject: &Subject) -> Result<(), Finding> {
+    let device = &subject.device;
+    let (info, can) = (device.info(), device.capabilities());
+    let ask = |what: &str, result: Result<Result<(), crate::Error>, Finding>| match result? {
+        Ok(()) => Ok(()),
+        Err(error) => wrong!("it says that it can {what}, but: {error}"),
+    };
+    if !info.readable() {
+        let (report, _) = subject.read_at(0, vec![0; 16])?;
+        if report.done() > 0 {
+            wrong!("it says that it cannot be read, but gave {} bytes", report.done());
+        }
+    }
+    if !info.writable() {
+        let written =
+            device.write_at(0, vec![!subject.model.borrow().first().copied().unwrap_or(0); subject.unit()]);
+        let (report, _) = subject.wait("a write", written)?.map_err(unexpected)?;
+        answered("a write", &report)?;
+        if report.done() > 0 {
+            wrong!("it says that it cannot be written, but took {} bytes", report.done());
+        }
+    }
+    if can.flush {
+        ask("flush", subject.wait("a flush", device.flush()))?;
+        ask("flush", subject.wait("a flush", device.flush_data()))?;
+    }
+    if can.list {
+        ask("list names", subject.wait("a listing", async { device.list("").await.map(drop) }))?;
+        if subject.wait("a listing", device.list("\u{1}/no/such/folder"))?.is_ok() {
+            wrong!("it lists a folder that cannot exist");
+        }
+    }
+    if can.statistics {
+        ask("give statistics", subject.wait("statistics", async { device.statistics().await.map(drop) }))?;
+    }
+    if can.regions {
+        let regions = match subject.wait("its regions", device.regions())? {
+            Ok(regions) => regions,
+            Err(error) => wrong!("it says that it knows its regions, but: {error}"),
+        };
+        if let Some(pair) = regions.windows(2).find(|pair| pair[0].range.end > pair[1].range.start) {
+            wrong!("its regions are not in order: {:?} is before {:?}", pair[0].range, pair[1].range);
+        }
+        if let Some(empty) = regions.iter().find(|region| region.range.is_empty()) {
+            wrong!("it has an empty region, {:?}", empty.range);
+        }
+        if let (Some(size), Some(last)) = (device.size(), regions.last())
+            && last.range.end > size
+        {
+            wrong!("its last region {:?} ends behind its size of {size}", last.range);
+        }
+    }
+    if can.resize && subject.writable {
+        let unit = subject.unit() as u64;
+        let before = subject.model.borrow().len() as u64;
+        for size in [before + 3 * unit, before / 2 / unit * unit, 0, before] {
+            ask("be resized", subject.wait("a resize", device.resize(size)))?;
+            if device.size() != Some(size) {
+                wrong!("it was made {size} bytes long, but says {:?}", device.size());
+            }
+            subject.model.borrow_mut().resize(size as usize, 0);
+            subject.read_all()?;
+        }
+    }
+    subject.read_all()
+}
+
+fn again(subject: &Subject) -> Result<(), Finding> {
+    let open = || -> Result<Device, Finding> {
+        let device = subject.open()?;
+        if device.info().readable() {
+            let read = device.read_at(0, vec![0; 8]);
+            wait(&subject.host, "a read", read)?.map_err(unexpected)?;
+        }
+        Ok(device)
+    };
+    // The first ones may start what stays.
+    (0..3).try_for_each(|_| open().map(drop))?;
+    let before = resources();
+    (0..50).try_for_each(|_| open().map(drop))?;
+    // Threads end a while after they were told to.
+    let mut after = resources();
+    for _ in 0..100 {
+        if after.0 <= before.0 && after.1 <= before.1 {
+            return Ok(());
+        }
+        thread::sleep(std::time::Duration::from_millis(10));
+        after = resources();
+    }
+    wrong!(
+        "after 50 devices there are {} descriptors and {} threads; before there were {} and {}",
+        after.0,
+        after.1,
+        before.0,
+        before.1
+    )
+}
+
+/// Descriptors and threads of this process; zeros where the system does not say.
+fn resources() -> (usize, usize) {
+    let count = |folder: &str| std::fs::read_dir(folder).map_or(0, Iterator::count);
+    (count("/proc/self/fd"), count("/proc/self/task"))
+}

@@ -1,0 +1,248 @@
+//! The device that is checked, and what it should hold.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::time::Duration;
+
+use pactio_sdk::{Code, IntoPacket, Report, Write};
+
+use crate::{Device, Error, ErrorKind, Host, OpenOptions};
+
+/// Why a case ended early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Something is not as it should be.
+    Wrong(String),
+    /// The case does not concern this device.
+    DoesNotApply(String),
+}
+
+/// Shortens what the cases say.
+macro_rules! wrong {
+    ($($arguments:tt)*) => {
+        return Err($crate::check::Finding::Wrong(format!($($arguments)*)))
+    };
+}
+pub(super) use wrong;
+
+/// How much of a device is looked at, if it is larger or grows.
+const MOST: u64 = 128 << 10;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A URL, a device of it, and what that holds.
+#[derive(Debug)]
+pub struct Subject {
+    pub(super) host: Host,
+    pub(super) url: String,
+    pub(super) device: Device,
+    /// What the first bytes are; all of them, unless the device is large.
+    pub(super) model: RefCell<Vec<u8>>,
+    /// It can be written, and more than that was not asked for.
+    pub(super) writable: bool,
+    /// It ends where the model ends.
+    pub(super) whole: bool,
+    random: RefCell<fastrand::Rng>,
+}
+
+impl Subject {
+    /// Opens a device, to be written if that is possible; then all of it, or the first part, is filled at random.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened, filled or read.
+    pub fn new(host: &Host, url: &str, seed: u64) -> Result<Self, Finding> {
+        let (device, writable) = open(host, url)?;
+        let info = device.info();
+        if info.is_stream() {
+            return Err(Finding::DoesNotApply("it is a stream, which has no positions".to_owned()));
+        }
+        let writable = writable && info.writable();
+        let unit = u64::from(device.capabilities().limits.alignment());
+        let size = info.size().filter(|&size| size > 0 || !writable);
+        let len = size.unwrap_or(MOST).min(MOST);
+        let whole = size == Some(len);
+        let len = if writable { len - len % unit } else { len };
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut model = vec![0; len as usize];
+        let subject = |model, random| Self {
+            host: host.clone(),
+            url: url.to_owned(),
+            device: device.clone(),
+            model: RefCell::new(model),
+            writable,
+            whole,
+            random: RefCell::new(random),
+        };
+        if writable {
+            random.fill(&mut model);
+            let this = subject(model, random);
+            let all = this.model.borrow().clone();
+            this.write(0, &all).map_err(|finding| match finding {
+                Finding::Wrong(what) => Finding::Wrong(format!("it says that it can be written, but {what}")),
+                other => other,
+            })?;
+            if all.len() as u64 != len || !info.readable() {
+                return Ok(this);
+            }
+            // What did not have a size has one now.
+            let whole = whole || this.device.size() == Some(len);
+            return Ok(Self { whole, ..this });
+        }
+        let this = subject(Vec::new(), random);
+        if info.readable() {
+            let (report, bytes) = this.read_at(0, model)?;
+            if let Some((offset, error)) = report.min_error().filter(|_| !report.is_done()) {
+                wrong!("it says that it has {len} bytes, but at {offset} reading fails: {error}");
+            }
+            this.model.replace(bytes);
+        }
+        Ok(this)
+    }
+
+    /// Another device of the URL.
+    pub(super) fn open(&self) -> Result<Device, Finding> {
+        open(&self.host, &self.url).map(|(device, _)| device)
+    }
+
+    /// A number below another.
+    pub(super) fn below(&self, bound: usize) -> usize {
+        if bound == 0 { 0 } else { self.random.borrow_mut().usize(0..bound) }
+    }
+
+    /// Positions and lengths of writes are multiples of this.
+    pub(super) fn unit(&self) -> usize {
+        self.device.capabilities().limits.alignment() as usize
+    }
+
+    /// A range at random that exists, of at least one byte.
+    pub(super) fn range(&self) -> std::ops::Range<usize> {
+        let len = self.model.borrow().len();
+        let start = self.below(len);
+        start..start + 1 + self.below((len - start).min(5000))
+    }
+
+    /// The same of whole units.
+    pub(super) fn range_to_write(&self) -> std::ops::Range<usize> {
+        let (range, unit) = (self.range(), self.unit());
+        let len = self.model.borrow().len();
+        let start = range.start - range.start % unit;
+        start..range.end.next_multiple_of(unit).min(len - len % unit)
+    }
+
+    /// Waits for an answer.
+    pub(super) fn wait<T>(&self, what: &str, future: impl Future<Output = T>) -> Result<T, Finding> {
+        wait(&self.host, what, future)
+    }
+
+    /// Reads what can be read; a view that the device dropped is wrong.
+    pub(super) fn read_at<B: IntoPacket<Write>>(
+        &self,
+        position: u64,
+        buffer: B,
+    ) -> Result<(Report, <B::Store as pactio_sdk::PacketStore<Write>>::Back), Finding> {
+        let what = format!("a read at {position}");
+        let result = self.wait(&what, self.device.read_at(position, buffer))?;
+        let (report, back) = result.map_err(unexpected)?;
+        answered(&what, &report)?;
+        Ok((report, back))
+    }
+
+    /// Reads a range and holds it against the model.
+    pub(super) fn read(&self, range: std::ops::Range<usize>) -> Result<(), Finding> {
+        let (report, bytes) = self.read_at(range.start as u64, vec![0; range.len()])?;
+        if !report.is_done() {
+            wrong!("a read of {range:?}, which exists, was not done: {report}");
+        }
+        same(&bytes, &self.model.borrow()[range.clone()], range.start)
+    }
+
+    /// Writes to the device; the model is the caller's business.
+    pub(super) fn write(&self, position: usize, bytes: &[u8]) -> Result<(), Finding> {
+        let what = format!("a write at {position}");
+        let written = self.wait(&what, self.device.write_at(position as u64, bytes.to_vec()))?;
+        let (report, back) = written.map_err(unexpected)?;
+        answered(&what, &report)?;
+        if !report.is_done() {
+            wrong!("{what} of {} bytes was not done: {report}", bytes.len());
+        }
+        if back != bytes {
+            wrong!("{what} changed the bytes that were to be written");
+        }
+        Ok(())
+    }
+
+    /// All of it is still what it should be.
+    pub(super) fn read_all(&self) -> Result<(), Finding> {
+        let len = self.model.borrow().len();
+        if len == 0 || !self.device.info().readable() { Ok(()) } else { self.read(0..len) }
+    }
+
+    /// Ends a case that needs something to read.
+    pub(super) fn needs_bytes(&self) -> Result<(), Finding> {
+        if !self.device.info().readable() {
+            return Err(Finding::DoesNotApply("it cannot be read".to_owned()));
+        }
+        if self.model.borrow().is_empty() {
+            return Err(Finding::DoesNotApply("it is empty".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Waits for an answer.
+pub(super) fn wait<T>(host: &Host, what: &str, future: impl Future<Output = T>) -> Result<T, Finding> {
+    let late = async {
+        async_io::Timer::after(PATIENCE).await;
+        None
+    };
+    let result = host.block_on(futures_lite::future::or(async { Some(future.await) }, late));
+    result.ok_or_else(|| Finding::Wrong(format!("{what} was not answered within {PATIENCE:?}")))
+}
+
+/// Bytes of a device are those of the model.
+pub(super) fn same(bytes: &[u8], model: &[u8], start: usize) -> Result<(), Finding> {
+    match bytes.iter().zip(model).position(|(one, other)| one != other) {
+        None => Ok(()),
+        Some(offset) => {
+            wrong!("byte {} is {}, but should be {}", start + offset, bytes[offset], model[offset])
+        }
+    }
+}
+
+/// No part was dropped, and nothing panicked.
+pub(super) fn answered(what: &str, report: &Report) -> Result<(), Finding> {
+    for (range, error) in report.failed_ranges() {
+        if matches!(
+            error.code(),
+            Code::Unanswered
+                | Code::Panicked
+                | Code::Poisoned
+                | Code::DriverEnded
+                | Code::InFlight
+                | Code::NotSubmitted
+        ) {
+            wrong!("{what}: the bytes {range:?}: {error}");
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn unexpected(error: Error) -> Finding {
+    Finding::Wrong(error.to_string())
+}
+
+/// Opens a device to be read and written, or if that is not possible to be read. Says which.
+fn open(host: &Host, url: &str) -> Result<(Device, bool), Finding> {
+    let both = OpenOptions::new().read(true).write(true).create(true);
+    match host.open_with(url, both) {
+        Ok(device) => Ok((device, true)),
+        Err(error) => match error.kind() {
+            ErrorKind::Open(
+                Code::ReadOnly | Code::PermissionDenied | Code::Unsupported | Code::InvalidInput,
+            ) => host.open(url).map(|device| (device, false)).map_err(unexpected),
+            _ => Err(unexpected(error)),
+        },
+    }
+}

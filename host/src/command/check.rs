@@ -1,0 +1,152 @@
+//! `pactio check`
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use clap::ValueHint;
+use pactio::check::{self, CASES, Case, DOES_NOT_APPLY, Finding, Outcome, Subject, Verdict};
+use pactio::{Candidate, Host, HostBuilder, Manifest};
+
+use super::failure::{Failure, to_stdout};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The plugin's library.
+    #[arg(value_hint = ValueHint::FilePath)]
+    file: PathBuf,
+
+    /// Open this [default: what the plugin says, or a device in memory with the filter on it]. {folder} stands for a folder that
+    /// is empty and removed afterwards. The device is written to, if it can be.
+    #[arg(long)]
+    url: Option<String>,
+
+    /// Only these cases; may be repeated.
+    #[arg(long, value_name = "CASE")]
+    case: Vec<String>,
+
+    /// End a case that takes longer.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    limit: Duration,
+
+    /// Do what happens at random as in an earlier run, which has printed this.
+    #[arg(long, value_name = "SEED")]
+    reproduce: Option<u64>,
+
+    /// Also write the results to this file, as JUnit's XML.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    junit: Option<PathBuf>,
+
+    /// This is the process for one case.
+    #[arg(long, hide = true)]
+    here: bool,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let time = pactio::parse_duration(text).filter(|time| !time.is_zero());
+    time.ok_or_else(|| "a time is a number with a unit, such as 500ms, 10s or 2min".to_owned())
+}
+
+pub(super) fn run(
+    set_up: impl FnOnce(HostBuilder) -> HostBuilder,
+    arguments: &Arguments,
+    of_host: &[String],
+) -> Result<ExitCode, Failure> {
+    let cases = cases(&arguments.case)?;
+    let candidate = Candidate::of_file(&arguments.file);
+    let Some(plugin) = candidate.plugin() else {
+        let (file, why) = (arguments.file.display(), candidate.refusal());
+        let why = why.map_or(String::new(), |refusal| format!(" ({}): {refusal}", refusal.kind().code()));
+        return Err(Failure::refused(format!("'{file}' is refused{why}")));
+    };
+    let url = arguments.url.clone().map_or_else(|| default_url(plugin.manifest()), Ok)?;
+    let seed = arguments.reproduce.unwrap_or_else(|| fastrand::u64(..));
+    if arguments.here {
+        return here(set_up, &arguments.file, cases[0], &url, seed);
+    }
+    to_stdout(format!("checking {url} with --reproduce {seed}\n").as_bytes())?;
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new(format!("the path of this program cannot be found out: {error}")))?;
+    let command = |case: &Case| {
+        let mut command = Command::new(&program);
+        command.args(of_host).arg("check").arg(&arguments.file);
+        command.args(["--here", "--case", case.name(), "--url", &url, "--reproduce", &seed.to_string()]);
+        command
+    };
+    // A reader that has gone is told of at the end.
+    let outcomes = check::run(&cases, arguments.limit, command, |outcome| {
+        let _ = to_stdout(check::table(outcome).as_bytes());
+    });
+    if let Some(file) = &arguments.junit {
+        fs::write(file, check::junit(&plugin.manifest().id, &outcomes))
+            .map_err(|error| Failure::new(format!("cannot write '{}': {error}", file.display())))?;
+    }
+    account(&outcomes)
+}
+
+/// The cases with these names; all, if there are none.
+fn cases(names: &[String]) -> Result<Vec<&'static Case>, Failure> {
+    if names.is_empty() {
+        return Ok(CASES.iter().collect());
+    }
+    let find = |name: &String| {
+        CASES.iter().find(|case| case.name() == name).ok_or_else(|| {
+            let known: Vec<String> =
+                CASES.iter().map(|case| format!("  {:<13} {}", case.name(), case.about())).collect();
+            Failure::new(format!("there is no case '{name}'; there are\n{}", known.join("\n")))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+fn default_url(manifest: &Manifest) -> Result<String, Failure> {
+    if !manifest.check.is_empty() {
+        return Ok(manifest.check.clone());
+    }
+    let name = manifest.schemes.first().map_or("", String::as_str);
+    if manifest.filter {
+        return Ok(format!("memory:?size=100KiB | {name}"));
+    }
+    Err(Failure::new(format!("the plugin '{}' does not say which device to check", manifest.id))
+        .with_hint(format!("give one: --url '{name}:...', or `check: \"{name}:...\"` in `export_plugin!`")))
+}
+
+/// Runs one case in this process.
+fn here(
+    set_up: impl FnOnce(HostBuilder) -> HostBuilder,
+    file: &Path,
+    case: &Case,
+    url: &str,
+    seed: u64,
+) -> Result<ExitCode, Failure> {
+    let folder = tempfile::tempdir()
+        .map_err(|error| Failure::new(format!("a temporary folder cannot be made: {error}")))?;
+    let (plugins, data) = (folder.path().join("plugins"), folder.path().join("data"));
+    let made = fs::create_dir(&plugins).and_then(|()| fs::create_dir(&data)).and_then(|()| {
+        let file = file.canonicalize()?;
+        symlink(&file, plugins.join(file.file_name().unwrap_or_default()))
+    });
+    made.map_err(|error| Failure::new(format!("a temporary folder cannot be filled: {error}")))?;
+    // The file comes first, and what is below a filter from where plugins are.
+    let host = set_up(Host::builder().search_path(plugins)).build()?;
+    let url = url.replace("{folder}", &data.to_string_lossy());
+    let found = Subject::new(&host, &url, seed).and_then(|subject| case.run(&subject));
+    let (text, code) = match found {
+        Ok(()) => return Ok(ExitCode::SUCCESS),
+        Err(Finding::DoesNotApply(why)) => (why, DOES_NOT_APPLY),
+        Err(Finding::Wrong(what)) => (what, 1),
+    };
+    to_stdout(text.as_bytes())?;
+    Ok(code.into())
+}
+
+fn account(outcomes: &[Outcome]) -> Result<ExitCode, Failure> {
+    let count = |is: fn(&Verdict) -> bool| outcomes.iter().filter(|outcome| is(&outcome.verdict)).count();
+    let (passed, wrong) =
+        (count(|verdict| *verdict == Verdict::Passed), count(|verdict| matches!(verdict, Verdict::Wrong(_))));
+    let skipped = outcomes.len() - passed - wrong;
+    to_stdout(format!("{passed} ok, {wrong} wrong, {skipped} do not apply\n").as_bytes())?;
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,128 @@
+//! `pactio check`: what is right passes, and what is wrong is found by the case that is for it.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// The library of a crate, which cargo has built beside this test.
+fn library(name: &str) -> PathBuf {
+    let path = std::env::current_exe().unwrap().parent().unwrap().join(format!("lib{name}.so"));
+    assert!(path.is_file(), "{} was not built", path.display());
+    path
+}
+
+fn check(name: &str, arguments: &[&str]) -> (Output, String) {
+    let folder = library(name).parent().unwrap().to_owned();
+    let output = Command::new(env!("CARGO_BIN_EXE_pactio"))
+        .args(["--no-default-plugin-paths", "--plugin-path"])
+        .arg(folder)
+        .arg("check")
+        .arg(library(name))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    (output, text)
+}
+
+#[test]
+fn all_plugins_of_this_repository_pass() {
+    for name in ["memory", "file", "cache", "cow", "delay", "fault", "limit", "retry", "stats"] {
+        let (output, text) = check(&format!("pactio_{name}"), &[]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {text}");
+        assert!(text.ends_with("11 ok, 0 wrong, 0 do not apply\n"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn each_case_finds_what_it_is_for() {
+    for (way, what) in [
+        ("contents", "is 0, but should be "),
+        ("edges", "the bytes 0..1 of a read lie past the end, but fail with 'input/output error' (Io)"),
+        ("splits", ", but should be "),
+        ("memory", "is 165, but should be "),
+        ("many", ", but should be "),
+        ("threads", "on one of four threads was not done: "),
+        ("cancel", " that was given up was not answered within 5s"),
+        ("drops", " whose device was closed was not answered within 5s"),
+        (
+            "honest",
+            "it says that it can flush, but: cannot flush 'liar:honest' (plugin 'fixture-liar'): not supported",
+        ),
+        ("again", "after 50 devices there are "),
+    ] {
+        let (output, text) = check("fixture_liar", &["--url", &format!("liar:{way}"), "--case", way]);
+        assert_eq!(output.status.code(), Some(1), "{way}: {text}");
+        let line = text.lines().nth(1).unwrap();
+        assert!(line.starts_with(&format!("WRONG  {way:<13} ")) && line.contains(what), "{way}: {text}");
+        assert!(text.ends_with("0 ok, 1 wrong, 0 do not apply\n"), "{text}");
+    }
+    let (output, text) = check("fixture_liar", &[]);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+}
+
+#[test]
+fn what_is_not_answered_is_found_before_all_else() {
+    for (library, url, what) in [
+        (
+            "fixture_forgetful",
+            "forgetful:drop",
+            "a read at 0: the bytes 0..131072: dropped by the device without an answer",
+        ),
+        (
+            "fixture_forgetful",
+            "forgetful:half",
+            "a read at 0: the bytes 65536..131072: dropped by the device without an answer",
+        ),
+        ("fixture_forgetful", "forgetful:leak", "a read at 0 was not answered within 5s"),
+        (
+            "fixture_panic_open",
+            "panic-open:",
+            "cannot open 'panic-open:' with plugin 'fixture-panic-open': the plugin panicked while it opened the device: fixture: open of ''",
+        ),
+    ] {
+        let (output, text) = check(library, &["--url", url]);
+        assert_eq!(output.status.code(), Some(1));
+        let wanted = format!("WRONG  opens         {what}\n0 ok, 1 wrong, 0 do not apply\n");
+        assert!(text.ends_with(&wanted), "{text}");
+    }
+}
+
+#[test]
+fn what_happens_at_random_can_be_had_again_and_results_are_written_for_machines() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("results.xml");
+    let arguments = ["--url", "liar:contents", "--reproduce", "7", "--junit", file.to_str().unwrap()];
+    let (_, first) = check("fixture_liar", &arguments);
+    let wrong = |text: &str| text.lines().nth(2).unwrap().to_owned();
+    assert!(wrong(&first).starts_with("WRONG  contents"), "{first}");
+    assert_eq!(wrong(&first), wrong(&check("fixture_liar", &arguments).1));
+    let xml = std::fs::read_to_string(&file).unwrap();
+    assert!(xml.contains("<testsuite name=\"fixture-liar\" tests=\"11\""), "{xml}");
+    assert!(xml.contains("name=\"contents\"") && xml.contains("<failure message=\"byte "), "{xml}");
+}
+
+#[test]
+fn what_hangs_is_ended_and_what_makes_no_sense_is_said() {
+    let (output, text) =
+        check("fixture_forgetful", &["--url", "forgetful:leak", "--limit", "500ms", "--case", "opens"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("WRONG  opens         it has not ended after 500ms\n"), "{text}");
+    let errors = |arguments: &[&str]| {
+        let (output, _) = check("fixture_forgetful", arguments);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(
+        errors(&[]),
+        (
+            Some(1),
+            "pactio: the plugin 'fixture-forgetful' does not say which device to check\n\
+             hint: give one: --url 'forgetful:...', or `check: \"forgetful:...\"` in `export_plugin!`\n"
+                .to_owned()
+        )
+    );
+    let (code, text) = errors(&["--case", "content"]);
+    assert!(code == Some(1) && text.contains("there is no case 'content'; there are\n  opens "), "{text}");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_pactio")).args(["check", "/etc/hostname"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+}
