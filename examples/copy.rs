@@ -33,7 +33,7 @@ fn main() -> Result<(), Failure> {
     let memory = host.open_url(&memory, OpenOptions::new().write(true))?;
     let to = host.open_url(&file(&target)?, OpenOptions::new().write(true).create(true))?;
 
-    for plugin in host.plugins().filter(|plugin| plugin.is_loaded()) {
+    for plugin in host.plugins().iter().filter(|plugin| plugin.is_loaded()) {
         println!("loaded {:<7} from {}", plugin.manifest().id, plugin.path().display());
     }
 

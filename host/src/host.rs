@@ -2,20 +2,22 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use async_executor::Task;
 use pactio_sdk::OpenMode;
+use pactio_sdk::abi::DeviceObj;
 
 use crate::executor::{self, Runtime};
 use crate::plugin::{Registry, SearchPaths};
 use crate::profiles::{self, Profiles};
-use crate::{Candidate, Device, Error, OpenOptions, Plugin, Url};
+use crate::{Candidate, Device, Error, LiveDevice, OpenOptions, Plugin, Url};
 
 /// Plugins and an executor. Cheap to clone; all clones are one host.
 #[derive(Clone)]
 pub struct Host {
-    registry: Arc<Registry>,
+    registry: Arc<RwLock<Arc<Registry>>>,
     profiles: Arc<Profiles>,
     runtime: Arc<Runtime>,
 }
@@ -27,12 +29,19 @@ pub struct HostBuilder {
     default_folders: bool,
     profiles: Option<PathBuf>,
     worker_threads: Option<usize>,
+    hang_limit: Duration,
 }
 
 impl Host {
     /// A host to be set up.
     pub fn builder() -> HostBuilder {
-        HostBuilder { folders: Vec::new(), default_folders: true, profiles: None, worker_threads: None }
+        HostBuilder {
+            folders: Vec::new(),
+            default_folders: true,
+            profiles: None,
+            worker_threads: None,
+            hang_limit: Duration::from_secs(5),
+        }
     }
 
     /// Opens a device to be read, by URL: `scheme:target?key=value`, or `profile:name` for one that is described in the file of
@@ -76,35 +85,74 @@ impl Host {
         } else {
             url
         };
-        let plugin = self.registry.plugin_with(url.scheme())?;
+        let registry = self.registry();
+        let plugin = registry.plugin_with(url.scheme())?;
         let filters: Vec<(&Url, &Arc<Plugin>)> = url
             .filters()
             .iter()
-            .map(|filter| Ok((filter, self.registry.filter_with(filter.scheme())?)))
+            .map(|filter| Ok((filter, registry.filter_with(filter.scheme())?)))
             .collect::<Result<_, Error>>()?;
         // What is below a filter that only reads is not made, emptied or written.
         let mode = |above: &[(&Url, &Arc<Plugin>)]| {
             let read_only = above.iter().any(|(_, plugin)| plugin.manifest().below_read_only);
             if read_only { OpenMode::READ } else { options.mode() }
         };
-        let (object, shown) = plugin.open(url, mode(&filters), None)?;
+        let (object, shown) = self.open_layer(plugin, url, mode(&filters), None)?;
         let mut device = Device::new(shown, plugin.clone(), object, None, self.runtime.clone())?;
         for (index, (filter, plugin)) in filters.iter().enumerate() {
-            let (object, shown) = plugin.open(filter, mode(&filters[index + 1..]), Some(&device))?;
+            let mode = mode(&filters[index + 1..]);
+            let (object, shown) = self.open_layer(plugin, filter, mode, Some(&device))?;
             device = Device::new(shown, Arc::clone(plugin), object, Some(device), self.runtime.clone())?;
         }
         tracing::debug!(device = device.url(), "opened");
         Ok(device)
     }
 
+    fn open_layer(
+        &self,
+        plugin: &Plugin,
+        url: &Url,
+        mode: OpenMode,
+        below: Option<&Device>,
+    ) -> Result<(DeviceObj, String), Error> {
+        let id = &plugin.manifest().id;
+        self.runtime.watchdog().call("open", id, || plugin.open(url, mode, below))
+    }
+
+    /// Opens a device that is opened again when its plugin is replaced; see [`rescan`](Self::rescan).
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_live(&self, url: &str, options: OpenOptions) -> Result<LiveDevice, Error> {
+        LiveDevice::open(self.clone(), url.parse()?, options)
+    }
+
+    /// Looks again where plugins are looked for; `true` if something has changed.
+    ///
+    /// A file that was replaced, also by one of the same name, is a new plugin: devices that are opened from now on are the new
+    /// one's. Those that are open stay with the old one, whose library stays loaded, until they are closed; a
+    /// [`LiveDevice`] changes over by itself. A replaced file should be a new one that was moved over the old: a library that
+    /// is written to while it is loaded takes the process down.
+    pub fn rescan(&self) -> bool {
+        let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(changed) = registry.scan_again() else { return false };
+        *registry = Arc::new(changed);
+        true
+    }
+
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Every file that was found where plugins are looked for, and what became of it.
-    pub fn candidates(&self) -> &[Candidate] {
-        self.registry.candidates()
+    pub fn candidates(&self) -> Vec<Candidate> {
+        self.registry().candidates().to_vec()
     }
 
     /// The plugins that were found, in the order of the search. Each is loaded when a device of it is opened first.
-    pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
-        self.registry.plugins()
+    pub fn plugins(&self) -> Vec<Arc<Plugin>> {
+        self.registry().plugins().cloned().collect()
     }
 
     /// The plugin that opens URLs with this scheme, or the filter with this name.
@@ -112,8 +160,8 @@ impl Host {
     /// # Errors
     ///
     /// If there is none; the message says which schemes exist and where was searched.
-    pub fn plugin_with_scheme(&self, scheme: &str) -> Result<&Arc<Plugin>, Error> {
-        self.registry.plugin_or_filter(scheme)
+    pub fn plugin_with_scheme(&self, scheme: &str) -> Result<Arc<Plugin>, Error> {
+        self.registry().plugin_or_filter(scheme).cloned()
     }
 
     /// Runs a future to its end on this thread, and the drivers of the devices it uses.
@@ -179,6 +227,14 @@ impl HostBuilder {
         self
     }
 
+    /// A plugin that has not come back from opening or closing a device, or from polling its driver, after so long is told of in
+    /// a record of level error, once per call; see also [`Device::health`]. The default is 5 seconds.
+    #[must_use]
+    pub fn hang_limit(mut self, limit: Duration) -> Self {
+        self.hang_limit = limit;
+        self
+    }
+
     /// Looks for plugins and starts the threads. No code of a plugin runs yet.
     ///
     /// A file that is refused is no error here: see [`Host::candidates`].
@@ -196,9 +252,9 @@ impl HostBuilder {
             .worker_threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |count| count.get().min(4)));
         Ok(Host {
-            registry: Arc::new(Registry::scan(paths)),
+            registry: Arc::new(RwLock::new(Arc::new(Registry::scan(paths)))),
             profiles: Arc::new(Profiles::new(self.profiles)),
-            runtime: Runtime::start(workers)?,
+            runtime: Runtime::start(workers, self.hang_limit)?,
         })
     }
 }

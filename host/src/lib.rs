@@ -47,14 +47,16 @@ mod device;
 mod error;
 mod executor;
 mod host;
+mod live;
 mod plugin;
 mod profiles;
 mod url;
 
 pub use buffers::{Buffer, BufferPool};
-pub use device::{Capabilities, Device, Exact, OpenOptions, Partial, ReadValue, WriteValue};
+pub use device::{Capabilities, Device, Exact, Health, OpenOptions, Partial, ReadValue, WriteValue};
 pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};
+pub use live::LiveDevice;
 pub use pactio_sdk::{
     BlockOn, BlockingIo, Code, DeviceInfo, Entry, Figure, IntoPacket, IoExchange, IoRead, IoWrite, Limits,
     PacketBox, PacketIo, PacketIoExt, Read, ReadWrite, Region, Report, Seekable, StreamIoExt, Unit,

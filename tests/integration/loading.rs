@@ -14,7 +14,7 @@ fn refused(name: &str) -> Refusal {
     let host = host_of(folder.path());
     // One bad file never hides the others.
     assert!(host.open("memory:?size=1").is_ok());
-    let candidate = host.candidates().iter().find(|candidate| candidate.refusal().is_some()).unwrap();
+    let candidate = host.candidates().into_iter().find(|candidate| candidate.refusal().is_some()).unwrap();
     candidate.refusal().unwrap().clone()
 }
 
@@ -95,13 +95,13 @@ fn looking_at_a_plugin_runs_none_of_its_code() {
         let candidate = Candidate::of_file(library("fixture_constructor"));
         assert_eq!(candidate.plugin().unwrap().manifest().id, "fixture-constructor");
         let host = host_of(folder.path());
-        assert_eq!(host.plugins().next().unwrap().manifest().description, "runs code when it is loaded");
+        assert_eq!(host.plugins()[0].manifest().description, "runs code when it is loaded");
         // A wrong option is an error without loading, too.
         assert_eq!(host.open("constructor:?x=1").unwrap_err().kind(), ErrorKind::InvalidOption);
         assert!(!Path::new(&touched).exists(), "its constructor has run");
-        assert!(!host.plugins().next().unwrap().is_loaded());
+        assert!(!host.plugins()[0].is_loaded());
         host.open("constructor:").unwrap();
-        assert!(host.plugins().next().unwrap().is_loaded());
+        assert!(host.plugins()[0].is_loaded());
         assert!(
             Path::new(&touched).exists(),
             "the constructor does not work, so that this test says nothing"
@@ -264,7 +264,7 @@ fn a_file_that_is_replaced_after_it_was_looked_at_is_not_used() {
     let error = host.open("memory:?size=1").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused(RefusalKind::Replaced));
     // A new host sees the new file.
-    assert_eq!(host_of(folder.path()).plugins().next().unwrap().manifest().id, "file");
+    assert_eq!(host_of(folder.path()).plugins()[0].manifest().id, "file");
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn a_manifest_survives_strip() {
         Command::new("strip").arg("--strip-all").arg("-o").arg(&path).arg(library("pactio_memory")).status();
     assert!(status.unwrap().success());
     let host = host_of(folder.path());
-    assert_eq!(host.plugins().next().unwrap().manifest().id, "memory");
+    assert_eq!(host.plugins()[0].manifest().id, "memory");
     assert_eq!(host.open("memory:?size=7").unwrap().size(), Some(7));
 }
 
@@ -371,8 +371,9 @@ fn the_first_of_two_plugins_with_one_id_wins() {
     let copy = folder.path().join("zzz.so");
     fs::copy(library("pactio_memory"), &copy).unwrap();
     let host = host_of(folder.path());
-    assert_eq!(host.plugins().count(), 1);
-    let refusal = host.candidates()[1].refusal().unwrap();
+    assert_eq!(host.plugins().len(), 1);
+    let candidates = host.candidates();
+    let refusal = candidates[1].refusal().unwrap();
     assert_eq!(refusal.kind(), RefusalKind::Duplicate);
     let message = refusal.to_string();
     assert!(message.contains("'memory'") && message.contains("libpactio_memory.so"), "{message}");

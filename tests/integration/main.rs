@@ -12,5 +12,6 @@ mod loading;
 mod memory;
 mod pacing;
 mod panics;
+mod replacing;
 mod toolchains;
 mod trees;

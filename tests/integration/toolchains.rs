@@ -54,7 +54,8 @@ fn a_plugin_of_another_compiler_loads_and_works() {
     println!("built with {toolchain}");
 
     let host = host_of(&target.join("release"));
-    let loaded: Vec<&str> = host.plugins().map(|plugin| plugin.manifest().id.as_str()).collect();
+    let plugins = host.plugins();
+    let loaded: Vec<&str> = plugins.iter().map(|plugin| plugin.manifest().id.as_str()).collect();
     assert_eq!(loaded, ["fixture-queued", "memory"]);
     let memory = host.open("memory:?size=8KiB&fill=4").unwrap();
     let queued = host.open("queued:8192").unwrap();

@@ -28,7 +28,8 @@ fn is_no_plugin(outcome: &Outcome) -> bool {
 }
 
 fn as_json(host: &Host, all: bool) -> String {
-    let files = host.candidates().iter().filter(|candidate| all || !is_no_plugin(candidate.outcome()));
+    let candidates = host.candidates();
+    let files = candidates.iter().filter(|candidate| all || !is_no_plugin(candidate.outcome()));
     let list = files
         .map(|candidate| {
             let path = candidate.path().to_string_lossy();
@@ -65,7 +66,7 @@ fn as_text(host: &Host, all: bool) -> String {
         let _ = writeln!(text, "no plugin was found; `pactio info x:` lists the folders that are searched");
     }
     let mut others = 0;
-    for candidate in host.candidates() {
+    for candidate in &host.candidates() {
         let Some(refusal) = candidate.refusal() else { continue };
         if is_no_plugin(candidate.outcome()) && !all {
             others += 1;

@@ -3,6 +3,7 @@
 mod blocking;
 mod io;
 mod lent;
+mod life;
 mod operations;
 mod request;
 mod typed;
@@ -10,6 +11,7 @@ mod typed;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use async_io::Async;
 use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, Remote};
@@ -19,9 +21,12 @@ use pactio_sdk::{Batch, DeviceInfo, Limits, OpenMode, PollingHandle};
 use crate::executor::{Drive, Driver, Queues, Runtime};
 use crate::{Error, ErrorKind, Plugin, Task};
 
+pub use life::Health;
 pub use operations::Capabilities;
 pub use request::{Exact, Partial};
 pub use typed::{ReadValue, WriteValue};
+
+use life::{End, Life};
 
 /// An open device. Cheap to clone; all clones are one device, which is closed when the last is dropped.
 ///
@@ -40,6 +45,9 @@ pub struct Device(Arc<Shared>);
 
 struct Shared {
     remote: Remote,
+    /// Behind what it tells the end of.
+    end: End,
+    life: Arc<Life>,
     /// Who waits for room, if the device can be full.
     turns: Option<Turns>,
     /// Which requests its plugin takes.
@@ -101,21 +109,14 @@ impl Device {
             let driver = (handle != PollingHandle::None)
                 .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken()));
             let waker = driver.as_ref().map(|driver| CWaker::from(Waker::from(driver.clone())));
-            Shared {
-                remote,
-                turns,
-                limits,
-                url,
-                below,
-                plugin,
-                driver,
-                waker,
-                watch: OnceLock::new(),
-                runtime,
-            }
+            let life = Life::begin();
+            let end = End::of(life.clone());
+            let watch = OnceLock::new();
+            Shared { remote, end, life, turns, limits, url, below, plugin, driver, waker, watch, runtime }
         });
         // Only now can the driver reach its device.
         if let Some(driver) = &shared.driver {
+            shared.runtime.watchdog().watch(driver);
             if let PollingHandle::Descriptor { descriptor, readable, writable } = handle {
                 let watch = watch(driver.clone(), descriptor, readable, writable).map_err(|error| {
                     let (url, plugin) = (&shared.url, &shared.plugin.manifest().id);
@@ -222,6 +223,17 @@ impl Drive for Shared {
             self.remote.send_many(Batch::drain(&mut queues.writes));
         }
         self.wake_waiting();
+    }
+
+    fn driver_hangs(&self, time: Duration) {
+        self.life.hangs(time);
+        let (device, plugin) = (self.url.as_str(), self.plugin.manifest().id.as_str());
+        tracing::error!(
+            device,
+            plugin,
+            call = "poll_driver",
+            "the device's driver has not come back from a poll for {time:.1?}; its requests are not answered"
+        );
     }
 
     fn driver_ended(&self, status: DriverStatus) {

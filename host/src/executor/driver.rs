@@ -6,6 +6,7 @@
 //! | RUNNING | a thread polls it; when it is through, it looks at NOTIFIED again |
 //! | QUEUED | it lies in the channel of the driving thread |
 //! | ENDED | it is not polled any more |
+//! | PANICKED | and that is why |
 //!
 //! A wake sets NOTIFIED. Then one of these looks after it:
 //!
@@ -17,9 +18,10 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Wake;
+use std::time::Duration;
 
 use async_channel::Sender;
 use pactio_sdk::abi::DriverStatus;
@@ -31,6 +33,7 @@ const NOTIFIED: u8 = 1;
 const RUNNING: u8 = 2;
 const QUEUED: u8 = 4;
 const ENDED: u8 = 8;
+const PANICKED: u8 = 16;
 
 /// A driver that keeps waking itself is handed to the driving thread after so many polls in a row, so that others get their
 /// turn.
@@ -46,11 +49,16 @@ pub(crate) trait Drive: Send + Sync + 'static {
 
     /// The driver has ended by itself or in a panic.
     fn driver_ended(&self, status: DriverStatus);
+
+    /// The driver has been in one poll for so long.
+    fn driver_hangs(&self, time: Duration);
 }
 
 /// The driver of one device. It does not keep the device, which keeps it, also through the waker that the device's code holds.
 pub(crate) struct Driver {
     state: AtomicU8,
+    /// Number of the last poll that was begun. Only whoever polls changes it.
+    polls: AtomicU32,
     device: Weak<dyn Drive>,
     queue: Sender<Arc<Driver>>,
 }
@@ -58,7 +66,7 @@ pub(crate) struct Driver {
 impl Driver {
     /// The driver of `device`, which is to be polled a first time soon.
     pub(crate) fn new(device: Weak<dyn Drive>, queue: Sender<Arc<Driver>>) -> Arc<Self> {
-        Arc::new(Self { state: AtomicU8::new(0), device, queue })
+        Arc::new(Self { state: AtomicU8::new(0), polls: AtomicU32::new(0), device, queue })
     }
 
     /// The driver may have work.
@@ -162,6 +170,8 @@ impl Driver {
 
     /// Polls it once; `true` if it was notified meanwhile.
     fn poll_claimed(&self, device: &dyn Drive) -> bool {
+        // Ordering: Relaxed. It is only compared with itself.
+        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         // Plugins do not unwind; a subscriber of our records, or a waker that is dropped, might.
         let status = catch_unwind(AssertUnwindSafe(|| {
             let status = device.poll_driver();
@@ -172,8 +182,9 @@ impl Driver {
         }))
         .unwrap_or(DriverStatus::PANICKED);
         if status != DriverStatus::PENDING {
-            // Ordering: Relaxed. Nothing is read because of this bit.
-            self.state.fetch_or(ENDED, Ordering::Relaxed);
+            let panicked = if status == DriverStatus::PANICKED { PANICKED } else { 0 };
+            // Ordering: Relaxed. Nothing is read because of these bits.
+            self.state.fetch_or(ENDED | panicked, Ordering::Relaxed);
         }
         // Ordering: Release, for the thread that claims it next.
         let state = self.state.fetch_and(!RUNNING, Ordering::Release);
@@ -187,6 +198,31 @@ impl Driver {
                 (state & (NOTIFIED | RUNNING | ENDED) == NOTIFIED).then_some(state & !NOTIFIED | RUNNING)
             })
             .is_ok()
+    }
+
+    /// The number of the poll that is under way.
+    pub(super) fn current_poll(&self) -> Option<u32> {
+        // Ordering: Relaxed. A look that finds the number of a poll that has just ended finds another at the next look.
+        let running = self.state.load(Ordering::Relaxed) & RUNNING != 0;
+        running.then(|| self.polls.load(Ordering::Relaxed))
+    }
+
+    /// It has been in one poll for so long.
+    pub(super) fn hangs(&self, time: Duration) {
+        if let Some(device) = self.device.upgrade() {
+            device.driver_hangs(time);
+        }
+    }
+
+    /// It is in a poll.
+    pub(crate) fn is_running(&self) -> bool {
+        self.current_poll().is_some()
+    }
+
+    /// It has ended by a panic.
+    pub(crate) fn has_panicked(&self) -> bool {
+        // Ordering: Relaxed. Nothing is read because of this bit.
+        self.state.load(Ordering::Relaxed) & PANICKED != 0
     }
 
     /// It will not be polled any more.

@@ -6,12 +6,14 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use async_executor::{Executor, Task};
 
 use super::driver::Driver;
 use super::local::Local;
+use super::watchdog::Watchdog;
 use crate::{Error, ErrorKind};
 
 /// An executor for tasks with its worker threads, and one for drivers with a thread of its own, so that drivers are polled
@@ -25,11 +27,12 @@ pub(crate) struct Runtime {
     /// Closed to stop the threads.
     stop: Sender<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    watchdog: Watchdog,
 }
 
 impl Runtime {
-    /// Starts `workers` threads, at least one.
-    pub(crate) fn start(workers: usize) -> Result<Arc<Self>, Error> {
+    /// Starts `workers` threads, at least one. Calls that take longer than `limit` are told of.
+    pub(crate) fn start(workers: usize, limit: Duration) -> Result<Arc<Self>, Error> {
         let (stop, stopped) = async_channel::bounded(1);
         let (woken, to_drive) = async_channel::unbounded();
         let tasks = Arc::new(Executor::new());
@@ -41,6 +44,7 @@ impl Runtime {
             to_drive,
             stop,
             threads: Mutex::default(),
+            watchdog: Watchdog::new(limit),
             tasks: tasks.clone(),
             drivers: drivers.clone(),
         };
@@ -66,6 +70,11 @@ impl Runtime {
     /// Runs what waits for a device, on the driving thread.
     pub(crate) fn spawn_watch(&self, future: impl Future<Output = ()> + Send + 'static) -> Task<()> {
         self.drivers.spawn(future)
+    }
+
+    /// Who notices calls that do not come back.
+    pub(crate) fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
     }
 
     /// Where drivers go that nobody else is about to poll.

@@ -31,13 +31,20 @@ pub(super) struct Described {
     pub(super) manifest: Manifest,
     /// The section as it is, to be compared with what is loaded.
     pub(super) raw: Vec<u8>,
+    /// Of the file, where the system has such things.
+    pub(super) stamp: Option<Stamp>,
 }
 
 /// What changes when a file changes.
 #[derive(Clone, Copy, PartialEq)]
-struct Stamp([u64; 5]);
+pub(super) struct Stamp([u64; 5]);
 
 impl Stamp {
+    /// Of the file that is at a path now.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        Self::of(&fs::metadata(path).ok()?)
+    }
+
     #[cfg(unix)]
     fn of(metadata: &Metadata) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
@@ -79,7 +86,7 @@ pub(super) fn describe(path: &Path) -> Result<Described, Refusal> {
     {
         return described.clone();
     }
-    let described = read(file);
+    let described = read(file, stamp);
     if let Some(stamp) = stamp {
         let mut files = known();
         let files = files.get_or_insert_default();
@@ -91,7 +98,7 @@ pub(super) fn describe(path: &Path) -> Result<Described, Refusal> {
     described
 }
 
-fn read(file: File) -> Result<Described, Refusal> {
+fn read(file: File, stamp: Option<Stamp>) -> Result<Described, Refusal> {
     let cache = ReadCache::new(file);
     let not_a_library =
         |error| Refusal::new(RefusalKind::NotALibrary, format!("it is not a shared library: {error}"));
@@ -118,7 +125,7 @@ fn read(file: File) -> Result<Described, Refusal> {
     let raw = text_of(section.data().map_err(|error| damaged(&error))?).to_owned();
     let manifest = Manifest::parse(&raw)?;
     entry::check_file(&library, &cache)?;
-    Ok(Described { manifest, raw })
+    Ok(Described { manifest, raw, stamp })
 }
 
 /// A section or a static without what was put behind the manifest: sanitizers, for one, pad what they watch with zeros.

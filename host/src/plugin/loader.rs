@@ -1,9 +1,10 @@
 //! Loads a plugin's library when it is needed first, and makes its backend.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cglue::arc::CArc;
 use cglue::trait_group::Opaquable;
@@ -12,7 +13,7 @@ use pactio_sdk::abi::{
     self, BackendIo, BackendObj, DeviceObj, ENTRY_SYMBOL, Library, PluginEntry, RawOpenRequest, RawOption,
 };
 
-use super::candidate::{Described, text_of};
+use super::candidate::{Described, Stamp, text_of};
 use super::options::Options;
 use super::refusal::REBUILD;
 use super::{Manifest, Refusal, RefusalKind, entry};
@@ -25,7 +26,14 @@ pub struct Plugin {
     backend: OnceLock<Result<Backend, Refusal>>,
 }
 
-struct Backend(BackendObj);
+struct Backend {
+    object: BackendObj,
+    /// Of the file, if it did not change while it was loaded.
+    digest: Option<Digest>,
+}
+
+/// Tells one library from another.
+type Digest = [u8; 32];
 
 // SAFETY: `BackendObj` is only made by the sdk's `export_plugin!`, from a `Backend`, which is `Send` and `Sync`.
 unsafe impl Send for Backend {}
@@ -53,6 +61,16 @@ impl Plugin {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file at its path is the one that this was made of, or one with the same bytes.
+    pub(super) fn is_current(&self, described: &Described) -> bool {
+        if described.stamp.is_some() && described.stamp == self.described.stamp {
+            return true;
+        }
+        // Only what is loaded is worth being compared; the rest is made anew.
+        let digest = self.backend.get().and_then(|backend| backend.as_ref().ok()?.digest);
+        described.raw == self.described.raw && digest.is_some() && digest == digest_of(&self.path)
     }
 
     /// Its library is loaded.
@@ -120,7 +138,7 @@ impl Plugin {
                 format!("cannot open '{shown}': what is below is out of use: {error}"),
             )
         })?;
-        let device = backend.0.open_device(&request, below.into()).map_err(|failure| {
+        let device = backend.object.open_device(&request, below.into()).map_err(|failure| {
             Error::new(
                 ErrorKind::Open(failure.error.code()),
                 format!("cannot open '{shown}' with plugin '{id}': {}", failure.message.to_text()),
@@ -144,7 +162,9 @@ fn load(path: &Path, manifest: &[u8]) -> Result<Backend, Refusal> {
     let cannot_load = |error: &dyn fmt::Display| {
         Refusal::new(RefusalKind::CannotLoad, format!("it cannot be loaded: {error}"))
     };
-    let library = open(path).map_err(|error| cannot_load(&error))?;
+    let (before, digest) = (Stamp::at(path), digest_of(path));
+    let library = open(&unheard_of(path)).map_err(|error| cannot_load(&error))?;
+    let digest = digest.filter(|_| before.is_some() && before == Stamp::at(path));
     // SAFETY: the symbol is only used as an address here.
     let entry =
         unsafe { library.get::<*const PluginEntry>(ENTRY_SYMBOL) }.map_err(|error| cannot_load(&error))?;
@@ -180,7 +200,34 @@ fn load(path: &Path, manifest: &[u8]) -> Result<Backend, Refusal> {
         return Err(Refusal::new(RefusalKind::Setup, format!("it failed while it was set up: {error}")));
     }
     // SAFETY: `create` returned 0, so it wrote the object.
-    Ok(Backend(unsafe { backend.assume_init() }))
+    Ok(Backend { object: unsafe { backend.assume_init() }, digest })
+}
+
+fn digest_of(path: &Path) -> Option<Digest> {
+    use sha2::Digest as _;
+    std::fs::read(path).ok().map(|bytes| sha2::Sha256::digest(bytes).into())
+}
+
+/// The path, written in a way that this process has not loaded before.
+///
+/// glibc gives back what it has loaded by a name, also if there is another file by now, and does not know that two ways of
+/// writing a path are one. It also looks whether it knows the file itself: so the same file is loaded once all the same.
+fn unheard_of(path: &Path) -> PathBuf {
+    static LOADED: Mutex<Option<HashMap<PathBuf, u32>>> = Mutex::new(None);
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let times = loaded.get_or_insert_default().entry(path.to_owned()).or_default();
+    let mut number = *times;
+    *times += 1;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return path.to_owned() };
+    let mut written = folder.as_os_str().to_owned();
+    // The number in binary: "/." is a one, "/" a zero.
+    while number > 0 {
+        written.push(if number & 1 == 1 { "/." } else { "/" });
+        number >>= 1;
+    }
+    written.push("/");
+    written.push(name);
+    written.into()
 }
 
 /// The first difference in the text of the layout check, in one line; the whole text is several pages.

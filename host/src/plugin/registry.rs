@@ -10,14 +10,14 @@ use super::{Plugin, Refusal, RefusalKind};
 use crate::{Error, ErrorKind};
 
 /// A file that was found where plugins are looked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Candidate {
     path: PathBuf,
     outcome: Outcome,
 }
 
 /// What became of a [`Candidate`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Outcome {
     /// It is a plugin for this host. It is loaded when a device of it is opened first.
@@ -34,7 +34,7 @@ impl Candidate {
     /// assert_eq!(candidate.refusal().unwrap().kind(), pactio::RefusalKind::NotALibrary);
     /// ```
     pub fn of_file(path: impl Into<PathBuf>) -> Self {
-        let mut registry = Registry { paths: SearchPaths::default(), candidates: Vec::new() };
+        let mut registry = Registry::default();
         registry.add(path.into());
         registry.candidates.remove(0)
     }
@@ -67,30 +67,62 @@ impl Candidate {
 }
 
 /// All candidates of the search paths.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Registry {
     paths: SearchPaths,
     candidates: Vec<Candidate>,
+    /// What was there before and is loaded: its library stays, so it is used again if the same file comes back.
+    before: Vec<Arc<Plugin>>,
 }
 
 impl Registry {
     /// Looks at every file in the search paths. One bad file never hides the others.
     pub(crate) fn scan(paths: SearchPaths) -> Self {
-        let mut registry = Self { paths: SearchPaths::default(), candidates: Vec::new() };
+        Self::scan_after(paths, Vec::new())
+    }
+
+    /// Looks again; `None` if all is as it was.
+    pub(crate) fn scan_again(&self) -> Option<Self> {
+        let mut before: Vec<Arc<Plugin>> = self.plugins().cloned().collect();
+        before.extend(self.before.iter().cloned());
+        let registry = Self::scan_after(self.paths.clone(), before);
+        (!registry.is_like(self)).then_some(registry)
+    }
+
+    fn scan_after(paths: SearchPaths, before: Vec<Arc<Plugin>>) -> Self {
+        let mut registry = Self { before, ..Self::default() };
         for folder in paths.iter() {
             for path in candidate::files(folder) {
                 registry.add(path);
             }
         }
+        let Self { candidates, before, .. } = &mut registry;
+        let is_used = |plugin: &Arc<Plugin>| {
+            candidates.iter().any(|c| c.plugin().is_some_and(|used| Arc::ptr_eq(used, plugin)))
+        };
+        before.retain(|plugin| plugin.is_loaded() && !is_used(plugin));
         registry.paths = paths;
         registry
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let same = |(one, other): (&Candidate, &Candidate)| {
+            one.path == other.path
+                && match (&one.outcome, &other.outcome) {
+                    (Outcome::Found(one), Outcome::Found(other)) => Arc::ptr_eq(one, other),
+                    (Outcome::Refused(one), Outcome::Refused(other)) => one.to_string() == other.to_string(),
+                    _ => false,
+                }
+        };
+        self.candidates.len() == other.candidates.len()
+            && self.candidates.iter().zip(&other.candidates).all(same)
     }
 
     fn add(&mut self, path: PathBuf) {
         let outcome = match self.look_at(&path) {
             Ok(plugin) => {
                 tracing::debug!(plugin = plugin.manifest().id.as_str(), path = %path.display(), "found");
-                Outcome::Found(Arc::new(plugin))
+                Outcome::Found(plugin)
             }
             Err(refusal) => {
                 // Most files beside plugins are no plugins: that is no news.
@@ -105,13 +137,17 @@ impl Registry {
         self.candidates.push(Candidate { path, outcome });
     }
 
-    fn look_at(&self, path: &Path) -> Result<Plugin, Refusal> {
+    fn look_at(&self, path: &Path) -> Result<Arc<Plugin>, Refusal> {
         let described = candidate::describe(path)?;
         // It is loaded later, perhaps from another working directory.
         let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let id = &described.manifest.id;
         match self.plugins().find(|earlier| earlier.manifest().id == *id) {
-            None => Ok(Plugin::new(resolved, described)),
+            None => {
+                let same = |plugin: &&Arc<Plugin>| plugin.path() == resolved && plugin.is_current(&described);
+                let known = self.before.iter().find(same).cloned();
+                Ok(known.unwrap_or_else(|| Arc::new(Plugin::new(resolved, described))))
+            }
             Some(earlier) => Err(Refusal::new(
                 RefusalKind::Duplicate,
                 format!(

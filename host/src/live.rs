@@ -1,0 +1,93 @@
+//! A device that outlives its plugin's file.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::plugin::Registry;
+use crate::{Device, Error, Host, OpenOptions, Url};
+
+/// A device that is opened again when one of its plugins was replaced and the host has [seen](Host::rescan) it.
+///
+/// ```text
+///   device() ──► old ── requests under way ──► answered by the old plugin ──► closed with the last handle
+///       │ rescan finds a new file
+///       └──────► new ── requests from now on
+/// ```
+///
+/// No request is lost, as none moves. Bytes that only the device has, such as those of `memory:`, are gone with the old one.
+///
+/// ```no_run
+/// # fn main() -> Result<(), pactio::Error> {
+/// # use pactio::OpenOptions;
+/// let host = pactio::Host::builder().build()?;
+/// let live = host.open_live("file:/data/image", OpenOptions::new())?;
+/// // The plugin's file was replaced.
+/// host.rescan();
+/// let first: u64 = host.block_on(live.device().read(0))?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct LiveDevice {
+    host: Host,
+    url: Url,
+    options: OpenOptions,
+    current: RwLock<Current>,
+}
+
+struct Current {
+    device: Device,
+    /// What it was opened with, or was found to be the same in.
+    registry: Arc<Registry>,
+}
+
+impl LiveDevice {
+    pub(crate) fn open(host: Host, url: Url, options: OpenOptions) -> Result<Self, Error> {
+        let registry = host.registry();
+        let device = host.open_url(&url, options)?;
+        // Opened again, it is the same device: nothing is made or emptied.
+        let options = options.create(false).truncate(false);
+        Ok(Self { host, url, options, current: RwLock::new(Current { device, registry }) })
+    }
+
+    /// The device as it is now: to be taken anew for each request, or for some that belong together.
+    ///
+    /// If the new plugin cannot open it, it stays the old one, and a record says why.
+    pub fn device(&self) -> Device {
+        let registry = self.host.registry();
+        {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            if Arc::ptr_eq(&current.registry, &registry) {
+                return current.device.clone();
+            }
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have been faster.
+        if !Arc::ptr_eq(&current.registry, &registry) {
+            if !stays(&current.device, &registry) {
+                match self.host.open_url(&self.url, self.options) {
+                    Ok(device) => {
+                        tracing::info!(device = device.url(), "changed over to the new plugin");
+                        current.device = device;
+                    }
+                    Err(error) => {
+                        tracing::error!(device = current.device.url(), "stays with the old plugin: {error}");
+                    }
+                }
+            }
+            current.registry = registry;
+        }
+        current.device.clone()
+    }
+}
+
+/// None of the plugins of a stack was replaced.
+fn stays(device: &Device, registry: &Registry) -> bool {
+    let known = registry.plugins().any(|plugin| std::ptr::eq(&raw const **plugin, device.plugin()));
+    known && device.below().is_none_or(|below| stays(below, registry))
+}
+
+impl fmt::Debug for LiveDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveDevice").field("url", &self.url).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,182 @@
+//! Plugins whose files are replaced while they are used.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pactio::{Device, Host, OpenOptions};
+use pactio_tests::{host_of, in_time, library};
+
+/// A library, of which a word can be made another one.
+struct Library {
+    bytes: Vec<u8>,
+    word: &'static [u8],
+    places: Vec<usize>,
+}
+
+impl Library {
+    fn new(name: &str, word: &'static [u8]) -> Self {
+        // Most of it is of no use here.
+        let folder = tempfile::tempdir().unwrap();
+        let stripped = folder.path().join("stripped");
+        let strip =
+            Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(library(name)).status();
+        assert!(strip.unwrap().success());
+        let bytes = fs::read(stripped).unwrap();
+        let mut places = Vec::new();
+        // Looked for by its first byte, since these are slow builds.
+        let mut at = 0;
+        while let Some(next) = bytes[at..].iter().position(|byte| *byte == word[0]) {
+            at += next;
+            if bytes[at..].starts_with(word) {
+                places.push(at);
+            }
+            at += 1;
+        }
+        assert!(!places.is_empty());
+        Self { bytes, word, places }
+    }
+
+    fn version(&self, other: &[u8]) -> Vec<u8> {
+        assert_eq!(self.word.len(), other.len());
+        let mut bytes = self.bytes.clone();
+        for at in &self.places {
+            bytes[*at..at + other.len()].copy_from_slice(other);
+        }
+        bytes
+    }
+}
+
+/// Moves a new file over the old one, as a package manager does.
+fn replace(path: &Path, bytes: &[u8]) {
+    let new = path.with_extension("new");
+    fs::write(&new, bytes).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+/// What the code of the fixture calls its first region.
+fn says(host: &Host, device: &Device) -> String {
+    host.block_on(device.regions()).unwrap()[0].name.clone()
+}
+
+/// How many libraries of a folder are mapped.
+fn mapped(folder: &Path) -> usize {
+    let folder = folder.to_string_lossy().into_owned();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let inodes: BTreeSet<&str> = maps
+        .lines()
+        .filter(|line| line.contains(&folder))
+        .filter_map(|line| line.split_whitespace().nth(4))
+        .collect();
+    inodes.len()
+}
+
+#[test]
+fn a_file_that_was_replaced_is_a_new_plugin() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("libpicky.so");
+        let picky = Library::new("fixture_picky", b"block ");
+        replace(&path, &picky.version(b"first "));
+        let host = host_of(folder.path());
+        let first = host.open("picky:10000").unwrap();
+        assert_eq!(says(&host, &first), "first 0");
+        assert!(!host.rescan());
+        for round in 0..20u8 {
+            let word = [b'n', b'e', b'w', b'a' + round, b'-', b' '];
+            replace(&path, &picky.version(&word));
+            assert!(host.rescan());
+            let device = host.open("picky:10000").unwrap();
+            // Not only the manifest: the code is the new one's, though the path is one that the system knows.
+            assert_eq!(says(&host, &device), format!("new{}- 0", char::from(b'a' + round)));
+            assert!(!host.rescan());
+        }
+        // What is open stays what it is.
+        assert_eq!(says(&host, &first), "first 0");
+        // What comes back is not loaded again, also if it is another file.
+        let before = mapped(folder.path());
+        assert_eq!(before, 21);
+        replace(&path, &picky.version(b"first "));
+        assert!(host.rescan());
+        let again = host.open("picky:10000").unwrap();
+        assert_eq!(says(&host, &again), "first 0");
+        assert!(std::ptr::eq(again.plugin(), first.plugin()));
+        assert_eq!(mapped(folder.path()), before);
+        // A file that is gone is a plugin that is gone, but not for what is open.
+        fs::remove_file(&path).unwrap();
+        assert!(host.rescan());
+        assert!(
+            host.open("picky:10000").unwrap_err().to_string().contains("no plugin has the scheme 'picky'")
+        );
+        assert_eq!(says(&host, &again), "first 0");
+    });
+}
+
+#[test]
+fn a_thousand_replacements_under_load_lose_no_request() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("libqueued.so");
+        let (one, other) = (&b"answers in its driver"[..], &b"answers in the driver"[..]);
+        let queued = Library::new("fixture_queued", one);
+        let versions = [queued.version(one), queued.version(other)];
+        replace(&path, &versions[0]);
+        let host = host_of(folder.path());
+        let live = Arc::new(host.open_live("queued:100000", OpenOptions::new()).unwrap());
+        let stop = Arc::new(AtomicBool::new(false));
+        let requests = Arc::new(AtomicU64::new(0));
+        let tasks: Vec<_> = (0..8u64)
+            .map(|task| {
+                let (live, stop, requests) = (live.clone(), stop.clone(), requests.clone());
+                host.spawn(async move {
+                    let mut position = task;
+                    while !stop.load(Ordering::SeqCst) {
+                        position = position * 31 % 99_000;
+                        let bytes = live.device().read_exact_at(position, vec![0; 100]).await.unwrap();
+                        assert!(bytes.iter().zip(position..).all(|(byte, at)| *byte == (at % 251) as u8));
+                        requests.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        for round in 1..=1000 {
+            replace(&path, &versions[round % 2]);
+            assert!(host.rescan(), "in round {round}");
+            let description = if round % 2 == 0 { one } else { other };
+            assert_eq!(
+                live.device().plugin().manifest().description.as_bytes(),
+                description,
+                "in round {round}"
+            );
+        }
+        stop.store(true, Ordering::SeqCst);
+        for task in tasks {
+            host.block_on(task);
+        }
+        assert!(requests.load(Ordering::SeqCst) > 1000);
+        // Libraries stay mapped: as many as there are different ones.
+        assert_eq!(mapped(folder.path()), 2);
+    });
+}
+
+#[test]
+fn a_new_plugin_that_cannot_be_used_leaves_the_old_one() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("libpicky.so");
+        let picky = Library::new("fixture_picky", b"block ");
+        replace(&path, &picky.version(b"first "));
+        let host = host_of(folder.path());
+        let live = host.open_live("picky:10000", OpenOptions::new()).unwrap();
+        replace(&path, b"no library at all");
+        assert!(host.rescan());
+        assert_eq!(says(&host, &live.device()), "first 0");
+        assert!(host.open("picky:10000").is_err());
+        replace(&path, &picky.version(b"third "));
+        assert!(host.rescan());
+        assert_eq!(says(&host, &live.device()), "third 0");
+    });
+}
