@@ -61,6 +61,7 @@
 //! | feature | what it brings |
 //! |---------|----------------|
 //! | `plugin` (default) | backends, the boundary, [`export_plugin!`] |
+//! | `tracing` (default) | records and spans of `tracing` in a plugin get to its host |
 //! | `std` | devices with drivers, blocking calls, file-like adapters, reuse of memory; part of `plugin` |
 //! | none | packets, views and requests, on `alloc` alone |
 //! | `tokio`, `smol` | drivers of lone devices that wait for descriptors |

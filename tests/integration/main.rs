@@ -12,6 +12,8 @@ mod loading;
 mod memory;
 mod pacing;
 mod panics;
+mod records;
 mod replacing;
+mod stuck;
 mod toolchains;
 mod trees;

@@ -1,10 +1,14 @@
 //! What the tests share: hosts with chosen plugins, time limits, seeds.
 
+mod records;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use pactio::{Device, Host};
+
+pub use records::Records;
 
 /// Where cargo puts the plugins that a test or bench depends on: the `deps` folder of its build.
 pub fn build_folder() -> PathBuf {

@@ -9,6 +9,7 @@ use pactio_sdk::{
     Batch, BlockOn, BoundPacketView, NoPos, PacketIo, Read, ReadWrite, RequestId, Size, Submission, Write,
 };
 
+use super::current::Entered;
 use super::{Device, Shared};
 use crate::executor::{Helper, block_on, local};
 
@@ -49,6 +50,7 @@ impl Device {
     pub(super) fn helped(&self, send: impl FnOnce(&Remote)) {
         {
             let _helper = self.0.driver.as_ref().map(|driver| Helper::new(driver, &*self.0));
+            let _entered = Entered::new(&self.0);
             send(&self.0.remote);
         }
         // If it has panicked, it has forgotten who waits for room.
@@ -78,7 +80,10 @@ macro_rules! packet_io {
                         cx: &mut Context<'_>,
                     ) -> Submitted {
                         let Some(driver) = &self.0.driver else {
-                            self.0.remote.send(position, view);
+                            {
+                                let _entered = Entered::new(&self.0);
+                                self.0.remote.send(position, view);
+                            }
                             self.0.wake_waiting();
                             return Submitted::Sent;
                         };

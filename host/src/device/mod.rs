@@ -1,6 +1,7 @@
 //! An open device, and the requests one can make.
 
 mod blocking;
+pub(crate) mod current;
 mod io;
 mod lent;
 mod life;
@@ -26,6 +27,7 @@ pub use operations::Capabilities;
 pub use request::{Exact, Partial};
 pub use typed::{ReadValue, WriteValue};
 
+use current::Entered;
 use life::{End, Life};
 
 /// An open device. Cheap to clone; all clones are one device, which is closed when the last is dropped.
@@ -209,6 +211,7 @@ fn watch(_: Arc<Driver>, _: i32, _: bool, _: bool) -> std::io::Result<std::futur
 
 impl Drive for Shared {
     fn poll_driver(&self) -> DriverStatus {
+        let _entered = Entered::new(self);
         match &self.waker {
             Some(waker) => self.remote.poll_driver(waker),
             None => DriverStatus::ENDED,
@@ -216,6 +219,7 @@ impl Drive for Shared {
     }
 
     fn send(&self, queues: &mut Queues) {
+        let _entered = Entered::new(self);
         if !queues.reads.is_empty() {
             self.remote.send_many(Batch::drain(&mut queues.reads));
         }

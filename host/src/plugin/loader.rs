@@ -16,7 +16,7 @@ use pactio_sdk::abi::{
 use super::candidate::{Described, Stamp, text_of};
 use super::options::Options;
 use super::refusal::REBUILD;
-use super::{Manifest, Refusal, RefusalKind, entry};
+use super::{Manifest, Refusal, RefusalKind, entry, log};
 use crate::{Device, Error, ErrorKind, Url};
 
 /// A plugin that was found. Its library is loaded when the first device is opened.
@@ -89,7 +89,7 @@ impl Plugin {
 
     fn backend(&self) -> Result<&Backend, Refusal> {
         let backend = self.backend.get_or_init(|| {
-            let backend = load(&self.path, &self.described.raw);
+            let backend = load(&self.path, &self.described);
             let (plugin, path) = (self.manifest().id.as_str(), self.path.display());
             match &backend {
                 Ok(_) => tracing::debug!(plugin, %path, "loaded"),
@@ -158,7 +158,7 @@ impl fmt::Debug for Plugin {
 }
 
 /// Opens the library and makes its backend.
-fn load(path: &Path, manifest: &[u8]) -> Result<Backend, Refusal> {
+fn load(path: &Path, described: &Described) -> Result<Backend, Refusal> {
     let cannot_load = |error: &dyn fmt::Display| {
         Refusal::new(RefusalKind::CannotLoad, format!("it cannot be loaded: {error}"))
     };
@@ -186,13 +186,17 @@ fn load(path: &Path, manifest: &[u8]) -> Result<Backend, Refusal> {
             Refusal::new(RefusalKind::Layout, text).with_remedy(REBUILD)
         })?;
     // SAFETY: the whole entry is right, so the bytes are those of `StaticBytes::new`, and the library stays loaded.
-    if text_of(unsafe { entry.manifest.as_slice() }) != manifest {
+    if text_of(unsafe { entry.manifest.as_slice() }) != described.raw {
         let text = "what was loaded is not the file whose manifest was read";
         return Err(Refusal::new(RefusalKind::Replaced, text).with_remedy(
             "the file was replaced meanwhile, or an older one of that name is loaded; make a new host",
         ));
     }
     let record: Library = CArc::<LibraryRecord>::from(Arc::new(LibraryRecord { library })).into_opaque();
+    if let Some(attach) = entry.attach {
+        // SAFETY: the table is for the life of the process.
+        unsafe { attach(log::table(&described.manifest.id)) };
+    }
     let mut backend = MaybeUninit::uninit();
     // SAFETY: `backend` is valid for a write; the function belongs to an entry that was found right.
     let status = unsafe { (entry.create)(record, &raw mut backend) };

@@ -3,6 +3,7 @@
 mod candidate;
 mod entry;
 mod loader;
+mod log;
 mod manifest;
 mod options;
 mod refusal;

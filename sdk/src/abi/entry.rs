@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use abi_stable::StableAbi;
 use abi_stable::type_layout::TypeLayout;
 
-use super::{BackendObj, Fingerprint, Library};
+use super::{Attach, BackendObj, Fingerprint, Library};
 
 /// Name of the exported static, a [`PluginEntry`].
 pub const ENTRY_SYMBOL: &str = "PACTIO_PLUGIN";
@@ -17,7 +17,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"pactio\0\x01");
 pub const ABI_MAJOR: u16 = 0;
 
 /// Grows when something is added.
-pub const ABI_MINOR: u16 = 2;
+pub const ABI_MINOR: u16 = 3;
 
 /// A number over names, sizes and signatures of everything that crosses the boundary.
 pub const FINGERPRINT: u64 = {
@@ -26,6 +26,7 @@ pub const FINGERPRINT: u64 = {
     let print = super::waker::describe_boundary(print);
     let print = super::request::describe_boundary(print);
     let print = super::extension::describe_boundary(print);
+    let print = super::log::describe_boundary(print);
     let print = super::object::describe_boundary(print);
     print.finish()
 };
@@ -51,6 +52,8 @@ pub struct PluginEntry {
     pub manifest: StaticBytes,
     /// Makes the backend.
     pub create: CreateBackend,
+    /// Takes what the host gives to each plugin, before the backend is made; or nothing.
+    pub attach: Option<Attach>,
 }
 
 /// Makes the backend at `out` and returns 0, or returns the raw [`Error`](crate::Error) and leaves `out` as it is.

@@ -17,6 +17,7 @@
 mod entry;
 mod extension;
 mod fingerprint;
+mod log;
 mod object;
 mod operation;
 mod remote;
@@ -30,6 +31,7 @@ pub use extension::{
     ADMISSION, AdmissionTable, CANCELLATION, CancellationTable, LIMITS, LimitsTable, RawExtension, RawLimits,
 };
 pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};
+pub use log::{Attach, HostTable, RawRecord};
 pub use object::{
     BackendIo, BackendObj, DeviceObj, DriverStatus, IoBackend, Library, RawDeviceInfo, RawPollingHandle,
     SendIo, host_device, send,

@@ -124,6 +124,7 @@ macro_rules! __export_plugin {
                 layout: $crate::abi::layout(),
                 manifest: $crate::abi::StaticBytes::new(&BYTES),
                 create,
+                attach: $crate::__private::ATTACH,
             };
         };
     };
@@ -136,6 +137,14 @@ pub mod __private {
     use crate::abi::{BackendObj, Library, backend_object};
     use crate::plugin::guarded::GuardedBackend;
     use crate::{Backend, Error, firewall};
+
+    /// Has the records of a library go to its host.
+    #[cfg(feature = "tracing")]
+    pub const ATTACH: Option<crate::abi::Attach> = Some(crate::plugin::log::attach);
+
+    /// Without the feature, nobody takes what the host gives.
+    #[cfg(not(feature = "tracing"))]
+    pub const ATTACH: Option<crate::abi::Attach> = None;
 
     /// What was given, or else the default behind it.
     pub const fn first<T: Copy>(values: &[T]) -> T {

@@ -4,6 +4,8 @@ mod backend;
 mod below;
 mod export;
 mod guarded;
+#[cfg(feature = "tracing")]
+mod log;
 mod manifest;
 mod values;
 

@@ -1,0 +1,54 @@
+//! Records and spans of plugins arrive with the host's subscriber.
+
+use pactio_tests::{Records, host, in_time};
+
+/// One test, since `tracing` remembers of each place whether anybody listens, and asks only the thread that comes there first.
+#[test]
+fn records_and_spans_of_a_plugin_are_the_host_s() {
+    in_time(|| {
+        nobody_listens_and_nothing_is_made();
+        let records = Records::default();
+        tracing::subscriber::with_default(records.subscriber("pactio::plugin=info"), || {
+            let host = host(&["fixture_chatty", "fixture_identity"]);
+            let device = host.open("chatty:here | identity").unwrap();
+            let span = tracing::info_span!(target: "pactio::plugin", "mine");
+            let _entered = span.enter();
+            host.block_on(async {
+                device.read::<u64>(0).await.unwrap();
+                device.read::<u64>(1).await.unwrap();
+            });
+        });
+        let text = records.text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(
+            lines[0]
+                .contains("INFO pactio::plugin: opening plugin=\"fixture-chatty\" target=\"fixture_chatty\""),
+            "{text}"
+        );
+        assert!(lines[0].ends_with("fields=\"target=\\\"here\\\"\""), "{text}");
+        // With the device, though a filter is on it, and in the spans of both sides.
+        assert!(lines[1].trim_start().starts_with("WARN mine:plugin{name=\"reading\" plugin=\"fixture-chatty\" device=\"chatty:here\" target=\"fixture_chatty\" fields=\"position=0\"}: pactio::plugin: a request of 'here' plugin=\"fixture-chatty\" device=\"chatty:here\""), "{text}");
+        assert!(lines[1].contains("fields=\"len=8 text=\\\"a \\\\\\\"b\\\\\\\"\\\"\""), "{text}");
+        // The debug record in between is of no interest.
+        assert!(
+            lines[2].contains("plugin{name=\"reading\"") && lines[2].contains("plugin{name=\"deeper\""),
+            "{text}"
+        );
+        assert!(lines[2].contains("still inside") && lines[2].contains("target=\"elsewhere\""), "{text}");
+        // Who left the spans is in none.
+        assert_eq!(text.matches("mine:").count(), 2);
+    });
+}
+
+fn nobody_listens_and_nothing_is_made() {
+    let host = host(&["fixture_chatty"]);
+    let device = host.open("chatty:here").unwrap();
+    // Its value would panic when it is shown.
+    assert_eq!(host.block_on(device.read::<u64>(2)).unwrap(), u64::from_ne_bytes([1; 8]));
+    let records = Records::default();
+    tracing::subscriber::with_default(records.subscriber("pactio::plugin=info"), || {
+        // Where it is shown, the panic is the plugin's.
+        assert!(host.block_on(device.read::<u64>(2)).is_err());
+    });
+}
