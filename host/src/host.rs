@@ -9,6 +9,7 @@ use async_executor::Task;
 use pactio_sdk::OpenMode;
 use pactio_sdk::abi::DeviceObj;
 
+use crate::device::{DeviceStatistics, Statistics};
 use crate::executor::{self, Runtime};
 use crate::plugin::{Registry, SearchPaths};
 use crate::profiles::{self, Profiles};
@@ -20,6 +21,7 @@ pub struct Host {
     registry: Arc<RwLock<Arc<Registry>>>,
     profiles: Arc<Profiles>,
     runtime: Arc<Runtime>,
+    statistics: Option<Arc<Statistics>>,
 }
 
 /// Sets up a [`Host`].
@@ -30,6 +32,7 @@ pub struct HostBuilder {
     profiles: Option<PathBuf>,
     worker_threads: Option<usize>,
     hang_limit: Duration,
+    statistics: bool,
 }
 
 impl Host {
@@ -41,6 +44,7 @@ impl Host {
             profiles: None,
             worker_threads: None,
             hang_limit: Duration::from_secs(5),
+            statistics: false,
         }
     }
 
@@ -97,12 +101,14 @@ impl Host {
             let read_only = above.iter().any(|(_, plugin)| plugin.manifest().below_read_only);
             if read_only { OpenMode::READ } else { options.mode() }
         };
+        let counting = self.statistics.as_deref();
         let (object, shown) = self.open_layer(plugin, url, mode(&filters), None)?;
-        let mut device = Device::new(shown, plugin.clone(), object, None, self.runtime.clone())?;
+        let mut device = Device::new(shown, plugin.clone(), object, None, self.runtime.clone(), counting)?;
         for (index, (filter, plugin)) in filters.iter().enumerate() {
             let mode = mode(&filters[index + 1..]);
             let (object, shown) = self.open_layer(plugin, filter, mode, Some(&device))?;
-            device = Device::new(shown, Arc::clone(plugin), object, Some(device), self.runtime.clone())?;
+            let (plugin, runtime) = (Arc::clone(plugin), self.runtime.clone());
+            device = Device::new(shown, plugin, object, Some(device), runtime, counting)?;
         }
         tracing::debug!(device = device.url(), "opened");
         Ok(device)
@@ -143,6 +149,24 @@ impl Host {
 
     pub(crate) fn registry(&self) -> Arc<Registry> {
         self.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was counted of each device, and of each filter, in the order in which they were opened; of those that are closed, the
+    /// last thousand. Nothing, unless the host was built with [`statistics`](HostBuilder::statistics).
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), pactio::Error> {
+    /// let host = pactio::Host::builder().statistics(true).build()?;
+    /// let device = host.open("file:/data/image | cache")?;
+    /// host.block_on(device.read::<u64>(0))?;
+    /// for layer in host.statistics() {
+    ///     println!("{}: {:?} {:?}", layer.url, layer.counted, layer.of_plugin);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn statistics(&self) -> Vec<DeviceStatistics> {
+        self.statistics.as_ref().map_or(Vec::new(), |statistics| statistics.all())
     }
 
     /// Every file that was found where plugins are looked for, and what became of it.
@@ -235,6 +259,14 @@ impl HostBuilder {
         self
     }
 
+    /// Whether requests, bytes, errors and times are counted on each device and each filter: see [`Host::statistics`]. It is
+    /// off unless set, since it costs about as much as a filter.
+    #[must_use]
+    pub fn statistics(mut self, on: bool) -> Self {
+        self.statistics = on;
+        self
+    }
+
     /// Looks for plugins and starts the threads. No code of a plugin runs yet.
     ///
     /// A file that is refused is no error here: see [`Host::candidates`].
@@ -255,6 +287,7 @@ impl HostBuilder {
             registry: Arc::new(RwLock::new(Arc::new(Registry::scan(paths)))),
             profiles: Arc::new(Profiles::new(self.profiles)),
             runtime: Runtime::start(workers, self.hang_limit)?,
+            statistics: self.statistics.then(Arc::default),
         })
     }
 }

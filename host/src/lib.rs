@@ -53,7 +53,9 @@ mod profiles;
 mod url;
 
 pub use buffers::{Buffer, BufferPool};
-pub use device::{Capabilities, Device, Exact, Health, OpenOptions, Partial, ReadValue, WriteValue};
+pub use device::{
+    Capabilities, Device, DeviceStatistics, Exact, Health, OpenOptions, Partial, ReadValue, WriteValue,
+};
 pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};
 pub use live::LiveDevice;

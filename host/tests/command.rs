@@ -430,3 +430,45 @@ fn completions_are_printed_for_every_shell() {
         assert!(place.printed(&["completions", shell]).contains("hexdump"), "{shell}");
     }
 }
+
+#[test]
+fn names_in_a_tree_are_listed() {
+    let place = Place::new();
+    let library = plugin("file").with_file_name("libfixture_picky.so");
+    symlink(&library, place.path("plugins/libfixture_picky.so")).unwrap();
+    assert_eq!(place.printed(&["ls", "--long", "picky:1000", "/deep/"]), "             1 file 1\n");
+    let all = place.printed(&["ls", "picky:1000"]);
+    assert!(all.starts_with("file 0\nfile 1\n") && all.ends_with("file 4999\ndeep/\n"), "{all}");
+    place.file("plain", 1);
+    let (_, said) = place.check(&["ls", "file:plain"], 1);
+    assert_eq!(said, "pactio: cannot list 'file:plain': its plugin 'file' has no 'list'\n");
+    let info = place.printed(&["info", "picky:1000"]);
+    assert!(
+        info.contains(
+            "can       flush, resize, list, regions, statistics\n\
+             limits    aligned to 512 bytes, at most 4096 bytes at once, wants 3 requests in flight\n"
+        ),
+        "{info}"
+    );
+}
+
+#[test]
+fn what_was_counted_is_printed_at_the_end() {
+    let place = Place::new();
+    place.file("a", 3_000_000);
+    let (_, said) = place.check(&["--stats", "cp", "--flush", "file:a", "file:b"], 0);
+    let figures = |url: &str| {
+        let of = said.split_once(&format!("{url} (plugin 'file')\n")).unwrap().1;
+        of.lines().take_while(|line| line.starts_with(' ')).map(str::trim).collect::<Vec<_>>()
+    };
+    let has = |figures: &[&str], name: &str, value: &str| {
+        figures.iter().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.trim() == value))
+    };
+    let (read, written) = (figures("file:a"), figures("file:b"));
+    assert!(has(&read, "reads", "3") && has(&read, "bytes read", "2.86 MiB"), "{said}");
+    assert!(has(&written, "writes", "3") && has(&written, "bytes written", "2.86 MiB"), "{said}");
+    assert!(has(&written, "writes failed", "0") && has(&read, "in flight", "0"), "{said}");
+    assert!(read.iter().any(|line| line.starts_with("read time p99 ")), "{said}");
+    // It is asked for.
+    assert_eq!(place.check(&["sum", "file:a"], 0).1, "");
+}

@@ -22,7 +22,8 @@ fn records() -> Records {
     RECORDS
         .get_or_init(|| {
             let records = Records::default();
-            let _ = tracing::subscriber::set_global_default(records.subscriber("pactio=warn,pactio::plugin=off"));
+            let _ =
+                tracing::subscriber::set_global_default(records.subscriber("pactio=warn,pactio::plugin=off"));
             records
         })
         .clone()

@@ -15,6 +15,10 @@ pub(super) struct Arguments {
     source: String,
     /// The device to write; it is made if it does not exist, and emptied if it does.
     destination: String,
+    /// Have the destination make the copy last before this ends, as fsync does.
+    #[arg(long)]
+    flush: bool,
+
     #[command(flatten)]
     flow: Flow,
 }
@@ -38,13 +42,16 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         progress: Progress::start("copying", size),
     });
     // Where the end is found by reading, one block at a time looks for it: a source that grows meanwhile leaves no hole.
-    let lanes = if size.is_some() { arguments.flow.in_flight } else { 1 };
+    let lanes = if size.is_some() { arguments.flow.in_flight(&copy.source) } else { 1 };
     let result = host.block_on(async {
         let lanes: Vec<_> = (0..lanes).map(|_| host.spawn(copy.clone().lane())).collect();
         let mut result = Ok(());
         for lane in lanes {
             let ended = lane.await;
             result = result.and(ended);
+        }
+        if arguments.flush && result.is_ok() {
+            copy.destination.flush().await?;
         }
         result
     });

@@ -7,9 +7,11 @@ mod failure;
 mod hexdump;
 mod info;
 mod inspect;
+mod ls;
 mod options;
 mod plugins;
 mod progress;
+mod stats;
 mod stream;
 mod sum;
 
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
-use pactio::{Host, HostBuilder};
+use pactio::{Device, Host, HostBuilder};
 
 use failure::Failure;
 
@@ -42,6 +44,10 @@ struct Arguments {
     /// Number of worker threads [default: one per processor, at most 4].
     #[arg(long, global = true, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+
+    /// At the end, print on standard error what was counted on each device and filter.
+    #[arg(long, global = true)]
+    stats: bool,
 
     /// Say what happens on standard error; twice for more.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -73,6 +79,8 @@ enum Command {
     Cat(cat::Arguments),
     /// Show bytes of a device in hexadecimal and as text.
     Hexdump(hexdump::Arguments),
+    /// List the names in a device that is a tree.
+    Ls(ls::Arguments),
     /// Copy one device to another.
     Cp(cp::Arguments),
     /// Print digests of devices, as sha256sum does.
@@ -108,9 +116,17 @@ struct Flow {
     #[arg(long, default_value = "1MiB", value_parser = block_size, value_name = "SIZE")]
     block_size: usize,
 
-    /// Number of requests in flight.
-    #[arg(long, default_value = "8", value_parser = clap::value_parser!(u16).range(1..=4096), value_name = "COUNT")]
-    in_flight: u16,
+    /// Number of requests in flight [default: what the device wants, or 8].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096), value_name = "COUNT")]
+    in_flight: Option<u16>,
+}
+
+impl Flow {
+    /// How many requests a device should have in flight.
+    fn in_flight(&self, device: &Device) -> u16 {
+        let wanted = || device.capabilities().limits.in_flight().map_or(8, |count| count.clamp(1, 64) as u16);
+        self.in_flight.unwrap_or_else(wanted)
+    }
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -160,25 +176,31 @@ impl Arguments {
     }
 
     fn run(self) -> Result<ExitCode, Failure> {
-        let host = || self.set_up(Host::builder()).build();
+        let with_host = |act: &dyn Fn(&Host) -> Result<(), Failure>| {
+            let host = self.set_up(Host::builder()).statistics(self.stats).build()?;
+            let result = act(&host);
+            stats::print(&host);
+            result
+        };
         match self.subcommand {
             Command::Check(ref arguments) => {
                 return check::run(|builder| self.set_up(builder), arguments, &self.of_host());
             }
-            Command::Plugins(ref arguments) => plugins::run(&host()?, arguments),
+            Command::Plugins(ref arguments) => with_host(&|host| plugins::run(host, arguments)),
             Command::Inspect(ref arguments) => inspect::run(arguments),
-            Command::Info(ref arguments) => info::run(&host()?, arguments),
-            Command::Cat(ref arguments) => cat::run(&host()?, arguments),
-            Command::Hexdump(ref arguments) => hexdump::run(&host()?, arguments),
-            Command::Cp(ref arguments) => cp::run(&host()?, arguments),
-            Command::Sum(ref arguments) => sum::run(&host()?, arguments),
+            Command::Info(ref arguments) => with_host(&|host| info::run(host, arguments)),
+            Command::Cat(ref arguments) => with_host(&|host| cat::run(host, arguments)),
+            Command::Hexdump(ref arguments) => with_host(&|host| hexdump::run(host, arguments)),
+            Command::Cp(ref arguments) => with_host(&|host| cp::run(host, arguments)),
+            Command::Ls(ref arguments) => with_host(&|host| ls::run(host, arguments)),
+            Command::Sum(ref arguments) => with_host(&|host| sum::run(host, arguments)),
             Command::Help { topic: None } => help(&mut Arguments::command()),
             Command::Help { topic: Some(ref topic) } => {
                 let mut command = Arguments::command();
                 command.build();
                 match command.find_subcommand_mut(topic) {
                     Some(subcommand) => help(subcommand),
-                    None => options::run(&host()?, topic),
+                    None => with_host(&|host| options::run(host, topic)),
                 }
             }
             Command::Completions { shell } => {

@@ -34,13 +34,14 @@ struct Pending {
 
 impl<'h> Stream<'h> {
     pub(super) fn new(host: &'h Host, device: Device, range: Range, flow: Flow) -> Self {
+        let depth = flow.in_flight(&device).into();
         Self {
             host,
             device,
             range,
             block_size: flow.block_size,
             in_flight: VecDeque::new(),
-            depth: flow.in_flight.into(),
+            depth,
             requested: 0,
             done: 0,
             spare: Vec::new(),

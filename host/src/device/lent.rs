@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 use pactio_sdk::abi::{DeviceObj, Operates, Operation, host_device};
 use pactio_sdk::io::PacketIo;
 use pactio_sdk::{
-    Admission, Batch, BoundPacketView, Cancellation, Code, Device as AnyDevice, DeviceInfo, Error, Flush,
-    Limits, Listing, Mapping, NoPos, PacketBox, PacketPerms, Read, ReadWrite, RequestId, Resize, Statistics,
-    Write,
+    Admission, Batch, BoundPacketView, Cancellation, Code, Counted, Counts, Device as AnyDevice, DeviceInfo,
+    Error, Flush, Limits, Listing, Mapping, NoPos, PacketBox, PacketPerms, Read, ReadWrite, RequestId,
+    Resize, Statistics, Write,
 };
 
 use super::Device;
@@ -22,6 +22,15 @@ impl Device {
     /// The device as an object that a plugin can be given, or a handle: it takes requests of all sizes.
     pub(crate) fn lend(&self) -> Result<DeviceObj, Error> {
         host_device(Lent { device: self.clone(), limits: self.0.remote.limits() })
+    }
+}
+
+impl Device {
+    /// The same, which counts what goes through it.
+    pub(super) fn lend_counted(&self) -> Result<(DeviceObj, Counts), Error> {
+        let counted = Counted::new(Lent { device: self.clone(), limits: self.0.remote.limits() });
+        let counts = counted.counts();
+        Ok((host_device(counted)?, counts))
     }
 }
 

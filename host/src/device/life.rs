@@ -83,6 +83,9 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // Ordering: Relaxed. It is only for a message.
         self.life.ends.store(true, Ordering::Relaxed);
+        if let Some(counted) = self.counted.get() {
+            counted.end(self);
+        }
         self.end.call = Some(self.runtime.watchdog().begin("close", &self.url));
     }
 }
@@ -91,6 +94,9 @@ impl Device {
     /// How the device is, as far as the host can know: whether its driver is polled, has ended, or hangs for longer than the
     /// [limit](crate::HostBuilder::hang_limit).
     pub fn health(&self) -> Health {
+        if let Some(inner) = &self.0.inner {
+            return inner.health();
+        }
         let Some(driver) = &self.0.driver else { return Health::Alive };
         if driver.has_panicked() {
             return Health::Panicked;

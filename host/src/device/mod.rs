@@ -7,6 +7,7 @@ mod lent;
 mod life;
 mod operations;
 mod request;
+mod statistics;
 mod typed;
 
 use std::fmt;
@@ -25,6 +26,8 @@ use crate::{Error, ErrorKind, Plugin, Task};
 pub use life::Health;
 pub use operations::Capabilities;
 pub use request::{Exact, Partial};
+pub use statistics::DeviceStatistics;
+pub(crate) use statistics::Statistics;
 pub use typed::{ReadValue, WriteValue};
 
 use current::Entered;
@@ -47,6 +50,8 @@ pub struct Device(Arc<Shared>);
 
 struct Shared {
     remote: Remote,
+    /// The plugin's own device, if this one stands before it.
+    inner: Option<Device>,
     /// Behind what it tells the end of.
     end: End,
     life: Arc<Life>,
@@ -54,6 +59,8 @@ struct Shared {
     turns: Option<Turns>,
     /// Which requests its plugin takes.
     limits: Limits,
+    /// Where what goes through it is counted.
+    counted: OnceLock<Arc<statistics::Entry>>,
     url: String,
     /// What a filter sits on.
     below: Option<Device>,
@@ -74,27 +81,35 @@ impl Device {
         object: DeviceObj,
         below: Option<Device>,
         runtime: Arc<Runtime>,
+        statistics: Option<&Statistics>,
     ) -> Result<Self, Error> {
         let remote = Remote::new(object);
         let limits = remote.limits();
-        let device = Self::with_remote(remote, limits, url, plugin, below, runtime)?;
-        if limits.takes_all() {
+        let device = Self::with_remote(remote, limits, url, plugin, below, runtime, None)?;
+        if limits.takes_all() && statistics.is_none() {
             return Ok(device);
         }
-        // What its users have is a device that takes all requests, over one that does not.
-        let object = device.lend().map_err(|error| {
+        // What its users have is a device that takes all requests, or counts them, over this one.
+        let (object, counts) = match statistics {
+            Some(_) => device.lend_counted().map(|(object, counts)| (object, Some(counts))),
+            None => device.lend().map(|object| (object, None)),
+        }
+        .map_err(|error| {
             let text = format!("cannot open '{}': it is out of use: {error}", device.url());
             Error::new(ErrorKind::Open(error.code()), text)
         })?;
         let Shared { url, plugin, below, runtime, .. } = &*device.0;
-        Self::with_remote(
-            Remote::new(object),
-            limits,
-            url.clone(),
-            plugin.clone(),
-            below.clone(),
-            runtime.clone(),
-        )
+        let (url, plugin, below, runtime) = (url.clone(), plugin.clone(), below.clone(), runtime.clone());
+        let outer =
+            Self::with_remote(Remote::new(object), limits, url, plugin, below, runtime, Some(device))?;
+        if let (Some(statistics), Some(counts)) = (statistics, counts) {
+            let id = &outer.plugin().manifest().id;
+            outer
+                .0
+                .counted
+                .get_or_init(|| statistics.begin(outer.url(), id, counts, Arc::downgrade(&outer.0)));
+        }
+        Ok(outer)
     }
 
     fn with_remote(
@@ -104,6 +119,7 @@ impl Device {
         plugin: Arc<Plugin>,
         below: Option<Device>,
         runtime: Arc<Runtime>,
+        inner: Option<Device>,
     ) -> Result<Self, Error> {
         let handle = remote.polling_handle();
         let turns = remote.admits().then(Turns::default);
@@ -113,8 +129,23 @@ impl Device {
             let waker = driver.as_ref().map(|driver| CWaker::from(Waker::from(driver.clone())));
             let life = Life::begin();
             let end = End::of(life.clone());
-            let watch = OnceLock::new();
-            Shared { remote, end, life, turns, limits, url, below, plugin, driver, waker, watch, runtime }
+            let (watch, counted) = (OnceLock::new(), OnceLock::new());
+            Shared {
+                remote,
+                inner,
+                end,
+                life,
+                turns,
+                limits,
+                counted,
+                url,
+                below,
+                plugin,
+                driver,
+                waker,
+                watch,
+                runtime,
+            }
         });
         // Only now can the driver reach its device.
         if let Some(driver) = &shared.driver {

@@ -1,0 +1,95 @@
+//! What is counted of the devices of a host.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use pactio_sdk::abi::Operation;
+use pactio_sdk::{Counts, Figure, PacketBox, Write, read_records};
+
+use super::Shared;
+
+/// So many devices that are closed are remembered.
+const MOST_CLOSED: usize = 1000;
+
+/// Of all devices of a host, in the order in which they were opened.
+#[derive(Default)]
+pub(crate) struct Statistics(Mutex<Vec<Arc<Entry>>>);
+
+/// Of one device.
+pub(super) struct Entry {
+    url: String,
+    plugin: String,
+    counts: Counts,
+    device: Weak<Shared>,
+    /// What the device itself counted, when it was closed.
+    last: Mutex<Vec<Figure>>,
+}
+
+/// What was counted of one device: see [`Host::statistics`](crate::Host::statistics).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DeviceStatistics {
+    /// The URL of the device; of a filter, with what it sits on.
+    pub url: String,
+    /// The plugin.
+    pub plugin: String,
+    /// Requests, bytes, errors and times, as the host has seen them.
+    pub counted: Vec<Figure>,
+    /// What the plugin counts itself.
+    pub of_plugin: Vec<Figure>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Statistics {
+    pub(super) fn begin(&self, url: &str, plugin: &str, counts: Counts, device: Weak<Shared>) -> Arc<Entry> {
+        let (url, plugin) = (url.to_owned(), plugin.to_owned());
+        let entry = Arc::new(Entry { url, plugin, counts, device, last: Mutex::default() });
+        let mut entries = lock(&self.0);
+        let closed = entries.iter().filter(|entry| entry.device.strong_count() == 0).count();
+        if closed > MOST_CLOSED {
+            let first = entries.iter().position(|entry| entry.device.strong_count() == 0);
+            first.map(|index| entries.remove(index));
+        }
+        entries.push(entry.clone());
+        entry
+    }
+
+    pub(crate) fn all(&self) -> Vec<DeviceStatistics> {
+        let entries = lock(&self.0).clone();
+        let of = |entry: Arc<Entry>| DeviceStatistics {
+            url: entry.url.clone(),
+            plugin: entry.plugin.clone(),
+            counted: entry.counts.figures(),
+            of_plugin: match entry.device.upgrade() {
+                Some(device) => device.figures_now(),
+                None => lock(&entry.last).clone(),
+            },
+        };
+        entries.into_iter().map(of).collect()
+    }
+}
+
+impl Entry {
+    /// The device is about to be closed.
+    pub(super) fn end(&self, device: &Shared) {
+        *lock(&self.last) = device.figures_now();
+    }
+}
+
+impl Shared {
+    /// What the device counts itself, if it says so at once, as all do that only look at their counts.
+    fn figures_now(&self) -> Vec<Figure> {
+        if !self.remote.does(Operation::STATISTICS) {
+            return Vec::new();
+        }
+        let figures = || {
+            let mut packet = PacketBox::<Write>::new_buf(1 << 14)?;
+            let view = packet.bind()?;
+            self.remote.operate(Operation::Statistics(0), view);
+            packet.simple_contiguous_slice().and_then(read_records::<Figure>)
+        };
+        figures().map(|(figures, _)| figures).unwrap_or_default()
+    }
+}
