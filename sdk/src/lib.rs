@@ -53,7 +53,7 @@
 //!
 //! # Reading order
 //!
-//! [`guide`] is the packet system on one page. [`packet`] is the heart, [`io`] what is made of it. [`Device`] and [`Backend`]
+//! [`first_plugin`] makes a plugin from nothing. [`guide`] is the packet system on one page. [`packet`] is the heart, [`io`] what is made of it. [`Device`] and [`Backend`]
 //! are what a plugin implements; [`LocalDevice`] is a device without a host. [`abi`] is what crosses the boundary, for hosts.
 //!
 //! # Features
@@ -83,6 +83,10 @@ mod sync;
 
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
+
+#[cfg(feature = "plugin")]
+#[doc = include_str!("../docs/plugin.md")]
+pub mod first_plugin {}
 
 pub mod packet;
 

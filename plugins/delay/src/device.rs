@@ -1,0 +1,56 @@
+//! A device that sends on what it gets after a while.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use pactio_plugin_schedule::{Request, Schedule, mix, take_requests};
+use pactio_sdk::{Admission, Below, Device, DeviceInfo};
+
+/// How long.
+pub(crate) struct Plan {
+    pub(crate) latency: Duration,
+    /// Up to so much more.
+    pub(crate) jitter: Duration,
+    pub(crate) seed: u64,
+}
+
+/// See the [crate](crate).
+pub(crate) struct DelayedDevice {
+    below: Below,
+    schedule: Schedule,
+    plan: Plan,
+    /// Requests so far.
+    count: AtomicU64,
+}
+
+impl DelayedDevice {
+    pub(crate) fn new(below: Below, plan: Plan) -> Self {
+        Self { below, schedule: Schedule::default(), plan, count: AtomicU64::new(0) }
+    }
+
+    fn take(&self, request: Request) {
+        // Ordering: Relaxed. It is a number and orders nothing.
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let part = mix(self.plan.seed ^ mix(number)) as f64 / u64::MAX as f64;
+        let when = Instant::now() + self.plan.latency + self.plan.jitter.mul_f64(part);
+        let below = self.below.clone();
+        self.schedule.at(when, move || request.send(&below));
+    }
+}
+
+impl Device for DelayedDevice {
+    fn info(&self) -> DeviceInfo {
+        self.below.info()
+    }
+
+    fn below(&self) -> Option<&dyn Device> {
+        Some(&self.below)
+    }
+
+    take_requests!();
+
+    /// What is asked for now is sent later, when there may be no room.
+    fn admission(&self) -> Option<&dyn Admission> {
+        None
+    }
+}
