@@ -53,15 +53,15 @@ impl LiveDevice {
     ///
     /// If the new plugin cannot open it, it stays the old one, and a record says why.
     pub fn device(&self) -> Device {
-        let registry = self.host.registry();
         {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-            if Arc::ptr_eq(&current.registry, &registry) {
+            if Arc::ptr_eq(&current.registry, &self.host.registry()) {
                 return current.device.clone();
             }
         }
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         // Somebody else may have been faster.
+        let registry = self.host.registry();
         if !Arc::ptr_eq(&current.registry, &registry) {
             if !stays(&current.device, &registry) {
                 match self.host.open_url(&self.url, self.options) {

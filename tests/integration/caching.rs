@@ -122,8 +122,7 @@ fn an_end_that_moves_is_noticed() {
     in_time(|| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("grows");
-        let (host, device) =
-            cached(Box::leak(format!("file:{} | cache?block=4KiB", path.display()).into_boxed_str()));
+        let (host, device) = cached(&format!("file:{} | cache?block=4KiB", path.display()));
         host.block_on(async {
             device.write_all_at(0, b"start".to_vec()).await.unwrap();
             let (report, _) = device.read_at(0, vec![1; 100]).await.unwrap();

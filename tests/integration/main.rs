@@ -8,6 +8,7 @@ mod executors;
 mod extensions;
 mod files;
 mod filters;
+mod frozen;
 mod loading;
 mod memory;
 mod pacing;

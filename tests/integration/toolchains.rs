@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use pactio_tests::host_of;
+use pactio_tests::{host_of, plain_cargo};
 
 /// Another toolchain than the one that built this test, if rustup knows one.
 fn other_toolchain() -> Result<String, String> {
@@ -38,17 +38,12 @@ fn a_plugin_of_another_compiler_loads_and_works() {
     };
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("other-toolchain");
-    let mut cargo = Command::new("rustup");
+    let mut cargo = plain_cargo("rustup");
     cargo
         .args(["run", &toolchain, "cargo", "build", "--quiet", "--locked", "--release"])
         .args(["-p", "pactio-plugin-memory", "-p", "fixture-queued", "--target-dir"])
         .arg(&target)
         .current_dir(workspace);
-    for variable in
-        ["RUSTC", "CARGO", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO_BUILD_TARGET"]
-    {
-        cargo.env_remove(variable);
-    }
     let status = cargo.status().unwrap();
     assert!(status.success(), "{toolchain} cannot build the plugins");
     println!("built with {toolchain}");

@@ -3,6 +3,7 @@
 mod records;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -81,6 +82,17 @@ pub fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
             Ok(()) => unreachable!("the thread ended without a value"),
         },
     }
+}
+
+/// A command for another build than the one that runs this: with no settings of that.
+pub fn plain_cargo(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for variable in
+        ["RUSTC", "CARGO", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO_BUILD_TARGET"]
+    {
+        command.env_remove(variable);
+    }
+    command
 }
 
 /// A random number generator; its seed is printed, and taken from `PACTIO_SEED` if that is set.

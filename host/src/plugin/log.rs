@@ -1,6 +1,6 @@
 //! Takes the records and spans of plugins, and makes them the host's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,8 +22,19 @@ struct Spans {
     alive: HashMap<u64, (Span, usize)>,
 }
 
-/// The table for a plugin.
+/// The table for a plugin. Each has one for the life of the process, however many hosts load it.
 pub(super) fn table(plugin: &str) -> &'static HostTable {
+    static TABLES: Mutex<BTreeMap<String, &HostTable>> = Mutex::new(BTreeMap::new());
+    let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(table) = tables.get(plugin) {
+        return table;
+    }
+    let table = make(plugin);
+    tables.insert(plugin.to_owned(), table);
+    table
+}
+
+fn make(plugin: &str) -> &'static HostTable {
     let sink: &'static Sink =
         Box::leak(Box::new(Sink { plugin: plugin.to_owned(), spans: Mutex::default() }));
     Box::leak(Box::new(HostTable {

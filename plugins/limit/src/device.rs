@@ -61,7 +61,7 @@ impl LimitedDevice {
 
     fn take(&self, request: Request) {
         self.shared.state().waiting.push_back(request);
-        self.shared.send(false);
+        self.shared.send();
     }
 }
 
@@ -101,11 +101,8 @@ impl Shared {
     }
 
     /// Sends what may go, in order. An answer may come at once and lead here again: then the call that is under way goes on.
-    fn send(self: &Arc<Self>, ended: bool) {
+    fn send(self: &Arc<Self>) {
         let mut state = self.state();
-        if ended {
-            state.in_flight -= 1;
-        }
         if state.sending {
             return;
         }
@@ -138,7 +135,7 @@ impl Shared {
                 let this = self.clone();
                 self.later.at(state.next, move || {
                     this.state().scheduled = false;
-                    this.send(false);
+                    this.send();
                 });
             }
             return None;
@@ -181,8 +178,10 @@ impl Shared {
         let fresh = rebound.bind().ok()?;
         let this = self.clone();
         rebound.on_complete(move |rebound| {
+            // Before whoever sent it hears of it.
+            this.state().in_flight -= 1;
             let _ = rebound.forward();
-            this.send(true);
+            this.send();
         });
         Some(fresh)
     }

@@ -5,6 +5,7 @@
 mod measure;
 mod ours;
 mod peers;
+mod scan;
 mod soak;
 
 use std::process::{Command, ExitCode};
@@ -33,6 +34,9 @@ struct Arguments {
     /// Measure nothing: run so many requests of all kinds, and fail if memory or descriptors grow by more than 1 %.
     #[arg(long, value_name = "COUNT")]
     soak: Option<u64>,
+    /// Measure nothing else: how long it takes to find so many plugins in a folder, the first time and again.
+    #[arg(long, value_name = "COUNT")]
+    scan: Option<usize>,
     /// Run one variant so often and say nothing (what is counted under valgrind).
     #[arg(long, value_name = "COUNT", hide = true)]
     count: Option<u64>,
@@ -42,6 +46,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(count) = arguments.soak {
         return if soak::soak(count) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if let Some(count) = arguments.scan {
+        scan::scan(count);
+        return ExitCode::SUCCESS;
     }
     let mut variants: Vec<Variant> = peers::variants();
     variants.extend(ours::variants());
