@@ -7,6 +7,7 @@ use core::task::{Context, Waker};
 
 use super::block::Block;
 use super::owner::poll_block;
+use super::{PacketBox, PacketPerms};
 use crate::sync::UnsafeCell;
 
 /// What is to be done, kept by the waker of the packet.
@@ -54,5 +55,25 @@ pub(super) unsafe fn on_complete<S: Send + 'static>(
     if unsafe { poll_block(block, &mut Context::from_waker(&waker)) }.is_ready() {
         // SAFETY: no waker was left behind, so the content is still ours.
         unsafe { continuation.run() };
+    }
+}
+
+impl<Perms: PacketPerms> PacketBox<Perms> {
+    /// Calls `then` when the request is complete: now, or on the thread of its last answer. So a request goes on without a task.
+    ///
+    /// ```
+    /// # use pactio_sdk::{Error, PacketBox, Write};
+    /// # use std::sync::mpsc::channel;
+    /// # let (sender, receiver) = channel();
+    /// let mut packet = PacketBox::<Write>::new_buf(4)?;
+    /// let view = packet.bind()?;
+    /// packet.on_complete(move |packet| sender.send(packet.simple_slice().map(<[u8]>::to_vec)).unwrap());
+    /// view.transfer_data(b"done").complete();
+    /// assert_eq!(receiver.recv().unwrap(), Ok(b"done".to_vec()));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn on_complete(self, then: impl FnOnce(Self) + Send + 'static) {
+        // SAFETY: `self` is the owner of its block.
+        unsafe { on_complete(self.block(), self, then) };
     }
 }

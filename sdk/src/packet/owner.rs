@@ -249,24 +249,6 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         Ok(())
     }
 
-    /// Calls `then` when the request is complete: now, or on the thread of its last answer. So a request goes on without a task.
-    ///
-    /// ```
-    /// # use pactio_sdk::{Error, PacketBox, Write};
-    /// # use std::sync::mpsc::channel;
-    /// # let (sender, receiver) = channel();
-    /// let mut packet = PacketBox::<Write>::new_buf(4)?;
-    /// let view = packet.bind()?;
-    /// packet.on_complete(move |packet| sender.send(packet.simple_slice().map(<[u8]>::to_vec)).unwrap());
-    /// view.transfer_data(b"done").complete();
-    /// assert_eq!(receiver.recv().unwrap(), Ok(b"done".to_vec()));
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn on_complete(self, then: impl FnOnce(Self) + Send + 'static) {
-        // SAFETY: `self` is the owner of its block.
-        unsafe { super::continuation::on_complete(self.block, self, then) };
-    }
-
     /// Every byte was done.
     ///
     /// `false` also while views are in flight, and if the packet was never bound.
