@@ -50,7 +50,8 @@ fn each_case_finds_what_it_is_for() {
         ),
         ("again", "after 50 devices there are "),
     ] {
-        let (output, text) = check("fixture_liar", &["--url", &format!("liar:{way}"), "--case", way]);
+        let (output, text) =
+            check("fixture_liar", &["--url", &format!("liar:{way}"), "--case", way, "--reproduce", "1"]);
         assert_eq!(output.status.code(), Some(1), "{way}: {text}");
         let line = text.lines().nth(1).unwrap();
         assert!(line.starts_with(&format!("WRONG  {way:<13} ")) && line.contains(what), "{way}: {text}");

@@ -70,7 +70,7 @@ impl Shared {
                     return failed.error(error);
                 }
                 this.retried.fetch_add(1, Ordering::Relaxed);
-                let (again, position) = (this.clone(), position + range.start as u64);
+                let (again, position) = (this.clone(), position.saturating_add(range.start as u64));
                 let when = Instant::now() + this.plan.wait(attempts);
                 this.later.at(when, move || again.send(position, failed, attempts + 1));
             });
