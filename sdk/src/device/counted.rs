@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::{Cancellation, Device, DeviceInfo, Figure};
-use crate::{BoundPacketView, PacketPerms, Read, ReadWrite, ReboundPacket, RequestId, Write};
+use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, RequestId, Write};
 
-/// A device over another one that counts requests, bytes, errors, and how long answers took.
+/// A device over another one that counts requests, bytes, errors, and how long answers took. What lies past the end of the device
+/// is no error.
 ///
 /// ```
 /// # use pactio_sdk::{BoundPacketView, Counted, Device, DeviceInfo, PacketBox, Write};
@@ -176,7 +177,9 @@ impl<D: Device> Counted<D> {
                 shared.sent().remove(&origin);
             }
             let report = rebound.report();
-            shared.kinds[kind].count(begun.elapsed(), report.done(), !report.is_done());
+            // That a device ends is no failure of it.
+            let failed = report.failed_ranges().any(|(_, error)| error.code() != Code::End);
+            shared.kinds[kind].count(begun.elapsed(), report.done(), failed);
             shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             let _ = rebound.forward();
         });
