@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_executor::Task;
@@ -18,10 +18,17 @@ use crate::{Candidate, Device, Error, LiveDevice, OpenOptions, Plugin, Url};
 /// Plugins and an executor. Cheap to clone; all clones are one host.
 #[derive(Clone)]
 pub struct Host {
-    registry: Arc<RwLock<Arc<Registry>>>,
+    known: Arc<Known>,
     profiles: Arc<Profiles>,
     runtime: Arc<Runtime>,
     statistics: Option<Arc<Statistics>>,
+}
+
+/// The plugins that a host knows.
+struct Known {
+    registry: RwLock<Arc<Registry>>,
+    /// One at a time looks again; others go on opening meanwhile.
+    rescan: Mutex<()>,
 }
 
 /// Sets up a [`Host`].
@@ -141,14 +148,15 @@ impl Host {
     /// [`LiveDevice`] changes over by itself. A replaced file should be a new one that was moved over the old: a library that
     /// is written to while it is loaded takes the process down.
     pub fn rescan(&self) -> bool {
-        let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(changed) = registry.scan_again() else { return false };
-        *registry = Arc::new(changed);
+        let _one_at_a_time = self.known.rescan.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not under the lock of the registry: files are read, and whoever takes the records may open a device.
+        let Some(changed) = self.registry().scan_again() else { return false };
+        *self.known.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
         true
     }
 
     pub(crate) fn registry(&self) -> Arc<Registry> {
-        self.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was counted of each device, and of each filter, in the order in which they were opened; of those that are closed, the
@@ -206,7 +214,7 @@ impl Host {
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("registry", &self.registry).finish_non_exhaustive()
+        f.debug_struct("Host").field("registry", &self.registry()).finish_non_exhaustive()
     }
 }
 
@@ -284,7 +292,10 @@ impl HostBuilder {
             .worker_threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |count| count.get().min(4)));
         Ok(Host {
-            registry: Arc::new(RwLock::new(Arc::new(Registry::scan(paths)))),
+            known: Arc::new(Known {
+                registry: RwLock::new(Arc::new(Registry::scan(paths))),
+                rescan: Mutex::new(()),
+            }),
             profiles: Arc::new(Profiles::new(self.profiles)),
             runtime: Runtime::start(workers, self.hang_limit)?,
             statistics: self.statistics.then(Arc::default),

@@ -1,7 +1,7 @@
 //! A device that outlives its plugin's file.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::plugin::Registry;
 use crate::{Device, Error, Host, OpenOptions, Url};
@@ -32,8 +32,11 @@ pub struct LiveDevice {
     url: Url,
     options: OpenOptions,
     current: RwLock<Current>,
+    /// One at a time opens it again.
+    changing: Mutex<()>,
 }
 
+#[derive(Clone)]
 struct Current {
     device: Device,
     /// What it was opened with, or was found to be the same in.
@@ -46,37 +49,58 @@ impl LiveDevice {
         let device = host.open_url(&url, options)?;
         // Opened again, it is the same device: nothing is made or emptied.
         let options = options.create(false).truncate(false);
-        Ok(Self { host, url, options, current: RwLock::new(Current { device, registry }) })
+        Ok(Self {
+            host,
+            url,
+            options,
+            current: RwLock::new(Current { device, registry }),
+            changing: Mutex::new(()),
+        })
     }
 
     /// The device as it is now: to be taken anew for each request, or for some that belong together.
     ///
     /// If the new plugin cannot open it, it stays the old one, and a record says why.
     pub fn device(&self) -> Device {
-        {
-            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-            if Arc::ptr_eq(&current.registry, &self.host.registry()) {
-                return current.device.clone();
-            }
+        let known = self.host.registry();
+        let Current { device, registry } = self.current();
+        if Arc::ptr_eq(&registry, &known) {
+            return device;
         }
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         // Somebody else may have been faster.
-        let registry = self.host.registry();
-        if !Arc::ptr_eq(&current.registry, &registry) {
-            if !stays(&current.device, &registry) {
-                match self.host.open_url(&self.url, self.options) {
-                    Ok(device) => {
-                        tracing::info!(device = device.url(), "changed over to the new plugin");
-                        current.device = device;
-                    }
-                    Err(error) => {
-                        tracing::error!(device = current.device.url(), "stays with the old plugin: {error}");
-                    }
+        let known = self.host.registry();
+        let Current { device, registry } = self.current();
+        if Arc::ptr_eq(&registry, &known) {
+            return device;
+        }
+        let device = if stays(&device, &known) {
+            device
+        } else {
+            match self.host.open_url(&self.url, self.options) {
+                Ok(new) => {
+                    tracing::info!(device = new.url(), "changed over to the new plugin");
+                    new
+                }
+                Err(error) => {
+                    tracing::error!(device = device.url(), "stays with the old plugin: {error}");
+                    device
                 }
             }
-            current.registry = registry;
-        }
-        current.device.clone()
+        };
+        let current = Current { device: device.clone(), registry: known };
+        let old = std::mem::replace(&mut *self.write(), current);
+        // Not under the lock: if it is the last handle, the old plugin closes its device.
+        drop(old);
+        device
+    }
+
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Current> {
+        self.current.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
