@@ -119,6 +119,9 @@ fn edges(subject: &Subject) -> Result<(), Finding> {
             )?;
         }
     }
+    if subject.whole && subject.writable {
+        write_over_the_end(subject)?;
+    }
     for position in [u64::MAX, u64::MAX - 1, u64::MAX / 2, i64::MAX as u64 + 1, i64::MAX as u64] {
         if position < end {
             continue;
@@ -132,6 +135,30 @@ fn edges(subject: &Subject) -> Result<(), Finding> {
     if !report.is_done() {
         wrong!("a read of nothing was not done: {report}");
     }
+    subject.read_all()
+}
+
+/// Writes one unit before the end and one behind: the first is done, and the second too if the device grows.
+fn write_over_the_end(subject: &Subject) -> Result<(), Finding> {
+    let (unit, end) = (subject.unit(), subject.model.borrow().len());
+    let Some(start) = end.checked_sub(unit) else { return Ok(()) };
+    let bytes: Vec<u8> = (0..2 * unit).map(|_| subject.below(256) as u8).collect();
+    let what = format!("a write of {} bytes at {start}, of which {unit} exist", bytes.len());
+    let written = subject.wait(&what, subject.device.write_at(start as u64, bytes.clone()))?;
+    let (report, _) = written.map_err(unexpected)?;
+    answered(&what, &report)?;
+    let done = report.done();
+    if report.error_clamp() != done || (done != unit && done != 2 * unit) {
+        wrong!("{what}: {report}");
+    }
+    let size = subject.device.size();
+    if size != Some((start + done) as u64) {
+        wrong!("after {what}, {done} were done, but the size is {size:?}");
+    }
+    let mut model = subject.model.borrow_mut();
+    model.truncate(start);
+    model.extend_from_slice(&bytes[..done]);
+    drop(model);
     subject.read_all()
 }
 
