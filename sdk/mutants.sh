@@ -8,8 +8,8 @@ cargo test --quiet --release -p pactio-sdk --lib --no-run
 
 # Runs the models, but for the largest; prints those that failed, or the one that ended the process.
 red() {
-  { timeout 600 cargo test --release -p pactio-sdk --lib packet::models -- --test-threads 1 --skip three_completers --skip cancellation_against_two 2>/dev/null || true; } |
-    sed -n 's/^test packet::models::\([a-z_]*\) \.\.\. *\(.*\)/\1 \2/p' |
+  { timeout 600 cargo test --release -p pactio-sdk --lib models:: -- --test-threads 1 --skip three_completers --skip cancellation_against_two 2>/dev/null || true; } |
+    sed -n 's/^test [a-z:]*models::\([a-z_]*\) \.\.\. *\(.*\)/\1 \2/p' |
     awk '$2 != "ok" { printf "%s ", $1 }'
 }
 
@@ -18,7 +18,7 @@ if [ -n "$(red)" ]; then
   exit 1
 fi
 caught=0 survived=0
-for mutant in $(tr -d '\n ' <<<"$(cat sdk/src/packet/*.rs)" | grep -o 'mutant!("[a-z_]*"' | cut -d'"' -f2 | sort -u); do
+for mutant in $(tr -d '\n ' <<<"$(cat sdk/src/packet/*.rs sdk/src/device/*.rs)" | grep -o 'mutant!("[a-z_]*"' | cut -d'"' -f2 | sort -u); do
   models=$(PACTIO_MUTANT=$mutant red)
   if [ -z "$models" ]; then
     echo "SURVIVED $mutant"

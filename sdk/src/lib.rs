@@ -112,9 +112,9 @@ pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};
 
 #[cfg(feature = "std")]
 pub use device::{
-    Admission, Answer, Cancellation, Counted, Counts, Device, DeviceInfo, Entry, Figure, Flush, FlushScope,
-    Limits, Listing, LocalDevice, LocalDriver, Mapping, PollingHandle, Record, Records, Region, Resize,
-    Statistics, Unit, read_records,
+    Admission, Answer, Cancellation, Counted, Counts, Device, DeviceInfo, Driven, Entry, Figure, Flush,
+    FlushScope, Limits, Listing, LocalDevice, LocalDriver, Mapping, PollingHandle, Record, Records, Region,
+    Requests, Resize, Statistics, Unit, read_records,
 };
 
 #[cfg(feature = "plugin")]

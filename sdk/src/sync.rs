@@ -4,12 +4,14 @@
 //! is the code that ships and not a copy of it: `loom` for every interleaving and ordering of a few threads, `shuttle` for
 //! random schedules of many.
 
+#[cfg(all(feature = "std", not(any(pactio_loom, pactio_shuttle))))]
+pub(crate) use core::sync::atomic::AtomicBool;
 #[cfg(not(any(pactio_loom, pactio_shuttle)))]
 pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 #[cfg(pactio_loom)]
-pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 #[cfg(pactio_shuttle)]
-pub(crate) use shuttle::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 #[cfg(pactio_loom)]
 pub(crate) use loom::cell::UnsafeCell;

@@ -241,10 +241,11 @@ fn watch(_: Arc<Driver>, _: i32, _: bool, _: bool) -> std::io::Result<std::futur
 }
 
 impl Drive for Shared {
-    fn poll_driver(&self) -> DriverStatus {
+    unsafe fn poll_driver(&self) -> DriverStatus {
         let _entered = Entered::new(self);
         match &self.waker {
-            Some(waker) => self.remote.poll_driver(waker),
+            // SAFETY: of this function.
+            Some(waker) => unsafe { self.remote.poll_driver(waker) },
             None => DriverStatus::ENDED,
         }
     }

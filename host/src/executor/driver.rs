@@ -42,7 +42,11 @@ const POLLS_IN_A_ROW: usize = 32;
 /// What can be driven.
 pub(crate) trait Drive: Send + Sync + 'static {
     /// Polls the driver once.
-    fn poll_driver(&self) -> DriverStatus;
+    ///
+    /// # Safety
+    ///
+    /// No other poll of it is under way, on any thread.
+    unsafe fn poll_driver(&self) -> DriverStatus;
 
     /// Hands over what was deferred.
     fn send(&self, queues: &mut Queues);
@@ -174,7 +178,8 @@ impl Driver {
         self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         // Plugins do not unwind; a subscriber of our records, or a waker that is dropped, might.
         let status = catch_unwind(AssertUnwindSafe(|| {
-            let status = device.poll_driver();
+            // SAFETY: whoever polls has set RUNNING, and until it is cleared nobody else does; the device has one driver.
+            let status = unsafe { device.poll_driver() };
             if status != DriverStatus::PENDING {
                 device.driver_ended(status);
             }

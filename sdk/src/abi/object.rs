@@ -63,7 +63,12 @@ pub fn send<Perms: PacketPerms, P: StableAbi + 'static>(
 pub trait IoBackend {
     fn raw_info(&self) -> RawDeviceInfo;
     fn raw_polling_handle(&self) -> RawPollingHandle;
-    fn poll_driver(&self, waker: &CWaker) -> DriverStatus;
+    /// Polls the driver.
+    ///
+    /// # Safety
+    ///
+    /// No other poll of it is under way, on any thread.
+    unsafe fn poll_driver(&self, waker: &CWaker) -> DriverStatus;
     fn raw_extension(&self, id: CSliceRef<u8>) -> RawExtension;
 }
 
@@ -166,11 +171,14 @@ impl<D: Device> IoBackend for Guarded<D> {
         self.polling_handle().into()
     }
 
-    fn poll_driver(&self, waker: &CWaker) -> DriverStatus {
-        waker.with_waker(|waker| match self.poll_driver(&mut Context::from_waker(waker)) {
-            DriverPoll::Pending => DriverStatus::PENDING,
-            DriverPoll::Ended => DriverStatus::ENDED,
-            DriverPoll::Panicked => DriverStatus::PANICKED,
+    unsafe fn poll_driver(&self, waker: &CWaker) -> DriverStatus {
+        waker.with_waker(|waker| {
+            // SAFETY: the caller's promise is the same.
+            match unsafe { self.poll_driver(&mut Context::from_waker(waker)) } {
+                DriverPoll::Pending => DriverStatus::PENDING,
+                DriverPoll::Ended => DriverStatus::ENDED,
+                DriverPoll::Panicked => DriverStatus::PANICKED,
+            }
         })
     }
 
@@ -320,7 +328,7 @@ const _: () = {
         let _: fn(&D, Batch<'_, Read, u64>) = <D as SendIo<Read, u64>>::send_many;
         let _: fn(&D) -> RawDeviceInfo = D::raw_info;
         let _: fn(&D) -> RawPollingHandle = D::raw_polling_handle;
-        let _: fn(&D, &CWaker) -> DriverStatus = D::poll_driver;
+        let _: unsafe fn(&D, &CWaker) -> DriverStatus = D::poll_driver;
         let _: fn(&D, CSliceRef<'_, u8>) -> RawExtension = D::raw_extension;
         let _: fn(&B, &RawOpenRequest, COption<DeviceObj>) -> Result<DeviceObj, OpenFailure> = B::open_device;
     }

@@ -122,9 +122,14 @@ impl Remote {
         self.object.raw_polling_handle().into()
     }
 
-    /// Polls its driver.
-    pub fn poll_driver(&self, waker: &CWaker) -> DriverStatus {
-        self.object.poll_driver(waker)
+    /// Polls its driver, always with a waker that wakes the same.
+    ///
+    /// # Safety
+    ///
+    /// No other poll of it is under way, on any thread.
+    pub unsafe fn poll_driver(&self, waker: &CWaker) -> DriverStatus {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.object.poll_driver(waker) }
     }
 
     /// It can give requests up.

@@ -2,9 +2,10 @@
 
 use core::cell::UnsafeCell;
 use core::mem::ManuallyDrop;
-use core::sync::atomic::{AtomicUsize, Ordering};
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
+use std::sync::OnceLock;
 
+use super::calls::{Calls, ENDED, Left, PANICKED};
 #[cfg(feature = "plugin")]
 use super::{Answer, Limits, Records};
 use super::{Device, DeviceInfo, PollingHandle};
@@ -16,66 +17,61 @@ use crate::{Batch, BoundPacketView, Error, PacketPerms, Read, ReadWrite, Request
 /// An object of a plugin behind its firewall.
 ///
 /// After the first panic its code is not called again, since its state is unknown. An object with a driver is then
-/// dropped as soon as the last call has left it, so that the views it keeps fail instead of waiting for ever; the same
-/// happens when its driver ends. Calls of such an object are counted for that:
-///
-/// ```text
-///  state: │ calls under way × 8 │ DROPPED │ ENDED │ PANICKED │
-/// ```
+/// dropped as soon as the last [call](Calls) has left it, so that the views it keeps fail instead of waiting for ever; the
+/// same happens when its driver ends.
 #[derive(Debug)]
 pub struct Guarded<T> {
     inner: UnsafeCell<ManuallyDrop<T>>,
-    state: AtomicUsize,
-    counted: bool,
+    calls: Calls,
     /// What a device said when it was opened.
     handle: PollingHandle,
+    /// What has its driver polled.
+    waker: OnceLock<Waker>,
 }
 
-const PANICKED: usize = 1;
-const ENDED: usize = 2;
-const DROPPED: usize = 4;
-const CALL: usize = 8;
-const OUT_OF_USE: usize = PANICKED | ENDED;
-
-// SAFETY: `inner` is only shared, until one thread that has won DROPPED drops it; the bounds are those of a shared `T`.
+// SAFETY: `inner` is only shared, until the one thread that is told to drops it; the bounds are those of a shared `T`.
 unsafe impl<T: Send + Sync> Sync for Guarded<T> {}
 
 impl<T> Guarded<T> {
     pub(crate) fn new(inner: T) -> Self {
         Self {
             inner: UnsafeCell::new(ManuallyDrop::new(inner)),
-            state: AtomicUsize::new(0),
-            counted: false,
+            calls: Calls::uncounted(),
             handle: PollingHandle::None,
+            waker: OnceLock::new(),
         }
     }
 
     /// Begins a call; the error is what whoever asked should be told. Either way, [`leave`](Self::leave) ends it.
     #[inline(always)]
     fn enter(&self) -> Result<&T, Error> {
-        let state = if self.counted {
-            // Ordering: Acquire, with the Release of `retire` and of earlier calls that changed what this one will see.
-            self.state.fetch_add(CALL, Ordering::Acquire)
-        } else {
-            // Ordering: Relaxed. The flag guards no data: a call that misses it finds the state that the panic left,
-            // which safe code of the plugin has to bear.
-            self.state.load(Ordering::Relaxed)
-        };
-        if state & OUT_OF_USE != 0 {
-            return Err(out_of_use(state));
-        }
-        // SAFETY: the object is not dropped: if it is counted, this call was counted before OUT_OF_USE was set, and it is
-        // only dropped at a count of zero; if not, it is dropped with `self`.
+        self.calls.enter()?;
+        // SAFETY: the object is not dropped: if calls are counted, this one was counted before the object was out of use, and
+        // only who finds no call is told to drop it; if not, it is dropped with `self`.
         Ok(unsafe { &*self.inner.get() })
     }
 
     #[inline(always)]
     fn leave(&self) {
-        if self.counted {
-            // Ordering: Release, so that whoever drops the object sees what this call did; Acquire, for the dropper.
-            let state = self.state.fetch_sub(CALL, Ordering::AcqRel);
-            if state & OUT_OF_USE != 0 {
-                self.drop_if_last();
+        match self.calls.leave() {
+            Left::Done => {}
+            left => self.end(left),
+        }
+    }
+
+    #[cold]
+    fn end(&self, left: Left) {
+        match left {
+            Left::Done => {}
+            // If it was never polled yet, it will be.
+            Left::WakeDriver => {
+                if let Some(waker) = self.waker.get() {
+                    let _ = firewall::contain(|| waker.wake_by_ref());
+                }
+            }
+            Left::Drop => {
+                // SAFETY: nobody is in the object or will be, and this is said once.
+                let _ = firewall::contain(|| unsafe { ManuallyDrop::drop(&mut *self.inner.get()) });
             }
         }
     }
@@ -84,32 +80,13 @@ impl<T> Guarded<T> {
     pub(crate) fn call<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R, CallError> {
         let result = match self.enter() {
             Ok(inner) => firewall::contain(|| f(inner)).map_err(|Panicked(message)| {
-                self.retire(PANICKED);
+                self.calls.retire(PANICKED);
                 CallError { error: Error::PANICKED, message }
             }),
             Err(error) => Err(CallError { error, message: None }),
         };
         self.leave();
         result
-    }
-
-    /// No later call reaches the object. The caller is in a call.
-    #[cold]
-    fn retire(&self, why: usize) {
-        // Ordering: Release, with the Acquire of `call`.
-        self.state.fetch_or(why, Ordering::Release);
-    }
-
-    #[cold]
-    fn drop_if_last(&self) {
-        // Ordering: Acquire, for what the other calls did before they left; their Release is in `call`.
-        let dropped = self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, |state| {
-            (state < CALL && state & DROPPED == 0).then_some(state | DROPPED)
-        });
-        if dropped.is_ok() {
-            // SAFETY: no call is under way, none will begin, and DROPPED is won once.
-            let _ = firewall::contain(|| unsafe { ManuallyDrop::drop(&mut *self.inner.get()) });
-        }
     }
 }
 
@@ -120,14 +97,9 @@ pub(crate) struct CallError {
     pub(crate) message: Option<String>,
 }
 
-#[cold]
-fn out_of_use(state: usize) -> Error {
-    if state & PANICKED != 0 { Error::POISONED } else { Error::DRIVER_ENDED }
-}
-
 impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
-        if *self.state.get_mut() & DROPPED == 0 {
+        if !self.calls.is_dropped() {
             // SAFETY: it was not dropped before, and `self` ends.
             let _ = firewall::contain(|| unsafe { ManuallyDrop::drop(self.inner.get_mut()) });
         }
@@ -140,7 +112,10 @@ impl<D: Device> Guarded<D> {
         let mut guarded = Self::new(device);
         guarded.handle =
             guarded.call(|device| device.polling_handle()).map_err(|error| Panicked(error.message))?;
-        guarded.counted = guarded.handle != PollingHandle::None || guarded.admits() || guarded.cancels();
+        let driven = guarded.handle != PollingHandle::None;
+        if driven || guarded.admits() || guarded.cancels() {
+            guarded.calls = Calls::counted(driven);
+        }
         Ok(guarded)
     }
 
@@ -151,7 +126,7 @@ impl<D: Device> Guarded<D> {
         match self.enter() {
             Ok(device) => {
                 if firewall::contain(|| f(device, view)).is_err() {
-                    self.retire(PANICKED);
+                    self.calls.retire(PANICKED);
                 }
             }
             Err(error) => view.error(error),
@@ -196,7 +171,7 @@ impl<D: Device> Guarded<D> {
         match self.enter() {
             Ok(device) => {
                 if firewall::contain(|| f(device, batch)).is_err() {
-                    self.retire(PANICKED);
+                    self.calls.retire(PANICKED);
                 }
             }
             Err(error) => batch.for_each(|(_, view)| view.error(error)),
@@ -282,20 +257,32 @@ impl<D: Device> Guarded<D> {
         self.handle
     }
 
-    pub(crate) fn poll_driver(&self, cx: &mut Context<'_>) -> DriverPoll {
-        let polled = self.call(|device| {
-            let polled = device.poll_driver(cx);
-            if polled.is_ready() {
-                self.retire(ENDED);
-            }
-            polled
+    /// Polls the driver.
+    ///
+    /// # Safety
+    ///
+    /// No other poll of it is under way.
+    pub(crate) unsafe fn poll_driver(&self, cx: &mut Context<'_>) -> DriverPoll {
+        self.waker.get_or_init(|| cx.waker().clone());
+        let polled = self.calls.enter_poll().and_then(|()| {
+            // SAFETY: the object is not dropped: it was in use, and until `end_polls` nobody but a poll brings it to its end.
+            let device = unsafe { &*self.inner.get() };
+            firewall::contain(|| device.poll_driver(cx)).map_err(|Panicked(_)| {
+                self.calls.retire(PANICKED);
+                Error::PANICKED
+            })
         });
-        match polled {
-            Ok(Poll::Pending) => DriverPoll::Pending,
-            Ok(Poll::Ready(())) => DriverPoll::Ended,
-            Err(refused) if refused.error == Error::DRIVER_ENDED => DriverPoll::Ended,
+        let ended = match polled {
+            Ok(Poll::Pending) => return DriverPoll::Pending,
+            Ok(Poll::Ready(())) => {
+                self.calls.retire(ENDED);
+                DriverPoll::Ended
+            }
+            Err(Error::DRIVER_ENDED) => DriverPoll::Ended,
             Err(_) => DriverPoll::Panicked,
-        }
+        };
+        self.end(self.calls.end_polls());
+        ended
     }
 
     pub(crate) fn cancels(&self) -> bool {

@@ -108,8 +108,10 @@ impl Drivers {
         let mut polls = 0;
         loop {
             let ended = match self.polling.try_lock() {
-                Ok(_polling) => self.poll_while_notified(device, &waker, &mut polls),
-                Err(TryLockError::Poisoned(_polling)) => self.poll_while_notified(device, &waker, &mut polls),
+                Ok(polling) => self.poll_while_notified(&polling, device, &waker, &mut polls),
+                Err(TryLockError::Poisoned(error)) => {
+                    self.poll_while_notified(error.get_ref(), device, &waker, &mut polls)
+                }
                 // Whoever polls looks again after it let go.
                 Err(TryLockError::WouldBlock) => return false,
             };
@@ -131,11 +133,19 @@ impl Drivers {
     }
 
     /// `true` if the driver ended.
-    fn poll_while_notified<D: Device>(&self, device: &Guarded<D>, waker: &Waker, polls: &mut usize) -> bool {
+    fn poll_while_notified<D: Device>(
+        &self,
+        _polling: &MutexGuard<'_, ()>,
+        device: &Guarded<D>,
+        waker: &Waker,
+        polls: &mut usize,
+    ) -> bool {
         // Ordering: Acquire, as in `wake_by_ref`.
         while *polls < POLLS_IN_A_ROW && !self.is_ended() && self.notified.swap(false, Ordering::Acquire) {
             *polls += 1;
-            if device.poll_driver(&mut Context::from_waker(waker)) != DriverPoll::Pending {
+            // SAFETY: whoever polls holds `polling`, the one lock that belongs to this device.
+            let polled = unsafe { device.poll_driver(&mut Context::from_waker(waker)) };
+            if polled != DriverPoll::Pending {
                 // Ordering: Relaxed. Nothing is read because of it.
                 self.ended.store(true, Ordering::Relaxed);
                 return true;

@@ -1,8 +1,10 @@
 //! A device: something open that one can do I/O on.
 
+mod calls;
 mod counted;
 #[cfg(all(unix, any(feature = "tokio", feature = "smol")))]
 mod descriptor;
+mod driven;
 mod extensions;
 mod guarded;
 mod local;
@@ -13,6 +15,7 @@ use core::task::{Context, Poll};
 use crate::{Batch, BoundPacketView, Error, Read, ReadWrite, Write};
 
 pub use counted::{Counted, Counts};
+pub use driven::{Driven, Requests};
 pub use extensions::{
     Admission, Answer, Cancellation, Flush, FlushScope, Limits, Listing, Mapping, Resize, Statistics,
 };

@@ -57,7 +57,7 @@ mod view;
 mod watch;
 
 #[cfg(all(test, pactio_loom))]
-mod models;
+pub(crate) mod models;
 #[cfg(all(test, pactio_shuttle))]
 mod storms;
 #[cfg(all(test, not(any(pactio_loom, pactio_shuttle))))]
@@ -100,12 +100,12 @@ macro_rules! mutant {
 pub(crate) use mutant;
 
 #[cfg(pactio_loom)]
-fn planted(name: &str) -> bool {
+pub(crate) fn planted(name: &str) -> bool {
     static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     PLANTED.get_or_init(|| std::env::var("PACTIO_MUTANT").ok()).as_deref() == Some(name)
 }
 
 #[cfg(not(pactio_loom))]
-const fn planted(_name: &str) -> bool {
+pub(crate) const fn planted(_name: &str) -> bool {
     false
 }

@@ -64,7 +64,7 @@ fn done(view: BoundPacketView<Write>) {
 }
 
 /// Explores `f`, with the invariants of all models. `threads` beyond three are bounded to three preemptions.
-fn model(preemption_bound: Option<usize>, f: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn model(preemption_bound: Option<usize>, f: impl Fn() + Send + Sync + 'static) {
     let runs = Arc::new(AtomicUsize::new(0));
     let counter = runs.clone();
     let mut builder = loom::model::Builder::new();

@@ -1,0 +1,418 @@
+//! What most devices with a driver consist of: requests that wait, and what the driver needs to answer them.
+
+use core::convert::Infallible;
+use core::fmt;
+use core::mem;
+use core::ops::{Deref, DerefMut};
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+use std::sync::OnceLock;
+
+use crate::packet::mutant;
+use crate::sync::{AtomicBool, Ordering, UnsafeCell};
+use crate::{Batch, BoundPacketView, Read, Submission, Write};
+
+/// Requests that wait for a driver, and the state of the driver itself: what a device hands its requests to when it answers
+/// them later.
+///
+/// Any thread puts requests in; the first one since the driver last looked wakes it. The driver [takes](Self::poll) all that
+/// came between two polls at once, which is where it can batch them.
+///
+/// ```
+/// use std::task::{Context, Poll};
+/// use pactio_sdk::{
+///     BlockOn, BoundPacketView, Device, DeviceInfo, Driven, Error, IoRead, LocalDevice, PollingHandle,
+///     Submission, Write,
+/// };
+///
+/// /// Answers each request with its number.
+/// struct Numbered(Driven<u8>);
+///
+/// impl Device for Numbered {
+///     fn info(&self) -> DeviceInfo {
+///         DeviceInfo::endless().read_only()
+///     }
+///
+///     fn read(&self, position: u64, view: BoundPacketView<Write>) {
+///         self.0.read(position, view);
+///     }
+///
+///     fn polling_handle(&self) -> PollingHandle {
+///         PollingHandle::Waker
+///     }
+///
+///     fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
+///         self.0.poll(cx, |number, requests, _| {
+///             for Submission { view, .. } in requests.reads.drain(..) {
+///                 view.transfer_data(&[*number]).complete();
+///                 *number += 1;
+///             }
+///             Poll::Pending
+///         })
+///     }
+/// }
+///
+/// let device = LocalDevice::new(Numbered(Driven::new(b'a')))?;
+/// assert_eq!(device.block_on(device.read::<u8>(0u64))?, b'a');
+/// assert_eq!(device.block_on(device.read::<u8>(0u64))?, b'b');
+/// # Ok::<(), Error>(())
+/// ```
+pub struct Driven<S, T = Infallible> {
+    waiting: Lock<Requests<T>>,
+    waker: OnceLock<Waker>,
+    driver: Lock<Driver<S, T>>,
+}
+
+struct Driver<S, T> {
+    state: S,
+    /// What it took and has not answered. The memory of both sides is used again.
+    requests: Requests<T>,
+}
+
+/// Requests in the order in which they came, kind by kind.
+///
+/// Between the kinds no order is kept, as none is promised between requests that are in flight together.
+#[derive(Debug)]
+pub struct Requests<T = Infallible> {
+    /// Reads and their positions.
+    pub reads: Vec<Submission<Write, u64>>,
+    /// Writes and their positions.
+    pub writes: Vec<Submission<Read, u64>>,
+    /// Whatever else the device does.
+    pub others: Vec<T>,
+}
+
+impl<T> Default for Requests<T> {
+    fn default() -> Self {
+        Self { reads: Vec::new(), writes: Vec::new(), others: Vec::new() }
+    }
+}
+
+impl<T> Requests<T> {
+    /// There are none.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.reads.is_empty() && self.writes.is_empty() && self.others.is_empty()
+    }
+
+    /// Their number.
+    pub fn len(&self) -> usize {
+        self.reads.len() + self.writes.len() + self.others.len()
+    }
+
+    /// Takes all of `from` behind its own.
+    #[inline(always)]
+    fn take(&mut self, from: &mut Self) {
+        take(&mut self.reads, &mut from.reads);
+        take(&mut self.writes, &mut from.writes);
+        take(&mut self.others, &mut from.others);
+    }
+}
+
+#[inline(always)]
+fn take<T>(to: &mut Vec<T>, from: &mut Vec<T>) {
+    if from.is_empty() {
+    } else if to.is_empty() {
+        mem::swap(to, from);
+    } else {
+        to.append(from);
+    }
+}
+
+impl<S, T> Driven<S, T> {
+    /// No requests, and a driver in its first state.
+    pub fn new(state: S) -> Self {
+        let driver = Driver { state, requests: Requests::default() };
+        Self { waiting: Lock::new(Requests::default()), waker: OnceLock::new(), driver: Lock::new(driver) }
+    }
+
+    /// Puts a read request in.
+    #[inline]
+    pub fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        self.put(|requests| Submission::push_to(&mut requests.reads, position, view));
+    }
+
+    /// Puts a write request in.
+    #[inline]
+    pub fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        self.put(|requests| Submission::push_to(&mut requests.writes, position, view));
+    }
+
+    /// Puts many read requests in.
+    pub fn read_batch(&self, batch: Batch<'_, Write, u64>) {
+        self.put(|requests| batch.append_to(&mut requests.reads));
+    }
+
+    /// Puts many write requests in.
+    pub fn write_batch(&self, batch: Batch<'_, Read, u64>) {
+        self.put(|requests| batch.append_to(&mut requests.writes));
+    }
+
+    /// Puts something else in.
+    pub fn other(&self, request: T) {
+        self.put(|requests| requests.others.push(request));
+    }
+
+    /// Has the driver polled once more, for what came by another way than a request.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The driver takes everything, so only what comes when nothing waits has to wake it.
+    #[inline(always)]
+    fn put(&self, put: impl FnOnce(&mut Requests<T>)) {
+        let mut waiting = self.waiting.lock();
+        let first = waiting.is_empty();
+        put(&mut waiting);
+        drop(waiting);
+        // If no waker is there yet, the first poll has not looked at the queue: its lock would have shown us the waker.
+        if mutant!("put_without_wake", false, first) {
+            self.wake();
+        }
+    }
+
+    /// A poll of the driver: takes what came since the last one, and has `f` move it on.
+    ///
+    /// What `f` leaves in the requests is there again at the next poll, before what comes until then. It can take its time:
+    /// no lock is held that a request would wait for. The second of two polls at once does nothing but wake its waker.
+    #[inline]
+    pub fn poll(
+        &self,
+        cx: &mut Context<'_>,
+        f: impl FnOnce(&mut S, &mut Requests<T>, &mut Context<'_>) -> Poll<()>,
+    ) -> Poll<()> {
+        let Some(mut driver) = self.driver.try_lock() else {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        // Before the look, see `put`.
+        self.waker.get_or_init(|| cx.waker().clone());
+        let Driver { state, requests } = &mut *driver;
+        requests.take(&mut self.waiting.lock());
+        f(state, requests, cx)
+    }
+}
+
+impl<S: fmt::Debug, T> fmt::Debug for Driven<S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Driven");
+        debug.field("waiting", &self.waiting.lock().len());
+        match self.driver.try_lock() {
+            Some(driver) => debug.field("state", &driver.state).field("taken", &driver.requests.len()),
+            None => debug.field("state", &"in a poll"),
+        };
+        debug.finish()
+    }
+}
+
+/// A lock around a few instructions that call nobody's code, or one that is only tried.
+///
+/// Its release is a plain store, where that of a mutex is another locked instruction; two of these per request are a fifth
+/// of what a queued request costs. The price is that whoever waits does not sleep on it: it spins, then yields, then
+/// sleeps for a moment, so that a holder of lower priority gets to its end.
+struct Lock<T> {
+    held: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is only reached by the one thread that holds the lock.
+unsafe impl<T: Send> Sync for Lock<T> {}
+// SAFETY: as the value.
+unsafe impl<T: Send> Send for Lock<T> {}
+
+impl<T> Lock<T> {
+    fn new(value: T) -> Self {
+        Self { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    #[inline(always)]
+    fn try_lock(&self) -> Option<Guard<'_, T>> {
+        // Ordering: Acquire, with the Release of the guard's drop.
+        let acquire = mutant!("lock_relaxed", Ordering::Relaxed, Ordering::Acquire);
+        let taken = self.held.compare_exchange(false, true, acquire, Ordering::Relaxed);
+        taken.is_ok().then(|| Guard(self))
+    }
+
+    #[inline(always)]
+    fn lock(&self) -> Guard<'_, T> {
+        loop {
+            match self.try_lock() {
+                Some(guard) => return guard,
+                None => self.wait(),
+            }
+        }
+    }
+
+    #[cold]
+    fn wait(&self) {
+        #[cfg(pactio_loom)]
+        loom::thread::yield_now();
+        let mut round = 0u32;
+        // Ordering: Relaxed. It is only a question; `try_lock` acquires.
+        while !cfg!(pactio_loom) && self.held.load(Ordering::Relaxed) {
+            match round {
+                0..64 => core::hint::spin_loop(),
+                64..128 => std::thread::yield_now(),
+                _ => std::thread::sleep(Duration::from_micros(50)),
+            }
+            round += 1;
+        }
+    }
+}
+
+/// The lock is held while it lives.
+struct Guard<'a, T>(&'a Lock<T>);
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: this thread holds the lock, and the value is borrowed from the guard.
+        self.0.value.with_mut(|value| unsafe { &*value })
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and the guard is borrowed alone.
+        self.0.value.with_mut(|value| unsafe { &mut *value })
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // Ordering: Release, for the next holder.
+        self.0.held.store(false, mutant!("unlock_relaxed", Ordering::Relaxed, Ordering::Release));
+    }
+}
+
+#[cfg(all(test, pactio_loom))]
+mod models {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use loom::thread;
+
+    use super::*;
+    use crate::packet::models::model;
+
+    /// Counts wakes, with atomics that are no points of choice for the model checker.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Polls, and gives the sum of the requests that were there.
+    fn poll(driven: &Driven<u32, u32>, wakes: &Arc<Wakes>) -> u32 {
+        let waker = Waker::from(wakes.clone());
+        let mut sum = 0;
+        let _ = driven.poll(&mut Context::from_waker(&waker), |polls, requests, _| {
+            *polls += 1;
+            sum = requests.others.drain(..).sum();
+            Poll::Pending
+        });
+        sum
+    }
+
+    #[test]
+    fn two_puts_against_the_driver() {
+        model(None, || {
+            let (driven, wakes) = (Arc::new(Driven::<u32, u32>::new(0)), Arc::<Wakes>::default());
+            let putter = {
+                let driven = driven.clone();
+                thread::spawn(move || [1, 2].map(|request| driven.other(request)))
+            };
+            let mut sum = poll(&driven, &wakes);
+            if wakes.0.swap(0, Ordering::SeqCst) > 0 {
+                sum += poll(&driven, &wakes);
+            }
+            putter.join().unwrap();
+            if wakes.0.load(Ordering::SeqCst) > 0 {
+                sum += poll(&driven, &wakes);
+            }
+            assert_eq!(sum, 3, "a request waits, and nobody was woken for it");
+        });
+    }
+
+    #[test]
+    fn two_that_put_at_once() {
+        model(None, || {
+            let (driven, wakes) = (Arc::new(Driven::<u32, u32>::new(0)), Arc::<Wakes>::default());
+            assert_eq!(poll(&driven, &wakes), 0);
+            let other = {
+                let driven = driven.clone();
+                thread::spawn(move || driven.other(1))
+            };
+            driven.other(2);
+            other.join().unwrap();
+            assert_eq!(wakes.0.load(Ordering::SeqCst), 1, "one wake is for all");
+            assert_eq!(poll(&driven, &wakes), 3);
+        });
+    }
+
+    #[test]
+    fn two_polls_at_once() {
+        model(None, || {
+            let (driven, wakes) = (Arc::new(Driven::<u32, u32>::new(0)), Arc::<Wakes>::default());
+            driven.other(1);
+            let other = {
+                let (driven, wakes) = (driven.clone(), wakes.clone());
+                thread::spawn(move || poll(&driven, &wakes))
+            };
+            let mut sum = poll(&driven, &wakes);
+            sum += other.join().unwrap();
+            assert_eq!(sum, 1, "a request was answered twice or never");
+        });
+    }
+}
+
+#[cfg(all(test, not(pactio_loom), not(pactio_shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_poll_leaves_comes_first_in_the_next() {
+        let driven = Driven::<(), u32>::new(());
+        let mut cx = Context::from_waker(Waker::noop());
+        driven.other(1);
+        driven.other(2);
+        let _ = driven.poll(&mut cx, |(), requests, _| {
+            assert_eq!(requests.others.remove(0), 1);
+            Poll::Pending
+        });
+        driven.other(3);
+        let _ = driven.poll(&mut cx, |(), requests, _| {
+            assert_eq!((requests.others.as_slice(), requests.len()), (&[2, 3][..], 2));
+            Poll::Pending
+        });
+    }
+
+    #[test]
+    fn eight_threads_put_while_one_polls() {
+        let driven = Driven::<u64, u64>::new(0);
+        let total = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..8u64).map(|_| scope.spawn(|| (0..10_000).for_each(|n| driven.other(n)))).collect();
+            let mut taken = 0;
+            while !threads.iter().all(|thread| thread.is_finished()) || taken < 80_000 {
+                let _ = driven.poll(&mut Context::from_waker(Waker::noop()), |sum, requests, _| {
+                    taken += requests.len();
+                    *sum += requests.others.drain(..).sum::<u64>();
+                    Poll::Pending
+                });
+            }
+            driven.driver.lock().state
+        });
+        assert_eq!(total, 8 * (9_999 * 10_000 / 2));
+    }
+}
