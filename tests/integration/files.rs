@@ -1,13 +1,117 @@
 //! The file plugin through the library.
 
 use std::fs;
+use std::path::Path;
 
+use futures_util::future::join_all;
 use pactio::{Code, OpenOptions};
 use pactio_tests::{host, in_time};
 use tempfile::tempdir;
 
 fn content(len: usize) -> Vec<u8> {
     (0..len).map(|byte| (byte * 7 % 253) as u8).collect()
+}
+
+/// How the plugin can be asked to do it.
+const WAYS: [&str; 4] = ["", "?io=ring", "?io=threads", "?direct=true"];
+
+/// Has the system forget what it knows of a file, so that the next read waits for the disk, where there is one.
+fn evict(path: &Path) {
+    let file = fs::File::open(path).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+}
+
+#[test]
+fn random_requests_in_flight_together_leave_what_a_model_has() {
+    in_time(|| {
+        const BLOCK: usize = 4096;
+        let folder = tempdir().unwrap();
+        let host = host(&["pactio_file"]);
+        for (seed, options) in WAYS.iter().enumerate() {
+            let mut random = fastrand::Rng::with_seed(seed as u64);
+            let path = folder.path().join(seed.to_string());
+            let mut model = content(300 * BLOCK);
+            fs::write(&path, &model).unwrap();
+            let device = host
+                .open_with(&format!("file:{}{options}", path.display()), OpenOptions::new().write(true))
+                .unwrap();
+            for round in 0..20 {
+                if round % 4 == 0 {
+                    evict(&path);
+                }
+                // Writes of one round do not overlap each other or the reads.
+                let mut free: Vec<usize> = (0..300 / 3).collect();
+                random.shuffle(&mut free);
+                let (mut reads, mut writes) = (Vec::new(), Vec::new());
+                for third in free {
+                    let start = third * 3 * BLOCK + random.usize(0..2) * BLOCK;
+                    let len = random.usize(1..3) * BLOCK;
+                    if random.bool() {
+                        let fill = random.u8(..);
+                        model[start..start + len].fill(fill);
+                        writes.push(device.write_all_at(start as u64, vec![fill; len]));
+                    } else {
+                        let (from, len) = (start + random.usize(0..100), len - 100);
+                        let there = model[from..from + len].to_vec();
+                        reads.push((device.read_exact_at(from as u64, vec![0; len]), there));
+                    }
+                }
+                host.block_on(async {
+                    let writes = join_all(writes);
+                    let reads = join_all(reads.into_iter().map(|(read, there)| async move {
+                        assert_eq!(read.await.unwrap(), there, "{options} seed {seed}");
+                    }));
+                    let (written, _) = futures_lite::future::zip(writes, reads).await;
+                    written.into_iter().for_each(|written| drop(written.unwrap()));
+                });
+            }
+            drop(device);
+            assert!(fs::read(&path).unwrap() == model, "{options} seed {seed}");
+        }
+    });
+}
+
+#[test]
+fn requests_that_nobody_waits_for_may_be_with_the_kernel_when_the_device_is_closed() {
+    in_time(|| {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("x");
+        fs::write(&path, vec![7; 32 << 20]).unwrap();
+        let host = host(&["pactio_file"]);
+        for _ in 0..20 {
+            evict(&path);
+            let device = host.open(&format!("file:{}?io=ring&direct=true", path.display())).unwrap();
+            // Sent, and given up right before the device is closed.
+            let mut requests: Vec<_> =
+                (0..200).map(|n| Box::pin(device.read_exact_at(n * 131_072, vec![0; 131_072]))).collect();
+            for request in &mut requests {
+                let _ = futures_lite::future::block_on(futures_lite::future::poll_once(request));
+            }
+            drop(requests);
+            drop(device);
+        }
+    });
+}
+
+#[test]
+fn more_files_than_have_a_queue_of_their_own() {
+    in_time(|| {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("x");
+        fs::write(&path, b"the same").unwrap();
+        let host = host(&["pactio_file"]);
+        let url = format!("file:{}", path.display());
+        let devices: Vec<_> = (0..300).map(|_| host.open(&url).unwrap()).collect();
+        evict(&path);
+        for device in &devices {
+            assert_eq!(host.block_on(device.read_exact_at(4, vec![0; 4])).unwrap(), b"same");
+        }
+        let error = host.open(&format!("{url}?io=ring")).unwrap_err();
+        assert!(error.to_string().contains("256 files have a queue already"), "{error}");
+        drop(devices);
+        host.open(&format!("{url}?io=ring")).unwrap();
+    });
 }
 
 #[test]
@@ -19,28 +123,27 @@ fn every_range_of_a_file_is_read_as_far_as_it_exists() {
             let path = folder.path().join(len.to_string());
             let content = content(len);
             fs::write(&path, &content).unwrap();
-            let device = host.open(&format!("file:{}", path.display())).unwrap();
-            assert_eq!(device.size(), Some(len as u64));
-            for start in [0, 1, 4094, 4095, 4096, 4097, 9000] {
-                for wanted in [0, 1, 2, 4096, 5000] {
-                    let there = &content[start.min(len)..(start + wanted).min(len)];
-                    let (report, bytes) =
-                        host.block_on(device.read_at(start as u64, vec![0xee; wanted])).unwrap();
-                    assert_eq!(
-                        (report.len(), report.done()),
-                        (wanted, there.len()),
-                        "{start} {wanted} of {len}"
-                    );
-                    assert_eq!(&bytes[..there.len()], there);
-                    if there.len() < wanted {
-                        let (offset, error) = report.min_error().unwrap();
-                        assert_eq!((offset, error.code()), (there.len(), Code::End));
-                    }
-                    let mut buffer = vec![0xee; wanted];
-                    let blocking = device.blocking_read_at(start as u64, &mut buffer).unwrap();
-                    assert_eq!(blocking, report);
-                    assert_eq!(buffer, bytes);
+            for (options, start, wanted) in WAYS.iter().flat_map(|options| {
+                let starts = [0, 1, 4094, 4095, 4096, 4097, 9000].into_iter();
+                starts.flat_map(move |start| [0, 1, 2, 4096, 5000].map(|wanted| (options, start, wanted)))
+            }) {
+                evict(&path);
+                let device = host.open(&format!("file:{}{options}", path.display())).unwrap();
+                assert_eq!(device.size(), Some(len as u64));
+                let there = &content[start.min(len)..(start + wanted).min(len)];
+                let (report, bytes) =
+                    host.block_on(device.read_at(start as u64, vec![0xee; wanted])).unwrap();
+                assert_eq!((report.len(), report.done()), (wanted, there.len()), "{start} {wanted} of {len}");
+                assert_eq!(&bytes[..there.len()], there);
+                if there.len() < wanted {
+                    let (offset, error) = report.min_error().unwrap();
+                    assert_eq!((offset, error.code()), (there.len(), Code::End));
                 }
+                let mut buffer = vec![0xee; wanted];
+                let blocking = device.blocking_read_at(start as u64, &mut buffer).unwrap();
+                assert_eq!(blocking, report);
+                // What lies behind it is nobody's: direct I/O moves whole blocks.
+                assert_eq!(&buffer[..there.len()], there);
             }
         }
     });

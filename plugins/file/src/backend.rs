@@ -10,18 +10,23 @@ use rustix::fs::{OFlags, SeekFrom, seek};
 use rustix::io::Errno;
 
 use crate::device::FileDevice;
+use crate::engine::{Engine, Rings};
 use crate::pool::Pool;
 
 /// The backend. Its threads start with the first file.
+#[derive(Default)]
 pub(crate) struct Files {
     pool: OnceLock<Arc<Pool>>,
+    rings: Rings,
 }
 
-impl Files {
-    pub(crate) const fn new() -> Self {
-        Self { pool: OnceLock::new() }
-    }
-}
+#[cfg(target_os = "linux")]
+const DIRECT: OFlags = OFlags::DIRECT;
+#[cfg(not(target_os = "linux"))]
+const DIRECT: OFlags = OFlags::empty();
+
+/// What direct I/O is aligned to. Devices want 512 bytes or 4 KiB; this does for both.
+const BLOCK: u32 = 4096;
 
 impl Backend for Files {
     type Device = FileDevice;
@@ -31,7 +36,8 @@ impl Backend for Files {
         if path.is_empty() {
             return Err(OpenError::invalid_input("no path is given; write file:/path/to/file"));
         }
-        let file = open(path, request.mode())?;
+        let direct = request.flag_option("direct")?;
+        let file = open(path, request.mode(), direct)?;
         let pool = match self.pool.get() {
             Some(pool) => pool,
             None => {
@@ -42,19 +48,29 @@ impl Backend for Files {
                 self.pool.get_or_init(|| started)
             }
         };
-        Ok(FileDevice::new(file, request.mode(), pool.clone()))
+        let engine = match request.option("io").unwrap_or_default() {
+            "threads" => Engine::Threads,
+            "ring" => self.rings.engine(&file).map_err(|error| {
+                let text = format!("the kernel gives no io_uring: {error}; leave io=ring out to do without");
+                OpenError::new(error.into(), text)
+            })?,
+            _ => self.rings.engine(&file).unwrap_or(Engine::Threads),
+        };
+        let alignment = if direct { BLOCK } else { 1 };
+        Ok(FileDevice::new(file, request.mode(), pool.clone(), engine, alignment))
     }
 }
 
-fn open(path: &str, mode: OpenMode) -> Result<File, OpenError> {
+fn open(path: &str, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
     let write = mode.contains(OpenMode::WRITE);
+    let flags = if direct { OFlags::NONBLOCK | DIRECT } else { OFlags::NONBLOCK };
     let opened = OpenOptions::new()
         .read(mode.contains(OpenMode::READ) || !write)
         .write(write)
         .create(write && mode.contains(OpenMode::CREATE))
         .truncate(write && mode.contains(OpenMode::TRUNCATE))
         // Opening a pipe must not wait for its other end.
-        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .custom_flags(flags.bits() as i32)
         .open(path);
     let not_seekable = || {
         OpenError::new(
@@ -65,6 +81,12 @@ fn open(path: &str, mode: OpenMode) -> Result<File, OpenError> {
     let file = match opened {
         Ok(file) => file,
         Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => return Err(not_seekable()),
+        Err(error) if direct && error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+            return Err(OpenError::new(
+                Error::from_code(Code::Unsupported),
+                "its file system has no direct I/O; leave direct out",
+            ));
+        }
         Err(error) => return Err(explain(error, write)),
     };
     let metadata = file.metadata().map_err(OpenError::from)?;

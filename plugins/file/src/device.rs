@@ -1,28 +1,38 @@
 //! An open file.
 
 use std::fs::File;
-use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll};
 
 use pactio_sdk::{
-    Answer, BoundPacketView, Device, DeviceInfo, Error, Flush, FlushScope, Limits, Mapping, OpenMode, Read,
-    ReadPacketObj, Records, Region, Resize, Write, WritePacketObj,
+    Answer, BoundPacketView, Device, DeviceInfo, Flush, FlushScope, Limits, Mapping, OpenMode, PollingHandle,
+    Read, Records, Region, Resize, Write,
 };
 use rustix::fs::{SeekFrom, fdatasync, fsync, ftruncate, seek};
-use rustix::io::{Errno, pread, pwrite};
+use rustix::io::Errno;
 
-use crate::pool::{Pool, THREADS};
+use crate::engine::{Engine, at_once};
+use crate::job::{Job, Outcome, error};
+use crate::pool::Pool;
 
-/// A file and the threads that do its I/O.
+/// A file and who does its I/O.
 pub(crate) struct FileDevice {
+    /// Before the file, on which it works until it is dropped.
+    engine: Engine,
     file: Arc<File>,
     mode: OpenMode,
     pool: Arc<Pool>,
+    /// What positions, lengths and addresses are multiples of: 1, unless the page cache is gone around.
+    alignment: u32,
+    /// Reads can ask for what the page cache has.
+    at_once: AtomicBool,
 }
 
 impl FileDevice {
-    pub(crate) fn new(file: File, mode: OpenMode, pool: Arc<Pool>) -> Self {
-        Self { file: Arc::new(file), mode, pool }
+    pub(crate) fn new(file: File, mode: OpenMode, pool: Arc<Pool>, engine: Engine, alignment: u32) -> Self {
+        let at_once = AtomicBool::new(alignment == 1);
+        Self { engine, file: Arc::new(file), mode, pool, alignment, at_once }
     }
 
     fn is_regular(&self) -> bool {
@@ -52,32 +62,31 @@ impl Device for FileDevice {
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        let file = self.file.clone();
-        self.pool.submit(move || match view.try_alloc(1) {
-            Ok(bytes) => read(&file, position, bytes),
-            Err(view) => {
-                let mut copy = vec![0; view.len()];
-                let (count, reason) = read_slice(&file, position, &mut copy);
-                view.transfer_data(&copy[..count]).complete_with(count, reason);
-            }
-        });
+        let job = Job::read(position, view, self.alignment as usize);
+        if let Outcome::More(job) = at_once(&self.file, &self.at_once, job) {
+            self.engine.submit(job, &self.file, &self.pool);
+        }
     }
 
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        let file = self.file.clone();
-        self.pool.submit(move || match view.try_alloc(1) {
-            Ok(bytes) => write(&file, position, bytes),
-            Err(view) => {
-                let mut copy = vec![0; view.len()];
-                let transferred = view.transfer_data(&mut copy);
-                let (count, reason) = write_slice(&file, position, &copy);
-                transferred.complete_with(count, reason);
-            }
-        });
+        let job = Job::write(position, view, self.alignment as usize);
+        self.engine.submit(job, &self.file, &self.pool);
     }
 
     fn limits(&self) -> Limits {
-        Limits::NONE.with_zero_copy().with_in_flight(THREADS as u32 * 2)
+        Limits::NONE
+            .with_alignment(self.alignment)
+            .with_memory_alignment(self.alignment)
+            .with_zero_copy()
+            .with_in_flight(self.engine.in_flight())
+    }
+
+    fn polling_handle(&self) -> PollingHandle {
+        self.engine.polling_handle()
+    }
+
+    fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.engine.poll(cx)
     }
 
     fn flush(&self) -> Option<&dyn Flush> {
@@ -148,61 +157,4 @@ fn map(file: &File, mode: OpenMode, from: u64, mut regions: Records<Region>) {
         }
         at = end;
     }
-}
-
-fn error(errno: Errno) -> Error {
-    std::io::Error::from(errno).into()
-}
-
-/// Fills `bytes` from the file.
-fn read(file: &File, position: u64, mut bytes: WritePacketObj) {
-    let (_, reason) = transfer(bytes.len(), position, Error::END, |part, at| {
-        // SAFETY: the system only writes data there.
-        let unfilled = unsafe { bytes.unfilled_uninit() };
-        let count = pread(file, &mut unfilled[..part.len()], at)?.0.len();
-        // SAFETY: the system wrote so many bytes at the start of the unfilled part.
-        unsafe { bytes.advance_unchecked(count) };
-        Ok(count)
-    });
-    bytes.complete_with(reason);
-}
-
-fn read_slice(file: &File, position: u64, to: &mut [u8]) -> (usize, Error) {
-    transfer(to.len(), position, Error::END, |part, at| pread(file, &mut to[part], at))
-}
-
-/// Writes `bytes` to the file.
-fn write(file: &File, position: u64, bytes: ReadPacketObj) {
-    let (count, reason) = write_slice(file, position, &bytes);
-    bytes.complete_with(count, reason);
-}
-
-fn write_slice(file: &File, position: u64, from: &[u8]) -> (usize, Error) {
-    transfer(from.len(), position, Error::TOO_LARGE, |part, at| pwrite(file, &from[part], at))
-}
-
-/// Calls `step` with the part that is not done and its position in the file, until `len` bytes are done; goes on after
-/// short and interrupted calls. Gives the number of bytes that are done, and why there are no more: `end` where the system
-/// moves none, and where its positions end.
-fn transfer(
-    len: usize,
-    position: u64,
-    end: Error,
-    mut step: impl FnMut(Range<usize>, u64) -> Result<usize, Errno>,
-) -> (usize, Error) {
-    let mut done = 0;
-    while done < len {
-        let at = position.saturating_add(done as u64);
-        let room = usize::try_from((i64::MAX as u64).saturating_sub(at)).unwrap_or(usize::MAX);
-        if room == 0 {
-            return (done, end);
-        }
-        match step(done..len.min(done.saturating_add(room)), at) {
-            Ok(0) => return (done, end),
-            Ok(count) => done += count,
-            Err(Errno::INTR) => {}
-            Err(errno) => return (done, error(errno)),
-        }
-    }
-    (done, end)
 }

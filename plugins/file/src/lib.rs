@@ -1,16 +1,27 @@
 //! Files of the local system: `file:/path/to/file`, also relative to the current folder.
 //!
-//! Requests are done by a small pool of threads that all files share, with positioned system calls straight into and out
-//! of the packets.
+//! A read first asks for what the page cache has, on the caller's thread. The rest, and what is written, goes through a queue of the
+//! kernel (`io_uring`) whose descriptor the host's executor sleeps on; where there is none, through a few threads that all files
+//! share. Bytes go straight into and out of the packets.
 
 mod backend;
 mod device;
+mod engine;
+mod job;
 mod pool;
+#[cfg(target_os = "linux")]
+mod ring;
+
+use pactio_sdk::OptionSpec;
 
 pactio_sdk::export_plugin! {
     id: "file",
     description: "files of the local system",
     schemes: ["file"],
+    options: [
+        OptionSpec::flag("direct", "go around the page cache, in blocks of 4 KiB"),
+        OptionSpec::choice("io", "who does what the page cache has not", &["auto", "ring", "threads"]).default("auto"),
+    ],
     check: "file:{folder}/device",
-    backend: backend::Files::new(),
+    backend: backend::Files::default(),
 }

@@ -1,0 +1,198 @@
+//! A read or a write on its way: what is done, and what comes next.
+
+use std::fs::File;
+use std::mem::MaybeUninit;
+
+use pactio_sdk::{BoundPacketView, Error, Read, ReadPacketObj, TransferredPacket, Write, WritePacketObj};
+use rustix::io::{Errno, pread, pwrite};
+
+/// One call moves no more than this: the system's own limit is a little below 2 GiB.
+const LARGEST: usize = 1 << 30;
+
+/// A request and how far it is. One that is dropped fails.
+pub(crate) struct Job {
+    bytes: Bytes,
+    position: u64,
+    done: usize,
+    /// What positions and lengths are multiples of.
+    alignment: usize,
+}
+
+enum Bytes {
+    /// Straight into the packet.
+    In(WritePacketObj),
+    /// Into memory of our own, where the packet's is not aligned or not there yet.
+    InCopy(BoundPacketView<Write>, Aligned),
+    /// Straight out of the packet.
+    Out(ReadPacketObj),
+    /// Out of memory of our own. The view is settled when it is known how much was written.
+    OutCopy(TransferredPacket<Read>, Aligned),
+}
+
+/// The next call for a job: it moves `len` bytes between `memory` and the file at `position`.
+pub(crate) struct Step {
+    pub(crate) memory: *mut u8,
+    pub(crate) len: usize,
+    pub(crate) position: u64,
+}
+
+/// What became of a call.
+pub(crate) enum Outcome {
+    /// There is more to do.
+    More(Job),
+    /// It was answered.
+    Answered,
+}
+
+impl Job {
+    /// A read into memory that is aligned to `alignment`.
+    pub(crate) fn read(position: u64, view: BoundPacketView<Write>, alignment: usize) -> Self {
+        let bytes = match view.try_alloc(alignment) {
+            Ok(bytes) => Bytes::In(bytes),
+            Err(view) => {
+                let memory = Aligned::zeroed(view.len());
+                Bytes::InCopy(view, memory)
+            }
+        };
+        Self { bytes, position, done: 0, alignment }
+    }
+
+    /// A write out of memory that is aligned to `alignment`.
+    pub(crate) fn write(position: u64, view: BoundPacketView<Read>, alignment: usize) -> Self {
+        let bytes = match view.try_alloc(alignment) {
+            Ok(bytes) => Bytes::Out(bytes),
+            Err(view) => {
+                let mut memory = Aligned::zeroed(view.len());
+                Bytes::OutCopy(view.transfer_data(memory.bytes()), memory)
+            }
+        };
+        Self { bytes, position, done: 0, alignment }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match &self.bytes {
+            Bytes::In(bytes) => bytes.len(),
+            Bytes::InCopy(_, memory) | Bytes::OutCopy(_, memory) => memory.len,
+            Bytes::Out(bytes) => bytes.len(),
+        }
+    }
+
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self.bytes, Bytes::In(_) | Bytes::InCopy(..))
+    }
+
+    /// What to do next; the answer, if there is nothing. The memory is the job's until it is answered or dropped.
+    pub(crate) fn step(mut self) -> Result<(Self, Step), Outcome> {
+        let position = self.position.saturating_add(self.done as u64);
+        let room = usize::try_from((i64::MAX as u64).saturating_sub(position)).unwrap_or(usize::MAX);
+        let len = (self.len() - self.done).min(room).min(LARGEST);
+        if len == 0 {
+            return Err(self.end());
+        }
+        let memory = match &mut self.bytes {
+            Bytes::In(bytes) => bytes.unfilled_ptr(),
+            // SAFETY: `done` is at most the length.
+            Bytes::InCopy(_, memory) | Bytes::OutCopy(_, memory) => unsafe {
+                memory.bytes().as_mut_ptr().add(self.done)
+            },
+            // SAFETY: as above. Nobody writes there.
+            Bytes::Out(bytes) => unsafe { bytes.as_ptr().add(self.done).cast_mut() },
+        };
+        Ok((self, Step { memory, len, position }))
+    }
+
+    /// A step moved so many bytes.
+    ///
+    /// # Safety
+    ///
+    /// It did, and for a read they are there.
+    pub(crate) unsafe fn moved(mut self, count: usize) -> Outcome {
+        if count == 0 {
+            return self.end();
+        }
+        if let Bytes::In(bytes) = &mut self.bytes {
+            // SAFETY: the caller's promise.
+            unsafe { bytes.advance_unchecked(count) };
+        }
+        self.done += count;
+        // Part of a block is moved only at the end of the file.
+        let over = self.done == self.len() || !count.is_multiple_of(self.alignment);
+        if over { self.end() } else { Outcome::More(self) }
+    }
+
+    /// A step failed.
+    pub(crate) fn failed(self, errno: Errno) -> Outcome {
+        match errno {
+            Errno::INTR => Outcome::More(self),
+            errno => self.answer(error(errno)),
+        }
+    }
+
+    /// The system moves no more.
+    pub(crate) fn end(self) -> Outcome {
+        let end = if self.is_read() { Error::END } else { Error::TOO_LARGE };
+        self.answer(end)
+    }
+
+    /// Answers with what is done; the rest, if there is one, fails with `error`.
+    fn answer(self, error: Error) -> Outcome {
+        match self.bytes {
+            Bytes::In(bytes) => bytes.complete_with(error),
+            Bytes::InCopy(view, mut memory) => {
+                view.transfer_data(&memory.bytes()[..self.done]).complete_with(self.done, error);
+            }
+            Bytes::Out(bytes) => bytes.complete_with(self.done, error),
+            Bytes::OutCopy(transferred, _) => transferred.complete_with(self.done, error),
+        }
+        Outcome::Answered
+    }
+
+    /// Does it on this thread, however long that takes.
+    pub(crate) fn run(self, file: &File) {
+        let mut job = self;
+        while let Ok((this, Step { memory, len, position })) = job.step() {
+            let moved = if this.is_read() {
+                // SAFETY: the memory is the job's, which lives through the call, and the system only writes data there.
+                let memory = unsafe { std::slice::from_raw_parts_mut(memory.cast(), len) };
+                pread::<_, &mut [MaybeUninit<u8>]>(file, memory, position).map(|(read, _)| read.len())
+            } else {
+                // SAFETY: as above, and its bytes are initialised, since it is what was asked to be written.
+                pwrite(file, unsafe { std::slice::from_raw_parts(memory, len) }, position)
+            };
+            let outcome = match moved {
+                // SAFETY: the system says so.
+                Ok(count) => unsafe { this.moved(count) },
+                Err(errno) => this.failed(errno),
+            };
+            match outcome {
+                Outcome::More(next) => job = next,
+                Outcome::Answered => return,
+            }
+        }
+    }
+}
+
+pub(crate) fn error(errno: Errno) -> Error {
+    std::io::Error::from(errno).into()
+}
+
+/// Memory that starts at a page.
+struct Aligned {
+    pages: Vec<Page>,
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(4096))]
+struct Page([u8; 4096]);
+
+impl Aligned {
+    fn zeroed(len: usize) -> Self {
+        Self { pages: vec![Page([0; 4096]); len.div_ceil(4096)], len }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the pages are plain bytes, of which there are at least `len`.
+        unsafe { std::slice::from_raw_parts_mut(self.pages.as_mut_ptr().cast(), self.len) }
+    }
+}
