@@ -2,6 +2,7 @@
 //!
 //! All variants run interleaved in one process; the figures are medians, and what counts are the ratios.
 
+mod files;
 mod measure;
 mod ours;
 mod peers;
@@ -37,6 +38,9 @@ struct Arguments {
     /// Measure nothing else: how long it takes to find so many plugins in a folder, the first time and again.
     #[arg(long, value_name = "COUNT")]
     scan: Option<usize>,
+    /// Measure nothing else: reads of a file that the page cache has, against loops on the system's interfaces.
+    #[arg(long)]
+    files: bool,
     /// Run one variant so often and say nothing (what is counted under valgrind).
     #[arg(long, value_name = "COUNT", hide = true)]
     count: Option<u64>,
@@ -49,6 +53,10 @@ fn main() -> ExitCode {
     }
     if let Some(count) = arguments.scan {
         scan::scan(count);
+        return ExitCode::SUCCESS;
+    }
+    if arguments.files {
+        files::files(arguments.seconds);
         return ExitCode::SUCCESS;
     }
     let mut variants: Vec<Variant> = peers::variants();

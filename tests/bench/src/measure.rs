@@ -57,7 +57,7 @@ static ALLOCATOR: Counting = Counting;
 pub(crate) struct Row {
     pub(crate) name: String,
     nanoseconds: f64,
-    ratio: f64,
+    pub(crate) ratio: f64,
     allocations: f64,
     pub(crate) instructions: Option<f64>,
 }
@@ -70,7 +70,7 @@ pub(crate) struct Table {
 /// How long one sample of one variant takes.
 const SAMPLE: Duration = Duration::from_millis(4);
 
-/// Measures for about so many seconds.
+/// Measures for about so many seconds. What is no [`REFERENCE`] is divided by the first one.
 pub(crate) fn measure(mut variants: Vec<Variant>, seconds: f64) -> Table {
     let counts: Vec<u64> = variants.iter_mut().map(calibrate).collect();
     let begin = Instant::now();
@@ -89,7 +89,7 @@ pub(crate) fn measure(mut variants: Vec<Variant>, seconds: f64) -> Table {
     }
     let medians: Vec<f64> = samples.iter_mut().map(|samples| median(samples)).collect();
     let reference = variants.iter().position(|variant| variant.name == REFERENCE);
-    let reference = reference.map_or(1.0, |index| medians[index]);
+    let reference = medians[reference.unwrap_or(0)];
     let rows = variants
         .iter()
         .enumerate()

@@ -109,7 +109,7 @@ fn blocking(name: &'static str, device: &Device) -> Variant {
 }
 
 /// Submits all requests, then waits for one after the other.
-async fn all<F: Future + Unpin>(requests: &mut [F], mut each: impl FnMut(F::Output)) {
+pub(crate) async fn all<F: Future + Unpin>(requests: &mut [F], mut each: impl FnMut(F::Output)) {
     let mut first = true;
     let mut ready = Vec::new();
     poll_fn(|cx| {

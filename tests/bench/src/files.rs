@@ -1,0 +1,142 @@
+//! Reads of a file that the page cache has, against plain loops on the system's interfaces.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Write as _;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+use io_uring::{IoUring, opcode, types};
+use pactio::{Device, Host};
+use pactio_sdk::{PacketBox, Write};
+
+use crate::measure::{Variant, measure};
+use crate::ours::all;
+
+/// Size of the file in bytes.
+const SIZE: u64 = 64 << 20;
+
+/// Bytes per read, and how many are in flight.
+const CASES: [(usize, usize); 7] =
+    [(512, 1), (4096, 1), (4096, 32), (4096, 128), (65_536, 1), (65_536, 32), (1 << 20, 1)];
+
+/// Prints how many times as fast as a loop on the ring each way is.
+pub(crate) fn files(seconds: f64) {
+    let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("a folder cannot be made: {error}"));
+    let path = folder.path().join("file");
+    let mut file = File::create_new(&path).unwrap_or_else(|error| panic!("{error}"));
+    let block: Vec<u8> = (0..1 << 20).map(|byte| (byte % 251) as u8).collect();
+    for _ in 0..SIZE >> 20 {
+        file.write_all(&block).unwrap_or_else(|error| panic!("{error}"));
+    }
+    let host = pactio_tests::host(&["pactio_file"]);
+    let url = format!("file:{}", path.display());
+    let open = |options: &str| {
+        let device = host.open(&format!("{url}{options}")).unwrap_or_else(|error| panic!("{error}"));
+        &*Box::leak(Box::new(device))
+    };
+    let (device, threads) = (open(""), open("?io=threads"));
+    let mut rows: Vec<(String, Vec<f64>)> = Vec::new();
+    for (len, depth) in CASES {
+        let read = || File::open(&path).unwrap_or_else(|error| panic!("{error}"));
+        let variants = vec![
+            ring(read(), len, depth),
+            pread(read(), len),
+            ours("pactio file, reused packets", &host, device, len, depth),
+            ours("pactio file, reused packets, io=threads", &host, threads, len, depth),
+        ];
+        let table = measure(variants, seconds / CASES.len() as f64);
+        for (index, row) in table.rows.into_iter().enumerate() {
+            if rows.len() == index {
+                rows.push((row.name, Vec::new()));
+            }
+            rows[index].1.push(1.0 / row.ratio);
+        }
+    }
+    let name = |(len, depth): (usize, usize)| match len {
+        ..1024 => format!("{len} B, {depth}"),
+        1024..1_048_576 => format!("{} KiB, {depth}", len >> 10),
+        _ => format!("{} MiB, {depth}", len >> 20),
+    };
+    println!("| times as fast; bytes, in flight | {} |", CASES.map(name).join(" | "));
+    println!("|---|{}", "---:|".repeat(CASES.len()));
+    for (name, ratios) in rows {
+        let ratios: Vec<_> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
+        println!("| {name} | {} |", ratios.join(" | "));
+    }
+}
+
+/// Scattered over the file, the same for all.
+fn position(index: u64, len: usize) -> u64 {
+    let blocks = SIZE / len as u64;
+    index.wrapping_mul(0x9e37_79b9_7f4a_7c15) % blocks * len as u64
+}
+
+/// Registered file and buffers; when something is through, the next one goes in.
+fn ring(file: File, len: usize, depth: usize) -> Variant {
+    let mut ring = IoUring::new(depth as u32).unwrap_or_else(|error| panic!("{error}"));
+    let mut buffers: Vec<Vec<u8>> = (0..depth).map(|_| vec![0; len]).collect();
+    let parts: Vec<libc::iovec> = buffers
+        .iter_mut()
+        .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: len })
+        .collect();
+    ring.submitter().register_files(&[file.as_raw_fd()]).unwrap_or_else(|error| panic!("{error}"));
+    // SAFETY: the buffers live as long as the ring, in the closure below.
+    unsafe { ring.submitter().register_buffers(&parts) }.unwrap_or_else(|error| panic!("{error}"));
+    Variant::batched("io-uring, registered file and buffers", depth, move |count| {
+        let (mut sent, mut done) = (0, 0);
+        let mut free: Vec<u16> = (0..depth as u16).collect();
+        while done < count {
+            while sent < count
+                && let Some(index) = free.pop()
+            {
+                let memory = buffers[index as usize].as_mut_ptr();
+                let entry = opcode::ReadFixed::new(types::Fixed(0), memory, len as u32, index)
+                    .offset(position(sent, len))
+                    .build()
+                    .user_data(index as u64);
+                // SAFETY: the buffer is registered and free.
+                let pushed = unsafe { ring.submission().push(&entry) };
+                assert!(pushed.is_ok(), "there is room for as many as there are buffers");
+                sent += 1;
+            }
+            ring.submit_and_wait(1).unwrap_or_else(|error| panic!("{error}"));
+            while let Some(completion) = ring.completion().next() {
+                assert_eq!(completion.result(), len as i32);
+                free.push(completion.user_data() as u16);
+                done += 1;
+            }
+        }
+        black_box(&buffers);
+    })
+}
+
+fn pread(file: File, len: usize) -> Variant {
+    let mut buffer = vec![0; len];
+    Variant::new("pread", move |count| {
+        for index in 0..count {
+            file.read_exact_at(&mut buffer, position(index, len)).unwrap_or_else(|error| panic!("{error}"));
+        }
+        black_box(&buffer);
+    })
+}
+
+fn ours(name: &'static str, host: &Host, device: &'static Device, len: usize, depth: usize) -> Variant {
+    let host = host.clone();
+    let new = || PacketBox::<Write>::new_buf(len).unwrap_or_else(|error| panic!("{error}"));
+    let mut packets: Vec<_> = (0..depth).map(|_| new()).collect();
+    let mut requests = Vec::with_capacity(depth);
+    Variant::batched(name, depth, move |count| {
+        host.block_on(async {
+            for batch in 0..count / depth as u64 {
+                requests.clear();
+                let submitted = packets.drain(..).enumerate();
+                requests.extend(submitted.map(|(index, packet)| {
+                    device.read_exact_at(position(batch * depth as u64 + index as u64, len), packet)
+                }));
+                all(&mut requests, |packet| packets.push(packet.unwrap_or_else(|error| panic!("{error}"))))
+                    .await;
+            }
+        });
+    })
+}
