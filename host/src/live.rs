@@ -1,7 +1,7 @@
 //! A device that outlives its plugin's file.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 
 use crate::plugin::Registry;
 use crate::{Device, Error, Host, OpenOptions, Url};
@@ -60,14 +60,23 @@ impl LiveDevice {
 
     /// The device as it is now: to be taken anew for each request, or for some that belong together.
     ///
-    /// If the new plugin cannot open it, it stays the old one, and a record says why.
+    /// If the new plugin cannot open it, it stays the old one, and a record says why. While another thread opens it anew, it is
+    /// the old one, too.
+    ///
+    /// Hold the handle for as long as its requests are under way: with its last handle the old device is closed, and what
+    /// it has not answered fails. What an old device holds back is flushed through its own handle, not through the new one.
     pub fn device(&self) -> Device {
         let known = self.host.registry();
         let Current { device, registry } = self.current();
         if Arc::ptr_eq(&registry, &known) {
             return device;
         }
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Opening runs the plugin's code, for as long as it likes. Until then the old device is as good as it was.
+        let _one_at_a_time = match self.changing.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => return device,
+        };
         // Somebody else may have been faster.
         let known = self.host.registry();
         let Current { device, registry } = self.current();

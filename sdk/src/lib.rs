@@ -114,7 +114,7 @@ pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};
 pub use device::{
     Admission, Answer, Cancellation, Counted, Counts, Device, DeviceInfo, Driven, Entry, Figure, Flush,
     FlushScope, Limits, Listing, LocalDevice, LocalDriver, Mapping, PollingHandle, Record, Records, Region,
-    Requests, Resize, Statistics, Unit, read_records,
+    Requests, Resize, Statistics, Substitutes, Unit, read_records,
 };
 
 #[cfg(feature = "plugin")]

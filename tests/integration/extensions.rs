@@ -61,6 +61,91 @@ fn requests_wait_while_the_device_is_full(device: &Device) {
 }
 
 #[test]
+fn rule_20_who_waits_above_a_device_hears_of_its_end() {
+    in_time(|| {
+        let host = pactio_tests::host(&["fixture_gated", "fixture_identity"]);
+        let device = host.open("gated:1 | identity").unwrap();
+        let mut requests: Vec<_> = (0..2).map(|_| device.read_exact_at(0, vec![0; 4])).collect();
+        let wakes: Vec<Arc<Wakes>> = (0..2).map(|_| Arc::default()).collect();
+        for (request, wakes) in requests.iter_mut().zip(&wakes) {
+            assert!(poll(request, wakes).is_pending());
+        }
+        // Not through the filter, which would tell those that wait above it.
+        let below = device.below().unwrap();
+        let mut packet = PacketBox::<pactio_sdk::Read>::copy_from_slice(&[255]).unwrap();
+        pactio::PacketIo::send_io(below, 0u64, packet.bind().unwrap());
+        assert!(wakes[1].0.load(Ordering::SeqCst) > 0, "who waits for room was not woken");
+        let results: Vec<_> = requests.into_iter().map(|request| host.block_on(request)).collect();
+        assert_eq!(results[0].as_ref().unwrap_err().code(), Some(Code::Unanswered));
+        assert_eq!(results[1].as_ref().unwrap_err().code(), Some(Code::Poisoned));
+    });
+}
+
+#[test]
+fn rule_20_two_who_ask_one_device_do_not_forget_each_other() {
+    in_time(|| {
+        let host = pactio_tests::host(&["fixture_gated", "fixture_identity"]);
+        let device = host.open("gated:1 | identity").unwrap();
+        let below = device.below().unwrap();
+        let mut first = device.read_exact_at(0, vec![0; 4]);
+        let (mut above, mut beside) =
+            (device.read_exact_at(0, vec![0; 4]), below.read_exact_at(0, vec![0; 4]));
+        let wakes: Vec<Arc<Wakes>> = (0..3).map(|_| Arc::default()).collect();
+        assert!(poll(&mut first, &wakes[0]).is_pending());
+        assert!(poll(&mut above, &wakes[1]).is_pending());
+        assert!(poll(&mut beside, &wakes[2]).is_pending());
+        // The device keeps one waker, that of whoever asked last.
+        answer(below, 1);
+        assert!(wakes[1].0.load(Ordering::SeqCst) > 0 && wakes[2].0.load(Ordering::SeqCst) > 0);
+        assert!(poll(&mut first, &wakes[0]).is_ready());
+        assert!(poll(&mut above, &wakes[1]).is_pending());
+        assert!(poll(&mut beside, &wakes[2]).is_pending());
+        answer(below, 1);
+        assert!(poll(&mut above, &wakes[1]).is_ready());
+        assert!(poll(&mut beside, &wakes[2]).is_pending());
+        answer(below, 1);
+        assert!(poll(&mut beside, &wakes[2]).is_ready());
+    });
+}
+
+#[test]
+fn rule_21_a_read_that_is_made_into_whole_units_can_be_given_up() {
+    in_time(|| {
+        let host = pactio_tests::host(&["fixture_gated"]);
+        let device = host.open("gated:1,512").unwrap();
+        let mut request = device.read_at(1, vec![9; 10]);
+        assert!(poll(&mut request, &Arc::default()).is_pending());
+        let (report, buffer) = host.block_on(request.cancel()).unwrap();
+        assert_eq!((report.to_string(), buffer), ("0 of 10 bytes; 0..10: cancelled".to_owned(), vec![9; 10]));
+    });
+}
+
+#[test]
+fn rule_21_all_parts_of_a_split_request_are_given_up_where_they_are_counted() {
+    in_time(|| {
+        let host = pactio::Host::builder()
+            .default_search_paths(false)
+            .search_path(pactio_tests::folder_of(&["fixture_gated"]).path())
+            .statistics(true)
+            .build()
+            .unwrap();
+        let device = host.open("gated:3").unwrap();
+        let mut packet = PacketBox::<Write>::new_buf(12).unwrap();
+        let view = packet.bind().unwrap();
+        let request = view.request();
+        let (front, rest) = view.split_at(4);
+        let (middle, back) = rest.split_at(4);
+        for view in [front, middle, back] {
+            pactio::PacketIo::send_io(&device, 0u64, view);
+        }
+        answer(&device, 1);
+        pactio::PacketIo::<Write, u64>::cancel(&device, request);
+        host.block_on(&mut packet);
+        assert_eq!(packet.report().to_string(), "4 of 12 bytes; 4..12: cancelled");
+    });
+}
+
+#[test]
 fn rule_20_other_devices_go_on_and_many_tasks_get_their_turn() {
     in_time(|| {
         let host = pactio_tests::host(&["fixture_gated", "pactio_memory"]);

@@ -146,11 +146,10 @@ fn a_thousand_replacements_under_load_lose_no_request() {
             replace(&path, &versions[round % 2]);
             assert!(host.rescan(), "in round {round}");
             let description = if round % 2 == 0 { one } else { other };
-            assert_eq!(
-                live.device().plugin().manifest().description.as_bytes(),
-                description,
-                "in round {round}"
-            );
+            // While one of the tasks opens the new one, it is the old one for everybody else.
+            while live.device().plugin().manifest().description.as_bytes() != description {
+                std::thread::yield_now();
+            }
         }
         stop.store(true, Ordering::SeqCst);
         for task in tasks {

@@ -442,7 +442,8 @@ fn honest(subject: &Subject) -> Result<(), Finding> {
             wrong!("its last region {:?} ends behind its size of {size}", last.range);
         }
     }
-    if can.resize && subject.writable {
+    // Otherwise nobody knows what lies behind the model.
+    if can.resize && subject.writable && subject.whole {
         let unit = subject.unit() as u64;
         let before = subject.model.borrow().len() as u64;
         for size in [before + 3 * unit, before / 2 / unit * unit, 0, before] {

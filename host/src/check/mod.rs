@@ -67,6 +67,7 @@ pub fn run(
 
 fn verdict(mut command: Command, limit: Duration) -> Verdict {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let begun = Instant::now();
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return Verdict::Wrong(format!("its process cannot be started: {error}")),
@@ -97,8 +98,20 @@ fn verdict(mut command: Command, limit: Duration) -> Verdict {
         let _ = child.wait();
         return Verdict::Wrong(format!("it has not ended after {limit:?}"));
     };
-    let status = match child.wait() {
-        Ok(status) => status,
+    // It has closed its output, which need not be its end.
+    let status = loop {
+        match child.try_wait() {
+            Ok(None) if begun.elapsed() < limit => std::thread::sleep(Duration::from_millis(1)),
+            other => break other,
+        }
+    };
+    let status = match status {
+        Ok(Some(status)) => status,
+        Ok(None) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Verdict::Wrong(format!("it has not ended after {limit:?}"));
+        }
         Err(error) => {
             return Verdict::Wrong(format!("what became of its process cannot be found out: {error}"));
         }

@@ -62,8 +62,8 @@ impl Subject {
         let unit = u64::from(device.capabilities().limits.alignment());
         let size = info.size().filter(|&size| size > 0 || !writable);
         let len = size.unwrap_or(MOST).min(MOST);
-        let whole = size == Some(len);
         let len = if writable { len - len % unit } else { len };
+        let whole = size == Some(len);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut model = vec![0; len as usize];
         let subject = |model, random| Self {
@@ -94,7 +94,14 @@ impl Subject {
         if info.readable() {
             let (report, bytes) = this.read_at(0, model)?;
             if let Some((offset, error)) = report.min_error().filter(|_| !report.is_done()) {
-                wrong!("it says that it has {len} bytes, but at {offset} reading fails: {error}");
+                if size.is_some() || error.code() != Code::End {
+                    wrong!(
+                        "of the first {len} bytes that it says it has, reading fails at {offset}: {error}"
+                    );
+                }
+                // Its end is only found by reading.
+                this.model.replace(bytes[..offset].to_vec());
+                return Ok(Self { whole: true, ..this });
             }
             this.model.replace(bytes);
         }

@@ -17,8 +17,8 @@ impl Shared {
     /// Whoever waits for room asks again.
     #[inline(always)]
     pub(super) fn wake_waiting(&self) {
-        if let Some(turns) = &self.turns {
-            turns.wake_first();
+        if let Some(room) = &self.room {
+            room.wake_all();
         }
     }
 
@@ -36,13 +36,14 @@ impl Shared {
 impl Device {
     #[inline(always)]
     fn admit_request(&self, bytes: usize) -> Option<Admitted> {
-        if self.0.turns.is_none() { None } else { self.queue_for_admission(bytes) }
+        if self.0.room.is_none() { None } else { self.queue_for_admission(bytes) }
     }
 
     #[cold]
     fn queue_for_admission(&self, bytes: usize) -> Option<Admitted> {
         let shared: Arc<Shared> = self.0.clone();
-        self.0.turns.as_ref()?.admit(move |cx| shared.remote.poll_admit(bytes, cx))
+        let room = self.0.room.clone()?;
+        self.0.room.as_ref()?.turns.admit(move |_| room.ask(&shared.remote, bytes))
     }
 
     /// Hands views to the device, and sees to it that the driver, if that wakes it, is polled on this thread.

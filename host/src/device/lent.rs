@@ -7,7 +7,7 @@ use pactio_sdk::io::PacketIo;
 use pactio_sdk::{
     Admission, Batch, BoundPacketView, Cancellation, Code, Counted, Counts, Device as AnyDevice, DeviceInfo,
     Error, Flush, Limits, Listing, Mapping, NoPos, PacketBox, PacketPerms, Read, ReadWrite, RequestId,
-    Resize, Statistics, Write,
+    Resize, Statistics, Substitutes, Write,
 };
 
 use super::Device;
@@ -16,25 +16,32 @@ use super::Device;
 struct Lent {
     device: Device,
     limits: Limits,
+    /// Reads of whole units that stand for others, where they can be given up.
+    around: Option<Substitutes>,
 }
 
 impl Device {
     /// The device as an object that a plugin can be given, or a handle: it takes requests of all sizes.
     pub(crate) fn lend(&self) -> Result<DeviceObj, Error> {
-        host_device(Lent { device: self.clone(), limits: self.0.remote.limits() })
+        host_device(Lent::new(self))
     }
 }
 
 impl Device {
     /// The same, which counts what goes through it.
     pub(super) fn lend_counted(&self) -> Result<(DeviceObj, Counts), Error> {
-        let counted = Counted::new(Lent { device: self.clone(), limits: self.0.remote.limits() });
+        let counted = Counted::new(Lent::new(self));
         let counts = counted.counts();
         Ok((host_device(counted)?, counts))
     }
 }
 
 impl Lent {
+    fn new(device: &Device) -> Self {
+        let around = device.0.remote.cancels().then(Substitutes::default);
+        Self { device: device.clone(), limits: device.0.remote.limits(), around }
+    }
+
     /// Sends a view in parts that the device takes. They begin and end at multiples of its unit.
     fn send_in_parts<Perms: PacketPerms>(&self, mut position: u64, mut view: BoundPacketView<Perms>)
     where
@@ -45,10 +52,25 @@ impl Lent {
         while view.len() as u64 > largest {
             let (part, rest) = view.split_at(largest as usize);
             self.device.send_io(position, part);
-            position = position.saturating_add(largest);
-            view = rest;
+            let Some(next) = position.checked_add(largest) else { return rest.error(Error::END) };
+            (position, view) = (next, rest);
         }
         self.device.send_io(position, view);
+    }
+
+    /// The same for a stream, where the next part is where the last one ended.
+    fn send_next_in_parts<Perms: PacketPerms>(&self, mut view: BoundPacketView<Perms>)
+    where
+        Device: PacketIo<Perms, NoPos>,
+    {
+        let unit = u64::from(self.limits.alignment());
+        let largest = self.limits.largest().map_or(u64::MAX, |largest| largest - largest % unit);
+        while view.len() as u64 > largest {
+            let (part, rest) = view.split_at(largest as usize);
+            self.device.send_io(NoPos, part);
+            view = rest;
+        }
+        self.device.send_io(NoPos, view);
     }
 
     fn is_aligned(&self, position: u64, len: usize) -> bool {
@@ -62,8 +84,9 @@ impl Lent {
         let start = position - position % unit;
         let skip = (position - start) as usize;
         let len = skip.checked_add(view.len()).and_then(|len| len.checked_next_multiple_of(unit as usize));
-        let Some(len) = len.filter(|&len| start.checked_add(len as u64).is_some()) else {
-            return view.error(Error::TOO_LARGE);
+        // The last of them may end where positions do.
+        let Some(len) = len.filter(|&len| len == 0 || start.checked_add(len as u64 - 1).is_some()) else {
+            return view.error(Error::END);
         };
         let align = self.limits.memory_alignment() as usize;
         let bound = PacketBox::new_buf_aligned(len, align.max(64))
@@ -72,7 +95,16 @@ impl Lent {
             Ok(bound) => bound,
             Err(error) => return view.error(error),
         };
-        packet.on_complete(move |packet| packet.answer(skip, view));
+        let (given, own, around) = (view.request(), whole.request(), self.around.clone());
+        if let Some(around) = &around {
+            around.insert(given, own);
+        }
+        packet.on_complete(move |packet| {
+            if let Some(around) = &around {
+                around.remove(given, own);
+            }
+            packet.answer(skip, view);
+        });
         self.send_in_parts(start, whole);
     }
 }
@@ -128,11 +160,15 @@ impl AnyDevice for Lent {
     }
 
     fn read_next(&self, view: BoundPacketView<Write>) {
-        self.device.send_io(NoPos, view);
+        self.send_next_in_parts(view);
     }
 
     fn write_next(&self, view: BoundPacketView<Read>) {
-        self.device.send_io(NoPos, view);
+        if self.is_aligned(0, view.len()) {
+            self.send_next_in_parts(view);
+        } else {
+            view.error(Error::from_code(Code::Misaligned));
+        }
     }
 
     fn cancellation(&self) -> Option<&dyn Cancellation> {
@@ -177,12 +213,18 @@ impl Operates for Lent {
 impl Cancellation for Lent {
     fn cancel(&self, request: RequestId) {
         self.device.0.cancel(request);
+        if let Some(around) = &self.around {
+            around.each(request, |own| self.device.0.cancel(own));
+        }
     }
 }
 
 impl Admission for Lent {
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
-        // The filter's own users wait for their turn above it, so nobody else asks.
-        self.device.0.remote.poll_admit(bytes, cx)
+        // The filter's own users wait for their turn above it.
+        match &self.device.0.room {
+            Some(room) => room.ask_from_above(&self.device.0.remote, bytes, cx),
+            None => Poll::Ready(()),
+        }
     }
 }

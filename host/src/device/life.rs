@@ -1,8 +1,8 @@
 //! How a device is, and how it ends.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pactio_sdk::Code;
@@ -27,8 +27,8 @@ pub enum Health {
 
 /// What is known of a device's life beside its driver.
 pub(super) struct Life {
-    /// When its driver was found hanging, in nanoseconds after `opened`, and how long it had by then; 0 if it was not.
-    hangs_since: AtomicU64,
+    /// The poll of its driver that was found hanging last: how long after `opened` it began, and its number.
+    hangs: Mutex<Option<(Duration, u32)>>,
     opened: Instant,
     /// Its object is being dropped.
     ends: AtomicBool,
@@ -39,17 +39,19 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn begin() -> Arc<Self> {
         Arc::new(Self {
-            hangs_since: AtomicU64::new(0),
+            hangs: Mutex::default(),
             opened: Instant::now(),
             ends: AtomicBool::new(false),
             waiting: Mutex::default(),
         })
     }
 
-    pub(super) fn hangs(&self, time: Duration) {
-        let since = self.opened.elapsed().saturating_sub(time).as_nanos().max(1);
-        // Ordering: Relaxed. Nothing is read because of it.
-        self.hangs_since.store(since as u64, Ordering::Relaxed);
+    pub(super) fn hangs(&self, time: Duration, poll: u32) {
+        *self.lock() = Some((self.opened.elapsed().saturating_sub(time), poll));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Duration, u32)>> {
+        self.hangs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self) -> Receiver<()> {
@@ -83,10 +85,10 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // Ordering: Relaxed. It is only for a message.
         self.life.ends.store(true, Ordering::Relaxed);
+        self.end.call = Some(self.runtime.watchdog().begin("close", &self.url));
         if let Some(counted) = self.counted.get() {
             counted.end(self);
         }
-        self.end.call = Some(self.runtime.watchdog().begin("close", &self.url));
     }
 }
 
@@ -104,13 +106,13 @@ impl Device {
         if driver.is_ended() {
             return Health::Ended;
         }
-        // Ordering: Relaxed. Nothing is read because of it.
-        let since = self.0.life.hangs_since.load(Ordering::Relaxed);
-        if since > 0 && driver.is_running() {
-            let now = self.0.life.opened.elapsed();
-            return Health::Hangs(now.saturating_sub(Duration::from_nanos(since)));
+        let told = *self.0.life.lock();
+        match (told, driver.current_poll()) {
+            (Some((since, told)), Some(current)) if told == current => {
+                Health::Hangs(self.0.life.opened.elapsed().saturating_sub(since))
+            }
+            _ => Health::Alive,
         }
-        Health::Alive
     }
 
     /// Closes the device, and waits for that at most so long. Requests under way fail, unless the device answers them before;

@@ -7,6 +7,7 @@ mod lent;
 mod life;
 mod operations;
 mod request;
+mod room;
 mod statistics;
 mod typed;
 
@@ -17,7 +18,6 @@ use std::time::Duration;
 
 use async_io::Async;
 use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, Remote};
-use pactio_sdk::io::Turns;
 use pactio_sdk::{Batch, DeviceInfo, Limits, OpenMode, PollingHandle};
 
 use crate::executor::{Drive, Driver, Queues, Runtime};
@@ -32,6 +32,7 @@ pub use typed::{ReadValue, WriteValue};
 
 use current::Entered;
 use life::{End, Life};
+use room::Room;
 
 /// An open device. Cheap to clone; all clones are one device, which is closed when the last is dropped.
 ///
@@ -56,7 +57,7 @@ struct Shared {
     end: End,
     life: Arc<Life>,
     /// Who waits for room, if the device can be full.
-    turns: Option<Turns>,
+    room: Option<Arc<Room>>,
     /// Which requests its plugin takes.
     limits: Limits,
     /// Where what goes through it is counted.
@@ -122,7 +123,7 @@ impl Device {
         inner: Option<Device>,
     ) -> Result<Self, Error> {
         let handle = remote.polling_handle();
-        let turns = remote.admits().then(Turns::default);
+        let room = remote.admits().then(Arc::<Room>::default);
         let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
             let driver = (handle != PollingHandle::None)
                 .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken()));
@@ -135,7 +136,7 @@ impl Device {
                 inner,
                 end,
                 life,
-                turns,
+                room,
                 limits,
                 counted,
                 url,
@@ -261,8 +262,8 @@ impl Drive for Shared {
         self.wake_waiting();
     }
 
-    fn driver_hangs(&self, time: Duration) {
-        self.life.hangs(time);
+    fn driver_hangs(&self, time: Duration, poll: u32) {
+        self.life.hangs(time, poll);
         let (device, plugin) = (self.url.as_str(), self.plugin.manifest().id.as_str());
         tracing::error!(
             device,

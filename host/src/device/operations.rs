@@ -11,6 +11,9 @@ use crate::{Error, ErrorKind};
 /// Room for one answer. A name may be nearly as long.
 const ANSWER: usize = 1 << 16;
 
+/// A list that is longer than this has no end.
+const MOST_RECORDS: usize = 1 << 24;
+
 /// What a device can do, as it was when it was opened: see [`Device::capabilities`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -152,8 +155,8 @@ impl Device {
             all.extend(records);
             match next {
                 None => return Ok(all),
-                // A device that gives nothing and says that there is more would be asked for ever.
-                Some(next) if next == from || (none && next < from) => {
+                // A device that says again and again that there is more would be asked for ever.
+                Some(next) if none || next == from || all.len() > MOST_RECORDS => {
                     return Err(self.refused(operation(from), pactio_sdk::Error::from_code(Code::Corrupt)));
                 }
                 Some(next) => from = next,

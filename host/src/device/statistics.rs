@@ -48,10 +48,12 @@ impl Statistics {
         let entry = Arc::new(Entry { url, plugin, counts, device, last: Mutex::default() });
         let mut entries = lock(&self.0);
         let closed = entries.iter().filter(|entry| entry.device.strong_count() == 0).count();
-        if closed > MOST_CLOSED {
-            let first = entries.iter().position(|entry| entry.device.strong_count() == 0);
-            first.map(|index| entries.remove(index));
-        }
+        let mut surplus = closed.saturating_sub(MOST_CLOSED);
+        entries.retain(|entry| {
+            let goes = surplus > 0 && entry.device.strong_count() == 0;
+            surplus -= usize::from(goes);
+            !goes
+        });
         entries.push(entry.clone());
         entry
     }

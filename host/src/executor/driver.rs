@@ -54,8 +54,8 @@ pub(crate) trait Drive: Send + Sync + 'static {
     /// The driver has ended by itself or in a panic.
     fn driver_ended(&self, status: DriverStatus);
 
-    /// The driver has been in one poll for so long.
-    fn driver_hangs(&self, time: Duration);
+    /// The driver has been in the poll of this number for so long.
+    fn driver_hangs(&self, time: Duration, poll: u32);
 }
 
 /// The driver of one device. It does not keep the device, which keeps it, also through the waker that the device's code holds.
@@ -206,22 +206,17 @@ impl Driver {
     }
 
     /// The number of the poll that is under way.
-    pub(super) fn current_poll(&self) -> Option<u32> {
+    pub(crate) fn current_poll(&self) -> Option<u32> {
         // Ordering: Relaxed. A look that finds the number of a poll that has just ended finds another at the next look.
         let running = self.state.load(Ordering::Relaxed) & RUNNING != 0;
         running.then(|| self.polls.load(Ordering::Relaxed))
     }
 
     /// It has been in one poll for so long.
-    pub(super) fn hangs(&self, time: Duration) {
+    pub(super) fn hangs(&self, time: Duration, poll: u32) {
         if let Some(device) = self.device.upgrade() {
-            device.driver_hangs(time);
+            device.driver_hangs(time, poll);
         }
-    }
-
-    /// It is in a poll.
-    pub(crate) fn is_running(&self) -> bool {
-        self.current_poll().is_some()
     }
 
     /// It has ended by a panic.

@@ -123,7 +123,7 @@ fn look(watched: &Mutex<Watched>, limit: Duration) {
                 *look = Look { poll, since: Instant::now(), told: false };
             } else if !look.told && look.since.elapsed() >= limit {
                 look.told = true;
-                hanging.push((driver, look.since));
+                hanging.extend(poll.map(|poll| (driver, look.since, poll)));
             }
             true
         });
@@ -136,7 +136,7 @@ fn look(watched: &Mutex<Watched>, limit: Duration) {
     for (call, whom, begun) in calls {
         tracing::error!(call, whom, "the plugin has not come back for {:.1?}", begun.elapsed());
     }
-    for (driver, since) in hanging {
-        driver.hangs(since.elapsed());
+    for (driver, since, poll) in hanging {
+        driver.hangs(since.elapsed(), poll);
     }
 }

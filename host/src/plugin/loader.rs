@@ -65,6 +65,10 @@ impl Plugin {
 
     /// The file at its path is the one that this was made of, or one with the same bytes.
     pub(super) fn is_current(&self, described: &Described) -> bool {
+        if self.backend.get().is_some_and(Result::is_err) {
+            // What was missing may be there now.
+            return false;
+        }
         if described.stamp.is_some() && described.stamp == self.described.stamp {
             return true;
         }

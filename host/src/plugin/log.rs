@@ -162,7 +162,8 @@ unsafe extern "C" fn new_span(object: *const (), record: &RawRecord<'_>, parent:
         });
         let mut spans = sink.spans();
         spans.last += 1;
-        let number = spans.last;
+        // A plugin takes 1 for a span that could not be made.
+        let number = spans.last + 1;
         spans.alive.insert(number, (span, 1));
         number
     })

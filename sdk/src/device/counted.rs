@@ -2,11 +2,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Cancellation, Device, DeviceInfo, Figure};
+use super::{Cancellation, Device, DeviceInfo, Figure, Substitutes};
 use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, RequestId, Write};
 
 /// A device over another one that counts requests, bytes, errors, and how long answers took. What lies past the end of the device
@@ -41,8 +40,8 @@ struct Shared {
     kinds: [Kind; 3],
     in_flight: AtomicU64,
     most_in_flight: AtomicU64,
-    /// Which request of ours stands for which of theirs, where that can be given up.
-    sent: Mutex<HashMap<RequestId, RequestId>>,
+    /// For those that can be given up.
+    sent: Substitutes,
 }
 
 /// What is counted of one kind of request.
@@ -168,13 +167,14 @@ impl<D: Device> Counted<D> {
         let in_flight = self.shared.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
         let cancels = self.inner.cancellation().is_some();
+        let own = fresh.request();
         if cancels {
-            self.shared.sent().insert(origin, fresh.request());
+            self.shared.sent.insert(origin, own);
         }
         let shared = self.shared.clone();
         rebound.on_complete(move |rebound| {
             if cancels {
-                shared.sent().remove(&origin);
+                shared.sent.remove(origin, own);
             }
             let report = rebound.report();
             // That a device ends is no failure of it.
@@ -184,12 +184,6 @@ impl<D: Device> Counted<D> {
             let _ = rebound.forward();
         });
         send(&self.inner, fresh);
-    }
-}
-
-impl Shared {
-    fn sent(&self) -> MutexGuard<'_, HashMap<RequestId, RequestId>> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -229,9 +223,8 @@ impl<D: Device> Device for Counted<D> {
 
 impl<D: Device> Cancellation for Counted<D> {
     fn cancel(&self, request: RequestId) {
-        let sent = self.shared.sent().get(&request).copied();
-        if let (Some(sent), Some(inner)) = (sent, self.inner.cancellation()) {
-            inner.cancel(sent);
+        if let Some(inner) = self.inner.cancellation() {
+            self.shared.sent.each(request, |own| inner.cancel(own));
         }
     }
 }

@@ -18,7 +18,8 @@ pub trait Cancellation: Send + Sync {
 
 /// An extension of devices that can be full (rule 20).
 ///
-/// Requests then wait their turn with whoever made them, in order, and other devices go on.
+/// Requests then wait their turn with whoever made them, in order, and other devices go on. One admission may stand for several
+/// requests or for larger ones, where a host makes them fit the [limits](Limits) of the device.
 pub trait Admission: Send + Sync {
     /// Asks to take a request of so many bytes, or a batch of requests with so many together. `Ready`: it will be submitted
     /// right away. `Pending`: the device has kept the

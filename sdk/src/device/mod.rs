@@ -9,6 +9,7 @@ mod extensions;
 mod guarded;
 mod local;
 mod records;
+mod substitutes;
 
 use core::task::{Context, Poll};
 
@@ -24,6 +25,7 @@ pub(crate) use guarded::Guarded;
 pub(crate) use guarded::{CallError, DriverPoll};
 pub use local::{LocalDevice, LocalDriver};
 pub use records::{Entry, Figure, Record, Records, Region, Unit, read_records};
+pub use substitutes::Substitutes;
 
 /// Something open that one can do I/O on.
 ///

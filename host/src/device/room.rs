@@ -1,0 +1,58 @@
+//! Who waits for room in a device that can be full: its users, in order, and whoever a filter or the host stands for.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use pactio_sdk::abi::Remote;
+use pactio_sdk::io::Turns;
+
+/// The device knows one waker, this one: so it may forget all but the last that it was given.
+#[derive(Default)]
+pub(super) struct Room {
+    pub(super) turns: Turns,
+    /// Whoever asks through [`Lent`](super::lent), one at a time. Counted, so that no foreign code runs under the lock.
+    above: Mutex<Option<Arc<Waker>>>,
+}
+
+impl Room {
+    /// Asks the device, for one of its users, whose waker is with the turns.
+    pub(super) fn ask(self: &Arc<Self>, remote: &Remote, bytes: usize) -> Poll<()> {
+        remote.poll_admit(bytes, &mut Context::from_waker(&Waker::from(self.clone())))
+    }
+
+    /// Asks the device, for whoever is above it.
+    pub(super) fn ask_from_above(
+        self: &Arc<Self>,
+        remote: &Remote,
+        bytes: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        // Before the question, whose answer may come by the waker at once.
+        let stale = self.above().replace(Arc::new(cx.waker().clone()));
+        drop(stale);
+        self.ask(remote, bytes)
+    }
+
+    /// All who wait for room ask again.
+    pub(super) fn wake_all(&self) {
+        self.turns.wake_first();
+        let above = self.above().take();
+        if let Some(above) = above {
+            above.wake_by_ref();
+        }
+    }
+
+    fn above(&self) -> MutexGuard<'_, Option<Arc<Waker>>> {
+        self.above.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Room {
+    fn wake(self: Arc<Self>) {
+        self.wake_all();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_all();
+    }
+}
