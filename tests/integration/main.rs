@@ -13,6 +13,7 @@ mod loading;
 mod memory;
 mod pacing;
 mod panics;
+mod processes;
 mod records;
 mod replacing;
 mod stuck;

@@ -1,0 +1,189 @@
+//! The process plugin: memory of this process and of others, held against `/proc/PID/mem` and against what is known to be there.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::process::{Child, Command, Stdio};
+use std::ptr;
+
+use futures_util::future::join_all;
+use pactio::{Code, Host, OpenOptions};
+use pactio_tests::{host, in_time};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+
+const PAGE: usize = 4096;
+
+/// Pages of this process, all with known bytes; some cannot be read then.
+struct Pages {
+    start: *mut u8,
+    count: usize,
+}
+
+impl Pages {
+    fn new(count: usize, holes: &[usize]) -> Self {
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: new memory somewhere.
+        let start = unsafe { mmap_anonymous(ptr::null_mut(), count * PAGE, rights, MapFlags::PRIVATE) };
+        let start = start.unwrap().cast::<u8>();
+        for at in 0..count * PAGE {
+            // SAFETY: within it.
+            unsafe { start.add(at).write(byte(at)) };
+        }
+        for hole in holes {
+            // SAFETY: one of its pages, which nobody uses.
+            unsafe { mprotect(start.add(hole * PAGE).cast(), PAGE, MprotectFlags::empty()) }.unwrap();
+        }
+        Self { start, count }
+    }
+
+    fn at(&self, offset: usize) -> u64 {
+        (self.start.addr() + offset) as u64
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: its own, and nobody uses it any more.
+        unsafe { munmap(self.start.cast(), self.count * PAGE) }.unwrap();
+    }
+}
+
+fn byte(at: usize) -> u8 {
+    (at % 251) as u8
+}
+
+/// A program that does nothing for a while, and ends with this value.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn start(program: &str) -> Self {
+        let child = Command::new(program).arg("600").stdout(Stdio::null()).spawn().unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn process_host() -> Host {
+    host(&["pactio_process"])
+}
+
+#[test]
+fn holes_fail_and_everything_around_them_is_read() {
+    in_time(|| {
+        let pages = Pages::new(12, &[2, 5, 6, 7, 11]);
+        let host = process_host();
+        let device = host.open("process:self").unwrap();
+        let (report, bytes) = host.block_on(device.read_at(pages.at(10), vec![0; 12 * PAGE - 10])).unwrap();
+        let holes: Vec<_> = report.failed_ranges().collect();
+        assert!(holes.iter().all(|(_, error)| error.code() == Code::NotMapped), "{report}");
+        let holes: Vec<_> = holes.into_iter().map(|(range, _)| (range.start + 10, range.end + 10)).collect();
+        assert_eq!(holes, [(2, 3), (5, 8), (11, 12)].map(|(start, end)| (start * PAGE, end * PAGE)));
+        for done in report.done_ranges() {
+            assert!(bytes[done.clone()].iter().zip(done).all(|(got, at)| *got == byte(at + 10)));
+        }
+        let error = host.block_on(device.read_exact_at(0, vec![0; 8])).unwrap_err();
+        assert_eq!(error.code(), Some(Code::NotMapped));
+        let error = host.block_on(device.read_exact_at(u64::MAX - 3, vec![0; 8])).unwrap_err();
+        assert!(matches!(error.code(), Some(Code::NotMapped | Code::TooLarge)), "{error}");
+    });
+}
+
+#[test]
+fn random_reads_in_flight_together_are_each_what_is_there() {
+    in_time(|| {
+        let holes = [3, 9, 10, 25];
+        let pages = Pages::new(40, &holes);
+        let host = process_host();
+        let device = host.open("process:self").unwrap();
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..50 {
+            let requests: Vec<_> = (0..random.usize(1..300))
+                .map(|_| {
+                    let start = random.usize(0..40 * PAGE - 1);
+                    let most = if random.bool() { 64 } else { 3 * PAGE };
+                    let len = random.usize(0..most).min(40 * PAGE - start);
+                    (start, len, device.read_at(pages.at(start), vec![0; len]))
+                })
+                .collect();
+            host.block_on(join_all(requests.into_iter().map(|(start, len, request)| async move {
+                let (report, bytes) = request.await.unwrap();
+                let mut done = vec![false; len];
+                report.done_ranges().for_each(|range| done[range].fill(true));
+                for at in 0..len {
+                    assert_eq!(done[at], !holes.contains(&((start + at) / PAGE)), "{start} {len}: {report}");
+                    assert!(!done[at] || bytes[at] == byte(start + at));
+                }
+            })));
+        }
+    });
+}
+
+#[test]
+fn another_process_is_read_as_the_system_shows_it_until_it_ends() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("pactio-sleeps");
+        fs::copy("/bin/sleep", &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let child = Sleeper::start(program.to_str().unwrap());
+        let pid = child.0.id();
+        // Until it is that program.
+        while fs::read_link(format!("/proc/{pid}/exe")).unwrap() != program {
+            std::thread::yield_now();
+        }
+        let host = process_host();
+        let device = host.open("process:pactio-sleeps").unwrap();
+        let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+        let regions = host.block_on(device.regions()).unwrap();
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        assert_eq!(regions.len(), maps.lines().count());
+        assert!(regions.iter().any(|region| region.executable && region.name.ends_with("pactio-sleeps")));
+        let mut compared = 0;
+        for region in regions.iter().filter(|region| region.readable && !region.name.starts_with("[v")) {
+            let len = (region.range.end - region.range.start) as usize;
+            let (report, bytes) = host.block_on(device.read_at(region.range.start, vec![0; len])).unwrap();
+            for done in report.done_ranges() {
+                let mut expected = vec![0; done.len()];
+                memory.read_exact_at(&mut expected, region.range.start + done.start as u64).unwrap();
+                assert!(bytes[done] == expected, "{region:?}");
+                compared += expected.len();
+            }
+        }
+        assert!(compared > 100_000, "{compared}");
+        let stack = regions.iter().find(|region| region.name == "[stack]").unwrap().range.clone();
+        // What is written is there, for the other as for us.
+        let writing = host.open_with(&format!("process:{pid}"), OpenOptions::new().write(true)).unwrap();
+        host.block_on(writing.write_all_at(stack.start, b"written")).unwrap();
+        let mut there = [0; 7];
+        memory.read_exact_at(&mut there, stack.start).unwrap();
+        assert_eq!(&there, b"written");
+        drop(child);
+        let error = host.block_on(device.read_exact_at(stack.start, vec![0; 8])).unwrap_err();
+        assert_eq!(error.code(), Some(Code::Disconnected));
+        assert_eq!(host.block_on(device.regions()).unwrap_err().code(), Some(Code::Disconnected));
+    });
+}
+
+#[test]
+fn what_cannot_be_opened_says_why() {
+    in_time(|| {
+        let host = process_host();
+        let says = |url: &str, options: OpenOptions| host.open_with(url, options).unwrap_err().to_string();
+        let read = OpenOptions::new;
+        assert!(says("process:", read()).contains("write process:PID or process:NAME"));
+        assert!(says("process:no-such-thing", read()).contains("no process is called 'no-such-thing'"));
+        assert!(says("process:2147483646", read()).contains("there is no process 2147483646"));
+        assert!(says("process:-5", read()).contains("there is no process -5"));
+        assert!(says("process:self", read().write(true)).contains("cannot write to its own memory"));
+        assert!(says("process:1?own=1KiB", read()).contains("only process:self"));
+        let (_one, _other) = (Sleeper::start("sleep"), Sleeper::start("sleep"));
+        assert!(
+            says("process:sleep", read()).contains("processes are called 'sleep'; name one by its number: ")
+        );
+    });
+}
