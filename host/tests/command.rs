@@ -472,3 +472,131 @@ fn what_was_counted_is_printed_at_the_end() {
     // It is asked for.
     assert_eq!(place.check(&["sum", "file:a"], 0).1, "");
 }
+
+/// Positions and shown bytes of what `scan` printed.
+fn matches(printed: &[u8]) -> Vec<u64> {
+    let text = std::str::from_utf8(printed).unwrap();
+    let position =
+        |line: &str| u64::from_str_radix(line.split(' ').next().unwrap().trim_start_matches("0x"), 16);
+    text.lines().map(|line| position(line).unwrap()).collect()
+}
+
+#[test]
+fn scan_finds_what_is_there_also_across_the_pieces_that_it_reads() {
+    let place = Place::new();
+    let mut content = place.file("x", (5 << 20) + 77);
+    let planted = [0, 1, 700_001, (1 << 20) - 3, 2 << 20, (3 << 20) - 7, (3 << 20) - 4, (5 << 20) + 77 - 8];
+    for at in planted {
+        content[at..at + 8].copy_from_slice(b"\x00\x01needle");
+    }
+    fs::write(place.path("x"), &content).unwrap();
+    let there: Vec<u64> = (0..content.len() - 7)
+        .filter(|at| content[*at..].starts_with(b"\x00\x01needle"))
+        .map(|at| at as u64)
+        .collect();
+    assert!(there.len() >= 6);
+    let said = format!("{} matches in {} bytes; 0 bytes could not be read\n", there.len(), content.len());
+    let value = format!("u64:{}", u64::from_le_bytes(*b"\x00\x01needle"));
+    for what in [["--hex", "00 01 6e 65 65 64 6C 6?"], ["--regex", "\\x00\\x01needle"], ["--value", &value]] {
+        let (printed, told) = place.check(&["scan", "file:x", what[0], what[1]], 0);
+        assert_eq!((matches(&printed), &told), (there.clone(), &said), "{what:?}");
+    }
+    let (printed, _) = place.check(
+        &["scan", "file:x", "--text", "needle", "--align", "2", "--offset", "0x100", "--length", "3MiB"],
+        0,
+    );
+    let even: Vec<u64> = there
+        .iter()
+        .map(|at| at + 2)
+        .filter(|at| at % 2 == 0 && (0x100..(3 << 20) + 0x100 - 5).contains(at))
+        .collect();
+    assert_eq!(matches(&printed), even);
+    assert_eq!(place.printed(&["scan", "file:x", "--text", "needle", "--count", "--limit", "3"]), "3\n");
+    assert_eq!(
+        place.printed(&["scan", "file:x", "--text", "needle", "--length", "64"]).lines().next().unwrap(),
+        "0x000000000003  6e 65 65 64 6c 65  |needle|"
+    );
+    // What is longer than what is shown, and overlaps.
+    fs::write(place.path("zeros"), [0; 40]).unwrap();
+    let (printed, _) = place.check(&["scan", "file:zeros", "--hex", &"00".repeat(38)], 0);
+    assert_eq!(matches(&printed), [0, 1, 2]);
+    assert!(String::from_utf8(printed).unwrap().lines().all(|line| line.contains(" ...  |....")));
+}
+
+#[test]
+fn scan_says_what_makes_no_sense() {
+    let place = Place::new();
+    place.file("x", 10);
+    let fails = |arguments: &[&str], expected: &str| {
+        let (_, said) = place.check(&[&["scan", "file:x"], arguments].concat(), 2);
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    };
+    fails(&["--hex", "1"], "bytes have two digits each");
+    fails(&["--hex", "0x"], "'x' is no hexadecimal digit");
+    fails(&["--text", ""], "there is nothing to look for");
+    fails(&["--regex", "("], "unclosed group");
+    fails(&["--regex", "a*"], "it matches nothing at all");
+    fails(&["--value", "u8:300"], "'300' is no u8: number too large");
+    fails(&["--text", "a", "--hex", "aa"], "cannot be used with");
+    fails(&[], "required");
+    let (_, said) = place.check(&["scan", "memory:?size=10", "--text", "a", "--region", "heap"], 2);
+    assert!(said.contains("the device has no regions"), "{said}");
+    // What has no map is one region.
+    assert_eq!(
+        place.printed(&["maps", "memory:?size=10"]),
+        "0x000000000000-0x00000000000a rw-           10\n"
+    );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn scan_finds_in_a_process_what_a_debugger_finds() {
+    let place = Place::new();
+    let library = plugin("process");
+    symlink(&library, place.path("plugins").join(library.file_name().unwrap())).unwrap();
+    let marker = format!("pactio-marks-{}", std::process::id());
+    let mut child =
+        Command::new("/bin/sleep").arg("600").env("MARKER", format!("{marker}{marker}")).spawn().unwrap();
+    let pid = child.id();
+    // Until it is that program, with its stack.
+    while !fs::read(format!("/proc/{pid}/environ")).unwrap().windows(6).any(|text| text == b"MARKER")
+        || !fs::read_link(format!("/proc/{pid}/exe")).unwrap().ends_with("sleep")
+    {
+        std::thread::yield_now();
+    }
+    let url = format!("process:{pid}");
+    let maps = place.printed(&["maps", &url]);
+    let stack = maps.lines().find(|line| line.ends_with("[stack]")).unwrap();
+    let (start, end) = stack.split(' ').next().unwrap().split_once('-').unwrap();
+    let (printed, said) = place.check(&["scan", &url, "--text", &marker, "--region", "[stack]"], 0);
+    let found = matches(&printed);
+    assert_eq!(found.len(), 2, "{said}");
+    assert_eq!(found[1] - found[0], marker.len() as u64);
+    // All of it has the same two, or copies that the program made.
+    let (everywhere, _) = place.check(&["scan", &url, "--regex", &marker], 0);
+    assert!(found.iter().all(|at| matches(&everywhere).contains(at)));
+    let gdb = Command::new("gdb")
+        .args(["-nx", "-batch", "-p", &pid.to_string(), "-ex"])
+        .arg(format!(
+            "find /b {start}, {end}-1, {}",
+            marker.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ")
+        ))
+        .output();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    match gdb {
+        Ok(gdb) => {
+            let text = String::from_utf8_lossy(&gdb.stdout).into_owned();
+            let theirs: Vec<u64> = text
+                .lines()
+                .filter_map(|line| {
+                    u64::from_str_radix(line.split_whitespace().next()?.strip_prefix("0x")?, 16).ok()
+                })
+                .filter(|at| found[0] <= *at && *at <= found[1])
+                .collect();
+            assert_eq!(theirs, found, "{text}");
+        }
+        // It is not everywhere, and what was found is checked above.
+        Err(error) => println!("not compared with gdb: {error}"),
+    }
+}

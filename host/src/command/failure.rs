@@ -18,6 +18,11 @@ impl Failure {
         Self { message: message.into(), hint: None, code: 1 }
     }
 
+    /// The command line makes no sense.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self { code: 2, ..Self::new(message) }
+    }
+
     /// A part of the range that was asked for does not exist.
     pub(super) fn incomplete(message: impl Into<String>) -> Self {
         Self { code: 3, ..Self::new(message) }

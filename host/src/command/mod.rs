@@ -8,9 +8,12 @@ mod hexdump;
 mod info;
 mod inspect;
 mod ls;
+mod maps;
 mod options;
+mod pattern;
 mod plugins;
 mod progress;
+mod scan;
 mod stats;
 mod stream;
 mod sum;
@@ -81,6 +84,10 @@ enum Command {
     Hexdump(hexdump::Arguments),
     /// List the names in a device that is a tree.
     Ls(ls::Arguments),
+    /// List the regions of a device that has holes, such as the memory of a process.
+    Maps(maps::Arguments),
+    /// Find bytes, text, values or what a regular expression matches.
+    Scan(scan::Arguments),
     /// Copy one device to another.
     Cp(cp::Arguments),
     /// Print digests of devices, as sha256sum does.
@@ -100,8 +107,8 @@ enum Command {
 /// A part of a device.
 #[derive(Args, Clone, Copy)]
 struct Range {
-    /// Begin at this byte, such as 4096 or 64KiB.
-    #[arg(long, default_value = "0", value_parser = size, value_name = "SIZE")]
+    /// Begin at this byte, such as 4096, 64KiB or 0x7f0000001000.
+    #[arg(long, default_value = "0", value_parser = address, value_name = "SIZE")]
     offset: u64,
 
     /// End after so many bytes [default: at the end of the device].
@@ -132,6 +139,16 @@ impl Flow {
 fn size(text: &str) -> Result<u64, String> {
     pactio::parse_size(text)
         .ok_or_else(|| "a size is a number with an optional unit, such as 4096, 64KiB or 1.5GiB".to_owned())
+}
+
+/// A size, or a number in hexadecimal as addresses are written.
+fn address(text: &str) -> Result<u64, String> {
+    match text.strip_prefix("0x") {
+        Some(digits) => {
+            u64::from_str_radix(digits, 16).map_err(|error| format!("'{text}' is no position: {error}"))
+        }
+        None => size(text),
+    }
 }
 
 fn block_size(text: &str) -> Result<usize, String> {
@@ -193,6 +210,8 @@ impl Arguments {
             Command::Hexdump(ref arguments) => with_host(&|host| hexdump::run(host, arguments)),
             Command::Cp(ref arguments) => with_host(&|host| cp::run(host, arguments)),
             Command::Ls(ref arguments) => with_host(&|host| ls::run(host, arguments)),
+            Command::Maps(ref arguments) => with_host(&|host| maps::run(host, arguments)),
+            Command::Scan(ref arguments) => with_host(&|host| scan::run(host, arguments)),
             Command::Sum(ref arguments) => with_host(&|host| sum::run(host, arguments)),
             Command::Help { topic: None } => help(&mut Arguments::command()),
             Command::Help { topic: Some(ref topic) } => {
