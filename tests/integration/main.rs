@@ -3,6 +3,7 @@
 mod answers;
 mod caching;
 mod capabilities;
+mod cores;
 mod drops;
 mod executors;
 mod extensions;

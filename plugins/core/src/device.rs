@@ -1,0 +1,73 @@
+//! Memory at its addresses.
+
+use pactio_sdk::{
+    Admission, Below, BoundPacketView, Cancellation, Code, Device, DeviceInfo, Error, Limits, Mapping,
+    PacketIo, Records, Region, Write,
+};
+
+use crate::segments::Segments;
+
+/// What is read is a part of the file below, and goes there without a copy.
+pub(crate) struct CoreDevice {
+    below: Below,
+    segments: Segments,
+}
+
+impl CoreDevice {
+    pub(crate) fn new(below: Below, segments: Segments) -> Self {
+        Self { below, segments }
+    }
+}
+
+impl Device for CoreDevice {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo::endless().read_only()
+    }
+
+    fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        let (mut at, mut view) = (position, view);
+        loop {
+            let place = self.segments.at(at);
+            let (Ok((_, there)) | Err(there)) = place;
+            let there = usize::try_from(there).unwrap_or(usize::MAX).min(view.len());
+            let send = |view: BoundPacketView<Write>| match place {
+                Ok((offset, _)) => self.below.send_io(offset, view),
+                Err(_) => view.error(Error::from_code(Code::NotMapped)),
+            };
+            if there == view.len() {
+                return send(view);
+            }
+            let (part, rest) = view.split_at(there);
+            send(part);
+            let Some(next) = at.checked_add(there as u64) else { return rest.error(Error::END) };
+            (at, view) = (next, rest);
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        self.below.limits()
+    }
+
+    fn mapping(&self) -> Option<&dyn Mapping> {
+        Some(self)
+    }
+
+    fn cancellation(&self) -> Option<&dyn Cancellation> {
+        self.below.cancellation()
+    }
+
+    fn admission(&self) -> Option<&dyn Admission> {
+        self.below.admission()
+    }
+}
+
+impl Mapping for CoreDevice {
+    fn map(&self, from: u64, mut answer: Records<Region>) {
+        for region in self.segments.regions(from) {
+            if !answer.push(&region) {
+                return answer.complete(Some(region.range.start.max(from)));
+            }
+        }
+        answer.complete(None);
+    }
+}

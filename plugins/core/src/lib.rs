@@ -1,0 +1,25 @@
+//! A filter that shows the memory in a core file or memory dump at its addresses: `file:core.1234 | core`.
+
+mod backend;
+mod device;
+mod elf;
+mod lime;
+mod map;
+mod reader;
+mod segments;
+
+use pactio_sdk::OptionSpec;
+
+pactio_sdk::export_plugin! {
+    id: "core",
+    description: "memory in ELF core files, LiME dumps and raw images, at its addresses",
+    schemes: ["core"],
+    options: [
+        OptionSpec::choice("address", "which addresses of an ELF file are meant", &["virtual", "physical"])
+            .default("virtual"),
+        OptionSpec::text("at", "for a raw image: the address that it begins at, in hexadecimal"),
+        OptionSpec::text("map", "for a raw image: a file with lines START-END OFFSET [NAME], in hexadecimal"),
+    ],
+    check: "memory:?size=256KiB&fill=7 | core?at=0",
+    filter: backend::Core,
+}

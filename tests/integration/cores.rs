@@ -1,0 +1,238 @@
+//! The core filter: files that were made here byte by byte, and what `gcore` made of a process, where that is installed.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use pactio::{Code, Device, Host};
+use pactio_tests::{host, in_time};
+
+/// A part of memory: address, size in memory, flags, bytes in the file.
+type Part<'a> = (u64, u64, u32, &'a [u8]);
+
+/// A core file of 64 bits, lowest byte first, with a note that names what was mapped at the first part.
+fn core(kind: u16, parts: &[Part<'_>]) -> Vec<u8> {
+    let count = parts.len() + 1;
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let put = |file: &mut Vec<u8>, bytes: &[u8]| file.extend_from_slice(bytes);
+    put(&mut file, &kind.to_le_bytes());
+    put(&mut file, &62u16.to_le_bytes());
+    put(&mut file, &1u32.to_le_bytes());
+    for word in [0u64, 64, 0] {
+        put(&mut file, &word.to_le_bytes());
+    }
+    put(&mut file, &0u32.to_le_bytes());
+    for half in [64u16, 56, count as u16, 64, 0, 0] {
+        put(&mut file, &half.to_le_bytes());
+    }
+    let mut description = Vec::new();
+    for word in [1, 4096, parts[0].0, parts[0].0.wrapping_add(parts[0].1), 0] {
+        put(&mut description, &word.to_le_bytes());
+    }
+    put(&mut description, b"/usr/lib/a file\0");
+    let mut note = Vec::new();
+    for word in [5u32, description.len() as u32, 0x4649_4c45] {
+        put(&mut note, &word.to_le_bytes());
+    }
+    put(&mut note, b"CORE\0\0\0\0");
+    put(&mut note, &description);
+    let mut offset = (64 + 56 * count) as u64;
+    let mut header = |kind: u32, flags: u32, address: u64, in_file: u64, in_memory: u64| {
+        let mut header = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
+        for word in [offset, address, address.wrapping_add(0x1_0000_0000), in_file, in_memory, 0] {
+            header.extend_from_slice(&word.to_le_bytes());
+        }
+        offset += in_file;
+        header
+    };
+    let mut headers = header(4, 4, 0, note.len() as u64, 0);
+    for (address, size, flags, bytes) in parts {
+        headers.extend(header(1, *flags, *address, bytes.len() as u64, *size));
+    }
+    put(&mut file, &headers);
+    put(&mut file, &note);
+    parts.iter().for_each(|(.., bytes)| file.extend_from_slice(bytes));
+    file
+}
+
+fn open(host: &Host, folder: &Path, content: &[u8], options: &str) -> Result<Device, pactio::Error> {
+    let path = folder.join("dump");
+    fs::write(&path, content).unwrap();
+    host.open(&format!("file:{} | core{options}", path.display()))
+}
+
+fn core_host() -> Host {
+    host(&["pactio_core", "pactio_file", "pactio_process"])
+}
+
+#[test]
+fn memory_is_at_its_addresses_and_what_was_not_dumped_is_a_hole() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), core_host());
+        let (code, data) =
+            (vec![0xcc; 0x1000], (0..0x1800u32).map(|at| (at % 251) as u8).collect::<Vec<_>>());
+        let parts: [Part<'_>; 4] = [
+            (0x40_0000, 0x1000, 5, &code),
+            (0x60_0000, 0x3000, 6, &data),
+            (0x60_3000, 0x1000, 4, &[]),
+            (0xffff_8000_0000_0000, 0x1000, 6, &code),
+        ];
+        let device = open(&host, folder.path(), &core(4, &parts), "").unwrap();
+        let (report, bytes) = host.block_on(device.read_at(0x60_0010, vec![9; 0x2000])).unwrap();
+        assert_eq!(report.to_string(), "6128 of 8192 bytes; 6128..8192: not mapped");
+        assert_eq!(&bytes[..6128], &data[0x10..]);
+        // Before, between and behind.
+        let (report, bytes) = host.block_on(device.read_at(0x3f_fff0, vec![9; 0x1020])).unwrap();
+        assert_eq!(report.to_string(), "4096 of 4128 bytes; 0..16: not mapped; 4112..4128: not mapped");
+        assert!(bytes[16..4112].iter().all(|byte| *byte == 0xcc));
+        assert_eq!(host.block_on(device.read::<u32>(0xffff_8000_0000_0ffc)).unwrap(), 0xcccc_cccc);
+        let error = host.block_on(device.read::<u32>(u64::MAX - 8)).unwrap_err();
+        assert_eq!(error.code(), Some(Code::NotMapped));
+        assert!(host.block_on(device.write(0x60_0000, 0u8)).is_err());
+        let regions = host.block_on(device.regions()).unwrap();
+        let seen: Vec<_> = regions
+            .iter()
+            .map(|region| {
+                (region.range.start, region.range.end, region.readable, region.writable, region.executable)
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (0x40_0000, 0x40_1000, true, false, true),
+                (0x60_0000, 0x60_1800, true, true, false),
+                (0x60_1800, 0x60_3000, false, true, false),
+                (0x60_3000, 0x60_4000, false, false, false),
+                (0xffff_8000_0000_0000, 0xffff_8000_0000_1000, true, true, false),
+            ]
+        );
+        assert_eq!((regions[0].name.as_str(), regions[1].name.as_str()), ("/usr/lib/a file", ""));
+        let device = open(&host, folder.path(), &core(4, &parts[..2]), "?address=physical").unwrap();
+        assert_eq!(host.block_on(device.read::<u8>(0x1_0060_0001)).unwrap(), 1);
+    });
+}
+
+#[test]
+fn lime_dumps_and_raw_images_are_memory_too() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), core_host());
+        let header = |start: u64, last: u64| {
+            [&b"EMiL\x01\0\0\0"[..], &start.to_le_bytes(), &last.to_le_bytes(), &[0; 8]].concat()
+        };
+        let dump =
+            [header(0x1000, 0x1fff), vec![1; 0x1000], header(0x10_0000, 0x10_000f), vec![2; 16]].concat();
+        let device = open(&host, folder.path(), &dump, "").unwrap();
+        assert_eq!(host.block_on(device.read::<[u8; 2]>(0x1ffe)).unwrap(), [1; 2]);
+        assert_eq!(host.block_on(device.read_exact_at(0x10_0000, vec![0; 16])).unwrap(), [2; 16]);
+        assert_eq!(host.block_on(device.regions()).unwrap().len(), 2);
+        let error = host.block_on(device.read::<u8>(0x2000)).unwrap_err();
+        assert_eq!(error.code(), Some(Code::NotMapped));
+        let device = open(&host, folder.path(), b"abcdef", "?at=0x1000").unwrap();
+        assert_eq!(host.block_on(device.read::<[u8; 2]>(0x1002)).unwrap(), *b"cd");
+        let map = folder.path().join("map");
+        fs::write(&map, "# low memory\n0x2000-3000 10 boot rom\n\n8000-8010 0\n").unwrap();
+        let image: Vec<u8> = (0..0x1010u32).map(|at| (at % 253) as u8).collect();
+        let device = open(&host, folder.path(), &image, &format!("?map={}", map.display())).unwrap();
+        assert_eq!(host.block_on(device.read::<u8>(0x2005)).unwrap(), 0x15);
+        assert_eq!(host.block_on(device.read::<u8>(0x8005)).unwrap(), 5);
+        assert_eq!(host.block_on(device.regions()).unwrap()[0].name, "boot rom");
+    });
+}
+
+#[test]
+fn damaged_dumps_are_errors_that_say_what_is_wrong() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), core_host());
+        let says = |content: &[u8], options: &str, expected: &str| {
+            let error = open(&host, folder.path(), content, options).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        };
+        let page = [1; 4096];
+        let good = core(4, &[(0x1000, 4096, 4, &page)]);
+        says(b"", "", "neither an ELF core file nor a LiME dump");
+        says(b"something", "", "say with at= or map= where it belongs");
+        says(b"x", "?at=0x", "no address in hexadecimal");
+        says(b"x", "?at=10&map=x", "not both");
+        says(b"xx", "?at=ffffffffffffffff", "longer than there are addresses");
+        says(b"\x7fELF", "", "goes on as none");
+        says(&core(3, &[(0x1000, 4096, 4, &page)]), "", "no core file");
+        says(
+            &core(4, &[(0x1000, 4096, 4, &page), (0x1800, 4096, 4, &page)]),
+            "",
+            "0x1000 and 0x1800 overlap",
+        );
+        says(&core(4, &[(u64::MAX - 100, 4096, 4, &[])]), "", "longer than there are addresses");
+        says(&core(4, &[(0x1000, 0, 4, &[])]), "", "there is no memory in it");
+        says(b"EMiL\x01\0\0\0cut", "", "is cut off");
+        says(&[&b"EMiL\x02\0\0\0"[..], &[0; 24]].concat(), "", "none of version 1");
+        says(b"x", "?map=/no/such/map", "the map /no/such/map");
+        // Cut at any place, it is an error to open or to read, and nothing worse.
+        let mut opened = 0;
+        for len in (0..good.len()).step_by(7) {
+            if let Ok(device) = open(&host, folder.path(), &good[..len], "") {
+                opened += 1;
+                assert!(host.block_on(device.read_exact_at(0x1000, vec![0; 4096])).is_err(), "{len}");
+                let _ = host.block_on(device.regions());
+            }
+        }
+        assert!(opened > 100);
+        // And so with any byte changed.
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..2000 {
+            let mut bad = good[..200].to_vec();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(4..200);
+                bad[at] = random.u8(..);
+            }
+            if let Ok(device) = open(&host, folder.path(), &bad, "") {
+                let _ = host.block_on(device.regions());
+                let _ = host.block_on(device.read_at(0x1000, vec![0; 64]));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_dump_of_a_process_is_what_the_process_has() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), core_host());
+        let mut child = Command::new("/bin/sleep").arg("600").spawn().unwrap();
+        let pid = child.id();
+        // Until it sleeps, and its memory stays as it is.
+        while !fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|text| text.contains("nanosleep"))
+            && !fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|text| text.starts_with("230 "))
+        {
+            std::thread::yield_now();
+        }
+        let prefix = folder.path().join("core");
+        let made = Command::new("gcore")
+            .args(["-a", "-o"])
+            .arg(&prefix)
+            .arg(pid.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        let core = format!("{}.{pid}", prefix.display());
+        if !made.is_ok_and(|status| status.success()) || !Path::new(&core).exists() {
+            println!("not compared: there is no gcore, or it may not");
+        } else {
+            let dump = host.open(&format!("file:{core} | core")).unwrap();
+            let live = host.open(&format!("process:{pid}")).unwrap();
+            let mut compared = 0;
+            for region in host.block_on(dump.regions()).unwrap().iter().filter(|region| region.readable) {
+                let len = (region.range.end - region.range.start) as usize;
+                let (there, bytes) = host.block_on(dump.read_at(region.range.start, vec![0; len])).unwrap();
+                let (report, alive) = host.block_on(live.read_at(region.range.start, vec![0; len])).unwrap();
+                assert!(there.is_done(), "{region:?}: {there}");
+                // The kernel's own pages change, and are not everybody's to read; gdb has a breakpoint where it stopped.
+                if report.is_done() && !region.executable {
+                    assert!(bytes == alive, "{region:?}");
+                    compared += len;
+                }
+            }
+            assert!(compared > 100_000, "{compared}");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}
