@@ -218,3 +218,68 @@ fn what_goes_through_is_counted() {
         assert_eq!(figure(&host, &device, "reads failed"), Some(1));
     });
 }
+
+#[test]
+fn rule_21_what_a_filter_asks_for_itself_is_given_up_with_what_it_stands_for() {
+    in_time(|| {
+        for url in ["gated:8 | limit?in-flight=4", "gated:8 | retry", "gated:8 | retry | limit?in-flight=4"] {
+            let (host, device) = open(url);
+            host.block_on(async {
+                let mut request = device.read_at(0, vec![0; 10]);
+                assert!(futures_lite::future::poll_once(&mut request).await.is_none());
+                let (report, _) = request.cancel().await.unwrap();
+                assert_eq!(report.to_string(), "0 of 10 bytes; 0..10: cancelled", "{url}");
+            });
+        }
+    });
+}
+
+#[test]
+fn rule_21_a_pause_before_the_next_attempt_is_given_up() {
+    in_time(|| {
+        let (host, device) =
+            open("memory:?size=1KiB | fault?read=100&error=busy | retry?attempts=9&delay=1min&longest=1min");
+        host.block_on(async {
+            let mut request = device.read_at(0, vec![0; 10]);
+            assert!(futures_lite::future::poll_once(&mut request).await.is_none());
+            let begun = Instant::now();
+            let (report, _) = request.cancel().await.unwrap();
+            assert_eq!(report.to_string(), "0 of 10 bytes; 0..10: cancelled");
+            assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        });
+    });
+}
+
+#[test]
+fn a_filter_that_is_closed_closes_what_it_sits_on_whatever_is_in_flight() {
+    in_time(|| {
+        for filter in
+            ["limit?in-flight=4", "retry", "cache?size=64KiB&block=4KiB", "cow", "stats", "delay?latency=0s"]
+        {
+            let host = host(&[
+                "pactio_cache",
+                "pactio_cow",
+                "pactio_delay",
+                "pactio_limit",
+                "pactio_retry",
+                "pactio_stats",
+                "fixture_gated",
+            ]);
+            let device = host.open(&format!("gated:8 | {filter}")).unwrap();
+            let mut packet = pactio::PacketBox::<pactio::Write>::new_buf(8).unwrap();
+            pactio::PacketIo::send_io(&device, 0u64, packet.bind().unwrap());
+            drop(device);
+            host.block_on(&mut packet);
+            assert_eq!(packet.report().min_error().unwrap().1.code(), Code::Unanswered, "{filter}");
+        }
+    });
+}
+
+#[test]
+fn a_long_queue_of_others_does_not_keep_the_thread_of_one() {
+    in_time(|| {
+        let (host, device) = open("memory:?size=1MiB | limit?in-flight=2");
+        reads(&host, &device, 5000).into_iter().for_each(|bytes| drop(bytes.unwrap()));
+        assert_eq!(figure(&host, &device, "requests waiting"), Some(0));
+    });
+}

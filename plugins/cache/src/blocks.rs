@@ -8,7 +8,6 @@
 //! ```
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,21 +27,34 @@ pub(crate) struct Blocks {
     flights: Mutex<Flights>,
 }
 
+#[derive(Default)]
 struct Flights {
-    blocks: HashMap<u64, Flight>,
+    /// By number.
+    all: HashMap<u64, Flight>,
+    /// The flight of a block that readers may join: nothing was written to the block since it began.
+    current: HashMap<u64, u64>,
     /// The last block that was kept of which not everything exists: the device ended there.
-    last: u64,
+    last: Option<u64>,
     /// How often something was changed.
     changes: u64,
 }
 
 /// A block that is being read, for all who wait.
 struct Flight {
-    /// Tells it from a later one of the same block.
-    number: u64,
+    block: u64,
     /// [`Flights::changes`] when it began.
     changes: u64,
-    waiting: Vec<Part>,
+    /// Each with [`Flights::changes`] when it came.
+    waiting: Vec<(u64, Part)>,
+}
+
+/// Who waited for a block that was read.
+#[derive(Default)]
+pub(crate) struct Landed {
+    /// For these it is right.
+    pub(crate) answered: Vec<Part>,
+    /// These came after a change that may have moved the end that was found; they read again.
+    pub(crate) late: Vec<Part>,
 }
 
 /// What a reader finds.
@@ -59,10 +71,7 @@ pub(crate) enum Found {
 
 impl Blocks {
     pub(crate) fn new(count: usize) -> Self {
-        Self {
-            kept: Cache::new(count),
-            flights: Mutex::new(Flights { blocks: HashMap::new(), last: u64::MAX, changes: 0 }),
-        }
+        Self { kept: Cache::new(count), flights: Mutex::default() }
     }
 
     fn flights(&self) -> MutexGuard<'_, Flights> {
@@ -80,71 +89,133 @@ impl Blocks {
             return Found::Kept(kept, part);
         }
         let mut flights = self.flights();
-        let changes = flights.changes;
-        match flights.blocks.entry(block) {
-            Entry::Occupied(mut flight) => {
-                flight.get_mut().waiting.push(part);
-                Found::Joined
-            }
-            Entry::Vacant(vacant) => {
-                // It may have landed since.
-                if let Some(kept) = self.kept.get(&block) {
-                    return Found::Kept(kept, part);
-                }
-                vacant.insert(Flight { number, changes, waiting: vec![part] });
-                Found::First { flight: number }
-            }
+        let Flights { all, current, changes, .. } = &mut *flights;
+        if let Some(flight) = current.get(&block).and_then(|number| all.get_mut(number)) {
+            flight.waiting.push((*changes, part));
+            return Found::Joined;
         }
+        // It may have landed since.
+        if let Some(kept) = self.kept.get(&block) {
+            return Found::Kept(kept, part);
+        }
+        all.insert(number, Flight { block, changes: *changes, waiting: vec![(*changes, part)] });
+        current.insert(block, number);
+        Found::First { flight: number }
     }
 
-    /// A block was read: keeps it, if all of it that exists was, and nothing was written meanwhile. Gives who waits for it.
-    pub(crate) fn landed(&self, block: u64, flight: u64, packet: &Arc<PacketBox<Write>>) -> Vec<Part> {
+    /// A block was read: keeps it, if all of it that exists was, and nothing was written to it meanwhile. Gives who waits for
+    /// it: whoever came before a write had its answer may see what was there before.
+    pub(crate) fn landed(&self, number: u64, packet: &Arc<PacketBox<Write>>) -> Landed {
         let mut flights = self.flights();
-        let Flights { blocks, last, changes } = &mut *flights;
-        let Entry::Occupied(entry) = blocks.entry(block) else { return Vec::new() };
-        if entry.get().number != flight {
-            return Vec::new();
+        let Some(flight) = flights.all.remove(&number) else { return Landed::default() };
+        let current = flights.current.get(&flight.block) == Some(&number);
+        if current {
+            flights.current.remove(&flight.block);
         }
         // Under the lock, so that nobody reads it again, and no write comes in between.
         let report = packet.report();
         let ended = |(_, error): (_, pactio_sdk::Error)| error.code() == Code::End;
         // A write elsewhere may have moved the end that this read has seen.
-        let current = report.is_done() || entry.get().changes == *changes;
-        if report.failed_ranges().all(ended) && report.done() > 0 && current {
-            self.kept.insert(block, packet.clone());
+        let right = report.is_done() || flight.changes == flights.changes;
+        if report.failed_ranges().all(ended) && report.done() > 0 && current && right {
+            self.kept.insert(flight.block, packet.clone());
             if !report.is_done() {
-                *last = block;
+                flights.last = Some(flight.block);
             }
         }
-        entry.remove().waiting
+        let (answered, late): (Vec<_>, Vec<_>) = flight
+            .waiting
+            .into_iter()
+            .partition(|(changes, _)| report.is_done() || *changes == flight.changes);
+        let parts = |waiting: Vec<(u64, Part)>| waiting.into_iter().map(|(_, part)| part).collect();
+        Landed { answered: parts(answered), late: parts(late) }
     }
 
-    /// Something was written to these blocks: gives who waits for one that is read just now, and is not to be kept.
-    pub(crate) fn forget(&self, changed: RangeInclusive<u64>) -> Vec<(u64, Vec<Part>)> {
+    /// A block cannot be read: gives who waits for it.
+    pub(crate) fn abandon(&self, number: u64) -> Vec<Part> {
+        let mut flights = self.flights();
+        let Some(flight) = flights.all.remove(&number) else { return Vec::new() };
+        if flights.current.get(&flight.block) == Some(&number) {
+            flights.current.remove(&flight.block);
+        }
+        flight.waiting.into_iter().map(|(_, part)| part).collect()
+    }
+
+    /// Something was written to these blocks: who comes from now on reads anew.
+    pub(crate) fn forget(&self, changed: RangeInclusive<u64>) {
         let mut flights = self.flights();
         flights.changes += 1;
         // What is written behind the end moves the end.
-        let moved =
-            (flights.last < *changed.start() || changed.contains(&flights.last)).then_some(flights.last);
+        let moved = flights.last.filter(|last| last < changed.start() || changed.contains(last));
         if moved.is_some() {
-            flights.last = u64::MAX;
+            flights.last = None;
         }
-        let mut waiting = Vec::new();
         for block in changed.chain(moved) {
             self.kept.remove(&block);
-            if let Some(flight) = flights.blocks.remove(&block) {
-                waiting.push((block, flight.waiting));
-            }
+            flights.current.remove(&block);
         }
-        waiting
     }
 
     /// Everything may have changed.
-    pub(crate) fn forget_all(&self) -> Vec<(u64, Vec<Part>)> {
+    pub(crate) fn forget_all(&self) {
         let mut flights = self.flights();
         flights.changes += 1;
         self.kept.clear();
-        flights.last = u64::MAX;
-        flights.blocks.drain().map(|(block, flight)| (block, flight.waiting)).collect()
+        flights.last = None;
+        flights.current.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A block of 8 bytes of which so many exist, and parts that want its first ones.
+    fn block(there: usize) -> Arc<PacketBox<Write>> {
+        let mut packet = PacketBox::<Write>::new_buf(8).unwrap();
+        packet.bind().unwrap().transfer_data(&[7; 8][..there]).complete();
+        Arc::new(packet)
+    }
+
+    fn part(packet: &mut PacketBox<Write>) -> Part {
+        Part { view: packet.bind().unwrap(), start: 0 }
+    }
+
+    fn packets<const N: usize>() -> [PacketBox<Write>; N] {
+        std::array::from_fn(|_| PacketBox::<Write>::new_buf(4).unwrap())
+    }
+
+    #[test]
+    fn who_came_before_a_write_is_answered_and_who_comes_later_reads_anew() {
+        let (blocks, [mut early, mut joins, mut later]) = (Blocks::new(8), packets());
+        assert!(matches!(blocks.find(3, part(&mut early), 1), Found::First { flight: 1 }));
+        assert!(matches!(blocks.find(3, part(&mut joins), 2), Found::Joined));
+        blocks.forget(3..=3);
+        assert!(matches!(blocks.find(3, part(&mut later), 3), Found::First { flight: 3 }));
+        let landed = blocks.landed(1, &block(8));
+        assert_eq!((landed.answered.len(), landed.late.len(), blocks.kept()), (2, 0, 0));
+        let landed = blocks.landed(3, &block(8));
+        assert_eq!((landed.answered.len(), landed.late.len(), blocks.kept()), (1, 0, 1));
+    }
+
+    #[test]
+    fn an_end_that_was_moved_is_not_given_to_who_came_after_that() {
+        let (blocks, [mut early, mut late]) = (Blocks::new(8), packets());
+        assert!(matches!(blocks.find(0, part(&mut early), 1), Found::First { .. }));
+        // The device grows; the flight may have seen the old end.
+        blocks.forget(64..=64);
+        assert!(matches!(blocks.find(0, part(&mut late), 2), Found::Joined));
+        let landed = blocks.landed(1, &block(3));
+        assert_eq!((landed.answered.len(), landed.late.len(), blocks.kept()), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_read_fails_its_own_readers_alone() {
+        let (blocks, [mut first, mut second]) = (Blocks::new(8), packets());
+        assert!(matches!(blocks.find(0, part(&mut first), 1), Found::First { .. }));
+        blocks.forget(0..=0);
+        assert!(matches!(blocks.find(0, part(&mut second), 2), Found::First { .. }));
+        assert_eq!(blocks.abandon(1).len(), 1);
+        assert_eq!(blocks.landed(2, &block(8)).answered.len(), 1);
     }
 }

@@ -49,19 +49,15 @@ impl Shared {
         // Where that fails for want of memory, the view is failed already.
         let Ok(mut rebound) = ReboundPacket::new(view) else { return };
         let Ok(fresh) = rebound.bind() else { return };
-        let this = self.clone();
+        // The device below keeps this, and is kept by what this names.
+        let this = Arc::downgrade(self);
         rebound.on_complete(move |rebound| {
-            this.read_anew(this.blocks.forget(blocks));
+            if let Some(this) = this.upgrade() {
+                this.blocks.forget(blocks);
+            }
             let _ = rebound.forward();
         });
         self.below.send_io(position, fresh);
-    }
-
-    /// What was read of these blocks is out of date.
-    fn read_anew(self: &Arc<Self>, waiting: Vec<(u64, Vec<Part>)>) {
-        for (block, waiting) in waiting {
-            waiting.into_iter().for_each(|part| self.read(block, part));
-        }
     }
 
     /// Reads a part of one block.
@@ -84,19 +80,19 @@ impl Shared {
         let (packet, whole) = match bound {
             Ok(bound) => bound,
             Err(error) => {
-                let waiting = self.blocks.forget(block..=block);
-                return waiting
-                    .into_iter()
-                    .flat_map(|(_, parts)| parts)
-                    .for_each(|part| part.view.error(error));
+                return self.blocks.abandon(flight).into_iter().for_each(|part| part.view.error(error));
             }
         };
-        let this = self.clone();
+        let this = Arc::downgrade(self);
         packet.on_complete(move |packet| {
+            // Otherwise all who wait have failed with the device.
+            let Some(this) = this.upgrade() else { return };
             let packet = Arc::new(packet);
-            for part in this.blocks.landed(block, flight, &packet) {
+            let landed = this.blocks.landed(flight, &packet);
+            for part in landed.answered {
                 packet.answer(part.start, part.view);
             }
+            landed.late.into_iter().for_each(|part| this.read(block, part));
         });
         self.below.send_io(block * self.block as u64, whole);
     }
@@ -142,7 +138,7 @@ impl Device for CachedDevice {
         self.shared.below.resize().map(|_| self as _)
     }
 
-    /// Requests of its own wait for room by themselves.
+    /// Requests of its own do not wait for room below.
     fn admission(&self) -> Option<&dyn Admission> {
         None
     }
@@ -161,9 +157,11 @@ impl Resize for CachedDevice {
             Ok(bound) => bound,
             Err(error) => return answer.error(error),
         };
-        let this = self.shared.clone();
+        let this = Arc::downgrade(&self.shared);
         packet.on_complete(move |packet| {
-            this.read_anew(this.blocks.forget_all());
+            if let Some(this) = this.upgrade() {
+                this.blocks.forget_all();
+            }
             answer.result(packet.err_any());
         });
         below.resize(size, below_answer);

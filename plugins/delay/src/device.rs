@@ -1,6 +1,7 @@
 //! A device that sends on what it gets after a while.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pactio_plugin_schedule::{Request, Schedule, mix, take_requests};
@@ -21,11 +22,33 @@ pub(crate) struct DelayedDevice {
     plan: Plan,
     /// Requests so far.
     count: AtomicU64,
+    /// What is read next, and what is written next.
+    streams: [Direction; 2],
+}
+
+/// When the last request of a direction is sent.
+#[derive(Default)]
+struct Direction(Mutex<Option<Instant>>);
+
+impl Direction {
+    /// A time for the next one that is not before.
+    fn after(&self, when: Instant) -> Instant {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = last.map_or(when, |last| last.max(when));
+        *last = Some(next);
+        next
+    }
 }
 
 impl DelayedDevice {
     pub(crate) fn new(below: Below, plan: Plan) -> Self {
-        Self { below, schedule: Schedule::default(), plan, count: AtomicU64::new(0) }
+        Self {
+            below,
+            schedule: Schedule::default(),
+            plan,
+            count: AtomicU64::new(0),
+            streams: Default::default(),
+        }
     }
 
     fn take(&self, request: Request) {
@@ -33,6 +56,12 @@ impl DelayedDevice {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let part = mix(self.plan.seed ^ mix(number)) as f64 / u64::MAX as f64;
         let when = Instant::now() + self.plan.latency + self.plan.jitter.mul_f64(part);
+        // The order of a stream's requests is the order of its bytes.
+        let when = match &request {
+            Request::ReadNext(_) => self.streams[0].after(when),
+            Request::WriteNext(_) => self.streams[1].after(when),
+            _ => when,
+        };
         let below = self.below.clone();
         self.schedule.at(when, move || request.send(&below));
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pactio_plugin_schedule::{Later, Request, Schedule, take_requests};
 use pactio_sdk::{
     Admission, Below, BoundPacketView, Cancellation, Device, DeviceInfo, Error, Figure, PacketPerms,
-    ReboundPacket, Records, RequestId, Statistics,
+    ReboundPacket, Records, RequestId, Statistics, Substitutes,
 };
 
 /// What is bounded.
@@ -29,6 +29,8 @@ struct Shared {
     below: Below,
     bounds: Bounds,
     later: Later,
+    /// Those in flight, where they are counted.
+    sent: Substitutes,
     state: Mutex<State>,
 }
 
@@ -44,6 +46,15 @@ struct State {
     waited: u64,
 }
 
+/// What to do next.
+enum Next {
+    Goes(Request),
+    Later(Option<Instant>),
+}
+
+/// So many requests are sent by one call; the driver goes on with the rest.
+const IN_A_ROW: usize = 64;
+
 impl LimitedDevice {
     pub(crate) fn new(below: Below, bounds: Bounds) -> Self {
         let schedule = Schedule::default();
@@ -55,7 +66,13 @@ impl LimitedDevice {
             scheduled: false,
             waited: 0,
         };
-        let shared = Shared { below, bounds, later: schedule.later(), state: Mutex::new(state) };
+        let shared = Shared {
+            below,
+            bounds,
+            later: schedule.later(),
+            sent: Substitutes::default(),
+            state: Mutex::new(state),
+        };
         Self { shared: Arc::new(shared), schedule }
     }
 
@@ -107,7 +124,12 @@ impl Shared {
             return;
         }
         state.sending = true;
-        while let Some(request) = self.next(&mut state) {
+        let mut sent = 0;
+        let again = loop {
+            let request = match self.next(&mut state) {
+                Next::Goes(request) => request,
+                Next::Later(when) => break when,
+            };
             drop(state);
             if look(&request).2 {
                 self.pass(request);
@@ -118,27 +140,39 @@ impl Shared {
                 }
             }
             state = self.state();
-        }
+            sent += 1;
+            if sent == IN_A_ROW && !state.waiting.is_empty() {
+                // Others may go on asking for ever; this thread has its own work.
+                state.scheduled = true;
+                break Some(Instant::now());
+            }
+        };
         state.sending = false;
+        drop(state);
+        if let Some(when) = again {
+            let this = Arc::downgrade(self);
+            self.later.at(when, move || {
+                if let Some(this) = this.upgrade() {
+                    this.state().scheduled = false;
+                    this.send();
+                }
+            });
+        }
     }
 
-    /// The request that may go now; otherwise sees to it that somebody looks again.
-    fn next(self: &Arc<Self>, state: &mut State) -> Option<Request> {
-        let (_, bytes, wanted) = look(state.waiting.front()?);
+    /// The request that may go now, or when to look again, if nobody does before.
+    fn next(&self, state: &mut State) -> Next {
+        let Some((_, bytes, wanted)) = state.waiting.front().map(look) else { return Next::Later(None) };
         if self.bounds.in_flight.is_some_and(|most| state.in_flight >= most) {
-            return None;
+            return Next::Later(None);
         }
         let now = Instant::now();
         if wanted && state.next > now {
-            if !state.scheduled {
-                (state.scheduled, state.waited) = (true, state.waited + 1);
-                let this = self.clone();
-                self.later.at(state.next, move || {
-                    this.state().scheduled = false;
-                    this.send();
-                });
+            if state.scheduled {
+                return Next::Later(None);
             }
-            return None;
+            (state.scheduled, state.waited) = (true, state.waited + 1);
+            return Next::Later(Some(state.next));
         }
         if wanted {
             state.next = state.next.max(now).checked_add(self.bounds.cost(bytes)).unwrap_or(now);
@@ -146,7 +180,7 @@ impl Shared {
         if self.bounds.in_flight.is_some() {
             state.in_flight += 1;
         }
-        state.waiting.pop_front()
+        state.waiting.pop_front().map_or(Next::Later(None), Next::Goes)
     }
 
     /// Sends a request that may go, and sends the next one when it is answered if those in flight are counted.
@@ -174,14 +208,24 @@ impl Shared {
         self: &Arc<Self>,
         view: BoundPacketView<Perms>,
     ) -> Option<BoundPacketView<Perms>> {
+        let given = view.request();
         let mut rebound = ReboundPacket::new(view).ok()?;
         let fresh = rebound.bind().ok()?;
-        let this = self.clone();
+        let own = fresh.request();
+        // The device below keeps this, and is kept by what this names.
+        let this = Arc::downgrade(self);
+        self.sent.insert(given, own);
         rebound.on_complete(move |rebound| {
+            let this = this.upgrade();
             // Before whoever sent it hears of it.
-            this.state().in_flight -= 1;
+            if let Some(this) = &this {
+                this.sent.remove(given, own);
+                this.state().in_flight -= 1;
+            }
             let _ = rebound.forward();
-            this.send();
+            if let Some(this) = this {
+                this.send();
+            }
         });
         Some(fresh)
     }
@@ -226,6 +270,7 @@ impl Cancellation for LimitedDevice {
         given_up.into_iter().for_each(refuse);
         if let Some(below) = self.shared.below.cancellation() {
             below.cancel(request);
+            self.shared.sent.each(request, |own| below.cancel(own));
         }
     }
 }

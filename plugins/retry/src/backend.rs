@@ -22,7 +22,7 @@ impl Backend for Retry {
             io: request.flag_option("io")?,
         };
         let (below, schedule) = (request.below()?, Schedule::default());
-        let shared = Shared { below, later: schedule.later(), plan, retried: 0.into(), gave_up: 0.into() };
+        let shared = Shared::new(below, schedule.later(), plan);
         Ok(RetryingDevice { shared: Arc::new(shared), schedule })
     }
 }

@@ -1,14 +1,16 @@
 //! A device that asks again for what failed, and for that alone.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pactio_plugin_schedule::{Later, Schedule};
 use pactio_sdk::{
-    Admission, Below, BoundPacketView, Code, Device, DeviceInfo, Error, Figure, PacketIo, PacketPerms,
-    PollingHandle, Read, ReadWrite, ReboundPacket, Records, Statistics, Write,
+    Admission, Below, BoundPacketView, Cancellation, Code, Device, DeviceInfo, Error, Figure, PacketIo,
+    PacketPerms, PollingHandle, Read, ReadWrite, ReboundPacket, Records, RequestId, Statistics, Substitutes,
+    Write,
 };
 
 /// How it is tried again.
@@ -29,9 +31,22 @@ pub(crate) struct Shared {
     pub(crate) below: Below,
     pub(crate) later: Later,
     pub(crate) plan: Plan,
-    pub(crate) retried: AtomicU64,
-    pub(crate) gave_up: AtomicU64,
+    retried: AtomicU64,
+    gave_up: AtomicU64,
+    /// Attempts under way.
+    sent: Substitutes,
+    paused: Mutex<Paused>,
 }
+
+/// What waits for its next attempt, by a number.
+#[derive(Default)]
+struct Paused {
+    next: u64,
+    waiting: HashMap<u64, (RequestId, Resume)>,
+}
+
+/// Tries a view again, or fails it.
+type Resume = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 impl Plan {
     /// It may be over soon.
@@ -50,16 +65,41 @@ impl Plan {
 }
 
 impl Shared {
+    pub(crate) fn new(below: Below, later: Later, plan: Plan) -> Self {
+        Self {
+            below,
+            later,
+            plan,
+            retried: AtomicU64::new(0),
+            gave_up: AtomicU64::new(0),
+            sent: Substitutes::default(),
+            paused: Mutex::default(),
+        }
+    }
+
+    fn paused(&self) -> MutexGuard<'_, Paused> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends a view, as the last of so many attempts.
     fn send<Perms: PacketPerms>(self: &Arc<Self>, position: u64, view: BoundPacketView<Perms>, attempts: u32)
     where
         Below: PacketIo<Perms, u64>,
     {
         // Where that fails for want of memory, the view is failed already.
+        let given = view.request();
         let Ok(mut rebound) = ReboundPacket::new(view) else { return };
         let Ok(fresh) = rebound.bind() else { return };
-        let this = self.clone();
+        let own = fresh.request();
+        self.sent.insert(given, own);
+        // The device below keeps this, and is kept by what this names.
+        let this = Arc::downgrade(self);
         rebound.on_complete(move |rebound| {
+            let Some(this) = this.upgrade() else {
+                let _ = rebound.forward();
+                return;
+            };
+            this.sent.remove(given, own);
             let unwanted = rebound.is_cancelled();
             let _ = rebound.settle(|range, failed, error| {
                 if unwanted || !this.plan.is_temporary(error) {
@@ -70,12 +110,38 @@ impl Shared {
                     return failed.error(error);
                 }
                 this.retried.fetch_add(1, Ordering::Relaxed);
-                let (again, position) = (this.clone(), position.saturating_add(range.start as u64));
-                let when = Instant::now() + this.plan.wait(attempts);
-                this.later.at(when, move || again.send(position, failed, attempts + 1));
+                this.pause(position.saturating_add(range.start as u64), failed, attempts);
             });
         });
         self.below.send_io(position, fresh);
+    }
+
+    /// Sends a view again in a while, unless it is given up before.
+    fn pause<Perms: PacketPerms>(self: &Arc<Self>, position: u64, view: BoundPacketView<Perms>, attempts: u32)
+    where
+        Below: PacketIo<Perms, u64>,
+    {
+        let (this, request) = (Arc::downgrade(self), view.request());
+        let resume = move |goes: Result<(), Error>| match (goes, this.upgrade()) {
+            (Err(error), _) => view.error(error),
+            (Ok(()), _) if view.is_cancelled() => view.error(Error::CANCELLED),
+            (Ok(()), Some(this)) => this.send(position, view, attempts + 1),
+            (Ok(()), None) => {}
+        };
+        let number = {
+            let mut paused = self.paused();
+            paused.next += 1;
+            let number = paused.next;
+            paused.waiting.insert(number, (request, Box::new(resume)));
+            number
+        };
+        let this = Arc::downgrade(self);
+        self.later.at(Instant::now() + self.plan.wait(attempts), move || {
+            let paused = this.upgrade().and_then(|this| this.paused().waiting.remove(&number));
+            if let Some((_, resume)) = paused {
+                resume(Ok(()));
+            }
+        });
     }
 }
 
@@ -102,9 +168,13 @@ impl Device for RetryingDevice {
         self.shared.below.exchange(position, view);
     }
 
-    /// Each attempt waits for room by itself.
+    /// Attempts do not wait for room below.
     fn admission(&self) -> Option<&dyn Admission> {
         None
+    }
+
+    fn cancellation(&self) -> Option<&dyn Cancellation> {
+        Some(self)
     }
 
     fn statistics(&self) -> Option<&dyn Statistics> {
@@ -117,6 +187,23 @@ impl Device for RetryingDevice {
 
     fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.schedule.poll(cx)
+    }
+}
+
+impl Cancellation for RetryingDevice {
+    fn cancel(&self, request: RequestId) {
+        // Failed outside of the lock, as foreign code runs then.
+        let given_up: Vec<_> = {
+            let mut paused = self.shared.paused();
+            paused.waiting.extract_if(|_, (of, _)| *of == request).collect()
+        };
+        for (_, (_, resume)) in given_up {
+            resume(Err(Error::CANCELLED));
+        }
+        if let Some(below) = self.shared.below.cancellation() {
+            below.cancel(request);
+            self.shared.sent.each(request, |own| below.cancel(own));
+        }
     }
 }
 
