@@ -548,6 +548,16 @@ fn scan_says_what_makes_no_sense() {
     );
 }
 
+/// A process that ends with this value.
+struct Ends(std::process::Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn scan_finds_in_a_process_what_a_debugger_finds() {
@@ -555,9 +565,10 @@ fn scan_finds_in_a_process_what_a_debugger_finds() {
     let library = plugin("process");
     symlink(&library, place.path("plugins").join(library.file_name().unwrap())).unwrap();
     let marker = format!("pactio-marks-{}", std::process::id());
-    let mut child =
-        Command::new("/bin/sleep").arg("600").env("MARKER", format!("{marker}{marker}")).spawn().unwrap();
-    let pid = child.id();
+    let mut sleep = Command::new("/bin/sleep");
+    let sleep = sleep.arg("600").env("MARKER", format!("{marker}{marker}")).stdout(Stdio::null());
+    let child = Ends(sleep.stderr(Stdio::null()).spawn().unwrap());
+    let pid = child.0.id();
     // Until it is that program, with its stack.
     while !fs::read(format!("/proc/{pid}/environ")).unwrap().windows(6).any(|text| text == b"MARKER")
         || !fs::read_link(format!("/proc/{pid}/exe")).unwrap().ends_with("sleep")
@@ -582,8 +593,6 @@ fn scan_finds_in_a_process_what_a_debugger_finds() {
             marker.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ")
         ))
         .output();
-    child.kill().unwrap();
-    child.wait().unwrap();
     match gdb {
         Ok(gdb) => {
             let text = String::from_utf8_lossy(&gdb.stdout).into_owned();

@@ -196,8 +196,8 @@ fn damaged_dumps_are_errors_that_say_what_is_wrong() {
 fn a_dump_of_a_process_is_what_the_process_has() {
     in_time(|| {
         let (folder, host) = (tempfile::tempdir().unwrap(), core_host());
-        let mut child = Command::new("/bin/sleep").arg("600").spawn().unwrap();
-        let pid = child.id();
+        let child = crate::processes::Sleeper::start("/bin/sleep");
+        let pid = child.0.id();
         // Until it sleeps, and its memory stays as it is.
         while !fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|text| text.contains("nanosleep"))
             && !fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|text| text.starts_with("230 "))
@@ -226,13 +226,13 @@ fn a_dump_of_a_process_is_what_the_process_has() {
                 assert!(there.is_done(), "{region:?}: {there}");
                 // The kernel's own pages change, and are not everybody's to read; gdb has a breakpoint where it stopped.
                 if report.is_done() && !region.executable {
-                    assert!(bytes == alive, "{region:?}");
+                    let differ = bytes.iter().zip(&alive).filter(|(one, other)| one != other).count();
+                    // The kernel writes into the memory of a thread which processor it runs on.
+                    assert!(differ == 0 || (region.writable && differ <= 16), "{region:?}: {differ} bytes");
                     compared += len;
                 }
             }
             assert!(compared > 100_000, "{compared}");
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
     });
 }

@@ -52,11 +52,13 @@ fn byte(at: usize) -> u8 {
 }
 
 /// A program that does nothing for a while, and ends with this value.
-struct Sleeper(Child);
+pub(crate) struct Sleeper(pub(crate) Child);
 
 impl Sleeper {
-    fn start(program: &str) -> Self {
-        let child = Command::new(program).arg("600").stdout(Stdio::null()).spawn().unwrap();
+    pub(crate) fn start(program: &str) -> Self {
+        let mut command = Command::new(program);
+        let command = command.arg("600").stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
         Self(child)
     }
 }
