@@ -167,6 +167,8 @@ fn another_process_is_read_as_the_system_shows_it_until_it_ends() {
         drop(child);
         let error = host.block_on(device.read_exact_at(stack.start, vec![0; 8])).unwrap_err();
         assert_eq!(error.code(), Some(Code::Disconnected));
+        let error = host.block_on(writing.write_all_at(stack.start, b"late")).unwrap_err();
+        assert_eq!(error.code(), Some(Code::Disconnected));
         assert_eq!(host.block_on(device.regions()).unwrap_err().code(), Some(Code::Disconnected));
     });
 }

@@ -42,35 +42,33 @@ impl Lent {
         Self { device: device.clone(), limits: device.0.remote.limits(), around }
     }
 
-    /// Sends a view in parts that the device takes. They begin and end at multiples of its unit.
-    fn send_in_parts<Perms: PacketPerms>(&self, mut position: u64, mut view: BoundPacketView<Perms>)
-    where
-        Device: PacketIo<Perms, u64>,
+    /// Sends a view in parts that the device takes. They begin and end at multiples of its unit; `after` gives where the
+    /// next one is.
+    fn send_in_parts<Perms: PacketPerms, P: Copy>(
+        &self,
+        mut at: P,
+        mut view: BoundPacketView<Perms>,
+        after: impl Fn(P, u64) -> Option<P>,
+    ) where
+        Device: PacketIo<Perms, P>,
     {
         let unit = u64::from(self.limits.alignment());
         let largest = self.limits.largest().map_or(u64::MAX, |largest| largest - largest % unit);
         while view.len() as u64 > largest {
             let (part, rest) = view.split_at(largest as usize);
-            self.device.send_io(position, part);
-            let Some(next) = position.checked_add(largest) else { return rest.error(Error::END) };
-            (position, view) = (next, rest);
+            self.device.send_io(at, part);
+            let Some(next) = after(at, largest) else { return rest.error(Error::END) };
+            (at, view) = (next, rest);
         }
-        self.device.send_io(position, view);
+        self.device.send_io(at, view);
     }
 
     /// The same for a stream, where the next part is where the last one ended.
-    fn send_next_in_parts<Perms: PacketPerms>(&self, mut view: BoundPacketView<Perms>)
+    fn send_next_in_parts<Perms: PacketPerms>(&self, view: BoundPacketView<Perms>)
     where
         Device: PacketIo<Perms, NoPos>,
     {
-        let unit = u64::from(self.limits.alignment());
-        let largest = self.limits.largest().map_or(u64::MAX, |largest| largest - largest % unit);
-        while view.len() as u64 > largest {
-            let (part, rest) = view.split_at(largest as usize);
-            self.device.send_io(NoPos, part);
-            view = rest;
-        }
-        self.device.send_io(NoPos, view);
+        self.send_in_parts(NoPos, view, |_, _| Some(NoPos));
     }
 
     fn is_aligned(&self, position: u64, len: usize) -> bool {
@@ -105,7 +103,7 @@ impl Lent {
             }
             packet.answer(skip, view);
         });
-        self.send_in_parts(start, whole);
+        self.send_in_parts(start, whole, u64::checked_add);
     }
 }
 
@@ -119,7 +117,7 @@ impl AnyDevice for Lent {
         if self.limits.takes(position, view.len() as u64) {
             self.device.send_io(position, view);
         } else if self.is_aligned(position, view.len()) {
-            self.send_in_parts(position, view);
+            self.send_in_parts(position, view, u64::checked_add);
         } else {
             self.read_around(position, view);
         }
@@ -128,7 +126,7 @@ impl AnyDevice for Lent {
     #[inline]
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
         if self.is_aligned(position, view.len()) {
-            self.send_in_parts(position, view);
+            self.send_in_parts(position, view, u64::checked_add);
         } else {
             // To read the rest of the units and write it back could undo what others write there meanwhile.
             view.error(Error::from_code(Code::Misaligned));
@@ -137,7 +135,7 @@ impl AnyDevice for Lent {
 
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
         if self.is_aligned(position, view.len()) {
-            self.send_in_parts(position, view);
+            self.send_in_parts(position, view, u64::checked_add);
         } else {
             view.error(Error::from_code(Code::Misaligned));
         }

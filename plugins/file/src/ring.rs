@@ -27,9 +27,6 @@ pub(crate) struct Ring {
     waiting: VecDeque<Job>,
 }
 
-// SAFETY: a job's pointers are made when it goes to the kernel; everything else is `Send`.
-unsafe impl Send for Ring {}
-
 impl Ring {
     /// # Errors
     ///

@@ -304,6 +304,10 @@ fn none_moved() -> Result<usize, Error> {
 fn write(target: &Target, address: u64, bytes: &[u8]) -> (usize, Option<Error>) {
     let mut done = 0;
     while done < bytes.len() {
+        if !target.is_alive() {
+            // Its number may be another's.
+            return (done, Some(Error::from_code(Code::Disconnected)));
+        }
         let rest = &bytes[done..];
         let local = libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() };
         let remote =
