@@ -219,8 +219,6 @@ struct Lock<T> {
 
 // SAFETY: the value is only reached by the one thread that holds the lock.
 unsafe impl<T: Send> Sync for Lock<T> {}
-// SAFETY: as the value.
-unsafe impl<T: Send> Send for Lock<T> {}
 
 impl<T> Lock<T> {
     fn new(value: T) -> Self {
