@@ -11,7 +11,8 @@ use pactio_sdk::abi::DeviceObj;
 
 use crate::device::{DeviceStatistics, Statistics};
 use crate::executor::{self, Runtime};
-use crate::plugin::{Registry, SearchPaths};
+use crate::opener::Opener;
+use crate::plugin::{Below, Registry, SearchPaths};
 use crate::profiles::{self, Profiles};
 use crate::{Candidate, Device, Error, LiveDevice, OpenOptions, Plugin, Url};
 
@@ -22,6 +23,13 @@ pub struct Host {
     profiles: Arc<Profiles>,
     runtime: Arc<Runtime>,
     statistics: Option<Arc<Statistics>>,
+}
+
+/// What is put onto a device.
+enum Step<'a> {
+    Filter(&'a Url, &'a Arc<Plugin>),
+    /// What has this name in it.
+    Name(&'a str),
 }
 
 /// The plugins that a host knows.
@@ -89,6 +97,11 @@ impl Host {
     ///
     /// As [`open`](Self::open).
     pub fn open_url(&self, url: &Url, options: OpenOptions) -> Result<Device, Error> {
+        self.open_nested(url, options, 0)
+    }
+
+    /// The same for a plugin that was itself opened by so many others, one inside the other.
+    pub(crate) fn open_nested(&self, url: &Url, options: OpenOptions, depth: u32) -> Result<Device, Error> {
         let resolved;
         let url = if profiles::is_profile(url) {
             resolved = self.profiles.resolve(url)?;
@@ -98,24 +111,39 @@ impl Host {
         };
         let registry = self.registry();
         let plugin = registry.plugin_with(url.scheme())?;
-        let filters: Vec<(&Url, &Arc<Plugin>)> = url
+        let steps: Vec<Step<'_>> = url
             .filters()
             .iter()
-            .map(|filter| Ok((filter, registry.filter_with(filter.scheme())?)))
+            .map(|step| match step.name() {
+                Some(name) => Ok(Step::Name(name)),
+                None => Ok(Step::Filter(step, registry.filter_with(step.scheme())?)),
+            })
             .collect::<Result<_, Error>>()?;
-        // What is below a filter that only reads is not made, emptied or written.
-        let mode = |above: &[(&Url, &Arc<Plugin>)]| {
-            let read_only = above.iter().any(|(_, plugin)| plugin.manifest().below_read_only);
-            if read_only { OpenMode::READ } else { options.mode() }
+        // What is below a filter that only reads is not made, emptied or written; a tree in which something is, is not itself.
+        let mode = |above: &[Step<'_>]| {
+            let read_only = |step: &Step<'_>| matches!(step, Step::Filter(_, plugin) if plugin.manifest().below_read_only);
+            if above.iter().any(read_only) {
+                OpenMode::READ
+            } else if above.iter().any(|step| matches!(step, Step::Name(_))) {
+                options.create(false).truncate(false).mode()
+            } else {
+                options.mode()
+            }
         };
-        let counting = self.statistics.as_deref();
-        let (object, shown) = self.open_layer(plugin, url, mode(&filters), None)?;
+        let counting = self.statistics.as_ref();
+        let opener = Opener::for_plugin(self, plugin, depth)?;
+        let (object, shown) = self.open_layer(plugin, url, mode(&steps), Below::Host(opener))?;
         let mut device = Device::new(shown, plugin.clone(), object, None, self.runtime.clone(), counting)?;
-        for (index, (filter, plugin)) in filters.iter().enumerate() {
-            let mode = mode(&filters[index + 1..]);
-            let (object, shown) = self.open_layer(plugin, filter, mode, Some(&device))?;
-            let (plugin, runtime) = (Arc::clone(plugin), self.runtime.clone());
-            device = Device::new(shown, plugin, object, Some(device), runtime, counting)?;
+        for (index, step) in steps.iter().enumerate() {
+            let mode = mode(&steps[index + 1..]);
+            device = match step {
+                Step::Name(name) => device.open_with(name, OpenOptions::from_mode(mode))?,
+                Step::Filter(filter, plugin) => {
+                    let (object, shown) = self.open_layer(plugin, filter, mode, Below::Device(&device))?;
+                    let (plugin, runtime) = (Arc::clone(plugin), self.runtime.clone());
+                    Device::new(shown, plugin, object, Some(device), runtime, counting)?
+                }
+            };
         }
         tracing::debug!(device = device.url(), "opened");
         Ok(device)
@@ -126,7 +154,7 @@ impl Host {
         plugin: &Plugin,
         url: &Url,
         mode: OpenMode,
-        below: Option<&Device>,
+        below: Below<'_>,
     ) -> Result<(DeviceObj, String), Error> {
         let id = &plugin.manifest().id;
         self.runtime.watchdog().call("open", id, || plugin.open(url, mode, below))

@@ -48,8 +48,10 @@ mod error;
 mod executor;
 mod host;
 mod live;
+mod opener;
 mod plugin;
 mod profiles;
+mod streamer;
 mod url;
 
 pub use buffers::{Buffer, BufferPool};
@@ -61,12 +63,13 @@ pub use host::{Host, HostBuilder};
 pub use live::LiveDevice;
 pub use pactio_sdk::{
     BlockOn, BlockingIo, Code, DeviceInfo, Entry, Figure, IntoPacket, IoExchange, IoRead, IoWrite, Limits,
-    PacketBox, PacketIo, PacketIoExt, Read, ReadWrite, Region, Report, Seekable, StreamIoExt, Unit,
+    Origin, PacketBox, PacketIo, PacketIoExt, Read, ReadWrite, Region, Report, Seekable, StreamIoExt, Unit,
     VectoredIo, Write, parse_duration, parse_size, scope,
 };
 pub use plugin::{
     Candidate, Difference, Manifest, OptionKind, OptionSpec, Outcome, Plugin, Refusal, RefusalKind,
 };
+pub use streamer::{Done, Progress, Streamer, Ticket, Urgency};
 pub use url::Url;
 
 /// A spawned task; dropping it cancels the task, [`detach`](async_executor::Task::detach) lets it run on.

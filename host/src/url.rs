@@ -15,8 +15,8 @@ use crate::{Error, ErrorKind};
 /// # Ok::<(), pactio::Error>(())
 /// ```
 ///
-/// `?` begins the options, `|` a filter that sits on what is before it: `file:/data/a?threads=2 | cow?size=1GiB`. In the target a
-/// literal `?` is written `%3F`, a literal `|` as `%7C` and a literal `%` as `%25`; in options also `&` as `%26`.
+/// `?` begins the options, `|` a filter that sits on what is before it: `file:/data/a?threads=2 | cow?size=1GiB`. A part that begins
+/// with `/` opens what has that name in the tree before it: `file:/data/a.zip | archive | /maps/e1.bsp`. In the target a literal `?` is written `%3F`, a literal `|` as `%7C` and a literal `%` as `%25`; in options also `&` as `%26`.
 ///
 /// `Display` gives the whole URL, also its secrets; `Debug`, and all messages of this crate, hide what may be one.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -68,7 +68,36 @@ impl Url {
         self
     }
 
-    /// The filters, from the one that sits on the device.
+    /// The same with something opened by its name in the tree that it is: the names on the way joined with `/`.
+    ///
+    /// ```
+    /// # use pactio::Url;
+    /// let tree: Url = "file:/data/a.zip | archive".parse()?;
+    /// assert_eq!(tree.with_name("maps/e1.bsp").to_string(), "file:/data/a.zip | archive | /maps/e1.bsp");
+    /// # Ok::<(), pactio::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.filters.push(Self {
+            scheme: NAME.to_owned(),
+            target: name.trim_matches('/').to_owned(),
+            options: Vec::new(),
+            filters: Vec::new(),
+        });
+        self
+    }
+
+    /// A name as a part of a URL.
+    pub(crate) fn shown_name(name: &str) -> String {
+        format!("{NAME}{}", escape(name, b"?|"))
+    }
+
+    /// What is opened by its name, if this is such a part of another URL and not a filter.
+    pub fn name(&self) -> Option<&str> {
+        (self.scheme == NAME).then_some(&self.target)
+    }
+
+    /// The filters and names, from the one that sits on the device.
     pub fn filters(&self) -> &[Url] {
         &self.filters
     }
@@ -88,8 +117,13 @@ impl Url {
         let mut shown = self.hiding_of_layer(&hidden, instead);
         for filter in &self.filters {
             shown.push_str(" | ");
-            shown.push_str(&filter.scheme);
-            filter.show_options(&mut shown, &hidden, instead);
+            match filter.name() {
+                Some(name) => shown.push_str(&Self::shown_name(name)),
+                None => {
+                    shown.push_str(&filter.scheme);
+                    filter.show_options(&mut shown, &hidden, instead);
+                }
+            }
         }
         shown
     }
@@ -114,6 +148,9 @@ impl Url {
         &self.options
     }
 }
+
+/// What begins a name in a tree, in place of a filter's.
+const NAME: &str = "/";
 
 pub(crate) fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -192,9 +229,16 @@ impl std::str::FromStr for Url {
             .with_options(options, &format!("{scheme}:{target}"))?;
         layers.try_fold(url, |url, layer| {
             let (name, options) = split(layer.trim());
+            if let Some(path) = name.strip_prefix(NAME) {
+                if layer.contains('?') {
+                    return Err(invalid(format!("'{name}' is a name in a tree, which takes no options"))
+                        .with_hint("write %3F for a plain '?'"));
+                }
+                return Ok(url.with_name(&unescape(path, "name")?));
+            }
             if !is_scheme(name) {
                 return Err(invalid(format!("'{name}' is not the name of a filter")).with_hint(
-                    "a filter is put on like this: URL | name?key=value; write %7C for a plain '|'",
+                    "a filter is put on like this: URL | name?key=value, and a name in a tree: URL | /name; write %7C for a plain '|'",
                 ));
             }
             Ok(url.with_filter(Self::filter(name)?.with_options(options, name)?))
@@ -261,6 +305,7 @@ mod tests {
             "file:new%0Aline",
             "file:/a%7Cb?x=%7C | cow | cache?size=1MiB&x=y",
             "file:a b%20 | cow?x=%20%E3%80%80 | cache",
+            "file:a.zip | archive | /maps/e1 %7C%3F%25.bsp%20 | cache",
         ] {
             let url: Url = text.parse().unwrap();
             assert_eq!(url.to_string(), text);

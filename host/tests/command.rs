@@ -133,11 +133,51 @@ fn files_that_are_made_when_they_are_read() {
 }
 
 #[test]
+fn trees_are_listed_opened_by_name_and_explained() {
+    let place = Place::new();
+    let library = plugin("mount");
+    symlink(&library, place.path("plugins").join(library.file_name().unwrap())).unwrap();
+    for (name, text) in [("base/maps/e1", "base"), ("base/readme", "old"), ("mods/readme", "newer")] {
+        fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
+        fs::write(place.path(name), text).unwrap();
+    }
+    let plan = "[[source]]\nname = \"base\"\nurl = \"file:{folder}/base\"\n\n\
+                [[source]]\nname = \"mods\"\nurl = \"file:{folder}/mods\"\npriority = 5\n";
+    fs::write(place.path("game.toml"), plan).unwrap();
+    let text = |arguments: &[&str]| String::from_utf8(place.check(arguments, 0).0).unwrap();
+    assert_eq!(
+        text(&["ls", "-lR", "file:base"]),
+        "             - maps/\n             4 maps/e1\n             3 readme\n"
+    );
+    assert_eq!(text(&["ls", "mount:game.toml"]), "maps/\nreadme\n");
+    assert_eq!(text(&["cat", "mount:game.toml | /readme"]), "newer");
+    assert_eq!(
+        text(&["why", "game.toml", "readme"]),
+        "mods             priority 5      5 bytes          serves it\n\
+         base             priority 0      3 bytes          hidden by 'mods'\n"
+    );
+    place.says(
+        &["why", "game.toml", "none"],
+        1,
+        "pactio: cannot find 'none' in 'mount:game.toml' (plugin 'mount'): not found\n",
+    );
+    place.says(
+        &["cat", "file:base | /none"],
+        1,
+        "pactio: cannot open 'none' in 'file:base' (plugin 'file'): there is no such file\n",
+    );
+}
+
+#[test]
 fn what_cannot_be_opened_is_explained() {
     let place = Place::new();
     fs::create_dir(place.path("folder")).unwrap();
     let cannot = |url: &str, why: &str| format!("pactio: cannot open '{url}' with plugin 'file': {why}\n");
-    place.says(&["cat", "file:folder"], 1, &cannot("file:folder", "it is a directory; name a file in it"));
+    place.says(
+        &["cat", "file:folder"],
+        1,
+        "pactio: 'file:folder' is a folder\nhint: `pactio ls` lists what is in it, and URL | /NAME opens it\n",
+    );
     place.says(&["cat", "file:no"], 1, &cannot("file:no", "there is no such file"));
     place.says(&["info", "file:"], 1, &cannot("file:", "no path is given; write file:/path/to/file"));
     place.says(

@@ -113,6 +113,8 @@ byte_enum! {
         TooMany = 28 => "too many at once",
         /// A position or length is not a multiple of what the device needs.
         Misaligned = 29 => "not aligned to what the device needs",
+        /// It is another version of it now than the one that was opened.
+        Changed = 30 => "changed since it was opened",
     }
 }
 

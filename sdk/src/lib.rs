@@ -113,17 +113,19 @@ pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};
 #[cfg(feature = "std")]
 pub use device::{
     Admission, Answer, Cancellation, Counted, Counts, Device, DeviceInfo, Driven, Entry, Figure, Flush,
-    FlushScope, Limits, Listing, LocalDevice, LocalDriver, Mapping, PollingHandle, Record, Records, Region,
-    Requests, Resize, Statistics, Substitutes, Unit, read_records,
+    FlushScope, Limits, Listing, LocalDevice, LocalDriver, Mapping, Origin, PollingHandle, Provenance,
+    Record, Records, Region, Requests, Resize, Statistics, Substitutes, Unit, read_records,
 };
 
+#[cfg(feature = "plugin")]
+pub use device::{LastList, Opening, Tree, TreeDevice};
 #[cfg(feature = "plugin")]
 #[doc(hidden)]
 pub use plugin::__private;
 #[cfg(feature = "plugin")]
 pub use plugin::{
-    Backend, Below, MANIFEST_FORM, MANIFEST_SECTION, Manifest, OpenError, OpenMode, OpenRequest, OptionSpec,
-    parse_duration, parse_size,
+    Backend, Below, MANIFEST_FORM, MANIFEST_SECTION, Manifest, OpenError, OpenMode, OpenRequest, Opened,
+    OptionSpec, parse_duration, parse_size,
 };
 
 /// What may cross the boundary: everything, where there is none.

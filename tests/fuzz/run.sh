@@ -10,11 +10,13 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing --cfg pactio_no_pool -Zsanitizer=address -Ccodegen-units=1"
 cargo +nightly build --quiet --locked --release --manifest-path "$here/Cargo.toml" --target "$target"
-for name in trees errors manifests records urls; do
+for name in trees errors manifests records urls archives dumps; do
   corpus=$CARGO_TARGET_DIR/corpus/$name
   mkdir -p "$corpus"
+  seeds=()
+  [ ! -d "$here/seeds/$name" ] || seeds=("$here/seeds/$name")
   "$CARGO_TARGET_DIR/$target/release/$name" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 -max_len=4096 \
-    -print_final_stats=1 "$corpus" 2>&1 |
+    -print_final_stats=1 "$corpus" "${seeds[@]}" 2>&1 |
     tee "$CARGO_TARGET_DIR/$name.log" | grep -aE "ERROR|SUMMARY|panicked|^ *(left|right):|^called|number_of_executed" |
     sed "s/stat::number_of_executed_units: */fuzz_executions $name=/"
 done

@@ -227,7 +227,8 @@ fn what_has_no_positions_is_refused_without_waiting() {
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let error = host.open(&format!("file:{}", socket.display())).unwrap_err();
         assert_eq!(error.code(), Some(Code::NotSeekable));
-        let error = host.open(&format!("file:{}", folder.path().display())).unwrap_err();
+        let folder = host.open(&format!("file:{}", folder.path().display())).unwrap();
+        let error = host.block_on(folder.read_exact_at(0, vec![0; 4])).unwrap_err();
         assert_eq!(error.code(), Some(Code::IsDirectory));
         assert_eq!(host.open("file:").unwrap_err().code(), Some(Code::InvalidInput));
         assert_eq!(host.open("file:x?cahce=1").unwrap_err().code(), Some(Code::InvalidInput));

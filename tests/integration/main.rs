@@ -1,6 +1,7 @@
 //! Tests of a host with really loaded plugins, by situation. What concerns one crate only stands in that crate.
 
 mod answers;
+mod archives;
 mod caching;
 mod capabilities;
 mod cores;
@@ -12,11 +13,14 @@ mod filters;
 mod frozen;
 mod loading;
 mod memory;
+mod mounts;
+mod objects;
 mod pacing;
 mod panics;
 mod processes;
 mod records;
 mod replacing;
+mod streaming;
 mod stuck;
 mod toolchains;
 mod trees;

@@ -77,6 +77,11 @@ pub const CASES: &[Case] = &[
         run: honest,
     },
     Case {
+        name: "names",
+        about: "what a tree lists can be opened, and nothing that is not in it",
+        run: names,
+    },
+    Case {
         name: "again",
         about: "a device can be opened again and again, and nothing is left of it",
         run: again,
@@ -456,6 +461,66 @@ fn honest(subject: &Subject) -> Result<(), Finding> {
         }
     }
     subject.read_all()
+}
+
+fn names(subject: &Subject) -> Result<(), Finding> {
+    let mut trees = 0;
+    let mut layer = Some(&subject.device);
+    while let Some(device) = layer {
+        if device.capabilities().open && device.capabilities().list {
+            trees += 1;
+            names_of(subject, device, "", 3)?;
+            for name in ["\u{1}no such name", "..", "../x", "", "a//b", "/"] {
+                if let Ok(opened) = device.open(name) {
+                    wrong!("it opens {name:?}, which cannot be in it, as '{}'", opened.url());
+                }
+            }
+        }
+        layer = device.below();
+    }
+    if trees == 0 {
+        return Err(Finding::DoesNotApply("it is no tree, nor in one".to_owned()));
+    }
+    Ok(())
+}
+
+/// Opens what is in a folder, and in those that are in it, up to a depth.
+fn names_of(subject: &Subject, tree: &Device, folder: &str, depth: u32) -> Result<(), Finding> {
+    let listed = subject.wait("a listing", tree.list(folder))?;
+    let entries = match listed {
+        Ok(entries) => entries,
+        Err(error) => wrong!("it has the folder '{folder}', but: {error}"),
+    };
+    for (index, entry) in entries.iter().enumerate() {
+        if entry.name.is_empty() || entry.name.contains('/') || matches!(entry.name.as_str(), "." | "..") {
+            wrong!("'{folder}' has {:?}, which is no name", entry.name);
+        }
+        if entries[..index].iter().any(|other| other.name == entry.name) {
+            wrong!("'{folder}' has '{}' twice", entry.name);
+        }
+        let name = if folder.is_empty() { entry.name.clone() } else { format!("{folder}/{}", entry.name) };
+        if entry.is_folder {
+            if depth > 0 {
+                names_of(subject, tree, &name, depth - 1)?;
+            }
+            continue;
+        }
+        let device = match tree.open(&name) {
+            Ok(device) => device,
+            Err(error) => wrong!("it lists '{name}', but: {error}"),
+        };
+        if let (Some(listed), Some(size)) = (entry.size, device.size())
+            && listed != size
+        {
+            wrong!("it lists '{name}' with {listed} bytes; opened, it has {size}");
+        }
+        let len = entry.size.unwrap_or(0).min(128 << 10) as usize;
+        let read = subject.wait("a read", device.read_at(0, vec![0; len.max(1)]))?.map_err(unexpected)?;
+        if read.0.done() < len {
+            wrong!("of '{name}', which has {len} bytes, {} can be read: {}", read.0.done(), read.0);
+        }
+    }
+    Ok(())
 }
 
 fn again(subject: &Subject) -> Result<(), Finding> {

@@ -113,6 +113,9 @@ fn default_url(manifest: &Manifest) -> Result<String, Failure> {
         .with_hint(format!("give one: --url '{name}:...', or `check: \"{name}:...\"` in `export_plugin!`")))
 }
 
+/// An archive that is in the folder: files `stored` and `deflated`, and `inner` in a folder.
+const TREE: &[u8] = include_bytes!("../check/tree.zip");
+
 /// Runs one case in this process.
 fn here(
     set_up: impl FnOnce(HostBuilder) -> HostBuilder,
@@ -126,6 +129,7 @@ fn here(
     let (plugins, data) = (folder.path().join("plugins"), folder.path().join("data"));
     let made = fs::create_dir(&plugins).and_then(|()| fs::create_dir(&data)).and_then(|()| {
         let file = file.canonicalize()?;
+        fs::write(data.join("tree.zip"), TREE)?;
         symlink(&file, plugins.join(file.file_name().unwrap_or_default()))
     });
     made.map_err(|error| Failure::new(format!("a temporary folder cannot be filled: {error}")))?;

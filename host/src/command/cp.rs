@@ -50,20 +50,24 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
             let ended = lane.await;
             result = result.and(ended);
         }
-        if arguments.flush && result.is_ok() {
+        result?;
+        let done = copy.done.load(Ordering::Relaxed);
+        if let Some(size) = size.filter(|&size| done < size) {
+            return Err(Failure::new(format!(
+                "'{}' ended after {done} bytes; it had {size} when the copy began",
+                copy.source.url()
+            )));
+        }
+        // Only what is whole is to be seen.
+        let published = copy.destination.publish().await;
+        published.map_err(|error| Failure::from(error).with_hint("with -v, the plugin may say more"))?;
+        if arguments.flush {
             copy.destination.flush().await?;
         }
-        result
+        Ok(())
     });
     copy.progress.finish();
     let done = copy.done.load(Ordering::Relaxed);
-    let result = result.and_then(|()| match size {
-        Some(size) if done < size => Err(Failure::new(format!(
-            "'{}' ended after {done} bytes; it had {size} when the copy began",
-            copy.source.url()
-        ))),
-        _ => Ok(()),
-    });
     let total = size.map_or(String::new(), |size| format!(" of {size}"));
     result.map_err(|failure| {
         failure.and(&format!(

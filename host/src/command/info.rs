@@ -44,6 +44,8 @@ fn can(device: &Device) -> String {
         (can.flush, "flush"),
         (can.resize, "resize"),
         (can.list, "list"),
+        (can.open, "open names"),
+        (can.provenance, "say where names come from"),
         (can.regions, "regions"),
         (can.statistics, "statistics"),
         (can.cancel, "cancel"),

@@ -1,6 +1,6 @@
 //! `pactio ls`
 
-use pactio::Host;
+use pactio::{Device, Entry, Host};
 
 use super::failure::{Failure, to_stdout};
 
@@ -16,19 +16,54 @@ pub(super) struct Arguments {
     /// Also show sizes.
     #[arg(short, long)]
     long: bool,
+
+    /// Also show what is in the folders, with all names on the way.
+    #[arg(short = 'R', long)]
+    recursive: bool,
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let device = host.open(&arguments.url)?;
-    let entries = host.block_on(device.list(arguments.folder.trim_matches('/')))?;
+    let folder = arguments.folder.trim_matches('/');
     let mut text = String::new();
-    for entry in entries {
-        if arguments.long {
-            let size = entry.size.map_or("-".to_owned(), |size| size.to_string());
-            text.push_str(&format!("{size:>14} "));
+    if arguments.recursive {
+        for (path, entry) in all_below(host, &device, folder)? {
+            show(&mut text, &path, &entry, arguments.long);
         }
-        text.push_str(&entry.name);
-        text.push_str(if entry.is_folder { "/\n" } else { "\n" });
+    } else {
+        for entry in host.block_on(device.list(folder))? {
+            show(&mut text, &entry.name, &entry, arguments.long);
+        }
     }
     to_stdout(text.as_bytes())
+}
+
+fn show(text: &mut String, name: &str, entry: &Entry, long: bool) {
+    if long {
+        let size = entry.size.map_or("-".to_owned(), |size| size.to_string());
+        text.push_str(&format!("{size:>14} "));
+    }
+    // A name may be anything; a terminal is not to obey it.
+    text.extend(name.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }));
+    text.push_str(if entry.is_folder { "/\n" } else { "\n" });
+}
+
+/// Everything in a folder and the folders in it, each folder before what is in it, with the names on the way.
+pub(super) fn all_below(host: &Host, device: &Device, folder: &str) -> Result<Vec<(String, Entry)>, Failure> {
+    let path = |folder: &str, name: &str| {
+        if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+    };
+    let list = |folder: &str| -> Result<Vec<(String, Entry)>, Failure> {
+        let entries = host.block_on(device.list(folder))?;
+        Ok(entries.into_iter().rev().map(|entry| (path(folder, &entry.name), entry)).collect())
+    };
+    let (mut all, mut todo) = (Vec::new(), list(folder)?);
+    while let Some((path, entry)) = todo.pop() {
+        // Links may make a circle of folders; no path is longer than what systems allow.
+        if entry.is_folder && path.len() < 4096 {
+            todo.extend(list(&path)?);
+        }
+        all.push((path, entry));
+    }
+    Ok(all)
 }

@@ -17,6 +17,7 @@ mod scan;
 mod stats;
 mod stream;
 mod sum;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -84,6 +85,8 @@ enum Command {
     Hexdump(hexdump::Arguments),
     /// List the names in a device that is a tree.
     Ls(ls::Arguments),
+    /// Show which source of a mount serves a name, and what it hides.
+    Why(why::Arguments),
     /// List the regions of a device that has holes, such as the memory of a process.
     Maps(maps::Arguments),
     /// Find bytes, text, values or what a regular expression matches.
@@ -210,6 +213,7 @@ impl Arguments {
             Command::Hexdump(ref arguments) => with_host(&|host| hexdump::run(host, arguments)),
             Command::Cp(ref arguments) => with_host(&|host| cp::run(host, arguments)),
             Command::Ls(ref arguments) => with_host(&|host| ls::run(host, arguments)),
+            Command::Why(ref arguments) => with_host(&|host| why::run(host, arguments)),
             Command::Maps(ref arguments) => with_host(&|host| maps::run(host, arguments)),
             Command::Scan(ref arguments) => with_host(&|host| scan::run(host, arguments)),
             Command::Sum(ref arguments) => with_host(&|host| sum::run(host, arguments)),

@@ -99,6 +99,11 @@ impl<'h> Stream<'h> {
             self.ended = true;
             self.in_flight.clear();
             if error.code() != Code::End {
+                if error.code() == Code::IsDirectory {
+                    let text = format!("'{}' is a folder", self.device.url());
+                    return Err(Failure::new(text)
+                        .with_hint("`pactio ls` lists what is in it, and URL | /NAME opens it"));
+                }
                 let position = self.range.offset + self.done;
                 let failure = Failure::new(format!(
                     "cannot read {len} bytes at {position} of '{}' (plugin '{}'): {report}",

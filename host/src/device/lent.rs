@@ -6,8 +6,8 @@ use pactio_sdk::abi::{DeviceObj, Operates, Operation, host_device};
 use pactio_sdk::io::PacketIo;
 use pactio_sdk::{
     Admission, Batch, BoundPacketView, Cancellation, Code, Counted, Counts, Device as AnyDevice, DeviceInfo,
-    Error, Flush, Limits, Listing, Mapping, NoPos, PacketBox, PacketPerms, Read, ReadWrite, RequestId,
-    Resize, Statistics, Substitutes, Write,
+    Error, Flush, Limits, Listing, Mapping, NoPos, OpenError, OpenMode, Opened, Opening, PacketBox,
+    PacketPerms, Provenance, Read, ReadWrite, RequestId, Resize, Statistics, Substitutes, Write,
 };
 
 use super::Device;
@@ -87,8 +87,7 @@ impl Lent {
             return view.error(Error::END);
         };
         let align = self.limits.memory_alignment() as usize;
-        let bound = PacketBox::new_buf_aligned(len, align.max(64))
-            .and_then(|mut packet| packet.bind().map(|whole| (packet, whole)));
+        let bound = PacketBox::new_buf_aligned(len, align.max(64)).and_then(PacketBox::into_bound);
         let (packet, whole) = match bound {
             Ok(bound) => bound,
             Err(error) => return view.error(error),
@@ -193,12 +192,27 @@ impl AnyDevice for Lent {
         self.device.0.remote.does(Operation::LIST).then_some(self)
     }
 
+    fn opening(&self) -> Option<&dyn Opening> {
+        self.device.tree().opens().then_some(self)
+    }
+
+    fn provenance(&self) -> Option<&dyn Provenance> {
+        self.device.0.remote.does(Operation::PROVENANCE).then_some(self)
+    }
+
     fn mapping(&self) -> Option<&dyn Mapping> {
         self.device.0.remote.does(Operation::MAP).then_some(self)
     }
 
     fn statistics(&self) -> Option<&dyn Statistics> {
         self.device.0.remote.does(Operation::STATISTICS).then_some(self)
+    }
+}
+
+impl Opening for Lent {
+    fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
+        let device = self.device.open_in(name, mode)?;
+        Ok(Opened::object(device.lend()?))
     }
 }
 

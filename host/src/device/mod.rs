@@ -2,6 +2,7 @@
 
 mod blocking;
 pub(crate) mod current;
+mod entry;
 mod io;
 mod lent;
 mod life;
@@ -23,6 +24,7 @@ use pactio_sdk::{Batch, DeviceInfo, Limits, OpenMode, PollingHandle};
 use crate::executor::{Drive, Driver, Queues, Runtime};
 use crate::{Error, ErrorKind, Plugin, Task};
 
+pub(crate) use entry::Bottom;
 pub use life::Health;
 pub use operations::Capabilities;
 pub use request::{Exact, Partial};
@@ -71,6 +73,8 @@ struct Shared {
     waker: Option<CWaker>,
     /// Waits for the device's descriptor, if it has one. Dropping it ends that.
     watch: OnceLock<Task<()>>,
+    /// Where devices that it opens are counted.
+    counting: Option<Arc<Statistics>>,
     /// Keeps the threads that drive this device. Last, so that it is dropped after the device.
     runtime: Arc<Runtime>,
 }
@@ -82,11 +86,11 @@ impl Device {
         object: DeviceObj,
         below: Option<Device>,
         runtime: Arc<Runtime>,
-        statistics: Option<&Statistics>,
+        statistics: Option<&Arc<Statistics>>,
     ) -> Result<Self, Error> {
         let remote = Remote::new(object);
         let limits = remote.limits();
-        let device = Self::with_remote(remote, limits, url, plugin, below, runtime, None)?;
+        let device = Self::with_remote(remote, limits, url, plugin, below, runtime, None, statistics)?;
         if limits.takes_all() && statistics.is_none() {
             return Ok(device);
         }
@@ -101,8 +105,16 @@ impl Device {
         })?;
         let Shared { url, plugin, below, runtime, .. } = &*device.0;
         let (url, plugin, below, runtime) = (url.clone(), plugin.clone(), below.clone(), runtime.clone());
-        let outer =
-            Self::with_remote(Remote::new(object), limits, url, plugin, below, runtime, Some(device))?;
+        let outer = Self::with_remote(
+            Remote::new(object),
+            limits,
+            url,
+            plugin,
+            below,
+            runtime,
+            Some(device),
+            statistics,
+        )?;
         if let (Some(statistics), Some(counts)) = (statistics, counts) {
             let id = &outer.plugin().manifest().id;
             outer
@@ -113,6 +125,7 @@ impl Device {
         Ok(outer)
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the fields of a device")]
     fn with_remote(
         remote: Remote,
         limits: Limits,
@@ -121,6 +134,7 @@ impl Device {
         below: Option<Device>,
         runtime: Arc<Runtime>,
         inner: Option<Device>,
+        statistics: Option<&Arc<Statistics>>,
     ) -> Result<Self, Error> {
         let handle = remote.polling_handle();
         let room = remote.admits().then(Arc::<Room>::default);
@@ -145,6 +159,7 @@ impl Device {
                 driver,
                 waker,
                 watch,
+                counting: statistics.cloned(),
                 runtime,
             }
         });
@@ -342,6 +357,10 @@ impl OpenOptions {
     #[must_use]
     pub fn truncate(self, on: bool) -> Self {
         self.set(OpenMode::TRUNCATE, on)
+    }
+
+    pub(crate) fn from_mode(mode: OpenMode) -> Self {
+        Self(mode)
     }
 
     pub(crate) fn mode(self) -> OpenMode {

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use pactio_sdk::abi::Operation;
-use pactio_sdk::{Code, Entry, Figure, FlushScope, Limits, PacketBox, Record, Region, Write, read_records};
+use pactio_sdk::{
+    Code, Entry, Figure, FlushScope, Limits, Origin, PacketBox, Record, Region, Write, read_records,
+};
 
 use super::Device;
 use crate::{Error, ErrorKind};
@@ -24,6 +26,10 @@ pub struct Capabilities {
     pub resize: bool,
     /// [`Device::list`].
     pub list: bool,
+    /// [`Device::open`].
+    pub open: bool,
+    /// [`Device::provenance`].
+    pub provenance: bool,
     /// [`Device::regions`].
     pub regions: bool,
     /// [`Device::statistics`].
@@ -55,6 +61,8 @@ impl Device {
             flush: remote.does(Operation::FLUSH),
             resize: remote.does(Operation::RESIZE),
             list: remote.does(Operation::LIST),
+            open: self.tree().opens(),
+            provenance: remote.does(Operation::PROVENANCE),
             regions: remote.does(Operation::MAP),
             statistics: remote.does(Operation::STATISTICS),
             cancel: remote.cancels(),
@@ -82,6 +90,16 @@ impl Device {
         self.flush_scope(FlushScope::Data).await
     }
 
+    /// Has others see what was written, where that is not so at once: an object is uploaded as a whole, and does not exist before.
+    /// Without it, closing the device gives up what was written to it. Elsewhere there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be seen.
+    pub async fn publish(&self) -> Result<(), Error> {
+        self.flush_scope(FlushScope::Visible).await
+    }
+
     async fn flush_scope(&self, scope: FlushScope) -> Result<(), Error> {
         if self.0.remote.does(Operation::FLUSH) {
             self.ask(Operation::Flush(scope), 1).await?;
@@ -105,6 +123,16 @@ impl Device {
     /// If the device is no tree, or there is no such folder.
     pub async fn list(&self, folder: &str) -> Result<Vec<Entry>, Error> {
         self.collect(|from| Operation::List(folder, from), 0).await
+    }
+
+    /// Which sources of a tree made of others have a name, in the order in which it is looked up: the first serves it, and hides the
+    /// rest.
+    ///
+    /// # Errors
+    ///
+    /// If the device is no such tree, or no source has the name.
+    pub async fn provenance(&self, name: &str) -> Result<Vec<Origin>, Error> {
+        self.collect(|from| Operation::Provenance(name, from), 0).await
     }
 
     /// The ranges of positions that exist, in order: of a device with holes, such as a file or the memory of a process. All of
@@ -201,11 +229,13 @@ struct What<'a>(Operation<'a>);
 impl fmt::Display for What<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            Operation::Flush(FlushScope::Visible) => f.write_str("publish what was written to"),
             Operation::Flush(_) => f.write_str("flush"),
             Operation::Resize(size) => write!(f, "make {size} bytes of"),
             Operation::List("", _) => f.write_str("list"),
             Operation::List(folder, _) => write!(f, "list '{folder}' of"),
             Operation::Map(_) => f.write_str("find the regions of"),
+            Operation::Provenance(name, _) => write!(f, "find '{name}' in"),
             Operation::Statistics(_) => f.write_str("get the statistics of"),
         }
     }

@@ -11,13 +11,23 @@ use cglue::trait_group::Opaquable;
 use pactio_sdk::OpenMode;
 use pactio_sdk::abi::{
     self, BackendIo, BackendObj, DeviceObj, ENTRY_SYMBOL, Library, PluginEntry, RawOpenRequest, RawOption,
+    host_device,
 };
 
 use super::candidate::{Described, Stamp, text_of};
 use super::options::Options;
 use super::refusal::REBUILD;
 use super::{Manifest, Refusal, RefusalKind, entry, log};
+use crate::opener::Opener;
 use crate::{Device, Error, ErrorKind, Url};
+
+/// What a plugin opens a device on.
+pub(crate) enum Below<'a> {
+    /// The host, if the plugin asks for that.
+    Host(Option<Opener>),
+    /// Another device: the plugin is a filter.
+    Device(&'a Device),
+}
 
 /// A plugin that was found. Its library is loaded when the first device is opened.
 pub struct Plugin {
@@ -111,12 +121,12 @@ impl Plugin {
         &self,
         url: &Url,
         mode: OpenMode,
-        below: Option<&Device>,
+        below: Below<'_>,
     ) -> Result<(DeviceObj, String), Error> {
         let Options { values, shown } = Options::of(url, self.manifest())?;
         let shown = match below {
-            None => shown,
-            Some(below) => format!("{} | {shown}", below.url()),
+            Below::Host(_) => shown,
+            Below::Device(below) => format!("{} | {shown}", below.url()),
         };
         let id = &self.manifest().id;
         let backend = self.backend().map_err(|refusal| {
@@ -136,7 +146,11 @@ impl Plugin {
             options: options.as_slice().into(),
             mode: mode.bits(),
         };
-        let below = below.map(Device::lend).transpose().map_err(|error| {
+        let below = match below {
+            Below::Host(opener) => opener.map(host_device),
+            Below::Device(below) => Some(below.lend()),
+        };
+        let below = below.transpose().map_err(|error| {
             Error::new(
                 ErrorKind::Open(error.code()),
                 format!("cannot open '{shown}': what is below is out of use: {error}"),

@@ -57,8 +57,11 @@ pub struct Manifest {
     pub panic: String,
 }
 
-/// Features that a plugin may require of this host. There are none yet.
-const FEATURES: &[&str] = &[];
+/// A backend gets the host itself, to open other devices by their URLs.
+pub(crate) const OPEN: &str = "open";
+
+/// Features that a plugin may require of this host.
+const FEATURES: &[&str] = &[OPEN];
 
 /// More than this is no manifest.
 pub(super) const MOST_BYTES: u64 = 1 << 20;

@@ -11,8 +11,10 @@ mod registry;
 mod search;
 mod spec;
 
+pub(crate) use loader::Below;
 pub use loader::Plugin;
 pub use manifest::Manifest;
+pub(crate) use manifest::OPEN;
 pub use refusal::{Difference, Refusal, RefusalKind};
 pub(crate) use registry::Registry;
 pub use registry::{Candidate, Outcome};

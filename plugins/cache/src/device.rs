@@ -75,8 +75,7 @@ impl Shared {
         };
         count.fetch_add(1, Ordering::Relaxed);
         let Some(flight) = flight else { return };
-        let bound = PacketBox::<Write>::new_buf(self.block)
-            .and_then(|mut packet| packet.bind().map(|whole| (packet, whole)));
+        let bound = PacketBox::<Write>::new_buf(self.block).and_then(PacketBox::into_bound);
         let (packet, whole) = match bound {
             Ok(bound) => bound,
             Err(error) => {
@@ -151,9 +150,8 @@ impl Device for CachedDevice {
 impl Resize for CachedDevice {
     fn resize(&self, size: u64, answer: Answer) {
         let Some(below) = self.shared.below.resize() else { return answer.error(Error::UNSUPPORTED) };
-        let bound = PacketBox::<Write>::new_buf(1)
-            .and_then(|mut packet| packet.bind().map(|view| (packet, Answer::new(view))));
-        let (packet, below_answer) = match bound {
+        let bound = PacketBox::<Write>::new_buf(1).and_then(PacketBox::into_bound);
+        let (packet, view) = match bound {
             Ok(bound) => bound,
             Err(error) => return answer.error(error),
         };
@@ -164,7 +162,7 @@ impl Resize for CachedDevice {
             }
             answer.result(packet.err_any());
         });
-        below.resize(size, below_answer);
+        below.resize(size, Answer::new(view));
     }
 }
 

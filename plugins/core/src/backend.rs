@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use pactio_sdk::{Backend, Code, Device, Error, OpenError, OpenRequest};
+use pactio_sdk::{Backend, Device, OpenError, OpenRequest};
 
 use crate::device::CoreDevice;
 use crate::reader::Reader;
-use crate::segments::Segments;
+use crate::segments::{Segments, corrupt};
 use crate::{elf, lime, map};
 
 /// The filter.
@@ -56,8 +56,4 @@ impl Backend for Core {
         let segments = Segments::new(segments).map_err(corrupt)?;
         Ok(CoreDevice::new(below, segments))
     }
-}
-
-pub(crate) fn corrupt(what: impl Into<String>) -> OpenError {
-    OpenError::new(Error::from_code(Code::Corrupt), what.into())
 }

@@ -1,13 +1,13 @@
 //! ELF core files, of the kernel, of `gcore` and of `kdump`.
 
+use std::io::{Read, Seek};
+
 use object::elf::{ET_CORE, FileHeader32, FileHeader64, NT_FILE, PF_W, PF_X, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endian, Endianness, FileKind, ReadCache};
 use pactio_sdk::OpenError;
 
-use crate::backend::corrupt;
-use crate::reader::Reader;
-use crate::segments::Segment;
+use crate::segments::{Segment, corrupt};
 
 pub(crate) const MAGIC: [u8; 4] = *b"\x7fELF";
 
@@ -16,7 +16,7 @@ pub(crate) const MAGIC: [u8; 4] = *b"\x7fELF";
 /// # Errors
 ///
 /// If it is no core file, or damaged.
-pub(crate) fn parse(reader: Reader<'_>, physical: bool) -> Result<Vec<Segment>, OpenError> {
+pub(crate) fn parse(reader: impl Read + Seek, physical: bool) -> Result<Vec<Segment>, OpenError> {
     let file = ReadCache::new(reader);
     let parsed = match FileKind::parse(&file) {
         Ok(FileKind::Elf32) => segments::<FileHeader32<Endianness>>(&file, physical),
@@ -31,7 +31,7 @@ pub(crate) fn parse(reader: Reader<'_>, physical: bool) -> Result<Vec<Segment>, 
 }
 
 fn segments<H: FileHeader<Endian = Endianness>>(
-    file: &ReadCache<Reader<'_>>,
+    file: &ReadCache<impl Read + Seek>,
     physical: bool,
 ) -> object::Result<Option<Vec<Segment>>> {
     let header = H::parse(file)?;

@@ -4,9 +4,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use pactio_sdk::OpenError;
 
-use crate::backend::corrupt;
-use crate::reader::Reader;
-use crate::segments::{MOST, Segment};
+use crate::segments::{MOST, Segment, corrupt};
 
 pub(crate) const MAGIC: [u8; 4] = *b"EMiL";
 
@@ -16,7 +14,7 @@ const HEADER: u64 = 32;
 /// # Errors
 ///
 /// If a header makes no sense.
-pub(crate) fn parse(mut reader: Reader<'_>) -> Result<Vec<Segment>, OpenError> {
+pub(crate) fn parse(mut reader: impl Read + Seek) -> Result<Vec<Segment>, OpenError> {
     let mut segments = Vec::new();
     let mut at = 0u64;
     loop {

@@ -2,10 +2,15 @@
 
 use std::ops::Range;
 
-use pactio_sdk::Region;
+use pactio_sdk::{Code, Error, OpenError, Region};
 
 /// More than this is no dump.
 pub(crate) const MOST: usize = 1 << 20;
+
+/// What is below is no dump, or a damaged one.
+pub(crate) fn corrupt(what: impl Into<String>) -> OpenError {
+    OpenError::new(Error::from_code(Code::Corrupt), what.into())
+}
 
 /// A part of memory and where the file has it.
 #[derive(Clone, Debug)]

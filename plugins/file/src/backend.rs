@@ -3,21 +3,46 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::Arc;
 
-use pactio_sdk::{Backend, Code, Error, OpenError, OpenMode, OpenRequest};
+use pactio_plugin_pool::{Lazy, Pool};
+use pactio_sdk::{Backend, Code, Error, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
 use rustix::fs::{OFlags, SeekFrom, seek};
 use rustix::io::Errno;
 
 use crate::device::FileDevice;
-use crate::engine::{Engine, Rings};
-use crate::pool::Pool;
+use crate::engine::{Engine, Rings, THREADS};
+use crate::folder::Folder;
 
 /// The backend. Its threads start with the first file.
-#[derive(Default)]
-pub(crate) struct Files {
-    pool: OnceLock<Arc<Pool>>,
+#[derive(Clone, Default)]
+pub(crate) struct Files(Arc<Shared>);
+
+struct Shared {
+    pool: Lazy,
     rings: Rings,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { pool: Lazy::new("pactio-file"), rings: Rings::default() }
+    }
+}
+
+/// How files are opened, beside what they are opened for.
+#[derive(Clone, Copy)]
+pub(crate) struct How {
+    direct: bool,
+    io: Io,
+}
+
+/// Who does what the page cache has not.
+#[derive(Clone, Copy)]
+enum Io {
+    Auto,
+    Ring,
+    Threads,
 }
 
 #[cfg(target_os = "linux")]
@@ -32,36 +57,59 @@ impl Backend for Files {
     type Device = FileDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<FileDevice, OpenError> {
-        let path = request.target();
-        if path.is_empty() {
+        self.open_file(Path::new(request.target()), request.mode(), How::of(request)?)
+    }
+
+    fn open_any(&self, request: &OpenRequest<'_>) -> Result<Opened, OpenError> {
+        let path = Path::new(request.target());
+        if request.target().is_empty() {
             return Err(OpenError::invalid_input("no path is given; write file:/path/to/file"));
         }
-        let direct = request.flag_option("direct")?;
-        let file = open(path, request.mode(), direct)?;
-        let pool = match self.pool.get() {
-            Some(pool) => pool,
-            None => {
-                let started = Pool::start().map_err(|error| {
-                    let text = format!("the threads that do the I/O cannot be started: {error}");
-                    OpenError::new(error.into(), text)
-                })?;
-                self.pool.get_or_init(|| started)
-            }
-        };
-        let engine = match request.option("io").unwrap_or_default() {
-            "threads" => Engine::Threads,
-            "ring" => self.rings.engine(&file).map_err(|error| {
-                let text = format!("the kernel gives no io_uring: {error}; leave io=ring out to do without");
-                OpenError::new(error.into(), text)
-            })?,
-            _ => self.rings.engine(&file).unwrap_or(Engine::Threads),
-        };
-        let alignment = if direct { BLOCK } else { 1 };
-        Ok(FileDevice::new(file, request.mode(), pool.clone(), engine, alignment))
+        if path.is_dir() && !request.mode().contains(OpenMode::CREATE) {
+            return Ok(Opened::new(TreeDevice(Folder::new(
+                self.clone(),
+                path.to_owned(),
+                How::of(request)?,
+            ))));
+        }
+        self.open(request).map(Opened::new)
     }
 }
 
-fn open(path: &str, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
+impl How {
+    fn of(request: &OpenRequest<'_>) -> Result<Self, OpenError> {
+        let io = match request.option("io").unwrap_or_default() {
+            "threads" => Io::Threads,
+            "ring" => Io::Ring,
+            _ => Io::Auto,
+        };
+        Ok(Self { direct: request.flag_option("direct")?, io })
+    }
+}
+
+impl Files {
+    pub(crate) fn open_file(&self, path: &Path, mode: OpenMode, how: How) -> Result<FileDevice, OpenError> {
+        let file = open(path, mode, how.direct)?;
+        let rings = &self.0.rings;
+        let engine = match how.io {
+            Io::Threads => Engine::Threads,
+            Io::Ring => rings.engine(&file).map_err(|error| {
+                let text = format!("the kernel gives no io_uring: {error}; leave io=ring out to do without");
+                OpenError::new(error.into(), text)
+            })?,
+            Io::Auto => rings.engine(&file).unwrap_or(Engine::Threads),
+        };
+        let alignment = if how.direct { BLOCK } else { 1 };
+        Ok(FileDevice::new(file, mode, self.pool()?, engine, alignment))
+    }
+
+    /// The threads.
+    pub(crate) fn pool(&self) -> Result<Arc<Pool>, OpenError> {
+        Ok(self.0.pool.get(THREADS)?)
+    }
+}
+
+fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
     let write = mode.contains(OpenMode::WRITE);
     let flags = if direct { OFlags::NONBLOCK | DIRECT } else { OFlags::NONBLOCK };
     let opened = OpenOptions::new()
@@ -87,6 +135,9 @@ fn open(path: &str, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
                 "its file system has no direct I/O; leave direct out",
             ));
         }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && mode.contains(OpenMode::CREATE) => {
+            return Err(OpenError::new(error.into(), "the folder that it should be made in does not exist"));
+        }
         Err(error) => return Err(explain(error, write)),
     };
     let metadata = file.metadata().map_err(OpenError::from)?;
@@ -107,6 +158,10 @@ fn open(path: &str, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
 fn explain(error: io::Error, write: bool) -> OpenError {
     let text = match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::NotADirectory => {
+            let text = "there is no such file: a part of its path is a file";
+            return OpenError::new(Error::from_code(Code::NotFound), text);
+        }
         io::ErrorKind::PermissionDenied if write => "permission to write it is denied".to_owned(),
         io::ErrorKind::PermissionDenied => "permission to read it is denied".to_owned(),
         io::ErrorKind::IsADirectory => "it is a directory; name a file in it".to_owned(),

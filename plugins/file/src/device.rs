@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 
+use pactio_plugin_pool::Pool;
 use pactio_sdk::{
     Answer, BoundPacketView, Device, DeviceInfo, Flush, FlushScope, Limits, Mapping, OpenMode, PollingHandle,
     Read, Records, Region, Resize, Write,
@@ -14,7 +15,6 @@ use rustix::io::Errno;
 
 use crate::engine::{Engine, at_once};
 use crate::job::{Job, Outcome, error};
-use crate::pool::Pool;
 
 /// A file and who does its I/O.
 pub(crate) struct FileDevice {
@@ -104,11 +104,14 @@ impl Device for FileDevice {
 
 impl Flush for FileDevice {
     fn flush(&self, scope: FlushScope, answer: Answer) {
+        if scope == FlushScope::Visible {
+            return answer.done();
+        }
         let file = self.file.clone();
         self.pool.submit(move || {
             let flushed = match scope {
                 FlushScope::Data => fdatasync(&file),
-                FlushScope::All => fsync(&file),
+                _ => fsync(&file),
             };
             answer.result(flushed.map_err(error));
         });

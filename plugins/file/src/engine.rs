@@ -7,12 +7,15 @@ use std::task::{Context, Poll};
 use pactio_sdk::PollingHandle;
 
 use crate::job::Job;
-use crate::pool::{Pool, THREADS};
+use pactio_plugin_pool::Pool;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{Rings, at_once};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use other::{Rings, at_once};
+
+/// More threads than processors, since they mostly wait for the system.
+pub(crate) const THREADS: usize = 4;
 
 pub(crate) enum Engine {
     #[cfg(target_os = "linux")]

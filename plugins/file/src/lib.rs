@@ -1,4 +1,4 @@
-//! Files of the local system: `file:/path/to/file`, also relative to the current folder.
+//! Files of the local system: `file:/path/to/file`, also relative to the current folder; and folders, which are trees.
 //!
 //! A read first asks for what the page cache has, on the caller's thread. The rest, and what is written, goes through a queue of the
 //! kernel (`io_uring`) whose descriptor the host's executor sleeps on; where there is none, through a few threads that all files
@@ -7,8 +7,8 @@
 mod backend;
 mod device;
 mod engine;
+mod folder;
 mod job;
-mod pool;
 #[cfg(target_os = "linux")]
 mod ring;
 

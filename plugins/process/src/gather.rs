@@ -94,8 +94,8 @@ impl Gather {
     }
 
     fn read_by_copy(&mut self, address: u64, room: usize, view: BoundPacketView<Write>) {
-        let bound = pactio_sdk::PacketBox::<Write>::new_buf(view.len())
-            .and_then(|mut packet| packet.bind().map(|whole| (packet, whole)));
+        let bound =
+            pactio_sdk::PacketBox::<Write>::new_buf(view.len()).and_then(pactio_sdk::PacketBox::into_bound);
         match bound {
             Ok((packet, whole)) => {
                 packet.on_complete(move |packet| packet.answer(0, view));

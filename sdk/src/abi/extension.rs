@@ -3,14 +3,15 @@
 //! A new extension is a new name; tables grow at the end. A host that does not know a name never asks, and a device
 //! that does not know one has nothing to give.
 
+use core::mem::MaybeUninit;
 use core::ptr;
 use core::task::{Context, Poll};
 
 use abi_stable::StableAbi;
 
-use super::{CWaker, Operation, operation};
+use super::{CWaker, DeviceObj, OpenFailure, Operation, operation};
 use crate::device::{Guarded, Limits};
-use crate::{Device, RequestId};
+use crate::{Device, OpenError, OpenMode, RequestId};
 
 /// Name of the extension of devices that can give requests up; its table is a [`CancellationTable`].
 pub const CANCELLATION: &str = "pactio.cancellation/1";
@@ -20,6 +21,9 @@ pub const ADMISSION: &str = "pactio.admission/1";
 
 /// Name of the extension of devices that do not take every request; its table is a [`LimitsTable`].
 pub const LIMITS: &str = "pactio.limits/1";
+
+/// Name of the extension of devices that are a tree and open what is in it; its table is an [`OpeningTable`].
+pub const OPENING: &str = "pactio.open/1";
 
 /// An extension, or two null pointers. It is valid while its device exists.
 #[repr(C)]
@@ -56,6 +60,26 @@ pub struct AdmissionTable {
     /// Asks for room for a request of so many bytes: 1 if it will be submitted right away. Otherwise, if there is a waker, the
     /// device wakes it when it may have room.
     pub poll_admit: unsafe extern "C" fn(object: *const (), bytes: usize, waker: Option<&CWaker>) -> u32,
+}
+
+/// ===== The function of a device that opens what has a name in it =====
+///
+/// Any thread may call; it does not unwind, and may block for as long as opening takes.
+#[repr(C)]
+#[derive(Debug)]
+pub struct OpeningTable {
+    /// Size of this table in bytes; it grows at the end.
+    pub size: u32,
+    /// Opens it. The name is UTF-8 and borrowed for the call, `mode` are bits of [`OpenMode`]. Gives 0 and writes `device`, or
+    /// another number and writes `failure`.
+    pub open: unsafe extern "C" fn(
+        object: *const (),
+        name: *const u8,
+        name_len: usize,
+        mode: u32,
+        device: *mut MaybeUninit<DeviceObj>,
+        failure: *mut MaybeUninit<OpenFailure>,
+    ) -> u32,
 }
 
 /// ===== The function of a device that does not take every request =====
@@ -115,7 +139,37 @@ impl<D: Device> TablesOf<D> {
         CancellationTable { size: size_of::<CancellationTable>() as u32, cancel: cancel::<D> };
     const ADMISSION: AdmissionTable =
         AdmissionTable { size: size_of::<AdmissionTable>() as u32, poll_admit: poll_admit::<D> };
+    const OPENING: OpeningTable = OpeningTable { size: size_of::<OpeningTable>() as u32, open: open::<D> };
     const LIMITS: LimitsTable = LimitsTable { size: size_of::<LimitsTable>() as u32, limits: limits::<D> };
+}
+
+unsafe extern "C" fn open<D: Device>(
+    object: *const (),
+    name: *const u8,
+    name_len: usize,
+    mode: u32,
+    device: *mut MaybeUninit<DeviceObj>,
+    failure: *mut MaybeUninit<OpenFailure>,
+) -> u32 {
+    // SAFETY: the object is the `Guarded<D>` that gave the table, and exists; the name is borrowed for the call.
+    let (tree, name) =
+        unsafe { (&*object.cast::<Guarded<D>>(), core::slice::from_raw_parts(name, name_len)) };
+    let opened = match core::str::from_utf8(name) {
+        Ok(name) => tree.open(name, OpenMode(mode)),
+        Err(_) => Err(OpenError::invalid_input("the name is not UTF-8")),
+    };
+    match opened {
+        Ok(opened) => {
+            // SAFETY: it is valid for a write.
+            unsafe { device.write(MaybeUninit::new(opened)) };
+            0
+        }
+        Err(error) => {
+            // SAFETY: it is valid for a write.
+            unsafe { failure.write(MaybeUninit::new(error.into())) };
+            1
+        }
+    }
 }
 
 unsafe extern "C" fn limits<D: Device>(object: *const (), out: *mut RawLimits) {
@@ -144,6 +198,8 @@ pub(super) fn extension<D: Device>(device: &Guarded<D>, id: &[u8]) -> RawExtensi
         ptr::from_ref(&TablesOf::<D>::CANCELLATION).cast()
     } else if id == ADMISSION.as_bytes() && device.admits() {
         ptr::from_ref(&TablesOf::<D>::ADMISSION).cast()
+    } else if id == OPENING.as_bytes() && device.opens() {
+        ptr::from_ref(&TablesOf::<D>::OPENING).cast()
     } else if id == LIMITS.as_bytes() && device.limits() != Limits::NONE {
         ptr::from_ref(&TablesOf::<D>::LIMITS).cast()
     } else {

@@ -189,6 +189,7 @@ impl<D: Device> IoBackend for Guarded<D> {
 
 /// Makes the object of a device.
 pub(crate) fn device_object<D: Device>(device: Guarded<D>, library: Library) -> DeviceObj {
+    let device = device.of_library(library.clone());
     cglue::group_obj!((device, library) as DeviceGroup)
 }
 

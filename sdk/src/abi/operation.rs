@@ -2,8 +2,8 @@
 
 use crate::device::{Answer, FlushScope, Guarded, Records};
 use crate::{
-    BoundPacketView, Code, Device, Entry, Error, Figure, Flush, Listing, Mapping, Region, Resize, Statistics,
-    Write,
+    BoundPacketView, Code, Device, Entry, Error, Figure, Flush, Listing, Mapping, Origin, Provenance, Region,
+    Resize, Statistics, Write,
 };
 
 /// ===== The function of an extension whose answer comes later =====
@@ -33,12 +33,14 @@ pub enum Operation<'a> {
     Map(u64),
     /// To give its figures, from a place on.
     Statistics(u64),
+    /// To say where a name comes from, from a place on.
+    Provenance(&'a str, u64),
 }
 
 impl<'a> Operation<'a> {
     /// One of each kind, in the order of [`kind`](Self::kind).
-    pub const ALL: [Operation<'static>; 5] =
-        [Self::FLUSH, Self::RESIZE, Self::LIST, Self::MAP, Self::STATISTICS];
+    pub const ALL: [Operation<'static>; 6] =
+        [Self::FLUSH, Self::RESIZE, Self::LIST, Self::MAP, Self::STATISTICS, Self::PROVENANCE];
     /// Stands for the kind, to ask whether a device does it.
     pub const FLUSH: Operation<'static> = Operation::Flush(FlushScope::All);
     /// Stands for the kind.
@@ -49,6 +51,8 @@ impl<'a> Operation<'a> {
     pub const MAP: Operation<'static> = Operation::Map(0);
     /// Stands for the kind.
     pub const STATISTICS: Operation<'static> = Operation::Statistics(0);
+    /// Stands for the kind.
+    pub const PROVENANCE: Operation<'static> = Operation::Provenance("", 0);
 
     /// Its number among [`ALL`](Self::ALL).
     pub const fn kind(&self) -> usize {
@@ -58,18 +62,25 @@ impl<'a> Operation<'a> {
             Self::List(..) => 2,
             Self::Map(_) => 3,
             Self::Statistics(_) => 4,
+            Self::Provenance(..) => 5,
         }
     }
 
     /// What it is called.
     pub const fn name(&self) -> &'static str {
-        ["flush", "resize", "list", "map", "statistics"][self.kind()]
+        ["flush", "resize", "list", "map", "statistics", "provenance"][self.kind()]
     }
 
     /// The extension's name; its table is an [`OperationTable`].
     pub const fn id(&self) -> &'static str {
-        ["pactio.flush/1", "pactio.resize/1", "pactio.list/1", "pactio.map/1", "pactio.statistics/1"]
-            [self.kind()]
+        [
+            "pactio.flush/1",
+            "pactio.resize/1",
+            "pactio.list/1",
+            "pactio.map/1",
+            "pactio.statistics/1",
+            "pactio.provenance/1",
+        ][self.kind()]
     }
 
     /// The arguments as they cross the boundary.
@@ -77,8 +88,9 @@ impl<'a> Operation<'a> {
         match self {
             Self::Flush(FlushScope::Data) => (0, ""),
             Self::Flush(FlushScope::All) => (1, ""),
+            Self::Flush(FlushScope::Visible) => (2, ""),
             Self::Resize(size) => (size, ""),
-            Self::List(folder, from) => (from, folder),
+            Self::List(text, from) | Self::Provenance(text, from) => (from, text),
             Self::Map(from) | Self::Statistics(from) => (from, ""),
         }
     }
@@ -86,11 +98,13 @@ impl<'a> Operation<'a> {
     fn from_raw(kind: usize, number: u64, text: &'a str) -> Self {
         match kind {
             0 if number == 0 => Self::Flush(FlushScope::Data),
+            0 if number == 2 => Self::Flush(FlushScope::Visible),
             0 => Self::Flush(FlushScope::All),
             1 => Self::Resize(number),
             2 => Self::List(text, number),
             3 => Self::Map(number),
-            _ => Self::Statistics(number),
+            4 => Self::Statistics(number),
+            _ => Self::Provenance(text, number),
         }
     }
 }
@@ -143,6 +157,12 @@ impl<T: Operates> Statistics for T {
     }
 }
 
+impl<T: Operates> Provenance for T {
+    fn provenance(&self, name: &str, from: u64, origins: Records<Origin>) {
+        self.operate(Operation::Provenance(name, from), origins.into_view());
+    }
+}
+
 struct TablesOf<D>(D);
 
 impl<D: Device> TablesOf<D> {
@@ -152,6 +172,7 @@ impl<D: Device> TablesOf<D> {
         operation(operate::<D, 2>),
         operation(operate::<D, 3>),
         operation(operate::<D, 4>),
+        operation(operate::<D, 5>),
     ];
 }
 

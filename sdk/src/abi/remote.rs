@@ -8,10 +8,11 @@ use abi_stable::StableAbi;
 
 use super::{
     ADMISSION, AdmissionTable, CANCELLATION, CWaker, CancellationTable, DeviceObj, DriverStatus, IoBackend,
-    LIMITS, LimitsTable, Operation, OperationTable, RawExtension, SendIo,
+    LIMITS, LimitsTable, OPENING, OpenFailure, OpeningTable, Operation, OperationTable, RawExtension, SendIo,
 };
 use crate::{
-    Batch, BoundPacketView, DeviceInfo, Error, Limits, PacketPerms, PollingHandle, RequestId, Write,
+    Batch, BoundPacketView, DeviceInfo, Error, Limits, OpenError, OpenMode, PacketPerms, PollingHandle,
+    RequestId, Write,
 };
 
 /// An opened device of the other side of the boundary, with the extensions that it has.
@@ -19,6 +20,7 @@ pub struct Remote {
     object: DeviceObj,
     cancellation: Option<Extension<CancellationTable>>,
     admission: Option<Extension<AdmissionTable>>,
+    opening: Option<Extension<OpeningTable>>,
     operations: [Option<Extension<OperationTable>>; Operation::ALL.len()],
     limits: Limits,
 }
@@ -68,6 +70,8 @@ impl Remote {
             cancellation: unsafe { find(&object, CANCELLATION) },
             // SAFETY: as above.
             admission: unsafe { find(&object, ADMISSION) },
+            // SAFETY: as above.
+            opening: unsafe { find(&object, OPENING) },
             object,
         }
     }
@@ -115,6 +119,38 @@ impl Remote {
         let (packet, start, end, tag) = view.into_parts();
         // SAFETY: the device exists, since `self` does; the parts are those of a view, which they are once.
         unsafe { (table.operate)(*object, number, text.as_ptr(), text.len(), packet, start, end, tag) };
+    }
+
+    /// It is a tree that opens what is in it.
+    pub fn opens(&self) -> bool {
+        self.opening.is_some()
+    }
+
+    /// Opens what has a name in it. May block for as long as opening takes.
+    ///
+    /// # Errors
+    ///
+    /// If it is no tree, nothing has that name, or it cannot be opened.
+    pub fn open(&self, name: &str, mode: OpenMode) -> Result<DeviceObj, OpenError> {
+        let Some(Extension { object, table }) = &self.opening else {
+            return Err(OpenError::new(Error::UNSUPPORTED, "it has no names in it"));
+        };
+        let (mut device, mut failure) = (MaybeUninit::uninit(), MaybeUninit::<OpenFailure>::uninit());
+        // SAFETY: the device exists, since `self` does; both places are valid for a write.
+        let status = unsafe {
+            (table.open)(*object, name.as_ptr(), name.len(), mode.bits(), &raw mut device, &raw mut failure)
+        };
+        if status == 0 {
+            // SAFETY: 0 says that it was written.
+            return Ok(unsafe { device.assume_init() });
+        }
+        // SAFETY: anything else says that this was written.
+        Err(unsafe { failure.assume_init() }.into())
+    }
+
+    /// The object.
+    pub fn into_object(self) -> DeviceObj {
+        self.object
     }
 
     /// Who polls it.

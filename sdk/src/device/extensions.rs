@@ -3,7 +3,7 @@
 use core::fmt;
 use core::task::{Context, Poll};
 
-use super::records::{Entry, Figure, Records, Region};
+use super::records::{Entry, Figure, Origin, Records, Region};
 use crate::{BoundPacketView, Error, RequestId, Write};
 
 /// An extension of devices that can give requests up (rule 21).
@@ -40,6 +40,8 @@ pub enum FlushScope {
     Data,
     /// The bytes and all that is known of them, such as times.
     All,
+    /// Nothing need last, but others see it from now on: for devices that show what was written only as a whole.
+    Visible,
 }
 
 /// An extension of devices whose size can be changed.
@@ -53,6 +55,25 @@ pub trait Listing: Send + Sync {
     /// Lists a folder: the names on the way joined with `/`, empty for the root. `from` is 0, or what the answer before gave
     /// to go on.
     fn list(&self, folder: &str, from: u64, entries: Records<Entry>);
+}
+
+/// An extension of devices that are a tree of names: opens what has one. The counterpart of [`Listing`].
+#[cfg(feature = "plugin")]
+pub trait Opening: Send + Sync {
+    /// Opens what has this name: the names on the way joined with `/`, none of them empty, `.` or `..`. It may block for as long as
+    /// opening takes, and what it gives may outlive this device.
+    ///
+    /// # Errors
+    ///
+    /// With a message for people, as [`Backend::open`](crate::Backend::open).
+    fn open(&self, name: &str, mode: crate::OpenMode) -> Result<crate::Opened, crate::OpenError>;
+}
+
+/// An extension of devices that are a tree made of others: says which of them have a name.
+pub trait Provenance: Send + Sync {
+    /// Lists what has the name, in the order in which it is looked up: the first serves it and hides the rest. `from` is 0, or what
+    /// the answer before gave to go on.
+    fn provenance(&self, name: &str, from: u64, origins: Records<Origin>);
 }
 
 /// An extension of devices of which not every position exists.

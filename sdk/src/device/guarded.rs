@@ -10,16 +10,18 @@ use super::calls::{Calls, ENDED, Left, PANICKED};
 use super::{Answer, Limits, Records};
 use super::{Device, DeviceInfo, PollingHandle};
 #[cfg(feature = "plugin")]
-use crate::abi::Operation;
+use crate::abi::{DeviceObj, Library, Operation};
 use crate::firewall::{self, Panicked};
 use crate::{Batch, BoundPacketView, Error, PacketPerms, Read, ReadWrite, RequestId, Write};
+#[cfg(feature = "plugin")]
+use crate::{OpenError, OpenMode};
 
 /// An object of a plugin behind its firewall.
 ///
 /// After the first panic its code is not called again, since its state is unknown. An object with a driver is then
 /// dropped as soon as the last [call](Calls) has left it, so that the views it keeps fail instead of waiting for ever; the
 /// same happens when its driver ends.
-#[derive(Debug)]
+#[allow(missing_debug_implementations)]
 pub struct Guarded<T> {
     inner: UnsafeCell<ManuallyDrop<T>>,
     calls: Calls,
@@ -27,6 +29,9 @@ pub struct Guarded<T> {
     handle: PollingHandle,
     /// What has its driver polled.
     waker: OnceLock<Waker>,
+    /// What devices that it opens are objects of.
+    #[cfg(feature = "plugin")]
+    library: Option<Library>,
 }
 
 // SAFETY: `inner` is only shared, until the one thread that is told to drops it; the bounds are those of a shared `T`.
@@ -39,6 +44,8 @@ impl<T> Guarded<T> {
             calls: Calls::uncounted(),
             handle: PollingHandle::None,
             waker: OnceLock::new(),
+            #[cfg(feature = "plugin")]
+            library: None,
         }
     }
 
@@ -117,6 +124,12 @@ impl<D: Device> Guarded<D> {
             guarded.calls = Calls::counted(driven);
         }
         Ok(guarded)
+    }
+
+    #[cfg(feature = "plugin")]
+    pub(crate) fn of_library(mut self, library: Library) -> Self {
+        self.library = Some(library);
+        self
     }
 
     /// Hands a view to the device, or fails it if the device is out of use. A view that a panic drops is failed by its
@@ -214,6 +227,7 @@ impl<D: Device> Guarded<D> {
             Operation::List(..) => device.listing().is_some(),
             Operation::Map(_) => device.mapping().is_some(),
             Operation::Statistics(_) => device.statistics().is_some(),
+            Operation::Provenance(..) => device.provenance().is_some(),
         };
         self.call(does).unwrap_or(false)
     }
@@ -248,9 +262,32 @@ impl<D: Device> Guarded<D> {
                         return device.statistics(from, Records::new(view));
                     }
                 }
+                Operation::Provenance(name, from) => {
+                    if let Some(device) = device.provenance() {
+                        return device.provenance(name, from, Records::new(view));
+                    }
+                }
             }
             view.error(Error::UNSUPPORTED);
         });
+    }
+
+    /// The device is a tree that opens what is in it.
+    #[cfg(feature = "plugin")]
+    pub(crate) fn opens(&self) -> bool {
+        self.call(|device| device.opening().is_some()).unwrap_or(false)
+    }
+
+    /// Opens what has a name in the device.
+    #[cfg(feature = "plugin")]
+    pub(crate) fn open(&self, name: &str, mode: OpenMode) -> Result<DeviceObj, OpenError> {
+        let opened = self.call(|device| match (device.opening(), &self.library) {
+            (Some(tree), Some(library)) => tree.open(name, mode)?.into_object(library.clone()),
+            _ => Err(Error::UNSUPPORTED.into()),
+        });
+        opened.unwrap_or_else(|CallError { error, message }| {
+            Err(if error == Error::PANICKED { OpenError::panicked(message) } else { error.into() })
+        })
     }
 
     pub(crate) fn polling_handle(&self) -> PollingHandle {

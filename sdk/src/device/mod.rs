@@ -10,6 +10,8 @@ mod guarded;
 mod local;
 mod records;
 mod substitutes;
+#[cfg(feature = "plugin")]
+mod tree;
 
 use core::task::{Context, Poll};
 
@@ -17,15 +19,20 @@ use crate::{Batch, BoundPacketView, Error, Read, ReadWrite, Write};
 
 pub use counted::{Counted, Counts};
 pub use driven::{Driven, Requests};
+#[cfg(feature = "plugin")]
+pub use extensions::Opening;
 pub use extensions::{
-    Admission, Answer, Cancellation, Flush, FlushScope, Limits, Listing, Mapping, Resize, Statistics,
+    Admission, Answer, Cancellation, Flush, FlushScope, Limits, Listing, Mapping, Provenance, Resize,
+    Statistics,
 };
 pub(crate) use guarded::Guarded;
 #[cfg(feature = "plugin")]
 pub(crate) use guarded::{CallError, DriverPoll};
 pub use local::{LocalDevice, LocalDriver};
-pub use records::{Entry, Figure, Record, Records, Region, Unit, read_records};
+pub use records::{Entry, Figure, Origin, Record, Records, Region, Unit, read_records};
 pub use substitutes::Substitutes;
+#[cfg(feature = "plugin")]
+pub use tree::{LastList, Tree, TreeDevice};
 
 /// Something open that one can do I/O on.
 ///
@@ -120,6 +127,18 @@ pub trait Device: Send + Sync + 'static {
     /// How its names are listed, if it is a tree.
     fn listing(&self) -> Option<&dyn Listing> {
         self.below()?.listing()
+    }
+
+    /// How what has a name is opened, if it is a tree. Nothing is handed on here: what is opened would lack all that this device
+    /// does.
+    #[cfg(feature = "plugin")]
+    fn opening(&self) -> Option<&dyn Opening> {
+        None
+    }
+
+    /// Where names come from, if it is a tree made of others.
+    fn provenance(&self) -> Option<&dyn Provenance> {
+        self.below()?.provenance()
     }
 
     /// Which positions exist, if not all do.

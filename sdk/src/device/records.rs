@@ -1,4 +1,4 @@
-//! Answers that are lists: names in a folder, ranges that exist, figures.
+//! Answers that are lists: names in a folder, where a name comes from, ranges that exist, figures.
 //!
 //! ```text
 //!  next: u64 │ len: u32 │ flags: u32 │ first: u64 │ second: u64 │ name: len bytes │ len ...
@@ -22,7 +22,7 @@ pub struct RawRecord<'a> {
     pub(crate) name: &'a str,
 }
 
-/// What can be listed: [`Entry`], [`Region`] or [`Figure`].
+/// What can be listed: [`Entry`], [`Origin`], [`Region`] or [`Figure`].
 pub trait Record: Sized {
     /// As it crosses the boundary.
     fn to_raw(&self) -> RawRecord<'_>;
@@ -155,6 +155,36 @@ impl Record for Entry {
     fn from_raw(raw: RawRecord<'_>) -> Self {
         Self {
             name: raw.name.to_owned(),
+            is_folder: raw.flags & FOLDER != 0,
+            size: (raw.flags & SIZED != 0).then_some(raw.first),
+        }
+    }
+}
+
+/// Where a name comes from, in a device that is a tree made of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// What the source is called.
+    pub source: String,
+    /// The higher hides the lower.
+    pub priority: i64,
+    /// It is a folder there.
+    pub is_folder: bool,
+    /// Size in bytes, if known.
+    pub size: Option<u64>,
+}
+
+impl Record for Origin {
+    fn to_raw(&self) -> RawRecord<'_> {
+        let flags = if self.is_folder { FOLDER } else { 0 } | if self.size.is_some() { SIZED } else { 0 };
+        let (first, second) = (self.size.unwrap_or(0), self.priority.cast_unsigned());
+        RawRecord { flags, first, second, name: &self.source }
+    }
+
+    fn from_raw(raw: RawRecord<'_>) -> Self {
+        Self {
+            source: raw.name.to_owned(),
+            priority: raw.second.cast_signed(),
             is_folder: raw.flags & FOLDER != 0,
             size: (raw.flags & SIZED != 0).then_some(raw.first),
         }

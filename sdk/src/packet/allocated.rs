@@ -59,6 +59,11 @@ macro_rules! direct {
                 self.direct.view.tag()
             }
 
+            /// Whoever made the request has given it up; see [`BoundPacketView::is_cancelled`].
+            pub fn is_cancelled(&self) -> bool {
+                self.direct.view.is_cancelled()
+            }
+
             /// Fails the whole range.
             pub fn error(self, error: Error) {
                 self.direct.settle(0, error);

@@ -119,6 +119,16 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         Self { block, _perms: PhantomData }
     }
 
+    /// The packet and its view, for one that is made to be sent at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    pub fn into_bound(mut self) -> Result<(Self, BoundPacketView<Perms>), Error> {
+        let view = self.bind()?;
+        Ok((self, view))
+    }
+
     #[inline(always)]
     fn packet(&self) -> &Packet<()> {
         // SAFETY: OWNER keeps the block while `self` exists (state rule 1), and the fields other than the atomics do not

@@ -6,9 +6,9 @@ use core::time::Duration;
 
 use cglue::slice::CSliceRef;
 
-use super::{Below, parse_duration, parse_size};
+use super::{Below, Opened, parse_duration, parse_size};
 use crate::abi::{OpenFailure, RawOpenRequest};
-use crate::{Code, Device, Error};
+use crate::{Code, Device, Error, Location, State, Subject};
 
 /// Opens devices of one kind. One value is made when the plugin is loaded, and shared.
 pub trait Backend: Send + Sync + 'static {
@@ -21,6 +21,15 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// An error with a message for people: what failed, why, and what to try.
     fn open(&self, request: &OpenRequest<'_>) -> Result<Self::Device, OpenError>;
+
+    /// The same for a backend that has devices of several types: hosts call this one.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    fn open_any(&self, request: &OpenRequest<'_>) -> Result<Opened, OpenError> {
+        self.open(request).map(Opened::new)
+    }
 }
 
 /// What to open: the parts of a URL `scheme:target?key=value&key=value`, and what for.
@@ -72,6 +81,21 @@ impl<'a> OpenRequest<'a> {
         self.below.clone().ok_or_else(|| {
             OpenError::invalid_input(format!(
                 "'{}' is a filter: there must be a device below it",
+                self.scheme
+            ))
+        })
+    }
+
+    /// The host, as a tree whose names are URLs: [`open`](Below::open) opens one, with whatever plugin it names. For backends that
+    /// are exported with `requires: ["open"]`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none: the plugin was not exported so, or is used without a host.
+    pub fn opener(&self) -> Result<Below, OpenError> {
+        self.below.clone().ok_or_else(|| {
+            OpenError::invalid_input(format!(
+                "'{}' opens other devices: it needs a host for that",
                 self.scheme
             ))
         })
@@ -224,6 +248,15 @@ impl OpenError {
         Self::new(Error::from_code(Code::InvalidInput), message)
     }
 
+    /// The plugin's code panicked, and may have said why.
+    pub(crate) fn panicked(message: Option<String>) -> Self {
+        let mut text = "the plugin panicked while it opened the device".to_owned();
+        if let Some(message) = message {
+            text = format!("{text}: {message}");
+        }
+        Self::new(Error::new(Code::Panicked, Subject::Backend, State::Unspecified, Location::Plugin), text)
+    }
+
     /// The kind.
     pub fn error(&self) -> Error {
         self.error
@@ -253,6 +286,12 @@ impl From<std::io::Error> for OpenError {
     fn from(error: std::io::Error) -> Self {
         let message = error.to_string();
         Self::new(error.into(), message)
+    }
+}
+
+impl From<OpenFailure> for OpenError {
+    fn from(failure: OpenFailure) -> Self {
+        Self { error: failure.error, message: failure.message.to_text() }
     }
 }
 

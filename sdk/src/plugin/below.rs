@@ -8,7 +8,8 @@ use crate::abi::{DeviceObj, Operates, Operation, Remote};
 use crate::io::{Admitted, Turns};
 use crate::{
     Admission, Batch, BoundPacketView, Cancellation, Device, DeviceInfo, Flush, Limits, Listing, Mapping,
-    NoPos, PacketIo, Read, ReadWrite, RequestId, Resize, Statistics, Write,
+    NoPos, OpenError, OpenMode, Opened, Opening, PacketIo, Provenance, Read, ReadWrite, RequestId, Resize,
+    Statistics, Write,
 };
 
 /// The device below a filter: anything that a host can open. Cheap to clone; it is closed with the last clone.
@@ -28,6 +29,20 @@ impl Below {
         let device = Remote::new(object);
         let turns = device.admits().then(Turns::default);
         Self(Arc::new(Inner { device, turns }))
+    }
+
+    /// Opens what has a name in it, if it is a tree: the names on the way joined with `/`. May block for as long as opening takes.
+    ///
+    /// # Errors
+    ///
+    /// If it is no tree, nothing has that name, or it cannot be opened.
+    pub fn open(&self, name: &str, mode: OpenMode) -> Result<Self, OpenError> {
+        self.0.device.open(name, mode).map(Self::new)
+    }
+
+    /// The object, or the same again if it is still used elsewhere.
+    pub(super) fn into_object(self) -> Result<DeviceObj, Self> {
+        Arc::try_unwrap(self.0).map(|inner| inner.device.into_object()).map_err(Self)
     }
 }
 
@@ -93,12 +108,26 @@ impl Device for Below {
         self.0.device.does(Operation::LIST).then_some(&*self.0 as _)
     }
 
+    fn opening(&self) -> Option<&dyn Opening> {
+        self.0.device.opens().then_some(self as _)
+    }
+
+    fn provenance(&self) -> Option<&dyn Provenance> {
+        self.0.device.does(Operation::PROVENANCE).then_some(&*self.0 as _)
+    }
+
     fn mapping(&self) -> Option<&dyn Mapping> {
         self.0.device.does(Operation::MAP).then_some(&*self.0 as _)
     }
 
     fn statistics(&self) -> Option<&dyn Statistics> {
         self.0.device.does(Operation::STATISTICS).then_some(&*self.0 as _)
+    }
+}
+
+impl Opening for Below {
+    fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
+        Self::open(self, name, mode).map(Opened::handed_on)
     }
 }
 

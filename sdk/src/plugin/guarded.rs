@@ -3,10 +3,9 @@
 use cglue::option::COption;
 
 use super::{Backend, Below, OpenError, OpenRequest};
-use crate::abi::{BackendIo, DeviceObj, Library, OpenFailure, RawOpenRequest, device_object};
+use crate::Error;
+use crate::abi::{BackendIo, DeviceObj, Library, OpenFailure, RawOpenRequest};
 use crate::device::{CallError, Guarded};
-use crate::firewall::Panicked;
-use crate::{Code, Error, Location, State, Subject};
 
 /// A backend and the library handle that goes into each of its devices.
 #[allow(missing_debug_implementations)]
@@ -24,27 +23,15 @@ impl<B: Backend> GuardedBackend<B> {
         let opened = self.backend.call(|backend| {
             let request = OpenRequest::from_raw(request)
                 .ok_or_else(|| OpenError::invalid_input("text is not UTF-8"))?;
-            backend.open(&match below {
+            let opened = backend.open_any(&match below {
                 Some(object) => request.over(Below::new(object)),
                 None => request,
-            })
+            })?;
+            opened.into_object(self.library.clone())
         });
-        let panicked = |message: Option<String>| {
-            let mut text = "the plugin panicked while it opened the device".to_owned();
-            if let Some(message) = message {
-                text = format!("{text}: {message}");
-            }
-            OpenError::new(
-                Error::new(Code::Panicked, Subject::Backend, State::Unspecified, Location::Plugin),
-                text,
-            )
-        };
         match opened {
-            Ok(device) => {
-                let device = Guarded::device(device?).map_err(|Panicked(message)| panicked(message))?;
-                Ok(device_object(device, self.library.clone()))
-            }
-            Err(CallError { error: Error::PANICKED, message }) => Err(panicked(message)),
+            Ok(opened) => opened,
+            Err(CallError { error: Error::PANICKED, message }) => Err(OpenError::panicked(message)),
             Err(CallError { error, .. }) => Err(OpenError::new(
                 error,
                 "the plugin panicked while it opened a device before, and is out of use",

@@ -7,6 +7,7 @@ mod guarded;
 #[cfg(feature = "tracing")]
 mod log;
 mod manifest;
+mod opened;
 mod values;
 
 pub use backend::{Backend, OpenError, OpenMode, OpenRequest};
@@ -15,4 +16,5 @@ pub use below::Below;
 pub use export::__private;
 pub(crate) use guarded::GuardedBackend;
 pub use manifest::{MANIFEST_FORM, MANIFEST_SECTION, Manifest, OptionSpec};
+pub use opened::Opened;
 pub use values::{parse_duration, parse_size};

@@ -2,6 +2,7 @@
 //!
 //! All variants run interleaved in one process; the figures are medians, and what counts are the ratios.
 
+mod archives;
 mod files;
 mod measure;
 mod ours;
@@ -41,6 +42,9 @@ struct Arguments {
     /// Measure nothing else: reads of a file that the page cache has, against loops on the system's interfaces.
     #[arg(long)]
     files: bool,
+    /// Measure nothing else: whole files of a zip archive, against the codec's own call and the zip crate.
+    #[arg(long)]
+    archives: bool,
     /// Run one variant so often and say nothing (what is counted under valgrind).
     #[arg(long, value_name = "COUNT", hide = true)]
     count: Option<u64>,
@@ -53,6 +57,10 @@ fn main() -> ExitCode {
     }
     if let Some(count) = arguments.scan {
         scan::scan(count);
+        return ExitCode::SUCCESS;
+    }
+    if arguments.archives {
+        archives::archives(arguments.seconds);
         return ExitCode::SUCCESS;
     }
     if arguments.files {

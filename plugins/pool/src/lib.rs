@@ -1,22 +1,21 @@
-//! A few threads that do blocking work in the order in which it was submitted.
+//! A few threads that do work in the order in which it was submitted.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
-
-/// More threads than processors, since they mostly wait for the system.
-pub(crate) const THREADS: usize = 4;
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Takes jobs. When it is dropped, the threads finish what was submitted and end.
-pub(crate) struct Pool {
+#[derive(Debug)]
+pub struct Pool {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
     work: Condvar,
@@ -30,16 +29,17 @@ struct Queue {
 }
 
 impl Pool {
-    pub(crate) fn start() -> io::Result<Arc<Self>> {
+    fn start(name: &str, threads: usize) -> io::Result<Arc<Self>> {
         let pool = Self { shared: Arc::default() };
-        for index in 0..THREADS {
+        for index in 0..threads {
             let shared = pool.shared.clone();
-            thread::Builder::new().name(format!("pactio-file-{index}")).spawn(move || shared.work())?;
+            thread::Builder::new().name(format!("{name}-{index}")).spawn(move || shared.work())?;
         }
         Ok(Arc::new(pool))
     }
 
-    pub(crate) fn submit(&self, job: impl FnOnce() + Send + 'static) {
+    /// Has a job done. One that panics ends alone.
+    pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
         let mut queue = self.shared.lock();
         queue.jobs.push_back(Box::new(job));
         let idle = queue.idle > 0;
@@ -47,6 +47,41 @@ impl Pool {
         if idle {
             self.shared.work.notify_one();
         }
+    }
+}
+
+/// A pool that starts when it is needed first.
+#[derive(Debug)]
+pub struct Lazy {
+    name: &'static str,
+    started: OnceLock<Arc<Pool>>,
+}
+
+impl Lazy {
+    /// One whose threads will have this name and a number.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, started: OnceLock::new() }
+    }
+
+    /// The pool, of so many threads if it starts now.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not give a thread; the message says so.
+    pub fn get(&self, threads: usize) -> io::Result<Arc<Pool>> {
+        if let Some(pool) = self.started.get() {
+            return Ok(pool.clone());
+        }
+        let started = Pool::start(self.name, threads).map_err(|error| {
+            io::Error::new(error.kind(), format!("its threads cannot be started: {error}"))
+        })?;
+        Ok(self.started.get_or_init(|| started).clone())
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Queue({} jobs)", self.jobs.len())
     }
 }
 
@@ -66,7 +101,7 @@ impl Shared {
     /// The life of a thread.
     fn work(&self) {
         while let Some(job) = self.next() {
-            // A job that panics drops its view, which fails; the thread goes on.
+            // A job that panics drops what it has, such as a view, which fails; the thread goes on.
             let _ = catch_unwind(AssertUnwindSafe(job));
         }
     }

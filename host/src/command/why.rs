@@ -1,0 +1,48 @@
+//! `pactio why`
+
+use pactio::Host;
+
+use super::failure::{Failure, to_stdout};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The mount: a URL such as mount:game.toml, or a file of sources.
+    mounts: String,
+
+    /// A name in it: the names on the way joined with '/'.
+    name: String,
+}
+
+pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
+    // A file is meant unless it can be nothing but a URL.
+    let is_url = arguments.mounts.parse::<pactio::Url>().is_ok();
+    let url = if is_url {
+        arguments.mounts.clone()
+    } else {
+        pactio::Url::new("mount", &arguments.mounts)?.to_string()
+    };
+    let device = host.open(&url)?;
+    if !device.capabilities().provenance {
+        return Err(Failure::new(format!("'{}' is not made of sources that hide each other", device.url()))
+            .with_hint("name a mount, such as mount:game.toml"));
+    }
+    let name = arguments.name.trim_matches('/');
+    let origins = host.block_on(device.provenance(name))?;
+    let (mut text, mut hidden_by) = (String::new(), None);
+    for origin in &origins {
+        let size = match origin.size {
+            _ if origin.is_folder => "a folder".to_owned(),
+            Some(size) => format!("{size} bytes"),
+            None => "size unknown".to_owned(),
+        };
+        let how = match hidden_by {
+            None => "serves it".to_owned(),
+            // Folders of all sources are seen as one.
+            Some((_, true)) if origin.is_folder => "adds to it".to_owned(),
+            Some((by, _)) => format!("hidden by '{by}'"),
+        };
+        text.push_str(&format!("{:<16} priority {:<6} {size:<16} {how}\n", origin.source, origin.priority));
+        hidden_by.get_or_insert((origin.source.as_str(), origin.is_folder));
+    }
+    to_stdout(text.as_bytes())
+}

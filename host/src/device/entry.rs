@@ -1,0 +1,112 @@
+//! What is opened by its name in a tree.
+
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Weak};
+
+use pactio_sdk::abi::Remote;
+use pactio_sdk::{Code, Error as IoError, OpenError, OpenMode};
+
+use super::{Device, Shared};
+use crate::{Error, ErrorKind, OpenOptions, Url};
+
+impl Device {
+    /// Opens what has a name in a device that is a tree, such as an archive or a folder: the names on the way, joined with `/`. May
+    /// block for as long as opening takes.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), pactio::Error> {
+    /// let host = pactio::Host::builder().build()?;
+    /// let archive = host.open("file:/data/base.zip | archive")?;
+    /// let map = archive.open("maps/e1.bsp")?;
+    /// assert_eq!(map.url(), "file:/data/base.zip | archive | /maps/e1.bsp");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the device is no tree, nothing has that name, or it cannot be opened.
+    pub fn open(&self, name: &str) -> Result<Self, Error> {
+        self.open_with(name, OpenOptions::new())
+    }
+
+    /// Opens what has a name for what `options` say.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with(&self, name: &str, options: OpenOptions) -> Result<Self, Error> {
+        self.open_in(name, options.mode()).map_err(|error| {
+            let (url, plugin) = (self.url(), &self.plugin().manifest().id);
+            let text = format!("cannot open '{name}' in '{url}' (plugin '{plugin}'): {}", error.message());
+            Error::new(ErrorKind::Open(error.error().code()), text)
+        })
+    }
+
+    /// The device at the bottom of the stack.
+    pub(crate) fn bottom(&self) -> Bottom {
+        match &self.0.below {
+            Some(below) => below.bottom(),
+            None => Bottom(Arc::downgrade(&self.0)),
+        }
+    }
+
+    /// The plugin's own object: what stands before it concerns its bytes, and what is opened has that of its own.
+    pub(super) fn tree(&self) -> &Remote {
+        match &self.0.inner {
+            Some(inner) => inner.tree(),
+            None => &self.0.remote,
+        }
+    }
+
+    /// The same for a plugin.
+    pub(super) fn open_in(&self, name: &str, mode: OpenMode) -> Result<Self, OpenError> {
+        let shared = &*self.0;
+        let remote = self.tree();
+        if !remote.opens() {
+            // What would be opened lacks what the filter does: a copy on write that writes.
+            let text = match self.below() {
+                Some(below) if below.tree().opens() => {
+                    "a filter opens no names; open the name first: URL | /NAME | FILTER"
+                }
+                _ => "it is not a tree, and has no names in it",
+            };
+            return Err(OpenError::new(IoError::UNSUPPORTED, text));
+        }
+        let name = name.trim_matches('/');
+        if name.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains('\0')) {
+            let text = "a name is the names on the way joined with '/', none of them empty, '.' or '..'";
+            return Err(OpenError::invalid_input(text));
+        }
+        let object = {
+            let _entered = super::current::Entered::new(shared);
+            let id = &shared.plugin.manifest().id;
+            shared.runtime.watchdog().call("open", id, || remote.open(name, mode))?
+        };
+        let url = format!("{} | {}", shared.url, Url::shown_name(name));
+        let (plugin, runtime) = (shared.plugin.clone(), shared.runtime.clone());
+        Self::new(url, plugin, object, Some(self.clone()), runtime, shared.counting.as_ref()).map_err(
+            |error| {
+                OpenError::new(IoError::from_code(error.code().unwrap_or(Code::Failed)), error.to_string())
+            },
+        )
+    }
+}
+
+/// Tells devices apart. It keeps none open, and no later device is taken for one that was closed.
+#[derive(Clone)]
+pub(crate) struct Bottom(Weak<Shared>);
+
+impl PartialEq for Bottom {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+}
+
+impl Eq for Bottom {}
+
+impl Hash for Bottom {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_ptr().hash(state);
+    }
+}

@@ -1,0 +1,66 @@
+//! The host as a plugin sees it that opens other devices: a tree whose names are URLs.
+
+use pactio_sdk::{
+    BoundPacketView, Code, Device, DeviceInfo, Error as IoError, OpenError, OpenMode, Opened, Opening, Write,
+};
+
+use crate::plugin::{OPEN, Plugin};
+use crate::{Error, ErrorKind, Host, OpenOptions};
+
+/// So many devices may be opened one inside the other.
+const DEEPEST: u32 = 16;
+
+const CIRCLE: &str = "sixteen devices open each other, one inside the other: they go round in a circle";
+
+/// Opens URLs for a plugin.
+pub(crate) struct Opener {
+    host: Host,
+    /// How many devices are being opened around those that this one opens.
+    depth: u32,
+}
+
+impl Opener {
+    /// What a plugin gets that is opened at this depth, if it asks for that.
+    pub(crate) fn for_plugin(host: &Host, plugin: &Plugin, depth: u32) -> Result<Option<Self>, Error> {
+        if !plugin.manifest().requires.iter().any(|feature| feature == OPEN) {
+            return Ok(None);
+        }
+        if depth == DEEPEST {
+            return Err(Error::new(ErrorKind::Open(Code::InvalidInput), CIRCLE));
+        }
+        Ok(Some(Self { host: host.clone(), depth: depth + 1 }))
+    }
+}
+
+impl Device for Opener {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo::endless().read_only()
+    }
+
+    fn read(&self, _: u64, view: BoundPacketView<Write>) {
+        view.error(IoError::UNSUPPORTED);
+    }
+
+    fn opening(&self) -> Option<&dyn Opening> {
+        Some(self)
+    }
+}
+
+impl Opening for Opener {
+    fn open(&self, url: &str, mode: OpenMode) -> Result<Opened, OpenError> {
+        let open = || {
+            let device = self.host.open_nested(&url.parse()?, OpenOptions::from_mode(mode), self.depth)?;
+            Ok(device.lend())
+        };
+        let opened = open().map_err(|error: Error| {
+            let text = match error.hint() {
+                // Each of those around it would say its part.
+                _ if error.to_string().ends_with(CIRCLE) => CIRCLE.to_owned(),
+                Some(hint) => format!("{error} ({hint})"),
+                None => error.to_string(),
+            };
+            OpenError::new(IoError::from_code(error.code().unwrap_or(Code::InvalidInput)), text)
+        })?;
+        Ok(Opened::object(opened?))
+    }
+}

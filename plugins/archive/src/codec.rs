@@ -1,0 +1,97 @@
+//! Decompresses: a whole file in one call, or a long one step by step.
+
+use std::cell::RefCell;
+
+use miniz_oxide::inflate::stream::{InflateState, inflate};
+use miniz_oxide::{DataFormat, MZFlush, MZStatus};
+use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
+
+/// How a file is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    Deflate,
+    Zstd,
+}
+
+/// What was compressed makes no sense, or is not what it was said to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Corrupt;
+
+/// What each thread decompresses with, made once.
+struct Contexts {
+    deflate: libdeflater::Decompressor,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+thread_local! {
+    static CONTEXTS: RefCell<Contexts> =
+        RefCell::new(Contexts { deflate: libdeflater::Decompressor::new(), zstd: None });
+}
+
+impl Codec {
+    /// Decompresses all of a file into `out`, which has its size, and checks it.
+    pub(crate) fn whole(self, packed: &[u8], out: &mut [u8], crc: u32) -> Result<(), Corrupt> {
+        let len = CONTEXTS.with_borrow_mut(|contexts| match self {
+            Self::Deflate => contexts.deflate.deflate_decompress(packed, out).map_err(|_| Corrupt),
+            Self::Zstd => {
+                if contexts.zstd.is_none() {
+                    contexts.zstd = zstd::bulk::Decompressor::new().ok();
+                }
+                let context = contexts.zstd.as_mut().ok_or(Corrupt)?;
+                context.decompress_to_buffer(packed, out).map_err(|_| Corrupt)
+            }
+        })?;
+        if len == out.len() && crc32fast::hash(out) == crc { Ok(()) } else { Err(Corrupt) }
+    }
+}
+
+/// Decompresses a long file from front to back.
+pub(crate) enum Steps {
+    Deflate(Box<InflateState>),
+    Zstd(ZstdDecoder<'static>),
+}
+
+/// What a step did.
+pub(crate) struct Step {
+    pub(crate) consumed: usize,
+    pub(crate) produced: usize,
+    /// Nothing will come any more.
+    pub(crate) ended: bool,
+}
+
+impl Steps {
+    /// Begins.
+    pub(crate) fn new(codec: Codec) -> Result<Self, Corrupt> {
+        Ok(match codec {
+            Codec::Deflate => Self::Deflate(InflateState::new_boxed(DataFormat::Raw)),
+            Codec::Zstd => Self::Zstd(ZstdDecoder::new().map_err(|_| Corrupt)?),
+        })
+    }
+
+    /// The same again from here on, if the codec can do that.
+    pub(crate) fn fork(&self) -> Option<Self> {
+        match self {
+            Self::Deflate(state) => Some(Self::Deflate(state.clone())),
+            Self::Zstd(_) => None,
+        }
+    }
+
+    pub(crate) fn step(&mut self, packed: &[u8], out: &mut [u8]) -> Result<Step, Corrupt> {
+        match self {
+            Self::Deflate(state) => {
+                let result = inflate(state, packed, out, MZFlush::None);
+                let ended = match result.status {
+                    Ok(MZStatus::StreamEnd) => true,
+                    Ok(_) | Err(miniz_oxide::MZError::Buf) => false,
+                    Err(_) => return Err(Corrupt),
+                };
+                Ok(Step { consumed: result.bytes_consumed, produced: result.bytes_written, ended })
+            }
+            Self::Zstd(decoder) => {
+                let (mut input, mut output) = (InBuffer::around(packed), OutBuffer::around(out));
+                let hint = decoder.run(&mut input, &mut output).map_err(|_| Corrupt)?;
+                Ok(Step { consumed: input.pos(), produced: output.pos(), ended: hint == 0 })
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! An archive: a tree of files.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use pactio_sdk::{
+    Below, Code, Device, Entry, Error, Figure, Listing, OpenError, OpenMode, Opened, Opening, Records,
+    Statistics, Tree,
+};
+
+use crate::codec::Codec;
+use crate::content::{Content, Extent, ZipFile};
+use crate::decoding::Decoding;
+use crate::names::Names;
+use crate::packed::{Packed, PackedDevice, Source};
+use crate::reader::Reader;
+use crate::stored::{StoredDevice, Stretch};
+use crate::zip::{self, Zip};
+
+/// An open archive.
+pub(crate) struct Archive {
+    pub(crate) below: Below,
+    pub(crate) names: Names,
+    pub(crate) zip: Option<Zip<Reader>>,
+    pub(crate) parts: Option<Parts>,
+    pub(crate) decoding: Arc<Decoding>,
+    pub(crate) open: Mutex<OpenFiles>,
+}
+
+/// Compressed files that are open: who opens one again shares what it does.
+#[derive(Default)]
+pub(crate) struct OpenFiles {
+    by_number: HashMap<u32, Weak<Packed>>,
+    /// The last long ones, also when they are closed: how far they are is worth keeping.
+    long: VecDeque<Arc<Packed>>,
+}
+
+/// So many long files stay.
+const MOST_LONG: usize = 8;
+
+impl OpenFiles {
+    fn get(&self, number: u32) -> Option<Arc<Packed>> {
+        self.by_number.get(&number)?.upgrade()
+    }
+
+    fn insert(&mut self, number: u32, packed: &Arc<Packed>) {
+        // Those that were closed are forgotten from time to time.
+        if self.by_number.len().is_power_of_two() {
+            self.by_number.retain(|_, packed| packed.strong_count() > 0);
+        }
+        self.by_number.insert(number, Arc::downgrade(packed));
+        if !packed.is_whole() {
+            self.long.truncate(MOST_LONG - 1);
+            self.long.push_front(packed.clone());
+        }
+    }
+}
+
+/// The other files of an archive that has several.
+pub(crate) struct Parts {
+    /// The folder that they are in, and what their names begin with.
+    pub(crate) folder: Below,
+    pub(crate) stem: String,
+    pub(crate) open: Mutex<HashMap<u16, Below>>,
+}
+
+impl Tree for Archive {
+    fn statistics(&self) -> Option<&dyn Statistics> {
+        Some(self)
+    }
+}
+
+impl Listing for Archive {
+    fn list(&self, folder: &str, from: u64, entries: Records<Entry>) {
+        match self.names.list(folder) {
+            Some(all) => entries.complete_from(from, all),
+            None => entries.error(Error::from_code(Code::NotFound)),
+        }
+    }
+}
+
+impl Statistics for Archive {
+    fn statistics(&self, from: u64, figures: Records<Figure>) {
+        let files = Figure::count("files", self.names.count() as u64);
+        figures.complete_from(from, std::iter::once(files).chain(self.decoding.figures()));
+    }
+}
+
+impl Opening for Archive {
+    fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
+        let Some(number) = self.names.find(name) else {
+            return Err(if self.names.is_folder(name) {
+                OpenError::new(Error::from_code(Code::IsDirectory), "it is a folder; name a file in it")
+            } else {
+                OpenError::new(Error::from_code(Code::NotFound), "there is no such file in the archive")
+            });
+        };
+        if mode.contains(OpenMode::WRITE) {
+            let text =
+                "archives are only read; to write over a file in memory, put cow on it: URL | /NAME | cow";
+            return Err(OpenError::new(Error::from_code(Code::ReadOnly), text));
+        }
+        match self.names.content(number) {
+            Content::Folder => Err(Error::from_code(Code::IsDirectory).into()),
+            Content::Stored(extents) => self.stored(extents).map(Opened::new),
+            Content::Zip(file) => self.zipped(number, file),
+        }
+    }
+}
+
+fn corrupt(what: impl Into<String>) -> OpenError {
+    OpenError::new(Error::from_code(Code::Corrupt), what)
+}
+
+impl Archive {
+    fn stored(&self, extents: &[Extent]) -> Result<StoredDevice, OpenError> {
+        let stretch = |extent: &Extent| {
+            let below = match extent.part {
+                None => self.below.clone(),
+                Some(part) => self.part(part)?,
+            };
+            let end = extent.offset.checked_add(extent.len);
+            if below.info().size().is_some_and(|size| end.is_none_or(|end| end > size)) {
+                return Err(corrupt("it ends behind the end of the archive's file that has it"));
+            }
+            Ok(Stretch { below, offset: extent.offset, len: extent.len })
+        };
+        extents.iter().map(stretch).collect::<Result<_, OpenError>>().map(StoredDevice::new)
+    }
+
+    /// Another file of an archive that has several.
+    fn part(&self, number: u16) -> Result<Below, OpenError> {
+        let Some(parts) = &self.parts else {
+            let text = format!(
+                "its bytes are in another file of the archive, number {number:03}; open the archive in its folder: \
+                 file:FOLDER | archive?file=NAME_dir.vpk"
+            );
+            return Err(OpenError::new(Error::from_code(Code::NotFound), text));
+        };
+        let mut open = parts.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(part) = open.get(&number) {
+            return Ok(part.clone());
+        }
+        let part = parts.folder.open(&format!("{}_{number:03}.vpk", parts.stem), OpenMode::READ)?;
+        open.insert(number, part.clone());
+        Ok(part)
+    }
+
+    fn zipped(&self, number: u32, file: &ZipFile) -> Result<Opened, OpenError> {
+        if file.encrypted {
+            return Err(OpenError::new(Error::UNSUPPORTED, "it is encrypted"));
+        }
+        let codec = match file.method {
+            zip::STORED => None,
+            zip::DEFLATE => Some(Codec::Deflate),
+            zip::ZSTD => Some(Codec::Zstd),
+            other => {
+                let text = format!(
+                    "it is compressed with {}; stored, deflate and zstd are known",
+                    zip::method_name(other)
+                );
+                return Err(OpenError::new(Error::UNSUPPORTED, text));
+            }
+        };
+        let Some(zip) = &self.zip else { return Err(Error::from_code(Code::Corrupt).into()) };
+        let start = zip.locate(file).map_err(corrupt)?;
+        let ZipFile { packed, size, crc, .. } = *file;
+        let Some(codec) = codec else {
+            if packed != size {
+                return Err(corrupt("it is stored as it is, but said to have two sizes"));
+            }
+            let below = self.below.clone();
+            return Ok(Opened::new(StoredDevice::new(vec![Stretch { below, offset: start, len: size }])));
+        };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(packed) = open.get(number) {
+            return Ok(Opened::new(PackedDevice(packed)));
+        }
+        let source = Source { below: self.below.clone(), start, packed, size, codec, crc };
+        let packed = Arc::new(Packed::new(source, number, self.decoding.clone()));
+        open.insert(number, &packed);
+        Ok(Opened::new(PackedDevice(packed)))
+    }
+}

@@ -1,0 +1,38 @@
+//! A filter that shows the files in an archive as a tree: `file:base.zip | archive | /maps/e1.bsp`.
+//!
+//! ```text
+//!  zip · pak · vpk ──► names ──► Archive: list, open by name
+//!                                  ├─ stored:     ranges of what is below, handed on
+//!                                  └─ compressed: packed ── whole files at once ──► codec
+//!                                                     └──── long ones in blocks ──► blocks
+//! ```
+
+mod backend;
+mod codec;
+mod content;
+mod decoding;
+mod device;
+mod long;
+mod names;
+mod packed;
+mod pak;
+mod reader;
+mod stored;
+mod vpk;
+mod whole;
+mod zip;
+
+use pactio_sdk::OptionSpec;
+
+pactio_sdk::export_plugin! {
+    id: "archive",
+    description: "the files in zip, PAK and VPK archives",
+    schemes: ["archive"],
+    options: [
+        OptionSpec::text("file", "the archive, if what is below is a folder: its name there"),
+        OptionSpec::size("cache", "memory for what was decompressed").default("64MiB").range("0", "1TiB"),
+    ],
+    check: "file:{folder}/tree.zip | archive | /deflated",
+    below_read_only: true,
+    filter: backend::Archives,
+}

@@ -1,0 +1,219 @@
+//! A compressed file of an archive, as a device.
+//!
+//! ```text
+//!  read ──► parts, each in one block ──► kept? ──► answered
+//!                                  └──► waiting ◄── blocks come out, once for all who wait
+//! ```
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pactio_sdk::{
+    Below, BoundPacketView, Cancellation, Code, Device, DeviceInfo, Error, Figure, Records, RequestId,
+    Statistics, Write,
+};
+
+use crate::codec::Codec;
+use crate::decoding::{Block, Decoding};
+use crate::long::{BLOCK, Long};
+
+/// A file up to this size is decompressed in one call; what is longer, block by block.
+const MOST_WHOLE: u64 = 8 << 20;
+
+/// What is compressed, and where.
+pub(crate) struct Source {
+    pub(crate) below: Below,
+    pub(crate) start: u64,
+    pub(crate) packed: u64,
+    pub(crate) size: u64,
+    pub(crate) codec: Codec,
+    pub(crate) crc: u32,
+}
+
+/// A compressed file, for all that have opened it.
+pub(crate) struct Packed {
+    pub(crate) source: Source,
+    /// Its number in the archive.
+    number: u32,
+    pub(crate) decoding: Arc<Decoding>,
+    state: Mutex<State>,
+}
+
+/// A part of a request that lies in one block.
+pub(crate) struct Part {
+    pub(crate) block: u64,
+    pub(crate) start: usize,
+    pub(crate) view: BoundPacketView<Write>,
+}
+
+pub(crate) struct State {
+    pub(crate) waiting: Vec<Part>,
+    /// Somebody decompresses, and looks after who waits.
+    pub(crate) running: bool,
+    /// It cannot be decompressed.
+    broken: bool,
+    pub(crate) long: Long,
+}
+
+impl Part {
+    pub(crate) fn answer(self, block: &[u8]) {
+        self.view.transfer_data(&block[self.start.min(block.len())..]).complete();
+    }
+}
+
+impl Packed {
+    pub(crate) fn new(source: Source, number: u32, decoding: Arc<Decoding>) -> Self {
+        let state = State { waiting: Vec::new(), running: false, broken: false, long: Long::default() };
+        Self { source, number, decoding, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.source.size <= MOST_WHOLE && self.source.packed <= 2 * MOST_WHOLE
+    }
+
+    pub(crate) fn kept(&self, block: u64) -> Option<Arc<Block>> {
+        self.decoding.kept.get(&(self.number, block))
+    }
+
+    pub(crate) fn keep(&self, block: u64, bytes: Arc<Block>) {
+        self.decoding.kept.insert((self.number, block), bytes);
+    }
+
+    fn read(self: &Arc<Self>, position: u64, view: BoundPacketView<Write>) {
+        let there = self.source.size.saturating_sub(position);
+        let there = usize::try_from(there).unwrap_or(usize::MAX).min(view.len());
+        let (view, behind) = if there < view.len() {
+            let (view, behind) = view.split_at(there);
+            (view, Some(behind))
+        } else {
+            (view, None)
+        };
+        if let Some(behind) = behind {
+            behind.error(Error::END);
+        }
+        if view.is_empty() {
+            return view.error(Error::END);
+        }
+        let unit = if self.is_whole() { self.source.size } else { BLOCK };
+        let (mut block, mut start, mut rest) = (position / unit, (position % unit) as usize, view);
+        let mut missing = Vec::new();
+        loop {
+            let room = unit - start as u64;
+            let (view, behind) = if rest.len() as u64 > room {
+                let (view, behind) = rest.split_at(room as usize);
+                (view, Some(behind))
+            } else {
+                (rest, None)
+            };
+            let part = Part { block, start, view };
+            match self.kept(block) {
+                Some(kept) => {
+                    self.decoding.hit();
+                    part.answer(kept.bytes());
+                }
+                None => missing.push(part),
+            }
+            let Some(behind) = behind else { break };
+            (block, start, rest) = (block + 1, 0, behind);
+        }
+        if !missing.is_empty() {
+            self.wait(missing);
+        }
+    }
+
+    fn wait(self: &Arc<Self>, parts: Vec<Part>) {
+        let mut state = self.lock();
+        if state.broken {
+            drop(state);
+            return fail(parts, Error::from_code(Code::Corrupt));
+        }
+        state.waiting.extend(parts);
+        if std::mem::replace(&mut state.running, true) {
+            drop(state);
+            return self.decoding.joined();
+        }
+        drop(state);
+        // What waits for its turn keeps nothing open.
+        let this = Arc::downgrade(self);
+        let bytes = if self.is_whole() { self.source.packed + self.source.size } else { 2 * BLOCK };
+        self.decoding.begin(bytes, move |ticket| {
+            if let Some(this) = this.upgrade() {
+                if this.is_whole() { this.load(ticket) } else { this.go_on_in_blocks(ticket) }
+            }
+        });
+    }
+
+    /// To be held while there is work: a panic ends it for those who wait, too.
+    pub(crate) fn working(&self) -> Working<'_> {
+        Working(self)
+    }
+
+    /// Nobody decompresses any more; who waits is told why.
+    pub(crate) fn give_up(&self, error: Error) {
+        let mut state = self.lock();
+        state.running = false;
+        // What comes from below may be better the next time; what makes no sense stays so.
+        if error.code() == Code::Corrupt {
+            state.broken = true;
+            state.long = Long::default();
+        }
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        fail(waiting, error);
+    }
+}
+
+/// Gives a file up if its thread panics.
+pub(crate) struct Working<'p>(&'p Packed);
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.give_up(Error::PANICKED);
+        }
+    }
+}
+
+pub(crate) fn fail(parts: Vec<Part>, error: Error) {
+    parts.into_iter().for_each(|part| part.view.error(error));
+}
+
+/// An open compressed file.
+pub(crate) struct PackedDevice(pub(crate) Arc<Packed>);
+
+impl Device for PackedDevice {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo::with_size(self.0.source.size).read_only()
+    }
+
+    fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        self.0.read(position, view);
+    }
+
+    fn cancellation(&self) -> Option<&dyn Cancellation> {
+        Some(self)
+    }
+
+    fn statistics(&self) -> Option<&dyn Statistics> {
+        Some(self)
+    }
+}
+
+impl Cancellation for PackedDevice {
+    fn cancel(&self, request: RequestId) {
+        let mut state = self.0.lock();
+        let cancelled: Vec<Part> =
+            state.waiting.extract_if(.., |part| part.view.request() == request).collect();
+        drop(state);
+        fail(cancelled, Error::CANCELLED);
+    }
+}
+
+impl Statistics for PackedDevice {
+    fn statistics(&self, from: u64, figures: Records<Figure>) {
+        figures.complete_from(from, self.0.decoding.figures());
+    }
+}

@@ -1,0 +1,112 @@
+//! Decompresses a file in one call.
+
+use std::sync::Arc;
+
+use pactio_sdk::{Code, Error, PacketBox, PacketIo, Write, WritePacketObj};
+
+use crate::codec::Corrupt;
+use crate::decoding::{Block, Ticket};
+use crate::packed::{Packed, Part};
+
+impl Packed {
+    /// Reads what is compressed, and has it decompressed by one of the threads.
+    pub(crate) fn load(self: &Arc<Self>, ticket: Ticket) {
+        let bound = PacketBox::<Write>::new_buf(self.source.packed as usize).and_then(PacketBox::into_bound);
+        let (packet, view) = match bound {
+            Ok(bound) => bound,
+            Err(error) => return self.give_up(error),
+        };
+        // The device below keeps this, and is kept by what this names.
+        let this = Arc::downgrade(self);
+        packet.on_complete(move |packet| {
+            let Some(this) = this.upgrade() else { return };
+            let pool = this.decoding.pool.clone();
+            pool.submit(move || {
+                this.decode(&packet);
+                // Only now: the next one may be run by whoever lets this go.
+                drop(ticket);
+            });
+        });
+        self.source.below.send_io(self.source.start, view);
+    }
+
+    fn decode(&self, packed: &PacketBox<Write>) {
+        let _working = self.working();
+        if let Some((_, error)) = packed.min_error() {
+            // The archive was longer when it was opened.
+            let error = if error.code() == Code::End { Error::from_code(Code::Corrupt) } else { error };
+            return self.give_up(error);
+        }
+        let mut kept = None;
+        loop {
+            let parts = {
+                let mut state = self.lock();
+                if state.waiting.is_empty() {
+                    state.running = false;
+                    return;
+                }
+                std::mem::take(&mut state.waiting)
+            };
+            if let Err(error) = self.serve(packed, parts, &mut kept) {
+                return self.give_up(error);
+            }
+        }
+    }
+
+    /// Answers who waits now. Whoever wants all of it alone gets it without a copy, and it is not kept.
+    fn serve(
+        &self,
+        packed: &PacketBox<Write>,
+        mut parts: Vec<Part>,
+        kept: &mut Option<Arc<Block>>,
+    ) -> Result<(), Error> {
+        parts
+            .extract_if(.., |part| part.view.is_cancelled())
+            .for_each(|part| part.view.error(Error::CANCELLED));
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let packed = packed.simple_contiguous_slice().map_err(|_| Error::from_code(Code::Io))?;
+        let size = self.source.size as usize;
+        if kept.is_none() && parts.len() == 1 && parts[0].view.len() == size {
+            let part = parts.remove(0);
+            match part.view.try_alloc(1) {
+                Ok(memory) => return self.decode_into(packed, memory),
+                Err(view) => parts.push(Part { view, ..part }),
+            }
+        }
+        if kept.is_none() {
+            let mut block = Block::zeroed(size);
+            if let Err(Corrupt) = self.source.codec.whole(packed, block.bytes_mut(), self.source.crc) {
+                let corrupt = Error::from_code(Code::Corrupt);
+                crate::packed::fail(parts, corrupt);
+                return Err(corrupt);
+            }
+            self.decoding.decoded(size);
+            let block = Arc::new(block);
+            self.keep(0, block.clone());
+            *kept = Some(block);
+        }
+        if let Some(block) = kept {
+            parts.into_iter().for_each(|part| part.answer(block.bytes()));
+        }
+        Ok(())
+    }
+
+    fn decode_into(&self, packed: &[u8], mut memory: WritePacketObj) -> Result<(), Error> {
+        match self.source.codec.whole(packed, memory.unfilled_mut(), self.source.crc) {
+            Ok(()) => {
+                let size = memory.len();
+                memory.advance(size);
+                memory.complete();
+                self.decoding.decoded(size);
+                Ok(())
+            }
+            Err(Corrupt) => {
+                let corrupt = Error::from_code(Code::Corrupt);
+                memory.error(corrupt);
+                Err(corrupt)
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Opens objects, and folders of them.
+
+use pactio_sdk::{Backend, Code, Error, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
+
+use crate::device::ObjectDevice;
+use crate::failure::{cannot_open, code};
+use crate::folder::{Folder, is_folder};
+use crate::runtime::runtime;
+use crate::store::{Place, Store, path, place};
+use crate::upload::Upload;
+
+/// The backend. Its runtime starts with the first device.
+pub(crate) struct Objects;
+
+impl Backend for Objects {
+    type Device = ObjectDevice;
+
+    fn open(&self, request: &OpenRequest<'_>) -> Result<ObjectDevice, OpenError> {
+        let Place { store, key } = place(request)?;
+        ObjectDevice::open(store, &key)
+    }
+
+    fn open_any(&self, request: &OpenRequest<'_>) -> Result<Opened, OpenError> {
+        let Place { store, key } = place(request)?;
+        open(store, &key, request.mode())
+    }
+}
+
+/// Opens what has a key: an object, or else a folder.
+pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, OpenError> {
+    if key.is_empty() || key.ends_with('/') {
+        return Ok(Opened::new(TreeDevice(Folder::new(store, key))));
+    }
+    if mode.contains(OpenMode::WRITE) {
+        if mode.contains(OpenMode::TRUNCATE) || !exists(&store, key)? {
+            if mode.contains(OpenMode::CREATE) || mode.contains(OpenMode::TRUNCATE) {
+                return Upload::begin(store, key).map(Opened::new);
+            }
+            return Err(OpenError::new(Error::from_code(Code::NotFound), "there is no such object"));
+        }
+        let text = "objects are not changed in place; one is replaced as a whole when it is opened to be emptied, as cp does";
+        return Err(OpenError::new(Error::from_code(Code::Unsupported), text));
+    }
+    match ObjectDevice::open(store.clone(), key) {
+        Err(error) if error.error().code() == Code::NotFound && is_folder(&store, key) => {
+            Ok(Opened::new(TreeDevice(Folder::new(store, key))))
+        }
+        opened => opened.map(Opened::new),
+    }
+}
+
+fn exists(store: &Store, key: &str) -> Result<bool, OpenError> {
+    use object_store::ObjectStoreExt;
+    match runtime()?.block_on(store.objects.head(&path(key)?)) {
+        Ok(_) => Ok(true),
+        Err(error) if code(&error) == Code::NotFound => Ok(false),
+        Err(error) => Err(cannot_open(&error)),
+    }
+}

@@ -1,0 +1,240 @@
+//! Reads ranges of an object: what came together is sorted, joined where it is close, and given out as it arrives.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
+use pactio_sdk::{BoundPacketView, Error, RequestId, Write};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::failure::failed;
+use crate::filling::Outstanding;
+use crate::store::Store;
+
+/// Ranges that are asked for at a time.
+pub(crate) const IN_FLIGHT: usize = 16;
+
+/// Between two attempts; doubled each time, up to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// More is not joined to one request, so that several connections share it.
+const LARGEST: u64 = 4 << 20;
+
+pub(crate) struct Fetches {
+    runtime: Handle,
+    store: Store,
+    meta: ObjectMeta,
+    pending: Mutex<Pending>,
+    /// Requests that may be made.
+    free: Arc<Semaphore>,
+    /// Something was cancelled, or the device was closed.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Pending {
+    /// By position, and a number that makes them differ.
+    parts: BTreeMap<(u64, u64), BoundPacketView<Write>>,
+    number: u64,
+    /// Somebody is about to send them.
+    gathering: bool,
+    closed: bool,
+}
+
+impl Pending {
+    /// The first part, and those that are so close behind that they are read with it.
+    fn first_group(&mut self, gap: u64) -> Vec<(u64, BoundPacketView<Write>)> {
+        let mut group: Vec<(u64, BoundPacketView<Write>)> = Vec::new();
+        let (mut start, mut end) = (0u64, 0u64);
+        while let Some(entry) = self.parts.first_entry() {
+            let (position, behind) = (entry.key().0, entry.key().0 + entry.get().len() as u64);
+            if group.is_empty() {
+                start = position;
+            } else if position > end.saturating_add(gap) || behind.max(end) - start > LARGEST {
+                break;
+            }
+            end = end.max(behind);
+            group.push((position, entry.remove()));
+        }
+        group
+    }
+}
+
+/// Why a range did not come.
+enum Trouble {
+    /// The store says so; its client has tried again as often as it should.
+    Refused(object_store::Error),
+    /// It began, and broke off.
+    BrokeOff(object_store::Error),
+}
+
+/// How a version is held on to.
+fn of_version(meta: &ObjectMeta) -> GetOptions {
+    let mut options = GetOptions { version: meta.version.clone(), ..GetOptions::default() };
+    match &meta.e_tag {
+        // Weak tags are never equal to a server; what it sends is compared here.
+        Some(tag) if tag.starts_with("W/") => {}
+        Some(tag) => options.if_match = Some(tag.clone()),
+        None => options.if_unmodified_since = Some(meta.last_modified),
+    }
+    options
+}
+
+impl Fetches {
+    pub(crate) fn new(runtime: Handle, store: Store, meta: ObjectMeta) -> Arc<Self> {
+        let free = Arc::new(Semaphore::new(IN_FLIGHT));
+        Arc::new(Self { runtime, store, meta, pending: Mutex::default(), free, changed: Notify::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn read(self: &Arc<Self>, position: u64, view: BoundPacketView<Write>) {
+        let there = self.meta.size.saturating_sub(position);
+        let view = match usize::try_from(there).ok().filter(|&there| there < view.len()) {
+            Some(0) => return view.error(Error::END),
+            Some(there) => {
+                let (view, behind) = view.split_at(there);
+                behind.error(Error::END);
+                view
+            }
+            None => view,
+        };
+        let mut pending = self.lock();
+        pending.number += 1;
+        let number = pending.number;
+        pending.parts.insert((position, number), view);
+        if std::mem::replace(&mut pending.gathering, true) {
+            return;
+        }
+        drop(pending);
+        let this = self.clone();
+        self.runtime.spawn(async move { this.gather().await });
+    }
+
+    /// Sends what has come, as soon as a request may be made: what comes until then is part of it.
+    async fn gather(self: Arc<Self>) {
+        loop {
+            tokio::task::yield_now().await;
+            let Ok(permit) = self.free.clone().acquire_owned().await else { return };
+            let group = {
+                let mut pending = self.lock();
+                if pending.parts.is_empty() {
+                    pending.gathering = false;
+                    return;
+                }
+                pending.first_group(self.store.gap)
+            };
+            let this = self.clone();
+            self.runtime.spawn(async move {
+                this.fetch(group).await;
+                drop(permit);
+            });
+        }
+    }
+
+    /// Reads what a group of parts spans. What has come is given out, also when the rest fails.
+    async fn fetch(&self, group: Vec<(u64, BoundPacketView<Write>)>) {
+        let mut left = Outstanding::new(group);
+        let (mut failures, mut pause) = (0, PAUSES.0);
+        while let Some((start, end)) = left.span() {
+            let before = left.given();
+            let error = match self.stream(start, end, &mut left).await {
+                Ok(()) => continue,
+                Err(Trouble::Refused(error)) => return left.fail(self.failed(start, end, &error)),
+                Err(Trouble::BrokeOff(error)) => error,
+            };
+            if left.given() > before {
+                // It is another failure.
+                (failures, pause) = (0, PAUSES.0);
+            }
+            failures += 1;
+            if failures > self.store.retries {
+                return left.fail(self.failed(start, end, &error));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    fn failed(&self, start: u64, end: u64, error: &object_store::Error) -> Error {
+        failed(&format!("'{}' {start}..{end}", self.meta.location), error)
+    }
+
+    /// Reads a range, as far as it comes and as long as somebody wants it.
+    async fn stream(&self, start: u64, end: u64, left: &mut Outstanding) -> Result<(), Trouble> {
+        let mut options = of_version(&self.meta);
+        options.range = Some(GetRange::Bounded(start..end));
+        let mut answer = pin!(self.store.objects.get_opts(&self.meta.location, options));
+        let answer = loop {
+            // Before the look, so that nothing is missed in between.
+            let changed = self.changed.notified();
+            if self.is_done(left) {
+                return Ok(());
+            }
+            tokio::select! {
+                answer = &mut answer => break answer.map_err(Trouble::Refused)?,
+                () = changed => {}
+            }
+        };
+        let tags = (&answer.meta.e_tag, &self.meta.e_tag);
+        let other = matches!(tags, (Some(tag), Some(ours)) if tag != ours);
+        if other || answer.meta.size != self.meta.size {
+            let (path, source) = (self.meta.location.to_string(), "it is another version now".into());
+            return Err(Trouble::Refused(object_store::Error::Precondition { path, source }));
+        }
+        let mut at = answer.range.start;
+        let mut stream = answer.into_stream();
+        while at < end {
+            let changed = self.changed.notified();
+            if self.is_done(left) {
+                return Ok(());
+            }
+            tokio::select! {
+                chunk = stream.next() => {
+                    let chunk = chunk.unwrap_or_else(|| {
+                        let source = std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into();
+                        Err(object_store::Error::Generic { store: "object", source })
+                    });
+                    let chunk = chunk.map_err(Trouble::BrokeOff)?;
+                    left.give(at, &chunk);
+                    at += chunk.len() as u64;
+                }
+                () = changed => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of what was cancelled; nothing may be left then.
+    fn is_done(&self, left: &mut Outstanding) -> bool {
+        if self.lock().closed {
+            left.clear();
+        }
+        left.drop_cancelled();
+        left.span().is_none()
+    }
+
+    pub(crate) fn cancel(&self, request: RequestId) {
+        let mut pending = self.lock();
+        let cancelled: Vec<_> = pending.parts.extract_if(.., |_, view| view.request() == request).collect();
+        drop(pending);
+        cancelled.into_iter().for_each(|(_, view)| view.error(Error::CANCELLED));
+        self.changed.notify_waiters();
+    }
+
+    /// Nobody wants anything any more.
+    pub(crate) fn close(&self) {
+        let mut pending = self.lock();
+        pending.closed = true;
+        let parts = std::mem::take(&mut pending.parts);
+        drop(pending);
+        drop(parts);
+        self.changed.notify_waiters();
+    }
+}

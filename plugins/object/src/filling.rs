@@ -1,0 +1,117 @@
+//! Requests that are being filled by what arrives, in order.
+
+use pactio_sdk::{BoundPacketView, Error, Write, WritePacketObj};
+
+/// Parts of requests that one answer of a server fills.
+pub(crate) struct Outstanding {
+    parts: Vec<Filling>,
+    given: u64,
+}
+
+struct Filling {
+    position: u64,
+    memory: Memory,
+}
+
+/// Where bytes go.
+enum Memory {
+    Direct(WritePacketObj),
+    /// The request has no memory of its own to be written to.
+    Copied(BoundPacketView<Write>, Vec<u8>),
+}
+
+impl Filling {
+    fn new(position: u64, view: BoundPacketView<Write>) -> Self {
+        let memory = match view.try_alloc(1) {
+            Ok(memory) => Memory::Direct(memory),
+            Err(view) => Memory::Copied(view, Vec::new()),
+        };
+        Self { position, memory }
+    }
+
+    /// What comes next, and what is behind all of it.
+    fn left(&self) -> (u64, u64) {
+        let (filled, len) = match &self.memory {
+            Memory::Direct(memory) => (memory.filled(), memory.len()),
+            Memory::Copied(view, bytes) => (bytes.len(), view.len()),
+        };
+        (self.position + filled as u64, self.position + len as u64)
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        match &mut self.memory {
+            Memory::Direct(memory) => {
+                memory.put_slice(bytes);
+            }
+            Memory::Copied(_, copied) => copied.extend_from_slice(bytes),
+        }
+    }
+
+    /// What has come is done; the rest fails.
+    fn end(self, error: Error) {
+        match self.memory {
+            Memory::Direct(memory) => memory.complete_with(error),
+            Memory::Copied(view, bytes) => {
+                let done = bytes.len();
+                view.transfer_data(&bytes).complete_with(done, error);
+            }
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        match &self.memory {
+            Memory::Direct(memory) => memory.is_cancelled(),
+            Memory::Copied(view, _) => view.is_cancelled(),
+        }
+    }
+}
+
+impl Outstanding {
+    pub(crate) fn new(parts: Vec<(u64, BoundPacketView<Write>)>) -> Self {
+        let parts = parts.into_iter().map(|(position, view)| Filling::new(position, view)).collect();
+        Self { parts, given: 0 }
+    }
+
+    /// What is still to be read; nothing, if all is there.
+    pub(crate) fn span(&self) -> Option<(u64, u64)> {
+        let left = || self.parts.iter().map(Filling::left);
+        Some((left().map(|(next, _)| next).min()?, left().map(|(_, end)| end).max()?))
+    }
+
+    /// How many bytes have been given out.
+    pub(crate) fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// Bytes that begin at a position, none of which is behind what a part wants next unless it is before all of it.
+    pub(crate) fn give(&mut self, position: u64, bytes: &[u8]) {
+        let behind = position + bytes.len() as u64;
+        for part in &mut self.parts {
+            let (next, end) = part.left();
+            if next < position || next >= behind {
+                continue;
+            }
+            let bytes = &bytes[(next - position) as usize..(end.min(behind) - position) as usize];
+            part.put(bytes);
+            self.given += bytes.len() as u64;
+        }
+        let done = |part: &mut Filling| {
+            let (next, end) = part.left();
+            next == end
+        };
+        self.parts.extract_if(.., done).for_each(|part| part.end(Error::SHORT));
+    }
+
+    pub(crate) fn drop_cancelled(&mut self) {
+        self.parts.extract_if(.., |part| part.is_cancelled()).for_each(|part| part.end(Error::CANCELLED));
+    }
+
+    /// The device is closed.
+    pub(crate) fn clear(&mut self) {
+        self.parts.clear();
+    }
+
+    pub(crate) fn fail(self, error: Error) {
+        self.parts.into_iter().for_each(|part| part.end(error));
+    }
+}

@@ -1,0 +1,85 @@
+//! A folder: keys that begin alike.
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+use pactio_sdk::{
+    Code, Entry, Error, LastList, Listing, OpenError, OpenMode, Opened, Opening, Records, Tree,
+};
+
+use crate::backend;
+use crate::failure::failed;
+use crate::runtime::runtime;
+use crate::store::{Store, path};
+
+/// An open folder.
+pub(crate) struct Folder {
+    store: Store,
+    /// What keys begin with, without a slash at its end.
+    prefix: String,
+    last: LastList,
+}
+
+impl Folder {
+    pub(crate) fn new(store: Store, key: &str) -> Self {
+        Self { store, prefix: key.trim_end_matches('/').to_owned(), last: LastList::default() }
+    }
+
+    fn key(&self, name: &str) -> String {
+        match (self.prefix.as_str(), name) {
+            ("", name) => name.to_owned(),
+            (prefix, "") => prefix.to_owned(),
+            (prefix, name) => format!("{prefix}/{name}"),
+        }
+    }
+}
+
+/// There are keys that go on behind this one.
+pub(crate) fn is_folder(store: &Store, key: &str) -> bool {
+    let Ok(path) = path(key) else { return false };
+    let list = async { list(&*store.objects, &path).await.is_ok_and(|entries| !entries.is_empty()) };
+    runtime().is_ok_and(|runtime| runtime.block_on(list))
+}
+
+async fn list(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Vec<Entry>> {
+    let listed = store.list_with_delimiter(Some(folder)).await?;
+    let name = |path: &Path| path.filename().map(str::to_owned);
+    let folders = listed.common_prefixes.iter().filter_map(name);
+    let folders = folders.map(|name| Entry { name, is_folder: true, size: None });
+    let files = listed.objects.iter().filter_map(|object| Some((name(&object.location)?, object.size)));
+    let files = files.map(|(name, size)| Entry { name, is_folder: false, size: Some(size) });
+    let mut all: Vec<Entry> = folders.chain(files).filter(|entry| !entry.name.contains('/')).collect();
+    // A key may also be a folder of others: that is listed once, as the folder.
+    all.sort_by(|one, other| one.name.cmp(&other.name).then(other.is_folder.cmp(&one.is_folder)));
+    all.dedup_by(|later, earlier| later.name == earlier.name);
+    Ok(all)
+}
+
+impl Tree for Folder {}
+
+impl Listing for Folder {
+    fn list(&self, folder: &str, from: u64, entries: Records<Entry>) {
+        let (Ok(runtime), Ok(path)) = (runtime(), path(&self.key(folder))) else {
+            return entries.error(Error::from_code(Code::NotFound));
+        };
+        let (store, last, folder) = (self.store.clone(), self.last.clone(), folder.to_owned());
+        runtime.spawn(async move {
+            let all = match last.take(&folder, from) {
+                Some(all) => all,
+                None => match list(&*store.objects, &path).await {
+                    Ok(all) if all.is_empty() && !folder.is_empty() => {
+                        return entries.error(Error::from_code(Code::NotFound));
+                    }
+                    Ok(all) => all,
+                    Err(error) => return entries.error(failed("the list", &error)),
+                },
+            };
+            last.answer(folder, from, all, entries);
+        });
+    }
+}
+
+impl Opening for Folder {
+    fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
+        backend::open(self.store.clone(), &self.key(name), mode)
+    }
+}

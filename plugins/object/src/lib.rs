@@ -1,0 +1,39 @@
+//! Objects of stores: `s3:bucket/key`, `gs:bucket/key`, `az:container/key`, `https://host/path`, `local:/folder/file`.
+//!
+//! ```text
+//!  read ──► pending ──► sorted, joined over small gaps ──► ranged requests, of one version ──► views, as bytes arrive
+//!  write ─► parts of a size, in order ──► uploaded ──► seen by others when the device is flushed
+//! ```
+
+mod backend;
+mod device;
+mod failure;
+mod fetch;
+mod filling;
+mod folder;
+mod runtime;
+mod store;
+mod upload;
+
+use pactio_sdk::OptionSpec;
+
+pactio_sdk::export_plugin! {
+    id: "object",
+    description: "objects in S3, Google Cloud Storage, Azure, on web servers and in folders",
+    schemes: ["s3", "gs", "az", "http", "https", "local"],
+    options: [
+        OptionSpec::text("endpoint", "address of the service, if it is not the maker's own: http://127.0.0.1:9000"),
+        OptionSpec::text("region", "region of an S3 bucket"),
+        OptionSpec::text("account", "account of an Azure container"),
+        OptionSpec::text("key-id", "access key of S3"),
+        OptionSpec::text("key", "secret key of S3, access key of Azure, or service account key (JSON) of Google").secret(),
+        OptionSpec::text("token", "session or bearer token").secret(),
+        OptionSpec::flag("anonymous", "do not sign requests"),
+        OptionSpec::size("gap", "ranges so close to each other are read as one").default("64KiB").range("0", "1GiB"),
+        OptionSpec::size("part", "what is uploaded at once").default("8MiB").range("5MiB", "1GiB"),
+        OptionSpec::integer("retries", "how often a request that failed for a while is made again").default("3").range("0", "100"),
+        OptionSpec::duration("timeout", "how long an answer, or the next bytes of it, may take").default("30s").range("1ms", "1h"),
+    ],
+    check: "local:{folder}/tree.zip",
+    backend: backend::Objects,
+}

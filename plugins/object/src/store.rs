@@ -1,0 +1,180 @@
+//! Which store a URL means, and where in it.
+
+use std::env;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use pactio_sdk::{OpenError, OpenRequest};
+
+use crate::failure::cannot_open;
+
+/// A store, and how it is used.
+#[derive(Clone)]
+pub(crate) struct Store {
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    /// Ranges so close to each other are read as one.
+    pub(crate) gap: u64,
+    pub(crate) part: usize,
+    pub(crate) retries: u32,
+}
+
+/// Where something is in a store.
+pub(crate) struct Place {
+    pub(crate) store: Store,
+    pub(crate) key: String,
+}
+
+pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
+    let (scheme, target) = (request.scheme(), request.target());
+    let timeout = request.duration_option("timeout")?.unwrap_or(Duration::from_secs(30));
+    let retries = request.parsed_option("retries", "a whole number")?.unwrap_or(3);
+    let retry = RetryConfig {
+        max_retries: retries as usize,
+        retry_timeout: timeout.saturating_mul(retries + 1),
+        ..RetryConfig::default()
+    };
+    let endpoint = request.option("endpoint");
+    let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) || scheme == "http";
+    let client = ClientOptions::new()
+        .with_timeout_disabled()
+        .with_read_timeout(timeout)
+        .with_connect_timeout(timeout.min(Duration::from_secs(10)))
+        .with_allow_http(plain);
+    let (bucket, key) = split(target);
+    let anonymous = request.flag_option("anonymous")?;
+    let (key_id, secret, token) = (request.option("key-id"), request.option("key"), request.option("token"));
+    let needs = |what: &str| {
+        if bucket.is_empty() {
+            return Err(OpenError::invalid_input(format!("no {what} is named; write {scheme}:{what}/key")));
+        }
+        Ok(())
+    };
+    let built: Result<Arc<dyn ObjectStore>, object_store::Error> = match scheme {
+        "s3" => {
+            needs("bucket")?;
+            let mut builder = AmazonS3Builder::from_env()
+                .with_bucket_name(bucket)
+                .with_retry(retry)
+                .with_client_options(client)
+                .with_allow_http(
+                    plain || env::var("AWS_ENDPOINT_URL").is_ok_and(|url| url.starts_with("http://")),
+                );
+            if let Some(endpoint) = endpoint {
+                builder = builder.with_endpoint(endpoint);
+            }
+            if let Some(region) = request.option("region") {
+                builder = builder.with_region(region);
+            }
+            if let Some(key_id) = key_id {
+                builder = builder.with_access_key_id(key_id);
+            }
+            if let Some(secret) = secret {
+                builder = builder.with_secret_access_key(secret);
+            }
+            if let Some(token) = token {
+                builder = builder.with_token(token);
+            }
+            if anonymous {
+                builder = builder.with_skip_signature(true);
+            }
+            builder.build().map(|store| Arc::new(store) as _)
+        }
+        "gs" => {
+            needs("bucket")?;
+            let mut builder = GoogleCloudStorageBuilder::from_env()
+                .with_bucket_name(bucket)
+                .with_retry(retry)
+                .with_client_options(client);
+            if let Some(endpoint) = endpoint {
+                builder = builder.with_base_url(endpoint);
+            }
+            if let Some(secret) = secret {
+                builder = builder.with_service_account_key(secret);
+            }
+            if let Some(token) = token {
+                builder = builder.with_bearer_token(token);
+            }
+            if anonymous {
+                builder = builder.with_skip_signature(true);
+            }
+            builder.build().map(|store| Arc::new(store) as _)
+        }
+        "az" => {
+            needs("container")?;
+            let account = request.option("account");
+            if account.is_none() && env::var_os("AZURE_STORAGE_ACCOUNT_NAME").is_none() {
+                let text = "no account is named; give account=NAME or set AZURE_STORAGE_ACCOUNT_NAME";
+                return Err(OpenError::invalid_input(text));
+            }
+            let mut builder = MicrosoftAzureBuilder::from_env()
+                .with_container_name(bucket)
+                .with_retry(retry)
+                .with_client_options(client)
+                .with_allow_http(plain);
+            if let Some(endpoint) = endpoint {
+                builder = builder.with_endpoint(endpoint.to_owned());
+            }
+            if let Some(account) = account {
+                builder = builder.with_account(account);
+            }
+            if let Some(secret) = secret {
+                builder = builder.with_access_key(secret);
+            }
+            if let Some(token) = token {
+                builder = builder.with_bearer_token_authorization(token);
+            }
+            if anonymous {
+                builder = builder.with_skip_signature(true);
+            }
+            builder.build().map(|store| Arc::new(store) as _)
+        }
+        "http" | "https" => {
+            needs("host")?;
+            let url = format!("{scheme}://{bucket}");
+            HttpBuilder::new()
+                .with_url(url)
+                .with_retry(retry)
+                .with_client_options(client)
+                .build()
+                .map(|store| Arc::new(store) as _)
+        }
+        _ => Ok(Arc::new(LocalFileSystem::new()) as _),
+    };
+    let store = Store {
+        objects: built.map_err(|error| cannot_open(&error))?,
+        gap: request.size_option("gap")?.unwrap_or(64 << 10),
+        part: request.size_option("part")?.unwrap_or(8 << 20) as usize,
+        retries,
+    };
+    let key = if scheme == "local" { absolute(target)? } else { key.to_owned() };
+    Ok(Place { store, key })
+}
+
+/// A bucket and a key; two slashes in front are for those who are used to them.
+fn split(target: &str) -> (&str, &str) {
+    let target = target.strip_prefix("//").unwrap_or(target);
+    target.split_once('/').unwrap_or((target, ""))
+}
+
+fn absolute(target: &str) -> Result<String, OpenError> {
+    if target.is_empty() {
+        return Err(OpenError::invalid_input("no path is given; write local:/path/to/file"));
+    }
+    let path = std::path::absolute(target)?;
+    let path = path.to_str().ok_or_else(|| OpenError::invalid_input("the path is not UTF-8"))?;
+    let slash = if target.ends_with('/') { "/" } else { "" };
+    Ok(format!("{}{slash}", path.trim_start_matches('/').trim_end_matches('/')))
+}
+
+/// A key as stores take it.
+pub(crate) fn path(key: &str) -> Result<Path, OpenError> {
+    Path::parse(key.trim_end_matches('/'))
+        .map_err(|error| OpenError::invalid_input(format!("'{key}' is no key: {error}")))
+}

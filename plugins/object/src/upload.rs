@@ -1,0 +1,314 @@
+//! An object that is written: parts of a size are uploaded in order, and it is seen by others when it is flushed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use pactio_sdk::{
+    Answer, BoundPacketView, Code, Device, DeviceInfo, Error, Flush, FlushScope, OpenError, Read, Write,
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+
+use crate::failure::failed;
+use crate::runtime::runtime;
+use crate::store::{Store, path};
+
+/// An object that is being written.
+pub(crate) struct Upload {
+    work: UnboundedSender<Work>,
+    size: Arc<AtomicU64>,
+}
+
+enum Work {
+    Write(u64, BoundPacketView<Read>),
+    Publish(Answer),
+}
+
+/// Parts that are on their way at a time.
+const IN_FLIGHT: usize = 4;
+
+/// Services take no more.
+const MOST_PARTS: u64 = 10_000;
+
+/// Parts that are begun and wait for others before them: who writes far ahead is stopped there.
+const MOST_BEGUN: u64 = 64;
+
+impl Upload {
+    pub(crate) fn begin(store: Store, key: &str) -> Result<Self, OpenError> {
+        let (runtime, path) = (runtime()?, path(key)?);
+        let (work, received) = unbounded_channel();
+        let size = Arc::new(AtomicU64::new(0));
+        let writer = Writer {
+            store,
+            path,
+            size: size.clone(),
+            parts: BTreeMap::new(),
+            sent: 0,
+            multipart: None,
+            on_the_way: JoinSet::new(),
+            ended: None,
+        };
+        runtime.spawn(writer.run(received));
+        Ok(Self { work, size })
+    }
+}
+
+impl Device for Upload {
+    fn info(&self) -> DeviceInfo {
+        // Ordering: Relaxed. It is a number.
+        DeviceInfo::with_size(self.size.load(Ordering::Relaxed)).write_only()
+    }
+
+    fn read(&self, _: u64, view: BoundPacketView<Write>) {
+        view.error(Error::UNSUPPORTED);
+    }
+
+    fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        // If nobody takes it, it is dropped, and fails.
+        let _ = self.work.send(Work::Write(position, view));
+    }
+
+    fn flush(&self) -> Option<&dyn Flush> {
+        Some(self)
+    }
+}
+
+impl Flush for Upload {
+    fn flush(&self, _: FlushScope, answer: Answer) {
+        let _ = self.work.send(Work::Publish(answer));
+    }
+}
+
+/// Takes what is written, in the order in which it comes.
+struct Writer {
+    store: Store,
+    path: Path,
+    size: Arc<AtomicU64>,
+    /// Parts by number that are not whole yet, or have one before them that is not.
+    parts: BTreeMap<u64, PartBuffer>,
+    /// So many were sent.
+    sent: u64,
+    multipart: Option<Box<dyn MultipartUpload>>,
+    on_the_way: JoinSet<object_store::Result<()>>,
+    /// Nothing is taken any more: it was published, or failed.
+    ended: Option<Result<(), Error>>,
+}
+
+/// A part of the object.
+#[derive(Default)]
+struct PartBuffer {
+    bytes: Vec<u8>,
+    /// Ranges that were written, in order and apart from each other.
+    written: Vec<(usize, usize)>,
+}
+
+impl PartBuffer {
+    fn write(&mut self, start: usize, end: usize) {
+        let mut joined = (start, end);
+        self.written.retain(|&(from, to)| {
+            let apart = to < joined.0 || joined.1 < from;
+            if !apart {
+                joined = (joined.0.min(from), joined.1.max(to));
+            }
+            apart
+        });
+        self.written.push(joined);
+        self.written.sort_unstable();
+    }
+
+    /// The first bytes, up to here, were written.
+    fn len(&self) -> Option<usize> {
+        match self.written.as_slice() {
+            [(0, end)] => Some(*end),
+            _ => None,
+        }
+    }
+}
+
+impl Writer {
+    async fn run(mut self, mut work: UnboundedReceiver<Work>) {
+        while let Some(work) = work.recv().await {
+            match work {
+                Work::Write(position, view) => {
+                    if let Some(ended) = self.ended {
+                        view.error(ended.err().unwrap_or(Error::from_code(Code::ReadOnly)));
+                    } else if let Err(error) = self.write(position, view).await {
+                        self.ended = Some(Err(error));
+                    }
+                }
+                Work::Publish(answer) => {
+                    let result = match self.ended {
+                        Some(ended) => ended,
+                        None => self.publish().await,
+                    };
+                    self.ended = Some(result);
+                    answer.result(result);
+                }
+            }
+        }
+        // Closed before it was published: nobody has seen it, and nobody will.
+        if self.ended != Some(Ok(()))
+            && let Some(mut multipart) = self.multipart
+        {
+            self.on_the_way.shutdown().await;
+            let _ = multipart.abort().await;
+        }
+    }
+
+    /// Takes bytes; when a part is whole, it is sent, and others wait while many are on their way.
+    async fn write(&mut self, position: u64, view: BoundPacketView<Read>) -> Result<(), Error> {
+        let unit = self.store.part as u64;
+        let (mut position, mut rest) = (position, view);
+        loop {
+            let (number, start) = (position / unit, (position % unit) as usize);
+            let room = self.store.part - start;
+            let (view, behind) = if rest.len() > room {
+                let (view, behind) = rest.split_at(room);
+                (view, Some(behind))
+            } else {
+                (rest, None)
+            };
+            let end = start + view.len();
+            if let Err(error) = self.takes(number) {
+                view.error(error);
+                if let Some(behind) = behind {
+                    behind.error(error);
+                }
+                return Err(error);
+            }
+            let part = self.parts.entry(number).or_default();
+            if part.bytes.len() < end {
+                part.bytes.resize(end, 0);
+            }
+            let taken = view.transfer_data(&mut part.bytes[start..end]);
+            part.write(start, end);
+            // Ordering: Relaxed. It is a number.
+            self.size.fetch_max(number * unit + end as u64, Ordering::Relaxed);
+            if let Err(error) = self.send_whole().await {
+                taken.error(error);
+                if let Some(behind) = behind {
+                    behind.error(error);
+                }
+                return Err(error);
+            }
+            taken.complete();
+            let Some(behind) = behind else { return Ok(()) };
+            (position, rest) = ((number + 1) * unit, behind);
+        }
+    }
+
+    /// A part may still be written to.
+    fn takes(&self, number: u64) -> Result<(), Error> {
+        let refuse = |code, why: &str| {
+            tracing::warn!("'{}': {why}", self.path);
+            Err(Error::from_code(code))
+        };
+        if number >= MOST_PARTS {
+            return refuse(Code::TooLarge, "an object has at most 10,000 parts; make them larger with part=");
+        }
+        if number < self.sent {
+            return refuse(
+                Code::Unsupported,
+                "what was uploaded cannot be written again; write from front to back",
+            );
+        }
+        if number >= self.sent + MOST_BEGUN {
+            return refuse(
+                Code::Unsupported,
+                "this is too far ahead of what was written; write from front to back",
+            );
+        }
+        Ok(())
+    }
+
+    /// Sends parts that are whole, as long as none before them is missing.
+    async fn send_whole(&mut self) -> Result<(), Error> {
+        while let Some(first) = self.parts.first_entry() {
+            if *first.key() != self.sent || first.get().len() != Some(self.store.part) {
+                break;
+            }
+            let bytes = first.remove().bytes;
+            self.send(bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        while self.on_the_way.len() >= IN_FLIGHT {
+            self.arrived().await?;
+        }
+        let multipart = match &mut self.multipart {
+            Some(multipart) => multipart,
+            none => {
+                let begun = self.store.objects.put_multipart(&self.path).await;
+                none.insert(begun.map_err(|error| failed(&format!("the upload of '{}'", self.path), &error))?)
+            }
+        };
+        self.on_the_way.spawn(multipart.put_part(PutPayload::from(bytes)));
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Waits for one of the parts on their way.
+    async fn arrived(&mut self) -> Result<(), Error> {
+        match self.on_the_way.join_next().await {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(failed(&format!("a part of '{}'", self.path), &error)),
+            Some(Err(_)) => Err(Error::from_code(Code::Failed)),
+        }
+    }
+
+    /// Makes it an object: from now on others see it.
+    async fn publish(&mut self) -> Result<(), Error> {
+        let parts = std::mem::take(&mut self.parts);
+        let (first, count) = (self.sent, parts.len() as u64);
+        let last = (first + count).saturating_sub(1);
+        let whole = |(number, part): (&u64, &PartBuffer)| {
+            part.len()
+                .is_some_and(|len| len == part.bytes.len() && (*number == last || len == self.store.part))
+        };
+        if !parts.keys().copied().eq(first..first + count) || !parts.iter().all(whole) {
+            tracing::warn!("'{}': not every byte up to its end was written", self.path);
+            return Err(Error::from_code(Code::InvalidInput));
+        }
+        let mut parts: Vec<Vec<u8>> = parts.into_values().map(|part| part.bytes).collect();
+        if self.multipart.is_none() && parts.len() <= 1 {
+            let bytes = parts.pop().unwrap_or_default();
+            let put = self.store.objects.put(&self.path, PutPayload::from(bytes)).await;
+            return put.map(drop).map_err(|error| failed(&format!("the upload of '{}'", self.path), &error));
+        }
+        for bytes in parts {
+            self.send(bytes).await?;
+        }
+        while !self.on_the_way.is_empty() {
+            self.arrived().await?;
+        }
+        let Some(multipart) = &mut self.multipart else { return Ok(()) };
+        let completed = multipart.complete().await;
+        completed.map(drop).map_err(|error| failed(&format!("the upload of '{}'", self.path), &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_knows_what_was_written_of_it() {
+        let mut part = PartBuffer::default();
+        assert_eq!(part.len(), None);
+        part.write(10, 20);
+        part.write(30, 40);
+        assert_eq!(part.len(), None);
+        part.write(0, 5);
+        part.write(5, 10);
+        assert_eq!((part.len(), part.written.len()), (None, 2));
+        part.write(15, 35);
+        assert_eq!(part.len(), Some(40));
+        part.write(3, 4);
+        assert_eq!(part.len(), Some(40));
+    }
+}

@@ -1,0 +1,59 @@
+//! What a tree gives when something in it is opened.
+
+use core::fmt;
+
+use super::{Below, OpenError};
+use crate::Device;
+use crate::abi::{DeviceObj, Library, device_object};
+use crate::device::Guarded;
+use crate::firewall::Panicked;
+
+/// A device that a tree has opened: see [`Opening`](crate::Opening).
+pub struct Opened(Object);
+
+enum Object {
+    New(Box<dyn FnOnce(Library) -> Result<DeviceObj, OpenError> + Send>),
+    HandedOn(Below),
+    Made(DeviceObj),
+}
+
+impl Opened {
+    /// A device of this plugin.
+    pub fn new(device: impl Device) -> Self {
+        Self(Object::New(Box::new(|library| {
+            let device = Guarded::device(device).map_err(|Panicked(message)| OpenError::panicked(message))?;
+            Ok(device_object(device, library))
+        })))
+    }
+
+    /// A device of another plugin, as it is: nothing of this plugin stands between it and its user.
+    pub fn handed_on(below: Below) -> Self {
+        Self(Object::HandedOn(below))
+    }
+
+    /// An object that a host has made.
+    pub fn object(object: DeviceObj) -> Self {
+        Self(Object::Made(object))
+    }
+
+    pub(crate) fn into_object(self, library: Library) -> Result<DeviceObj, OpenError> {
+        match self.0 {
+            Object::New(make) => make(library),
+            Object::Made(object) => Ok(object),
+            Object::HandedOn(below) => match below.into_object() {
+                Ok(object) => Ok(object),
+                // Somebody has kept a clone.
+                Err(below) => Self::new(below).into_object(library),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Object::New(_) | Object::Made(_) => f.write_str("Opened"),
+            Object::HandedOn(below) => f.debug_tuple("Opened").field(below).finish(),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The mount plugin, and folders as trees.
+
+use std::fs;
+use std::io::{Cursor, Write};
+
+use pactio::{Code, Device, Host, OpenOptions};
+use pactio_tests::{host, in_time};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+fn mount_host() -> Host {
+    host(&["pactio_archive", "pactio_file", "pactio_memory", "pactio_mount"])
+}
+
+fn text(host: &Host, device: &Device) -> String {
+    let bytes = host.block_on(device.read_exact_at(0, vec![0; device.size().unwrap() as usize])).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn names(host: &Host, device: &Device, folder: &str) -> Vec<String> {
+    let name = |entry: pactio::Entry| if entry.is_folder { entry.name + "/" } else { entry.name };
+    host.block_on(device.list(folder)).unwrap().into_iter().map(name).collect()
+}
+
+/// A base archive, a folder of patches, and mods.
+fn game() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for name in ["maps/e1", "maps/e2", "sounds/door", "readme", "clash/inner"] {
+        zip.start_file(name, SimpleFileOptions::default()).unwrap();
+        zip.write_all(format!("base {name}").as_bytes()).unwrap();
+    }
+    fs::write(folder.path().join("base.zip"), zip.finish().unwrap().into_inner()).unwrap();
+    for (source, name) in [
+        ("patch", "maps/e2"),
+        ("patch", "clash"),
+        ("mods", "maps/e2"),
+        ("mods", "maps/e3"),
+        ("hats", "red"),
+        ("hats", "deep/blue"),
+    ] {
+        let path = folder.path().join(source).join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("{source} {name}")).unwrap();
+    }
+    let plan = r#"
+        [[source]]
+        name = "mods"
+        url = "file:{folder}/mods"
+        priority = 10
+
+        [[source]]
+        name = "base"
+        url = "file:{folder}/base.zip | archive"
+
+        [[source]]
+        name = "patch"
+        url = "file:{folder}/patch"
+
+        [[source]]
+        name = "hats"
+        url = "file:{folder}/hats"
+        at = "textures/hats"
+    "#;
+    fs::write(folder.path().join("game.toml"), plan).unwrap();
+    folder
+}
+
+#[test]
+fn the_highest_source_that_has_a_name_serves_it() {
+    in_time(|| {
+        let (folder, host) = (game(), mount_host());
+        let mount = host.open(&format!("mount:{}/game.toml", folder.path().display())).unwrap();
+        for (name, wanted) in [
+            ("maps/e1", "base maps/e1"),
+            ("maps/e2", "mods maps/e2"),
+            ("maps/e3", "mods maps/e3"),
+            ("textures/hats/red", "hats red"),
+            ("textures/hats/deep/blue", "hats deep/blue"),
+            // Of equal priority, the later one.
+            ("clash", "patch clash"),
+            ("readme", "base readme"),
+        ] {
+            assert_eq!(text(&host, &mount.open(name).unwrap()), wanted);
+        }
+        assert_eq!(names(&host, &mount, ""), ["clash", "maps/", "readme", "sounds/", "textures/"]);
+        assert_eq!(names(&host, &mount, "maps"), ["e1", "e2", "e3"]);
+        assert_eq!(names(&host, &mount, "textures"), ["hats/"]);
+        assert_eq!(names(&host, &mount, "textures/hats/deep"), ["blue"]);
+        for missing in ["nope", "textures/red", "maps/e1/x"] {
+            assert_eq!(mount.open(missing).unwrap_err().code(), Some(Code::NotFound), "{missing}");
+            let listed = host.block_on(mount.list(missing)).unwrap_err();
+            assert_eq!(listed.code(), Some(Code::NotFound), "{missing}: {listed}");
+        }
+        for a_folder in ["maps", "textures", "textures/hats", "textures/hats/deep"] {
+            assert_eq!(mount.open(a_folder).unwrap_err().code(), Some(Code::IsDirectory), "{a_folder}");
+        }
+        let origins = |name: &str| {
+            let origins = host.block_on(mount.provenance(name)).unwrap();
+            origins
+                .into_iter()
+                .map(|origin| (origin.source, origin.priority, origin.size))
+                .collect::<Vec<_>>()
+        };
+        let origin = |source: &str, priority, size| (source.to_owned(), priority, size);
+        assert_eq!(
+            origins("maps/e2"),
+            [origin("mods", 10, Some(12)), origin("patch", 0, Some(13)), origin("base", 0, Some(12))]
+        );
+        assert_eq!(origins("clash"), [origin("patch", 0, Some(11)), origin("base", 0, None)]);
+        assert_eq!(origins("textures"), [origin("hats", 0, None)]);
+        // Sources see what happens to them.
+        fs::write(folder.path().join("mods/readme"), "new").unwrap();
+        assert_eq!(text(&host, &mount.open("readme").unwrap()), "new");
+        let error = mount.open_with("readme", OpenOptions::new().write(true)).unwrap_err();
+        assert_eq!(error.code(), Some(Code::ReadOnly));
+    });
+}
+
+#[test]
+fn a_source_that_cannot_give_what_it_has_does_not_let_the_hidden_be_seen() {
+    in_time(|| {
+        let (folder, host) = (game(), mount_host());
+        let path = folder.path().display();
+        let mut bytes = fs::read(folder.path().join("base.zip")).unwrap();
+        // Its method, in the directory, is one that nobody knows.
+        let entry = (0..bytes.len()).find(|&at| bytes[at..].starts_with(b"PK\x01\x02")).unwrap();
+        bytes[entry + 10] = 99;
+        fs::write(folder.path().join("bad.zip"), bytes).unwrap();
+        let url = format!("mount:file:{path}/base.zip%7Carchive;file:{path}/bad.zip%7C archive");
+        let mount = host.open(&url).unwrap();
+        let error = mount.open("maps/e1").unwrap_err();
+        assert_eq!(error.code(), Some(Code::Unsupported));
+        assert!(error.to_string().contains(": the source 'file:"), "{error}");
+        assert_eq!(text(&host, &mount.open("maps/e2").unwrap()), "base maps/e2");
+    });
+}
+
+#[test]
+fn what_cannot_be_mounted_is_said_with_its_source() {
+    in_time(|| {
+        let (folder, host) = (game(), mount_host());
+        let path = folder.path().display().to_string();
+        let fails = |url: &str, what: &str| {
+            let error = host.open(&url.replace("{}", &path)).unwrap_err().to_string().replace(&path, "{}");
+            assert!(error.ends_with(what), "{error}");
+        };
+        fails(
+            "mount:file:{}/base.zip",
+            "the source 'file:{}/base.zip': it is not a tree; mount a folder or an archive, as in file:x.zip | archive",
+        );
+        fails(
+            "mount:file:{}/nope",
+            "the source 'file:{}/nope': cannot open 'file:{}/nope' with plugin 'file': there is no such file",
+        );
+        fails(
+            "mount:memory:%3Fsize=4",
+            "the source 'memory:?size=4': it is not a tree; mount a folder or an archive, as in file:x.zip | archive",
+        );
+    });
+}
+
+#[test]
+fn mounts_that_mount_each_other_come_to_an_end() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), mount_host());
+        for (one, other) in [("a", "b"), ("b", "a")] {
+            let plan = format!("[[source]]\nurl = \"mount:{{folder}}/{other}.toml\"");
+            fs::write(folder.path().join(format!("{one}.toml")), plan).unwrap();
+        }
+        let path = folder.path().display();
+        let error = host.open(&format!("mount:{path}/a.toml")).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "cannot open 'mount:{path}/a.toml' with plugin 'mount': the source 'mount:{path}/b.toml': sixteen \
+                 devices open each other, one inside the other: they go round in a circle"
+            )
+        );
+    });
+}
+
+#[test]
+fn a_folder_is_a_tree_that_can_be_written_to() {
+    in_time(|| {
+        let (folder, host) = (game(), mount_host());
+        let tree = host.open(&format!("file:{}", folder.path().display())).unwrap();
+        assert_eq!(names(&host, &tree, ""), ["base.zip", "game.toml", "hats/", "mods/", "patch/"]);
+        let options = OpenOptions::new().read(true).write(true).create(true);
+        let device = tree.open_with("mods/maps/new", options).unwrap();
+        host.block_on(device.write_all_at(0, b"new".to_vec())).unwrap();
+        assert_eq!(fs::read(folder.path().join("mods/maps/new")).unwrap(), b"new");
+        assert_eq!(tree.open("mods/none").unwrap_err().code(), Some(Code::NotFound));
+        assert_eq!(tree.open("mods").unwrap().open("maps/e3").unwrap().size(), Some(12));
+        for outside in ["../x", "mods/../../x", ".", "a//b"] {
+            assert_eq!(tree.open(outside).unwrap_err().code(), Some(Code::InvalidInput), "{outside}");
+        }
+        // More names than one answer has room for, and none of them is UTF-8 that cannot be.
+        let many = folder.path().join("many");
+        fs::create_dir(&many).unwrap();
+        for index in 0..3000 {
+            fs::write(many.join(format!("a rather long name of a file with the number {index:05}")), "")
+                .unwrap();
+        }
+        use std::os::unix::ffi::OsStrExt;
+        fs::write(many.join(std::ffi::OsStr::from_bytes(b"not \xff text")), "").unwrap();
+        let listed = names(&host, &tree, "many");
+        assert_eq!(listed.len(), 3000);
+        assert!(listed.is_sorted());
+    });
+}

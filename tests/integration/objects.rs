@@ -1,0 +1,409 @@
+//! The object plugin against servers on loopback: one made here that misbehaves as it is told, and moto, an S3 server, where
+//! `PACTIO_TEST_S3` names its program (the gate installs it).
+
+use std::collections::HashMap;
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pactio::{Code, Device, Host, OpenOptions};
+use pactio_tests::{host, in_time, random};
+
+fn object_host() -> Host {
+    host(&["pactio_archive", "pactio_core", "pactio_file", "pactio_memory", "pactio_object"])
+}
+
+/// What the server does wrong.
+#[derive(Clone, Copy, Default)]
+struct Manners {
+    /// Closes the connection after so many bytes of each body.
+    cut_after: Option<usize>,
+    /// Answers every range with everything.
+    ignores_ranges: bool,
+    /// Does not look at conditions.
+    ignores_conditions: bool,
+    /// Waits before each answer.
+    slow: Duration,
+    /// Answers so many requests with an error first.
+    busy: usize,
+}
+
+/// A web server of one file, which may be replaced.
+struct Server {
+    address: String,
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    body: Vec<u8>,
+    version: u32,
+    manners: Manners,
+    /// Ranges that were asked for.
+    asked: Vec<(usize, usize)>,
+}
+
+impl Server {
+    fn start(body: &[u8]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let shared =
+            Shared { body: body.to_vec(), version: 1, manners: Manners::default(), asked: Vec::new() };
+        let shared = Arc::new(Mutex::new(shared));
+        let of_thread = Arc::downgrade(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (Ok(stream), Some(shared)) = (stream, of_thread.upgrade()) else { return };
+                thread::spawn(move || while serve(&stream, &shared).is_some() {});
+            }
+        });
+        Self { address, shared }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/folder/file?timeout=2s", self.address)
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Shared)) {
+        change(&mut self.shared.lock().unwrap());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The thread that listens sees that nobody wants it any more.
+        self.shared = Arc::new(Mutex::new(Shared {
+            body: Vec::new(),
+            version: 0,
+            manners: Manners::default(),
+            asked: Vec::new(),
+        }));
+        let _ = TcpStream::connect(&self.address);
+    }
+}
+
+/// One request; nothing, if the connection is to be closed.
+fn serve(stream: &TcpStream, shared: &Mutex<Shared>) -> Option<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let request = lines.next()?.ok()?;
+    let mut headers = HashMap::new();
+    for line in lines {
+        let line = line.ok()?;
+        let Some((name, value)) = line.split_once(": ") else { break };
+        headers.insert(name.to_ascii_lowercase(), value.to_owned());
+    }
+    let (body, version, manners) = {
+        let mut shared = shared.lock().unwrap();
+        let busy = shared.manners.busy;
+        shared.manners.busy = busy.saturating_sub(1);
+        (shared.body.clone(), shared.version, Manners { busy, ..shared.manners })
+    };
+    thread::sleep(manners.slow);
+    let mut stream = stream;
+    let mut answer = |head: String, body: &[u8]| {
+        stream.write_all(head.as_bytes()).ok()?;
+        stream.write_all(body).ok()
+    };
+    let tag = format!("\"v{version}\"");
+    if manners.busy > 0 {
+        return answer("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_owned(), &[]);
+    }
+    if !request.contains("/folder/file ") {
+        return answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(), &[]);
+    }
+    if headers.get("if-match").is_some_and(|wanted| *wanted != tag) && !manners.ignores_conditions {
+        return answer("HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n".to_owned(), &[]);
+    }
+    let common =
+        format!("ETag: {tag}\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\nAccept-Ranges: bytes\r\n");
+    if request.starts_with("HEAD") {
+        return answer(format!("HTTP/1.1 200 OK\r\n{common}Content-Length: {}\r\n\r\n", body.len()), &[]);
+    }
+    let range = headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let range = range.map(|(from, to)| (from.parse::<usize>().unwrap(), to.parse::<usize>().unwrap() + 1));
+    let (status, extra, bytes) = match range.filter(|_| !manners.ignores_ranges) {
+        Some((from, to)) => {
+            let to = to.min(body.len());
+            shared.lock().unwrap().asked.push((from, to));
+            let extra = format!("Content-Range: bytes {from}-{}/{}\r\n", to - 1, body.len());
+            ("206 Partial Content", extra, &body[from..to])
+        }
+        None => ("200 OK", String::new(), &body[..]),
+    };
+    let head = format!("HTTP/1.1 {status}\r\n{common}{extra}Content-Length: {}\r\n\r\n", bytes.len());
+    match manners.cut_after.filter(|cut| *cut < bytes.len()) {
+        Some(cut) => {
+            answer(head, &bytes[..cut]);
+            None
+        }
+        None => answer(head, bytes),
+    }
+}
+
+fn body(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at % 251) as u8).collect()
+}
+
+fn open(host: &Host, url: &str) -> Device {
+    host.open(url).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn ranges_are_read_and_joined_where_they_are_close() {
+    in_time(|| {
+        let (host, server) = (object_host(), Server::start(&body(1_000_000)));
+        let device = open(&host, &format!("{}&gap=1000", server.url()));
+        assert_eq!(device.size(), Some(1_000_000));
+        // One call, scattered: three places that are far from each other.
+        let places: Vec<u64> = [0, 200, 900, 300_000, 300_100, 999_990].into();
+        let tasks: Vec<_> = places
+            .iter()
+            .map(|&place| {
+                let device = device.clone();
+                (place, host.spawn(async move { device.read_at(place, vec![0; 100]).await.unwrap() }))
+            })
+            .collect();
+        for (place, task) in tasks {
+            let (report, bytes) = host.block_on(task);
+            let there = (1_000_000 - place as usize).min(100);
+            assert_eq!(report.done(), there);
+            assert!(bytes[..there] == body(1_000_000)[place as usize..][..there]);
+        }
+        let mut random = random();
+        for _ in 0..50 {
+            let (position, len) = (random.usize(0..1_000_100), random.usize(1..50_000));
+            let (report, bytes) = host.block_on(device.read_at(position as u64, vec![0; len])).unwrap();
+            let there = 1_000_000usize.saturating_sub(position).min(len);
+            assert_eq!(report.done(), there);
+            assert!(there == 0 || bytes[..there] == body(1_000_000)[position..][..there]);
+        }
+        server.set(|shared| shared.asked.clear());
+        let buffers: Vec<(u64, Vec<u8>)> = (0..64).map(|index| (index * 500, vec![0; 100])).collect();
+        let read = host.block_on(async {
+            let all = buffers.into_iter().map(|(at, buffer)| device.read_exact_at(at, buffer));
+            futures_util::future::join_all(all).await
+        });
+        assert!(
+            read.into_iter().enumerate().all(|(index, bytes)| bytes.unwrap()[0] == (index * 500 % 251) as u8)
+        );
+        let asked = server.shared.lock().unwrap().asked.len();
+        assert!(asked < 32, "64 ranges close to each other took {asked} requests");
+    });
+}
+
+#[test]
+fn an_object_that_is_replaced_is_an_error_and_no_mixture() {
+    in_time(|| {
+        let (host, server) = (object_host(), Server::start(&body(100_000)));
+        for ignores_conditions in [false, true] {
+            let device = open(&host, &server.url());
+            assert!(host.block_on(device.read_exact_at(0, vec![0; 100])).is_ok());
+            server.set(|shared| {
+                shared.version += 1;
+                shared.manners.ignores_conditions = ignores_conditions;
+            });
+            let error = host.block_on(device.read_exact_at(100, vec![0; 100])).unwrap_err();
+            assert_eq!(error.code(), Some(Code::Changed), "{error}");
+            assert!(host.block_on(open(&host, &server.url()).read_exact_at(100, vec![0; 100])).is_ok());
+        }
+    });
+}
+
+#[test]
+fn connections_that_are_cut_are_taken_up_where_they_ended() {
+    in_time(|| {
+        let (host, server) = (object_host(), Server::start(&body(300_000)));
+        let device = open(&host, &server.url());
+        server.set(|shared| shared.manners.cut_after = Some(70_000));
+        let bytes = host.block_on(device.read_exact_at(0, vec![0; 300_000])).unwrap();
+        assert!(bytes == body(300_000));
+        // A server that gives a bit and dies: what came is there, and the rest is told.
+        server.set(|shared| shared.manners = Manners { busy: 2, ..Manners::default() });
+        assert!(host.block_on(device.read_exact_at(7, vec![0; 10])).unwrap()[0] == 7);
+        let few = open(&host, &format!("{}&retries=0", server.url()));
+        server.set(|shared| shared.manners.cut_after = Some(1000));
+        let (report, bytes) = host.block_on(few.read_at(0, vec![0; 5000])).unwrap();
+        assert!(report.done() < 5000, "{report}");
+        assert!(bytes[..report.done()] == body(5000)[..report.done()]);
+    });
+}
+
+#[test]
+fn servers_that_are_slow_ignore_ranges_or_are_gone_give_errors_in_time() {
+    in_time(|| {
+        let (host, server) = (object_host(), Server::start(&body(10_000)));
+        let device = open(&host, &format!("{}&retries=0", server.url().replace("2s", "300ms")));
+        server.set(|shared| shared.manners.ignores_ranges = true);
+        let error = host.block_on(device.read_exact_at(5, vec![0; 10])).unwrap_err();
+        assert_eq!(error.code(), Some(Code::Unsupported), "{error}");
+        server.set(|shared| shared.manners = Manners { slow: Duration::from_secs(3), ..Manners::default() });
+        let begun = Instant::now();
+        let error = host.block_on(device.read_exact_at(5, vec![0; 10])).unwrap_err();
+        assert!(matches!(error.code(), Some(Code::TimedOut | Code::Disconnected)), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(3));
+        // Given up, and closed, while an answer is awaited.
+        let slow = open(&host, &format!("http://{}/folder/file", server.address));
+        let read = host.spawn({
+            let slow = slow.clone();
+            async move { slow.read_at(0, vec![0; 10]).await }
+        });
+        thread::sleep(Duration::from_millis(20));
+        drop((read, slow));
+        let address = server.address.clone();
+        drop(server);
+        let error = host.open(&format!("http://{address}/folder/other?retries=0&timeout=1s")).unwrap_err();
+        assert!(error.code().is_some(), "{error}");
+    });
+}
+
+#[test]
+fn a_folder_as_a_store_is_read_written_and_listed() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), object_host());
+        let path = folder.path().display();
+        let new = OpenOptions::new().read(false).write(true).create(true).truncate(true);
+        let bytes = body(12_000_000);
+        let device = host.open_with(&format!("local:{path}/deep/big?part=5MiB"), new).unwrap();
+        // Out of order, but not far.
+        for start in [1_000_000, 0, 3_000_000, 2_000_000] {
+            host.block_on(device.write_all_at(start as u64, bytes[start..start + 1_000_000].to_vec()))
+                .unwrap();
+        }
+        host.block_on(device.write_all_at(4_000_000, bytes[4_000_000..].to_vec())).unwrap();
+        assert!(!folder.path().join("deep/big").exists(), "it is seen when it is whole");
+        host.block_on(device.publish()).unwrap();
+        assert!(fs::read(folder.path().join("deep/big")).unwrap() == bytes);
+        let again = host.block_on(device.write_all_at(0, vec![1])).unwrap_err();
+        assert_eq!(again.code(), Some(Code::ReadOnly));
+        // With a gap it is not whole; dropped, it never was.
+        let gap = host.open_with(&format!("local:{path}/gap"), new).unwrap();
+        host.block_on(gap.write_all_at(10, vec![1; 10])).unwrap();
+        assert_eq!(host.block_on(gap.publish()).unwrap_err().code(), Some(Code::InvalidInput));
+        drop(gap);
+        assert!(!folder.path().join("gap").exists());
+        let tree = host.open(&format!("local:{path}")).unwrap();
+        let listed = host.block_on(tree.list("")).unwrap();
+        assert_eq!((listed.len(), listed[0].name.as_str(), listed[0].is_folder), (1, "deep", true));
+        let read = tree.open("deep/big").unwrap();
+        assert!(host.block_on(read.read_exact_at(0, vec![0; bytes.len()])).unwrap() == bytes);
+        fs::write(folder.path().join("deep/big"), vec![0; bytes.len()]).unwrap();
+        let error = host.block_on(read.read_exact_at(0, vec![0; 10])).unwrap_err();
+        assert_eq!(error.code(), Some(Code::Changed));
+        assert_eq!(tree.open("deep/none").unwrap_err().code(), Some(Code::NotFound));
+    });
+}
+
+/// Ends a server that was started here.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An S3 server with a bucket, if its program is there: the options of URLs for it.
+fn s3() -> Option<(Running, String)> {
+    let Some(program) = env::var_os("PACTIO_TEST_S3") else {
+        println!(
+            "skipped: PACTIO_TEST_S3 names no S3 server (`pip install 'moto[server,s3]'` has moto_server)"
+        );
+        return None;
+    };
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let child = Command::new(&program)
+        .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let running = Running(child);
+    for _ in 0..300 {
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+            let request = "PUT /bucket HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\
+                           Authorization: AWS4-HMAC-SHA256 Credential=a/20261123/us-east-1/s3/aws4_request, \
+                           SignedHeaders=host, Signature=0\r\n\r\n";
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            return Some((
+                running,
+                format!("endpoint=http://127.0.0.1:{port}&region=us-east-1&key-id=a&key=b"),
+            ));
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    panic!("the S3 server did not start");
+}
+
+#[test]
+fn an_s3_server_takes_parts_lists_keys_and_holds_versions() {
+    let Some((running, options)) = s3() else { return };
+    in_time(move || {
+        let host = object_host();
+        let new = OpenOptions::new().read(false).write(true).create(true).truncate(true);
+        let bytes = body(12_345_678);
+        for (key, len) in [("small", 5), ("folder/big", bytes.len()), ("empty", 0)] {
+            let device = host.open_with(&format!("s3:bucket/{key}?part=5MiB&{options}"), new).unwrap();
+            if len > 0 {
+                host.block_on(device.write_all_at(0, bytes[..len].to_vec())).unwrap();
+            }
+            host.block_on(device.publish()).unwrap();
+            let device = open(&host, &format!("s3:bucket/{key}?{options}"));
+            assert_eq!(device.size(), Some(len as u64));
+            let (report, read) = host.block_on(device.read_at(0, vec![0; len + 3])).unwrap();
+            assert_eq!(report.done(), len);
+            assert!(read[..len] == bytes[..len]);
+        }
+        let tree = open(&host, &format!("s3:bucket?{options}"));
+        let names = |folder: &str| {
+            let listed = host.block_on(tree.list(folder)).unwrap();
+            listed.into_iter().map(|entry| (entry.name, entry.size)).collect::<Vec<_>>()
+        };
+        let entry = |name: &str, size| (name.to_owned(), size);
+        assert_eq!(names(""), [entry("empty", Some(0)), entry("folder", None), entry("small", Some(5))]);
+        assert_eq!(names("folder"), [entry("big", Some(12_345_678))]);
+        // Replaced while it is open.
+        let device = tree.open("small").unwrap();
+        let other = tree.open_with("small", new).unwrap();
+        host.block_on(other.write_all_at(0, b"other".to_vec())).unwrap();
+        host.block_on(other.publish()).unwrap();
+        let error = host.block_on(device.read_exact_at(0, vec![0; 5])).unwrap_err();
+        assert_eq!(error.code(), Some(Code::Changed), "{error}");
+        assert_eq!(tree.open("none").unwrap_err().code(), Some(Code::NotFound));
+        assert!(
+            host.open(&format!("s3:bucket/small?{}", options.replace("key=b", "key=c&retries=0"))).is_ok()
+        );
+        drop(running);
+        let gone = host.block_on(other.read_at(0, vec![0; 1])).unwrap();
+        assert_eq!(gone.0.done(), 0);
+    });
+}
+
+#[test]
+fn a_dump_in_an_archive_on_an_s3_server_is_read_at_its_addresses() {
+    let Some((running, options)) = s3() else { return };
+    in_time(move || {
+        let host = object_host();
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        let deflated =
+            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+        zip.start_file("dumps/image", deflated).unwrap();
+        zip.write_all(&body(20_000_000)).unwrap();
+        let new = OpenOptions::new().read(false).write(true).create(true).truncate(true);
+        let device = host.open_with(&format!("s3:bucket/dumps.zip?{options}"), new).unwrap();
+        host.block_on(device.write_all_at(0, zip.finish().unwrap().into_inner())).unwrap();
+        host.block_on(device.publish()).unwrap();
+        let url = format!("s3:bucket/dumps.zip?{options} | archive | /dumps/image | core?at=0x400000");
+        let dump = open(&host, &url);
+        let read = host.block_on(dump.read_exact_at(0x40_0000 + 9_876_543, vec![0; 1000])).unwrap();
+        assert!(read == body(20_000_000)[9_876_543..9_877_543]);
+        drop(running);
+    });
+}

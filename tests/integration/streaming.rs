@@ -1,0 +1,299 @@
+//! The streamer: order, bounds, and that each request is handed over once.
+
+use std::collections::HashMap;
+use std::io::{Cursor, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pactio::{Code, Device, Host, Progress, Streamer, Urgency};
+use pactio_tests::{host, in_time, random};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+fn streaming_host() -> Host {
+    host(&[
+        "pactio_archive",
+        "pactio_delay",
+        "pactio_fault",
+        "pactio_file",
+        "pactio_memory",
+        "pactio_stats",
+        "fixture_queued",
+    ])
+}
+
+const FRAME: Duration = Duration::from_millis(1);
+
+/// Polls until nothing is left, and gives what was handed over.
+fn all<T: Send + 'static>(streamer: &Streamer<T>) -> Vec<pactio::Done<T>> {
+    let mut all = Vec::new();
+    while streamer.poll(FRAME, |done| all.push(done)) != Progress::default() {
+        thread::sleep(Duration::from_micros(200));
+    }
+    all
+}
+
+fn figure(host: &Host, device: &Device, name: &str) -> u64 {
+    let figures = host.block_on(device.statistics()).unwrap();
+    figures.iter().find(|figure| figure.name == name).map_or(0, |figure| figure.value)
+}
+
+#[test]
+fn the_urgent_overtake_also_when_they_become_so_later() {
+    in_time(|| {
+        let host = streaming_host();
+        let device = host.open("queued:100000 | delay?latency=3ms").unwrap();
+        let streamer = Streamer::new(&host);
+        streamer.set_in_flight(&device, 1);
+        let far = Instant::now() + Duration::from_secs(100);
+        let low: Vec<_> =
+            (0..20).map(|at| streamer.read(&device, at..at + 10, Urgency::default(), "low")).collect();
+        let first = low[0];
+        streamer.read(&device, 0..10, Urgency::of(5), "high");
+        streamer.read(&device, 0..10, Urgency::of(5).until(far), "first of the high");
+        streamer.read(&device, 0..10, Urgency::of(-1), "last");
+        assert!(streamer.set_priority(low[15], 9));
+        assert!(streamer.set_priority(low[1], -2));
+        // In the order in which they were sent, however late they are handed over.
+        let mut sent = all(&streamer);
+        sent.sort_by_key(|done| done.queued);
+        let order: Vec<_> = sent.into_iter().map(|done| (done.ticket, done.data)).collect();
+        // The first was sent when nobody else was there.
+        assert_eq!(order[0], (first, "low"));
+        assert_eq!(order[1], (low[15], "low"));
+        assert_eq!((order[2].1, order[3].1), ("first of the high", "high"));
+        assert!(order[4..21].iter().all(|(_, data)| *data == "low"));
+        assert_eq!((order[21].1, order[22].0), ("last", low[1]));
+        assert!(!streamer.set_priority(first, 1) && !streamer.cancel(first));
+    });
+}
+
+#[test]
+fn no_more_are_under_way_than_should_be_on_all_that_lies_on_a_device() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), streaming_host());
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for index in 0..100 {
+            zip.start_file(format!("folder/{index}"), SimpleFileOptions::default()).unwrap();
+            zip.write_all(&[index as u8; 3000]).unwrap();
+        }
+        let path = folder.path().join("a.zip");
+        std::fs::write(&path, zip.finish().unwrap().into_inner()).unwrap();
+        let url = format!("file:{} | stats | delay?latency=2ms | archive", path.display());
+        let archive = host.open(&url).unwrap();
+        let counted = archive.below().unwrap().below().unwrap().clone();
+        let streamer = Streamer::new(&host);
+        streamer.set_in_flight(&archive, 3);
+        for index in 0..100u8 {
+            streamer.load(&archive, &format!("folder/{index}"), Urgency::of(index.into()), index);
+        }
+        streamer.load(&archive, "folder", Urgency::default(), 200);
+        streamer.load(&archive, "nothing", Urgency::default(), 201);
+        let mut tickets = Vec::new();
+        for done in all(&streamer) {
+            tickets.push(done.ticket);
+            match done.data {
+                200 => assert_eq!(done.bytes().unwrap_err().code(), Some(Code::IsDirectory)),
+                201 => assert_eq!(done.bytes().unwrap_err().code(), Some(Code::NotFound)),
+                index => assert!(done.bytes().unwrap() == [index; 3000]),
+            }
+            assert!(done.queued <= done.took);
+        }
+        tickets.sort_unstable();
+        tickets.dedup();
+        assert_eq!(tickets.len(), 102);
+        // Opening reads a header, which counts as a read of what is below.
+        assert!(figure(&host, &counted, "in flight most") <= 3);
+    });
+}
+
+#[test]
+fn what_is_given_up_or_too_late_is_handed_over_as_that() {
+    in_time(|| {
+        let host = streaming_host();
+        let device = host.open("queued:100000 | delay?latency=30ms").unwrap();
+        let streamer = Streamer::new(&host);
+        streamer.set_in_flight(&device, 1);
+        let soon = Instant::now() + Duration::from_millis(10);
+        let under_way = streamer.read(&device, 0..100, Urgency::default(), "cancelled");
+        streamer.read(&device, 0..100, Urgency::of(1).until(soon), "late in the queue");
+        let queued = streamer.read(&device, 0..100, Urgency::default(), "cancelled");
+        assert!(streamer.cancel(queued) && !streamer.cancel(queued));
+        thread::sleep(Duration::from_millis(11));
+        let mut handed = Vec::new();
+        streamer.poll(FRAME * 10, |done| handed.push((done.data, done.bytes().unwrap_err().code().unwrap())));
+        handed.sort_unstable_by_key(|(data, _)| *data);
+        assert_eq!(handed, [("cancelled", Code::Cancelled), ("late in the queue", Code::TimedOut)]);
+        // The next is sent at once, though the device still works on the one before.
+        assert!(streamer.cancel(under_way));
+        let soon = Instant::now() + Duration::from_millis(10);
+        streamer.read(&device, 0..100, Urgency::default().until(soon), "late under way");
+        streamer.read(&device, 5..105, Urgency::default(), "done");
+        thread::sleep(Duration::from_millis(11));
+        let mut handed: Vec<_> = all(&streamer)
+            .into_iter()
+            .map(|done| {
+                (done.data, done.bytes().map(|bytes| bytes[0]).map_err(|error| error.code().unwrap()))
+            })
+            .collect();
+        handed.sort_unstable_by_key(|(data, _)| *data);
+        let wanted =
+            [("cancelled", Err(Code::Cancelled)), ("done", Ok(5)), ("late under way", Err(Code::TimedOut))];
+        assert_eq!(handed, wanted);
+    });
+}
+
+#[test]
+fn handing_over_keeps_to_its_time_and_gives_at_least_one() {
+    in_time(|| {
+        let host = streaming_host();
+        let device = host.open("memory:?size=64KiB").unwrap();
+        let streamer = Streamer::new(&host);
+        for index in 0..30 {
+            streamer.read(&device, 0..64, Urgency::default(), index);
+        }
+        while streamer.progress().ready < 30 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let (mut most, mut frames) = (0, 0);
+        while streamer.progress() != Progress::default() {
+            let mut handed = 0;
+            streamer.poll(Duration::from_millis(20), |_| {
+                handed += 1;
+                thread::sleep(Duration::from_millis(6));
+            });
+            // The first time nobody knows how long it takes.
+            assert!(handed > 0);
+            most = most.max(handed);
+            frames += 1;
+        }
+        assert!(most <= 4 && frames >= 8, "{most} in {frames} frames");
+        // Not even one fits: one is handed over.
+        for index in 0..3 {
+            streamer.read(&device, 0..64, Urgency::default(), index);
+        }
+        while streamer.progress().ready < 3 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut handed = 0;
+        let left = streamer.poll(Duration::ZERO, |_| handed += 1);
+        assert_eq!((handed, left.ready), (1, 2));
+    });
+}
+
+#[test]
+fn memory_is_bounded_and_what_is_not_handed_over_counts() {
+    in_time(|| {
+        let host = streaming_host();
+        let device = host.open("memory:?size=1MiB").unwrap();
+        let streamer = Streamer::with_memory(&host, 1 << 20);
+        for index in 0..50 {
+            streamer.read(&device, 0..300_000, Urgency::default(), index);
+        }
+        // Nobody polls: it stops.
+        let begun = Instant::now();
+        while streamer.progress().ready < 4 && begun.elapsed() < Duration::from_secs(10) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(10));
+        let progress = streamer.progress();
+        assert_eq!((progress.ready, progress.under_way, progress.queued), (4, 0, 46));
+        assert_eq!(progress.memory, 1_200_000);
+        let mut handed = 0;
+        while streamer.poll(FRAME, |_| handed += 1) != Progress::default() {
+            assert!(streamer.progress().memory <= 1_200_000);
+        }
+        assert_eq!(handed, 50);
+        // One that is larger than all of it goes on alone.
+        streamer.read(&device, 0..1 << 20, Urgency::default(), 0);
+        let only = Streamer::with_memory(&host, 1);
+        only.read(&device, 0..1000, Urgency::default(), 0);
+        assert_eq!((all(&streamer).len(), all(&only).len()), (1, 1));
+    });
+}
+
+#[test]
+fn each_request_is_handed_over_once_whatever_happens() {
+    in_time(|| {
+        let (host, mut random) = (streaming_host(), random());
+        let devices: Vec<Device> = [
+            "queued:500000 | fault?read=20&seed=1",
+            "queued:500000 | delay?latency=1ms&jitter=1ms&seed=3",
+            "queued:500000",
+        ]
+        .map(|url| host.open(url).unwrap())
+        .into();
+        let streamer = Streamer::with_memory(&host, 1 << 20);
+        let (mut asked, mut ended) = (HashMap::new(), HashMap::new());
+        let mut tickets = Vec::new();
+        let mut hand = |done: pactio::Done<u64>, asked: &HashMap<_, _>| {
+            let len: u64 = asked[&done.ticket];
+            let how = match done.bytes() {
+                Ok(bytes) => {
+                    assert_eq!(bytes.len() as u64, len);
+                    assert!(bytes.iter().zip(done.data..).all(|(byte, at)| u64::from(*byte) == at % 251));
+                    None
+                }
+                Err(error) => error.code(),
+            };
+            assert!(ended.insert(done.ticket, how).is_none(), "twice");
+        };
+        for _ in 0..4000 {
+            match random.u8(..10) {
+                0..5 => {
+                    let device = random.choice(&devices).unwrap();
+                    let (start, len) = (random.u64(0..400_000), random.u64(0..5000));
+                    let mut urgency = Urgency::of(random.i32(-2..3));
+                    if random.u8(..8) == 0 {
+                        urgency = urgency.until(Instant::now() + Duration::from_micros(random.u64(..2000)));
+                    }
+                    let ticket = streamer.read(device, start..start + len, urgency, start);
+                    asked.insert(ticket, len);
+                    tickets.push(ticket);
+                }
+                5 => drop(random.choice(&tickets).map(|ticket| streamer.cancel(*ticket))),
+                6 | 7 => drop(
+                    random.choice(&tickets).map(|ticket| streamer.set_priority(*ticket, random.i32(-2..9))),
+                ),
+                8 => streamer.set_in_flight(random.choice(&devices).unwrap(), random.usize(0..20)),
+                _ => drop(streamer.poll(Duration::from_micros(random.u64(..300)), |done| hand(done, &asked))),
+            }
+        }
+        while streamer.poll(FRAME, |done| hand(done, &asked)) != Progress::default() {}
+        assert_eq!(ended.len(), tickets.len());
+        let count = |wanted: Option<Code>| ended.values().filter(|how| **how == wanted).count();
+        assert!(count(None) > 500, "{}", count(None));
+        assert!(
+            count(Some(Code::Cancelled)) > 0 && count(Some(Code::TimedOut)) > 0 && count(Some(Code::Io)) > 0
+        );
+    });
+}
+
+#[test]
+fn a_streamer_may_be_dropped_with_anything_under_way_and_a_handler_may_ask_for_more() {
+    in_time(|| {
+        let host = streaming_host();
+        let device = host.open("queued:100000 | delay?latency=1ms").unwrap();
+        for round in 0..30 {
+            let streamer = Streamer::new(&host);
+            for index in 0..50 {
+                streamer.read(&device, index..index + 100, Urgency::default(), ());
+            }
+            if round % 3 == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let streamer = Streamer::new(&host);
+        streamer.read(&device, 0..10, Urgency::default(), 5);
+        let mut handed = 0;
+        while streamer.progress() != Progress::default() {
+            streamer.poll(FRAME, |done| {
+                handed += 1;
+                if done.data > 0 {
+                    streamer.read(&device, 0..10, Urgency::default(), done.data - 1);
+                }
+            });
+        }
+        assert_eq!(handed, 6);
+    });
+}
