@@ -5,13 +5,15 @@ use std::hint::black_box;
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use io_uring::{IoUring, opcode, types};
-use pactio::{Device, Host};
-use pactio_sdk::{PacketBox, Write};
+use mfio::backend::IoBackendExt;
+use mfio_rt::{Fs, NativeRt, NativeRtBuilder, OpenOptions};
 
-use crate::measure::{Variant, measure};
-use crate::ours::all;
+use crate::measure::{Speeds, Variant, measure};
+use crate::ours::reused;
+use crate::peers::send;
 
 /// Size of the file in bytes.
 const SIZE: u64 = 64 << 20;
@@ -36,33 +38,28 @@ pub(crate) fn files(seconds: f64) {
         &*Box::leak(Box::new(device))
     };
     let (device, threads) = (open(""), open("?io=threads"));
-    let mut rows: Vec<(String, Vec<f64>)> = Vec::new();
+    let mut speeds = Speeds::default();
     for (len, depth) in CASES {
         let read = || File::open(&path).unwrap_or_else(|error| panic!("{error}"));
+        let at = move |index| position(index, len);
         let variants = vec![
             ring(read(), len, depth),
             pread(read(), len),
-            ours("pactio file, reused packets", &host, device, len, depth),
-            ours("pactio file, reused packets, io=threads", &host, threads, len, depth),
+            mfio_rt(&path, len, depth),
+            reused("pactio file, reused packets", &host, device, len, depth, at),
+            reused("pactio file, reused packets, io=threads", &host, threads, len, depth, at),
         ];
-        let table = measure(variants, seconds / CASES.len() as f64);
-        for (index, row) in table.rows.into_iter().enumerate() {
-            if rows.len() == index {
-                rows.push((row.name, Vec::new()));
-            }
-            rows[index].1.push(1.0 / row.ratio);
-        }
+        speeds.push(case(len, depth), measure(variants, seconds / CASES.len() as f64));
     }
-    let name = |(len, depth): (usize, usize)| match len {
+    speeds.print("times as fast; bytes, in flight");
+}
+
+/// The name of so many bytes with so many reads in flight.
+pub(crate) fn case(len: usize, depth: usize) -> String {
+    match len {
         ..1024 => format!("{len} B, {depth}"),
         1024..1_048_576 => format!("{} KiB, {depth}", len >> 10),
         _ => format!("{} MiB, {depth}", len >> 20),
-    };
-    println!("| times as fast; bytes, in flight | {} |", CASES.map(name).join(" | "));
-    println!("|---|{}", "---:|".repeat(CASES.len()));
-    for (name, ratios) in rows {
-        let ratios: Vec<_> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
-        println!("| {name} | {} |", ratios.join(" | "));
     }
 }
 
@@ -121,21 +118,18 @@ fn pread(file: File, len: usize) -> Variant {
     })
 }
 
-fn ours(name: &'static str, host: &Host, device: &'static Device, len: usize, depth: usize) -> Variant {
-    let host = host.clone();
-    let new = || PacketBox::<Write>::new_buf(len).unwrap_or_else(|error| panic!("{error}"));
-    let mut packets: Vec<_> = (0..depth).map(|_| new()).collect();
-    let mut requests = Vec::with_capacity(depth);
-    Variant::batched(name, depth, move |count| {
-        host.block_on(async {
+/// mfio's runtime on its ring, with packets that it reuses.
+fn mfio_rt(path: &Path, len: usize, depth: usize) -> Variant {
+    let rt = NativeRtBuilder::default().io_uring(true).build();
+    let rt: &'static NativeRt = Box::leak(Box::new(rt.unwrap_or_else(|error| panic!("{error:?}"))));
+    let opened = rt.block_on(rt.open(path, OpenOptions::new().read(true)));
+    let file = opened.unwrap_or_else(|error| panic!("{error:?}"));
+    let packets: Vec<_> = (0..depth).map(|_| mfio::io::Packet::<mfio::io::Write>::new_buf(len)).collect();
+    Variant::batched("mfio-rt, io_uring, reused packets", depth, move |count| {
+        rt.block_on(async {
             for batch in 0..count / depth as u64 {
-                requests.clear();
-                let submitted = packets.drain(..).enumerate();
-                requests.extend(submitted.map(|(index, packet)| {
-                    device.read_exact_at(position(batch * depth as u64 + index as u64, len), packet)
-                }));
-                all(&mut requests, |packet| packets.push(packet.unwrap_or_else(|error| panic!("{error}"))))
-                    .await;
+                let at = (0..).map(|index| position(batch * depth as u64 + index, len));
+                send(&file, &packets, at).await;
             }
         });
     })

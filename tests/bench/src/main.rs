@@ -7,6 +7,7 @@ mod files;
 mod measure;
 mod ours;
 mod peers;
+mod processes;
 mod scan;
 mod soak;
 
@@ -45,6 +46,12 @@ struct Arguments {
     /// Measure nothing else: whole files of a zip archive, against the codec's own call and the zip crate.
     #[arg(long)]
     archives: bool,
+    /// Measure nothing else: reads of another process, against the system's own call.
+    #[arg(long)]
+    processes: bool,
+    /// Hold memory for another process that reads it.
+    #[arg(long, hide = true)]
+    hold: bool,
     /// Run one variant so often and say nothing (what is counted under valgrind).
     #[arg(long, value_name = "COUNT", hide = true)]
     count: Option<u64>,
@@ -61,6 +68,14 @@ fn main() -> ExitCode {
     }
     if arguments.archives {
         archives::archives(arguments.seconds);
+        return ExitCode::SUCCESS;
+    }
+    if arguments.hold {
+        processes::hold();
+        return ExitCode::SUCCESS;
+    }
+    if arguments.processes {
+        processes::processes(arguments.seconds);
         return ExitCode::SUCCESS;
     }
     if arguments.files {

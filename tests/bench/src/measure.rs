@@ -139,3 +139,34 @@ impl fmt::Display for Table {
         writeln!(f, "\nmedians of {} rounds, variants interleaved", self.rounds)
     }
 }
+
+/// How many times as fast as the first one each variant is, with a column for each case.
+#[derive(Default)]
+pub(crate) struct Speeds {
+    cases: Vec<String>,
+    rows: Vec<(String, Vec<f64>)>,
+}
+
+impl Speeds {
+    /// Takes one case. All of them have the same variants, in the same order.
+    pub(crate) fn push(&mut self, case: String, table: Table) {
+        if self.rows.is_empty() {
+            self.rows = table.rows.iter().map(|row| (row.name.clone(), Vec::new())).collect();
+        }
+        for (speeds, row) in self.rows.iter_mut().zip(table.rows) {
+            assert_eq!(speeds.0, row.name);
+            speeds.1.push(1.0 / row.ratio);
+        }
+        self.cases.push(case);
+    }
+
+    /// Prints the table; `what` heads its first column.
+    pub(crate) fn print(&self, what: &str) {
+        println!("| {what} | {} |", self.cases.join(" | "));
+        println!("|---|{}", "---:|".repeat(self.cases.len()));
+        for (name, speeds) in &self.rows {
+            let speeds: Vec<_> = speeds.iter().map(|speed| format!("{speed:.2}")).collect();
+            println!("| {name} | {} |", speeds.join(" | "));
+        }
+    }
+}

@@ -192,3 +192,31 @@ fn buffered(name: &'static str, depth: usize, host: &Host, device: &Device) -> V
         });
     })
 }
+
+/// Reads with so many reused packets in flight, each at the position of its number.
+pub(crate) fn reused(
+    name: &'static str,
+    host: &Host,
+    device: &'static Device,
+    len: usize,
+    depth: usize,
+    position: impl Fn(u64) -> u64 + 'static,
+) -> Variant {
+    let host = host.clone();
+    let new = || PacketBox::<Write>::new_buf(len).unwrap_or_else(|error| panic!("{error}"));
+    let mut packets: Vec<_> = (0..depth).map(|_| new()).collect();
+    let mut requests = Vec::with_capacity(depth);
+    Variant::batched(name, depth, move |count| {
+        host.block_on(async {
+            for batch in 0..count / depth as u64 {
+                requests.clear();
+                let submitted = packets.drain(..).enumerate();
+                requests.extend(submitted.map(|(index, packet)| {
+                    device.read_exact_at(position(batch * depth as u64 + index as u64), packet)
+                }));
+                all(&mut requests, |packet| packets.push(packet.unwrap_or_else(|error| panic!("{error}"))))
+                    .await;
+            }
+        });
+    })
+}

@@ -118,8 +118,12 @@ impl IoBackend for Queued {
 }
 
 /// Sends reused packets and waits for them.
-async fn send(device: &impl PacketIo<Write, u64>, packets: &[tarc::BaseArc<Packet<Write>>]) {
-    for (packet, position) in packets.iter().zip(positions(packets.len() as u64)) {
+pub(crate) async fn send(
+    device: &impl PacketIo<Write, u64>,
+    packets: &[tarc::BaseArc<Packet<Write>>],
+    positions: impl Iterator<Item = u64>,
+) {
+    for (packet, position) in packets.iter().zip(positions) {
         // SAFETY: the packet is not in flight.
         unsafe { packet.reset_err() };
         // SAFETY: the packet outlives its view, since it is awaited below.
@@ -140,7 +144,7 @@ pub(crate) fn variants() -> Vec<Variant> {
         Variant::new("mfio inline (linked in), reused packet", move |count| {
             pollster::block_on(async {
                 for _ in 0..count {
-                    send(&*device, &packets).await;
+                    send(&*device, &packets, positions(packets.len() as u64)).await;
                 }
             });
         })
@@ -160,7 +164,7 @@ pub(crate) fn variants() -> Vec<Variant> {
                 let packets = &packets;
                 async move {
                     for _ in 0..count {
-                        send(device, packets).await;
+                        send(device, packets, positions(packets.len() as u64)).await;
                     }
                 }
             }));
@@ -171,7 +175,7 @@ pub(crate) fn variants() -> Vec<Variant> {
         Variant::new("mfio queued (linked in), reused packet, its block_on", move |count| {
             device.block_on(async {
                 for _ in 0..count {
-                    send(&device, &packets).await;
+                    send(&device, &packets, positions(packets.len() as u64)).await;
                 }
             });
         })
@@ -189,7 +193,7 @@ pub(crate) fn variants() -> Vec<Variant> {
                 let packets = &packets;
                 async move {
                     for _ in 0..count / packets.len() as u64 {
-                        send(device, packets).await;
+                        send(device, packets, positions(packets.len() as u64)).await;
                     }
                 }
             }));
