@@ -12,8 +12,6 @@ pub(crate) fn runtime() -> io::Result<&'static Runtime> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
     }
-    // This library's own copy of rustls: nobody else chooses for it, but two threads may come here at once.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let started = Builder::new_multi_thread()
         .worker_threads(2)
         // For folders, whose system calls wait.

@@ -42,6 +42,8 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
     };
     let endpoint = request.option("endpoint");
     let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) || scheme == "http";
+    // For all clients of this library's own copy of rustls; it stays with the first choice, which is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = ClientOptions::new()
         .with_timeout_disabled()
         .with_read_timeout(timeout)
