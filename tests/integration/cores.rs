@@ -5,55 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pactio::{Code, Device, Host};
-use pactio_tests::{host, in_time};
-
-/// A part of memory: address, size in memory, flags, bytes in the file.
-type Part<'a> = (u64, u64, u32, &'a [u8]);
-
-/// A core file of 64 bits, lowest byte first, with a note that names what was mapped at the first part.
-fn core(kind: u16, parts: &[Part<'_>]) -> Vec<u8> {
-    let count = parts.len() + 1;
-    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-    let put = |file: &mut Vec<u8>, bytes: &[u8]| file.extend_from_slice(bytes);
-    put(&mut file, &kind.to_le_bytes());
-    put(&mut file, &62u16.to_le_bytes());
-    put(&mut file, &1u32.to_le_bytes());
-    for word in [0u64, 64, 0] {
-        put(&mut file, &word.to_le_bytes());
-    }
-    put(&mut file, &0u32.to_le_bytes());
-    for half in [64u16, 56, count as u16, 64, 0, 0] {
-        put(&mut file, &half.to_le_bytes());
-    }
-    let mut description = Vec::new();
-    for word in [1, 4096, parts[0].0, parts[0].0.wrapping_add(parts[0].1), 0] {
-        put(&mut description, &word.to_le_bytes());
-    }
-    put(&mut description, b"/usr/lib/a file\0");
-    let mut note = Vec::new();
-    for word in [5u32, description.len() as u32, 0x4649_4c45] {
-        put(&mut note, &word.to_le_bytes());
-    }
-    put(&mut note, b"CORE\0\0\0\0");
-    put(&mut note, &description);
-    let mut offset = (64 + 56 * count) as u64;
-    let mut header = |kind: u32, flags: u32, address: u64, in_file: u64, in_memory: u64| {
-        let mut header = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
-        for word in [offset, address, address.wrapping_add(0x1_0000_0000), in_file, in_memory, 0] {
-            header.extend_from_slice(&word.to_le_bytes());
-        }
-        offset += in_file;
-        header
-    };
-    let mut headers = header(4, 4, 0, note.len() as u64, 0);
-    for (address, size, flags, bytes) in parts {
-        headers.extend(header(1, *flags, *address, bytes.len() as u64, *size));
-    }
-    put(&mut file, &headers);
-    put(&mut file, &note);
-    parts.iter().for_each(|(.., bytes)| file.extend_from_slice(bytes));
-    file
-}
+use pactio_tests::{Part, core_file, host, in_time};
 
 fn open(host: &Host, folder: &Path, content: &[u8], options: &str) -> Result<Device, pactio::Error> {
     let path = folder.join("dump");
@@ -77,7 +29,7 @@ fn memory_is_at_its_addresses_and_what_was_not_dumped_is_a_hole() {
             (0x60_3000, 0x1000, 4, &[]),
             (0xffff_8000_0000_0000, 0x1000, 6, &code),
         ];
-        let device = open(&host, folder.path(), &core(4, &parts), "").unwrap();
+        let device = open(&host, folder.path(), &core_file(4, &parts), "").unwrap();
         let (report, bytes) = host.block_on(device.read_at(0x60_0010, vec![9; 0x2000])).unwrap();
         assert_eq!(report.to_string(), "6128 of 8192 bytes; 6128..8192: not mapped");
         assert_eq!(&bytes[..6128], &data[0x10..]);
@@ -107,7 +59,7 @@ fn memory_is_at_its_addresses_and_what_was_not_dumped_is_a_hole() {
             ]
         );
         assert_eq!((regions[0].name.as_str(), regions[1].name.as_str()), ("/usr/lib/a file", ""));
-        let device = open(&host, folder.path(), &core(4, &parts[..2]), "?address=physical").unwrap();
+        let device = open(&host, folder.path(), &core_file(4, &parts[..2]), "?address=physical").unwrap();
         assert_eq!(host.block_on(device.read::<u8>(0x1_0060_0001)).unwrap(), 1);
     });
 }
@@ -148,21 +100,21 @@ fn damaged_dumps_are_errors_that_say_what_is_wrong() {
             assert!(error.contains(expected), "{expected}: {error}");
         };
         let page = [1; 4096];
-        let good = core(4, &[(0x1000, 4096, 4, &page)]);
+        let good = core_file(4, &[(0x1000, 4096, 4, &page)]);
         says(b"", "", "neither an ELF core file nor a LiME dump");
         says(b"something", "", "say with at= or map= where it belongs");
         says(b"x", "?at=0x", "no address in hexadecimal");
         says(b"x", "?at=10&map=x", "not both");
         says(b"xx", "?at=ffffffffffffffff", "longer than there are addresses");
         says(b"\x7fELF", "", "goes on as none");
-        says(&core(3, &[(0x1000, 4096, 4, &page)]), "", "no core file");
+        says(&core_file(3, &[(0x1000, 4096, 4, &page)]), "", "no core file");
         says(
-            &core(4, &[(0x1000, 4096, 4, &page), (0x1800, 4096, 4, &page)]),
+            &core_file(4, &[(0x1000, 4096, 4, &page), (0x1800, 4096, 4, &page)]),
             "",
             "0x1000 and 0x1800 overlap",
         );
-        says(&core(4, &[(u64::MAX - 100, 4096, 4, &[])]), "", "longer than there are addresses");
-        says(&core(4, &[(0x1000, 0, 4, &[])]), "", "there is no memory in it");
+        says(&core_file(4, &[(u64::MAX - 100, 4096, 4, &[])]), "", "longer than there are addresses");
+        says(&core_file(4, &[(0x1000, 0, 4, &[])]), "", "there is no memory in it");
         says(b"EMiL\x01\0\0\0cut", "", "is cut off");
         says(&[&b"EMiL\x02\0\0\0"[..], &[0; 24]].concat(), "", "none of version 1");
         says(b"x", "?map=/no/such/map", "the map /no/such/map");

@@ -1,17 +1,16 @@
-//! The object plugin against servers on loopback: one made here that misbehaves as it is told, and moto, an S3 server, where
-//! `PACTIO_TEST_S3` names its program (the gate installs it).
+//! The object plugin against servers on loopback: one made here that misbehaves as it is told, and those of others, where they
+//! are installed.
 
 use std::collections::HashMap;
-use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pactio::{Code, Device, Host, OpenOptions};
+use pactio_tests::servers::{self, Store};
 use pactio_tests::{host, in_time, random};
 
 fn object_host() -> Host {
@@ -297,98 +296,66 @@ fn a_folder_as_a_store_is_read_written_and_listed() {
     });
 }
 
-/// Ends a server that was started here.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// An S3 server with a bucket, if its program is there: the options of URLs for it.
-fn s3() -> Option<(Running, String)> {
-    let Some(program) = env::var_os("PACTIO_TEST_S3") else {
-        println!(
-            "skipped: PACTIO_TEST_S3 names no S3 server (`pip install 'moto[server,s3]'` has moto_server)"
-        );
-        return None;
-    };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let child = Command::new(&program)
-        .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-    let running = Running(child);
-    for _ in 0..300 {
-        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
-            let request = "PUT /bucket HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\
-                           Authorization: AWS4-HMAC-SHA256 Credential=a/20261123/us-east-1/s3/aws4_request, \
-                           SignedHeaders=host, Signature=0\r\n\r\n";
-            stream.write_all(request.as_bytes()).unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-            return Some((
-                running,
-                format!("endpoint=http://127.0.0.1:{port}&region=us-east-1&key-id=a&key=b"),
-            ));
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    panic!("the S3 server did not start");
+/// The servers of others that are here.
+fn stores() -> Vec<Store> {
+    [servers::moto("s3"), servers::moto("gs"), servers::azurite()].into_iter().flatten().collect()
 }
 
 #[test]
-fn an_s3_server_takes_parts_lists_keys_and_holds_versions() {
-    let Some((running, options)) = s3() else { return };
-    in_time(move || {
-        let host = object_host();
-        let new = OpenOptions::new().read(false).write(true).create(true).truncate(true);
-        let bytes = body(12_345_678);
-        for (key, len) in [("small", 5), ("folder/big", bytes.len()), ("empty", 0)] {
-            let device = host.open_with(&format!("s3:bucket/{key}?part=5MiB&{options}"), new).unwrap();
-            if len > 0 {
-                host.block_on(device.write_all_at(0, bytes[..len].to_vec())).unwrap();
-            }
-            host.block_on(device.publish()).unwrap();
-            let device = open(&host, &format!("s3:bucket/{key}?{options}"));
-            assert_eq!(device.size(), Some(len as u64));
-            let (report, read) = host.block_on(device.read_at(0, vec![0; len + 3])).unwrap();
-            assert_eq!(report.done(), len);
-            assert!(read[..len] == bytes[..len]);
+fn servers_of_others_take_parts_list_keys_and_hold_versions() {
+    in_time(|| stores().into_iter().for_each(write_list_and_replace));
+}
+
+fn write_list_and_replace(store: Store) {
+    let host = object_host();
+    let new = OpenOptions::new().read(false).write(true).create(true).truncate(true);
+    let bytes = body(12_345_678);
+    for (key, len) in [("small", 5), ("folder/big", bytes.len()), ("empty", 0)] {
+        let device = host.open_with(&store.url(key, "&part=5MiB"), new).unwrap();
+        if len > 0 {
+            host.block_on(device.write_all_at(0, bytes[..len].to_vec())).unwrap();
         }
-        let tree = open(&host, &format!("s3:bucket?{options}"));
-        let names = |folder: &str| {
-            let listed = host.block_on(tree.list(folder)).unwrap();
-            listed.into_iter().map(|entry| (entry.name, entry.size)).collect::<Vec<_>>()
-        };
-        let entry = |name: &str, size| (name.to_owned(), size);
-        assert_eq!(names(""), [entry("empty", Some(0)), entry("folder", None), entry("small", Some(5))]);
-        assert_eq!(names("folder"), [entry("big", Some(12_345_678))]);
-        // Replaced while it is open.
-        let device = tree.open("small").unwrap();
-        let other = tree.open_with("small", new).unwrap();
-        host.block_on(other.write_all_at(0, b"other".to_vec())).unwrap();
-        host.block_on(other.publish()).unwrap();
-        let error = host.block_on(device.read_exact_at(0, vec![0; 5])).unwrap_err();
-        assert_eq!(error.code(), Some(Code::Changed), "{error}");
-        assert_eq!(tree.open("none").unwrap_err().code(), Some(Code::NotFound));
-        assert!(
-            host.open(&format!("s3:bucket/small?{}", options.replace("key=b", "key=c&retries=0"))).is_ok()
-        );
-        drop(running);
-        let gone = host.block_on(other.read_at(0, vec![0; 1])).unwrap();
-        assert_eq!(gone.0.done(), 0);
+        host.block_on(device.publish()).unwrap();
+        let device = open(&host, &store.url(key, ""));
+        assert_eq!(device.size(), Some(len as u64));
+        let (report, read) = host.block_on(device.read_at(0, vec![0; len + 3])).unwrap();
+        assert_eq!(report.done(), len);
+        assert!(read[..len] == bytes[..len]);
+    }
+    let tree = open(&host, &store.url("", ""));
+    let names = |folder: &str| {
+        let listed = host.block_on(tree.list(folder)).unwrap();
+        listed.into_iter().map(|entry| (entry.name, entry.size)).collect::<Vec<_>>()
+    };
+    let entry = |name: &str, size| (name.to_owned(), size);
+    assert_eq!(names(""), [entry("empty", Some(0)), entry("folder", None), entry("small", Some(5))]);
+    assert_eq!(names("folder"), [entry("big", Some(12_345_678))]);
+    // Replaced while it is open.
+    let device = tree.open("small").unwrap();
+    let other = tree.open_with("small", new).unwrap();
+    host.block_on(other.write_all_at(0, b"other".to_vec())).unwrap();
+    host.block_on(other.publish()).unwrap();
+    let error = host.block_on(device.read_exact_at(0, vec![0; 5])).unwrap_err();
+    assert_eq!(error.code(), Some(Code::Changed), "{}: {error}", store.scheme);
+    assert_eq!(tree.open("none").unwrap_err().code(), Some(Code::NotFound));
+    drop(store);
+    let gone = host.block_on(other.read_at(0, vec![0; 1])).unwrap();
+    assert_eq!(gone.0.done(), 0);
+}
+
+#[test]
+fn a_key_that_is_wrong_is_told() {
+    let Some(store) = servers::azurite() else { return };
+    in_time(move || {
+        let url = store.url("key", "").replace("&key=Eby8", "&retries=0&key=Abc8");
+        let error = object_host().open(&url).unwrap_err();
+        assert_eq!(error.code(), Some(Code::PermissionDenied), "{error}");
     });
 }
 
 #[test]
 fn a_dump_in_an_archive_on_an_s3_server_is_read_at_its_addresses() {
-    let Some((running, options)) = s3() else { return };
+    let Some(store) = servers::moto("s3") else { return };
     in_time(move || {
         let host = object_host();
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
@@ -397,13 +364,57 @@ fn a_dump_in_an_archive_on_an_s3_server_is_read_at_its_addresses() {
         zip.start_file("dumps/image", deflated).unwrap();
         zip.write_all(&body(20_000_000)).unwrap();
         let new = OpenOptions::new().read(false).write(true).create(true).truncate(true);
-        let device = host.open_with(&format!("s3:bucket/dumps.zip?{options}"), new).unwrap();
+        let url = store.url("dumps.zip", "");
+        let device = host.open_with(&url, new).unwrap();
         host.block_on(device.write_all_at(0, zip.finish().unwrap().into_inner())).unwrap();
         host.block_on(device.publish()).unwrap();
-        let url = format!("s3:bucket/dumps.zip?{options} | archive | /dumps/image | core?at=0x400000");
-        let dump = open(&host, &url);
+        let dump = open(&host, &format!("{url} | archive | /dumps/image | core?at=0x400000"));
         let read = host.block_on(dump.read_exact_at(0x40_0000 + 9_876_543, vec![0; 1000])).unwrap();
         assert!(read == body(20_000_000)[9_876_543..9_877_543]);
-        drop(running);
+    });
+}
+
+#[test]
+fn nginx_gives_ranges_of_one_version_and_takes_what_is_put() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(server) = servers::nginx(folder.path(), None) else { return };
+    in_time(move || {
+        let (host, bytes) = (object_host(), body(3_000_000));
+        fs::write(folder.path().join("file"), &bytes).unwrap();
+        let url = format!("http://127.0.0.1:{}/file?retries=1&timeout=2s", server.port);
+        let device = open(&host, &url);
+        assert_eq!(device.size(), Some(3_000_000));
+        let mut random = random();
+        for _ in 0..100 {
+            let (position, len) = (random.usize(0..3_000_100), random.usize(1..200_000));
+            let (report, read) = host.block_on(device.read_at(position as u64, vec![0; len])).unwrap();
+            let there = 3_000_000usize.saturating_sub(position).min(len);
+            assert_eq!(report.done(), there);
+            assert!(read[..there] == bytes[position.min(3_000_000)..][..there]);
+        }
+        // Replaced as programs do it, by another file of the same length.
+        fs::write(folder.path().join("new"), vec![1; 3_000_000]).unwrap();
+        let later = std::time::SystemTime::now() + Duration::from_secs(2);
+        fs::File::options()
+            .append(true)
+            .open(folder.path().join("new"))
+            .unwrap()
+            .set_modified(later)
+            .unwrap();
+        fs::rename(folder.path().join("new"), folder.path().join("file")).unwrap();
+        let error = host.block_on(device.read_exact_at(0, vec![0; 10])).unwrap_err();
+        assert_eq!(error.code(), Some(Code::Changed), "{error}");
+        let new = OpenOptions::new().read(false).write(true).create(true).truncate(true);
+        let device = host.open_with(&url.replace("/file", "/deep/put"), new).unwrap();
+        host.block_on(device.write_all_at(0, bytes.clone())).unwrap();
+        host.block_on(device.publish()).unwrap();
+        assert!(fs::read(folder.path().join("deep/put")).unwrap() == bytes);
+        let device = open(&host, &url);
+        assert_eq!(host.open(&url.replace("/file", "/none")).unwrap_err().code(), Some(Code::NotFound));
+        drop(server);
+        let (report, _) = host.block_on(device.read_at(0, vec![0; 10])).unwrap();
+        assert_eq!(report.done(), 0);
+        let (_, error) = report.failed_ranges().next().unwrap();
+        assert_eq!(error.code(), Code::Disconnected);
     });
 }

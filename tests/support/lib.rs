@@ -1,6 +1,8 @@
-//! What the tests share: hosts with chosen plugins, time limits, seeds.
+//! What the tests share: hosts with chosen plugins, time limits, seeds, core files, servers.
 
+mod elf;
 mod records;
+pub mod servers;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use pactio::{Device, Host};
 
+pub use elf::{Part, core_file};
 pub use records::Records;
 
 /// Where cargo puts the plugins that a test or bench depends on: the `deps` folder of its build.

@@ -1,0 +1,127 @@
+//! The command with servers of objects, where those are installed.
+
+use std::fs;
+use std::io::{Cursor, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use pactio_tests::{core_file, folder_of, servers};
+use tempfile::TempDir;
+
+/// The command with the plugins of one folder.
+struct Place {
+    plugins: TempDir,
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let plugins = folder_of(&["pactio_archive", "pactio_core", "pactio_file", "pactio_object"]);
+        Self { plugins, folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pactio"));
+        command.arg("--no-default-plugin-paths").arg("--plugin-path").arg(self.plugins.path());
+        command.args(arguments).current_dir(&self.folder).stdin(Stdio::null());
+        command
+    }
+}
+
+/// What a command printed and said.
+fn run(mut command: Command, code: i32) -> (String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let said = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(code), "{command:?}: {said}");
+    (String::from_utf8_lossy(&stdout).into_owned(), said)
+}
+
+#[test]
+fn a_core_file_in_an_archive_on_an_s3_server_is_scanned() {
+    let Some(store) = servers::moto("s3") else { return };
+    let place = Place::new();
+    let marker = b"the marker that is looked for";
+    let mut heap: Vec<u8> =
+        (0..9_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+    for at in [0, 4_194_290, 8_999_971] {
+        heap[at..at + marker.len()].copy_from_slice(marker);
+    }
+    // With a hole behind it, of which nothing was dumped.
+    let parts = [(0x40_0000, 0x1000, 5, &[0xcc; 0x1000][..]), (0x7000_0000, 9_400_000, 6, &heap[..])];
+    let core = core_file(4, &parts);
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let packed =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+    archive.start_file("dumps/core.1", packed).unwrap();
+    archive.write_all(&core).unwrap();
+    fs::write(place.path("dumps.zip"), archive.finish().unwrap().into_inner()).unwrap();
+    fs::write(place.path("core.1"), &core).unwrap();
+    let url = store.url("dumps.zip", "");
+    run(place.command(&["cp", "file:dumps.zip", &url]), 0);
+    let composed = format!("{url} | archive | /dumps/core.1 | core");
+    let text = std::str::from_utf8(marker).unwrap();
+    let there = run(place.command(&["scan", &composed, "--text", text]), 0);
+    let addresses: Vec<_> = there.0.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(addresses, ["0x000070000000", "0x0000703ffff2", "0x000070895423"]);
+    // The same as of the file here, holes and all.
+    assert_eq!(run(place.command(&["scan", "file:core.1 | core", "--text", text]), 0), there);
+    assert_eq!(
+        run(place.command(&["maps", &composed]), 0),
+        run(place.command(&["maps", "file:core.1 | core"]), 0)
+    );
+}
+
+/// Files of a certificate for 127.0.0.1, of who signed it, and of its key.
+fn certificates(folder: &Path) -> (PathBuf, PathBuf, PathBuf) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut root = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root_certificate = root.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(root, key);
+    let own = rcgen::KeyPair::generate().unwrap();
+    let of_server = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let of_server = of_server.signed_by(&own, &issuer).unwrap();
+    let paths = ["server.pem", "root.pem", "key.pem"].map(|name| folder.join(name));
+    for (path, text) in paths.iter().zip([of_server.pem(), root_certificate.pem(), own.serialize_pem()]) {
+        fs::write(path, text).unwrap();
+    }
+    let [server, root, key] = paths;
+    (server, root, key)
+}
+
+#[test]
+fn a_web_server_is_read_with_tls_if_its_certificate_is_trusted() {
+    let place = Place::new();
+    let secrets = tempfile::tempdir().unwrap();
+    let (certificate, root, key) = certificates(secrets.path());
+    let Some(server) = servers::nginx(place.folder.path(), Some((&certificate, &key))) else { return };
+    let bytes: Vec<u8> = (0..2_000_000).map(|at| (at % 251) as u8).collect();
+    fs::write(place.path("file"), &bytes).unwrap();
+    let url = format!("https://127.0.0.1:{}/file?retries=0", server.port);
+    let trusting = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        command.env("SSL_CERT_FILE", &root);
+        command
+    };
+    let (here, _) = run(place.command(&["sum", "file:file"]), 0);
+    let (there, _) = run(trusting(&["sum", &url]), 0);
+    assert_eq!(there.split(' ').next(), here.split(' ').next());
+    let (part, _) = run(trusting(&["cat", &url, "--offset", "300", "--length", "5"]), 0);
+    assert_eq!(part.as_bytes(), &bytes[300..305]);
+    let (_, said) = run(trusting(&["info", &url.replace("/file", "/none")]), 1);
+    assert!(said.contains("there is no such object"), "{said}");
+    let mut command = place.command(&["info", &url]);
+    command.env("SSL_CERT_FILE", &certificate);
+    let (_, said) = run(command, 1);
+    assert!(said.contains("invalid peer certificate"), "{said}");
+    // Plain text to a server that wants TLS.
+    let (_, said) = run(trusting(&["info", &url.replace("https:", "http:")]), 1);
+    assert!(said.contains("400"), "{said}");
+    drop(server);
+    let (_, said) = run(trusting(&["info", &url]), 1);
+    assert!(said.to_lowercase().contains("connection refused"), "{said}");
+}
