@@ -1,11 +1,12 @@
 //! The file plugin through the library.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use futures_util::future::join_all;
 use pactio::{Code, OpenOptions};
-use pactio_tests::{host, in_time};
+use pactio_tests::{host, in_time, random};
 use tempfile::tempdir;
 
 fn content(len: usize) -> Vec<u8> {
@@ -13,7 +14,7 @@ fn content(len: usize) -> Vec<u8> {
 }
 
 /// How the plugin can be asked to do it.
-const WAYS: [&str; 4] = ["", "?io=ring", "?io=threads", "?direct=true"];
+const WAYS: [&str; 5] = ["", "?io=ring", "?io=threads", "?direct=true", "?map=true"];
 
 /// Has the system forget what it knows of a file, so that the next read waits for the disk, where there is one.
 fn evict(path: &Path) {
@@ -111,6 +112,47 @@ fn more_files_than_have_a_queue_of_their_own() {
         assert!(error.to_string().contains("256 files have a queue already"), "{error}");
         drop(devices);
         host.open(&format!("{url}?io=ring")).unwrap();
+    });
+}
+
+#[test]
+fn a_mapped_file_shows_what_others_write_and_how_it_grows() {
+    in_time(|| {
+        let folder = tempdir().unwrap();
+        let (path, host) = (folder.path().join("x"), host(&["pactio_file"]));
+        let mut model = content(300_000);
+        fs::write(&path, &model).unwrap();
+        let url = format!("file:{}?map=true", path.display());
+        let device = host.open_with(&url, OpenOptions::new().write(true)).unwrap();
+        assert!(!device.capabilities().resize, "it would be made shorter under the mapping");
+        let mut random = random();
+        for _ in 0..2000 {
+            let (position, len) = (random.usize(0..model.len() + 100), random.usize(0..5000));
+            let (report, bytes) = host.block_on(device.read_at(position as u64, vec![0; len])).unwrap();
+            let there = model.len().saturating_sub(position).min(len);
+            assert_eq!(report.done(), there);
+            assert!(there == 0 || bytes[..there] == model[position..][..there]);
+            // Others write into it, also behind its end, as does the device.
+            let at = random.usize(0..=model.len());
+            let new = vec![random.u8(..); random.usize(1..500)];
+            model.resize(model.len().max(at + new.len()), 0);
+            model[at..at + new.len()].copy_from_slice(&new);
+            if random.bool() {
+                fs::File::options().write(true).open(&path).unwrap().write_all_at(&new, at as u64).unwrap();
+            } else {
+                host.block_on(device.write_all_at(at as u64, new)).unwrap();
+            }
+        }
+        let fails = |url: &str, code, expected: &str| {
+            let error = host.open(url).unwrap_err();
+            assert_eq!(error.code(), Some(code), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
+        };
+        fails("file:/dev/zero?map=true", Code::Unsupported, "cannot be mapped into memory");
+        fails(&format!("{url}&direct=true"), Code::InvalidInput, "give one of the two");
+        fs::write(folder.path().join("empty"), []).unwrap();
+        let empty = host.open(&format!("file:{}/empty?map=true", folder.path().display())).unwrap();
+        assert_eq!(host.block_on(empty.read_at(0, vec![0; 5])).unwrap().0.done(), 0);
     });
 }
 

@@ -34,6 +34,7 @@ impl Default for Shared {
 #[derive(Clone, Copy)]
 pub(crate) struct How {
     direct: bool,
+    map: bool,
     io: Io,
 }
 
@@ -83,7 +84,13 @@ impl How {
             "ring" => Io::Ring,
             _ => Io::Auto,
         };
-        Ok(Self { direct: request.flag_option("direct")?, io })
+        let (direct, map) = (request.flag_option("direct")?, request.flag_option("map")?);
+        if direct && map {
+            return Err(OpenError::invalid_input(
+                "direct goes around what map would show; give one of the two",
+            ));
+        }
+        Ok(Self { direct, map, io })
     }
 }
 
@@ -100,7 +107,11 @@ impl Files {
             Io::Auto => rings.engine(&file).unwrap_or(Engine::Threads),
         };
         let alignment = if how.direct { BLOCK } else { 1 };
-        Ok(FileDevice::new(file, mode, self.pool()?, engine, alignment))
+        let mut device = FileDevice::new(file, mode, self.pool()?, engine, alignment);
+        if how.map && mode.contains(OpenMode::READ) {
+            device.map_file()?;
+        }
+        Ok(device)
     }
 
     /// The threads.

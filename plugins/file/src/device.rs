@@ -1,19 +1,20 @@
 //! An open file.
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 
 use pactio_plugin_pool::Pool;
 use pactio_sdk::{
-    Answer, BoundPacketView, Device, DeviceInfo, Flush, FlushScope, Limits, Mapping, OpenMode, PollingHandle,
-    Read, Records, Region, Resize, Write,
+    Answer, BoundPacketView, Device, DeviceInfo, Flush, FlushScope, Limits, Mapping, OpenError, OpenMode,
+    PollingHandle, Read, Records, Region, Resize, Write,
 };
 use rustix::fs::{SeekFrom, fdatasync, fsync, ftruncate, seek};
 use rustix::io::Errno;
 
-use crate::engine::{Engine, at_once};
+use crate::at_once::AtOnce;
+use crate::engine::Engine;
 use crate::job::{Job, Outcome, error};
 
 /// A file and who does its I/O.
@@ -25,14 +26,26 @@ pub(crate) struct FileDevice {
     pool: Arc<Pool>,
     /// What positions, lengths and addresses are multiples of: 1, unless the page cache is gone around.
     alignment: u32,
-    /// Reads can ask for what the page cache has.
-    at_once: AtomicBool,
+    at_once: AtOnce,
 }
 
 impl FileDevice {
     pub(crate) fn new(file: File, mode: OpenMode, pool: Arc<Pool>, engine: Engine, alignment: u32) -> Self {
-        let at_once = AtomicBool::new(alignment == 1);
+        let at_once = AtOnce::new(alignment > 1);
         Self { engine, file: Arc::new(file), mode, pool, alignment, at_once }
+    }
+
+    /// Maps the file, so that reads of what is in memory are copies.
+    pub(crate) fn map_file(&mut self) -> Result<(), OpenError> {
+        let mapped = match self.size().filter(|_| self.is_regular()) {
+            Some(size) => AtOnce::mapped(&self.file, size),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        };
+        self.at_once = mapped.map_err(|error| {
+            let text = format!("it cannot be mapped into memory: {error}; leave map out");
+            OpenError::new(error.into(), text)
+        })?;
+        Ok(())
     }
 
     fn is_regular(&self) -> bool {
@@ -63,7 +76,7 @@ impl Device for FileDevice {
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
         let job = Job::read(position, view, self.alignment as usize);
-        if let Outcome::More(job) = at_once(&self.file, &self.at_once, job) {
+        if let Outcome::More(job) = self.at_once.read(&self.file, job) {
             self.engine.submit(job, &self.file, &self.pool);
         }
     }
@@ -94,7 +107,10 @@ impl Device for FileDevice {
     }
 
     fn resize(&self) -> Option<&dyn Resize> {
-        (self.mode.contains(OpenMode::WRITE) && self.is_regular()).then_some(self)
+        let possible = self.mode.contains(OpenMode::WRITE) && self.is_regular();
+        // What is mapped must not be made shorter.
+        let possible = possible && !self.at_once.is_mapped();
+        possible.then_some(self)
     }
 
     fn mapping(&self) -> Option<&dyn Mapping> {

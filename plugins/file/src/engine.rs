@@ -10,9 +10,9 @@ use crate::job::Job;
 use pactio_plugin_pool::Pool;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Rings, at_once};
+pub(crate) use linux::Rings;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Rings, at_once};
+pub(crate) use other::Rings;
 
 /// More threads than processors, since they mostly wait for the system.
 pub(crate) const THREADS: usize = 4;
@@ -68,16 +68,14 @@ impl Engine {
 mod linux {
     use std::fs::File;
     use std::io;
-    use std::os::fd::{AsRawFd, RawFd};
+    use std::os::fd::RawFd;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Poll};
 
     use pactio_sdk::{Driven, PollingHandle};
-    use rustix::io::Errno;
 
     use super::Engine;
-    use crate::job::{Job, Outcome, Step};
+    use crate::job::Job;
     use crate::ring::Ring;
 
     /// So many files have a queue of their own at a time. It costs two descriptors and some kernel memory, which would not
@@ -130,58 +128,14 @@ mod linux {
             })
         }
     }
-
-    /// Larger requests are not copied on the caller's thread.
-    const LARGEST: usize = 256 << 10;
-
-    /// Reads what the page cache has, on this thread. What has to wait for a disk is left.
-    pub(crate) fn at_once(file: &File, possible: &AtomicBool, job: Job) -> Outcome {
-        // Ordering: Relaxed. It saves a call, no more.
-        if job.len() > LARGEST || !possible.load(Ordering::Relaxed) {
-            return Outcome::More(job);
-        }
-        let mut job = job;
-        loop {
-            let (this, Step { memory, len, position }) = match job.step() {
-                Ok(next) => next,
-                Err(outcome) => return outcome,
-            };
-            let part = libc::iovec { iov_base: memory.cast(), iov_len: len };
-            // SAFETY: the memory is the job's, which lives through the call.
-            let count = unsafe {
-                libc::preadv2(file.as_raw_fd(), &raw const part, 1, position as i64, libc::RWF_NOWAIT)
-            };
-            let outcome = match usize::try_from(count) {
-                // SAFETY: the system says so.
-                Ok(count) => unsafe { this.moved(count) },
-                Err(_) => match Errno::from_io_error(&io::Error::last_os_error()) {
-                    Some(Errno::AGAIN) => return Outcome::More(this),
-                    Some(Errno::INTR) => Outcome::More(this),
-                    // This file system cannot say.
-                    Some(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                        possible.store(false, Ordering::Relaxed);
-                        return Outcome::More(this);
-                    }
-                    // Whoever does it the long way finds out.
-                    _ => return Outcome::More(this),
-                },
-            };
-            match outcome {
-                Outcome::More(next) => job = next,
-                Outcome::Answered => return Outcome::Answered,
-            }
-        }
-    }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod other {
     use std::fs::File;
     use std::io;
-    use std::sync::atomic::AtomicBool;
 
     use super::Engine;
-    use crate::job::{Job, Outcome};
 
     #[derive(Default)]
     pub(crate) struct Rings;
@@ -190,9 +144,5 @@ mod other {
         pub(crate) fn engine(&self, _: &File) -> io::Result<Engine> {
             Err(io::ErrorKind::Unsupported.into())
         }
-    }
-
-    pub(crate) fn at_once(_: &File, _: &AtomicBool, job: Job) -> Outcome {
-        Outcome::More(job)
     }
 }

@@ -4,11 +4,14 @@
 //! kernel (`io_uring`) whose descriptor the host's executor sleeps on; where there is none, through a few threads that all files
 //! share. Bytes go straight into and out of the packets.
 
+mod at_once;
 mod backend;
 mod device;
 mod engine;
 mod folder;
 mod job;
+#[cfg(target_os = "linux")]
+mod mapped;
 #[cfg(target_os = "linux")]
 mod ring;
 
@@ -21,6 +24,7 @@ pactio_sdk::export_plugin! {
     options: [
         OptionSpec::flag("direct", "go around the page cache, in blocks of 4 KiB"),
         OptionSpec::choice("io", "who does what the page cache has not", &["auto", "ring", "threads"]).default("auto"),
+        OptionSpec::flag("map", "maps the file into memory; if somebody makes it shorter, the system may end this process"),
     ],
     check: "file:{folder}/device",
     backend: backend::Files::default(),

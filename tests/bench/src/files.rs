@@ -37,7 +37,7 @@ pub(crate) fn files(seconds: f64) {
         let device = host.open(&format!("{url}{options}")).unwrap_or_else(|error| panic!("{error}"));
         &*Box::leak(Box::new(device))
     };
-    let (device, threads) = (open(""), open("?io=threads"));
+    let (device, threads, mapped) = (open(""), open("?io=threads"), open("?map=true"));
     let mut speeds = Speeds::default();
     for (len, depth) in CASES {
         let read = || File::open(&path).unwrap_or_else(|error| panic!("{error}"));
@@ -48,6 +48,7 @@ pub(crate) fn files(seconds: f64) {
             mfio_rt(&path, len, depth),
             reused("pactio file, reused packets", &host, device, len, depth, at),
             reused("pactio file, reused packets, io=threads", &host, threads, len, depth, at),
+            reused("pactio file, reused packets, map=true", &host, mapped, len, depth, at),
         ];
         speeds.push(case(len, depth), measure(variants, seconds / CASES.len() as f64));
     }

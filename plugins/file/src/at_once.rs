@@ -1,0 +1,130 @@
+//! Reads of what is in memory already, on the caller's thread: out of the mapped file, or by a call that does not wait.
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::AtOnce;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use other::AtOnce;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::AsRawFd;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use rustix::io::Errno;
+
+    use crate::job::{Job, Outcome, Step};
+    use crate::mapped::Mapped;
+
+    /// Larger requests are not copied on the caller's thread.
+    const LARGEST: usize = 256 << 10;
+
+    pub(crate) struct AtOnce {
+        /// The system can be asked for what the page cache has.
+        possible: AtomicBool,
+        mapped: Option<Mapped>,
+    }
+
+    impl AtOnce {
+        /// Not at all, if the page cache is gone around.
+        pub(crate) fn new(direct: bool) -> Self {
+            Self { possible: AtomicBool::new(!direct), mapped: None }
+        }
+
+        /// Out of a mapping of the file, which is so long.
+        pub(crate) fn mapped(file: &File, len: u64) -> io::Result<Self> {
+            // What is empty has nothing that could be read, and cannot be mapped.
+            let mapped = if len > 0 { Some(Mapped::new(file, len)?) } else { None };
+            Ok(Self { possible: AtomicBool::new(true), mapped })
+        }
+
+        pub(crate) fn is_mapped(&self) -> bool {
+            self.mapped.is_some()
+        }
+
+        /// Reads what it can. What has to wait for a disk is left.
+        pub(crate) fn read(&self, file: &File, job: Job) -> Outcome {
+            if job.len() > LARGEST {
+                return Outcome::More(job);
+            }
+            let Some(mapped) = &self.mapped else { return self.ask(file, job) };
+            match mapped.copy(job) {
+                Outcome::More(job) => self.ask(file, job),
+                Outcome::Answered => Outcome::Answered,
+            }
+        }
+
+        /// By calls that end instead of waiting.
+        fn ask(&self, file: &File, job: Job) -> Outcome {
+            // Ordering: Relaxed. It saves a call, no more.
+            if !self.possible.load(Ordering::Relaxed) {
+                return Outcome::More(job);
+            }
+            let mut job = job;
+            loop {
+                let (this, Step { memory, len, position }) = match job.step() {
+                    Ok(next) => next,
+                    Err(outcome) => return outcome,
+                };
+                let part = libc::iovec { iov_base: memory.cast(), iov_len: len };
+                // SAFETY: the memory is the job's, which lives through the call.
+                let count = unsafe {
+                    libc::preadv2(file.as_raw_fd(), &raw const part, 1, position as i64, libc::RWF_NOWAIT)
+                };
+                let outcome = match usize::try_from(count) {
+                    Ok(count) => {
+                        if let Some(mapped) = &self.mapped {
+                            mapped.saw(position, count);
+                        }
+                        // SAFETY: the system says so.
+                        unsafe { this.moved(count) }
+                    }
+                    Err(_) => match Errno::from_io_error(&io::Error::last_os_error()) {
+                        Some(Errno::AGAIN) => return Outcome::More(this),
+                        Some(Errno::INTR) => Outcome::More(this),
+                        // This file system cannot say.
+                        Some(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                            self.possible.store(false, Ordering::Relaxed);
+                            return Outcome::More(this);
+                        }
+                        // Whoever does it the long way finds out.
+                        _ => return Outcome::More(this),
+                    },
+                };
+                match outcome {
+                    Outcome::More(next) => job = next,
+                    Outcome::Answered => return Outcome::Answered,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod other {
+    use std::fs::File;
+    use std::io;
+
+    use crate::job::{Job, Outcome};
+
+    pub(crate) struct AtOnce;
+
+    impl AtOnce {
+        pub(crate) fn new(_: bool) -> Self {
+            Self
+        }
+
+        pub(crate) fn mapped(_: &File, _: u64) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(crate) fn is_mapped(&self) -> bool {
+            false
+        }
+
+        pub(crate) fn read(&self, _: &File, job: Job) -> Outcome {
+            Outcome::More(job)
+        }
+    }
+}
