@@ -183,7 +183,7 @@ fn what_cannot_be_opened_is_explained() {
     place.says(
         &["info", "file:x?a=b"],
         1,
-        "pactio: 'file:x?a=***': 'file:' has no option 'a'\nhint: its options are: direct, io; `pactio help file` explains them\n",
+        "pactio: 'file:x?a=***': 'file:' has no option 'a'\nhint: its options are: direct, io, map; `pactio help file` explains them\n",
     );
     assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
     let why = "it is a pipe, socket or terminal, which has no positions";
