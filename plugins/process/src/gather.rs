@@ -107,7 +107,7 @@ impl Gather {
 
     /// Does all that was taken.
     pub(crate) fn run(&mut self, target: &Target) {
-        self.waiting.make_contiguous().sort_by_key(|part| part.address);
+        self.waiting.make_contiguous().sort_unstable_by_key(|part| part.address);
         while !self.waiting.is_empty() {
             let ranges = self.next_ranges();
             if let Err(error) = self.call(target, ranges) {
@@ -133,7 +133,9 @@ impl Gather {
                 continue;
             }
             let (start, mut end) = (first.address, first.end());
-            let mut parts = vec![first];
+            // As many as usually lie in a page, so that it need not grow.
+            let mut parts = Vec::with_capacity(16);
+            parts.push(first);
             while let Some(next) = self.waiting.front()
                 && !next.alone
                 && next.len() <= SMALL
@@ -144,10 +146,12 @@ impl Gather {
                 parts.extend(self.waiting.pop_front());
             }
             bytes += (end - start) as usize;
-            match <[Part; 1]>::try_from(parts) {
-                Ok([one]) => ranges.push(Range::One(one)),
-                Err(parts) => ranges.push(Range::Piece(parts, (end - start) as usize)),
-            }
+            let piece = if parts.len() > 1 {
+                Some(Range::Piece(parts, (end - start) as usize))
+            } else {
+                parts.pop().map(Range::One)
+            };
+            ranges.extend(piece);
         }
         ranges
     }
