@@ -124,4 +124,6 @@ fn a_web_server_is_read_with_tls_if_its_certificate_is_trusted() {
     drop(server);
     let (_, said) = run(trusting(&["info", &url]), 1);
     assert!(said.to_lowercase().contains("connection refused"), "{said}");
+    let (_, said) = run(trusting(&["cp", "file:file", &url]), 1);
+    assert!(said.contains("all 2000000 bytes were sent, but may not be kept; copy again"), "{said}");
 }

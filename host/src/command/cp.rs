@@ -68,12 +68,18 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     });
     copy.progress.finish();
     let done = copy.done.load(Ordering::Relaxed);
-    let total = size.map_or(String::new(), |size| format!(" of {size}"));
+    let url = copy.destination.url();
     result.map_err(|failure| {
-        failure.and(&format!(
-            "'{}' is left incomplete: {done}{total} bytes were copied to it; remove it or copy again",
-            copy.destination.url()
-        ))
+        failure.and(&match size {
+            // It failed when it was published or flushed.
+            Some(size) if done == size => {
+                format!("'{url}' is not finished: all {size} bytes were sent, but may not be kept; copy again")
+            }
+            size => {
+                let total = size.map_or(String::new(), |size| format!(" of {size}"));
+                format!("'{url}' is left incomplete: {done}{total} bytes were copied to it; remove it or copy again")
+            }
+        })
     })
 }
 
