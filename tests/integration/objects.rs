@@ -303,7 +303,8 @@ fn stores() -> Vec<Store> {
 
 #[test]
 fn servers_of_others_take_parts_list_keys_and_hold_versions() {
-    in_time(|| stores().into_iter().for_each(write_list_and_replace));
+    let stores = stores();
+    in_time(move || stores.into_iter().for_each(write_list_and_replace));
 }
 
 fn write_list_and_replace(store: Store) {
