@@ -17,7 +17,7 @@ pub struct Server {
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
     /// What it writes.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Drop for Server {
@@ -64,7 +64,7 @@ fn start(program: &Path, set: impl Fn(&mut Command, u16, &Path)) -> Server {
         let said = fs::File::create(folder.path().join("said")).expect("a file can be made");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let mut server = Server { child, port, _folder: folder };
+        let mut server = Server { child, port, folder };
         for _ in 0..600 {
             if server.child.try_wait().expect("it is a child of this process").is_some() {
                 break;
@@ -74,7 +74,7 @@ fn start(program: &Path, set: impl Fn(&mut Command, u16, &Path)) -> Server {
             }
             thread::sleep(Duration::from_millis(100));
         }
-        println!("{}", fs::read_to_string(server._folder.path().join("said")).unwrap_or_default());
+        println!("{}", fs::read_to_string(server.folder.path().join("said")).unwrap_or_default());
     }
     panic!("{} did not start", program.display());
 }

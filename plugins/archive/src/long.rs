@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crc32fast::Hasher;
-use pactio_sdk::{Code, Error, PacketBox, PacketIo, Write};
+use pactio_sdk::{Code, Error, PacketBox, Write};
 
 use crate::codec::{Corrupt, Steps};
 use crate::decoding::{Block, Ticket};
@@ -221,25 +221,11 @@ impl Packed {
 
     /// Reads more of what is compressed, and goes on when it is there.
     fn read_on(self: &Arc<Self>, mut cursor: Box<Cursor>, ticket: Ticket) {
-        let (start, source) = (cursor.position, &self.source);
-        let len = (source.packed - start).min(CHUNK) as usize;
-        let bound = PacketBox::<Write>::new_buf(len).and_then(PacketBox::into_bound);
-        let (packet, view) = match bound {
-            Ok(bound) => bound,
-            Err(error) => return self.give_up(error),
-        };
-        // The device below keeps this, and is kept by what this names.
-        let this = Arc::downgrade(self);
-        packet.on_complete(move |packet| {
-            let Some(this) = this.upgrade() else { return };
-            if let Some((_, error)) = packet.min_error() {
-                let error = if error.code() == Code::End { Error::from_code(Code::Corrupt) } else { error };
-                return this.give_up(error);
-            }
+        let start = cursor.position;
+        let len = (self.source.packed - start).min(CHUNK);
+        self.fetch(start, len, move |this, packet| {
             cursor.chunk = Chunk { packet: Some(packet), start };
-            let pool = this.decoding.pool.clone();
-            pool.submit(move || this.run(Some(cursor), ticket));
+            this.run(Some(cursor), ticket);
         });
-        source.below.send_io(source.start + start, view);
     }
 }

@@ -8,8 +8,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pactio_sdk::{
-    Below, BoundPacketView, Cancellation, Code, Device, DeviceInfo, Error, Figure, Records, RequestId,
-    Statistics, Write,
+    Below, BoundPacketView, Cancellation, Code, Device, DeviceInfo, Error, Figure, PacketBox, PacketIo,
+    Records, RequestId, Statistics, Write,
 };
 
 use crate::codec::Codec;
@@ -149,6 +149,36 @@ impl Packed {
     /// To be held while there is work: a panic ends it for those who wait, too.
     pub(crate) fn working(&self) -> Working<'_> {
         Working(self)
+    }
+
+    /// Reads a range of what is compressed, and goes on with it on one of the threads. If it cannot be read, the file is given up,
+    /// on one of the threads too: letting go of `then` may begin the next file, which may fail as well.
+    pub(crate) fn fetch(
+        self: &Arc<Self>,
+        start: u64,
+        len: u64,
+        then: impl FnOnce(Arc<Self>, PacketBox<Write>) + Send + 'static,
+    ) {
+        let bound = PacketBox::<Write>::new_buf(len as usize).and_then(PacketBox::into_bound);
+        let (packet, view) = match bound {
+            Ok(bound) => bound,
+            Err(error) => return self.give_up(error),
+        };
+        // The device below keeps this, and is kept by what this names.
+        let this = Arc::downgrade(self);
+        packet.on_complete(move |packet| {
+            let Some(this) = this.upgrade() else { return };
+            let pool = this.decoding.pool.clone();
+            pool.submit(move || match packet.min_error() {
+                None => then(this, packet),
+                // The archive was longer when it was opened.
+                Some((_, error)) if error.code() == Code::End => {
+                    this.give_up(Error::from_code(Code::Corrupt))
+                }
+                Some((_, error)) => this.give_up(error),
+            });
+        });
+        self.source.below.send_io(self.source.start + start, view);
     }
 
     /// Nobody decompresses any more; who waits is told why.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pactio_sdk::{Code, Error, PacketBox, PacketIo, Write, WritePacketObj};
+use pactio_sdk::{Code, Error, PacketBox, Write, WritePacketObj};
 
 use crate::codec::Corrupt;
 use crate::decoding::{Block, Ticket};
@@ -11,32 +11,15 @@ use crate::packed::{Packed, Part};
 impl Packed {
     /// Reads what is compressed, and has it decompressed by one of the threads.
     pub(crate) fn load(self: &Arc<Self>, ticket: Ticket) {
-        let bound = PacketBox::<Write>::new_buf(self.source.packed as usize).and_then(PacketBox::into_bound);
-        let (packet, view) = match bound {
-            Ok(bound) => bound,
-            Err(error) => return self.give_up(error),
-        };
-        // The device below keeps this, and is kept by what this names.
-        let this = Arc::downgrade(self);
-        packet.on_complete(move |packet| {
-            let Some(this) = this.upgrade() else { return };
-            let pool = this.decoding.pool.clone();
-            pool.submit(move || {
-                this.decode(&packet);
-                // Only now: the next one may be run by whoever lets this go.
-                drop(ticket);
-            });
+        self.fetch(0, self.source.packed, move |this, packet| {
+            this.decode(&packet);
+            // Only now: the next one may be run by whoever lets this go.
+            drop(ticket);
         });
-        self.source.below.send_io(self.source.start, view);
     }
 
     fn decode(&self, packed: &PacketBox<Write>) {
         let _working = self.working();
-        if let Some((_, error)) = packed.min_error() {
-            // The archive was longer when it was opened.
-            let error = if error.code() == Code::End { Error::from_code(Code::Corrupt) } else { error };
-            return self.give_up(error);
-        }
         let mut kept = None;
         loop {
             let parts = {

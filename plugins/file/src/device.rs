@@ -107,10 +107,9 @@ impl Device for FileDevice {
     }
 
     fn resize(&self) -> Option<&dyn Resize> {
-        let possible = self.mode.contains(OpenMode::WRITE) && self.is_regular();
         // What is mapped must not be made shorter.
-        let possible = possible && !self.at_once.is_mapped();
-        possible.then_some(self)
+        let fixed = self.at_once.is_mapped() || !self.is_regular();
+        (self.mode.contains(OpenMode::WRITE) && !fixed).then_some(self)
     }
 
     fn mapping(&self) -> Option<&dyn Mapping> {
