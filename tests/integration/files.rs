@@ -1,8 +1,10 @@
 //! The file plugin through the library.
 
 use std::fs;
+use std::future::poll_fn;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::task::Poll;
 
 use futures_util::future::join_all;
 use pactio::{Code, OpenOptions};
@@ -69,6 +71,58 @@ fn random_requests_in_flight_together_leave_what_a_model_has() {
             }
             drop(device);
             assert!(fs::read(&path).unwrap() == model, "{options} seed {seed}");
+        }
+    });
+}
+
+/// Waits for all with the waker of the task, so that the host sends them in one call.
+async fn together(requests: impl Iterator<Item = impl Future<Output = ()>>) {
+    let mut requests: Vec<_> = requests.map(Box::pin).collect();
+    poll_fn(|cx| {
+        requests.retain_mut(|request| request.as_mut().poll(cx).is_pending());
+        if requests.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+#[test]
+fn each_of_many_reads_in_one_call_says_what_there_is() {
+    in_time(|| {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("x");
+        let bytes = content(1 << 20);
+        fs::write(&path, &bytes).unwrap();
+        let host = host(&["pactio_file"]);
+        for options in WAYS {
+            let device = host.open(&format!("file:{}{options}", path.display())).unwrap();
+            let mut random = fastrand::Rng::with_seed(1);
+            for round in 0..30 {
+                if round % 3 == 2 {
+                    evict(&path);
+                }
+                // Some end behind the file, begin there, are long, or are given up before they are sent.
+                let count = random.usize(1..400);
+                let reads: Vec<_> = (0..count)
+                    .map(|_| {
+                        let len = if random.u8(..) < 2 { 400_000 } else { random.usize(0..5000) };
+                        (random.usize(0..bytes.len() + 5000), len, random.u8(..) > 10)
+                    })
+                    .collect();
+                host.block_on(together(reads.iter().map(|&(position, len, wanted)| {
+                    let read = device.read_at(position as u64, vec![0; len]);
+                    let bytes = &bytes;
+                    async move {
+                        if !wanted {
+                            return drop(futures_lite::future::poll_once(read).await);
+                        }
+                        let (report, memory) = read.await.unwrap();
+                        let there = bytes.get(position..).unwrap_or_default();
+                        let there = &there[..len.min(there.len())];
+                        assert_eq!(report.done(), there.len(), "{options} {len} bytes at {position}");
+                        assert!(memory[..report.done()] == *there, "{options} {len} bytes at {position}");
+                    }
+                })));
+            }
         }
     });
 }

@@ -252,6 +252,7 @@ pub(crate) fn flush(driver: &Arc<Driver>) {
     let thread = this_thread();
     let entry = thread.take_entry_of(driver);
     if let Some(mut entry) = entry {
+        entry.pace.sent(entry.queues.len());
         entry.driver.send_and_run(&mut entry.queues);
         thread.keep_entry(entry);
     }

@@ -14,6 +14,7 @@ mod linux {
 
     use rustix::io::Errno;
 
+    use crate::batch::{Calls, LEAST};
     use crate::job::{Job, Outcome, Step};
     use crate::mapped::Mapped;
 
@@ -24,19 +25,20 @@ mod linux {
         /// The system can be asked for what the page cache has.
         possible: AtomicBool,
         mapped: Option<Mapped>,
+        calls: Calls,
     }
 
     impl AtOnce {
-        /// Not at all, if the page cache is gone around.
-        pub(crate) fn new(direct: bool) -> Self {
-            Self { possible: AtomicBool::new(!direct), mapped: None }
+        /// Not at all, if the page cache is gone around; many by one call, if the kernel may be given a queue.
+        pub(crate) fn new(direct: bool, batches: bool) -> Self {
+            Self { possible: AtomicBool::new(!direct), mapped: None, calls: Calls::new(batches && !direct) }
         }
 
         /// Out of a mapping of the file, which is so long.
         pub(crate) fn mapped(file: &File, len: u64) -> io::Result<Self> {
             // What is empty has nothing that could be read, and cannot be mapped.
             let mapped = if len > 0 { Some(Mapped::new(file, len)?) } else { None };
-            Ok(Self { possible: AtomicBool::new(true), mapped })
+            Ok(Self { possible: AtomicBool::new(true), mapped, calls: Calls::new(false) })
         }
 
         pub(crate) fn is_mapped(&self) -> bool {
@@ -53,6 +55,33 @@ mod linux {
                 Outcome::More(job) => self.ask(file, job),
                 Outcome::Answered => Outcome::Answered,
             }
+        }
+
+        /// Reads what it can of many, and hands the rest to `rest`.
+        pub(crate) fn read_all(
+            &self,
+            file: &File,
+            jobs: impl ExactSizeIterator<Item = Job>,
+            rest: impl Fn(Job),
+        ) {
+            let one = |job| {
+                if let Outcome::More(job) = self.read(file, job) {
+                    rest(job);
+                }
+            };
+            if jobs.len() < LEAST {
+                return jobs.for_each(one);
+            }
+            let small = jobs.filter_map(|job| {
+                if job.len() <= LARGEST {
+                    return Some(job);
+                }
+                rest(job);
+                None
+            });
+            // Of one that has begun, the next call mostly finds the end of the file.
+            let left = self.calls.read(file, small, |job| if job.is_begun() { one(job) } else { rest(job) });
+            left.into_iter().flatten().for_each(one);
         }
 
         /// By calls that end instead of waiting.
@@ -111,7 +140,7 @@ mod other {
     pub(crate) struct AtOnce;
 
     impl AtOnce {
-        pub(crate) fn new(_: bool) -> Self {
+        pub(crate) fn new(_: bool, _: bool) -> Self {
             Self
         }
 
@@ -125,6 +154,10 @@ mod other {
 
         pub(crate) fn read(&self, _: &File, job: Job) -> Outcome {
             Outcome::More(job)
+        }
+
+        pub(crate) fn read_all(&self, _: &File, jobs: impl Iterator<Item = Job>, rest: impl Fn(Job)) {
+            jobs.for_each(rest);
         }
     }
 }

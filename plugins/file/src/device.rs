@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 
 use pactio_plugin_pool::Pool;
 use pactio_sdk::{
-    Answer, BoundPacketView, Device, DeviceInfo, Flush, FlushScope, Limits, Mapping, OpenError, OpenMode,
-    PollingHandle, Read, Records, Region, Resize, Write,
+    Answer, Batch, BoundPacketView, Device, DeviceInfo, Flush, FlushScope, Limits, Mapping, OpenError,
+    OpenMode, PollingHandle, Read, Records, Region, Resize, Write,
 };
 use rustix::fs::{SeekFrom, fdatasync, fsync, ftruncate, seek};
 use rustix::io::Errno;
@@ -31,7 +31,7 @@ pub(crate) struct FileDevice {
 
 impl FileDevice {
     pub(crate) fn new(file: File, mode: OpenMode, pool: Arc<Pool>, engine: Engine, alignment: u32) -> Self {
-        let at_once = AtOnce::new(alignment > 1);
+        let at_once = AtOnce::new(alignment > 1, engine.is_ring());
         Self { engine, file: Arc::new(file), mode, pool, alignment, at_once }
     }
 
@@ -79,6 +79,11 @@ impl Device for FileDevice {
         if let Outcome::More(job) = self.at_once.read(&self.file, job) {
             self.engine.submit(job, &self.file, &self.pool);
         }
+    }
+
+    fn read_batch(&self, batch: Batch<'_, Write, u64>) {
+        let jobs = batch.map(|(position, view)| Job::read(position, view, self.alignment as usize));
+        self.at_once.read_all(&self.file, jobs, |job| self.engine.submit(job, &self.file, &self.pool));
     }
 
     fn write(&self, position: u64, view: BoundPacketView<Read>) {

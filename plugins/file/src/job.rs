@@ -77,6 +77,11 @@ impl Job {
         }
     }
 
+    /// A part of it is done.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.done > 0
+    }
+
     pub(crate) fn is_read(&self) -> bool {
         matches!(self.bytes, Bytes::In(_) | Bytes::InCopy(..))
     }

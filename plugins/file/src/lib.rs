@@ -6,6 +6,8 @@
 
 mod at_once;
 mod backend;
+#[cfg(target_os = "linux")]
+mod batch;
 mod device;
 mod engine;
 mod folder;
