@@ -104,7 +104,7 @@ fn each_of_many_reads_in_one_call_says_what_there_is() {
                 let count = random.usize(1..400);
                 let reads: Vec<_> = (0..count)
                     .map(|_| {
-                        let len = if random.u8(..) < 2 { 400_000 } else { random.usize(0..5000) };
+                        let len = if random.u8(..) < 2 { 1_100_000 } else { random.usize(0..5000) };
                         (random.usize(0..bytes.len() + 5000), len, random.u8(..) > 10)
                     })
                     .collect();

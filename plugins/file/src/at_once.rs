@@ -19,7 +19,7 @@ mod linux {
     use crate::mapped::Mapped;
 
     /// Larger requests are not copied on the caller's thread.
-    const LARGEST: usize = 256 << 10;
+    const LARGEST: usize = 1 << 20;
 
     pub(crate) struct AtOnce {
         /// The system can be asked for what the page cache has.
