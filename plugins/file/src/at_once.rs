@@ -1,15 +1,18 @@
 //! Reads of what is in memory already, on the caller's thread: out of the mapped file, or by a call that does not wait.
 
 #[cfg(target_os = "linux")]
+pub(crate) use crate::batch::Calls;
+#[cfg(target_os = "linux")]
 pub(crate) use linux::AtOnce;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::AtOnce;
+pub(crate) use other::{AtOnce, Calls};
 
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs::File;
     use std::io;
     use std::os::fd::AsRawFd;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use rustix::io::Errno;
@@ -25,20 +28,22 @@ mod linux {
         /// The system can be asked for what the page cache has.
         possible: AtomicBool,
         mapped: Option<Mapped>,
-        calls: Calls,
+        /// Reads many, unless the kernel may not be given a queue.
+        calls: Option<Arc<Calls>>,
     }
 
     impl AtOnce {
-        /// Not at all, if the page cache is gone around; many by one call, if the kernel may be given a queue.
-        pub(crate) fn new(direct: bool, batches: bool) -> Self {
-            Self { possible: AtomicBool::new(!direct), mapped: None, calls: Calls::new(batches && !direct) }
+        /// Not at all, if the page cache is gone around; many by one call, if there are calls for that.
+        pub(crate) fn new(direct: bool, calls: Option<Arc<Calls>>) -> Self {
+            let calls = calls.filter(|_| !direct);
+            Self { possible: AtomicBool::new(!direct), mapped: None, calls }
         }
 
         /// Out of a mapping of the file, which is so long.
         pub(crate) fn mapped(file: &File, len: u64) -> io::Result<Self> {
             // What is empty has nothing that could be read, and cannot be mapped.
             let mapped = if len > 0 { Some(Mapped::new(file, len)?) } else { None };
-            Ok(Self { possible: AtomicBool::new(true), mapped, calls: Calls::new(false) })
+            Ok(Self { possible: AtomicBool::new(true), mapped, calls: None })
         }
 
         pub(crate) fn is_mapped(&self) -> bool {
@@ -69,9 +74,9 @@ mod linux {
                     rest(job);
                 }
             };
-            if jobs.len() < LEAST {
+            let Some(calls) = self.calls.as_ref().filter(|_| jobs.len() >= LEAST) else {
                 return jobs.for_each(one);
-            }
+            };
             let small = jobs.filter_map(|job| {
                 if job.len() <= LARGEST {
                     return Some(job);
@@ -80,7 +85,7 @@ mod linux {
                 None
             });
             // Of one that has begun, the next call mostly finds the end of the file.
-            let left = self.calls.read(file, small, |job| if job.is_begun() { one(job) } else { rest(job) });
+            let left = calls.read(file, small, |job| if job.is_begun() { one(job) } else { rest(job) });
             left.into_iter().flatten().for_each(one);
         }
 
@@ -134,13 +139,18 @@ mod linux {
 mod other {
     use std::fs::File;
     use std::io;
+    use std::sync::Arc;
 
     use crate::job::{Job, Outcome};
+
+    /// There are none.
+    #[derive(Default)]
+    pub(crate) struct Calls;
 
     pub(crate) struct AtOnce;
 
     impl AtOnce {
-        pub(crate) fn new(_: bool, _: bool) -> Self {
+        pub(crate) fn new(_: bool, _: Option<Arc<Calls>>) -> Self {
             Self
         }
 

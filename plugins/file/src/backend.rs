@@ -11,6 +11,7 @@ use pactio_sdk::{Backend, Code, Error, OpenError, OpenMode, OpenRequest, Opened,
 use rustix::fs::{OFlags, SeekFrom, seek};
 use rustix::io::Errno;
 
+use crate::at_once::Calls;
 use crate::device::FileDevice;
 use crate::engine::{Engine, Rings, THREADS};
 use crate::folder::Folder;
@@ -22,11 +23,12 @@ pub(crate) struct Files(Arc<Shared>);
 struct Shared {
     pool: Lazy,
     rings: Rings,
+    calls: Arc<Calls>,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { pool: Lazy::new("pactio-file"), rings: Rings::default() }
+        Self { pool: Lazy::new("pactio-file"), rings: Rings::default(), calls: Arc::default() }
     }
 }
 
@@ -106,8 +108,9 @@ impl Files {
             })?,
             Io::Auto => rings.engine(&file).unwrap_or(Engine::Threads),
         };
+        let calls = (!matches!(how.io, Io::Threads)).then(|| self.0.calls.clone());
         let alignment = if how.direct { BLOCK } else { 1 };
-        let mut device = FileDevice::new(file, mode, self.pool()?, engine, alignment);
+        let mut device = FileDevice::new(file, mode, self.pool()?, engine, calls, alignment);
         if how.map && mode.contains(OpenMode::READ) {
             device.map_file()?;
         }

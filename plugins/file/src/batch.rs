@@ -1,10 +1,11 @@
 //! Many reads of what the page cache has, by one call: a queue of the kernel (`io_uring`) in which nothing may wait.
+//!
+//! It does not matter which file a queue was used for before, so there are few, whatever the number of files.
 
 use std::fs::File;
 use std::io;
-use std::mem;
 use std::os::fd::AsRawFd;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use io_uring::{IoUring, opcode, types};
 
@@ -16,17 +17,18 @@ const DEPTH: usize = 128;
 /// With fewer reads, one call for each is as fast.
 pub(crate) const LEAST: usize = 4;
 
-/// The file is the queue's only registered one.
-const FILE: types::Fixed = types::Fixed(0);
+/// So many queues there are at most: one for each thread that is in a call, and for each call that is made by what another one
+/// answers.
+const MOST: usize = 8;
 
-/// The queue of a file, made when it is first needed.
-pub(crate) struct Calls(Mutex<State>);
+/// The queues of all files, made when they are needed.
+#[derive(Default)]
+pub(crate) struct Calls(Mutex<Queues>);
 
-enum State {
-    New,
-    Open(Box<Queue>),
-    /// The kernel does not give one, or it broke.
-    Gone,
+#[derive(Default)]
+struct Queues {
+    idle: Vec<Queue>,
+    made: usize,
 }
 
 struct Queue {
@@ -36,31 +38,39 @@ struct Queue {
 }
 
 impl Calls {
-    pub(crate) fn new(possible: bool) -> Self {
-        Self(Mutex::new(if possible { State::New } else { State::Gone }))
-    }
-
     /// Reads what it can without waiting, and hands the rest to `rest`. Gives back what it did not look at.
     pub(crate) fn read<J>(&self, file: &File, mut jobs: J, rest: impl Fn(Job)) -> Option<J>
     where
         J: Iterator<Item = Job>,
     {
-        // Another thread may be in a call, or this one, further outside: what it answers can send more. If somebody's waker
-        // panicked there, nobody knows how far the queue was.
-        let Ok(mut state) = self.0.try_lock() else { return Some(jobs) };
-        if let State::New = &*state {
-            *state = Queue::new(file).map_or(State::Gone, |queue| State::Open(Box::new(queue)));
-        }
-        let State::Open(queue) = &mut *state else { return Some(jobs) };
-        while queue.fill(&mut jobs) {
+        let Some(mut queue) = self.take() else { return Some(jobs) };
+        while queue.fill(file, &mut jobs) {
             if !queue.call(&rest) {
-                if let State::Open(queue) = mem::replace(&mut *state, State::Gone) {
-                    queue.end(rest);
-                }
+                // It stays among those that were made, so that a kernel that does this to all is left alone soon.
+                queue.end(rest);
                 return Some(jobs);
             }
         }
+        self.lock().idle.push(queue);
         None
+    }
+
+    fn take(&self) -> Option<Queue> {
+        let mut queues = self.lock();
+        if let Some(queue) = queues.idle.pop() {
+            return Some(queue);
+        }
+        if queues.made == MOST {
+            return None;
+        }
+        queues.made += 1;
+        drop(queues);
+        Queue::new().ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        // No foreign code runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,19 +78,19 @@ impl Queue {
     /// # Errors
     ///
     /// If the kernel has no `io_uring`, or no more for this process.
-    fn new(file: &File) -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         let ring = IoUring::builder().dontfork().build(DEPTH as u32)?;
-        ring.submitter().register_files(&[file.as_raw_fd()])?;
         Ok(Self { ring, jobs: Vec::with_capacity(DEPTH) })
     }
 
     /// Takes as many jobs as go into one call; `false` if there are no more.
-    fn fill(&mut self, jobs: impl Iterator<Item = Job>) -> bool {
+    fn fill(&mut self, file: &File, jobs: impl Iterator<Item = Job>) -> bool {
         self.jobs.clear();
+        let file = types::Fd(file.as_raw_fd());
         let mut submission = self.ring.submission();
         for job in jobs.take(DEPTH) {
             let Ok((job, Step { memory, len, position })) = job.step() else { continue };
-            let entry = opcode::Read::new(FILE, memory, len as u32)
+            let entry = opcode::Read::new(file, memory, len as u32)
                 .offset(position)
                 .rw_flags(libc::RWF_NOWAIT)
                 .build()

@@ -13,7 +13,7 @@ use pactio_sdk::{
 use rustix::fs::{SeekFrom, fdatasync, fsync, ftruncate, seek};
 use rustix::io::Errno;
 
-use crate::at_once::AtOnce;
+use crate::at_once::{AtOnce, Calls};
 use crate::engine::Engine;
 use crate::job::{Job, Outcome, error};
 
@@ -30,8 +30,16 @@ pub(crate) struct FileDevice {
 }
 
 impl FileDevice {
-    pub(crate) fn new(file: File, mode: OpenMode, pool: Arc<Pool>, engine: Engine, alignment: u32) -> Self {
-        let at_once = AtOnce::new(alignment > 1, engine.is_ring());
+    /// One whose reads are also done by `calls`, if they are there.
+    pub(crate) fn new(
+        file: File,
+        mode: OpenMode,
+        pool: Arc<Pool>,
+        engine: Engine,
+        calls: Option<Arc<Calls>>,
+        alignment: u32,
+    ) -> Self {
+        let at_once = AtOnce::new(alignment > 1, calls);
         Self { engine, file: Arc::new(file), mode, pool, alignment, at_once }
     }
 

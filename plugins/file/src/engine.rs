@@ -36,10 +36,6 @@ impl Engine {
         }
     }
 
-    pub(crate) fn is_ring(&self) -> bool {
-        !matches!(self, Self::Threads)
-    }
-
     pub(crate) fn in_flight(&self) -> u32 {
         match self {
             #[cfg(target_os = "linux")]
