@@ -17,7 +17,7 @@ mod linux {
 
     use rustix::io::Errno;
 
-    use crate::batch::{Calls, LEAST};
+    use crate::batch::{Calls, FileCalls, LEAST};
     use crate::job::{Job, Outcome, Step};
     use crate::mapped::Mapped;
 
@@ -29,13 +29,13 @@ mod linux {
         possible: AtomicBool,
         mapped: Option<Mapped>,
         /// Reads many, unless the kernel may not be given a queue.
-        calls: Option<Arc<Calls>>,
+        calls: Option<FileCalls>,
     }
 
     impl AtOnce {
         /// Not at all, if the page cache is gone around; many by one call, if there are calls for that.
         pub(crate) fn new(direct: bool, calls: Option<Arc<Calls>>) -> Self {
-            let calls = calls.filter(|_| !direct);
+            let calls = calls.filter(|_| !direct).map(FileCalls::new);
             Self { possible: AtomicBool::new(!direct), mapped: None, calls }
         }
 

@@ -1,12 +1,15 @@
 //! Many reads of what the page cache has, by one call: a queue of the kernel (`io_uring`) in which nothing may wait.
 //!
-//! It does not matter which file a queue was used for before, so there are few, whatever the number of files.
+//! There are few queues, whatever the number of files. One that is used for the same file again has it registered, which saves
+//! the kernel looking the descriptor up for each read.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use io_uring::squeue::Entry;
 use io_uring::{IoUring, opcode, types};
 
 use crate::job::{Job, Outcome, Step};
@@ -18,15 +21,23 @@ const DEPTH: usize = 128;
 pub(crate) const LEAST: usize = 4;
 
 /// So many queues there are at most: one for each thread that is in a call, and for each call that is made by what another one
-/// answers.
+/// answers; and for files in turn.
 const MOST: usize = 8;
+
+/// In the place of a registered file: none.
+const NO_FILE: RawFd = -1;
 
 /// The queues of all files, made when they are needed.
 #[derive(Default)]
-pub(crate) struct Calls(Mutex<Queues>);
+pub(crate) struct Calls {
+    queues: Mutex<Queues>,
+    /// Ordering: Relaxed. It is a number.
+    files: AtomicU64,
+}
 
 #[derive(Default)]
 struct Queues {
+    /// The one that was used last is the last.
     idle: Vec<Queue>,
     made: usize,
 }
@@ -35,15 +46,31 @@ struct Queue {
     ring: IoUring,
     /// What goes into the next call, by the number that its completion will have.
     jobs: Vec<Option<Job>>,
+    /// The file that it was used for last.
+    last: Option<u64>,
+    /// That file is registered: until it is closed, or the queue is used for another one.
+    registered: bool,
 }
 
-impl Calls {
+/// A file's way to the queues.
+pub(crate) struct FileCalls {
+    calls: Arc<Calls>,
+    number: u64,
+}
+
+impl FileCalls {
+    pub(crate) fn new(calls: Arc<Calls>) -> Self {
+        let number = calls.files.fetch_add(1, Ordering::Relaxed);
+        Self { calls, number }
+    }
+
     /// Reads what it can without waiting, and hands the rest to `rest`. Gives back what it did not look at.
     pub(crate) fn read<J>(&self, file: &File, mut jobs: J, rest: impl Fn(Job)) -> Option<J>
     where
         J: Iterator<Item = Job>,
     {
-        let Some(mut queue) = self.take() else { return Some(jobs) };
+        let Some(mut queue) = self.calls.take(self.number) else { return Some(jobs) };
+        queue.turn_to(self.number, file);
         while queue.fill(file, &mut jobs) {
             if !queue.call(&rest) {
                 // It stays among those that were made, so that a kernel that does this to all is left alone soon.
@@ -51,17 +78,29 @@ impl Calls {
                 return Some(jobs);
             }
         }
-        self.lock().idle.push(queue);
+        self.calls.lock().idle.push(queue);
         None
     }
+}
 
-    fn take(&self) -> Option<Queue> {
+/// A closed file is registered nowhere. Nobody reads it any more, so the queues that have it are idle.
+impl Drop for FileCalls {
+    fn drop(&mut self) {
+        for queue in &mut self.calls.lock().idle {
+            queue.forget(self.number);
+        }
+    }
+}
+
+impl Calls {
+    /// A queue that was used for this file, or a new one, or that which was not used for longest.
+    fn take(&self, file: u64) -> Option<Queue> {
         let mut queues = self.lock();
-        if let Some(queue) = queues.idle.pop() {
-            return Some(queue);
+        if let Some(index) = queues.idle.iter().rposition(|queue| queue.last == Some(file)) {
+            return Some(queues.idle.remove(index));
         }
         if queues.made == MOST {
-            return None;
+            return if queues.idle.is_empty() { None } else { Some(queues.idle.remove(0)) };
         }
         queues.made += 1;
         drop(queues);
@@ -70,7 +109,7 @@ impl Calls {
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
         // No foreign code runs under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,23 +119,55 @@ impl Queue {
     /// If the kernel has no `io_uring`, or no more for this process.
     fn new() -> io::Result<Self> {
         let ring = IoUring::builder().dontfork().build(DEPTH as u32)?;
-        Ok(Self { ring, jobs: Vec::with_capacity(DEPTH) })
+        ring.submitter().register_files(&[NO_FILE])?;
+        Ok(Self { ring, jobs: Vec::with_capacity(DEPTH), last: None, registered: false })
+    }
+
+    /// From here on it is used for this file, which is registered when that happens the second time.
+    fn turn_to(&mut self, number: u64, file: &File) {
+        if self.last == Some(number) {
+            self.registered = self.registered || self.register(file.as_raw_fd());
+        } else {
+            if let Some(last) = self.last {
+                self.forget(last);
+            }
+            self.last = Some(number);
+        }
+    }
+
+    /// It was used for this file, perhaps, but will not be any more.
+    fn forget(&mut self, number: u64) {
+        if self.last == Some(number) {
+            // What cannot be taken back stays open until the queue is closed, as it would in a process that was forked.
+            let _ = self.registered && self.register(NO_FILE);
+            self.registered = false;
+            self.last = None;
+        }
+    }
+
+    fn register(&self, descriptor: RawFd) -> bool {
+        self.ring.submitter().register_files_update(0, &[descriptor]).is_ok()
+    }
+
+    /// A read that does not wait.
+    fn entry(&self, file: &File, step: Step) -> Entry {
+        let Step { memory, len, position } = step;
+        let read = if self.registered {
+            opcode::Read::new(types::Fixed(0), memory, len as u32)
+        } else {
+            opcode::Read::new(types::Fd(file.as_raw_fd()), memory, len as u32)
+        };
+        read.offset(position).rw_flags(libc::RWF_NOWAIT).build()
     }
 
     /// Takes as many jobs as go into one call; `false` if there are no more.
     fn fill(&mut self, file: &File, jobs: impl Iterator<Item = Job>) -> bool {
         self.jobs.clear();
-        let file = types::Fd(file.as_raw_fd());
-        let mut submission = self.ring.submission();
         for job in jobs.take(DEPTH) {
-            let Ok((job, Step { memory, len, position })) = job.step() else { continue };
-            let entry = opcode::Read::new(file, memory, len as u32)
-                .offset(position)
-                .rw_flags(libc::RWF_NOWAIT)
-                .build()
-                .user_data(self.jobs.len() as u64);
+            let Ok((job, step)) = job.step() else { continue };
+            let entry = self.entry(file, step).user_data(self.jobs.len() as u64);
             // SAFETY: the memory is the job's, which stays in `jobs` until its completion is in, or until the queue is closed.
-            let pushed = unsafe { submission.push(&entry) };
+            let pushed = unsafe { self.ring.submission().push(&entry) };
             assert!(pushed.is_ok(), "the queue holds as many as go into one call");
             self.jobs.push(Some(job));
         }
@@ -132,7 +203,7 @@ impl Queue {
 
     /// Gives all up that it has not seen the end of.
     fn end(self, rest: impl Fn(Job)) {
-        let Self { ring, jobs } = self;
+        let Self { ring, jobs, .. } = self;
         // First, so that the kernel has nothing more to do with the memory.
         drop(ring);
         jobs.into_iter().flatten().for_each(rest);

@@ -2,16 +2,21 @@
 
 use std::fs::File;
 use std::hint::black_box;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 
 use io_uring::{IoUring, opcode, types};
 use mfio::backend::IoBackendExt;
-use mfio_rt::{Fs, NativeRt, NativeRtBuilder, OpenOptions};
+use mfio::traits::IoRead as _;
+use mfio_rt::{FileHandle, Fs, NativeRt, NativeRtBuilder, OpenOptions};
+use pactio::{BufferPool, Device, Host};
 
-use crate::measure::{Speeds, Variant, measure};
+use crate::Arguments;
+use crate::measure::{Speeds, Variant, measure_after};
 use crate::ours::reused;
 use crate::peers::send;
 
@@ -22,8 +27,15 @@ const SIZE: u64 = 64 << 20;
 const CASES: [(usize, usize); 7] =
     [(512, 1), (4096, 1), (4096, 32), (4096, 128), (65_536, 1), (65_536, 32), (1 << 20, 1)];
 
-/// Prints how many times as fast as a loop on the ring each way is.
-pub(crate) fn files(seconds: f64) {
+/// Bytes per read into memory of the caller's, one at a time.
+const SLICES: [usize; 3] = [65_536, 262_144, 1 << 20];
+
+/// Bytes per read, and how many are in flight in each thread.
+const THREADS: [(usize, usize); 3] = [(4096, 1), (4096, 32), (65_536, 1)];
+
+/// Prints how many times as fast as a loop on the ring each way is; what it costs to read into memory of the caller's; and
+/// what a second thread brings.
+pub(crate) fn files(arguments: &Arguments) {
     let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("a folder cannot be made: {error}"));
     let path = folder.path().join("file");
     let mut file = File::create_new(&path).unwrap_or_else(|error| panic!("{error}"));
@@ -31,28 +43,54 @@ pub(crate) fn files(seconds: f64) {
     for _ in 0..SIZE >> 20 {
         file.write_all(&block).unwrap_or_else(|error| panic!("{error}"));
     }
-    let host = pactio_tests::host(&["pactio_file"]);
+    let host: &'static Host = Box::leak(Box::new(pactio_tests::host(&["pactio_file"])));
     let url = format!("file:{}", path.display());
-    let open = |options: &str| {
+    let open = |options: &str| -> &'static Device {
         let device = host.open(&format!("{url}{options}")).unwrap_or_else(|error| panic!("{error}"));
-        &*Box::leak(Box::new(device))
+        Box::leak(Box::new(device))
     };
     let (device, threads, mapped) = (open(""), open("?io=threads"), open("?map=true"));
-    let mut speeds = Speeds::default();
-    for (len, depth) in CASES {
-        let read = || File::open(&path).unwrap_or_else(|error| panic!("{error}"));
+    let read = || File::open(&path).unwrap_or_else(|error| panic!("{error}"));
+    // The system may take from the page cache what it likes.
+    let warm = || {
+        io::copy(&mut read(), &mut io::sink()).unwrap_or_else(|error| panic!("{error}"));
+    };
+    let print = |what: &str, cases: &[(usize, usize)], variants: &dyn Fn(usize, usize) -> Vec<Variant>| {
+        let (cases, seconds) =
+            arguments.cases(cases.iter().map(|&(len, depth)| (case(len, depth), (len, depth))));
+        let mut speeds = Speeds::default();
+        for (name, (len, depth)) in cases {
+            speeds.push(name, measure_after(warm, arguments.variants(variants(len, depth)), seconds / 3.0));
+        }
+        speeds.print(what);
+        println!();
+    };
+    print("bytes, in flight", &CASES, &|len, depth| {
         let at = move |index| position(index, len);
-        let variants = vec![
+        vec![
             ring(read(), len, depth),
             pread(read(), len),
             mfio_rt(&path, len, depth),
-            reused("pactio file, reused packets", &host, device, len, depth, at),
-            reused("pactio file, reused packets, io=threads", &host, threads, len, depth, at),
-            reused("pactio file, reused packets, map=true", &host, mapped, len, depth, at),
-        ];
-        speeds.push(case(len, depth), measure(variants, seconds / CASES.len() as f64));
-    }
-    speeds.print("times as fast; bytes, in flight");
+            reused("pactio file, reused packets", host, device, len, depth, at),
+            reused("pactio file, reused packets, io=threads", host, threads, len, depth, at),
+            reused("pactio file, reused packets, map=true", host, mapped, len, depth, at),
+        ]
+    });
+    print("bytes into memory of the caller's, in flight", &SLICES.map(|len| (len, 1)), &|len, _| {
+        vec![
+            ring_into_vec(read(), len),
+            mfio_rt_slice(&path, len),
+            slice(device, len),
+            buffers(host, device, len),
+        ]
+    });
+    print("bytes, in flight in each thread", &THREADS, &|len, depth| {
+        vec![
+            in_threads("pactio file, one thread", 1, host, device, len, depth),
+            in_threads("pactio file, two threads", 2, host, device, len, depth),
+            in_threads("pactio file, two threads, map=true", 2, host, mapped, len, depth),
+        ]
+    });
 }
 
 /// The name of so many bytes with so many reads in flight.
@@ -119,12 +157,17 @@ fn pread(file: File, len: usize) -> Variant {
     })
 }
 
-/// mfio's runtime on its ring, with packets that it reuses.
-fn mfio_rt(path: &Path, len: usize, depth: usize) -> Variant {
+/// A file of mfio's runtime on its ring.
+fn mfio_file(path: &Path) -> (&'static NativeRt, impl FileHandle + use<>) {
     let rt = NativeRtBuilder::default().io_uring(true).build();
     let rt: &'static NativeRt = Box::leak(Box::new(rt.unwrap_or_else(|error| panic!("{error:?}"))));
     let opened = rt.block_on(rt.open(path, OpenOptions::new().read(true)));
-    let file = opened.unwrap_or_else(|error| panic!("{error:?}"));
+    (rt, opened.unwrap_or_else(|error| panic!("{error:?}")))
+}
+
+/// Its packets are used again.
+fn mfio_rt(path: &Path, len: usize, depth: usize) -> Variant {
+    let (rt, file) = mfio_file(path);
     let packets: Vec<_> = (0..depth).map(|_| mfio::io::Packet::<mfio::io::Write>::new_buf(len)).collect();
     Variant::batched("mfio-rt, io_uring, reused packets", depth, move |count| {
         rt.block_on(async {
@@ -133,5 +176,91 @@ fn mfio_rt(path: &Path, len: usize, depth: usize) -> Variant {
                 send(&file, &packets, at).await;
             }
         });
+    })
+}
+
+fn plain(name: &'static str, len: usize, mut read: impl FnMut(u64, &mut [u8]) + 'static) -> Variant {
+    let mut buffer = vec![0; len];
+    Variant::new(name, move |count| {
+        for index in 0..count {
+            read(position(index, len), &mut buffer);
+        }
+        black_box(&buffer);
+    })
+}
+
+/// A loop on the ring that reads into a vector.
+fn ring_into_vec(file: File, len: usize) -> Variant {
+    let mut ring = IoUring::new(1).unwrap_or_else(|error| panic!("{error}"));
+    ring.submitter().register_files(&[file.as_raw_fd()]).unwrap_or_else(|error| panic!("{error}"));
+    plain("io-uring, registered file, a vector", len, move |position, buffer| {
+        let read =
+            opcode::Read::new(types::Fixed(0), buffer.as_mut_ptr(), len as u32).offset(position).build();
+        // SAFETY: the buffer lives until the completion is in, below.
+        let pushed = unsafe { ring.submission().push(&read) };
+        assert!(pushed.is_ok(), "there is room for one");
+        ring.submit_and_wait(1).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(ring.completion().next().map(|completion| completion.result()), Some(len as i32));
+    })
+}
+
+fn mfio_rt_slice(path: &Path, len: usize) -> Variant {
+    let (rt, file) = mfio_file(path);
+    plain("mfio-rt, io_uring, read_all into a slice", len, move |position, buffer| {
+        rt.block_on(file.read_all(position, buffer)).unwrap_or_else(|error| panic!("{error:?}"));
+    })
+}
+
+fn slice(device: &'static Device, len: usize) -> Variant {
+    plain("pactio file, a slice, blocking", len, move |position, buffer| {
+        device.blocking_read_exact_at(position, buffer).unwrap_or_else(|error| panic!("{error}"));
+    })
+}
+
+fn buffers(host: &'static Host, device: &'static Device, len: usize) -> Variant {
+    let pool = BufferPool::new(1, len).unwrap_or_else(|error| panic!("{error}"));
+    Variant::new("pactio file, a buffer of a pool", move |count| {
+        host.block_on(async {
+            let mut buffer = pool.get().await;
+            for index in 0..count {
+                let read = device.read_exact_at(position(index, len), buffer).await;
+                buffer = black_box(read.unwrap_or_else(|error| panic!("{error}")));
+            }
+        });
+    })
+}
+
+/// Each thread does its share, with so many reads in flight.
+fn in_threads(
+    name: &'static str,
+    threads: u64,
+    host: &'static Host,
+    device: &'static Device,
+    len: usize,
+    depth: usize,
+) -> Variant {
+    let (work, done): (Vec<_>, Vec<_>) = (0..threads)
+        .map(|_| {
+            let (work, orders) = mpsc::channel();
+            let (report, done) = mpsc::channel();
+            thread::spawn(move || {
+                let mut variant = reused(name, host, device, len, depth, move |index| position(index, len));
+                for count in orders {
+                    variant.run(count);
+                    if report.send(()).is_err() {
+                        return;
+                    }
+                }
+            });
+            (work, done)
+        })
+        .unzip();
+    Variant::batched(name, depth * threads as usize, move |count| {
+        for work in &work {
+            work.send(count / threads).unwrap_or_else(|error| panic!("{error}"));
+        }
+        for done in &done {
+            done.recv().unwrap_or_else(|error| panic!("{error}"));
+        }
     })
 }

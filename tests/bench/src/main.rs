@@ -31,9 +31,12 @@ struct Arguments {
     /// Also count instructions per operation, with valgrind.
     #[arg(long)]
     instructions: bool,
-    /// Only variants whose name contains this.
+    /// Only variants whose name contains this, and the first one of a table, which the others are compared with.
     #[arg(long, default_value = "")]
     only: String,
+    /// Of a table with columns, only those whose name begins with this.
+    #[arg(long, default_value = "")]
+    case: String,
     /// Measure nothing: run so many requests of all kinds, and fail if memory or descriptors grow by more than 1 %.
     #[arg(long, value_name = "COUNT")]
     soak: Option<u64>,
@@ -57,6 +60,23 @@ struct Arguments {
     count: Option<u64>,
 }
 
+impl Arguments {
+    /// The cases that are wanted, and how many seconds there are for each.
+    fn cases<T>(&self, all: impl IntoIterator<Item = (String, T)>) -> (Vec<(String, T)>, f64) {
+        let wanted: Vec<_> = all.into_iter().filter(|(name, _)| name.starts_with(&self.case)).collect();
+        let seconds = self.seconds / wanted.len().max(1) as f64;
+        (wanted, seconds)
+    }
+
+    /// The variants that are wanted: always the reference.
+    fn variants(&self, mut all: Vec<Variant>) -> Vec<Variant> {
+        let reference = all.iter().position(|variant| variant.name == measure::REFERENCE).unwrap_or(0);
+        let reference = all[reference].name;
+        all.retain(|variant| variant.name == reference || variant.name.contains(&self.only));
+        all
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(count) = arguments.soak {
@@ -75,11 +95,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if arguments.processes {
-        processes::processes(arguments.seconds);
+        processes::processes(&arguments);
         return ExitCode::SUCCESS;
     }
     if arguments.files {
-        files::files(arguments.seconds);
+        files::files(&arguments);
         return ExitCode::SUCCESS;
     }
     let mut variants: Vec<Variant> = peers::variants();
@@ -91,8 +111,7 @@ fn main() -> ExitCode {
         variant.run(count);
         return ExitCode::SUCCESS;
     }
-    variants.retain(|variant| variant.name == measure::REFERENCE || variant.name.contains(&arguments.only));
-    let mut table = measure::measure(variants, arguments.seconds);
+    let mut table = measure::measure(arguments.variants(variants), arguments.seconds);
     if arguments.instructions {
         for row in &mut table.rows {
             row.instructions = instructions(&row.name);

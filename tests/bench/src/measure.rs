@@ -58,6 +58,8 @@ pub(crate) struct Row {
     pub(crate) name: String,
     nanoseconds: f64,
     pub(crate) ratio: f64,
+    /// Processor time of all threads, user and system, as a multiple of the reference's.
+    cpu: f64,
     allocations: f64,
     pub(crate) instructions: Option<f64>,
 }
@@ -71,37 +73,53 @@ pub(crate) struct Table {
 const SAMPLE: Duration = Duration::from_millis(4);
 
 /// Measures for about so many seconds. What is no [`REFERENCE`] is divided by the first one.
-pub(crate) fn measure(mut variants: Vec<Variant>, seconds: f64) -> Table {
+pub(crate) fn measure(variants: Vec<Variant>, seconds: f64) -> Table {
+    measure_after(|| {}, variants, seconds)
+}
+
+/// The same, with something done before each round.
+pub(crate) fn measure_after(prepare: impl Fn(), mut variants: Vec<Variant>, seconds: f64) -> Table {
+    prepare();
     let counts: Vec<u64> = variants.iter_mut().map(calibrate).collect();
     let begin = Instant::now();
     let mut samples: Vec<Vec<f64>> = vec![Vec::new(); variants.len()];
+    let mut cpu = samples.clone();
     let mut allocations = vec![0.0; variants.len()];
     let mut rounds = 0;
     while rounds < 3 || begin.elapsed().as_secs_f64() < seconds {
+        prepare();
         for (index, variant) in variants.iter_mut().enumerate() {
-            let (allocated, start) = (ALLOCATIONS.load(Ordering::Relaxed), Instant::now());
+            let (allocated, used, start) = (ALLOCATIONS.load(Ordering::Relaxed), processor(), Instant::now());
             variant.run(counts[index]);
             samples[index].push(start.elapsed().as_nanos() as f64 / counts[index] as f64);
+            cpu[index].push((processor() - used).as_nanos() as f64 / counts[index] as f64);
             allocations[index] =
                 (ALLOCATIONS.load(Ordering::Relaxed) - allocated) as f64 / counts[index] as f64;
         }
         rounds += 1;
     }
     let medians: Vec<f64> = samples.iter_mut().map(|samples| median(samples)).collect();
-    let reference = variants.iter().position(|variant| variant.name == REFERENCE);
-    let reference = medians[reference.unwrap_or(0)];
+    let cpu: Vec<f64> = cpu.iter_mut().map(|samples| median(samples)).collect();
+    let reference = variants.iter().position(|variant| variant.name == REFERENCE).unwrap_or(0);
     let rows = variants
         .iter()
         .enumerate()
         .map(|(index, variant)| Row {
             name: variant.name.to_owned(),
             nanoseconds: medians[index],
-            ratio: medians[index] / reference,
+            ratio: medians[index] / medians[reference],
+            cpu: cpu[index] / cpu[reference],
             allocations: allocations[index],
             instructions: None,
         })
         .collect();
     Table { rows, rounds }
+}
+
+/// What all threads of this process have used of the processors.
+fn processor() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn calibrate(variant: &mut Variant) -> u64 {
@@ -140,33 +158,48 @@ impl fmt::Display for Table {
     }
 }
 
-/// How many times as fast as the first one each variant is, with a column for each case.
+/// How many times as fast as the first one each variant is, and how much processor time it takes, with a column for each case.
 #[derive(Default)]
 pub(crate) struct Speeds {
     cases: Vec<String>,
-    rows: Vec<(String, Vec<f64>)>,
+    rows: Vec<Speed>,
+}
+
+/// One variant in all cases.
+struct Speed {
+    name: String,
+    times_as_fast: Vec<f64>,
+    cpu: Vec<f64>,
 }
 
 impl Speeds {
     /// Takes one case. All of them have the same variants, in the same order.
     pub(crate) fn push(&mut self, case: String, table: Table) {
         if self.rows.is_empty() {
-            self.rows = table.rows.iter().map(|row| (row.name.clone(), Vec::new())).collect();
+            let speed = |row: &Row| Speed { name: row.name.clone(), times_as_fast: vec![], cpu: vec![] };
+            self.rows = table.rows.iter().map(speed).collect();
         }
-        for (speeds, row) in self.rows.iter_mut().zip(table.rows) {
-            assert_eq!(speeds.0, row.name);
-            speeds.1.push(1.0 / row.ratio);
+        for (speed, row) in self.rows.iter_mut().zip(table.rows) {
+            assert_eq!(speed.name, row.name);
+            speed.times_as_fast.push(1.0 / row.ratio);
+            speed.cpu.push(row.cpu);
         }
         self.cases.push(case);
     }
 
-    /// Prints the table; `what` heads its first column.
+    /// Prints both tables; `what` says what the columns are.
     pub(crate) fn print(&self, what: &str) {
-        println!("| {what} | {} |", self.cases.join(" | "));
+        self.table(&format!("times as fast; {what}"), |speed| &speed.times_as_fast);
+        println!();
+        self.table(&format!("processor time; {what}"), |speed| &speed.cpu);
+    }
+
+    fn table(&self, head: &str, figures: impl Fn(&Speed) -> &[f64]) {
+        println!("| {head} | {} |", self.cases.join(" | "));
         println!("|---|{}", "---:|".repeat(self.cases.len()));
-        for (name, speeds) in &self.rows {
-            let speeds: Vec<_> = speeds.iter().map(|speed| format!("{speed:.2}")).collect();
-            println!("| {name} | {} |", speeds.join(" | "));
+        for speed in &self.rows {
+            let figures: Vec<_> = figures(speed).iter().map(|figure| format!("{figure:.2}")).collect();
+            println!("| {} | {} |", speed.name, figures.join(" | "));
         }
     }
 }

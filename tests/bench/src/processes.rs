@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use libc::{c_ulong, c_void, iovec, pid_t};
 use read_process_memory::{CopyAddress as _, ProcessHandle};
 
+use crate::Arguments;
 use crate::files::case;
 use crate::measure::{Speeds, Variant, measure};
 use crate::ours::reused;
@@ -24,14 +25,15 @@ const CASES: [(usize, usize); 6] = [(64, 64), (64, 512), (4096, 1), (4096, 64), 
 const MOST: usize = 1024;
 
 /// Prints how many times as fast as the system's batched call each way is.
-pub(crate) fn processes(seconds: f64) {
+pub(crate) fn processes(arguments: &Arguments) {
     let other = Other::start();
     let host = pactio_tests::host(&["pactio_process"]);
     let opened = host.open(&format!("process:{}", other.child.id()));
     let device = &*Box::leak(Box::new(opened.unwrap_or_else(|error| panic!("{error}"))));
     let (pid, start) = (other.child.id() as pid_t, other.start);
     let mut speeds = Speeds::default();
-    for (len, depth) in CASES {
+    let (cases, seconds) = arguments.cases(CASES.map(|(len, depth)| (case(len, depth), (len, depth))));
+    for (name, (len, depth)) in cases {
         let at = move |index| start + scattered(index, len);
         let variants = vec![
             vectored("process_vm_readv, batched", pid, len, depth, at),
@@ -39,9 +41,9 @@ pub(crate) fn processes(seconds: f64) {
             copy_address(pid, len, at),
             reused("pactio process, reused packets", &host, device, len, depth, at),
         ];
-        speeds.push(case(len, depth), measure(variants, seconds / CASES.len() as f64));
+        speeds.push(name, measure(arguments.variants(variants), seconds));
     }
-    speeds.print("times as fast; bytes, in flight");
+    speeds.print("bytes, in flight");
 }
 
 /// Where a read lies: whole ones scattered, small ones eight to a scattered page.
