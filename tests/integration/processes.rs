@@ -126,6 +126,56 @@ fn random_reads_in_flight_together_are_each_what_is_there() {
 }
 
 #[test]
+fn small_reads_over_the_edge_of_a_hole_get_what_is_behind_it() {
+    in_time(|| {
+        let pages = Pages::new(4, &[1, 2]);
+        let host = process_host();
+        let device = host.open("process:self").unwrap();
+        // Alone, and with others that lie in the same piece.
+        for others in 0..3 {
+            let starts = [PAGE - 32, 3 * PAGE - 32].into_iter().chain((0..others).map(|at| 3 * PAGE + at));
+            let reads = starts.map(|start| (start, device.read_at(pages.at(start), vec![0; 64])));
+            host.block_on(join_all(reads.map(|(start, read)| async move {
+                let (report, bytes) = read.await.unwrap();
+                let there = match start {
+                    start if start < PAGE => 0..32,
+                    start if start < 3 * PAGE => 32..64,
+                    _ => 0..64,
+                };
+                assert_eq!(report.done_ranges().collect::<Vec<_>>(), [there.clone()], "{start}: {report}");
+                assert!(there.clone().all(|at| bytes[at] == byte(start + at)));
+            })));
+        }
+    });
+}
+
+#[test]
+fn a_mapping_without_a_file_behind_it_keeps_nobody_waiting() {
+    in_time(|| {
+        let (file, len) = (tempfile::tempfile().unwrap(), 64 << 20);
+        file.set_len(len as u64).unwrap();
+        // SAFETY: new memory somewhere.
+        let start = unsafe {
+            rustix::mm::mmap(ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, &file, 0).unwrap()
+        };
+        file.set_len(0).unwrap();
+        let host = process_host();
+        let device = host.open("process:self").unwrap();
+        let good = Pages::new(1, &[]);
+        // The map says that it is there, so each page is found out by itself; others go on meanwhile.
+        let mut holes = device.read_at(start.addr() as u64, vec![0; len]);
+        host.block_on(async {
+            assert!(futures_util::poll!(&mut holes).is_pending());
+            assert_eq!(device.read_exact_at(good.at(0), vec![0; 8]).await.unwrap()[7], byte(7));
+            let (report, _) = holes.await.unwrap();
+            assert_eq!(report.done(), 0, "{report}");
+        });
+        // SAFETY: its own, and nobody uses it any more.
+        unsafe { munmap(start, len) }.unwrap();
+    });
+}
+
+#[test]
 fn another_process_is_read_as_the_system_shows_it_until_it_ends() {
     in_time(|| {
         let folder = tempfile::tempdir().unwrap();
@@ -164,6 +214,31 @@ fn another_process_is_read_as_the_system_shows_it_until_it_ends() {
         let mut there = [0; 7];
         memory.read_exact_at(&mut there, stack.start).unwrap();
         assert_eq!(&there, b"written");
+        // Many together, the last of those to one place counts; what cannot be written is told, and what is behind it is written.
+        let edge = regions.windows(2).find(|pair| {
+            let (one, next) = (&pair[0], &pair[1]);
+            one.range.end == next.range.start
+                && one.readable
+                && !one.writable
+                && next.readable
+                && next.writable
+        });
+        let edge = edge.unwrap()[0].range.end;
+        let mut both = vec![0; 2 * PAGE];
+        memory.read_exact_at(&mut both, edge - PAGE as u64).unwrap();
+        let words = (0..3000u64)
+            .map(|index| writing.write_all_at(stack.start + index % 1000 * 8, index.to_le_bytes().to_vec()));
+        let words = join_all(words.collect::<Vec<_>>());
+        host.block_on(async {
+            let (report, words) = futures_util::join!(writing.write_at(edge - PAGE as u64, both), words);
+            let failed: Vec<_> =
+                report.unwrap().0.failed_ranges().map(|(range, error)| (range, error.code())).collect();
+            assert_eq!(failed, [(0..PAGE, Code::ReadOnly)]);
+            assert!(words.iter().all(Result::is_ok));
+        });
+        let mut there = [0; 8000];
+        memory.read_exact_at(&mut there, stack.start).unwrap();
+        assert!(there.chunks(8).zip(2000u64..).all(|(word, value)| word == value.to_le_bytes()));
         drop(child);
         let error = host.block_on(device.read_exact_at(stack.start, vec![0; 8])).unwrap_err();
         assert_eq!(error.code(), Some(Code::Disconnected));
@@ -184,6 +259,10 @@ fn what_cannot_be_opened_says_why() {
         assert!(says("process:2147483646", read()).contains("there is no process 2147483646"));
         assert!(says("process:-5", read()).contains("there is no process -5"));
         assert!(says("process:self", read().write(true)).contains("cannot write to its own memory"));
+        // A thread of the kernel, where they are to be seen.
+        if fs::read_to_string("/proc/2/comm").is_ok_and(|name| name == "kthreadd\n") {
+            assert!(says("process:2", read()).contains("it has no memory of its own"));
+        }
         assert!(says("process:1?own=1KiB", read()).contains("only process:self"));
         let (_one, _other) = (Sleeper::start("sleep"), Sleeper::start("sleep"));
         assert!(

@@ -1,5 +1,7 @@
 //! Opens objects, and folders of them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use pactio_sdk::{Backend, Code, Error, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
 
 use crate::device::ObjectDevice;
@@ -16,14 +18,27 @@ impl Backend for Objects {
     type Device = ObjectDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<ObjectDevice, OpenError> {
-        let Place { store, key } = place(request)?;
-        ObjectDevice::open(store, &key)
+        contained(|| {
+            let Place { store, key } = place(request)?;
+            ObjectDevice::open(store, &key)
+        })
     }
 
     fn open_any(&self, request: &OpenRequest<'_>) -> Result<Opened, OpenError> {
-        let Place { store, key } = place(request)?;
-        open(store, &key, request.mode())
+        contained(|| {
+            let Place { store, key } = place(request)?;
+            open(store, &key, request.mode())
+        })
     }
+}
+
+/// The client panics about some options that make no sense to it. Nothing of ours is broken by that, so other devices go on.
+fn contained<T>(open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why");
+        Err(OpenError::invalid_input(format!("the client of the store does not take these options: {text}")))
+    })
 }
 
 /// Opens what has a key: an object, or else a folder.
@@ -42,7 +57,7 @@ pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, Op
         return Err(OpenError::new(Error::from_code(Code::Unsupported), text));
     }
     match ObjectDevice::open(store.clone(), key) {
-        Err(error) if error.error().code() == Code::NotFound && is_folder(&store, key) => {
+        Err(error) if error.error().code() == Code::NotFound && is_folder(&store, key)? => {
             Ok(Opened::new(TreeDevice(Folder::new(store, key))))
         }
         opened => opened.map(Opened::new),

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use object_store::ObjectStoreExt;
-use pactio_sdk::{BoundPacketView, Cancellation, Device, DeviceInfo, Limits, OpenError, RequestId, Write};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
+use pactio_sdk::{
+    BoundPacketView, Cancellation, Device, DeviceInfo, Error, Limits, OpenError, RequestId, Write,
+};
 
 use crate::failure::cannot_open;
-use crate::fetch::{Fetches, IN_FLIGHT};
+use crate::fetch::{Fetches, IN_FLIGHT, has_no_version};
 use crate::runtime::runtime;
 use crate::store::{Store, path};
 
@@ -19,10 +22,25 @@ pub(crate) struct ObjectDevice {
 impl ObjectDevice {
     pub(crate) fn open(store: Store, key: &str) -> Result<Self, OpenError> {
         let (runtime, path) = (runtime()?, path(key)?);
-        let meta = runtime.block_on(store.objects.head(&path)).map_err(|error| cannot_open(&error))?;
+        let meta = runtime.block_on(look(&store, &path)).map_err(|error| cannot_open(&error))?;
+        if has_no_version(&meta) && !store.unversioned {
+            let text = "the server says neither a tag nor a date of it, so nobody could tell if it were replaced while it is read; \
+                        unversioned=true reads it all the same";
+            return Err(OpenError::new(Error::UNSUPPORTED, text));
+        }
         let fetches = Fetches::new(runtime.handle().clone(), store, meta.clone());
         Ok(Self { size: meta.size, fetches })
     }
+}
+
+/// What the store says of an object.
+async fn look(store: &Store, path: &Path) -> object_store::Result<ObjectMeta> {
+    let meta = store.objects.head(path).await?;
+    if meta.size > 0 {
+        return Ok(meta);
+    }
+    // Some servers say so of what they would have to make first.
+    Ok(store.objects.get(path).await?.meta)
 }
 
 impl Device for ObjectDevice {

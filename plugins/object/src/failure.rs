@@ -37,13 +37,15 @@ fn of_source(error: &StoreError) -> Code {
         }
         source = error.source();
     }
-    let text = error.to_string();
+    // Its client says its own limits with each error.
+    let text = explain(error).replace("retry_timeout", "");
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if has(&["non-partial response", "did not return a partial", "Content-Range", "not partial"]) {
         Code::Unsupported
     } else if has(&["404 Not Found", "NoSuchBucket"]) {
         Code::NotFound
-    } else if has(&["401 Unauthorized", "403 Forbidden"]) {
+    } else if has(&["401 Unauthorized", "403 Forbidden", "169.254.169.254", "metadata.google.internal"]) {
+        // Without credentials, the client asks for those of a machine in the store's own cloud.
         Code::PermissionDenied
     } else if has(&["timed out", "timeout", "Timeout"]) {
         Code::TimedOut
@@ -63,7 +65,7 @@ pub(crate) fn failed(what: &str, error: &StoreError) -> Error {
 /// An error of opening.
 pub(crate) fn cannot_open(error: &StoreError) -> OpenError {
     let text = match code(error) {
-        Code::NotFound => "there is no such object".to_owned(),
+        Code::NotFound => "there is no such object, or no such bucket".to_owned(),
         Code::PermissionDenied => format!(
             "permission is denied; credentials come from the options key-id, key and token or from the environment, as \
              AWS_ACCESS_KEY_ID, GOOGLE_SERVICE_ACCOUNT or AZURE_STORAGE_ACCOUNT_KEY; anonymous=true goes without: {}",

@@ -21,7 +21,7 @@ pub(crate) const IN_FLIGHT: usize = 16;
 /// Between two attempts; doubled each time, up to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// More is not joined to one request, so that several connections share it.
+/// More is not asked for by one request, so that several connections share it.
 const LARGEST: u64 = 4 << 20;
 
 pub(crate) struct Fetches {
@@ -40,27 +40,38 @@ struct Pending {
     /// By position, and a number that makes them differ.
     parts: BTreeMap<(u64, u64), BoundPacketView<Write>>,
     number: u64,
+    /// Where the last group ended: what lies behind it has its turn next, so that nobody waits for ever.
+    turn: u64,
     /// Somebody is about to send them.
     gathering: bool,
     closed: bool,
 }
 
 impl Pending {
-    /// The first part, and those that are so close behind that they are read with it.
-    fn first_group(&mut self, gap: u64) -> Vec<(u64, BoundPacketView<Write>)> {
+    /// The part that has its turn, and those that are so close behind that they are read with it.
+    fn next_group(&mut self, gap: u64) -> Vec<(u64, BoundPacketView<Write>)> {
         let mut group: Vec<(u64, BoundPacketView<Write>)> = Vec::new();
         let (mut start, mut end) = (0u64, 0u64);
-        while let Some(entry) = self.parts.first_entry() {
-            let (position, behind) = (entry.key().0, entry.key().0 + entry.get().len() as u64);
+        let mut next = self.first_from(self.turn, 0).or_else(|| self.first_from(0, 0));
+        while let Some((position, number, len)) = next {
+            let behind = position + len;
             if group.is_empty() {
                 start = position;
             } else if position > end.saturating_add(gap) || behind.max(end) - start > LARGEST {
                 break;
             }
             end = end.max(behind);
-            group.push((position, entry.remove()));
+            group.extend(self.parts.remove(&(position, number)).map(|view| (position, view)));
+            next = self.first_from(position, number);
         }
+        self.turn = end;
         group
+    }
+
+    /// Position, number and length of the first part from there on.
+    fn first_from(&self, position: u64, number: u64) -> Option<(u64, u64, u64)> {
+        let (key, view) = self.parts.range((position, number)..).next()?;
+        Some((key.0, key.1, view.len() as u64))
     }
 }
 
@@ -74,14 +85,38 @@ enum Trouble {
 
 /// How a version is held on to.
 fn of_version(meta: &ObjectMeta) -> GetOptions {
-    let mut options = GetOptions { version: meta.version.clone(), ..GetOptions::default() };
+    let mut options = GetOptions::default();
     match &meta.e_tag {
-        // Weak tags are never equal to a server; what it sends is compared here.
-        Some(tag) if tag.starts_with("W/") => {}
-        Some(tag) => options.if_match = Some(tag.clone()),
-        None => options.if_unmodified_since = Some(meta.last_modified),
+        Some(tag) if !tag.starts_with("W/") => options.if_match = Some(tag.clone()),
+        // Weak tags are never equal to a server; what it sends is compared here. To ask for a version takes a permission of its
+        // own, so that is done only where there is nothing better.
+        _ => options.version = meta.version.clone(),
+    }
+    if meta.e_tag.is_none() {
+        options.if_unmodified_since = has_date(meta).then_some(meta.last_modified);
     }
     options
+}
+
+/// The store says when it was changed last.
+fn has_date(meta: &ObjectMeta) -> bool {
+    meta.last_modified.timestamp() != 0
+}
+
+/// Whether both are the same version, if that can be told.
+fn is_same_version(one: &ObjectMeta, other: &ObjectMeta) -> Option<bool> {
+    if one.size != other.size {
+        return Some(false);
+    }
+    match (&one.e_tag, &other.e_tag) {
+        (Some(one), Some(other)) => Some(one == other),
+        _ => (has_date(one) && has_date(other)).then(|| one.last_modified == other.last_modified),
+    }
+}
+
+/// Nobody could tell if an object were replaced while it is read.
+pub(crate) fn has_no_version(meta: &ObjectMeta) -> bool {
+    is_same_version(meta, meta).is_none()
 }
 
 impl Fetches {
@@ -106,9 +141,18 @@ impl Fetches {
             None => view,
         };
         let mut pending = self.lock();
-        pending.number += 1;
-        let number = pending.number;
-        pending.parts.insert((position, number), view);
+        let (mut position, mut rest) = (position, Some(view));
+        while let Some(mut view) = rest.take() {
+            if view.len() as u64 > LARGEST {
+                let (front, behind) = view.split_at(LARGEST as usize);
+                (view, rest) = (front, Some(behind));
+            }
+            let behind = position + view.len() as u64;
+            pending.number += 1;
+            let number = pending.number;
+            pending.parts.insert((position, number), view);
+            position = behind;
+        }
         if std::mem::replace(&mut pending.gathering, true) {
             return;
         }
@@ -128,7 +172,7 @@ impl Fetches {
                     pending.gathering = false;
                     return;
                 }
-                pending.first_group(self.store.gap)
+                pending.next_group(self.store.gap)
             };
             let this = self.clone();
             self.runtime.spawn(async move {
@@ -157,8 +201,25 @@ impl Fetches {
             if failures > self.store.retries {
                 return left.fail(self.failed(start, end, &error));
             }
-            tokio::time::sleep(pause).await;
+            if self.pause(pause, &mut left).await {
+                return;
+            }
             pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Waits for so long; `true` if nobody wants anything any more before that.
+    async fn pause(&self, pause: Duration, left: &mut Outstanding) -> bool {
+        let mut over = pin!(tokio::time::sleep(pause));
+        loop {
+            let changed = self.changed.notified();
+            if self.is_done(left) {
+                return true;
+            }
+            tokio::select! {
+                () = &mut over => return false,
+                () = changed => {}
+            }
         }
     }
 
@@ -182,9 +243,9 @@ impl Fetches {
                 () = changed => {}
             }
         };
-        let tags = (&answer.meta.e_tag, &self.meta.e_tag);
-        let other = matches!(tags, (Some(tag), Some(ours)) if tag != ours);
-        if other || answer.meta.size != self.meta.size {
+        let same = is_same_version(&answer.meta, &self.meta);
+        // What cannot be told is another one, unless the user said that it does not matter.
+        if same == Some(false) || (same.is_none() && !self.store.unversioned) {
             let (path, source) = (self.meta.location.to_string(), "it is another version now".into());
             return Err(Trouble::Refused(object_store::Error::Precondition { path, source }));
         }

@@ -1,5 +1,8 @@
 //! A folder: keys that begin alike.
 
+use std::sync::Arc;
+
+use futures_util::StreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use pactio_sdk::{
@@ -7,7 +10,7 @@ use pactio_sdk::{
 };
 
 use crate::backend;
-use crate::failure::failed;
+use crate::failure::{cannot_open, failed};
 use crate::runtime::runtime;
 use crate::store::{Store, path};
 
@@ -33,11 +36,16 @@ impl Folder {
     }
 }
 
-/// There are keys that go on behind this one.
-pub(crate) fn is_folder(store: &Store, key: &str) -> bool {
-    let Ok(path) = path(key) else { return false };
-    let list = async { list(&*store.objects, &path).await.is_ok_and(|entries| !entries.is_empty()) };
-    runtime().is_ok_and(|runtime| runtime.block_on(list))
+/// Whether there are keys that go on behind this one.
+///
+/// # Errors
+///
+/// If the store does not say.
+pub(crate) fn is_folder(store: &Store, key: &str) -> Result<bool, OpenError> {
+    let path = path(key)?;
+    let first = async { store.objects.list(Some(&path)).next().await.transpose() };
+    let first = runtime()?.block_on(first).map_err(|error| cannot_open(&error))?;
+    Ok(first.is_some())
 }
 
 async fn list(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Vec<Entry>> {
@@ -45,7 +53,9 @@ async fn list(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Ve
     let name = |path: &Path| path.filename().map(str::to_owned);
     let folders = listed.common_prefixes.iter().filter_map(name);
     let folders = folders.map(|name| Entry { name, is_folder: true, size: None });
-    let files = listed.objects.iter().filter_map(|object| Some((name(&object.location)?, object.size)));
+    // Some tools make an object with the name of the folder, so that it exists.
+    let files = listed.objects.iter().filter(|object| object.location != *folder);
+    let files = files.filter_map(|object| Some((name(&object.location)?, object.size)));
     let files = files.map(|(name, size)| Entry { name, is_folder: false, size: Some(size) });
     let mut all: Vec<Entry> = folders.chain(files).filter(|entry| !entry.name.contains('/')).collect();
     // A key may also be a folder of others: that is listed once, as the folder.
@@ -69,7 +79,7 @@ impl Listing for Folder {
                     Ok(all) if all.is_empty() && !folder.is_empty() => {
                         return entries.error(Error::from_code(Code::NotFound));
                     }
-                    Ok(all) => all,
+                    Ok(all) => Arc::new(all),
                     Err(error) => return entries.error(failed("the list", &error)),
                 },
             };

@@ -29,6 +29,7 @@ pactio_sdk::export_plugin! {
         OptionSpec::text("key", "secret key of S3, access key of Azure, or service account key (JSON) of Google").secret(),
         OptionSpec::text("token", "session or bearer token").secret(),
         OptionSpec::flag("anonymous", "do not sign requests"),
+        OptionSpec::flag("unversioned", "read what a server gives neither a tag nor a date for"),
         OptionSpec::size("gap", "ranges so close to each other are read as one").default("64KiB").range("0", "1GiB"),
         OptionSpec::size("part", "what is uploaded at once").default("8MiB").range("5MiB", "1GiB"),
         OptionSpec::integer("retries", "how often a request that failed for a while is made again").default("3").range("0", "100"),

@@ -11,7 +11,7 @@ use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
-use pactio_sdk::{OpenError, OpenRequest};
+use pactio_sdk::{OpenError, OpenMode, OpenRequest};
 
 use crate::failure::cannot_open;
 
@@ -19,10 +19,14 @@ use crate::failure::cannot_open;
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) objects: Arc<dyn ObjectStore>,
+    /// The same for what is uploaded, which may take longer.
+    pub(crate) uploads: Arc<dyn ObjectStore>,
     /// Ranges so close to each other are read as one.
     pub(crate) gap: u64,
     pub(crate) part: usize,
     pub(crate) retries: u32,
+    /// It does not matter whether all that is read is of one version.
+    pub(crate) unversioned: bool,
 }
 
 /// Where something is in a store.
@@ -32,9 +36,89 @@ pub(crate) struct Place {
 }
 
 pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
-    let (scheme, target) = (request.scheme(), request.target());
-    let timeout = request.duration_option("timeout")?.unwrap_or(Duration::from_secs(30));
+    refuse_unusable(request)?;
     let retries = request.parsed_option("retries", "a whole number")?.unwrap_or(3);
+    let timeout = request.duration_option("timeout")?.unwrap_or(Duration::from_secs(30));
+    let part = request.size_option("part")?.unwrap_or(8 << 20);
+    let objects = client(request, timeout, retries)?;
+    // The client counts the time from the first byte that is sent to the first that is answered.
+    let uploads = match request.mode().contains(OpenMode::WRITE) {
+        true => client(request, timeout + Duration::from_secs(part / SLOWEST), retries)?,
+        false => objects.clone(),
+    };
+    let store = Store {
+        objects,
+        uploads,
+        gap: request.size_option("gap")?.unwrap_or(64 << 10),
+        part: part as usize,
+        retries,
+        unversioned: request.flag_option("unversioned")?,
+    };
+    let target = request.target();
+    let key = match request.scheme() {
+        "local" => absolute(target)?,
+        scheme => {
+            let (bucket, key) = split(target);
+            if key.starts_with('/') {
+                let text = format!(
+                    "the key '{key}' begins with a slash, which cannot be asked for; write {scheme}:{bucket}/key"
+                );
+                return Err(OpenError::invalid_input(text));
+            }
+            key.to_owned()
+        }
+    };
+    Ok(Place { store, key })
+}
+
+/// An upload that is slower than this, in bytes per second and part, is given up.
+const SLOWEST: u64 = 32 << 10;
+
+/// What the client would panic about, or send nobody knows where.
+fn refuse_unusable(request: &OpenRequest<'_>) -> Result<(), OpenError> {
+    let variable = |name: &str| env::var(name).ok().map(|value| (name.to_owned(), value));
+    let option = |name: &str| request.option(name).map(|value| (name.to_owned(), value.to_owned()));
+    for (name, value) in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+        .into_iter()
+        .filter_map(|name| variable(name).filter(|_| request.scheme() == "s3"))
+        .chain(option("endpoint"))
+    {
+        let host = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
+        let is_host = host.is_some_and(|host| {
+            !host.is_empty() && !host.starts_with('/') && host.bytes().all(|byte| byte.is_ascii_graphic())
+        });
+        if !is_host {
+            let text = format!("{name} is '{value}', which is no address; write it as http://127.0.0.1:9000");
+            return Err(OpenError::invalid_input(text));
+        }
+    }
+    let secrets = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+    for (name, value) in secrets
+        .into_iter()
+        .filter_map(|name| variable(name).filter(|_| request.scheme() == "s3"))
+        .chain(["key-id", "token", "region", "account"].into_iter().filter_map(option))
+    {
+        if value.chars().any(char::is_control) {
+            let text = format!("{name} has a line break or another control character in it");
+            return Err(OpenError::invalid_input(text));
+        }
+    }
+    let bucket = split(request.target()).0;
+    let is_bucket = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if matches!(request.scheme(), "s3" | "gs" | "az") && !bucket.bytes().all(is_bucket) {
+        let text = format!("'{bucket}' is no name of a bucket: those have letters, digits, '.', '_' and '-'");
+        return Err(OpenError::invalid_input(text));
+    }
+    Ok(())
+}
+
+/// A client for the store that is meant. An answer, or its next bytes, may take so long.
+fn client(
+    request: &OpenRequest<'_>,
+    timeout: Duration,
+    retries: u32,
+) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    let (scheme, target) = (request.scheme(), request.target());
     let retry = RetryConfig {
         max_retries: retries as usize,
         retry_timeout: timeout.saturating_mul(retries + 1),
@@ -49,7 +133,7 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
         .with_read_timeout(timeout)
         .with_connect_timeout(timeout.min(Duration::from_secs(10)))
         .with_allow_http(plain);
-    let (bucket, key) = split(target);
+    let (bucket, _) = split(target);
     let anonymous = request.flag_option("anonymous")?;
     let (key_id, secret, token) = (request.option("key-id"), request.option("key"), request.option("token"));
     let needs = |what: &str| {
@@ -149,14 +233,7 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
         }
         _ => Ok(Arc::new(LocalFileSystem::new()) as _),
     };
-    let store = Store {
-        objects: built.map_err(|error| cannot_open(&error))?,
-        gap: request.size_option("gap")?.unwrap_or(64 << 10),
-        part: request.size_option("part")?.unwrap_or(8 << 20) as usize,
-        retries,
-    };
-    let key = if scheme == "local" { absolute(target)? } else { key.to_owned() };
-    Ok(Place { store, key })
+    built.map_err(|error| cannot_open(&error))
 }
 
 /// A bucket and a key; two slashes in front are for those who are used to them.

@@ -1,8 +1,10 @@
 //! An object that is written: parts of a size are uploaded in order, and it is seen by others when it is flushed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
@@ -18,8 +20,11 @@ use crate::store::{Store, path};
 
 /// An object that is being written.
 pub(crate) struct Upload {
-    work: UnboundedSender<Work>,
+    /// There until it is dropped.
+    work: Option<UnboundedSender<Work>>,
     size: Arc<AtomicU64>,
+    /// Is closed when the writer has ended.
+    ended: Mutex<Receiver<()>>,
 }
 
 enum Work {
@@ -29,6 +34,9 @@ enum Work {
 
 /// Parts that are on their way at a time.
 const IN_FLIGHT: usize = 4;
+
+/// Closing waits no longer for what is taken away again.
+const LONGEST_END: Duration = Duration::from_secs(5);
 
 /// Services take no more.
 const MOST_PARTS: u64 = 10_000;
@@ -41,6 +49,7 @@ impl Upload {
         let (runtime, path) = (runtime()?, path(key)?);
         let (work, received) = unbounded_channel();
         let size = Arc::new(AtomicU64::new(0));
+        let (running, ended) = std::sync::mpsc::channel();
         let writer = Writer {
             store,
             path,
@@ -51,8 +60,30 @@ impl Upload {
             on_the_way: JoinSet::new(),
             ended: None,
         };
-        runtime.spawn(writer.run(received));
-        Ok(Self { work, size })
+        runtime.spawn(async move {
+            writer.run(received).await;
+            drop(running);
+        });
+        Ok(Self { work: Some(work), size, ended: Mutex::new(ended) })
+    }
+
+    /// If nobody takes it, it is dropped, and fails.
+    fn send(&self, work: Work) {
+        if let Some(to) = &self.work {
+            let _ = to.send(work);
+        }
+    }
+}
+
+/// What was uploaded of an object that is not published is taken away, as a program that ends now could not any more: services bill for
+/// parts that stay.
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.work = None;
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(LONGEST_END) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("parts of an upload that was given up may be left in the store");
+        }
     }
 }
 
@@ -67,8 +98,7 @@ impl Device for Upload {
     }
 
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        // If nobody takes it, it is dropped, and fails.
-        let _ = self.work.send(Work::Write(position, view));
+        self.send(Work::Write(position, view));
     }
 
     fn flush(&self) -> Option<&dyn Flush> {
@@ -78,7 +108,7 @@ impl Device for Upload {
 
 impl Flush for Upload {
     fn flush(&self, _: FlushScope, answer: Answer) {
-        let _ = self.work.send(Work::Publish(answer));
+        self.send(Work::Publish(answer));
     }
 }
 
@@ -243,7 +273,7 @@ impl Writer {
         let multipart = match &mut self.multipart {
             Some(multipart) => multipart,
             none => {
-                let begun = self.store.objects.put_multipart(&self.path).await;
+                let begun = self.store.uploads.put_multipart(&self.path).await;
                 none.insert(begun.map_err(|error| failed(&format!("the upload of '{}'", self.path), &error))?)
             }
         };
@@ -277,7 +307,7 @@ impl Writer {
         let mut parts: Vec<Vec<u8>> = parts.into_values().map(|part| part.bytes).collect();
         if self.multipart.is_none() && parts.len() <= 1 {
             let bytes = parts.pop().unwrap_or_default();
-            let put = self.store.objects.put(&self.path, PutPayload::from(bytes)).await;
+            let put = self.store.uploads.put(&self.path, PutPayload::from(bytes)).await;
             return put.map(drop).map_err(|error| failed(&format!("the upload of '{}'", self.path), &error));
         }
         for bytes in parts {

@@ -12,6 +12,7 @@ use pactio_sdk::{
 
 use crate::gather::Gather;
 use crate::regions;
+use crate::scatter::Scatter;
 use crate::target::Target;
 
 /// A process, and what waits to be copied.
@@ -19,7 +20,7 @@ pub(crate) struct ProcessDevice {
     target: Target,
     memory: Memory,
     writable: bool,
-    driven: Driven<Gather>,
+    driven: Driven<(Gather, Scatter)>,
 }
 
 /// Which of its addresses are positions.
@@ -65,7 +66,7 @@ impl Drop for Memory {
 
 impl ProcessDevice {
     pub(crate) fn new(target: Target, memory: Memory, writable: bool) -> Self {
-        Self { target, memory, writable, driven: Driven::new(Gather::default()) }
+        Self { target, memory, writable, driven: Driven::new(Default::default()) }
     }
 }
 
@@ -94,6 +95,14 @@ impl Device for ProcessDevice {
         self.driven.read_batch(batch);
     }
 
+    fn write_batch(&self, batch: Batch<'_, Read, u64>) {
+        if self.writable {
+            self.driven.write_batch(batch);
+        } else {
+            batch.for_each(|(_, view)| view.error(Error::UNSUPPORTED));
+        }
+    }
+
     fn limits(&self) -> Limits {
         Limits::NONE.with_zero_copy().with_in_flight(64)
     }
@@ -107,16 +116,19 @@ impl Device for ProcessDevice {
     }
 
     fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.driven.poll(cx, |gather, requests, _| {
+        self.driven.poll(cx, |(gather, scatter), requests, cx| {
             for Submission { param, view } in requests.reads.drain(..) {
                 let (address, room) = self.memory.at(param);
                 gather.read(address, room, view);
             }
-            gather.run(&self.target);
+            if !gather.run(&self.target) {
+                cx.waker().wake_by_ref();
+            }
             for Submission { param, view } in requests.writes.drain(..) {
                 let (address, room) = self.memory.at(param);
-                gather.write(&self.target, address, room, view);
+                scatter.write(&self.target, address, room, view);
             }
+            scatter.run(&self.target);
             Poll::Pending
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! Reads are put in order of their addresses. Small ones that lie in one page, or in pages that touch, are read as one piece and
 //! given their parts of it: the kernel looks each page up once. Where a page cannot be read, the call ends; what it left out is
-//! read by the next call, behind the page.
+//! read by the next call, behind the hole.
 //!
 //! ```text
 //!  requests   ▄▄ ▄  ▄▄▄        ▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄
@@ -11,62 +11,72 @@
 //!  call 2                                         ├────┤
 //! ```
 
-use std::collections::VecDeque;
-use std::fs;
+use std::ops::Range;
 
-use pactio_sdk::{BoundPacketView, Code, Error, Read, Write, WritePacketObj};
+use pactio_sdk::{BoundPacketView, Code, Error, PacketBox, Write, WritePacketObj};
 
-use crate::regions;
+use crate::calls::{MOST, MOST_BYTES, Ranges};
+use crate::holes::{Holes, PAGE};
 use crate::target::Target;
 
-/// Bytes per page: the least that any system has, so that no page is taken for a part of another.
-const PAGE: u64 = 4096;
-
 /// Larger reads are not worth being copied twice.
-const SMALL: usize = 1024;
+const SMALL: u32 = 1024;
 
 /// A piece of small reads is no longer than this.
 const LARGEST_PIECE: u64 = 64 << 10;
 
-/// Most ranges of one call: what the system takes.
-const MOST: usize = 1024;
+/// Ranges of the call behind a hole: there may be another one soon, and what a call does not come to was prepared in vain.
+const FEW: usize = 4;
 
-/// Most bytes of one range, and about the most of one call. The system's limit is a little below twice that.
-const MOST_BYTES: usize = 1 << 30;
-
-const NOT_MAPPED: Error = Error::from_code(Code::NotMapped);
+/// Calls of one poll, so that a driver with many holes comes back. One that finds none does all in as many as it takes.
+const MOST_HOLES: usize = 256;
 
 /// Collects reads and does them.
-#[derive(Default)]
 pub(crate) struct Gather {
-    waiting: VecDeque<Part>,
-    /// Pieces are read to here.
+    /// In order of their addresses, from `next` on.
+    reads: Vec<Asked>,
+    /// What is before this is done.
+    next: usize,
+    /// Where the reads go, by their numbers. Each is filled from its start.
+    parts: Vec<Option<WritePacketObj>>,
+    /// What the call under way reads.
+    pieces: Vec<Piece>,
+    /// Ranges of the next call: more with each one that finds no hole.
+    most: usize,
+    /// Pieces of several reads are read to here.
     scratch: Vec<u8>,
 }
 
-/// A range of the process, and where it goes. It is filled from its start.
-struct Part {
+/// A range of the process that is to be read.
+#[derive(Clone, Copy)]
+struct Asked {
     address: u64,
-    bytes: WritePacketObj,
-    /// It is what was left behind a hole, or of a piece with one: it goes by itself.
-    alone: bool,
+    len: u32,
+    /// Number of its part.
+    part: u32,
 }
 
-impl Part {
-    fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn end(&self) -> u64 {
-        self.address + self.len() as u64
+impl Asked {
+    fn end(self) -> u64 {
+        self.address + u64::from(self.len)
     }
 }
 
-/// One range of a call.
-enum Range {
-    One(Part),
-    /// Parts of one piece of this length.
-    Piece(Vec<Part>, usize),
+/// One range of a call: for one read, or for several through the scratch memory.
+#[derive(Clone, Copy)]
+struct Piece {
+    from: usize,
+    to: usize,
+    address: u64,
+    len: usize,
+    /// Where it is in the scratch memory.
+    scratch: Option<usize>,
+}
+
+impl Default for Gather {
+    fn default() -> Self {
+        Self { reads: vec![], next: 0, parts: vec![], pieces: vec![], most: MOST, scratch: vec![] }
+    }
 }
 
 impl Gather {
@@ -84,19 +94,24 @@ impl Gather {
         }
     }
 
+    #[inline]
     fn take(&mut self, mut address: u64, mut bytes: WritePacketObj) {
         while bytes.len() > MOST_BYTES {
             let (front, rest) = bytes.split_at(MOST_BYTES);
-            self.waiting.push_back(Part { address, bytes: front, alone: false });
+            self.push(address, front);
             (address, bytes) = (address + MOST_BYTES as u64, rest);
         }
-        self.waiting.push_back(Part { address, bytes, alone: false });
+        self.push(address, bytes);
+    }
+
+    #[inline]
+    fn push(&mut self, address: u64, bytes: WritePacketObj) {
+        self.reads.push(Asked { address, len: bytes.len() as u32, part: self.parts.len() as u32 });
+        self.parts.push(Some(bytes));
     }
 
     fn read_by_copy(&mut self, address: u64, room: usize, view: BoundPacketView<Write>) {
-        let bound =
-            pactio_sdk::PacketBox::<Write>::new_buf(view.len()).and_then(pactio_sdk::PacketBox::into_bound);
-        match bound {
+        match PacketBox::<Write>::new_buf(view.len()).and_then(PacketBox::into_bound) {
             Ok((packet, whole)) => {
                 packet.on_complete(move |packet| packet.answer(0, view));
                 self.read(address, room, whole);
@@ -105,226 +120,173 @@ impl Gather {
         }
     }
 
-    /// Does all that was taken.
-    pub(crate) fn run(&mut self, target: &Target) {
-        self.waiting.make_contiguous().sort_unstable_by_key(|part| part.address);
-        while !self.waiting.is_empty() {
-            let ranges = self.next_ranges();
-            if let Err(error) = self.call(target, ranges) {
-                self.waiting.drain(..).for_each(|part| part.bytes.error(error));
+    /// Does all that was taken; `false` if it wants to go on a little later.
+    pub(crate) fn run(&mut self, target: &Target) -> bool {
+        self.reads[self.next..].sort_unstable_by_key(|asked| asked.address);
+        let (mut holes, mut found) = (Holes::default(), 0);
+        while self.is_something_left(&holes) {
+            if found == MOST_HOLES {
+                return false;
+            }
+            self.plan(&holes);
+            match self.call(target, &mut holes) {
+                Ok(true) => self.most = (self.most * 2).min(MOST),
+                Ok(false) => (self.most, found) = (FEW, found + 1),
+                Err(error) => self.parts.drain(..).flatten().for_each(|part| part.error(error)),
             }
         }
+        (self.next, self.most) = (0, MOST);
+        self.reads.clear();
+        self.parts.clear();
+        true
+    }
+
+    /// Fails what lies in a known hole, and says whether there is more.
+    fn is_something_left(&mut self, holes: &Holes) -> bool {
+        if self.parts.is_empty() {
+            return false;
+        }
+        while let Some(first) = self.reads.get(self.next) {
+            if !holes.last().contains(&first.address) {
+                return true;
+            }
+            self.skip_hole(holes, self.next, self.next + 1, first.address, None);
+        }
+        false
     }
 
     /// What the next call reads.
-    fn next_ranges(&mut self) -> Vec<Range> {
-        let (mut ranges, mut bytes) = (Vec::new(), 0);
-        while ranges.len() < MOST
-            && bytes < MOST_BYTES - LARGEST_PIECE as usize
-            && let Some(first) = self.waiting.pop_front()
+    fn plan(&mut self, holes: &Holes) {
+        self.pieces.clear();
+        let (mut bytes, mut scratch, mut at) = (0, 0, self.next);
+        while self.pieces.len() < self.most
+            && let Some(&first) = self.reads.get(at)
+            && !holes.last().contains(&first.address)
         {
-            if first.alone || first.len() > SMALL {
-                if bytes > 0 && bytes + first.len() > MOST_BYTES {
-                    self.waiting.push_front(first);
-                    break;
-                }
-                bytes += first.len();
-                ranges.push(Range::One(first));
-                continue;
-            }
-            let (start, mut end) = (first.address, first.end());
-            // As many as usually lie in a page, so that it need not grow.
-            let mut parts = Vec::with_capacity(16);
-            parts.push(first);
-            while let Some(next) = self.waiting.front()
-                && !next.alone
-                && next.len() <= SMALL
+            let (from, address, mut end) = (at, first.address, first.end());
+            at += 1;
+            while first.len <= SMALL
+                && let Some(&next) = self.reads.get(at)
+                && next.len <= SMALL
                 && next.address <= end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX)
-                && next.end().max(end) - start <= LARGEST_PIECE
+                && next.end().max(end) - address <= LARGEST_PIECE
             {
                 end = end.max(next.end());
-                parts.extend(self.waiting.pop_front());
+                at += 1;
             }
-            bytes += (end - start) as usize;
-            let piece = if parts.len() > 1 {
-                Some(Range::Piece(parts, (end - start) as usize))
-            } else {
-                parts.pop().map(Range::One)
-            };
-            ranges.extend(piece);
+            let len = (end - address) as usize;
+            if bytes > 0 && bytes + len > MOST_BYTES {
+                break;
+            }
+            bytes += len;
+            let several = at - from > 1;
+            self.pieces.push(Piece { from, to: at, address, len, scratch: several.then_some(scratch) });
+            scratch += if several { len } else { 0 };
         }
-        ranges
+        if self.scratch.len() < scratch {
+            self.scratch.resize(scratch, 0);
+        }
     }
 
-    /// Reads ranges, answers what was read, and takes the rest back.
-    fn call(&mut self, target: &Target, mut ranges: Vec<Range>) -> Result<(), Error> {
-        let pieces: usize =
-            ranges.iter().map(|range| if let Range::Piece(_, len) = range { *len } else { 0 }).sum();
-        self.scratch.resize(self.scratch.len().max(pieces), 0);
-        let (mut local, mut remote) = (Vec::with_capacity(ranges.len()), Vec::with_capacity(ranges.len()));
-        let mut used = 0;
-        for range in &mut ranges {
-            let (memory, address, len) = match range {
-                Range::One(part) => (part.bytes.unfilled_ptr(), part.address, part.len()),
-                Range::Piece(parts, len) => {
-                    let memory = self.scratch[used..].as_mut_ptr();
-                    used += *len;
-                    (memory, parts[0].address, *len)
+    /// Reads the pieces, and answers what was read; `false` if there was a hole.
+    fn call(&mut self, target: &Target, holes: &mut Holes) -> Result<bool, Error> {
+        let mut ranges = Ranges::with_capacity(self.pieces.len());
+        let scratch = self.scratch.as_mut_ptr();
+        for piece in &self.pieces {
+            let memory = match piece.scratch {
+                // SAFETY: `plan` has made room for all pieces.
+                Some(at) => unsafe { scratch.add(at) },
+                None => {
+                    let part = self.parts[self.reads[piece.from].part as usize].as_mut();
+                    part.expect("it is not read yet").unfilled_ptr()
                 }
             };
-            local.push(libc::iovec { iov_base: memory.cast(), iov_len: len });
-            remote.push(libc::iovec { iov_base: address as *mut libc::c_void, iov_len: len });
+            ranges.push(piece.address, memory, piece.len);
         }
-        // SAFETY: the memory of each local range is a part's or the scratch, and lives through the call, which only writes there.
-        let count = unsafe {
-            libc::process_vm_readv(
-                target.pid(),
-                local.as_ptr(),
-                local.len() as libc::c_ulong,
-                remote.as_ptr(),
-                remote.len() as libc::c_ulong,
-                0,
-            )
-        };
-        let outcome = usize::try_from(count).or_else(|_| none_moved());
-        // If it has ended, it may have been another one that got its number.
-        let outcome = if target.is_alive() { outcome } else { Err(Error::from_code(Code::Disconnected)) };
-        let mut left = match outcome {
-            Ok(count) => count,
-            Err(error) => {
-                self.waiting.extend(ranges.into_iter().flat_map(Range::into_parts));
-                return Err(error);
+        // SAFETY: the memory of each range is a part's or the scratch, and lives through the call.
+        let mut left = unsafe { ranges.read(target) }?;
+        for index in 0..self.pieces.len() {
+            let piece = self.pieces[index];
+            if left < piece.len {
+                let hole = piece.address + left as u64;
+                holes.found(target, hole);
+                self.skip_hole(holes, piece.from, piece.to, hole, piece.scratch);
+                return Ok(false);
             }
-        };
-        let (mut used, mut hole) = (0, false);
-        let mut back = Vec::new();
-        for range in ranges {
-            match range {
-                Range::One(part) if !hole && left >= part.len() => {
-                    left -= part.len();
-                    let count = part.len();
-                    finish(part, count);
-                }
-                Range::Piece(parts, len) if !hole && left >= len => {
-                    left -= len;
-                    let (start, piece) = (parts[0].address, &self.scratch[used..used + len]);
-                    for mut part in parts {
-                        let skip = (part.address - start) as usize;
-                        part.bytes.put_slice(&piece[skip..skip + part.bytes.len()]);
-                        part.bytes.complete();
-                    }
-                    used += len;
-                }
-                Range::One(part) if !hole => {
-                    hole = true;
-                    back.extend(skip_hole(target, part, left));
-                }
-                Range::Piece(parts, _) if !hole => {
-                    hole = true;
-                    back.extend(parts.into_iter().map(|part| Part { alone: true, ..part }));
-                }
-                range => back.extend(range.into_parts()),
+            left -= piece.len;
+            self.next = piece.to;
+            for asked in &self.reads[piece.from..piece.to] {
+                let part = self.parts[asked.part as usize].take();
+                let mut part = part.expect("it is not read yet");
+                let skip = (asked.address - piece.address) as usize;
+                let scratch = piece.scratch.map(|at| &self.scratch[at + skip..]);
+                fill(&mut part, asked.len as usize, scratch);
+                part.complete();
             }
         }
-        back.into_iter().rev().for_each(|part| self.waiting.push_front(part));
-        Ok(())
+        Ok(true)
     }
 
-    /// Writes, as far as the process has memory there that may be written.
-    pub(crate) fn write(&mut self, target: &Target, address: u64, room: usize, view: BoundPacketView<Read>) {
-        let end = if view.len() > room { Error::END } else { NOT_MAPPED };
-        match view.try_alloc(1) {
-            Ok(bytes) => {
-                let (done, error) = write(target, address, &bytes[..bytes.len().min(room)]);
-                bytes.complete_with(done, error.unwrap_or(end));
-            }
-            Err(view) => {
-                self.scratch.resize(self.scratch.len().max(view.len()), 0);
-                let len = view.len();
-                let transferred = view.transfer_data(&mut self.scratch[..len]);
-                let (done, error) = write(target, address, &self.scratch[..len.min(room)]);
-                transferred.complete_with(done, error.unwrap_or(end));
-            }
+    /// Answers reads that touch the last hole as far as that goes: what is before `hole` has come, what is in the hole fails,
+    /// and what is behind it goes back into the order.
+    fn skip_hole(&mut self, holes: &Holes, from: usize, to: usize, hole: u64, scratch: Option<usize>) {
+        let (behind, start) = (holes.last().end, self.reads[from].address);
+        let (mut at, mut kept) = (from, Vec::new());
+        while at < to && self.reads[at].address < behind {
+            let asked = self.reads[at];
+            at += 1;
+            let skip = (asked.address - start) as usize;
+            let scratch = scratch.map(|at| &self.scratch[at + skip..]);
+            kept.extend(cut(&mut self.parts[asked.part as usize], asked, hole..behind, scratch));
         }
+        self.next = at - kept.len();
+        self.reads[self.next..at].copy_from_slice(&kept);
+        // What overlaps with them may begin before that.
+        let before = self.reads[at..].partition_point(|asked| asked.address < behind);
+        self.reads[self.next..at + before].rotate_left(kept.len());
     }
 }
 
-impl Range {
-    fn into_parts(self) -> Vec<Part> {
-        match self {
-            Self::One(part) => vec![part],
-            Self::Piece(parts, _) => parts,
+/// The first bytes of a part have come: they are in it already, or begin a copy.
+#[inline(always)]
+fn fill(part: &mut WritePacketObj, count: usize, copy: Option<&[u8]>) {
+    match copy {
+        Some(copy) => {
+            part.put_slice(&copy[..count]);
         }
+        // SAFETY: the system wrote them.
+        None => unsafe { part.advance_unchecked(count) },
     }
 }
 
-/// The first `count` bytes of a part were read.
-fn finish(mut part: Part, count: usize) {
-    // SAFETY: the system wrote them.
-    unsafe { part.bytes.advance_unchecked(count) };
-    part.bytes.complete();
-}
-
-/// So many bytes of a part were read, and behind them is a hole. Gives what lies behind that.
-fn skip_hole(target: &Target, part: Part, count: usize) -> Option<Part> {
-    let hole = part.address + count as u64;
-    let (again, end) = (part.alone && count == 0, part.end());
-    let mut behind = (hole | (PAGE - 1)).saturating_add(1).min(end);
-    // A second one right behind the first: it may be large.
-    if again && behind < end {
-        behind = mapped_from(target, hole).map_or(end, |mapped| mapped.clamp(behind, end));
+/// Takes a hole out of a read. Gives what lies behind it.
+fn cut(
+    part: &mut Option<WritePacketObj>,
+    asked: Asked,
+    hole: Range<u64>,
+    copy: Option<&[u8]>,
+) -> Option<Asked> {
+    let bytes = part.take()?;
+    if bytes.is_cancelled() {
+        bytes.error(Error::CANCELLED);
+        return None;
     }
-    let (front, rest) = part.bytes.split_at(count);
-    finish(Part { address: part.address, bytes: front, alone: true }, count);
-    let (hole, rest) = rest.split_at((behind - hole) as usize);
-    hole.error(NOT_MAPPED);
+    let came = hole.start.saturating_sub(asked.address).min(u64::from(asked.len)) as usize;
+    let (mut front, rest) = bytes.split_at(came);
+    fill(&mut front, came, copy);
+    front.complete();
     if rest.is_empty() {
         rest.complete();
         return None;
     }
-    Some(Part { address: behind, bytes: rest, alone: true })
-}
-
-/// Where memory that can be read begins, at or behind a page that could not.
-fn mapped_from(target: &Target, hole: u64) -> Option<u64> {
-    let maps = fs::read(format!("/proc/{}/maps", target.pid())).ok()?;
-    let next = hole.checked_add(PAGE)?;
-    regions::parse(&String::from_utf8_lossy(&maps))
-        .find(|region| region.readable && region.range.end > next)
-        .map(|region| region.range.start.max(next))
-}
-
-/// A call moved nothing: because of its first page, or because of the process.
-fn none_moved() -> Result<usize, Error> {
-    let error = std::io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EFAULT) => Ok(0),
-        Some(libc::ESRCH) => Err(Error::from_code(Code::Disconnected)),
-        _ => Err(error.into()),
+    let missing = (hole.end.min(asked.end()) - asked.address) as usize - came;
+    let (missing, rest) = rest.split_at(missing);
+    missing.error(Error::from_code(Code::NotMapped));
+    if rest.is_empty() {
+        rest.complete();
+        return None;
     }
-}
-
-/// How much was written, and why no more, unless it is that nothing is there.
-fn write(target: &Target, address: u64, bytes: &[u8]) -> (usize, Option<Error>) {
-    let mut done = 0;
-    while done < bytes.len() {
-        if !target.is_alive() {
-            // Its number may be another's.
-            return (done, Some(Error::from_code(Code::Disconnected)));
-        }
-        let rest = &bytes[done..];
-        let local = libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() };
-        let remote =
-            libc::iovec { iov_base: (address + done as u64) as *mut libc::c_void, iov_len: rest.len() };
-        // SAFETY: the system only reads the local memory, which is borrowed for the call. What it writes to is memory of the
-        // process, which has to bear that: opening it to be written asks for it.
-        let count =
-            unsafe { libc::process_vm_writev(target.pid(), &raw const local, 1, &raw const remote, 1, 0) };
-        match usize::try_from(count).or_else(|_| none_moved()) {
-            Ok(0) => return (done, Some(NOT_MAPPED)),
-            Ok(count) => done += count,
-            Err(error) => return (done, Some(error)),
-        }
-    }
-    (done, None)
+    let len = rest.len() as u32;
+    *part = Some(rest);
+    Some(Asked { address: hole.end, len, ..asked })
 }

@@ -1,9 +1,12 @@
 //! The memory of a process while it runs: `process:1234`, `process:name`, `process:self`. Positions are addresses.
 
 mod backend;
+mod calls;
 mod device;
 mod gather;
+mod holes;
 mod regions;
+mod scatter;
 mod target;
 
 use pactio_sdk::OptionSpec;

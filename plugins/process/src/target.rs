@@ -38,7 +38,12 @@ impl Target {
             Err(rustix::io::Errno::INVAL) => {
                 return Err(OpenError::invalid_input(format!("{text} is a thread; name its process")));
             }
-            Err(_) => None,
+            // A kernel without them, or a sandbox that does not let us.
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => None,
+            Err(error) => {
+                let text = format!("nothing that tells whether process {text} lives can be had: {error}");
+                return Err(OpenError::new(std::io::Error::from(error).into(), text));
+            }
         };
         Ok(Self { pid, alive })
     }
@@ -55,7 +60,12 @@ impl Target {
     pub(crate) fn is_alive(&self) -> bool {
         let Some(descriptor) = &self.alive else { return true };
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        !matches!(poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&now)), Ok(1..))
+        loop {
+            match poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&now)) {
+                Err(rustix::io::Errno::INTR) => {}
+                polled => return polled == Ok(0),
+            }
+        }
     }
 }
 
@@ -99,11 +109,30 @@ pub(crate) fn check_permission(target: &Target) -> Result<(), OpenError> {
     // SAFETY: at most one byte is written, to `byte`. Nothing is at address zero; permission is asked for first.
     let read = unsafe { libc::process_vm_readv(target.pid(), &raw const local, 1, &raw const remote, 1, 0) };
     let error = std::io::Error::last_os_error();
-    if read >= 0 || !matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOSYS)) {
-        return Ok(());
+    let error = error.raw_os_error().filter(|_| read < 0);
+    let refused = |code, text: &str| Err(OpenError::new(Error::from_code(code), text));
+    match error {
+        Some(libc::ESRCH) if target.is_alive() => refused(
+            Code::Unsupported,
+            "it has no memory of its own: it is a thread of the kernel, or its main thread has ended",
+        ),
+        Some(libc::ENOSYS) => refused(
+            Code::Unsupported,
+            "the system call process_vm_readv is not there: the kernel was built without it, or a sandbox takes it away",
+        ),
+        Some(libc::EPERM | libc::EACCES) => refused(Code::PermissionDenied, why_forbidden(target)),
+        // Nothing is at that address, which is what was to be heard.
+        _ => Ok(()),
+    }
+}
+
+/// Why a process may not be read, and what would help.
+fn why_forbidden(target: &Target) -> &'static str {
+    if user(&target.pid().to_string()) != user("self") {
+        return "it belongs to another user; run as that user or as root, or give the program the capability CAP_SYS_PTRACE";
     }
     let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
-    let text = match scope.trim() {
+    match scope.trim() {
         "1" => {
             "the kernel forbids it: with kernel.yama.ptrace_scope=1 only a parent may; run as root, give the program \
              the capability CAP_SYS_PTRACE, or set kernel.yama.ptrace_scope to 0"
@@ -113,9 +142,14 @@ pub(crate) fn check_permission(target: &Target) -> Result<(), OpenError> {
         }
         "3" => "the kernel forbids it to everybody: kernel.yama.ptrace_scope is 3, until the next boot",
         _ => {
-            "it belongs to somebody else or has more rights; run as its user or as root, or give the program the \
-             capability CAP_SYS_PTRACE"
+            "it has more rights than this program, or has said that nobody may look into it, or a sandbox forbids it; run \
+             as root, or give the program the capability CAP_SYS_PTRACE"
         }
-    };
-    Err(OpenError::new(Error::from_code(Code::PermissionDenied), text))
+    }
+}
+
+/// The line with the users of a process.
+fn user(process: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find(|line| line.starts_with("Uid:")).map(str::to_owned)
 }

@@ -94,7 +94,7 @@ impl<T: Tree> Device for TreeDevice<T> {
 pub struct LastList(Arc<Mutex<Option<Kept>>>);
 
 /// A folder, and what is in it.
-type Kept = (String, Vec<Entry>);
+type Kept = (String, Arc<Vec<Entry>>);
 
 impl LastList {
     fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
@@ -102,15 +102,16 @@ impl LastList {
     }
 
     /// What was kept of a folder, for a call that goes on at `from`.
-    pub fn take(&self, folder: &str, from: u64) -> Option<Vec<Entry>> {
+    pub fn take(&self, folder: &str, from: u64) -> Option<Arc<Vec<Entry>>> {
         let (kept, all) = self.lock().take()?;
         (from > 0 && kept == folder).then_some(all)
     }
 
     /// Answers with what fits from `from` on, and keeps the list for who goes on.
-    pub fn answer(&self, folder: String, from: u64, all: Vec<Entry>, entries: Records<Entry>) {
+    pub fn answer(&self, folder: String, from: u64, all: Arc<Vec<Entry>>, entries: Records<Entry>) {
+        // First, since who goes on may be there before the answer is through.
+        *self.lock() = Some((folder, all.clone()));
         entries.complete_from(from, all.iter().cloned());
-        *self.lock() = Some((folder, all));
     }
 
     /// Both, for a list that is made at once.
@@ -121,7 +122,7 @@ impl LastList {
         entries: Records<Entry>,
         list: impl FnOnce(&str) -> Result<Vec<Entry>, Error>,
     ) {
-        match self.take(&folder, from).map_or_else(|| list(&folder), Ok) {
+        match self.take(&folder, from).map_or_else(|| list(&folder).map(Arc::new), Ok) {
             Ok(all) => self.answer(folder, from, all, entries),
             Err(error) => entries.error(error),
         }
