@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use async_channel::{Receiver, Sender};
 use async_executor::Task;
 use pactio_sdk::Code;
 
@@ -140,6 +141,8 @@ struct State<T> {
     /// Those that have a deadline and are queued or under way.
     deadlines: BTreeSet<(Instant, u64)>,
     memory: u64,
+    /// Files that are open and wait for memory. Who lets go of the other end has them look again.
+    thirsty: Vec<Sender<()>>,
     ready: BTreeMap<Order, Ended<T>>,
     /// How long a handler took lately.
     pace: Duration,
@@ -186,6 +189,8 @@ enum Stage {
         task: Option<Task<()>>,
         sent: Instant,
         memory: u64,
+        /// Somebody opens it, which is not given up: its place among those that are under way is free when that is through.
+        opening: bool,
     },
 }
 
@@ -202,6 +207,12 @@ struct Ended<T> {
     begun: Instant,
     queued: Duration,
     result: Result<Vec<u8>, Error>,
+}
+
+impl<T> Request<T> {
+    fn is_late(&self, now: Instant) -> bool {
+        self.urgency.deadline.is_some_and(|deadline| deadline <= now)
+    }
 }
 
 impl<T> Ended<T> {
@@ -224,6 +235,7 @@ impl<T: Send + 'static> Streamer<T> {
             groups: HashMap::new(),
             deadlines: BTreeSet::new(),
             memory: 0,
+            thirsty: Vec::new(),
             ready: BTreeMap::new(),
             pace: Duration::ZERO,
         };
@@ -310,7 +322,7 @@ impl<T: Send + 'static> Streamer<T> {
     /// Returns what is left. The handler may make requests.
     pub fn poll(&self, budget: Duration, mut handler: impl FnMut(Done<T>)) -> Progress {
         let begun = Instant::now();
-        self.expire(begun);
+        self.expire(begun, budget);
         let mut handed = 0;
         loop {
             let mut state = self.0.lock();
@@ -326,8 +338,8 @@ impl<T: Send + 'static> Streamer<T> {
             handler(Done { ticket, data, urgency, queued, took, result });
             handed += 1;
             let mut state = self.0.lock();
-            // An average in which the last ones count most; a slow one counts at once.
-            let time = at.elapsed();
+            // An average in which the last ones count most; a slow one counts at once, but not for many polls.
+            let time = at.elapsed().min(budget);
             state.pace = if time > state.pace { time } else { (state.pace * 7 + time) / 8 };
         }
     }
@@ -337,20 +349,27 @@ impl<T: Send + 'static> Streamer<T> {
         self.0.lock().progress()
     }
 
-    /// Gives up what has passed its deadline.
-    fn expire(&self, now: Instant) {
-        let mut tasks = Vec::new();
+    /// Gives up what has passed its deadline, as long as there is time.
+    fn expire(&self, begun: Instant, budget: Duration) {
         loop {
-            let state = self.0.lock();
-            match state.deadlines.first() {
-                Some(&(deadline, ticket)) if deadline <= now => {
-                    tasks.push(self.0.give_up(state, ticket, Code::TimedOut).1);
-                }
-                _ => return,
+            let (mut state, mut tasks) = (self.0.lock(), Vec::new());
+            while tasks.len() < EXPIRED
+                && let Some(&(deadline, ticket)) = state.deadlines.first()
+                && deadline <= begun
+            {
+                tasks.push(state.end(ticket, Err(given_up(Code::TimedOut))));
+            }
+            self.0.send(state);
+            // The tasks end here, not under the lock: what they drop may come back.
+            if tasks.len() < EXPIRED || begun.elapsed() >= budget {
+                return;
             }
         }
     }
 }
+
+/// So many are given up before others have the lock.
+const EXPIRED: usize = 64;
 
 /// Requests under way at a device that has no wish.
 const IN_FLIGHT: usize = 8;
@@ -373,26 +392,55 @@ impl Wanted {
 
 impl<T> State<T> {
     fn progress(&self) -> Progress {
-        let (ready, under_way) = (self.ready.len(), self.under_way());
-        Progress { queued: self.requests.len() - under_way, under_way, ready, memory: self.memory }
+        let queued = self.groups.values().map(|group| group.queue.len()).sum();
+        let under_way = self.requests.len() - queued;
+        Progress { queued, under_way, ready: self.ready.len(), memory: self.memory }
     }
 
+    /// Places that are taken.
     fn under_way(&self) -> usize {
         self.groups.values().map(|group| group.under_way).sum()
     }
 
-    /// The most urgent request that may be sent now.
+    /// The most urgent request that may be sent now. What is too late by then ends.
     fn next(&mut self, memory_limit: u64) -> Option<u64> {
-        if self.memory >= memory_limit && self.under_way() + self.ready.len() > 0 {
-            return None;
+        loop {
+            if self.memory >= memory_limit && self.under_way() + self.ready.len() > 0 {
+                return None;
+            }
+            // Smaller ones would take what a larger one waits for.
+            self.thirsty.retain(|asked| !asked.is_closed());
+            if !self.thirsty.is_empty() {
+                return None;
+            }
+            let free = self.groups.values_mut().filter(|group| group.under_way < group.most);
+            let firsts = free
+                .filter_map(|group| group.queue.first_key_value().map(|(order, _)| *order).zip(Some(group)));
+            let (Order { ticket, .. }, group) = firsts.min_by_key(|(order, _)| *order)?;
+            if self.requests.get(&ticket).is_some_and(|request| request.is_late(Instant::now())) {
+                self.end(ticket, Err(given_up(Code::TimedOut)));
+                continue;
+            }
+            group.queue.pop_first();
+            group.under_way += 1;
+            return Some(ticket);
         }
-        let free = self.groups.values_mut().filter(|group| group.under_way < group.most);
-        let group = free
-            .filter(|group| !group.queue.is_empty())
-            .min_by_key(|group| *group.queue.keys().next().expect("it is not empty"))?;
-        let (_, ticket) = group.queue.pop_first()?;
-        group.under_way += 1;
-        Some(ticket)
+    }
+
+    /// A place among those under way at a device is free again.
+    fn free(&mut self, group: &Bottom) {
+        if let Some(of_group) = self.groups.get_mut(group) {
+            of_group.under_way -= 1;
+        }
+        self.forget(group);
+    }
+
+    /// Nobody asks for anything of a device any more, perhaps.
+    fn forget(&mut self, group: &Bottom) {
+        let idle = |group: &Group| group.queue.is_empty() && group.under_way == 0 && !group.kept;
+        if self.groups.get(group).is_some_and(idle) {
+            self.groups.remove(group);
+        }
     }
 
     /// A request has ended.
@@ -402,21 +450,22 @@ impl<T> State<T> {
             self.deadlines.remove(&(deadline, ticket));
         }
         let order = Order::of(urgency, ticket);
-        let of_group = self.groups.get_mut(&group)?;
         let (task, queued) = match stage {
             Stage::Queued(_) => {
-                of_group.queue.remove(&order);
+                if let Some(of_group) = self.groups.get_mut(&group) {
+                    of_group.queue.remove(&order);
+                }
+                self.forget(&group);
                 (None, begun.elapsed())
             }
-            Stage::UnderWay { task, sent, memory } => {
-                of_group.under_way -= 1;
+            Stage::UnderWay { task, sent, memory, opening } => {
                 self.memory -= memory;
+                if !opening {
+                    self.free(&group);
+                }
                 (task, sent.duration_since(begun))
             }
         };
-        if of_group.queue.is_empty() && of_group.under_way == 0 && !of_group.kept {
-            self.groups.remove(&group);
-        }
         let ended = Ended { data, urgency, begun, queued, result };
         self.memory += ended.memory();
         self.ready.insert(order, ended);
@@ -433,17 +482,19 @@ impl<T: Send + 'static> Shared<T> {
     fn send(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>) {
         while let Some(ticket) = state.next(self.memory_limit) {
             let Some(request) = state.requests.get_mut(&ticket) else { continue };
-            let memory = match &request.stage {
-                Stage::Queued(wanted) => wanted.memory(),
+            let (memory, opening) = match &request.stage {
+                Stage::Queued(wanted) => (wanted.memory(), matches!(wanted, Wanted::Whole(..))),
                 Stage::UnderWay { .. } => continue,
             };
-            let sent = Stage::UnderWay { task: None, sent: Instant::now(), memory };
+            let sent = Stage::UnderWay { task: None, sent: Instant::now(), memory, opening };
             let Stage::Queued(wanted) = std::mem::replace(&mut request.stage, sent) else { continue };
+            let group = request.group.clone();
             state.memory += memory;
-            let this = Arc::downgrade(self);
-            let running = Running { of: this.clone(), ticket };
+            let of = Arc::downgrade(self);
+            let running = Running { of: of.clone(), ticket };
+            let place = opening.then(|| Place { of, ticket, group });
             let task = self.host.spawn(async move {
-                let result = wanted.read(&this, ticket).await;
+                let result = wanted.read(&running, place).await;
                 running.ended(result);
             });
             // It ends only after the lock is let go.
@@ -453,6 +504,11 @@ impl<T: Send + 'static> Shared<T> {
                 *place = Some(task);
             }
         }
+        let room = state.memory < self.memory_limit || state.memory == 0;
+        let thirsty = if room { std::mem::take(&mut state.thirsty) } else { Vec::new() };
+        drop(state);
+        // Not under the lock, since it wakes them.
+        drop(thirsty);
     }
 
     /// Ends a request that is of no use any more, and gives its task to be dropped.
@@ -465,37 +521,73 @@ impl<T: Send + 'static> Shared<T> {
         if !state.requests.contains_key(&ticket) {
             return (false, None);
         }
-        let error = pactio_sdk::Error::from_code(code);
-        let task = state.end(ticket, Err(Error::new(ErrorKind::Io(code), error.to_string())));
+        let task = state.end(ticket, Err(given_up(code)));
         self.send(state);
         (true, task)
     }
 
-    /// A request takes so much memory, which is known now.
-    fn takes(&self, ticket: u64, bytes: u64) {
+    /// A request takes so much memory, which is known now. If there is no room for it, gives what to wait for before it asks again.
+    fn takes(&self, ticket: u64, bytes: u64) -> Result<(), Receiver<()>> {
         let mut state = self.lock();
-        let State { requests, memory: all, .. } = &mut *state;
+        let State { requests, memory: all, thirsty, .. } = &mut *state;
         if let Some(Request { stage: Stage::UnderWay { memory, .. }, .. }) = requests.get_mut(&ticket) {
+            if *all > 0 && bytes > self.memory_limit.saturating_sub(*all) {
+                let (asked, room) = async_channel::bounded(1);
+                thirsty.push(asked);
+                return Err(room);
+            }
             *all = *all - *memory + bytes;
             *memory = bytes;
         }
+        Ok(())
+    }
+}
+
+/// The error of what is of no use any more.
+fn given_up(code: Code) -> Error {
+    Error::new(ErrorKind::Io(code), pactio_sdk::Error::from_code(code).to_string())
+}
+
+/// A place among those that are under way at a device, while something is opened. The one who waits for it may give up meanwhile.
+struct Place<T: Send + 'static> {
+    of: Weak<Shared<T>>,
+    ticket: u64,
+    group: Bottom,
+}
+
+impl<T: Send + 'static> Drop for Place<T> {
+    fn drop(&mut self) {
+        let Some(shared) = self.of.upgrade() else { return };
+        let mut state = shared.lock();
+        match state.requests.get_mut(&self.ticket) {
+            Some(Request { stage: Stage::UnderWay { opening, .. }, .. }) => *opening = false,
+            _ => state.free(&self.group),
+        }
+        shared.send(state);
     }
 }
 
 impl Wanted {
-    async fn read<T: Send + 'static>(self, of: &Weak<Shared<T>>, ticket: u64) -> Result<Vec<u8>, Error> {
+    async fn read<T: Send + 'static>(
+        self,
+        running: &Running<T>,
+        place: Option<Place<T>>,
+    ) -> Result<Vec<u8>, Error> {
         let (device, range) = match self {
             Self::Range(device, range) => (device, range),
             Self::Whole(tree, name) => {
                 // Opening may take its time, in which others of this host's threads shall not wait.
-                let device = blocking::unblock(move || tree.open(&name)).await?;
+                let device = blocking::unblock(move || {
+                    let opened = tree.open(&name);
+                    drop(place);
+                    opened
+                });
+                let device = device.await?;
                 let Some(size) = device.size() else {
                     let text = format!("'{}' has no size, so nobody knows what all of it is", device.url());
                     return Err(Error::new(ErrorKind::Io(Code::Unsupported), text));
                 };
-                if let Some(shared) = of.upgrade() {
-                    shared.takes(ticket, size);
-                }
+                running.takes(size).await;
                 (device, 0..size)
             }
         };
@@ -517,9 +609,23 @@ struct Running<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Running<T> {
+    /// Takes so much memory, as soon as there is room.
+    async fn takes(&self, bytes: u64) {
+        loop {
+            let Some(room) = self.of.upgrade().and_then(|shared| shared.takes(self.ticket, bytes).err())
+            else {
+                return;
+            };
+            // Nothing is ever sent: it ends.
+            let _ = room.recv().await;
+        }
+    }
+
     fn ended(&self, result: Result<Vec<u8>, Error>) {
         let Some(shared) = self.of.upgrade() else { return };
         let mut state = shared.lock();
+        let late = state.requests.get(&self.ticket).is_some_and(|request| request.is_late(Instant::now()));
+        let result = if late { result.and(Err(given_up(Code::TimedOut))) } else { result };
         let task = state.end(self.ticket, result);
         shared.send(state);
         // It is this one, which is about to end.

@@ -144,6 +144,94 @@ fn what_is_given_up_or_too_late_is_handed_over_as_that() {
 }
 
 #[test]
+fn a_deadline_counts_also_while_nobody_polls() {
+    in_time(|| {
+        let host = streaming_host();
+        let device = host.open("queued:100000 | delay?latency=60ms | stats").unwrap();
+        let streamer = Streamer::new(&host);
+        streamer.set_in_flight(&device, 1);
+        let soon = || Urgency::default().until(Instant::now() + Duration::from_millis(20));
+        streamer.read(&device, 0..100, soon(), "came too late");
+        streamer.read(&device, 0..100, soon(), "not even sent");
+        while streamer.progress().ready < 2 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut handed = Vec::new();
+        streamer.poll(FRAME * 10, |done| handed.push((done.data, done.bytes().unwrap_err().code())));
+        let late = Some(Code::TimedOut);
+        assert_eq!(handed, [("came too late", late), ("not even sent", late)]);
+        assert_eq!(figure(&host, &device, "reads"), 1);
+    });
+}
+
+#[test]
+fn one_slow_handler_slows_the_next_frames_for_a_short_while_only() {
+    in_time(|| {
+        let host = streaming_host();
+        let device = host.open("memory:?size=64KiB").unwrap();
+        let streamer = Streamer::new(&host);
+        let handed = |sleep| {
+            for index in 0..1000 {
+                streamer.read(&device, 0..64, Urgency::default(), index);
+            }
+            while streamer.progress().ready < 1000 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let (mut frames, mut slow) = (0, sleep);
+            while streamer.poll(Duration::from_millis(2), |_| thread::sleep(std::mem::take(&mut slow)))
+                != Progress::default()
+            {
+                frames += 1;
+            }
+            frames
+        };
+        let quiet = handed(Duration::ZERO);
+        let slow = handed(Duration::from_secs(2));
+        assert!(slow < quiet + 35, "{slow} frames, {quiet} without it");
+    });
+}
+
+#[test]
+fn what_is_being_opened_counts_also_when_it_is_given_up_and_so_does_its_memory() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), streaming_host());
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for index in 0..60 {
+            zip.start_file(format!("{index}"), SimpleFileOptions::default()).unwrap();
+            zip.write_all(&[index as u8; 300_000]).unwrap();
+        }
+        let path = folder.path().join("a.zip");
+        std::fs::write(&path, zip.finish().unwrap().into_inner()).unwrap();
+        let archive =
+            host.open(&format!("file:{} | delay?latency=20ms | stats | archive", path.display())).unwrap();
+        let counted = archive.below().unwrap().clone();
+        let streamer = Streamer::with_memory(&host, 1 << 20);
+        streamer.set_in_flight(&archive, 2);
+        for index in 0..30 {
+            let soon = Instant::now() + Duration::from_millis(5);
+            streamer.load(&archive, &index.to_string(), Urgency::of(1).until(soon), index);
+        }
+        assert!(all(&streamer).iter().all(|done| done.bytes().is_err()));
+        assert!(figure(&host, &counted, "in flight most") <= 2);
+        streamer.set_in_flight(&archive, 16);
+        for index in 30..60 {
+            streamer.load(&archive, &index.to_string(), Urgency::default(), index);
+        }
+        // Nobody polls, so three of them have all the memory.
+        while streamer.progress().ready < 3 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!((streamer.progress().memory, streamer.progress().ready), (900_000, 3));
+        let mut handed = 0;
+        while streamer.poll(FRAME, |done| handed += u64::from(done.bytes().is_ok())) != Progress::default() {
+            assert!(streamer.progress().memory <= 1 << 20);
+        }
+        assert_eq!(handed, 30);
+    });
+}
+
+#[test]
 fn handing_over_keeps_to_its_time_and_gives_at_least_one() {
     in_time(|| {
         let host = streaming_host();
