@@ -1,6 +1,7 @@
 //! `scheme:target?key=value&key=value`.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::{Error, ErrorKind};
 
@@ -131,6 +132,12 @@ impl Url {
     /// The same without the filters.
     pub(crate) fn hiding_of_layer(&self, hidden: impl Fn(&str) -> bool, instead: &str) -> String {
         let mut shown = format!("{}:{}", self.scheme, escape(&self.target, b"?|"));
+        // An option of the name of the scheme's own part: a password in `//user:password@host/`.
+        if hidden(PASSWORD)
+            && let Some(range) = password(&shown)
+        {
+            shown.replace_range(range, instead);
+        }
         self.show_options(&mut shown, hidden, instead);
         shown
     }
@@ -151,6 +158,18 @@ impl Url {
 
 /// What begins a name in a tree, in place of a filter's.
 const NAME: &str = "/";
+
+/// What hides a password in an address, as if it were an option.
+pub(crate) const PASSWORD: &str = "";
+
+/// Where it is.
+fn password(url: &str) -> Option<Range<usize>> {
+    let start = url.find("://")? + 3;
+    let authority = &url[start..url[start..].find('/').map_or(url.len(), |len| start + len)];
+    let user = &authority[..authority.rfind('@')?];
+    let colon = user.find(':')?;
+    Some(start + colon + 1..start + user.len())
+}
 
 pub(crate) fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -292,6 +311,19 @@ impl fmt::Debug for Url {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_in_an_address_is_hidden() {
+        for (text, shown) in [
+            ("https://me:secret@host/a@b", "https://me:***@host/a@b"),
+            ("https://me:s:e@c@host", "https://me:***@host"),
+            ("https://me@host:80/a:b@c", "https://me@host:80/a:b@c"),
+            ("file:/a:b@c", "file:/a:b@c"),
+        ] {
+            let url: Url = text.parse().unwrap();
+            assert_eq!((format!("{url:?}"), url.to_string()), (format!("Url({shown:?})"), text.to_owned()));
+        }
+    }
 
     #[test]
     fn urls_come_back_as_they_were() {

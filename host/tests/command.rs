@@ -277,6 +277,10 @@ fn cp_loses_nothing_and_says_what_is_left() {
     let place = Place::new();
     let content = place.file("x", 5000);
     symlink("x", place.path("link")).unwrap();
+    let local = format!("local:{}", place.path("x").display());
+    let (_, output) = place.check(&["cp", &local, "file:x"], 1);
+    assert!(output.contains("are the same; copying would empty it"), "{output}");
+    assert!(fs::read(place.path("x")).unwrap() == content);
     let same = "pactio: 'file:x' and 'file:link' are the same; copying would empty it\n";
     place.says(&["cp", "file:x", "file:link"], 1, same);
     assert_eq!(fs::read(place.path("x")).unwrap(), content);
@@ -290,7 +294,7 @@ fn cp_loses_nothing_and_says_what_is_left() {
         &["cp", "file:x", "file:/dev/full"],
         1,
         "pactio: cannot write 5000 bytes at 0 of 'file:/dev/full' (plugin 'file'): 0 of 5000 bytes; 0..5000: no space \
-         left\n'file:/dev/full' is left incomplete: 0 of 5000 bytes were copied to it; remove it or copy again\n",
+         left\n'file:/dev/full' is not finished: 0 of 5000 bytes were copied to it; copy again\n",
     );
     let none = "pactio: cannot open 'file:none' with plugin 'file': there is no such file\n";
     place.says(&["cp", "file:none", "file:y"], 1, none);

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::task::Poll;
 
 use futures_util::future::join_all;
-use pactio::{Code, OpenOptions};
+use pactio::{Code, OpenOptions, PacketIo, Read};
+use pactio_sdk::{ComplexPacket, Generated};
 use pactio_tests::{host, in_time, random};
 use tempfile::tempdir;
 
@@ -161,6 +162,28 @@ fn open_files(wanted: u64) -> u64 {
         println!("tried with {possible} instead of {wanted} open files, as the system allows no more");
     }
     possible
+}
+
+#[test]
+fn a_request_that_no_memory_can_be_had_for_fails_alone() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, [1; 100]).unwrap();
+        let host = host(&["pactio_file"]);
+        let options = OpenOptions::new().write(true);
+        let device = host.open_with(&format!("file:{}", path.display()), options).unwrap();
+        // It is made when it is sent, which is more than there is.
+        let made = Generated::new(1 << 46, |_, part: &mut [u8]| {
+            part.fill(7);
+            Ok(())
+        });
+        let mut packet = ComplexPacket::<_, Read>::new(made).unwrap();
+        device.send_io(0u64, packet.bind().unwrap());
+        host.block_on(&mut packet);
+        assert_eq!(packet.report().min_error().unwrap().1.code(), Code::OutOfMemory);
+        assert_eq!(host.block_on(device.read_exact_at(0, vec![0; 100])).unwrap(), [1; 100]);
+    });
 }
 
 #[test]

@@ -30,6 +30,20 @@ struct Manners {
     slow: Duration,
     /// Answers so many requests with an error first.
     busy: usize,
+    /// Says no tags to those who read, or to nobody.
+    tags: Tags,
+    /// Says no dates.
+    dateless: bool,
+    /// Says that the file is empty, until it is read.
+    lazy: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Tags {
+    #[default]
+    Always,
+    OnlyOfHeads,
+    Never,
 }
 
 /// A web server of one file, which may be replaced.
@@ -117,10 +131,17 @@ fn serve(stream: &TcpStream, shared: &Mutex<Shared>) -> Option<()> {
     if headers.get("if-match").is_some_and(|wanted| *wanted != tag) && !manners.ignores_conditions {
         return answer("HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n".to_owned(), &[]);
     }
-    let common =
-        format!("ETag: {tag}\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\nAccept-Ranges: bytes\r\n");
-    if request.starts_with("HEAD") {
-        return answer(format!("HTTP/1.1 200 OK\r\n{common}Content-Length: {}\r\n\r\n", body.len()), &[]);
+    let is_head = request.starts_with("HEAD");
+    let mut common = "Accept-Ranges: bytes\r\n".to_owned();
+    if manners.tags == Tags::Always || (manners.tags == Tags::OnlyOfHeads && is_head) {
+        common += &format!("ETag: {tag}\r\n");
+    }
+    if !manners.dateless {
+        common += &format!("Last-Modified: Mon, 23 Nov 2026 10:00:{version:02} GMT\r\n");
+    }
+    if is_head {
+        let len = if manners.lazy { 0 } else { body.len() };
+        return answer(format!("HTTP/1.1 200 OK\r\n{common}Content-Length: {len}\r\n\r\n"), &[]);
     }
     let range = headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
     let range = range.map(|(from, to)| (from.parse::<usize>().unwrap(), to.parse::<usize>().unwrap() + 1));
@@ -209,6 +230,89 @@ fn an_object_that_is_replaced_is_an_error_and_no_mixture() {
             assert_eq!(error.code(), Some(Code::Changed), "{error}");
             assert!(host.block_on(open(&host, &server.url()).read_exact_at(100, vec![0; 100])).is_ok());
         }
+    });
+}
+
+#[test]
+fn versions_are_told_apart_by_whatever_the_server_says() {
+    in_time(|| {
+        let (host, server) = (object_host(), Server::start(&body(100_000)));
+        for tags in [Tags::OnlyOfHeads, Tags::Never] {
+            server.set(|shared| {
+                shared.manners = Manners { tags, ignores_conditions: true, ..Manners::default() };
+            });
+            let device = open(&host, &server.url());
+            assert!(host.block_on(device.read_exact_at(0, vec![0; 100])).is_ok());
+            server.set(|shared| shared.version += 1);
+            let error = host.block_on(device.read_exact_at(100, vec![0; 100])).unwrap_err();
+            assert_eq!(error.code(), Some(Code::Changed), "{error}");
+        }
+        // Nothing at all is only read when that was asked for.
+        server.set(|shared| shared.manners.dateless = true);
+        let error = host.open(&server.url()).unwrap_err();
+        assert!(error.to_string().contains("unversioned=true reads it all the same"), "{error}");
+        let device = open(&host, &format!("{}&unversioned=true", server.url()));
+        assert!(host.block_on(device.read_exact_at(0, vec![0; 100])).unwrap() == body(100));
+        server.set(|shared| shared.manners = Manners { lazy: true, ..Manners::default() });
+        assert_eq!(open(&host, &server.url()).size(), Some(100_000));
+    });
+}
+
+#[test]
+fn large_reads_share_connections_and_far_ones_have_their_turn() {
+    in_time(|| {
+        let len = 20_000_000;
+        let (host, server) = (object_host(), Server::start(&body(len)));
+        let device = open(&host, &server.url());
+        let bytes = host.block_on(device.read_exact_at(0, vec![0; len])).unwrap();
+        assert!(bytes == body(len));
+        let mut asked = std::mem::take(&mut server.shared.lock().unwrap().asked);
+        asked.sort_unstable();
+        assert!(asked.len() == 5 && asked.windows(2).all(|pair| pair[0].1 == pair[1].0), "{asked:?}");
+        // As many as want to read at the front: one at the end is not the last.
+        server.set(|shared| shared.manners.slow = Duration::from_millis(5));
+        let far = Arc::new(Mutex::new(None));
+        let front: Vec<_> = (0..64)
+            .map(|lane| {
+                let (device, far) = (device.clone(), far.clone());
+                host.spawn(async move {
+                    for round in 0..20u64 {
+                        let at = (round * 64 + lane) % 100 * 80_000;
+                        device.read_exact_at(at, vec![0; 10]).await.unwrap();
+                        if far.lock().unwrap().is_some() {
+                            return round;
+                        }
+                    }
+                    20
+                })
+            })
+            .collect();
+        host.block_on(device.read_exact_at(len as u64 - 10, vec![0; 10])).unwrap();
+        *far.lock().unwrap() = Some(());
+        let rounds: Vec<u64> = front.into_iter().map(|lane| host.block_on(lane)).collect();
+        assert!(rounds.iter().all(|round| *round < 19), "{rounds:?}");
+    });
+}
+
+#[test]
+fn options_that_make_no_sense_are_told_and_others_go_on() {
+    in_time(|| {
+        let (host, server) = (object_host(), Server::start(&body(100)));
+        for (url, what) in [
+            (
+                "s3:bucket/key?endpoint=127.0.0.1:9000",
+                "endpoint is '127.0.0.1:9000', which is no address; write it as http://",
+            ),
+            ("gs:bucket/key?endpoint=nonsense", "endpoint is 'nonsense', which is no address"),
+            ("s3:bad bucket/key", "'bad bucket' is no name of a bucket"),
+            ("s3:bucket/key?token=a%0Ab", "token has a line break"),
+            ("s3:bucket//key", "the key '/key' begins with a slash"),
+            ("s3:", "no bucket is named"),
+        ] {
+            let error = host.open(url).unwrap_err().to_string();
+            assert!(error.contains(what), "{url}: {error}");
+        }
+        open(&host, &server.url());
     });
 }
 

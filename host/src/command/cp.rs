@@ -1,9 +1,9 @@
 //! `pactio cp`
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pactio::{Code, Device, Host, OpenOptions, Url};
+use pactio::{Code, Device, Host, OpenOptions, Task, Url};
 
 use super::Flow;
 use super::failure::Failure;
@@ -31,109 +31,122 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     // A size of 0 is what systems say of files that are made when they are read: those end where they end.
     let size = source.size().filter(|&size| size > 0);
     refuse_small(&destination, size)?;
-    let copy = Arc::new(Copy {
-        source,
-        destination,
-        size,
-        block_size: arguments.flow.block_size,
-        next: AtomicU64::new(0),
-        done: AtomicU64::new(0),
-        ended: AtomicBool::new(false),
-        progress: Progress::start("copying", size),
-    });
     // Where the end is found by reading, one block at a time looks for it: a source that grows meanwhile leaves no hole.
-    let lanes = if size.is_some() { arguments.flow.in_flight(&copy.source) } else { 1 };
+    let in_flight = if size.is_some() { arguments.flow.in_flight(&source).into() } else { 1 };
+    let devices = Arc::new(Devices { source, destination });
+    let mut copy = Copy { devices, size, block_size: arguments.flow.block_size, in_flight, done: 0 };
+    let progress = Progress::start("copying", size);
     let result = host.block_on(async {
-        let lanes: Vec<_> = (0..lanes).map(|_| host.spawn(copy.clone().lane())).collect();
-        let mut result = Ok(());
-        for lane in lanes {
-            let ended = lane.await;
-            result = result.and(ended);
-        }
-        result?;
-        let done = copy.done.load(Ordering::Relaxed);
-        if let Some(size) = size.filter(|&size| done < size) {
+        copy.blocks(host, &progress).await?;
+        if let Some(size) = size.filter(|&size| copy.done < size) {
             return Err(Failure::new(format!(
-                "'{}' ended after {done} bytes; it had {size} when the copy began",
-                copy.source.url()
+                "'{}' ended after {} bytes; it had {size} when the copy began",
+                copy.devices.source.url(),
+                copy.done
             )));
         }
         // Only what is whole is to be seen.
-        let published = copy.destination.publish().await;
+        let published = copy.devices.destination.publish().await;
         published.map_err(|error| Failure::from(error).with_hint("with -v, the plugin may say more"))?;
         if arguments.flush {
-            copy.destination.flush().await?;
+            copy.devices.destination.flush().await?;
         }
         Ok(())
     });
-    copy.progress.finish();
-    let done = copy.done.load(Ordering::Relaxed);
-    let url = copy.destination.url();
+    progress.finish();
+    let (done, url) = (copy.done, copy.devices.destination.url());
     result.map_err(|failure| {
         failure.and(&match size {
             // It failed when it was published or flushed.
             Some(size) if done == size => {
-                format!("'{url}' is not finished: all {size} bytes were sent, but may not be kept; copy again")
+                format!(
+                    "'{url}' is not finished: all {size} bytes were sent, but may not be kept; copy again"
+                )
             }
+            // What others see of it is the store's: a file has those bytes, an object is as it was before.
             size => {
                 let total = size.map_or(String::new(), |size| format!(" of {size}"));
-                format!("'{url}' is left incomplete: {done}{total} bytes were copied to it; remove it or copy again")
+                format!("'{url}' is not finished: {done}{total} bytes were copied to it; copy again")
             }
         })
     })
 }
 
-/// What the lanes of a copy share.
-struct Copy {
+/// From where to where.
+struct Devices {
     source: Device,
     destination: Device,
+}
+
+/// A copy, and how far it is.
+struct Copy {
+    devices: Arc<Devices>,
     size: Option<u64>,
     block_size: usize,
-    /// Where the next block begins.
-    next: AtomicU64,
+    /// So many blocks are copied at a time. Nobody is further ahead of the oldest one, so that a destination that wants its bytes in
+    /// order, more or less, gets them so.
+    in_flight: usize,
     /// Number of bytes that were written.
-    done: AtomicU64,
-    /// No more blocks are to be copied: the source ended, or something failed.
-    ended: AtomicBool,
-    progress: Progress,
+    done: u64,
+}
+
+/// A block that was copied.
+struct Block {
+    len: usize,
+    /// There is nothing behind it.
+    last: bool,
+    /// To be used again.
+    buffer: Vec<u8>,
 }
 
 impl Copy {
-    /// Copies one block after the other, until there are no more.
-    async fn lane(self: Arc<Self>) -> Result<(), Failure> {
-        let mut buffer = Vec::new();
-        while !self.ended.load(Ordering::Relaxed) {
-            let position = self.next.fetch_add(self.block_size as u64, Ordering::Relaxed);
-            let left = self.size.map_or(u64::MAX, |size| size.saturating_sub(position));
-            let len = left.min(self.block_size as u64) as usize;
-            if len == 0 {
-                return Ok(());
+    /// Copies one block after the other, until there are no more. After a failure, those that were begun come to their end.
+    async fn blocks(&mut self, host: &Host, progress: &Progress) -> Result<(), Failure> {
+        let (mut position, mut ended, mut result) = (0u64, false, Ok(()));
+        let mut under_way: VecDeque<Task<Result<Block, Failure>>> = VecDeque::new();
+        let mut spare = Vec::new();
+        loop {
+            while !ended && under_way.len() < self.in_flight {
+                let left = self.size.map_or(u64::MAX, |size| size.saturating_sub(position));
+                let len = left.min(self.block_size as u64) as usize;
+                if len == 0 {
+                    break;
+                }
+                let mut buffer: Vec<u8> = spare.pop().unwrap_or_default();
+                buffer.resize(len, 0);
+                let devices = self.devices.clone();
+                under_way.push_back(host.spawn(async move { devices.copy(position, buffer).await }));
+                position += len as u64;
             }
-            buffer.resize(len, 0);
-            let copied = self.block(position, buffer).await;
-            if copied.is_err() {
-                self.ended.store(true, Ordering::Relaxed);
+            let Some(oldest) = under_way.pop_front() else { return result };
+            match oldest.await {
+                Ok(Block { len, last, buffer }) => {
+                    self.done += len as u64;
+                    progress.add(len as u64);
+                    ended |= last;
+                    spare.push(buffer);
+                }
+                Err(failure) => {
+                    ended = true;
+                    result = result.and(Err(failure));
+                }
             }
-            buffer = copied?;
         }
-        Ok(())
     }
+}
 
+impl Devices {
     /// Copies one block and gives the buffer back.
-    async fn block(&self, position: u64, buffer: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    async fn copy(&self, position: u64, buffer: Vec<u8>) -> Result<Block, Failure> {
         let asked = buffer.len();
         let (report, mut buffer) = self.source.read_at(position, buffer).await?;
         let len = report.error_clamp();
         buffer.truncate(len);
         let buffer = self.destination.write_all_at(position, buffer).await?;
-        self.done.fetch_add(len as u64, Ordering::Relaxed);
-        self.progress.add(len as u64);
+        let block = |last| Block { len, last, buffer };
         match report.min_error() {
-            None => Ok(buffer),
-            Some((_, error)) if error.code() == Code::End => {
-                self.ended.store(true, Ordering::Relaxed);
-                Ok(buffer)
-            }
+            None => Ok(block(false)),
+            Some((_, error)) if error.code() == Code::End => Ok(block(true)),
             Some(_) => Err(Failure::new(format!(
                 "cannot read {asked} bytes at {position} of '{}': {report}",
                 self.source.url()
@@ -150,7 +163,10 @@ fn refuse_same(source: &str, destination: &str) -> Result<(), Failure> {
         let identity = |url: &Url| std::fs::metadata(url.target()).map(|file| (file.dev(), file.ino())).ok();
         identity(&from).is_some() && identity(&from) == identity(&to)
     };
-    if from.scheme() == to.scheme() && same_file() {
+    // The schemes whose targets are paths.
+    let is_path = |url: &Url| matches!(url.scheme(), "file" | "local");
+    let comparable = from.scheme() == to.scheme() || (is_path(&from) && is_path(&to));
+    if comparable && same_file() {
         return Err(Failure::new(format!(
             "'{source}' and '{destination}' are the same; copying would empty it"
         )));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pactio_plugin_pool::{Lazy, Pool};
 use pactio_sdk::{Backend, Code, Error, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
-use rustix::fs::{OFlags, SeekFrom, seek};
+use rustix::fs::{OFlags, SeekFrom, fcntl_getfl, fcntl_setfl, seek};
 use rustix::io::Errno;
 
 use crate::at_once::Calls;
@@ -164,6 +164,11 @@ fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
     }
     if kind.is_fifo() || kind.is_socket() || seek(&file, SeekFrom::Current(0)).is_err() {
         return Err(not_seekable());
+    }
+    if kind.is_file() || kind.is_block_device() {
+        // With the flag, a ring would do on the caller's thread what it has workers for.
+        let flags = fcntl_getfl(&file).map_err(io::Error::from)?;
+        fcntl_setfl(&file, flags - OFlags::NONBLOCK).map_err(io::Error::from)?;
     }
     Ok(file)
 }

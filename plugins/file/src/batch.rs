@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use io_uring::squeue::Entry;
 use io_uring::{IoUring, opcode, types};
+use rustix::io::Errno;
 
 use crate::job::{Job, Outcome, Step};
 
@@ -104,7 +105,13 @@ impl Calls {
         }
         queues.made += 1;
         drop(queues);
-        Queue::new().ok()
+        let queue = Queue::new().inspect_err(|error| {
+            // What is only short now may be there later; what this kernel or a sandbox does not give is not asked for again.
+            if !matches!(Errno::from_io_error(error), Some(Errno::NOSYS | Errno::PERM)) {
+                self.lock().made -= 1;
+            }
+        });
+        queue.ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -204,7 +211,7 @@ impl Queue {
     /// Gives all up that it has not seen the end of.
     fn end(self, rest: impl Fn(Job)) {
         let Self { ring, jobs, .. } = self;
-        // First, so that the kernel has nothing more to do with the memory.
+        // First: what it was not given yet is not read any more. What it was given is through, since nothing in it waits.
         drop(ring);
         jobs.into_iter().flatten().for_each(rest);
     }

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::mem::MaybeUninit;
 
-use pactio_sdk::{BoundPacketView, Error, Read, ReadPacketObj, TransferredPacket, Write, WritePacketObj};
+use pactio_sdk::{
+    BoundPacketView, Code, Error, PacketPerms, Read, ReadPacketObj, TransferredPacket, Write, WritePacketObj,
+};
 use rustix::io::{Errno, pread, pwrite};
 
 /// One call moves no more than this: the system's own limit is a little below 2 GiB.
@@ -27,6 +29,8 @@ enum Bytes {
     Out(ReadPacketObj),
     /// Out of memory of our own. The view is settled when it is known how much was written.
     OutCopy(TransferredPacket<Read>, Aligned),
+    /// It was answered already, since there was no memory for it.
+    None,
 }
 
 /// The next call for a job: it moves `len` bytes between `memory` and the file at `position`.
@@ -49,10 +53,10 @@ impl Job {
     pub(crate) fn read(position: u64, view: BoundPacketView<Write>, alignment: usize) -> Self {
         let bytes = match view.try_alloc(alignment) {
             Ok(bytes) => Bytes::In(bytes),
-            Err(view) => {
-                let memory = Aligned::zeroed(view.len());
-                Bytes::InCopy(view, memory)
-            }
+            Err(view) => match Aligned::zeroed(view.len()) {
+                Some(memory) => Bytes::InCopy(view, memory),
+                None => no_memory(view),
+            },
         };
         Self { bytes, position, done: 0, alignment }
     }
@@ -61,10 +65,10 @@ impl Job {
     pub(crate) fn write(position: u64, view: BoundPacketView<Read>, alignment: usize) -> Self {
         let bytes = match view.try_alloc(alignment) {
             Ok(bytes) => Bytes::Out(bytes),
-            Err(view) => {
-                let mut memory = Aligned::zeroed(view.len());
-                Bytes::OutCopy(view.transfer_data(memory.bytes()), memory)
-            }
+            Err(view) => match Aligned::zeroed(view.len()) {
+                Some(mut memory) => Bytes::OutCopy(view.transfer_data(memory.bytes()), memory),
+                None => no_memory(view),
+            },
         };
         Self { bytes, position, done: 0, alignment }
     }
@@ -74,6 +78,7 @@ impl Job {
             Bytes::In(bytes) => bytes.len(),
             Bytes::InCopy(_, memory) | Bytes::OutCopy(_, memory) => memory.len,
             Bytes::Out(bytes) => bytes.len(),
+            Bytes::None => 0,
         }
     }
 
@@ -102,6 +107,7 @@ impl Job {
             },
             // SAFETY: as above. Nobody writes there.
             Bytes::Out(bytes) => unsafe { bytes.as_ptr().add(self.done).cast_mut() },
+            Bytes::None => return Err(Outcome::Answered),
         };
         Ok((self, Step { memory, len, position }))
     }
@@ -148,6 +154,7 @@ impl Job {
             }
             Bytes::Out(bytes) => bytes.complete_with(self.done, error),
             Bytes::OutCopy(transferred, _) => transferred.complete_with(self.done, error),
+            Bytes::None => {}
         }
         Outcome::Answered
     }
@@ -177,6 +184,11 @@ impl Job {
     }
 }
 
+fn no_memory<P: PacketPerms>(view: BoundPacketView<P>) -> Bytes {
+    view.error(Error::from_code(Code::OutOfMemory));
+    Bytes::None
+}
+
 pub(crate) fn error(errno: Errno) -> Error {
     std::io::Error::from(errno).into()
 }
@@ -192,8 +204,12 @@ struct Aligned {
 struct Page([u8; 4096]);
 
 impl Aligned {
-    fn zeroed(len: usize) -> Self {
-        Self { pages: vec![Page([0; 4096]); len.div_ceil(4096)], len }
+    /// None, if there is no memory for it.
+    fn zeroed(len: usize) -> Option<Self> {
+        let (mut pages, count) = (Vec::new(), len.div_ceil(4096));
+        pages.try_reserve_exact(count).ok()?;
+        pages.resize(count, Page([0; 4096]));
+        Some(Self { pages, len })
     }
 
     fn bytes(&mut self) -> &mut [u8] {

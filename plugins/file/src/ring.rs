@@ -51,8 +51,11 @@ impl Ring {
             {
                 self.push(job);
             }
-            if !self.ring.submission().is_empty() && !self.submit() {
-                return false;
+            // It may take only some of them at a time.
+            while !self.ring.submission().is_empty() {
+                if !self.submit() {
+                    return false;
+                }
             }
             let again = self.complete();
             if !again && (self.waiting.is_empty() || self.jobs.len() == DEPTH) {

@@ -42,7 +42,7 @@ const LONGEST_END: Duration = Duration::from_secs(5);
 const MOST_PARTS: u64 = 10_000;
 
 /// Parts that are begun and wait for others before them: who writes far ahead is stopped there.
-const MOST_BEGUN: u64 = 64;
+const MOST_BEGUN: u64 = 128;
 
 impl Upload {
     pub(crate) fn begin(store: Store, key: &str) -> Result<Self, OpenError> {
