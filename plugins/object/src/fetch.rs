@@ -198,7 +198,8 @@ impl Fetches {
                 (failures, pause) = (0, PAUSES.0);
             }
             failures += 1;
-            if failures > self.store.retries {
+            // The client has tried again as often as it should, each time, but may not see each way to break off.
+            if failures > self.store.retries.min(1) {
                 return left.fail(self.failed(start, end, &error));
             }
             if self.pause(pause, &mut left).await {

@@ -4,21 +4,27 @@ use std::fs;
 use std::hint::black_box;
 use std::io::{Cursor, Read as _, Write as _};
 
+use futures_util::future::join_all;
 use pactio::{Device, Host};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::measure::{Variant, measure};
 
-/// Sizes of the file in the archive, each in one of its own.
+/// Sizes of the files in an archive.
 const SIZES: [usize; 3] = [64 << 10, 512 << 10, 4 << 20];
+
+/// So many files are in it.
+const FILES: usize = 16;
 
 /// Prints how long each way takes, as a multiple of the codec's own call on one core.
 pub(crate) fn archives(seconds: f64) {
     let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("a folder cannot be made: {error}"));
     let host: &'static Host = Box::leak(Box::new(pactio_tests::host(&["pactio_archive", "pactio_file"])));
-    println!("| times as long; size | the codec's own call | pactio archive | zip crate |");
-    println!("|---|---:|---:|---:|");
+    println!(
+        "| times as long; size | the codec's own call | pactio archive | pactio archive, {FILES} at a time | zip crate |"
+    );
+    println!("|---|---:|---:|---:|---:|");
     for (name, method) in [
         ("deflate (libdeflate)", CompressionMethod::Deflated),
         ("zstd", CompressionMethod::Zstd),
@@ -27,8 +33,12 @@ pub(crate) fn archives(seconds: f64) {
         for size in SIZES {
             let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
             let options = SimpleFileOptions::default().compression_method(method);
-            let made = writer.start_file("file", options).and_then(|()| Ok(writer.write_all(&words(size))?));
-            made.unwrap_or_else(|error| panic!("{error}"));
+            for file in 0..FILES {
+                let name = file.to_string();
+                let made =
+                    writer.start_file(name, options).and_then(|()| Ok(writer.write_all(&words(size))?));
+                made.unwrap_or_else(|error| panic!("{error}"));
+            }
             let bytes = writer.finish().unwrap_or_else(|error| panic!("{error}")).into_inner();
             let path = folder.path().join(format!("{method}-{size}.zip"));
             fs::write(&path, &bytes).unwrap_or_else(|error| panic!("{error}"));
@@ -36,11 +46,15 @@ pub(crate) fn archives(seconds: f64) {
                 Box::leak(Box::new(host.open(&url).unwrap_or_else(|error| panic!("{error}"))))
             };
             let file = format!("file:{}", path.display());
-            let ours = open(format!("{file} | archive?cache=0 | /file"));
+            let archive = open(format!("{file} | archive?cache=0"));
+            let file_of =
+                |name: usize| archive.open(&name.to_string()).unwrap_or_else(|error| panic!("{error}"));
+            let ours: Vec<Device> = (0..FILES).map(file_of).collect();
             let peer = ZipArchive::new(Cursor::new(bytes.clone())).unwrap_or_else(|error| panic!("{error}"));
             let variants = vec![
                 own(method, &bytes, size, host, open(file)),
-                plugin(host, ours, size),
+                plugin(host, ours[0].clone(), size),
+                at_a_time(host, ours, size),
                 crate_zip(peer, size),
             ];
             let table = measure(variants, seconds / (3 * SIZES.len()) as f64);
@@ -104,12 +118,25 @@ fn own(
     })
 }
 
-fn plugin(host: &'static Host, device: &'static Device, size: usize) -> Variant {
+fn plugin(host: &'static Host, device: Device, size: usize) -> Variant {
     let mut out = vec![0; size];
     Variant::new("pactio archive", move |count| {
         for _ in 0..count {
             let read = host.block_on(device.read_exact_at(0, std::mem::take(&mut out)));
             out = black_box(read.unwrap_or_else(|error| panic!("{error}")));
+        }
+    })
+}
+
+/// All files are asked for together, so that all processors have something to do.
+fn at_a_time(host: &'static Host, files: Vec<Device>, size: usize) -> Variant {
+    let mut buffers = vec![vec![0; size]; files.len()];
+    Variant::batched("pactio archive, many at a time", files.len(), move |count| {
+        for _ in 0..count / files.len() as u64 {
+            let reads = files.iter().zip(std::mem::take(&mut buffers));
+            let reads = reads.map(|(file, buffer)| file.read_exact_at(0, buffer));
+            let read = host.block_on(join_all(reads)).into_iter().collect();
+            buffers = black_box(Result::<Vec<_>, _>::unwrap_or_else(read, |error| panic!("{error}")));
         }
     })
 }

@@ -71,7 +71,7 @@ pub(crate) fn files(arguments: &Arguments) {
             ring(read(), len, depth),
             pread(read(), len),
             mfio_rt(&path, len, depth),
-            reused("pactio file, reused packets", host, device, len, depth, at),
+            reused("pactio file, reused packets, io=auto", host, device, len, depth, at),
             reused("pactio file, reused packets, io=threads", host, threads, len, depth, at),
             reused("pactio file, reused packets, map=true", host, mapped, len, depth, at),
         ]
