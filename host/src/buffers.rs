@@ -4,18 +4,20 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_channel::{Receiver, Sender};
 use pactio_sdk::{IntoPacket, KeptPacket, PacketPerms, StableBytes};
 
+use crate::device::{Registered, Shared};
 use crate::{Error, ErrorKind};
 
 /// A bounded number of buffers of one size in one piece of memory.
 ///
 /// A [`Buffer`] goes with a request and comes back with the result, without a copy, like a `Vec`; when it is dropped, also by
 /// a request that nobody waits for any more, it is free again. The memory is aligned to pages, as direct I/O wants it, stays
-/// where it is while the pool or a buffer exists, and every buffer has a number, so that it can be registered with a kernel.
+/// where it is while the pool or a buffer exists, and every buffer has a number. A device may be faster with memory that it
+/// [knows](crate::Device::register).
 ///
 /// ```no_run
 /// # async fn run(device: &pactio::Device) -> Result<(), pactio::Error> {
@@ -42,6 +44,8 @@ struct Pool {
     /// The numbers of those that are free.
     free: Receiver<usize>,
     freed: Sender<usize>,
+    /// What devices were told of it.
+    registered: Mutex<Vec<Registered>>,
 }
 
 // SAFETY: the memory is reached through buffers only, each of which is one owner's at a time.
@@ -79,7 +83,31 @@ impl BufferPool {
             // There is room for all.
             let _ = freed.try_send(index);
         }
-        Ok(Self(Arc::new(Pool { memory, layout, size, stride: layout.size() / count, free, freed })))
+        Ok(Self(Arc::new(Pool {
+            memory,
+            layout,
+            size,
+            stride: layout.size() / count,
+            free,
+            freed,
+            registered: Mutex::default(),
+        })))
+    }
+
+    fn registered(&self) -> MutexGuard<'_, Vec<Registered>> {
+        self.0.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A device was told of the memory already.
+    pub(crate) fn is_registered(&self, device: &Arc<Shared>) -> bool {
+        self.registered().iter().any(|registered| registered.is_of(device))
+    }
+
+    /// Keeps what a device was told of it.
+    pub(crate) fn keep(&self, new: Registered) {
+        let mut registered = self.registered();
+        registered.retain(Registered::is_alive);
+        registered.push(new);
     }
 
     /// A free buffer, as soon as there is one. It holds what its last user left.
@@ -123,6 +151,8 @@ impl BufferPool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        // First: from then on nobody knows this memory any more.
+        self.registered.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         // SAFETY: it was allocated with this layout, and no buffer is left.
         unsafe { dealloc(self.memory.as_ptr(), self.layout) };
     }

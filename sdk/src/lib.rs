@@ -113,8 +113,9 @@ pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};
 #[cfg(feature = "std")]
 pub use device::{
     Admission, Answer, Cancellation, Counted, Counts, Device, DeviceInfo, Driven, Entry, Figure, Flush,
-    FlushScope, Limits, Listing, LocalDevice, LocalDriver, Mapping, Origin, PollingHandle, Provenance,
-    Record, Records, Region, Requests, Resize, Statistics, Substitutes, Unit, read_records,
+    FlushScope, Limits, Listing, LocalDevice, LocalDriver, Mapping, MemoryRange, Origin, PollingHandle,
+    Provenance, Record, Records, Region, Registration, Requests, Resize, Statistics, Substitutes, Unit,
+    read_records,
 };
 
 #[cfg(feature = "plugin")]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::task::Poll;
 
 use futures_util::future::join_all;
-use pactio::{Code, OpenOptions, PacketIo, Read};
+use pactio::{BufferPool, Code, OpenOptions, PacketIo, Read};
 use pactio_sdk::{ComplexPacket, Generated};
 use pactio_tests::{host, in_time, random};
 use tempfile::tempdir;
@@ -183,6 +183,72 @@ fn a_request_that_no_memory_can_be_had_for_fails_alone() {
         host.block_on(&mut packet);
         assert_eq!(packet.report().min_error().unwrap().1.code(), Code::OutOfMemory);
         assert_eq!(host.block_on(device.read_exact_at(0, vec![0; 100])).unwrap(), [1; 100]);
+    });
+}
+
+#[test]
+fn memory_that_is_registered_is_used_until_it_is_forgotten() {
+    in_time(|| {
+        let (folder, host) =
+            (tempfile::tempdir().unwrap(), host(&["pactio_file", "pactio_memory", "pactio_stats"]));
+        const LEN: usize = 8192;
+        let bytes = content(64 * LEN);
+        for way in ["", "?io=ring", "?direct=true", "?io=ring | stats"] {
+            let path = folder.path().join("file");
+            fs::write(&path, vec![0; bytes.len()]).unwrap();
+            let url = format!("file:{}{way}", path.display());
+            let device = host.open_with(&url, OpenOptions::new().write(true)).unwrap();
+            for round in 0..4 {
+                // Most likely at the address of the one before, which the kernel must not know any more.
+                let pool = BufferPool::new(64, LEN).unwrap();
+                if round != 2 {
+                    assert!(device.register(&pool).unwrap() && device.register(&pool).unwrap());
+                }
+                let buffers = || std::iter::from_fn(|| pool.try_get()).enumerate();
+                let place = |index: usize| ((index * 7 + round) % 64 * LEN) as u64;
+                let writes = buffers().map(|(index, mut buffer)| {
+                    let at = place(index);
+                    buffer.copy_from_slice(&bytes[at as usize..][..LEN]);
+                    device.write_all_at(at, buffer)
+                });
+                host.block_on(join_all(writes)).into_iter().for_each(|written| drop(written.unwrap()));
+                assert!(fs::read(&path).unwrap() == bytes, "{url}");
+                // Twice from the page cache, where there is one, and once not.
+                for evicted in [false, false, true] {
+                    if evicted {
+                        evict(&path);
+                    }
+                    let reads = buffers().map(|(index, mut buffer)| {
+                        buffer.fill(1);
+                        device.read_exact_at(place(index), buffer)
+                    });
+                    for (index, read) in host.block_on(join_all(reads)).into_iter().enumerate() {
+                        assert!(read.unwrap()[..] == bytes[place(index) as usize..][..LEN], "{url}, {index}");
+                    }
+                }
+                // Whichever goes first.
+                if round == 3 {
+                    drop(
+                        host.open_with(&url, OpenOptions::new().write(true))
+                            .map(|other| other.register(&pool)),
+                    );
+                }
+            }
+        }
+        let pool = BufferPool::new(1, 100).unwrap();
+        for url in [
+            format!("file:{}?io=threads", folder.path().join("file").display()),
+            "memory:?size=1KiB".to_owned(),
+        ] {
+            assert!(!host.open(&url).unwrap().register(&pool).unwrap());
+        }
+        // More pools than a device takes.
+        let device = host.open(&format!("file:{}?io=ring", folder.path().join("file").display())).unwrap();
+        let pools: Vec<_> = (0..9).map(|_| BufferPool::new(1, 100).unwrap()).collect();
+        let error = pools.iter().find_map(|pool| device.register(pool).err()).unwrap();
+        assert!(error.to_string().contains("cannot register 128 bytes with 'file:"), "{error}");
+        drop(pools);
+        assert!(device.register(&pool).unwrap());
     });
 }
 

@@ -7,6 +7,7 @@ mod io;
 mod lent;
 mod life;
 mod operations;
+mod registered;
 mod request;
 mod room;
 mod statistics;
@@ -27,6 +28,7 @@ use crate::{Error, ErrorKind, Plugin, Task};
 pub(crate) use entry::Bottom;
 pub use life::Health;
 pub use operations::Capabilities;
+pub(crate) use registered::Registered;
 pub use request::{Exact, Partial};
 pub use statistics::DeviceStatistics;
 pub(crate) use statistics::Statistics;
@@ -51,7 +53,7 @@ use room::Room;
 #[derive(Clone)]
 pub struct Device(Arc<Shared>);
 
-struct Shared {
+pub(crate) struct Shared {
     remote: Remote,
     /// The plugin's own device, if this one stands before it.
     inner: Option<Device>,

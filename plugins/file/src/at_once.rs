@@ -19,6 +19,7 @@ mod linux {
 
     use crate::batch::{Calls, FileCalls, LEAST};
     use crate::job::{Job, Outcome, Step};
+    use crate::known::Known;
     use crate::mapped::Mapped;
 
     /// Larger requests are not copied on the caller's thread.
@@ -34,8 +35,8 @@ mod linux {
 
     impl AtOnce {
         /// Not at all, if the page cache is gone around; many by one call, if there are calls for that.
-        pub(crate) fn new(direct: bool, calls: Option<Arc<Calls>>) -> Self {
-            let calls = calls.filter(|_| !direct).map(FileCalls::new);
+        pub(crate) fn new(direct: bool, calls: Option<Arc<Calls>>, known: &Arc<Known>) -> Self {
+            let calls = calls.filter(|_| !direct).map(|calls| FileCalls::new(calls, known.clone()));
             Self { possible: AtomicBool::new(!direct), mapped: None, calls }
         }
 
@@ -48,6 +49,13 @@ mod linux {
 
         pub(crate) fn is_mapped(&self) -> bool {
             self.mapped.is_some()
+        }
+
+        /// The device has forgotten memory.
+        pub(crate) fn refresh(&self) {
+            if let Some(calls) = &self.calls {
+                calls.refresh();
+            }
         }
 
         /// Reads what it can. What has to wait for a disk is left.
@@ -142,6 +150,7 @@ mod other {
     use std::sync::Arc;
 
     use crate::job::{Job, Outcome};
+    use crate::known::Known;
 
     /// There are none.
     #[derive(Default)]
@@ -150,9 +159,11 @@ mod other {
     pub(crate) struct AtOnce;
 
     impl AtOnce {
-        pub(crate) fn new(_: bool, _: Option<Arc<Calls>>) -> Self {
+        pub(crate) fn new(_: bool, _: Option<Arc<Calls>>, _: &Arc<Known>) -> Self {
             Self
         }
+
+        pub(crate) fn refresh(&self) {}
 
         pub(crate) fn mapped(_: &File, _: u64) -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())

@@ -99,18 +99,18 @@ impl How {
 impl Files {
     pub(crate) fn open_file(&self, path: &Path, mode: OpenMode, how: How) -> Result<FileDevice, OpenError> {
         let file = open(path, mode, how.direct)?;
-        let rings = &self.0.rings;
+        let (rings, known) = (&self.0.rings, Arc::default());
         let engine = match how.io {
             Io::Threads => Engine::Threads,
-            Io::Ring => rings.engine(&file).map_err(|error| {
+            Io::Ring => rings.engine(&file, &known).map_err(|error| {
                 let text = format!("the kernel gives no io_uring: {error}; leave io=ring out to do without");
                 OpenError::new(error.into(), text)
             })?,
-            Io::Auto => rings.engine(&file).unwrap_or(Engine::Threads),
+            Io::Auto => rings.engine(&file, &known).unwrap_or(Engine::Threads),
         };
         let calls = (!matches!(how.io, Io::Threads)).then(|| self.0.calls.clone());
         let alignment = if how.direct { BLOCK } else { 1 };
-        let mut device = FileDevice::new(file, mode, self.pool()?, engine, calls, alignment);
+        let mut device = FileDevice::new(file, mode, self.pool()?, engine, calls, alignment, known);
         if how.map && mode.contains(OpenMode::READ) {
             device.map_file()?;
         }

@@ -9,11 +9,12 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use io_uring::squeue::Entry;
-use io_uring::{IoUring, opcode, types};
+use io_uring::squeue::Flags;
+use io_uring::{IoUring, types};
 use rustix::io::Errno;
 
-use crate::job::{Job, Outcome, Step};
+use crate::job::{Job, Outcome};
+use crate::known::{Known, Places};
 
 /// So many reads go into one call.
 const DEPTH: usize = 128;
@@ -25,7 +26,10 @@ pub(crate) const LEAST: usize = 4;
 /// answers; and for files in turn.
 const MOST: usize = 8;
 
-/// In the place of a registered file: none.
+/// The number of the registered file.
+const FILE: types::Fd = types::Fd(0);
+
+/// In its place: none.
 const NO_FILE: RawFd = -1;
 
 /// The queues of all files, made when they are needed.
@@ -49,20 +53,29 @@ struct Queue {
     jobs: Vec<Option<Job>>,
     /// The file that it was used for last.
     last: Option<u64>,
-    /// That file is registered: until it is closed, or the queue is used for another one.
+    /// That file is registered: until it is closed, or the queue is used for another one. Memory that it knows is, then, too.
     registered: bool,
+    places: Places,
 }
 
 /// A file's way to the queues.
 pub(crate) struct FileCalls {
     calls: Arc<Calls>,
     number: u64,
+    known: Arc<Known>,
 }
 
 impl FileCalls {
-    pub(crate) fn new(calls: Arc<Calls>) -> Self {
+    pub(crate) fn new(calls: Arc<Calls>, known: Arc<Known>) -> Self {
         let number = calls.files.fetch_add(1, Ordering::Relaxed);
-        Self { calls, number }
+        Self { calls, number, known }
+    }
+
+    /// Memory was forgotten. Queues that are in use look themselves when they are through.
+    pub(crate) fn refresh(&self) {
+        for queue in self.calls.lock().idle.iter_mut().filter(|queue| queue.last == Some(self.number)) {
+            queue.places.refresh(&queue.ring, &self.known);
+        }
     }
 
     /// Reads what it can without waiting, and hands the rest to `rest`. Gives back what it did not look at.
@@ -71,7 +84,7 @@ impl FileCalls {
         J: Iterator<Item = Job>,
     {
         let Some(mut queue) = self.calls.take(self.number) else { return Some(jobs) };
-        queue.turn_to(self.number, file);
+        queue.turn_to(self.number, file, &self.known);
         while queue.fill(file, &mut jobs) {
             if !queue.call(&rest) {
                 // It stays among those that were made, so that a kernel that does this to all is left alone soon.
@@ -79,7 +92,11 @@ impl FileCalls {
                 return Some(jobs);
             }
         }
-        self.calls.lock().idle.push(queue);
+        let mut queues = self.calls.lock();
+        if queue.registered {
+            queue.places.refresh(&queue.ring, &self.known);
+        }
+        queues.idle.push(queue);
         None
     }
 }
@@ -127,13 +144,17 @@ impl Queue {
     fn new() -> io::Result<Self> {
         let ring = IoUring::builder().dontfork().build(DEPTH as u32)?;
         ring.submitter().register_files(&[NO_FILE])?;
-        Ok(Self { ring, jobs: Vec::with_capacity(DEPTH), last: None, registered: false })
+        let places = Places::new(&ring);
+        Ok(Self { ring, jobs: Vec::with_capacity(DEPTH), last: None, registered: false, places })
     }
 
     /// From here on it is used for this file, which is registered when that happens the second time.
-    fn turn_to(&mut self, number: u64, file: &File) {
+    fn turn_to(&mut self, number: u64, file: &File, known: &Known) {
         if self.last == Some(number) {
             self.registered = self.registered || self.register(file.as_raw_fd());
+            if self.registered {
+                self.places.refresh(&self.ring, known);
+            }
         } else {
             if let Some(last) = self.last {
                 self.forget(last);
@@ -147,6 +168,7 @@ impl Queue {
         if self.last == Some(number) {
             // What cannot be taken back stays open until the queue is closed, as it would in a process that was forked.
             let _ = self.registered && self.register(NO_FILE);
+            self.places.clear(&self.ring);
             self.registered = false;
             self.last = None;
         }
@@ -156,23 +178,18 @@ impl Queue {
         self.ring.submitter().register_files_update(0, &[descriptor]).is_ok()
     }
 
-    /// A read that does not wait.
-    fn entry(&self, file: &File, step: Step) -> Entry {
-        let Step { memory, len, position } = step;
-        let read = if self.registered {
-            opcode::Read::new(types::Fixed(0), memory, len as u32)
-        } else {
-            opcode::Read::new(types::Fd(file.as_raw_fd()), memory, len as u32)
-        };
-        read.offset(position).rw_flags(libc::RWF_NOWAIT).build()
-    }
-
     /// Takes as many jobs as go into one call; `false` if there are no more.
     fn fill(&mut self, file: &File, jobs: impl Iterator<Item = Job>) -> bool {
         self.jobs.clear();
+        let (descriptor, flags) = if self.registered {
+            (FILE, Flags::FIXED_FILE)
+        } else {
+            (types::Fd(file.as_raw_fd()), Flags::empty())
+        };
         for job in jobs.take(DEPTH) {
             let Ok((job, step)) = job.step() else { continue };
-            let entry = self.entry(file, step).user_data(self.jobs.len() as u64);
+            let entry = self.places.read(&self.ring, descriptor, &step, libc::RWF_NOWAIT);
+            let entry = entry.flags(flags).user_data(self.jobs.len() as u64);
             // SAFETY: the memory is the job's, which stays in `jobs` until its completion is in, or until the queue is closed.
             let pushed = unsafe { self.ring.submission().push(&entry) };
             assert!(pushed.is_ok(), "the queue holds as many as go into one call");

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 
 use pactio_plugin_pool::Pool;
 use pactio_sdk::{
-    Answer, Batch, BoundPacketView, Device, DeviceInfo, Flush, FlushScope, Limits, Mapping, OpenError,
-    OpenMode, PollingHandle, Read, Records, Region, Resize, Write,
+    Answer, Batch, BoundPacketView, Device, DeviceInfo, Error, Flush, FlushScope, Limits, Mapping,
+    MemoryRange, OpenError, OpenMode, PollingHandle, Read, Records, Region, Registration, Resize, Write,
 };
 use rustix::fs::{SeekFrom, fdatasync, fsync, ftruncate, seek};
 use rustix::io::Errno;
@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use crate::at_once::{AtOnce, Calls};
 use crate::engine::Engine;
 use crate::job::{Job, Outcome, error};
+use crate::known::Known;
 
 /// A file and who does its I/O.
 pub(crate) struct FileDevice {
@@ -27,6 +28,7 @@ pub(crate) struct FileDevice {
     /// What positions, lengths and addresses are multiples of: 1, unless the page cache is gone around.
     alignment: u32,
     at_once: AtOnce,
+    known: Arc<Known>,
 }
 
 impl FileDevice {
@@ -38,9 +40,10 @@ impl FileDevice {
         engine: Engine,
         calls: Option<Arc<Calls>>,
         alignment: u32,
+        known: Arc<Known>,
     ) -> Self {
-        let at_once = AtOnce::new(alignment > 1, calls);
-        Self { engine, file: Arc::new(file), mode, pool, alignment, at_once }
+        let at_once = AtOnce::new(alignment > 1, calls, &known);
+        Self { engine, file: Arc::new(file), mode, pool, alignment, at_once, known }
     }
 
     /// Maps the file, so that reads of what is in memory are copies.
@@ -125,8 +128,25 @@ impl Device for FileDevice {
         (self.mode.contains(OpenMode::WRITE) && !fixed).then_some(self)
     }
 
+    fn registration(&self) -> Option<&dyn Registration> {
+        // Files that have only a share in the queues of all would take turns there.
+        self.engine.is_ring().then_some(self)
+    }
+
     fn mapping(&self) -> Option<&dyn Mapping> {
         self.is_regular().then_some(self)
+    }
+}
+
+impl Registration for FileDevice {
+    fn register(&self, memory: MemoryRange) -> Result<u64, Error> {
+        self.known.register(memory)
+    }
+
+    fn forget(&self, number: u64) {
+        self.known.forget(number);
+        self.at_once.refresh();
+        self.engine.refresh();
     }
 }
 

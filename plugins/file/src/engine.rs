@@ -36,6 +36,20 @@ impl Engine {
         }
     }
 
+    /// It is a queue, which may register memory.
+    pub(crate) fn is_ring(&self) -> bool {
+        !matches!(self, Self::Threads)
+    }
+
+    /// Has it look at what the device has forgotten.
+    pub(crate) fn refresh(&self) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Ring(queue) => queue.wake(),
+            Self::Threads => {}
+        }
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         match self {
             #[cfg(target_os = "linux")]
@@ -76,6 +90,7 @@ mod linux {
 
     use super::Engine;
     use crate::job::Job;
+    use crate::known::Known;
     use crate::ring::Ring;
 
     /// So many files have a queue of their own at a time. It costs two descriptors and some kernel memory, which would not
@@ -92,12 +107,12 @@ mod linux {
         /// # Errors
         ///
         /// Why there is none.
-        pub(crate) fn engine(&self, file: &File) -> io::Result<Engine> {
+        pub(crate) fn engine(&self, file: &File, known: &Arc<Known>) -> io::Result<Engine> {
             let counted = self.0.clone();
             if Arc::strong_count(&counted) > MOST + 1 {
                 return Err(io::Error::other(format!("{MOST} files have a queue already")));
             }
-            let ring = Ring::new(file)?;
+            let ring = Ring::new(file, known.clone())?;
             let descriptor = ring.descriptor();
             let queue = Queue { driven: Driven::new(ring), descriptor, _counted: counted };
             Ok(Engine::Ring(Box::new(queue)))
@@ -113,6 +128,10 @@ mod linux {
     impl Queue {
         pub(super) fn submit(&self, job: Job) {
             self.driven.other(job);
+        }
+
+        pub(super) fn wake(&self) {
+            self.driven.wake();
         }
 
         pub(super) fn polling_handle(&self) -> PollingHandle {
@@ -134,14 +153,16 @@ mod linux {
 mod other {
     use std::fs::File;
     use std::io;
+    use std::sync::Arc;
 
     use super::Engine;
+    use crate::known::Known;
 
     #[derive(Default)]
     pub(crate) struct Rings;
 
     impl Rings {
-        pub(crate) fn engine(&self, _: &File) -> io::Result<Engine> {
+        pub(crate) fn engine(&self, _: &File, _: &Arc<Known>) -> io::Result<Engine> {
             Err(io::ErrorKind::Unsupported.into())
         }
     }

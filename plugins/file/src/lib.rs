@@ -12,6 +12,7 @@ mod device;
 mod engine;
 mod folder;
 mod job;
+mod known;
 #[cfg(target_os = "linux")]
 mod mapped;
 #[cfg(target_os = "linux")]

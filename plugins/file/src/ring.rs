@@ -5,18 +5,21 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 
-use io_uring::{IoUring, cqueue, opcode, types};
+use io_uring::squeue::Flags;
+use io_uring::{IoUring, cqueue, types};
 use rustix::io::Errno;
 use slab::Slab;
 
-use crate::job::{Job, Outcome, Step};
+use crate::job::{Job, Outcome};
+use crate::known::{Known, Places};
 
 /// So many requests of a file are with the kernel at once; more wait here.
 pub(crate) const DEPTH: usize = 128;
 
 /// The file is the ring's only registered one.
-const FILE: types::Fixed = types::Fixed(0);
+const FILE: types::Fd = types::Fd(0);
 
 /// The kernel's queues and what is in them.
 pub(crate) struct Ring {
@@ -25,16 +28,19 @@ pub(crate) struct Ring {
     jobs: Slab<Job>,
     /// Not with the kernel yet.
     waiting: VecDeque<Job>,
+    known: Arc<Known>,
+    places: Places,
 }
 
 impl Ring {
     /// # Errors
     ///
     /// If the kernel has no `io_uring`, or no more for this process.
-    pub(crate) fn new(file: &File) -> io::Result<Self> {
+    pub(crate) fn new(file: &File, known: Arc<Known>) -> io::Result<Self> {
         let ring = IoUring::builder().dontfork().setup_clamp().build(DEPTH as u32)?;
         ring.submitter().register_files(&[file.as_raw_fd()])?;
-        Ok(Self { ring, jobs: Slab::new(), waiting: VecDeque::new() })
+        let places = Places::new(&ring);
+        Ok(Self { ring, jobs: Slab::new(), waiting: VecDeque::new(), known, places })
     }
 
     /// Is readable when there are completions.
@@ -44,6 +50,7 @@ impl Ring {
 
     /// Takes new jobs and moves all on as far as that goes without waiting; `false` if the kernel wants to be asked again.
     pub(crate) fn run(&mut self, new: impl Iterator<Item = Job>) -> bool {
+        self.places.refresh(&self.ring, &self.known);
         self.waiting.extend(new);
         loop {
             while self.jobs.len() < DEPTH
@@ -67,15 +74,15 @@ impl Ring {
     /// Puts a job into the queue. There is room for as many as may be with the kernel.
     fn push(&mut self, job: Job) {
         let Ok((job, step)) = job.step() else { return };
-        let Step { memory, len, position } = step;
         let entry = if job.is_read() {
-            opcode::Read::new(FILE, memory, len as u32).offset(position).build()
+            self.places.read(&self.ring, FILE, &step, 0)
         } else {
-            opcode::Write::new(FILE, memory, len as u32).offset(position).build()
+            self.places.write(&self.ring, FILE, &step)
         };
         let key = self.jobs.insert(job);
         // SAFETY: the memory is the job's, and the job stays in `jobs` until the completion with its number is in.
-        let pushed = unsafe { self.ring.submission().push(&entry.user_data(key as u64)) };
+        let pushed =
+            unsafe { self.ring.submission().push(&entry.flags(Flags::FIXED_FILE).user_data(key as u64)) };
         assert!(pushed.is_ok(), "the queue holds all that may be with the kernel");
     }
 

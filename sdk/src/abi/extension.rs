@@ -11,7 +11,7 @@ use abi_stable::StableAbi;
 
 use super::{CWaker, DeviceObj, OpenFailure, Operation, operation};
 use crate::device::{Guarded, Limits};
-use crate::{Device, OpenError, OpenMode, RequestId};
+use crate::{Code, Device, Error, MemoryRange, OpenError, OpenMode, RequestId};
 
 /// Name of the extension of devices that can give requests up; its table is a [`CancellationTable`].
 pub const CANCELLATION: &str = "pactio.cancellation/1";
@@ -24,6 +24,9 @@ pub const LIMITS: &str = "pactio.limits/1";
 
 /// Name of the extension of devices that are a tree and open what is in it; its table is an [`OpeningTable`].
 pub const OPENING: &str = "pactio.open/1";
+
+/// Name of the extension of devices that are told of memory beforehand; its table is a [`MemoryTable`].
+pub const MEMORY: &str = "pactio.memory/1";
 
 /// An extension, or two null pointers. It is valid while its device exists.
 #[repr(C)]
@@ -94,6 +97,22 @@ pub struct LimitsTable {
     pub limits: unsafe extern "C" fn(object: *const (), out: *mut RawLimits),
 }
 
+/// ===== The functions of a device that is told of memory beforehand =====
+///
+/// Any thread may call; none unwinds. Registering may take as long as a system call that looks up all pages.
+#[repr(C)]
+#[derive(Debug)]
+pub struct MemoryTable {
+    /// Size of this table in bytes; it grows at the end.
+    pub size: u32,
+    /// Requests may lie in this memory from now on, which stays allocated until it is forgotten. Gives 0 and writes a number for
+    /// it, or an error.
+    pub register:
+        unsafe extern "C" fn(object: *const (), start: *mut u8, len: usize, number: *mut u64) -> u32,
+    /// No request lies in it any more.
+    pub forget: unsafe extern "C" fn(object: *const (), number: u64),
+}
+
 /// [`Limits`] as they cross the boundary.
 #[repr(C)]
 #[derive(Debug)]
@@ -140,6 +159,8 @@ impl<D: Device> TablesOf<D> {
     const ADMISSION: AdmissionTable =
         AdmissionTable { size: size_of::<AdmissionTable>() as u32, poll_admit: poll_admit::<D> };
     const OPENING: OpeningTable = OpeningTable { size: size_of::<OpeningTable>() as u32, open: open::<D> };
+    const MEMORY: MemoryTable =
+        MemoryTable { size: size_of::<MemoryTable>() as u32, register: register::<D>, forget: forget::<D> };
     const LIMITS: LimitsTable = LimitsTable { size: size_of::<LimitsTable>() as u32, limits: limits::<D> };
 }
 
@@ -172,6 +193,30 @@ unsafe extern "C" fn open<D: Device>(
     }
 }
 
+unsafe extern "C" fn register<D: Device>(
+    object: *const (),
+    start: *mut u8,
+    len: usize,
+    number: *mut u64,
+) -> u32 {
+    let Some(start) = ptr::NonNull::new(start) else { return Error::from_code(Code::InvalidInput).to_raw() };
+    // SAFETY: the object is the `Guarded<D>` that gave the table, and exists; the memory is as the caller says.
+    let registered = unsafe { (*object.cast::<Guarded<D>>()).register(MemoryRange::new(start, len)) };
+    match registered {
+        Ok(registered) => {
+            // SAFETY: it is valid for a write.
+            unsafe { number.write(registered) };
+            0
+        }
+        Err(error) => error.to_raw(),
+    }
+}
+
+unsafe extern "C" fn forget<D: Device>(object: *const (), number: u64) {
+    // SAFETY: the object is the `Guarded<D>` that gave the table, and exists.
+    unsafe { &*object.cast::<Guarded<D>>() }.forget(number);
+}
+
 unsafe extern "C" fn limits<D: Device>(object: *const (), out: *mut RawLimits) {
     // SAFETY: the object is the `Guarded<D>` that gave the table, and exists; `out` is valid for a write.
     unsafe { out.write((*object.cast::<Guarded<D>>()).limits().into()) };
@@ -200,6 +245,8 @@ pub(super) fn extension<D: Device>(device: &Guarded<D>, id: &[u8]) -> RawExtensi
         ptr::from_ref(&TablesOf::<D>::ADMISSION).cast()
     } else if id == OPENING.as_bytes() && device.opens() {
         ptr::from_ref(&TablesOf::<D>::OPENING).cast()
+    } else if id == MEMORY.as_bytes() && device.registers() {
+        ptr::from_ref(&TablesOf::<D>::MEMORY).cast()
     } else if id == LIMITS.as_bytes() && device.limits() != Limits::NONE {
         ptr::from_ref(&TablesOf::<D>::LIMITS).cast()
     } else {

@@ -28,8 +28,8 @@ pub use entry::{
     ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry, StaticBytes, layout,
 };
 pub use extension::{
-    ADMISSION, AdmissionTable, CANCELLATION, CancellationTable, LIMITS, LimitsTable, OPENING, OpeningTable,
-    RawExtension, RawLimits,
+    ADMISSION, AdmissionTable, CANCELLATION, CancellationTable, LIMITS, LimitsTable, MEMORY, MemoryTable,
+    OPENING, OpeningTable, RawExtension, RawLimits,
 };
 pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};
 pub use log::{Attach, HostTable, RawRecord};

@@ -8,11 +8,12 @@ use abi_stable::StableAbi;
 
 use super::{
     ADMISSION, AdmissionTable, CANCELLATION, CWaker, CancellationTable, DeviceObj, DriverStatus, IoBackend,
-    LIMITS, LimitsTable, OPENING, OpenFailure, OpeningTable, Operation, OperationTable, RawExtension, SendIo,
+    LIMITS, LimitsTable, MEMORY, MemoryTable, OPENING, OpenFailure, OpeningTable, Operation, OperationTable,
+    RawExtension, SendIo,
 };
 use crate::{
-    Batch, BoundPacketView, DeviceInfo, Error, Limits, OpenError, OpenMode, PacketPerms, PollingHandle,
-    RequestId, Write,
+    Batch, BoundPacketView, DeviceInfo, Error, Limits, MemoryRange, OpenError, OpenMode, PacketPerms,
+    PollingHandle, RequestId, Write,
 };
 
 /// An opened device of the other side of the boundary, with the extensions that it has.
@@ -21,6 +22,7 @@ pub struct Remote {
     cancellation: Option<Extension<CancellationTable>>,
     admission: Option<Extension<AdmissionTable>>,
     opening: Option<Extension<OpeningTable>>,
+    memory: Option<Extension<MemoryTable>>,
     operations: [Option<Extension<OperationTable>>; Operation::ALL.len()],
     limits: Limits,
 }
@@ -72,6 +74,8 @@ impl Remote {
             admission: unsafe { find(&object, ADMISSION) },
             // SAFETY: as above.
             opening: unsafe { find(&object, OPENING) },
+            // SAFETY: as above.
+            memory: unsafe { find(&object, MEMORY) },
             object,
         }
     }
@@ -178,6 +182,33 @@ impl Remote {
         if let Some(Extension { object, table }) = &self.cancellation {
             // SAFETY: the device exists, since `self` does.
             unsafe { (table.cancel)(*object, request.to_raw()) };
+        }
+    }
+
+    /// It is faster with memory that it was told of.
+    pub fn registers(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    /// Tells it of memory in which requests will lie; gives a number for it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be told, or makes nothing of it.
+    pub fn register(&self, memory: MemoryRange) -> Result<u64, Error> {
+        let Some(Extension { object, table }) = &self.memory else { return Err(Error::UNSUPPORTED) };
+        let mut number = 0;
+        // SAFETY: the device exists, since `self` does; the memory is as whoever made it has promised.
+        let raw =
+            unsafe { (table.register)(*object, memory.start().as_ptr(), memory.len(), &raw mut number) };
+        Error::from_raw(raw).map_or(Ok(number), Err)
+    }
+
+    /// No request lies in that memory any more.
+    pub fn forget(&self, number: u64) {
+        if let Some(Extension { object, table }) = &self.memory {
+            // SAFETY: the device exists, since `self` does.
+            unsafe { (table.forget)(*object, number) };
         }
     }
 

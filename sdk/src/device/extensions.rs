@@ -1,6 +1,7 @@
 //! What a device may do beyond reading and writing. Each is asked for by name, and a device need not have any.
 
 use core::fmt;
+use core::ptr::NonNull;
 use core::task::{Context, Poll};
 
 use super::records::{Entry, Figure, Origin, Records, Region};
@@ -88,6 +89,58 @@ pub trait Statistics: Send + Sync {
     fn statistics(&self, from: u64, figures: Records<Figure>);
 }
 
+/// An extension of devices that are faster with memory that they were told of before, as a kernel's ring is, which looks its pages
+/// up once.
+pub trait Registration: Send + Sync {
+    /// From now on requests may lie in this memory, until it is [forgotten](Self::forget). Gives a number for it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be registered. Requests that lie in it are answered all the same.
+    fn register(&self, memory: MemoryRange) -> Result<u64, Error>;
+
+    /// No request lies in the memory of that number any more, and none will.
+    fn forget(&self, number: u64);
+}
+
+/// MemoryRange that stays where it is for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryRange {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it is an address and a length.
+unsafe impl Send for MemoryRange {}
+// SAFETY: as above.
+unsafe impl Sync for MemoryRange {}
+
+impl MemoryRange {
+    /// So many bytes.
+    ///
+    /// # Safety
+    ///
+    /// They stay allocated until whoever was told of them has [forgotten](Registration::forget) them, or is gone.
+    pub const unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
+        Self { start, len }
+    }
+
+    /// Where it begins.
+    pub const fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Length in bytes.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// There are no bytes.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
 /// Owes an answer without bytes. Dropping it fails the request.
 #[must_use = "an answer that is dropped is a failure"]
 pub struct Answer(BoundPacketView<Write>);
@@ -173,7 +226,7 @@ impl Limits {
         self
     }
 
-    /// Memory whose address is a multiple of `bytes` is used without a copy.
+    /// MemoryRange whose address is a multiple of `bytes` is used without a copy.
     ///
     /// # Panics
     ///

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use super::calls::{Calls, ENDED, Left, PANICKED};
 #[cfg(feature = "plugin")]
-use super::{Answer, Limits, Records};
+use super::{Answer, Limits, MemoryRange, Records};
 use super::{Device, DeviceInfo, PollingHandle};
 #[cfg(feature = "plugin")]
 use crate::abi::{DeviceObj, Library, Operation};
@@ -329,6 +329,27 @@ impl<D: Device> Guarded<D> {
     pub(crate) fn cancel(&self, request: RequestId) {
         // A device that is out of use has failed everything.
         let _ = self.call(|device| device.cancellation().map(|extension| extension.cancel(request)));
+    }
+
+    /// The device is faster with memory that it was told of.
+    #[cfg(feature = "plugin")]
+    pub(crate) fn registers(&self) -> bool {
+        self.call(|device| device.registration().is_some()).unwrap_or(false)
+    }
+
+    #[cfg(feature = "plugin")]
+    pub(crate) fn register(&self, memory: MemoryRange) -> Result<u64, Error> {
+        let registered = self.call(|device| match device.registration() {
+            Some(extension) => extension.register(memory),
+            None => Err(Error::UNSUPPORTED),
+        });
+        registered.unwrap_or_else(|CallError { error, .. }| Err(error))
+    }
+
+    #[cfg(feature = "plugin")]
+    pub(crate) fn forget(&self, number: u64) {
+        // A device that is out of use has no requests any more.
+        let _ = self.call(|device| device.registration().map(|extension| extension.forget(number)));
     }
 
     pub(crate) fn admits(&self) -> bool {

@@ -22,8 +22,8 @@ pub use driven::{Driven, Requests};
 #[cfg(feature = "plugin")]
 pub use extensions::Opening;
 pub use extensions::{
-    Admission, Answer, Cancellation, Flush, FlushScope, Limits, Listing, Mapping, Provenance, Resize,
-    Statistics,
+    Admission, Answer, Cancellation, Flush, FlushScope, Limits, Listing, Mapping, MemoryRange, Provenance,
+    Registration, Resize, Statistics,
 };
 pub(crate) use guarded::Guarded;
 #[cfg(feature = "plugin")]
@@ -149,6 +149,11 @@ pub trait Device: Send + Sync + 'static {
     /// What it counts.
     fn statistics(&self) -> Option<&dyn Statistics> {
         self.below()?.statistics()
+    }
+
+    /// How it is told of memory beforehand, if that makes it faster.
+    fn registration(&self) -> Option<&dyn Registration> {
+        self.below()?.registration()
     }
 
     /// Who polls the device. Asked once, after opening. The default is a device that needs nobody: it answers at once

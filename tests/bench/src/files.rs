@@ -17,7 +17,7 @@ use pactio::{BufferPool, Device, Host};
 
 use crate::Arguments;
 use crate::measure::{Speeds, Variant, measure_after};
-use crate::ours::reused;
+use crate::ours::{pooled, reused};
 use crate::peers::send;
 
 /// Size of the file in bytes.
@@ -72,6 +72,7 @@ pub(crate) fn files(arguments: &Arguments) {
             pread(read(), len),
             mfio_rt(&path, len, depth),
             reused("pactio file, reused packets, io=auto", host, device, len, depth, at),
+            pooled("pactio file, registered buffers", host, device, len, depth, at),
             reused("pactio file, reused packets, io=threads", host, threads, len, depth, at),
             reused("pactio file, reused packets, map=true", host, mapped, len, depth, at),
         ]

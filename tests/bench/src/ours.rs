@@ -7,7 +7,8 @@ use std::task::Poll;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use pactio::{Device, Host, PacketBox, Write};
+use pactio::{BufferPool, Device, Host, PacketBox, Write};
+use pactio_sdk::{IntoPacket, PacketStore};
 
 use crate::measure::Variant;
 use crate::{LEN, SIZE};
@@ -202,19 +203,48 @@ pub(crate) fn reused(
     depth: usize,
     position: impl Fn(u64) -> u64 + 'static,
 ) -> Variant {
-    let host = host.clone();
     let new = || PacketBox::<Write>::new_buf(len).unwrap_or_else(|error| panic!("{error}"));
-    let mut packets: Vec<_> = (0..depth).map(|_| new()).collect();
+    let packets = (0..depth).map(|_| new()).collect();
+    in_turn(name, host, device, packets, position)
+}
+
+/// The same with buffers of a pool that the device knows, where it has a use for that.
+pub(crate) fn pooled(
+    name: &'static str,
+    host: &Host,
+    device: &'static Device,
+    len: usize,
+    depth: usize,
+    position: impl Fn(u64) -> u64 + 'static,
+) -> Variant {
+    let pool = BufferPool::new(depth, len).unwrap_or_else(|error| panic!("{error}"));
+    device.register(&pool).unwrap_or_else(|error| panic!("{error}"));
+    in_turn(name, host, device, std::iter::from_fn(|| pool.try_get()).collect(), position)
+}
+
+/// Reads into all buffers together, as often as that goes.
+fn in_turn<B>(
+    name: &'static str,
+    host: &Host,
+    device: &'static Device,
+    mut buffers: Vec<B>,
+    position: impl Fn(u64) -> u64 + 'static,
+) -> Variant
+where
+    B: IntoPacket<Write> + 'static,
+    B::Store: PacketStore<Write, Back = B>,
+{
+    let (host, depth) = (host.clone(), buffers.len());
     let mut requests = Vec::with_capacity(depth);
     Variant::batched(name, depth, move |count| {
         host.block_on(async {
             for batch in 0..count / depth as u64 {
                 requests.clear();
-                let submitted = packets.drain(..).enumerate();
-                requests.extend(submitted.map(|(index, packet)| {
-                    device.read_exact_at(position(batch * depth as u64 + index as u64), packet)
+                let submitted = buffers.drain(..).enumerate();
+                requests.extend(submitted.map(|(index, buffer)| {
+                    device.read_exact_at(position(batch * depth as u64 + index as u64), buffer)
                 }));
-                all(&mut requests, |packet| packets.push(packet.unwrap_or_else(|error| panic!("{error}"))))
+                all(&mut requests, |buffer| buffers.push(buffer.unwrap_or_else(|error| panic!("{error}"))))
                     .await;
             }
         });

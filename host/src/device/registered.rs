@@ -1,0 +1,73 @@
+//! Memory that a device was told of beforehand.
+
+use std::sync::{Arc, Weak};
+
+use pactio_sdk::MemoryRange;
+
+use super::{Device, Shared};
+use crate::{BufferPool, Error, ErrorKind};
+
+impl Device {
+    /// Tells the device of the memory of a pool, if that makes it faster: a kernel's ring then looks its pages up once, and not
+    /// for each request. Whether it does is the answer; `false` means that there was nothing to do. It counts until the pool or the
+    /// device is dropped. The system may bound how much memory can be registered (`ulimit -l`).
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), pactio::Error> {
+    /// # let host = pactio::Host::builder().build()?;
+    /// use pactio::BufferPool;
+    ///
+    /// let device = host.open("file:/data/image")?;
+    /// let pool = BufferPool::new(64, 64 << 10)?;
+    /// device.register(&pool)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses it. The pool can be used all the same.
+    pub fn register(&self, pool: &BufferPool) -> Result<bool, Error> {
+        if !self.0.remote.registers() {
+            return Ok(false);
+        }
+        if !pool.is_registered(&self.0) {
+            let (start, len, _) = pool.memory();
+            // SAFETY: the pool has it forgotten before it frees its memory.
+            let memory = unsafe { MemoryRange::new(start, len) };
+            let number = self.0.remote.register(memory).map_err(|error| {
+                let text = format!("cannot register {len} bytes with '{}': {error}", self.url());
+                let hint =
+                    "the pool can be used all the same; `ulimit -l` says how much memory may be locked";
+                Error::new(ErrorKind::Io(error.code()), text).with_hint(hint)
+            })?;
+            pool.keep(Registered { device: Arc::downgrade(&self.0), number });
+        }
+        Ok(true)
+    }
+}
+
+/// Memory that a device knows, until this is dropped.
+pub(crate) struct Registered {
+    device: Weak<Shared>,
+    number: u64,
+}
+
+impl Registered {
+    pub(crate) fn is_alive(&self) -> bool {
+        self.device.strong_count() > 0
+    }
+
+    pub(crate) fn is_of(&self, device: &Arc<Shared>) -> bool {
+        std::ptr::eq(self.device.as_ptr(), Arc::as_ptr(device))
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        // A device that is gone has forgotten it.
+        if let Some(device) = self.device.upgrade() {
+            device.remote.forget(self.number);
+        }
+    }
+}
