@@ -199,12 +199,18 @@ fn memory_that_is_registered_is_used_until_it_is_forgotten() {
             let url = format!("file:{}{way}", path.display());
             let device = host.open_with(&url, OpenOptions::new().write(true)).unwrap();
             for round in 0..4 {
-                // Most likely at the address of the one before, which the kernel must not know any more.
-                let pool = BufferPool::new(64, LEN).unwrap();
+                // So large that it is given back to the system, and most likely at the address of the one before, which the kernel must
+                // not know any more.
+                let pool = BufferPool::new(64, 1 << 20).unwrap();
                 if round != 2 {
                     assert!(device.register(&pool).unwrap() && device.register(&pool).unwrap());
                 }
-                let buffers = || std::iter::from_fn(|| pool.try_get()).enumerate();
+                let buffer = || {
+                    let mut buffer = pool.try_get()?;
+                    buffer.set_len(LEN);
+                    Some(buffer)
+                };
+                let buffers = || std::iter::from_fn(buffer).enumerate();
                 let place = |index: usize| ((index * 7 + round) % 64 * LEN) as u64;
                 let writes = buffers().map(|(index, mut buffer)| {
                     let at = place(index);
