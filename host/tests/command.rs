@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -17,11 +17,14 @@ impl Place {
     fn new() -> Self {
         let place = Self(tempdir().unwrap());
         fs::create_dir(place.path("plugins")).unwrap();
-        for name in ["file", "memory"] {
-            let library = plugin(name);
-            symlink(&library, place.path("plugins").join(library.file_name().unwrap())).unwrap();
-        }
-        place
+        place.with("file").with("memory")
+    }
+
+    /// One more plugin.
+    fn with(self, name: &str) -> Self {
+        let library = plugin(name);
+        symlink(&library, self.path("plugins").join(library.file_name().unwrap())).unwrap();
+        self
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -134,9 +137,7 @@ fn files_that_are_made_when_they_are_read() {
 
 #[test]
 fn trees_are_listed_opened_by_name_and_explained() {
-    let place = Place::new();
-    let library = plugin("mount");
-    symlink(&library, place.path("plugins").join(library.file_name().unwrap())).unwrap();
+    let place = Place::new().with("mount");
     for (name, text) in [("base/maps/e1", "base"), ("base/readme", "old"), ("mods/readme", "newer")] {
         fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
         fs::write(place.path(name), text).unwrap();
@@ -582,6 +583,8 @@ fn scan_says_what_makes_no_sense() {
     fails(&["--regex", "a*"], "it matches nothing at all");
     fails(&["--value", "u8:300"], "'300' is no u8: number too large");
     fails(&["--text", "a", "--hex", "aa"], "cannot be used with");
+    fails(&["--text", "a", "--align", "0"], "positions are multiples of 1 at least");
+    fails(&["--regex", "a", "--longest", "2MiB"], "the longest match has between 1 byte and 1MiB");
     fails(&[], "required");
     let (_, said) = place.check(&["scan", "memory:?size=10", "--text", "a", "--region", "heap"], 2);
     assert!(said.contains("the device has no regions"), "{said}");
@@ -589,6 +592,249 @@ fn scan_says_what_makes_no_sense() {
     assert_eq!(
         place.printed(&["maps", "memory:?size=10"]),
         "0x000000000000-0x00000000000a rw-           10\n"
+    );
+}
+
+const MIB: usize = 1 << 20;
+
+/// A text of so many bytes, all `x` but for what is put in.
+fn text(len: usize, put: &[(usize, &str)]) -> Vec<u8> {
+    let mut text = vec![b'x'; len];
+    put.iter().for_each(|(at, what)| text[*at..at + what.len()].copy_from_slice(what.as_bytes()));
+    text
+}
+
+#[test]
+fn scan_of_an_expression_is_one_search_from_front_to_back() {
+    let place = Place::new();
+    let check = |text: &[u8], arguments: &[&str], expected: &[usize]| {
+        fs::write(place.path("x"), text).unwrap();
+        let (printed, _) = place.check(&[&["scan", "file:x", "--regex"], arguments].concat(), 0);
+        let expected: Vec<u64> = expected.iter().map(|at| *at as u64).collect();
+        assert_eq!(matches(&printed), expected, "{arguments:?}");
+    };
+    // Pieces begin inside of a string, or before one.
+    let strings = "\"w123\", ".repeat(400_000);
+    for before in ["", "at: "] {
+        let all: Vec<usize> = (0..400_000).map(|index| before.len() + index * 8).collect();
+        check(format!("{before}{strings}").as_bytes(), &["\"[^\"]*\""], &all);
+    }
+    assert_eq!(place.printed(&["scan", "file:x", "--regex", "\"[^\"]*\"", "--count"]), "400000\n");
+    check(&text(2 * MIB, &[(MIB - 2, "abababa")]), &["aba"], &[MIB - 2, MIB + 2]);
+    // What is before a piece is seen.
+    let foo = text(2 * MIB, &[(MIB, "foo")]);
+    check(&foo, &["^foo"], &[]);
+    check(&foo, &["\\bfoo"], &[]);
+    check(&foo, &["(?-u:\\B)foo"], &[MIB]);
+    check(&foo, &["^foo", "--offset", "1MiB"], &[MIB]);
+    check(&text(2 * MIB, &[(MIB - 2, "\u{e9}foo")]), &["(?u:\\b)foo"], &[]);
+    check(&text(2 * MIB, &[(MIB - 1, "\nfoo")]), &["(?m)^foo"], &[MIB]);
+    // What is read with a piece ends somewhere, but the text goes on.
+    let ends = "foo".repeat(5000);
+    check(&text(2 * MIB, &[(MIB - 1, "y"), (MIB, &ends)]), &["y[fo]*\\z"], &[]);
+    check(&text(2 * MIB, &[(2 * MIB - 4, "yfoo")]), &["y[fo]*\\z"], &[2 * MIB - 4]);
+    // A match of the promised length is found from the last byte of a piece on; of a longer one, there are parts.
+    for (len, longest) in [(4096, "4096"), (MIB, "1MiB")] {
+        let long = format!("y{}z", "a".repeat(len - 2));
+        check(&text(3 * MIB, &[(MIB - 1, &long)]), &["y[^z]*z", "--longest", longest], &[MIB - 1]);
+    }
+    let (parts, behind) = (6, MIB + 4096 + 6);
+    check(
+        &vec![b'a'; parts * MIB],
+        &["a+"],
+        &[0, behind, MIB + behind, 2 * MIB + behind, 3 * MIB + behind, 4 * MIB + behind],
+    );
+    // What is not aligned is no match, and none that is aligned is lost to it.
+    check(b"xaaaxxaaaa", &["aa", "--align", "2"], &[2, 6, 8]);
+    check(&text(2 * MIB, &[(MIB - 1, "aaaa")]), &["a+", "--align", "2"], &[MIB]);
+}
+
+/// The contents of parts that have no hole between them, and where they begin.
+type Runs = Vec<(usize, Vec<u8>)>;
+
+/// A map for `core` of an image of so many bytes, where some parts are cut off, and what can be read.
+fn holes(random: &mut fastrand::Rng, image: &[u8]) -> (String, Runs) {
+    let (mut map, mut runs, mut at, mut offset) = (String::new(), Runs::new(), 0x7000, 0);
+    while offset < image.len() {
+        let lens = [random.usize(1..9), random.usize(1..5000), random.usize(MIB - 9..MIB + 9), MIB, 2 * MIB];
+        let len = lens[random.usize(..lens.len())].min(image.len() - offset);
+        match random.u8(..6) {
+            0 => at += random.usize(1..4).pow(8),
+            // There by the map, but not in the file.
+            1 => {
+                map += &format!("{at:x}-{:x} {:x}\n", at + len, image.len());
+                at += len;
+            }
+            _ => {
+                map += &format!("{at:x}-{:x} {offset:x}\n", at + len);
+                let bytes = &image[offset..offset + len];
+                match runs.last_mut() {
+                    Some((start, run)) if *start + run.len() == at => run.extend(bytes),
+                    _ => runs.push((at, bytes.to_vec())),
+                }
+                (at, offset) = (at + len, offset + len);
+            }
+        }
+    }
+    (map, runs)
+}
+
+#[test]
+fn scan_finds_what_a_search_of_each_run_of_bytes_finds() {
+    let place = Place::new().with("core");
+    let mut random = pactio_tests::random();
+    for _ in 0..2 {
+        let alphabet = [&b"ab\n"[..], b"aaab\"", b"\0\0\0\0a"][random.usize(..3)];
+        let mut image: Vec<u8> = vec![b'-'; 2 * MIB + random.usize(..MIB)];
+        // Runs of letters with blanks in between, so that there are some matches, not millions.
+        while random.u16(..200) > 0 {
+            let (at, len) = (random.usize(..image.len()), random.usize(1..2000));
+            let some = image.iter_mut().skip(at).take(len);
+            some.for_each(|byte| *byte = alphabet[random.usize(..alphabet.len())]);
+        }
+        let (map, runs) = holes(&mut random, &image);
+        fs::write(place.path("image"), &image).unwrap();
+        fs::write(place.path("map"), &map).unwrap();
+        for (option, what, expression) in [
+            ("--hex", "61 6?", "a[`-o]"),
+            ("--hex", "00 00 00", "\0\0\0"),
+            ("--regex", "a+", "a+"),
+            ("--regex", "\"[^\"-]*\"", "\"[^\"-]*\""),
+            ("--regex", "(?m)^ab+$|\\baa", "(?m)^ab+$|\\baa"),
+            ("--regex", "\\b", "\\b"),
+            ("--regex", "\\A[ab-]|[ab-]\\z", "\\A[ab-]|[ab-]\\z"),
+        ] {
+            let search = regex::bytes::RegexBuilder::new(expression).unicode(false).build().unwrap();
+            let (overlaps, align) = (option == "--hex", [1, 1, 2, 7][random.usize(..4)]);
+            let mut expected = Vec::new();
+            for (start, run) in &runs {
+                let mut from = 0;
+                while from <= run.len()
+                    && let Some(found) = search.find_at(run, from)
+                {
+                    let is_aligned = (start + found.start()) % align == 0;
+                    if is_aligned {
+                        expected.push((start + found.start()) as u64);
+                    }
+                    let next = found.start() + 1;
+                    from = if overlaps || !is_aligned { next } else { found.end().max(next) };
+                }
+            }
+            let align = align.to_string();
+            let scan = ["scan", "file:image | core?map=map", option, what, "--align", &align];
+            assert!(matches(&place.check(&scan, 0).0) == expected, "{scan:?}\n{map}");
+            let count = place.printed(&[&scan[..], &["--count"]].concat());
+            assert_eq!(count, format!("{}\n", expected.len()), "{scan:?}\n{map}");
+            let limit = random.usize(..=expected.len());
+            let (some, _) = place.check(&[&scan[..], &["--limit", &limit.to_string()]].concat(), 0);
+            assert!(matches(&some) == expected[..limit], "{limit} of {scan:?}\n{map}");
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn scan_needs_little_memory_and_ends_at_the_limit() {
+    let place = Place::new();
+    let check = |arguments: &[&str], expected: usize| {
+        let scan = place.command(&[&["scan"], arguments, &["--value", "u32:0"]].concat());
+        let mut limited = Command::new("sh");
+        // 200 MiB.
+        limited.args(["-c", "ulimit -d 204800; exec \"$@\"", "sh"]).arg(scan.get_program());
+        let output = limited.args(scan.get_args()).current_dir(place.0.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        match std::str::from_utf8(&output.stdout).unwrap() {
+            count if arguments.contains(&"--count") => assert_eq!(count.trim(), expected.to_string()),
+            lines => assert_eq!(lines.lines().count(), expected),
+        }
+        // No more than one piece of the many was needed for a few.
+        assert!(expected > 1 || said.ends_with(" 1048576 bytes; 0 bytes could not be read\n"), "{said}");
+    };
+    check(&["file:/dev/zero", "--length", "0x7fffffffffffffff", "--limit", "1"], 1);
+    check(&["file:/dev/zero", "--length", "0x7fffffffffffffff", "--limit", "50000"], 50_000);
+    check(&["file:/dev/zero", "--length", "6MiB", "--count"], 6 * MIB - 3);
+}
+
+#[test]
+fn scan_reads_what_is_in_no_region_if_it_can_be_read() {
+    let place = Place::new();
+    let sparse = File::create(place.path("sparse")).unwrap();
+    sparse.set_len(4 << 20).unwrap();
+    sparse.write_all_at(b"A", MIB as u64 - 1).unwrap();
+    sparse.write_all_at(b"A", 3 * MIB as u64).unwrap();
+    let scan = |more: &[&str]| matches(&place.check(&[&["scan", "file:sparse"], more].concat(), 0).0);
+    assert_eq!(scan(&["--hex", "41 00"]), [MIB as u64 - 1, 3 * MIB as u64]);
+    assert_eq!(scan(&["--hex", "00 41"]), [MIB as u64 - 2, 3 * MIB as u64 - 1]);
+    // Without the holes, where the file system keeps any.
+    let (_, said) = place.check(&["scan", "file:sparse", "--text", "A", "--region", ""], 0);
+    let maps = place.printed(&["maps", "file:sparse"]);
+    let size = |line: &str| line.split_whitespace().nth(2).unwrap().parse::<usize>().unwrap();
+    let data: usize = maps.lines().map(size).sum();
+    assert_eq!(said, format!("2 matches in {data} bytes; 0 bytes could not be read\n"));
+    // Neither size nor holes are known of these.
+    for more in [&[][..], &["--region", ""]] {
+        let (printed, _) =
+            place.check(&[&["scan", "file:/proc/version", "--text", "Linux"], more].concat(), 0);
+        assert_eq!(matches(&printed), [0]);
+    }
+    let (from, to) = ("0x000000000000", "0xffffffffffffffff");
+    assert_eq!(place.printed(&["maps", "file:/proc/version"]), format!("{from}-{to} r-- {}\n", u64::MAX));
+}
+
+#[test]
+fn scan_says_what_could_not_be_searched() {
+    let place = Place::new().with("core").with("fault");
+    let check = |arguments: &[&str], code: i32, found: &[u64], expected: &str| {
+        let (printed, said) = place.check(&[&["scan"], arguments].concat(), code);
+        assert_eq!(matches(&printed), found, "{arguments:?}");
+        assert_eq!(
+            said.lines().skip_while(|line| line.contains("cannot be")).collect::<Vec<_>>().join("\n"),
+            expected
+        );
+    };
+    fs::write(place.path("x"), text(3 * MIB, &[(7, "needle")])).unwrap();
+    let (all, none) = (3 * MIB, "0 matches in 0 bytes");
+    let fault = "file:x | fault?read=100&error=corrupt";
+    check(
+        &[fault, "--text", "needle"],
+        1,
+        &[],
+        &format!(
+            "{none}; {all} bytes could not be read\npactio: {all} bytes of '{fault}' could not be read: corrupt data"
+        ),
+    );
+    let found = format!("1 match in {all} bytes; 0 bytes could not be read");
+    check(&["file:x", "--text", "needle", "--length", "3MiB"], 0, &[7], &found);
+    check(
+        &["file:x", "--text", "needle", "--length", "4MiB"],
+        3,
+        &[7],
+        &format!(
+            "{found}\npactio: {all} of 4194304 bytes at 0 of 'file:x'; {all}..4194304: past the end of the device"
+        ),
+    );
+    check(
+        &["file:x", "--text", "needle", "--offset", "4MiB"],
+        3,
+        &[],
+        &format!(
+            "{none}; 0 bytes could not be read\npactio: there is nothing at 4194304 of 'file:x'; it ends at {all}"
+        ),
+    );
+    // Enough was found before the end.
+    let found = format!("1 match in {MIB} bytes; 0 bytes could not be read");
+    check(&["file:x", "--text", "needle", "--length", "4MiB", "--limit", "1"], 0, &[7], &found);
+    // A region that is cut off does not end the others.
+    fs::write(place.path("map"), "1000-2000 2ff000\n5000-7000 2ff000\n8000-9000 0\n").unwrap();
+    let cut = "file:x | core?map=map";
+    let found = "1 match in 12288 bytes; 4096 bytes could not be read";
+    check(&[cut, "--text", "needle"], 0, &[0x8007], found);
+    check(
+        &[cut, "--text", "needle", "--length", "1MiB"],
+        3,
+        &[0x8007],
+        &format!("{found}\npactio: a part of the range does not exist"),
     );
 }
 
@@ -605,9 +851,7 @@ impl Drop for Ends {
 #[test]
 #[cfg(target_os = "linux")]
 fn scan_finds_in_a_process_what_a_debugger_finds() {
-    let place = Place::new();
-    let library = plugin("process");
-    symlink(&library, place.path("plugins").join(library.file_name().unwrap())).unwrap();
+    let place = Place::new().with("process");
     let marker = format!("pactio-marks-{}", std::process::id());
     let mut sleep = Command::new("/bin/sleep");
     let sleep = sleep.arg("600").env("MARKER", format!("{marker}{marker}")).stdout(Stdio::null());

@@ -1,15 +1,23 @@
 //! What `pactio scan` looks for.
 
+use std::ops::Range;
+
 use regex::bytes::{Regex, RegexBuilder};
 
 /// A pattern over bytes.
 pub(super) struct Pattern {
     regex: Regex,
-    /// The longest that a match is. A longer one is found as far as this.
-    pub(super) longest: usize,
-    /// Matches may overlap, as those of a fixed length do.
-    overlaps: bool,
+    /// The same with one more byte behind it, which is no part of the match: the end of a text that goes on is nothing that
+    /// `$` or `\b` may take for its end. What has a fixed length does not look there, and its matches may overlap.
+    within: Option<Regex>,
+    /// So many bytes before a match decide whether it is one.
+    pub(super) before: usize,
+    /// So many bytes behind the first of a match belong to it or decide whether it is one.
+    pub(super) behind: usize,
 }
+
+/// What `^`, `$` and `\b` look at: a character has at most 4 bytes, and with 8 an aligned position before remains one.
+const AROUND: usize = 8;
 
 impl Pattern {
     /// Bytes in hexadecimal, `?` and `??` standing for any digit and byte: `48 8b ?? 0?`, with or without blanks.
@@ -77,46 +85,72 @@ impl Pattern {
         Self::bytes(&bytes)
     }
 
-    /// A regular expression over bytes.
+    /// A regular expression over bytes. Matches up to `longest` are found wherever they are.
     ///
     /// # Errors
     ///
     /// What makes no sense.
     pub(super) fn regex(text: &str, longest: usize) -> Result<Self, String> {
-        let regex = RegexBuilder::new(text).unicode(false).build().map_err(|error| error.to_string())?;
+        let build = |text: &str| RegexBuilder::new(text).unicode(false).build();
+        let regex = build(text).map_err(|error| error.to_string())?;
         if regex.is_match(b"") {
             return Err("it matches nothing at all, which is everywhere".to_owned());
         }
-        Ok(Self { regex, longest, overlaps: false })
+        let within = build(&format!("(?:{text})(?s-u:.)"))
+            // The expression ends with a remark, which goes on to the end of the line.
+            .or_else(|_| build(&format!("(?:{text}\n)(?s-u:.)")))
+            .map_err(|error| error.to_string())?;
+        Ok(Self { regex, within: Some(within), before: AROUND, behind: longest - 1 + AROUND })
     }
 
     fn fixed(regex: &str, len: usize) -> Result<Self, String> {
         let regex =
             RegexBuilder::new(regex).unicode(false).dot_matches_new_line(true).size_limit(1 << 28).build();
-        Ok(Self { regex: regex.map_err(|error| error.to_string())?, longest: len, overlaps: true })
+        let regex = regex.map_err(|error| error.to_string())?;
+        Ok(Self { regex, within: None, before: 0, behind: len - 1 })
     }
 
-    /// Calls `found` with start and end of each match that starts before `end`.
-    pub(super) fn search(&self, bytes: &[u8], end: usize, mut found: impl FnMut(usize, usize)) {
-        let mut from = 0;
-        while from < end
-            && let Some(matched) = self.regex.find_at(bytes, from)
-            && matched.start() < end
-        {
-            found(matched.start(), matched.end());
-            from = if self.overlaps { matched.start() + 1 } else { matched.end().max(matched.start() + 1) };
+    /// The first match that begins at `from` or behind it. The text before `from` is only looked at.
+    pub(super) fn find(&self, text: Text<'_>, from: usize) -> Option<Range<usize>> {
+        match &self.within {
+            Some(within) if !text.ends => {
+                within.find_at(text.bytes, from).map(|found| found.start()..found.end() - 1)
+            }
+            _ => self.regex.find_at(text.bytes, from).map(|found| found.range()),
         }
     }
+
+    /// Where the search for the next match begins.
+    pub(super) fn next(&self, found: &Range<usize>) -> usize {
+        if self.within.is_some() { found.end.max(found.start + 1) } else { found.start + 1 }
+    }
+}
+
+/// Bytes that are searched, with nothing before them.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'a> {
+    pub(super) bytes: &'a [u8],
+    /// There is also nothing behind them.
+    pub(super) ends: bool,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn all(pattern: &Pattern, bytes: &[u8]) -> Vec<(usize, usize)> {
-        let mut all = Vec::new();
-        pattern.search(bytes, bytes.len(), |start, end| all.push((start, end)));
+    fn all_in(pattern: &Pattern, text: Text<'_>) -> Vec<(usize, usize)> {
+        let (mut all, mut from) = (Vec::new(), 0);
+        while from <= text.bytes.len()
+            && let Some(found) = pattern.find(text, from)
+        {
+            from = pattern.next(&found);
+            all.push((found.start, found.end));
+        }
         all
+    }
+
+    fn all(pattern: &Pattern, bytes: &[u8]) -> Vec<(usize, usize)> {
+        all_in(pattern, Text { bytes, ends: true })
     }
 
     #[test]
@@ -132,6 +166,21 @@ mod tests {
     fn what_has_a_fixed_length_may_overlap() {
         assert_eq!(all(&Pattern::bytes(b"aa").unwrap(), b"aaa"), [(0, 2), (1, 3)]);
         assert_eq!(all(&Pattern::regex("a+", 10).unwrap(), b"aaa aa"), [(0, 3), (4, 6)]);
+    }
+
+    #[test]
+    fn where_a_text_goes_on_is_not_its_end() {
+        for (expression, at_the_end, within) in [
+            ("foo$", &[(4, 7)][..], &[][..]),
+            ("foo\\b", &[(0, 3), (4, 7)], &[(0, 3)]),
+            ("[a-z]+", &[(0, 3), (4, 7)], &[(0, 3), (4, 6)]),
+            ("(?x) foo # a remark", &[(0, 3), (4, 7)], &[(0, 3)]),
+            ("foo|(?m:o$)", &[(0, 3), (4, 7)], &[(0, 3)]),
+        ] {
+            let pattern = Pattern::regex(expression, 10).unwrap();
+            let found = |ends| all_in(&pattern, Text { bytes: b"foo\nfoo", ends });
+            assert_eq!((&found(true)[..], &found(false)[..]), (at_the_end, within), "{expression}");
+        }
     }
 
     #[test]

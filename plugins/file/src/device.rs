@@ -182,12 +182,26 @@ impl Mapping for FileDevice {
 
 /// Answers with the parts of a file that are no holes.
 fn map(file: &File, mode: OpenMode, from: u64, mut regions: Records<Region>) {
+    let region = |range| Region {
+        range,
+        readable: mode.contains(OpenMode::READ),
+        writable: mode.contains(OpenMode::WRITE),
+        executable: false,
+        name: String::new(),
+    };
     let mut at = from;
     loop {
         let start = match seek(file, SeekFrom::Data(at)) {
             Ok(start) => start,
             // There is only a hole behind it, or nothing.
             Err(Errno::NXIO) => return regions.complete(None),
+            // It knows no holes, as those that are made when they are read, which have no size either.
+            Err(Errno::INVAL) => {
+                let size = file.metadata().map_or(0, |metadata| metadata.len());
+                let all = if size > 0 { 0..size } else { at..u64::MAX };
+                let is_more = at < all.end && !regions.push(&region(all));
+                return regions.complete(is_more.then_some(at));
+            }
             Err(errno) => return regions.error(error(errno)),
         };
         let end = match seek(file, SeekFrom::Hole(start)) {
@@ -196,14 +210,7 @@ fn map(file: &File, mode: OpenMode, from: u64, mut regions: Records<Region>) {
             Err(Errno::NXIO) => return regions.complete(None),
             Err(errno) => return regions.error(error(errno)),
         };
-        let region = Region {
-            range: start..end,
-            readable: mode.contains(OpenMode::READ),
-            writable: mode.contains(OpenMode::WRITE),
-            executable: false,
-            name: String::new(),
-        };
-        if !regions.push(&region) {
+        if !regions.push(&region(start..end)) {
             return regions.complete(Some(start));
         }
         at = end;
