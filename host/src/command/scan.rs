@@ -7,17 +7,18 @@
 //!           before |============ own ============| behind
 //! ```
 
-use std::collections::VecDeque;
-use std::io::Write;
+mod report;
+mod window;
+
 use std::ops::Range;
 use std::thread;
 
-use async_channel::{Receiver, Sender};
-use pactio::{Code, Device, Host};
-use pactio_sdk::Error as PacketError;
+use pactio::{Device, Host};
 
-use super::failure::{Failure, to_stdout};
-use super::pattern::{Pattern, Text};
+use self::report::{Report, work};
+use self::window::{BATCH, Piece, Search};
+use super::failure::Failure;
+use super::pattern::Pattern;
 use super::progress::Progress;
 use super::{address, size};
 
@@ -91,12 +92,6 @@ struct What {
 /// Bytes of a piece.
 const PIECE: u64 = 1 << 20;
 
-/// Matches of a piece that are kept at once.
-const BATCH: u64 = 1 << 14;
-
-/// Bytes of a match that are shown.
-const SHOWN: usize = 32;
-
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let search = arguments.search().map_err(Failure::usage)?;
     let device = host.open(&arguments.url)?;
@@ -129,182 +124,12 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     report.end()
 }
 
-/// A part of a span that is searched at once.
-struct Piece {
-    own: Range<u64>,
-    span: Range<u64>,
-}
-
 fn pieces(spans: &[Range<u64>]) -> impl Iterator<Item = Piece> {
     spans.iter().flat_map(|span| {
         let starts = span.clone().step_by(PIECE as usize);
         starts
             .map(|start| Piece { own: start..span.end.min(start.saturating_add(PIECE)), span: span.clone() })
     })
-}
-
-/// A piece for a thread, memory for it, and who waits for it.
-struct Job {
-    piece: Piece,
-    memory: Vec<u8>,
-    answer: Sender<Result<Found, Failure>>,
-}
-
-/// The life of a thread: piece after piece.
-fn work(device: &Device, search: &Search, queue: &Receiver<Job>) {
-    while let Ok(Job { piece, memory, answer }) = queue.recv_blocking() {
-        // Nobody waits any more when enough was found.
-        if !answer.is_closed() {
-            let window = Window::read(device, &search.pattern, &piece, memory);
-            let _ = answer.send_blocking(window.map(|window| Found::first(window, search)));
-        }
-    }
-}
-
-/// What is looked for, and how.
-struct Search {
-    pattern: Pattern,
-    align: u64,
-    /// So many matches are looked for at once.
-    most: u64,
-}
-
-/// A piece that was read, and what lies around it.
-struct Window {
-    bytes: Vec<u8>,
-    /// Position of the first byte.
-    start: u64,
-    parts: Vec<Part>,
-    /// So many bytes of the piece were read.
-    searched: u64,
-    holes: Vec<(Range<u64>, PacketError)>,
-}
-
-/// Bytes without a hole in between.
-struct Part {
-    bytes: Range<usize>,
-    /// Where matches of the piece may begin.
-    begins: Range<usize>,
-    /// Nothing is behind it.
-    ends: bool,
-}
-
-impl Window {
-    fn read(device: &Device, pattern: &Pattern, piece: &Piece, mut bytes: Vec<u8>) -> Result<Self, Failure> {
-        let Piece { own, span } = piece;
-        let start = own.start - (own.start - span.start).min(pattern.before as u64);
-        let end = own.end + (span.end - own.end).min(pattern.behind as u64);
-        bytes.resize((end - start) as usize, 0);
-        let report = device.blocking_read_at(start, &mut bytes[..])?;
-        let own = (own.start - start) as usize..(own.end - start) as usize;
-        let mut window = Self { bytes, start, parts: Vec::new(), searched: 0, holes: Vec::new() };
-        for (range, result) in report.ranges() {
-            let inside = range.start.max(own.start)..range.end.min(own.end);
-            if inside.is_empty() {
-                continue;
-            }
-            let positions = start + inside.start as u64..start + inside.end as u64;
-            match result {
-                Ok(()) => {
-                    let ends = range.end < report.len() || end == span.end;
-                    // A match without bytes may also be at the very end.
-                    let at_end = usize::from(ends && range.end == inside.end);
-                    let begins = inside.start..inside.end + at_end;
-                    window.searched += inside.len() as u64;
-                    window.parts.push(Part { bytes: range, begins, ends });
-                }
-                Err(error) => window.holes.push((positions, error)),
-            }
-        }
-        Ok(window)
-    }
-
-    /// The first match that begins at `from` or behind it.
-    fn find(&self, search: &Search, mut from: usize) -> Option<Range<usize>> {
-        let first = self.parts.partition_point(|part| part.begins.end <= from);
-        for Part { bytes, begins, ends } in &self.parts[first..] {
-            let text = Text { bytes: &self.bytes[bytes.clone()], ends: *ends };
-            from = from.max(begins.start);
-            while let Some(aligned) = self.aligned(from, search.align).filter(|at| begins.contains(at))
-                && let Some(found) = search.pattern.find(text, aligned - bytes.start)
-            {
-                let found = bytes.start + found.start..bytes.start + found.end;
-                if !begins.contains(&found.start) {
-                    break;
-                }
-                if self.aligned(found.start, search.align) == Some(found.start) {
-                    return Some(found);
-                }
-                from = found.start + 1;
-            }
-        }
-        None
-    }
-
-    /// Where the first aligned position is from here on.
-    fn aligned(&self, from: usize, align: u64) -> Option<usize> {
-        let position = self.start.checked_add(from as u64)?.checked_next_multiple_of(align)?;
-        usize::try_from(position - self.start).ok()
-    }
-}
-
-/// A window, and what was found in it so far.
-struct Found {
-    window: Window,
-    /// The first matches since the search went on.
-    matches: Vec<Range<usize>>,
-    /// How many there were behind those.
-    more: u64,
-    /// Where the search goes on.
-    from: usize,
-    /// Nothing is there any more.
-    is_over: bool,
-}
-
-impl Found {
-    fn first(window: Window, search: &Search) -> Self {
-        let mut found = Self { window, matches: Vec::new(), more: 0, from: 0, is_over: false };
-        found.search_on(search);
-        found
-    }
-
-    fn count(&self) -> u64 {
-        self.matches.len() as u64 + self.more
-    }
-
-    fn search_on(&mut self, search: &Search) {
-        self.matches.clear();
-        self.more = 0;
-        while !self.is_over && self.count() < search.most {
-            match self.window.find(search, self.from) {
-                Some(found) => {
-                    self.from = search.pattern.next(&found);
-                    if (self.matches.len() as u64) < BATCH {
-                        self.matches.push(found);
-                    } else {
-                        self.more += 1;
-                    }
-                }
-                None => self.is_over = true,
-            }
-        }
-    }
-
-    /// Makes this what a search from `position` on finds, where the match before ended. The search that was done began with the
-    /// piece. If none of its matches lies across `position`, both find the same from there on; otherwise it is done again.
-    fn begin_at(&mut self, position: u64, search: &Search) {
-        let begin = usize::try_from(position.saturating_sub(self.window.start)).unwrap_or(usize::MAX);
-        let before = self.matches.partition_point(|found| found.start < begin);
-        let is_across = self.matches[..before].last().is_some_and(|last| search.pattern.next(last) > begin);
-        let is_known = before < self.matches.len() || self.more == 0;
-        if is_known && !is_across {
-            self.matches.drain(..before);
-            self.from = self.from.max(begin);
-        } else {
-            (self.from, self.is_over) = (begin, false);
-            self.search_on(search);
-        }
-    }
 }
 
 impl Arguments {
@@ -382,182 +207,4 @@ fn longest(text: &str) -> Result<usize, String> {
         bytes @ 1..=MOST => Ok(bytes as usize),
         _ => Err("the longest match has between 1 byte and 1MiB".to_owned()),
     }
-}
-
-/// Says what was found.
-struct Report<'a> {
-    arguments: &'a Arguments,
-    search: &'a Search,
-    device: &'a Device,
-    matches: u64,
-    searched: u64,
-    /// Holes that touch and have the same cause are one.
-    holes: Vec<(Range<u64>, PacketError)>,
-    /// The next match begins here or behind it.
-    next: u64,
-    /// The device is searched as a whole, and nothing lies behind its end. One of several regions may be cut off.
-    is_whole: bool,
-    /// The device was found to end here.
-    end: Option<u64>,
-    /// Why a piece could not be read at all.
-    failed: Option<Failure>,
-}
-
-impl<'a> Report<'a> {
-    fn new(arguments: &'a Arguments, search: &'a Search, device: &'a Device, is_whole: bool) -> Self {
-        Self {
-            arguments,
-            search,
-            device,
-            matches: 0,
-            searched: 0,
-            holes: Vec::new(),
-            next: 0,
-            is_whole,
-            end: None,
-            failed: None,
-        }
-    }
-
-    /// Has pieces searched, so many ahead, and takes what was found in order, until that is enough.
-    fn collect(
-        &mut self,
-        jobs: Sender<Job>,
-        mut pieces: impl Iterator<Item = Piece>,
-        ahead: usize,
-        progress: &Progress,
-    ) -> Result<(), Failure> {
-        let (mut in_flight, mut spare) = (VecDeque::new(), Vec::new());
-        loop {
-            while in_flight.len() < ahead
-                && let Some(piece) = pieces.next()
-            {
-                let (answer, found) = async_channel::bounded(1);
-                in_flight.push_back((piece.own.end - piece.own.start, found));
-                let _ = jobs.send_blocking(Job { piece, memory: spare.pop().unwrap_or_default(), answer });
-            }
-            let Some((len, found)) = in_flight.pop_front() else { return Ok(()) };
-            let mut found = match found.recv_blocking() {
-                Ok(Ok(found)) => found,
-                Ok(Err(failure)) => {
-                    self.failed = Some(failure);
-                    return Ok(());
-                }
-                // The thread panicked, and so does the scope that it is in.
-                Err(_) => return Ok(()),
-            };
-            if !self.take(&mut found)? {
-                return Ok(());
-            }
-            spare.push(found.window.bytes);
-            progress.add(len);
-        }
-    }
-
-    /// `false` if that is enough.
-    fn take(&mut self, found: &mut Found) -> Result<bool, Failure> {
-        self.searched += found.window.searched;
-        for (range, error) in found.window.holes.drain(..) {
-            match self.holes.last_mut() {
-                _ if self.is_whole && error.code() == Code::End => self.end = self.end.or(Some(range.start)),
-                Some((last, cause)) if last.end == range.start && *cause == error => last.end = range.end,
-                _ => self.holes.push((range, error)),
-            }
-        }
-        found.begin_at(self.next, self.search);
-        loop {
-            let left = self.arguments.limit() - self.matches;
-            self.matches += found.count().min(left);
-            if !self.arguments.count {
-                let mut text = Vec::new();
-                for one in found.matches.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
-                    line(&mut text, found.window.start + one.start as u64, &found.window.bytes[one.clone()]);
-                }
-                to_stdout(&text)?;
-            }
-            if self.is_full() {
-                return Ok(false);
-            }
-            if found.is_over {
-                break;
-            }
-            found.search_on(self.search);
-        }
-        self.next = found.window.start.saturating_add(found.from as u64);
-        Ok(self.end.is_none())
-    }
-
-    fn is_full(&self) -> bool {
-        self.matches >= self.arguments.limit()
-    }
-
-    fn end(mut self) -> Result<(), Failure> {
-        if self.arguments.count {
-            to_stdout(format!("{}\n", self.matches).as_bytes())?;
-        }
-        let bytes = |holes: &[(Range<u64>, PacketError)]| -> u64 {
-            holes.iter().map(|(range, _)| range.end - range.start).sum()
-        };
-        for (range, error) in self.holes.iter().take(20) {
-            eprintln!("pactio: {:#x}-{:#x} cannot be read: {error}", range.start, range.end);
-        }
-        if self.holes.len() > 20 {
-            eprintln!("pactio: and {} more ranges", self.holes.len() - 20);
-        }
-        let matches = if self.matches == 1 { "match" } else { "matches" };
-        let (searched, lost) = (self.searched, bytes(&self.holes));
-        eprintln!("{} {matches} in {searched} bytes; {lost} bytes could not be read", self.matches);
-        if let Some(failure) = self.failed {
-            return Err(failure);
-        }
-        let is_cut_off = self.holes.iter().any(|(_, error)| error.code() == Code::End);
-        // Memory has holes.
-        self.holes.retain(|(_, error)| !matches!(error.code(), Code::NotMapped | Code::End));
-        if !self.holes.is_empty() {
-            let (lost, url) = (bytes(&self.holes), self.device.url());
-            let mut causes: Vec<_> = self.holes.iter().map(|(_, error)| error.to_string()).collect();
-            causes.sort();
-            causes.dedup();
-            let causes = causes.join(", ");
-            return Err(Failure::new(format!("{lost} bytes of '{url}' could not be read: {causes}")));
-        }
-        if is_cut_off && self.arguments.length.is_some() {
-            return Err(Failure::incomplete("a part of the range does not exist"));
-        }
-        self.account()
-    }
-
-    /// Says what does not exist of the range that was asked for.
-    fn account(&self) -> Result<(), Failure> {
-        let (Range { start, end }, url) = (self.arguments.range(), self.device.url());
-        let size = self.device.size();
-        let there = self.end.or(size.filter(|size| *size > 0)).unwrap_or(u64::MAX);
-        match (self.arguments.length, size) {
-            // It ended when enough was found.
-            _ if self.is_full() => Ok(()),
-            (Some(length), _) if there < end => {
-                let there = there.saturating_sub(start);
-                Err(Failure::incomplete(format!(
-                    "{there} of {length} bytes at {start} of '{url}'; {there}..{length}: past the end of the device"
-                )))
-            }
-            (None, Some(size)) if start > size && self.searched == 0 => {
-                Err(Failure::incomplete(format!("there is nothing at {start} of '{url}'; it ends at {size}")))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// `0x7ffd1c0a1000  70 61 63 74 69 6f  |pactio|`
-fn line(text: &mut Vec<u8>, at: u64, bytes: &[u8]) {
-    let shown = &bytes[..bytes.len().min(SHOWN)];
-    let _ = write!(text, "{at:#014x} ");
-    for byte in shown {
-        let _ = write!(text, " {byte:02x}");
-    }
-    let more = if bytes.len() > SHOWN { " ..." } else { "" };
-    let shown: String =
-        shown.iter().map(|byte| if (0x20..0x7f).contains(byte) { *byte as char } else { '.' }).collect();
-    let _ = writeln!(text, "{more}  |{shown}|");
 }

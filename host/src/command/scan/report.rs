@@ -1,0 +1,218 @@
+//! Has pieces searched by threads, and says what was found, in order.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::ops::Range;
+
+use async_channel::{Receiver, Sender};
+use pactio::{Code, Device};
+use pactio_sdk::Error as PacketError;
+
+use super::Arguments;
+use super::window::{Found, Piece, Search, Window};
+use crate::command::failure::{Failure, to_stdout};
+use crate::command::progress::Progress;
+
+/// Bytes of a match that are shown.
+const SHOWN: usize = 32;
+
+/// A piece for a thread, memory for it, and who waits for it.
+pub(super) struct Job {
+    piece: Piece,
+    memory: Vec<u8>,
+    answer: Sender<Result<Found, Failure>>,
+}
+
+/// The life of a thread: piece after piece.
+pub(super) fn work(device: &Device, search: &Search, queue: &Receiver<Job>) {
+    while let Ok(Job { piece, memory, answer }) = queue.recv_blocking() {
+        // Nobody waits any more when enough was found.
+        if !answer.is_closed() {
+            let window = Window::read(device, &search.pattern, &piece, memory);
+            let _ = answer.send_blocking(window.map(|window| Found::first(window, search)));
+        }
+    }
+}
+
+/// Says what was found.
+pub(super) struct Report<'a> {
+    arguments: &'a Arguments,
+    search: &'a Search,
+    device: &'a Device,
+    matches: u64,
+    searched: u64,
+    /// Holes that touch and have the same cause are one.
+    holes: Vec<(Range<u64>, PacketError)>,
+    /// The next match begins here or behind it.
+    next: u64,
+    /// The device is searched as a whole, and nothing lies behind its end. One of several regions may be cut off.
+    is_whole: bool,
+    /// The device was found to end here.
+    end: Option<u64>,
+    /// Why a piece could not be read at all.
+    failed: Option<Failure>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(
+        arguments: &'a Arguments,
+        search: &'a Search,
+        device: &'a Device,
+        is_whole: bool,
+    ) -> Self {
+        Self {
+            arguments,
+            search,
+            device,
+            matches: 0,
+            searched: 0,
+            holes: Vec::new(),
+            next: 0,
+            is_whole,
+            end: None,
+            failed: None,
+        }
+    }
+
+    /// Has pieces searched, so many ahead, and takes what was found in order, until that is enough.
+    pub(super) fn collect(
+        &mut self,
+        jobs: Sender<Job>,
+        mut pieces: impl Iterator<Item = Piece>,
+        ahead: usize,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        let (mut in_flight, mut spare) = (VecDeque::new(), Vec::new());
+        loop {
+            while in_flight.len() < ahead
+                && let Some(piece) = pieces.next()
+            {
+                let (answer, found) = async_channel::bounded(1);
+                in_flight.push_back((piece.own.end - piece.own.start, found));
+                let _ = jobs.send_blocking(Job { piece, memory: spare.pop().unwrap_or_default(), answer });
+            }
+            let Some((len, found)) = in_flight.pop_front() else { return Ok(()) };
+            let mut found = match found.recv_blocking() {
+                Ok(Ok(found)) => found,
+                Ok(Err(failure)) => {
+                    self.failed = Some(failure);
+                    return Ok(());
+                }
+                // The thread panicked, and so does the scope that it is in.
+                Err(_) => return Ok(()),
+            };
+            if !self.take(&mut found)? {
+                return Ok(());
+            }
+            spare.push(found.window.bytes);
+            progress.add(len);
+        }
+    }
+
+    /// `false` if that is enough.
+    fn take(&mut self, found: &mut Found) -> Result<bool, Failure> {
+        self.searched += found.window.searched;
+        for (range, error) in found.window.holes.drain(..) {
+            match self.holes.last_mut() {
+                _ if self.is_whole && error.code() == Code::End => self.end = self.end.or(Some(range.start)),
+                Some((last, cause)) if last.end == range.start && *cause == error => last.end = range.end,
+                _ => self.holes.push((range, error)),
+            }
+        }
+        found.begin_at(self.next, self.search);
+        loop {
+            let left = self.arguments.limit() - self.matches;
+            self.matches += found.count().min(left);
+            if !self.arguments.count {
+                let mut text = Vec::new();
+                for one in found.matches.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+                    line(&mut text, found.window.start + one.start as u64, &found.window.bytes[one.clone()]);
+                }
+                to_stdout(&text)?;
+            }
+            if self.is_full() {
+                return Ok(false);
+            }
+            if found.is_over {
+                break;
+            }
+            found.search_on(self.search);
+        }
+        self.next = found.window.start.saturating_add(found.from as u64);
+        Ok(self.end.is_none())
+    }
+
+    fn is_full(&self) -> bool {
+        self.matches >= self.arguments.limit()
+    }
+
+    pub(super) fn end(mut self) -> Result<(), Failure> {
+        if self.arguments.count {
+            to_stdout(format!("{}\n", self.matches).as_bytes())?;
+        }
+        let bytes = |holes: &[(Range<u64>, PacketError)]| -> u64 {
+            holes.iter().map(|(range, _)| range.end - range.start).sum()
+        };
+        for (range, error) in self.holes.iter().take(20) {
+            eprintln!("pactio: {:#x}-{:#x} cannot be read: {error}", range.start, range.end);
+        }
+        if self.holes.len() > 20 {
+            eprintln!("pactio: and {} more ranges", self.holes.len() - 20);
+        }
+        let matches = if self.matches == 1 { "match" } else { "matches" };
+        let (searched, lost) = (self.searched, bytes(&self.holes));
+        eprintln!("{} {matches} in {searched} bytes; {lost} bytes could not be read", self.matches);
+        if let Some(failure) = self.failed {
+            return Err(failure);
+        }
+        let is_cut_off = self.holes.iter().any(|(_, error)| error.code() == Code::End);
+        // Memory has holes.
+        self.holes.retain(|(_, error)| !matches!(error.code(), Code::NotMapped | Code::End));
+        if !self.holes.is_empty() {
+            let (lost, url) = (bytes(&self.holes), self.device.url());
+            let mut causes: Vec<_> = self.holes.iter().map(|(_, error)| error.to_string()).collect();
+            causes.sort();
+            causes.dedup();
+            let causes = causes.join(", ");
+            return Err(Failure::new(format!("{lost} bytes of '{url}' could not be read: {causes}")));
+        }
+        if is_cut_off && self.arguments.length.is_some() {
+            return Err(Failure::incomplete("a part of the range does not exist"));
+        }
+        self.account()
+    }
+
+    /// Says what does not exist of the range that was asked for.
+    fn account(&self) -> Result<(), Failure> {
+        let (Range { start, end }, url) = (self.arguments.range(), self.device.url());
+        let size = self.device.size();
+        let there = self.end.or(size.filter(|size| *size > 0)).unwrap_or(u64::MAX);
+        match (self.arguments.length, size) {
+            // It ended when enough was found.
+            _ if self.is_full() => Ok(()),
+            (Some(length), _) if there < end => {
+                let there = there.saturating_sub(start);
+                Err(Failure::incomplete(format!(
+                    "{there} of {length} bytes at {start} of '{url}'; {there}..{length}: past the end of the device"
+                )))
+            }
+            (None, Some(size)) if start > size && self.searched == 0 => {
+                Err(Failure::incomplete(format!("there is nothing at {start} of '{url}'; it ends at {size}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `0x7ffd1c0a1000  70 61 63 74 69 6f  |pactio|`
+fn line(text: &mut Vec<u8>, at: u64, bytes: &[u8]) {
+    let shown = &bytes[..bytes.len().min(SHOWN)];
+    let _ = write!(text, "{at:#014x} ");
+    for byte in shown {
+        let _ = write!(text, " {byte:02x}");
+    }
+    let more = if bytes.len() > SHOWN { " ..." } else { "" };
+    let shown: String =
+        shown.iter().map(|byte| if (0x20..0x7f).contains(byte) { *byte as char } else { '.' }).collect();
+    let _ = writeln!(text, "{more}  |{shown}|");
+}
