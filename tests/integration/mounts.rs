@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Cursor, Write};
 
+use futures_util::future::join_all;
 use pactio::{Code, Device, Host, OpenOptions};
 use pactio_tests::{host, in_time};
 use zip::ZipWriter;
@@ -177,6 +178,37 @@ fn mounts_that_mount_each_other_come_to_an_end() {
                  devices open each other, one inside the other: they go round in a circle"
             )
         );
+    });
+}
+
+#[test]
+fn mounts_of_mounts_list_however_deep_and_many_at_once() {
+    in_time(|| {
+        let (folder, host) = (game(), mount_host());
+        // More names than one answer has room for.
+        for index in 0..1000 {
+            let name = format!("mods/a rather long name of a file with the number {index:05}");
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let mut inner = "game".to_owned();
+        for level in 0..6 {
+            let plan = format!("[[source]]\nurl = \"mount:{{folder}}/{inner}.toml\"\n");
+            inner = format!("m{level}");
+            // Two of the same below the outermost: their lists are under way together.
+            let plan = if level == 5 { plan.repeat(2) } else { plan };
+            fs::write(folder.path().join(format!("{inner}.toml")), plan).unwrap();
+        }
+        let mount = host.open(&format!("mount:{}/{inner}.toml", folder.path().display())).unwrap();
+        assert_eq!(names(&host, &mount, "maps"), ["e1", "e2", "e3"]);
+        let lists = host.block_on(join_all((0..16).map(|_| mount.list(""))));
+        for list in lists {
+            let list = list.unwrap();
+            assert_eq!(list.len(), 1005);
+            assert!(list.is_sorted_by_key(|entry| &entry.name));
+        }
+        let origins = host.block_on(join_all((0..16).map(|_| mount.provenance("maps/e1"))));
+        assert!(origins.into_iter().all(|origins| origins.unwrap().len() == 2));
+        assert_eq!(host.block_on(mount.list("none")).unwrap_err().code(), Some(Code::NotFound));
     });
 }
 

@@ -10,7 +10,7 @@ use crate::sources::Mounted;
 /// The backend.
 pub(crate) struct Mounts;
 
-/// The threads that look names up, for all mounts. They mostly wait for sources.
+/// The threads that look names up, for all mounts. They do not wait for each other: a mount may be a source of another.
 static POOL: Lazy = Lazy::new("pactio-mount");
 const THREADS: usize = 4;
 

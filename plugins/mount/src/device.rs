@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use async_task::Runnable;
 use pactio_plugin_pool::Pool;
 use pactio_sdk::{
-    Code, Entry, Error, LastList, Listing, OpenError, OpenMode, Opened, Opening, Origin, Provenance, Records,
-    Tree,
+    Code, Entry, Error, Listing, OpenError, OpenMode, Opened, Opening, Origin, Provenance, Records, Tree,
 };
 
+use crate::rests::Rests;
 use crate::sources::{self, Found, Mounted};
 
 /// See the [crate](crate).
@@ -15,12 +16,12 @@ pub(crate) struct Mount {
     /// In the order in which they are looked up.
     sources: Arc<Vec<Mounted>>,
     pool: Arc<Pool>,
-    last: LastList,
+    rests: Rests,
 }
 
 impl Mount {
     pub(crate) fn new(sources: Vec<Mounted>, pool: Arc<Pool>) -> Self {
-        Self { sources: Arc::new(sources), pool, last: LastList::default() }
+        Self { sources: Arc::new(sources), pool, rests: Rests::default() }
     }
 }
 
@@ -32,10 +33,29 @@ impl Tree for Mount {
 
 impl Listing for Mount {
     fn list(&self, folder: &str, from: u64, entries: Records<Entry>) {
-        let (sources, last, folder) = (self.sources.clone(), self.last.clone(), folder.to_owned());
-        self.pool.submit(move || {
-            last.answer_with(folder, from, entries, |folder| sources::list(&sources, folder));
-        });
+        // A source that never answers must not keep itself open by what waits for it.
+        let sources = Arc::downgrade(&self.sources);
+        let (rests, folder) = (self.rests.clone(), folder.to_owned());
+        let list = async move {
+            let rest = match rests.take(&folder, from) {
+                Some(rest) => Ok(rest),
+                None => sources::list(&sources, &folder).await.map(|all| {
+                    let mut all = all.into_iter();
+                    all.by_ref().take(usize::try_from(from).unwrap_or(usize::MAX)).for_each(drop);
+                    all
+                }),
+            };
+            match rest {
+                Ok(rest) => rests.answer(folder, from, rest, entries),
+                Err(error) => entries.error(error),
+            }
+        };
+        // Sources may be mounts, whose lists need the same threads: one is used while there is work, never to wait.
+        let pool = self.pool.clone();
+        let run = move |list: Runnable| pool.submit(move || _ = list.run());
+        let (list, task) = async_task::spawn(list, run);
+        list.schedule();
+        task.detach();
     }
 }
 

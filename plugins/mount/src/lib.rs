@@ -4,6 +4,7 @@
 mod backend;
 mod device;
 mod plan;
+mod rests;
 mod sources;
 
 pactio_sdk::export_plugin! {

@@ -1,6 +1,7 @@
-//! Looks names up in trees, in their order. It waits, so it is for threads that may.
+//! Looks names up in trees, in their order.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
 use pactio_sdk::{
     Below, Code, Device, Entry, Error, OpenError, OpenMode, Origin, PacketBox, Records, Write, read_records,
@@ -14,8 +15,11 @@ pub(crate) struct Mounted {
     pub(crate) tree: Below,
 }
 
-/// Room for one answer. A name may be nearly as long.
+/// Room for the first answer of a tree. A name may be nearly as long.
 const ANSWER: usize = 1 << 16;
+
+/// Room for those behind it: a long list takes few of them.
+const LONG_ANSWER: usize = 1 << 20;
 
 impl Mounted {
     /// The name within the tree of a name in the mount, if it could be there.
@@ -36,25 +40,31 @@ impl Mounted {
         rest.split('/').next().filter(|name| !name.is_empty())
     }
 
-    fn list(&self, folder: &str) -> Result<Vec<Entry>, Error> {
-        let mut all = Vec::new();
-        let mut from = 0;
-        loop {
-            let tree = self.tree.listing().ok_or(Error::UNSUPPORTED)?;
-            let mut packet = PacketBox::<Write>::new_buf(ANSWER)?;
-            tree.list(folder, from, Records::new(packet.bind()?));
-            pollster::block_on(&mut packet);
-            packet.err_on_zero()?;
-            let (entries, next) = packet.simple_contiguous_slice().and_then(read_records::<Entry>)?;
-            let none = entries.is_empty();
-            all.extend(entries);
-            match next {
-                None => return Ok(all),
-                Some(next) if none || next <= from => return Err(Error::from_code(Code::Corrupt)),
-                Some(next) => from = next,
-            }
+    /// Begins to list a folder of the mount.
+    fn begin(&self, folder: &str) -> Result<Begun, Error> {
+        if self.inside(folder).is_some() {
+            return self.ask(folder, 0).map(Begun::Asked);
         }
+        let name = self.on_the_way(folder).ok_or(Error::from_code(Code::NotFound))?;
+        Ok(Begun::OnTheWay(Entry { name: name.to_owned(), is_folder: true, size: None }))
     }
+
+    /// Asks the tree for what is in a folder of the mount, from a number on.
+    fn ask(&self, folder: &str, from: u64) -> Result<PacketBox<Write>, Error> {
+        let inside = self.inside(folder).ok_or(Error::from_code(Code::NotFound))?;
+        let tree = self.tree.listing().ok_or(Error::UNSUPPORTED)?;
+        let room = if from == 0 { ANSWER } else { LONG_ANSWER };
+        let mut packet = PacketBox::<Write>::new_buf(room)?;
+        tree.list(inside, from, Records::new(packet.bind()?));
+        Ok(packet)
+    }
+}
+
+/// The list of a source, as far as it is there at once.
+enum Begun {
+    OnTheWay(Entry),
+    /// The first answer is to come.
+    Asked(PacketBox<Write>),
 }
 
 fn is_missing(error: Error) -> bool {
@@ -101,28 +111,58 @@ pub(crate) fn find(sources: &[Mounted], name: &str) -> Result<Option<Found>, Ope
     Ok(None)
 }
 
+/// The trees, while the mount is open.
+fn alive(sources: &Weak<Vec<Mounted>>) -> Result<Arc<Vec<Mounted>>, Error> {
+    sources.upgrade().ok_or(Error::UNANSWERED)
+}
+
 /// Everything in a folder, of all trees that have it, by name: each name as the first tree has it.
-pub(crate) fn list(sources: &[Mounted], folder: &str) -> Result<Vec<Entry>, Error> {
+pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &str) -> Result<Vec<Entry>, Error> {
+    // All are asked before the first is waited for.
+    let begun: Vec<_> = alive(sources)?.iter().map(|mounted| mounted.begin(folder)).collect();
     let mut all = BTreeMap::new();
     let mut found = folder.is_empty();
-    for mounted in sources {
-        let entries = if let Some(inside) = mounted.inside(folder) {
-            match mounted.list(inside) {
-                Ok(entries) => entries,
-                Err(error) if is_missing(error) || error.code() == Code::IsDirectory => continue,
-                Err(error) => return Err(error),
-            }
-        } else if let Some(name) = mounted.on_the_way(folder) {
-            vec![Entry { name: name.to_owned(), is_folder: true, size: None }]
-        } else {
-            continue;
+    for (index, begun) in begun.into_iter().enumerate() {
+        let entries = match begun {
+            Ok(Begun::OnTheWay(entry)) => Ok(vec![entry]),
+            Ok(Begun::Asked(packet)) => finish(sources, index, folder, packet).await,
+            Err(error) => Err(error),
         };
-        found = true;
-        for entry in entries {
-            all.entry(entry.name.clone()).or_insert(entry);
+        match entries {
+            Ok(entries) => {
+                found = true;
+                for entry in entries {
+                    all.entry(entry.name.clone()).or_insert(entry);
+                }
+            }
+            Err(error) if is_missing(error) || error.code() == Code::IsDirectory => {}
+            Err(error) => return Err(error),
         }
     }
     if found { Ok(all.into_values().collect()) } else { Err(Error::from_code(Code::NotFound)) }
+}
+
+/// The list of one source whose first answer is to come.
+async fn finish(
+    sources: &Weak<Vec<Mounted>>,
+    index: usize,
+    folder: &str,
+    mut packet: PacketBox<Write>,
+) -> Result<Vec<Entry>, Error> {
+    let (mut all, mut from) = (Vec::new(), 0);
+    loop {
+        (&mut packet).await;
+        packet.err_on_zero()?;
+        let (entries, next) = packet.simple_contiguous_slice().and_then(read_records::<Entry>)?;
+        let none = entries.is_empty();
+        all.extend(entries);
+        match next {
+            None => return Ok(all),
+            Some(next) if none || next <= from => return Err(Error::from_code(Code::Corrupt)),
+            Some(next) => from = next,
+        }
+        packet = alive(sources)?[index].ask(folder, from)?;
+    }
 }
 
 /// Every tree that has a name, in their order.
