@@ -88,7 +88,11 @@ fn the_highest_source_that_has_a_name_serves_it() {
         assert_eq!(names(&host, &mount, "maps"), ["e1", "e2", "e3"]);
         assert_eq!(names(&host, &mount, "textures"), ["hats/"]);
         assert_eq!(names(&host, &mount, "textures/hats/deep"), ["blue"]);
-        for missing in ["nope", "textures/red", "maps/e1/x"] {
+        // A file hides the folder, but not what is in it.
+        assert_eq!(names(&host, &mount, "clash"), ["inner"]);
+        assert_eq!(text(&host, &mount.open("clash/inner").unwrap()), "base clash/inner");
+        let long = "x".repeat(300);
+        for missing in ["nope", "textures/red", "maps/e1/x", &long] {
             assert_eq!(mount.open(missing).unwrap_err().code(), Some(Code::NotFound), "{missing}");
             let listed = host.block_on(mount.list(missing)).unwrap_err();
             assert_eq!(listed.code(), Some(Code::NotFound), "{missing}: {listed}");
@@ -227,6 +231,14 @@ fn a_folder_is_a_tree_that_can_be_written_to() {
         for outside in ["../x", "mods/../../x", ".", "a//b"] {
             assert_eq!(tree.open(outside).unwrap_err().code(), Some(Code::InvalidInput), "{outside}");
         }
+        // No folder can be at such names.
+        for nowhere in ["base.zip/x", "base.zip", &"x".repeat(300)] {
+            let error = host.block_on(tree.list(nowhere)).unwrap_err();
+            assert_eq!(error.code(), Some(Code::NotFound), "{nowhere}: {error}");
+        }
+        let error = tree.open(&"x".repeat(300)).unwrap_err();
+        assert_eq!(error.code(), Some(Code::NotFound));
+        assert!(error.to_string().ends_with("the system has no names as long as this"), "{error}");
         // More names than one answer has room for, and none of them is UTF-8 that cannot be.
         let many = folder.path().join("many");
         fs::create_dir(&many).unwrap();

@@ -41,7 +41,7 @@ impl Listing for Folder {
             return entries.error(Error::from_code(Code::NotFound));
         };
         let (last, folder) = (self.last.clone(), folder.to_owned());
-        pool.submit(move || last.answer_with(folder, from, entries, |_| Ok(read(&path)?)));
+        pool.submit(move || last.answer_with(folder, from, entries, |_| read(&path).map_err(explain)));
     }
 }
 
@@ -61,13 +61,30 @@ fn read(path: &PathBuf) -> io::Result<Vec<Entry>> {
     Ok(all)
 }
 
+/// A path that goes through a file, or is longer than the system has names, leads nowhere.
+fn explain(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => Error::from_code(Code::NotFound),
+        _ => error.into(),
+    }
+}
+
 impl Opening for Folder {
     fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
         let path = self
             .path_of(name)
             .ok_or_else(|| OpenError::invalid_input("the name has a part that is empty, '.' or '..'"))?;
-        if path.is_dir() && !mode.contains(OpenMode::CREATE) {
-            return Ok(Opened::new(TreeDevice(Self::new(self.files.clone(), path, self.how))));
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() && !mode.contains(OpenMode::CREATE) => {
+                return Ok(Opened::new(TreeDevice(Self::new(self.files.clone(), path, self.how))));
+            }
+            Err(error)
+                if error.kind() == io::ErrorKind::InvalidFilename && !mode.contains(OpenMode::WRITE) =>
+            {
+                let text = "there is no such file: the system has no names as long as this";
+                return Err(OpenError::new(explain(error), text));
+            }
+            _ => {}
         }
         self.files.open_file(&path, mode, self.how).map(Opened::new)
     }
