@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use pactio::{Code, Device, Host};
-use pactio_tests::{Part, core_file, host, in_time};
+use pactio::{Code, Device, Host, Region};
+use pactio_tests::{Part, Records, core_file, host, in_time};
 
 fn open(host: &Host, folder: &Path, content: &[u8], options: &str) -> Result<Device, pactio::Error> {
     let path = folder.join("dump");
@@ -91,6 +91,127 @@ fn lime_dumps_and_raw_images_are_memory_too() {
     });
 }
 
+/// Start, end, and whether it can be read.
+fn ranges(regions: &[Region]) -> Vec<(u64, u64, bool)> {
+    regions.iter().map(|region| (region.range.start, region.range.end, region.readable)).collect()
+}
+
+#[test]
+fn a_dump_that_is_cut_off_has_what_the_file_has_and_the_map_says_so() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), core_host());
+        let (one, other) = (vec![1; 0x1000], vec![2; 0x1000]);
+        let file = core_file(
+            4,
+            &[(0x1000, 0x1000, 6, &one), (0x2000, 0x1000, 6, &other), (0x5000, 16, 4, &one[..16])],
+        );
+        let header = |start: u64, last: u64| {
+            [&b"EMiL\x01\0\0\0"[..], &start.to_le_bytes(), &last.to_le_bytes(), &[0; 8]].concat()
+        };
+        let dump = [
+            &header(0x1000, 0x1fff)[..],
+            &one,
+            &header(0x2000, 0x2fff),
+            &other,
+            &header(0x5000, 0x500f),
+            &one[..16],
+        ]
+        .concat();
+        // `tracing` asks who listens when it comes to a place first, or when somebody begins to.
+        open(&host, folder.path(), &dump[..0x800], "").unwrap();
+        let check = |content: &[u8], missing: usize, expected: &[(u64, u64, bool)]| {
+            let records = Records::default();
+            let device = tracing::subscriber::with_default(records.subscriber("pactio::plugin=warn"), || {
+                open(&host, folder.path(), content, "").unwrap()
+            });
+            let text = records.text();
+            assert_eq!(
+                text.contains(&format!("{missing} bytes that the dump should have")),
+                missing > 0,
+                "{text}"
+            );
+            assert_eq!(ranges(&host.block_on(device.regions()).unwrap()), expected);
+            let (report, bytes) = host.block_on(device.read_at(0x1000, vec![9; 0x2000])).unwrap();
+            let there = bytes.iter().filter(|byte| **byte != 9).count();
+            let mapped: u64 = expected
+                .iter()
+                .filter(|(start, _, there)| *there && *start < 0x3000)
+                .map(|(start, end, _)| end - start)
+                .sum();
+            assert_eq!(there as u64, mapped);
+            assert!(
+                report.is_done() == (there == 0x2000) && !report.to_string().contains("past the end"),
+                "{report}"
+            );
+        };
+        let whole = [(0x1000, 0x2000, true), (0x2000, 0x3000, true), (0x5000, 0x5010, true)];
+        check(&file, 0, &whole);
+        check(&dump, 0, &whole);
+        let cut = [
+            (0x1000, 0x2000, true),
+            (0x2000, 0x2f00, true),
+            (0x2f00, 0x3000, false),
+            (0x5000, 0x5010, false),
+        ];
+        check(&file[..file.len() - 0x110], 0x110, &cut);
+        // There, the header behind is lost too.
+        check(&dump[..dump.len() - 0x30 - 0x100], 0x100, &cut[..3]);
+        let cut = [
+            (0x1000, 0x1800, true),
+            (0x1800, 0x2000, false),
+            (0x2000, 0x3000, false),
+            (0x5000, 0x5010, false),
+        ];
+        check(&file[..file.len() - 0x1810], 0x1810, &cut);
+        // A map that goes beyond its image.
+        let map = folder.path().join("map");
+        fs::write(&map, "1000-3000 0\n8000-9000 fffffffffffffff0").unwrap();
+        let device = open(&host, folder.path(), &one, &format!("?map={}", map.display())).unwrap();
+        let expected = [(0x1000, 0x2000, true), (0x2000, 0x3000, false), (0x8000, 0x9000, false)];
+        assert_eq!(ranges(&host.block_on(device.regions()).unwrap()), expected);
+        let error = host.block_on(device.read::<u8>(0x2000)).unwrap_err();
+        assert_eq!(error.code(), Some(Code::NotMapped));
+    });
+}
+
+#[test]
+fn with_physical_addresses_the_longer_part_serves_where_kdump_has_memory_twice() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), core_host());
+        let fill = |byte: u8, pages: usize| vec![byte; pages * 0x1000];
+        let (text, ram, module) = (fill(1, 1), fill(2, 8), [fill(3, 1), fill(4, 1)].concat());
+        let parts: [Part<'_>; 3] = [
+            (0xffff_ffff_8000_2000, 0x1000, 5, &text),
+            (0xffff_8880_0000_0000, 0x8000, 6, &ram),
+            (0xffff_ffff_c000_7000, 0x2000, 6, &module),
+        ];
+        let file = core_file(4, &parts);
+        let device = open(&host, folder.path(), &file, "").unwrap();
+        assert_eq!(host.block_on(device.read::<u8>(0xffff_ffff_8000_2000)).unwrap(), 1);
+        let device = open(&host, folder.path(), &file, "?address=physical").unwrap();
+        let regions = host.block_on(device.regions()).unwrap();
+        let expected = [(0x1_0000_0000, 0x1_0000_8000, true), (0x1_0000_8000, 0x1_0000_9000, true)];
+        assert_eq!(ranges(&regions), expected);
+        let bytes = host.block_on(device.read_exact_at(0x1_0000_0000, vec![0; 0x9000])).unwrap();
+        assert_eq!(bytes, [fill(2, 8), fill(4, 1)].concat());
+    });
+}
+
+#[test]
+fn a_part_that_ends_with_the_last_of_all_addresses_is_a_part() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), core_host());
+        let page: Vec<u8> = (0..0x1000u32).map(|at| (at % 251) as u8).collect();
+        let file = core_file(4, &[(0x1000, 0x1000, 4, &page), (u64::MAX - 0xfff, 0x1000, 4, &page)]);
+        let device = open(&host, folder.path(), &file, "").unwrap();
+        // A request cannot have the very last.
+        let bytes = host.block_on(device.read_exact_at(u64::MAX - 0xfff, vec![0; 0xfff])).unwrap();
+        assert_eq!(bytes, page[..0xfff]);
+        let regions = host.block_on(device.regions()).unwrap();
+        assert_eq!(ranges(&regions)[1], (u64::MAX - 0xfff, u64::MAX, true));
+    });
+}
+
 #[test]
 fn damaged_dumps_are_errors_that_say_what_is_wrong() {
     in_time(|| {
@@ -108,16 +229,31 @@ fn damaged_dumps_are_errors_that_say_what_is_wrong() {
         says(b"xx", "?at=ffffffffffffffff", "longer than there are addresses");
         says(b"\x7fELF", "", "goes on as none");
         says(&core_file(3, &[(0x1000, 4096, 4, &page)]), "", "no core file");
-        says(
-            &core_file(4, &[(0x1000, 4096, 4, &page), (0x1800, 4096, 4, &page)]),
-            "",
-            "0x1000 and 0x1800 overlap",
-        );
+        let mut twice = core_file(4, &[(0x1000, 4096, 4, &page), (0x1800, 4096, 4, &page)]);
+        let overlap = "the parts at 0x1000 and 0x1800 overlap; it is not clear which is meant";
+        let error = open(&host, folder.path(), &twice, "").unwrap_err().to_string();
+        assert!(error.ends_with(&format!("{overlap}; try core?address=physical")), "{error}");
+        assert!(open(&host, folder.path(), &twice, "?address=physical").is_ok());
+        // Of a process, which has no physical addresses.
+        [1, 2].iter().for_each(|part| twice[64 + 56 * part + 24..][..8].fill(0));
+        let error = open(&host, folder.path(), &twice, "").unwrap_err().to_string();
+        assert!(error.ends_with(overlap), "{error}");
         says(&core_file(4, &[(u64::MAX - 100, 4096, 4, &[])]), "", "longer than there are addresses");
         says(&core_file(4, &[(0x1000, 0, 4, &[])]), "", "there is no memory in it");
         says(b"EMiL\x01\0\0\0cut", "", "is cut off");
         says(&[&b"EMiL\x02\0\0\0"[..], &[0; 24]].concat(), "", "none of version 1");
         says(b"x", "?map=/no/such/map", "the map /no/such/map");
+        // Only names are lost with a note: that is damaged, behind the end of the file, or longer than that.
+        let name = "/usr/lib/a file";
+        for (at, bytes, name) in
+            [(176, &[0xff; 12][..], ""), (64 + 8, &[0xff; 7], ""), (64 + 32, &[0xff; 7], name)]
+        {
+            let mut bad = good.clone();
+            bad[at..][..bytes.len()].copy_from_slice(bytes);
+            let device = open(&host, folder.path(), &bad, "").unwrap();
+            assert_eq!(host.block_on(device.read::<u8>(0x1000)).unwrap(), 1);
+            assert_eq!(host.block_on(device.regions()).unwrap()[0].name, name);
+        }
         // Cut at any place, it is an error to open or to read, and nothing worse.
         let mut opened = 0;
         for len in (0..good.len()).step_by(7) {

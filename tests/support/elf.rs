@@ -3,6 +3,11 @@
 /// A part of memory: address, size in memory, flags, bytes in the file.
 pub type Part<'a> = (u64, u64, u32, &'a [u8]);
 
+/// The physical address of a part, as those of kernels: the same memory may be at several virtual ones.
+fn physical(address: u64) -> u64 {
+    0x1_0000_0000 + (address & 0x0fff_ffff)
+}
+
 /// A core file of 64 bits, lowest byte first, with a note that names what was mapped at the first part.
 pub fn core_file(kind: u16, parts: &[Part<'_>]) -> Vec<u8> {
     let count = parts.len() + 1;
@@ -32,7 +37,7 @@ pub fn core_file(kind: u16, parts: &[Part<'_>]) -> Vec<u8> {
     let mut offset = (64 + 56 * count) as u64;
     let mut header = |kind: u32, flags: u32, address: u64, in_file: u64, in_memory: u64| {
         let mut header = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
-        for word in [offset, address, address.wrapping_add(0x1_0000_0000), in_file, in_memory, 0] {
+        for word in [offset, address, physical(address), in_file, in_memory, 0] {
             header.extend_from_slice(&word.to_le_bytes());
         }
         offset += in_file;

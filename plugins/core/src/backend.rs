@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use pactio_sdk::{Backend, Device, OpenError, OpenRequest};
+use pactio_sdk::{Backend, Below, Device, OpenError, OpenRequest};
 
 use crate::device::CoreDevice;
 use crate::reader::Reader;
-use crate::segments::{Segments, corrupt};
+use crate::segments::{Segment, Segments, corrupt, cut};
 use crate::{elf, lime, map};
 
 /// The filter.
@@ -21,39 +21,67 @@ impl Backend for Core {
             return Err(OpenError::invalid_input("a stream has no positions that could be addresses"));
         }
         let physical = request.option("address") == Some("physical");
-        let segments = match (request.option("at"), request.option("map")) {
-            (Some(_), Some(_)) => {
-                return Err(OpenError::invalid_input("a raw image has at= or map=, not both"));
+        let mut segments = segments(request, &below, physical)?;
+        // What the kernel makes when it is read, such as the memory of a process, says that it has no bytes.
+        if let Some(size) = below.info().size().filter(|size| *size > 0) {
+            let missing = cut(&mut segments, size);
+            if missing > 0 {
+                tracing::warn!(
+                    "{missing} bytes that the dump should have are behind the end of the {size} bytes below, and are \
+                     not mapped; if it was cut off, copy or take it again"
+                );
             }
-            (Some(at), None) => {
-                let size = below.info().size().ok_or_else(|| {
-                    OpenError::invalid_input("at= needs a device with a size; say with map= what is where")
-                })?;
-                vec![map::whole(at, size).ok_or_else(|| {
-                    OpenError::invalid_input(format!("at={at} is no address in hexadecimal, such as 0x8000"))
-                })?]
-            }
-            (None, Some(path)) => {
-                let text = fs::read_to_string(path).map_err(|error| {
-                    let text = format!("the map {path}: {error}");
-                    OpenError::new(error.into(), text)
-                })?;
-                map::parse(&text).map_err(|error| corrupt(format!("the map {path}: {error}")))?
-            }
-            (None, None) => {
-                let mut reader = Reader::new(&below);
-                match reader.magic()? {
-                    elf::MAGIC => elf::parse(reader, physical)?,
-                    lime::MAGIC => lime::parse(reader)?,
-                    _ => {
-                        return Err(corrupt(
-                            "it is neither an ELF core file nor a LiME dump; for a raw image, say with at= or map= where it belongs",
-                        ));
-                    }
-                }
-            }
-        };
-        let segments = Segments::new(segments).map_err(corrupt)?;
+        }
+        let segments = if physical { Segments::of_overlapping(segments) } else { Segments::new(segments) };
+        let segments = segments.map_err(|what| {
+            let helps = !physical && !is_raw(request) && is_physical(&below);
+            corrupt(if helps { format!("{what}; try core?address=physical") } else { what })
+        })?;
         Ok(CoreDevice::new(below, segments))
+    }
+}
+
+fn is_raw(request: &OpenRequest<'_>) -> bool {
+    request.option("at").or(request.option("map")).is_some()
+}
+
+/// It is an ELF file that opens with its physical addresses.
+fn is_physical(below: &Below) -> bool {
+    elf::parse(Reader::new(below), true).is_ok_and(|segments| {
+        // Those of a process are all zeros: it has none.
+        segments.iter().any(|segment| segment.start > 0) && Segments::of_overlapping(segments).is_ok()
+    })
+}
+
+/// The parts of memory, as the options or the headers below say.
+fn segments(request: &OpenRequest<'_>, below: &Below, physical: bool) -> Result<Vec<Segment>, OpenError> {
+    match (request.option("at"), request.option("map")) {
+        (Some(_), Some(_)) => Err(OpenError::invalid_input("a raw image has at= or map=, not both")),
+        (Some(at), None) => {
+            let size = below.info().size().ok_or_else(|| {
+                OpenError::invalid_input("at= needs a device with a size; say with map= what is where")
+            })?;
+            let whole = map::whole(at, size).ok_or_else(|| {
+                OpenError::invalid_input(format!("at={at} is no address in hexadecimal, such as 0x8000"))
+            })?;
+            Ok(vec![whole])
+        }
+        (None, Some(path)) => {
+            let text = fs::read_to_string(path).map_err(|error| {
+                let text = format!("the map {path}: {error}");
+                OpenError::new(error.into(), text)
+            })?;
+            map::parse(&text).map_err(|error| corrupt(format!("the map {path}: {error}")))
+        }
+        (None, None) => {
+            let mut reader = Reader::new(below);
+            match reader.magic()? {
+                elf::MAGIC => elf::parse(reader, physical),
+                lime::MAGIC => lime::parse(reader),
+                _ => Err(corrupt(
+                    "it is neither an ELF core file nor a LiME dump; for a raw image, say with at= or map= where it belongs",
+                )),
+            }
+        }
     }
 }

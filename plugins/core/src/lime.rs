@@ -1,6 +1,7 @@
 //! Dumps of LiME: one header per range of physical memory, with the range behind it.
 
 use std::io::{Read, Seek, SeekFrom};
+use std::sync::Arc;
 
 use pactio_sdk::OpenError;
 
@@ -15,6 +16,7 @@ const HEADER: u64 = 32;
 ///
 /// If a header makes no sense.
 pub(crate) fn parse(mut reader: impl Read + Seek) -> Result<Vec<Segment>, OpenError> {
+    let name: Arc<str> = "System RAM".into();
     let mut segments = Vec::new();
     let mut at = 0u64;
     loop {
@@ -49,7 +51,7 @@ pub(crate) fn parse(mut reader: impl Read + Seek) -> Result<Vec<Segment>, OpenEr
             dumped: size,
             writable: false,
             executable: false,
-            name: "System RAM".to_owned(),
+            name: name.clone(),
         });
         at = next;
     }

@@ -1,6 +1,8 @@
 //! Maps of raw images: which addresses are where in the file.
 
-use crate::segments::Segment;
+use std::sync::Arc;
+
+use crate::segments::{MOST, Segment};
 
 /// Lines `START-END OFFSET [NAME]`, numbers in hexadecimal; `#` begins a remark.
 ///
@@ -11,6 +13,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Segment>, String> {
     let lines = text.lines().enumerate().map(|(number, line)| (number + 1, line.trim()));
     lines
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        // One more is refused, and the rest not read.
+        .take(MOST + 1)
         .map(|(number, line)| {
             segment(line).ok_or_else(|| {
                 format!("line {number} is not START-END OFFSET [NAME], in hexadecimal: '{line}'")
@@ -29,7 +33,7 @@ pub(crate) fn whole(at: &str, size: u64) -> Option<Segment> {
         dumped: size,
         writable: false,
         executable: false,
-        name: String::new(),
+        name: Arc::default(),
     })
 }
 
@@ -48,6 +52,6 @@ fn segment(line: &str) -> Option<Segment> {
         dumped: size,
         writable: false,
         executable: false,
-        name: name.trim().to_owned(),
+        name: name.trim().into(),
     })
 }

@@ -1,6 +1,8 @@
 //! Parts of memory, in order.
 
-use std::ops::Range;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pactio_sdk::{Code, Error, OpenError, Region};
 
@@ -10,6 +12,11 @@ pub(crate) const MOST: usize = 1 << 20;
 /// What is below is no dump, or a damaged one.
 pub(crate) fn corrupt(what: impl Into<String>) -> OpenError {
     OpenError::new(Error::from_code(Code::Corrupt), what.into())
+}
+
+/// It says that it has more parts than [`MOST`].
+pub(crate) fn too_many(count: impl std::fmt::Display) -> String {
+    format!("it has {count} parts, which no dump has")
 }
 
 /// A part of memory and where the file has it.
@@ -22,88 +29,271 @@ pub(crate) struct Segment {
     pub(crate) dumped: u64,
     pub(crate) writable: bool,
     pub(crate) executable: bool,
-    pub(crate) name: String,
+    /// Many parts may be of one file.
+    pub(crate) name: Arc<str>,
 }
 
 impl Segment {
-    fn end(&self) -> u64 {
-        self.start + self.size
+    /// Its last address. It has a size, and ends with the last of all addresses at the latest.
+    fn last(&self) -> u64 {
+        self.start + (self.size - 1)
     }
 
-    fn dumped(&self) -> Range<u64> {
-        self.start..self.start + self.dumped
+    fn fits(&self) -> bool {
+        self.start.checked_add(self.size - 1).is_some() && self.offset.checked_add(self.dumped).is_some()
     }
+
+    /// What of it is in the file, and what is not. Either may have no size.
+    fn halves(&self) -> [Self; 2] {
+        let start = self.start.wrapping_add(self.dumped);
+        let rest = Self { start, size: self.size - self.dumped, offset: 0, dumped: 0, ..self.clone() };
+        [Self { size: self.dumped, ..self.clone() }, rest]
+    }
+
+    /// The addresses from `first` to `last` of one half.
+    fn part(&self, first: u64, last: u64) -> Self {
+        let (size, skipped) = (last - first + 1, first - self.start);
+        let (offset, dumped) = if self.dumped > 0 { (self.offset + skipped, size) } else { (0, 0) };
+        Self { start: first, size, offset, dumped, ..self.clone() }
+    }
+}
+
+/// Takes away what a file of `size` bytes does not have, and says how many bytes that is.
+pub(crate) fn cut(segments: &mut [Segment], size: u64) -> u64 {
+    let mut missing = 0u64;
+    for segment in segments {
+        let there = size.saturating_sub(segment.offset).min(segment.dumped);
+        missing = missing.saturating_add(segment.dumped - there);
+        segment.dumped = there;
+    }
+    missing
 }
 
 /// Segments that do not overlap, by their addresses.
 pub(crate) struct Segments {
     all: Vec<Segment>,
-    /// Addresses of what is in the file, and where.
-    dumped: Vec<(Range<u64>, u64)>,
+    dumped: Vec<Dumped>,
+}
+
+/// Addresses of what is in the file, and where.
+struct Dumped {
+    first: u64,
+    last: u64,
+    offset: u64,
 }
 
 impl Segments {
     /// # Errors
     ///
-    /// Which of them make no sense.
-    pub(crate) fn new(mut segments: Vec<Segment>) -> Result<Self, String> {
-        segments.retain(|segment| segment.size > 0);
-        if segments.is_empty() {
-            return Err("there is no memory in it".to_owned());
-        }
-        if segments.len() > MOST {
-            return Err(format!("it has {} parts, which no dump has", segments.len()));
-        }
-        let fits = |segment: &Segment| {
-            let ends = [segment.start.checked_add(segment.size), segment.offset.checked_add(segment.dumped)];
-            ends.iter().all(Option::is_some)
-        };
-        if let Some(wrong) = segments.iter().find(|segment| !fits(segment)) {
-            return Err(format!("the part at {:#x} is longer than there are addresses", wrong.start));
-        }
-        segments.sort_by_key(|segment| segment.start);
-        match segments.windows(2).find(|pair| pair[0].end() > pair[1].start) {
+    /// Which of them make no sense, or overlap.
+    pub(crate) fn new(segments: Vec<Segment>) -> Result<Self, String> {
+        let sorted = Self::sorted(checked(segments)?);
+        match sorted.all.windows(2).find(|pair| pair[0].last() >= pair[1].start) {
             Some(pair) => Err(format!(
                 "the parts at {:#x} and {:#x} overlap; it is not clear which is meant",
                 pair[0].start, pair[1].start
             )),
-            None => {
-                let dumped = segments.iter().filter(|segment| segment.dumped > 0);
-                let dumped = dumped.map(|segment| (segment.dumped(), segment.offset)).collect();
-                Ok(Self { all: segments, dumped })
-            }
+            None => Ok(sorted),
         }
+    }
+
+    /// Where they overlap, what is in the file serves; of that, the longer, and the other is cut.
+    ///
+    /// # Errors
+    ///
+    /// Which of them make no sense.
+    pub(crate) fn of_overlapping(segments: Vec<Segment>) -> Result<Self, String> {
+        let mut halves: Vec<Segment> = checked(segments)?.iter().flat_map(Segment::halves).collect();
+        halves.retain(|half| half.size > 0);
+        halves.sort_by_key(|half| Reverse((half.dumped, half.size)));
+        let mut taken = Taken::default();
+        let parts = halves.iter().flat_map(|half| {
+            let free = taken.take(half.start, half.last()).into_iter();
+            free.map(|(first, last)| half.part(first, last))
+        });
+        Ok(Self::sorted(parts.collect()))
+    }
+
+    fn sorted(mut all: Vec<Segment>) -> Self {
+        all.sort_by_key(|segment| segment.start);
+        let dumped = all.iter().filter(|segment| segment.dumped > 0).map(|segment| Dumped {
+            first: segment.start,
+            last: segment.start + (segment.dumped - 1),
+            offset: segment.offset,
+        });
+        Self { dumped: dumped.collect(), all }
     }
 
     /// What is at an address: where the file has it and how much from there on, or how long the hole is.
     pub(crate) fn at(&self, address: u64) -> Result<(u64, u64), u64> {
-        let index = self.dumped.partition_point(|(range, _)| range.end <= address);
+        let index = self.dumped.partition_point(|part| part.last < address);
         match self.dumped.get(index) {
-            Some((range, offset)) if range.start <= address => {
-                Ok((offset + (address - range.start), range.end - address))
+            Some(part) if part.first <= address => {
+                Ok((part.offset + (address - part.first), (part.last - address).saturating_add(1)))
             }
-            Some((range, _)) => Err(range.start - address),
+            Some(part) => Err(part.first - address),
             None => Err(u64::MAX),
         }
     }
 
     /// Regions that end behind an address. What is not in the file cannot be read.
     pub(crate) fn regions(&self, from: u64) -> impl Iterator<Item = Region> {
-        let region = |segment: &Segment, range: Range<u64>, readable| Region {
-            range,
-            readable,
-            writable: segment.writable,
-            executable: segment.executable,
-            name: segment.name.clone(),
-        };
-        let first = self.all.partition_point(|segment| segment.end() <= from);
+        let first = self.all.partition_point(|segment| segment.last() < from);
         self.all[first..]
             .iter()
-            .flat_map(move |segment| {
-                let dumped = segment.dumped();
-                let rest = dumped.end..segment.end();
-                [region(segment, dumped, true), region(segment, rest, false)]
+            .flat_map(|segment| {
+                let dumped = segment.start.saturating_add(segment.dumped);
+                // A range that ends with the last of all addresses cannot have it.
+                let end = segment.start.saturating_add(segment.size);
+                [(segment, segment.start..dumped, true), (segment, dumped..end, false)]
             })
-            .filter(move |region| region.range.end > from && !region.range.is_empty())
+            .filter(move |(_, range, _)| range.end > from && !range.is_empty())
+            .map(|(segment, range, readable)| Region {
+                range,
+                readable,
+                writable: segment.writable,
+                executable: segment.executable,
+                name: segment.name.to_string(),
+            })
+    }
+}
+
+/// Those that have a size, if they make sense.
+fn checked(mut segments: Vec<Segment>) -> Result<Vec<Segment>, String> {
+    segments.retain(|segment| segment.size > 0);
+    if segments.is_empty() {
+        return Err("there is no memory in it".to_owned());
+    }
+    if segments.len() > MOST {
+        return Err(too_many(segments.len()));
+    }
+    match segments.iter().find(|segment| !segment.fits()) {
+        Some(wrong) => Err(format!("the part at {:#x} is longer than there are addresses", wrong.start)),
+        None => Ok(segments),
+    }
+}
+
+/// Runs of addresses that are taken: the last of each by its first.
+#[derive(Default)]
+struct Taken(BTreeMap<u64, u64>);
+
+impl Taken {
+    /// Takes the addresses from `first` to `last`, and gives those that were free. All runs that it meets become one, so
+    /// that none is met twice.
+    fn take(&mut self, first: u64, last: u64) -> Vec<(u64, u64)> {
+        let before = self.0.range(..first).next_back().filter(|(_, end)| **end >= first);
+        let run = before.map_or(first, |(start, _)| *start);
+        let within: Vec<_> = self.0.range(run..=last).map(|(start, end)| (*start, *end)).collect();
+        let (mut free, mut next, mut end) = (Vec::new(), Some(first), last);
+        for (taken, until) in within {
+            self.0.remove(&taken);
+            if let Some(from) = next.filter(|from| *from < taken) {
+                free.push((from, taken - 1));
+            }
+            next = until.checked_add(1);
+            end = end.max(until);
+        }
+        free.extend(next.filter(|from| *from <= last).map(|from| (from, last)));
+        self.0.insert(run, end);
+        free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Start, size, dumped; the name is its number.
+    fn segments(parts: &[(u64, u64, u64)]) -> Vec<Segment> {
+        let segment = |(index, (start, size, dumped)): (usize, &(u64, u64, u64))| Segment {
+            start: *start,
+            size: *size,
+            offset: 1000 * index as u64,
+            dumped: *dumped,
+            writable: false,
+            executable: false,
+            name: index.to_string().into(),
+        };
+        parts.iter().enumerate().map(segment).collect()
+    }
+
+    #[test]
+    fn the_longer_of_two_that_overlap_serves_and_what_is_in_the_file_before_what_is_not() {
+        // What the map shows.
+        let check = |parts: &[(u64, u64, u64)], expected: &[(u64, u64, bool, &str)]| {
+            let flat = Segments::of_overlapping(segments(parts)).unwrap();
+            let seen: Vec<_> = flat.regions(0).collect();
+            let seen: Vec<_> = seen
+                .iter()
+                .map(|region| (region.range.start, region.range.end, region.readable, region.name.as_str()))
+                .collect();
+            assert_eq!(seen, expected, "{parts:?}");
+            for (start, end, readable, name) in expected {
+                let offset = name.parse::<u64>().unwrap();
+                let offset = 1000 * offset + (start - parts[offset as usize].0);
+                assert_eq!(flat.at(*start).ok(), readable.then_some((offset, end - start)), "{parts:?}");
+            }
+        };
+        check(&[(10, 20, 20), (20, 50, 50)], &[(10, 20, true, "0"), (20, 70, true, "1")]);
+        check(&[(20, 50, 50), (60, 20, 20)], &[(20, 70, true, "0"), (70, 80, true, "1")]);
+        // One within another, and one on both sides.
+        check(&[(30, 5, 5), (20, 50, 50)], &[(20, 70, true, "1")]);
+        check(
+            &[(0, 50, 50), (40, 30, 30), (60, 50, 50)],
+            &[(0, 50, true, "0"), (50, 60, true, "1"), (60, 110, true, "2")],
+        );
+        // The longer has less in the file.
+        check(
+            &[(0, 100, 10), (20, 20, 20)],
+            &[(0, 10, true, "0"), (10, 20, false, "0"), (20, 40, true, "1"), (40, 100, false, "0")],
+        );
+        check(&[(0, 20, 0), (0, 10, 0), (15, 10, 10)], &[(0, 15, false, "0"), (15, 25, true, "2")]);
+        // Of a dump that was cut off.
+        let mut parts = segments(&[(0, 100, 100), (20, 20, 20)]);
+        assert_eq!(cut(&mut parts, 1010), 10);
+        assert_eq!((parts[0].dumped, parts[1].dumped), (100, 10));
+        assert_eq!(cut(&mut parts, 30), 80);
+    }
+
+    #[test]
+    fn each_address_is_as_the_rule_says_whatever_overlaps() {
+        let mut seed = 7u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        for round in 0..300 {
+            let base = if round % 2 == 0 { 0 } else { u64::MAX - 99 };
+            let parts: Vec<_> = (0..1 + random(8))
+                .map(|_| {
+                    let (start, size) = (random(80), 1 + random(20));
+                    (base + start, size, random(size + 1))
+                })
+                .collect();
+            let flat = Segments::of_overlapping(segments(&parts)).unwrap();
+            for address in (0..100).map(|at| base + at) {
+                let there = |part: &&(u64, u64, u64)| part.0 <= address && address - part.0 < part.2;
+                let most = parts.iter().filter(there).map(|part| part.2).max();
+                match (flat.at(address), most) {
+                    (Err(_), None) => {}
+                    (Ok((offset, _)), Some(most)) => {
+                        let part = parts[(offset / 1000) as usize];
+                        assert_eq!((part.2, offset % 1000), (most, address - part.0), "{parts:?} {address}");
+                    }
+                    wrong => panic!("{parts:?} {address}: {wrong:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_of_all_addresses_is_one_too() {
+        for made in [Segments::new, Segments::of_overlapping] {
+            let top = made(segments(&[(0x1000, 16, 16), (u64::MAX - 99, 100, 100)])).unwrap();
+            assert_eq!(top.at(u64::MAX), Ok((1099, 1)));
+            assert_eq!(top.at(u64::MAX - 99), Ok((1000, 100)));
+            assert_eq!(top.regions(0x2000).next().unwrap().range, u64::MAX - 99..u64::MAX);
+            assert!(made(segments(&[(u64::MAX - 99, 101, 0)])).is_err());
+        }
     }
 }
