@@ -119,7 +119,7 @@ pub use device::{
 };
 
 #[cfg(feature = "plugin")]
-pub use device::{LastList, Opening, Tree, TreeDevice};
+pub use device::{Opening, Rests, Tree, TreeDevice};
 #[cfg(feature = "plugin")]
 #[doc(hidden)]
 pub use plugin::__private;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use pactio_sdk::{
-    Code, Entry, Error, LastList, Listing, OpenError, OpenMode, Opened, Opening, Records, Tree, TreeDevice,
+    Code, Entry, Error, Listing, OpenError, OpenMode, Opened, Opening, Records, Rests, Tree, TreeDevice,
 };
 
 use crate::backend::{Files, How};
@@ -15,12 +15,12 @@ pub(crate) struct Folder {
     files: Files,
     path: PathBuf,
     how: How,
-    last: LastList,
+    rests: Rests,
 }
 
 impl Folder {
     pub(crate) fn new(files: Files, path: PathBuf, how: How) -> Self {
-        Self { files, path, how, last: LastList::default() }
+        Self { files, path, how, rests: Rests::default() }
     }
 
     /// The path of a name in it; nothing, if it would not be in it.
@@ -40,8 +40,8 @@ impl Listing for Folder {
         let (Some(path), Ok(pool)) = (self.path_of(folder), self.files.pool()) else {
             return entries.error(Error::from_code(Code::NotFound));
         };
-        let (last, folder) = (self.last.clone(), folder.to_owned());
-        pool.submit(move || last.answer_with(folder, from, entries, |_| read(&path).map_err(explain)));
+        let (rests, folder) = (self.rests.clone(), folder.to_owned());
+        pool.submit(move || rests.answer_with(folder, from, entries, |_| read(&path).map_err(explain)));
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_task::Runnable;
 use pactio_plugin_pool::Pool;
 use pactio_sdk::{
-    Code, Entry, Error, Listing, OpenError, OpenMode, Opened, Opening, Origin, Provenance, Records, Tree,
+    Code, Entry, Error, Listing, OpenError, OpenMode, Opened, Opening, Origin, Provenance, Records, Rests,
+    Tree,
 };
 
-use crate::rests::Rests;
 use crate::sources::{self, Found, Mounted};
 
 /// See the [crate](crate).
@@ -37,16 +37,11 @@ impl Listing for Mount {
         let sources = Arc::downgrade(&self.sources);
         let (rests, folder) = (self.rests.clone(), folder.to_owned());
         let list = async move {
-            let rest = match rests.take(&folder, from) {
-                Some(rest) => Ok(rest),
-                None => sources::list(&sources, &folder).await.map(|all| {
-                    let mut all = all.into_iter();
-                    all.by_ref().take(usize::try_from(from).unwrap_or(usize::MAX)).for_each(drop);
-                    all
-                }),
-            };
-            match rest {
-                Ok(rest) => rests.answer(folder, from, rest, entries),
+            if let Some(rest) = rests.take(&folder, from) {
+                return rests.answer(folder, from, rest, entries);
+            }
+            match sources::list(&sources, &folder).await {
+                Ok(all) => rests.answer_all(folder, from, all, entries),
                 Err(error) => entries.error(error),
             }
         };

@@ -4,7 +4,6 @@
 mod backend;
 mod device;
 mod plan;
-mod rests;
 mod sources;
 
 pactio_sdk::export_plugin! {

@@ -1,13 +1,9 @@
 //! A folder: keys that begin alike.
 
-use std::sync::Arc;
-
 use futures_util::StreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use pactio_sdk::{
-    Code, Entry, Error, LastList, Listing, OpenError, OpenMode, Opened, Opening, Records, Tree,
-};
+use pactio_sdk::{Code, Entry, Error, Listing, OpenError, OpenMode, Opened, Opening, Records, Rests, Tree};
 
 use crate::backend;
 use crate::failure::{cannot_open, failed};
@@ -19,12 +15,12 @@ pub(crate) struct Folder {
     store: Store,
     /// What keys begin with, without a slash at its end.
     prefix: String,
-    last: LastList,
+    rests: Rests,
 }
 
 impl Folder {
     pub(crate) fn new(store: Store, key: &str) -> Self {
-        Self { store, prefix: key.trim_end_matches('/').to_owned(), last: LastList::default() }
+        Self { store, prefix: key.trim_end_matches('/').to_owned(), rests: Rests::default() }
     }
 
     fn key(&self, name: &str) -> String {
@@ -71,19 +67,18 @@ impl Listing for Folder {
         let (Ok(runtime), Ok(path)) = (runtime(), path(&self.key(folder))) else {
             return entries.error(Error::from_code(Code::NotFound));
         };
-        let (store, last, folder) = (self.store.clone(), self.last.clone(), folder.to_owned());
+        let (store, rests, folder) = (self.store.clone(), self.rests.clone(), folder.to_owned());
         runtime.spawn(async move {
-            let all = match last.take(&folder, from) {
-                Some(all) => all,
-                None => match list(&*store.objects, &path).await {
-                    Ok(all) if all.is_empty() && !folder.is_empty() => {
-                        return entries.error(Error::from_code(Code::NotFound));
-                    }
-                    Ok(all) => Arc::new(all),
-                    Err(error) => return entries.error(failed("the list", &error)),
-                },
-            };
-            last.answer(folder, from, all, entries);
+            if let Some(rest) = rests.take(&folder, from) {
+                return rests.answer(folder, from, rest, entries);
+            }
+            match list(&*store.objects, &path).await {
+                Ok(all) if all.is_empty() && !folder.is_empty() => {
+                    entries.error(Error::from_code(Code::NotFound));
+                }
+                Ok(all) => rests.answer_all(folder, from, all, entries),
+                Err(error) => entries.error(failed("the list", &error)),
+            }
         });
     }
 }

@@ -9,6 +9,8 @@ mod extensions;
 mod guarded;
 mod local;
 mod records;
+#[cfg(feature = "plugin")]
+mod rests;
 mod substitutes;
 #[cfg(feature = "plugin")]
 mod tree;
@@ -30,9 +32,11 @@ pub(crate) use guarded::Guarded;
 pub(crate) use guarded::{CallError, DriverPoll};
 pub use local::{LocalDevice, LocalDriver};
 pub use records::{Entry, Figure, Origin, Record, Records, Region, Unit, read_records};
+#[cfg(feature = "plugin")]
+pub use rests::Rests;
 pub use substitutes::Substitutes;
 #[cfg(feature = "plugin")]
-pub use tree::{LastList, Tree, TreeDevice};
+pub use tree::{Tree, TreeDevice};
 
 /// Something open that one can do I/O on.
 ///

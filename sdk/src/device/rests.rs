@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::IntoIter;
 
-use pactio_sdk::{Entry, Error, Records};
+use super::{Entry, Records};
+use crate::Error;
 
-/// The rests of lists, for who goes on: several may be read at once, and none is made again for each of its answers.
-/// Cheap to clone; all clones are one.
-#[derive(Clone, Default)]
-pub(crate) struct Rests(Arc<Mutex<VecDeque<Rest>>>);
+/// The rests of lists of a tree that cannot be had again cheaply, or not the same: who goes on gets what was there when it began.
+/// Several may be read at once. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Rests(Arc<Mutex<VecDeque<Rest>>>);
 
+#[derive(Debug)]
 struct Rest {
     folder: String,
     /// The number of its first entry.
@@ -27,14 +29,14 @@ impl Rests {
     }
 
     /// What was kept of a folder, for a call that goes on at `from`.
-    pub(crate) fn take(&self, folder: &str, from: u64) -> Option<IntoIter<Entry>> {
+    pub fn take(&self, folder: &str, from: u64) -> Option<IntoIter<Entry>> {
         let mut rests = self.lock();
         let index = rests.iter().position(|rest| rest.from == from && rest.folder == folder)?;
         rests.remove(index).map(|rest| rest.entries)
     }
 
     /// Answers with as many of `entries` as fit, the first of which has the number `from`, and keeps the rest.
-    pub(crate) fn answer(
+    pub fn answer(
         &self,
         folder: String,
         from: u64,
@@ -58,6 +60,30 @@ impl Rests {
         answer.complete(None);
     }
 
+    /// The same for all of a list, from the first entry on.
+    pub fn answer_all(&self, folder: String, from: u64, all: Vec<Entry>, answer: Records<Entry>) {
+        let mut rest = all.into_iter();
+        rest.by_ref().take(usize::try_from(from).unwrap_or(usize::MAX)).for_each(drop);
+        self.answer(folder, from, rest, answer);
+    }
+
+    /// What was kept, or else a list that is made at once.
+    pub fn answer_with(
+        &self,
+        folder: String,
+        from: u64,
+        answer: Records<Entry>,
+        list: impl FnOnce(&str) -> Result<Vec<Entry>, Error>,
+    ) {
+        if let Some(rest) = self.take(&folder, from) {
+            return self.answer(folder, from, rest, answer);
+        }
+        match list(&folder) {
+            Ok(all) => self.answer_all(folder, from, all, answer),
+            Err(error) => answer.error(error),
+        }
+    }
+
     fn keep(&self, rest: Rest) {
         let mut rests = self.lock();
         if rests.len() == KEPT {
@@ -69,9 +95,8 @@ impl Rests {
 
 #[cfg(test)]
 mod tests {
-    use pactio_sdk::{PacketBox, Write, read_records};
-
     use super::*;
+    use crate::{PacketBox, Write, read_records};
 
     fn entries(count: u32) -> IntoIter<Entry> {
         let entry = |index| Entry { name: format!("{index:03}"), is_folder: false, size: None };
