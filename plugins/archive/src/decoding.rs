@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::{io, thread};
 
 use pactio_plugin_pool::{Lazy, Pool};
@@ -10,33 +11,10 @@ use pactio_sdk::Figure;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use crate::block::Block;
+
 /// What is on its way from below or being decompressed, in bytes. One file goes on, however long it is.
 const MOST_UNDER_WAY: u64 = 64 << 20;
-
-/// Decompressed bytes, at an address where copying is fast.
-pub(crate) struct Block {
-    memory: Vec<u8>,
-    start: usize,
-}
-
-impl Block {
-    const ALIGNMENT: usize = 64;
-
-    pub(crate) fn zeroed(len: usize) -> Self {
-        let memory = vec![0; len + Self::ALIGNMENT];
-        let start = memory.as_ptr().align_offset(Self::ALIGNMENT).min(Self::ALIGNMENT);
-        Self { memory, start }
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.memory[self.start..self.memory.len() - Self::ALIGNMENT + self.start]
-    }
-
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        let end = self.memory.len() - Self::ALIGNMENT + self.start;
-        &mut self.memory[self.start..end]
-    }
-}
 
 /// A file's number, and a block's in it.
 pub(crate) type Key = (u32, u64);
@@ -47,7 +25,7 @@ pub(crate) struct Bytes;
 
 impl Weighter<Key, Arc<Block>> for Bytes {
     fn weight(&self, _: &Key, block: &Arc<Block>) -> u64 {
-        block.memory.len() as u64
+        block.bytes().len() as u64
     }
 }
 
@@ -71,6 +49,8 @@ struct Counts {
 struct UnderWay {
     bytes: u64,
     waiting: VecDeque<(u64, Job)>,
+    /// Those that begin jobs at this moment.
+    threads: Vec<ThreadId>,
 }
 
 type Job = Box<dyn FnOnce(Ticket) + Send>;
@@ -85,7 +65,8 @@ impl Decoding {
     pub(crate) fn new(pool: Arc<Pool>, memory: u64) -> Self {
         // An estimate of how many there will be, for which room is made.
         let estimate = (memory >> 20).clamp(16, 1 << 16) as usize;
-        let kept = Cache::with_weighter(estimate, memory, Bytes);
+        // The cache takes nothing that is longer than 97 % of it; a block fits where memory for one is given.
+        let kept = Cache::with_weighter(estimate, memory.saturating_add(memory / 32), Bytes);
         Self { pool, kept, counts: Counts::default(), under_way: Mutex::default() }
     }
 
@@ -101,23 +82,25 @@ impl Decoding {
         self.go_on();
     }
 
+    /// Begins what there is room for. A job may end before it is through here, as when its file was closed, and calls this again:
+    /// then the loop that it was called from looks again instead, or else the stack would get as deep as the queue is long.
     fn go_on(self: &Arc<Self>) {
-        loop {
-            let mut under_way = self.under_way();
-            let fits = under_way
-                .waiting
-                .front()
-                .is_some_and(|(bytes, _)| under_way.bytes == 0 || under_way.bytes + bytes <= MOST_UNDER_WAY);
-            if !fits {
-                return;
-            }
-            let Some((bytes, job)) = under_way.waiting.pop_front() else { return };
-            // So that what counts nothing cannot be without end.
-            let bytes = bytes.max(1);
-            under_way.bytes += bytes;
-            drop(under_way);
+        let Some(_beginning) = Beginning::new(self) else { return };
+        while let Some((bytes, job)) = self.next() {
             job(Ticket { of: self.clone(), bytes });
         }
+    }
+
+    /// The next job, if there is room for it.
+    fn next(&self) -> Option<(u64, Job)> {
+        let mut under_way = self.under_way();
+        let in_use = under_way.bytes;
+        let fits = |(bytes, _): &mut (u64, Job)| in_use == 0 || in_use + *bytes <= MOST_UNDER_WAY;
+        let (bytes, job) = under_way.waiting.pop_front_if(fits)?;
+        // So that what counts nothing cannot be without end.
+        let bytes = bytes.max(1);
+        under_way.bytes += bytes;
+        Some((bytes, job))
     }
 
     pub(crate) fn hit(&self) {
@@ -146,6 +129,29 @@ impl Decoding {
     }
 }
 
+/// This thread begins jobs, until it is dropped, also by a panic. Other threads may as well: what one began must not wait for another.
+struct Beginning<'d>(&'d Decoding);
+
+impl<'d> Beginning<'d> {
+    /// Nothing, if the thread does already.
+    fn new(decoding: &'d Decoding) -> Option<Self> {
+        let thread = thread::current().id();
+        let mut under_way = decoding.under_way();
+        if under_way.threads.contains(&thread) {
+            return None;
+        }
+        under_way.threads.push(thread);
+        Some(Self(decoding))
+    }
+}
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        let thread = thread::current().id();
+        self.0.under_way().threads.retain(|beginning| *beginning != thread);
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.of.under_way().bytes -= self.bytes;
@@ -157,4 +163,49 @@ impl Drop for Ticket {
 pub(crate) fn pool() -> io::Result<Arc<Pool>> {
     static POOL: Lazy = Lazy::new("pactio-archive");
     POOL.get(thread::available_parallelism().map_or(1, usize::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn decoding() -> Arc<Decoding> {
+        Arc::new(Decoding::new(pool().unwrap(), 1 << 20))
+    }
+
+    #[test]
+    fn thousands_of_jobs_that_find_nothing_to_do_end_one_after_the_other() {
+        let (decoding, (done, all)) = (decoding(), mpsc::channel());
+        let (give, ticket) = mpsc::channel();
+        decoding.begin(MOST_UNDER_WAY, move |ticket| give.send(ticket).unwrap());
+        for number in 0..100_000 {
+            let done = done.clone();
+            decoding.begin(MOST_UNDER_WAY, move |ticket| {
+                done.send(number).unwrap();
+                drop(ticket);
+            });
+        }
+        drop((done, ticket.recv().unwrap()));
+        assert!(all.into_iter().eq(0..100_000));
+        assert!(decoding.under_way().bytes == 0 && decoding.under_way().threads.is_empty());
+    }
+
+    #[test]
+    fn a_job_that_panics_leaves_room_for_the_next() {
+        let (decoding, (done, ran)) = (decoding(), mpsc::channel());
+        let panicking = || decoding.begin(MOST_UNDER_WAY, |_| panic!("a test's"));
+        assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
+        decoding.begin(MOST_UNDER_WAY, move |_| done.send(()).unwrap());
+        assert!(ran.recv().is_ok());
+    }
+
+    #[test]
+    fn memory_for_one_block_keeps_one() {
+        let decoding = decoding();
+        decoding.kept.insert((0, 0), Arc::new(Block::zeroed(1 << 20)));
+        assert!(decoding.kept.get(&(0, 0)).is_some());
+    }
 }

@@ -10,6 +10,7 @@ use pactio_sdk::{
 
 use crate::codec::Codec;
 use crate::content::{Content, Extent, ZipFile};
+use crate::cursor::Coded;
 use crate::decoding::Decoding;
 use crate::names::Names;
 use crate::packed::{Packed, PackedDevice, Source};
@@ -176,7 +177,7 @@ impl Archive {
         if let Some(packed) = open.get(number) {
             return Ok(Opened::new(PackedDevice(packed)));
         }
-        let source = Source { below: self.below.clone(), start, packed, size, codec, crc };
+        let source = Source { below: self.below.clone(), start, coded: Coded { codec, packed, size, crc } };
         let packed = Arc::new(Packed::new(source, number, self.decoding.clone()));
         open.insert(number, &packed);
         Ok(Opened::new(PackedDevice(packed)))

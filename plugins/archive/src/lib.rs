@@ -8,11 +8,14 @@
 //! ```
 
 mod backend;
+mod block;
 mod codec;
 mod content;
+mod cursor;
 mod decoding;
 mod device;
 mod long;
+mod marks;
 mod names;
 mod packed;
 mod pak;

@@ -6,14 +6,15 @@
 //!  └─ the check sum runs along, so it is known when the last block comes out
 //! ```
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crc32fast::Hasher;
 use pactio_sdk::{Code, Error, PacketBox, Write};
 
-use crate::codec::{Corrupt, Steps};
-use crate::decoding::{Block, Ticket};
+use crate::block::Block;
+use crate::codec::Corrupt;
+use crate::cursor::Cursor;
+use crate::decoding::Ticket;
+use crate::marks::Marks;
 use crate::packed::{Packed, Part, fail};
 
 /// What is decompressed and kept at once.
@@ -22,28 +23,24 @@ pub(crate) const BLOCK: u64 = 1 << 20;
 /// What is read at once.
 const CHUNK: u64 = 512 << 10;
 
-/// A copy of the state is kept at every so many blocks.
-const MARK: u64 = 4;
+/// So many blocks are made for others before whoever waits longest is served.
+const PATIENCE: u32 = 8;
 
 /// How far a long file is.
 #[derive(Default)]
 pub(crate) struct Long {
     /// Where the last one stopped.
-    parked: Option<Box<Cursor>>,
-    marks: BTreeMap<u64, Box<Cursor>>,
+    parked: Option<Place>,
+    marks: Marks<Cursor>,
+    /// The block that was made last: who reads on wants more of it, however little is kept.
+    last: Option<(u64, Arc<Block>)>,
+    /// Blocks that were made since whoever waits longest does.
+    passed: u32,
 }
 
-/// A place in a file, always at the beginning of a block when nobody works on it.
-struct Cursor {
-    steps: Steps,
-    /// The next block.
-    block: u64,
-    /// What comes next of what is compressed.
-    position: u64,
-    crc: Hasher,
-    ended: bool,
-    /// The block that is being made, and how much of it there is.
-    begun: Option<(Block, usize)>,
+/// A place in a file, and what was read from there on.
+struct Place {
+    cursor: Box<Cursor>,
     chunk: Chunk,
 }
 
@@ -63,17 +60,16 @@ impl Chunk {
     }
 }
 
-impl Cursor {
-    fn fork(&self) -> Option<Box<Self>> {
-        Some(Box::new(Self {
-            steps: self.steps.fork()?,
-            block: self.block,
-            position: self.position,
-            crc: self.crc.clone(),
-            ended: self.ended,
-            begun: None,
-            chunk: Chunk::default(),
-        }))
+impl From<Cursor> for Place {
+    fn from(cursor: Cursor) -> Self {
+        Self { cursor: Box::new(cursor), chunk: Chunk::default() }
+    }
+}
+
+impl Long {
+    /// The block that was made last, if it is this one.
+    pub(crate) fn last(&self, block: u64) -> Option<Arc<Block>> {
+        self.last.as_ref().filter(|(number, _)| *number == block).map(|(_, bytes)| bytes.clone())
     }
 }
 
@@ -84,32 +80,32 @@ impl Packed {
         self.decoding.pool.submit(move || this.run(None, ticket));
     }
 
-    /// Works on a cursor until nobody waits, or there is more to be read.
-    fn run(self: &Arc<Self>, cursor: Option<Box<Cursor>>, ticket: Ticket) {
+    /// Works at a place until nobody waits, or there is more to be read.
+    fn run(self: &Arc<Self>, place: Option<Place>, ticket: Ticket) {
         let _working = self.working();
-        let mut cursor = cursor;
+        let mut place = place;
         loop {
-            let next = cursor.take().map_or_else(|| self.next(), |begun| Ok(Some(begun)));
-            let mut at_work = match next {
-                Ok(Some(cursor)) => cursor,
+            let next = place.take().map_or_else(|| self.next(), |begun| Ok(Some(begun)));
+            let Place { mut cursor, chunk } = match next {
+                Ok(Some(place)) => place,
                 Ok(None) => return,
                 Err(error) => return self.give_up(error),
             };
-            match self.block(&mut at_work) {
+            let packed = chunk.from(cursor.position());
+            match cursor.make(&self.source.coded, BLOCK, packed) {
                 Ok(Some(block)) => {
-                    self.came_out(&at_work, block);
-                    let mut state = self.lock();
-                    state.long.parked = Some(at_work);
+                    self.came_out(&cursor, block);
+                    self.lock().long.parked = Some(Place { cursor, chunk });
                 }
-                Ok(None) => return self.read_on(at_work, ticket),
+                Ok(None) => return self.read_on(cursor, ticket),
                 Err(Corrupt) => return self.give_up(Error::from_code(Code::Corrupt)),
             }
         }
     }
 
     /// Answers what is there by now, and finds the place to go on at: the next block that somebody waits for, or
-    /// else the first; nothing, if nobody waits.
-    fn next(&self) -> Result<Option<Box<Cursor>>, Error> {
+    /// else the first, or what was waited for longest; nothing, if nobody waits.
+    fn next(&self) -> Result<Option<Place>, Error> {
         let mut served: Vec<(Part, Arc<Block>)> = Vec::new();
         let mut cancelled = Vec::new();
         let mut state = self.lock();
@@ -123,9 +119,12 @@ impl Packed {
             }
         }
         let parked = state.long.parked.take();
-        let at = parked.as_ref().map_or(0, |cursor| cursor.block);
+        let at = parked.as_ref().map_or(0, |place| place.cursor.block());
         let blocks = || state.waiting.iter().map(|part| part.block);
-        let wanted = blocks().filter(|&block| block >= at).min().or_else(|| blocks().min());
+        let wanted = match state.long.passed {
+            PATIENCE.. => blocks().next(),
+            _ => blocks().filter(|&block| block >= at).min().or_else(|| blocks().min()),
+        };
         let next = match wanted {
             None => {
                 state.running = false;
@@ -133,11 +132,11 @@ impl Packed {
                 Ok(None)
             }
             Some(wanted) => {
-                let parked = parked.filter(|cursor| cursor.block <= wanted);
-                let mark = state.long.marks.range(..=wanted).next_back().map(|(_, mark)| mark);
-                let mark = mark.filter(|mark| parked.as_ref().is_none_or(|parked| parked.block < mark.block));
-                match mark.and_then(|mark| mark.fork()).or(parked) {
-                    Some(cursor) => Ok(Some(cursor)),
+                let parked = parked.filter(|place| place.cursor.block() <= wanted);
+                let mark = state.long.marks.before(wanted);
+                let mark = mark.filter(|(block, _)| parked.is_none() || at < *block);
+                match mark.and_then(|(_, mark)| mark.fork()).map(Place::from).or(parked) {
+                    Some(place) => Ok(Some(place)),
                     None => self.begin().map(Some),
                 }
             }
@@ -148,84 +147,35 @@ impl Packed {
         next
     }
 
-    fn begin(&self) -> Result<Box<Cursor>, Error> {
-        let steps = Steps::new(self.source.codec).map_err(|Corrupt| Error::from_code(Code::OutOfMemory))?;
-        Ok(Box::new(Cursor {
-            steps,
-            block: 0,
-            position: 0,
-            crc: Hasher::new(),
-            ended: false,
-            begun: None,
-            chunk: Chunk::default(),
-        }))
-    }
-
-    /// Makes the cursor's next block; nothing, if there has to be more to be read.
-    fn block(&self, cursor: &mut Cursor) -> Result<Option<Block>, Corrupt> {
-        let source = &self.source;
-        let len = (source.size - cursor.block * BLOCK).min(BLOCK) as usize;
-        let (mut block, mut filled) = cursor.begun.take().unwrap_or_else(|| (Block::zeroed(len), 0));
-        // The last block is there when the codec has said so as well.
-        let last = (cursor.block + 1) * BLOCK >= source.size;
-        while filled < len || (last && !cursor.ended) {
-            let packed = cursor.chunk.from(cursor.position);
-            if packed.is_empty() && cursor.position < source.packed && !cursor.ended {
-                cursor.begun = Some((block, filled));
-                return Ok(None);
-            }
-            if cursor.ended {
-                return Err(Corrupt);
-            }
-            let mut beyond = [0];
-            let out = if filled < len { &mut block.bytes_mut()[filled..] } else { &mut beyond[..] };
-            let step = cursor.steps.step(packed, out)?;
-            if filled == len && step.produced > 0 {
-                // There is more than there should be.
-                return Err(Corrupt);
-            }
-            cursor.position += step.consumed as u64;
-            filled += step.produced;
-            // What is behind one end of the codec may be another beginning.
-            cursor.ended = step.ended && (filled == len || cursor.position == source.packed);
-            if step.consumed == 0 && step.produced == 0 && !cursor.ended {
-                return Err(Corrupt);
-            }
-        }
-        cursor.crc.update(block.bytes());
-        if last && cursor.crc.clone().finalize() != source.crc {
-            return Err(Corrupt);
-        }
-        cursor.block += 1;
-        Ok(Some(block))
+    fn begin(&self) -> Result<Place, Error> {
+        let cursor = Cursor::new(self.source.coded.codec);
+        cursor.map(Place::from).map_err(|Corrupt| Error::from_code(Code::OutOfMemory))
     }
 
     /// A block is there: gives it to who waits, and keeps it.
     fn came_out(&self, cursor: &Cursor, block: Block) {
-        let number = cursor.block - 1;
+        let number = cursor.block() - 1;
         self.decoding.decoded(block.bytes().len());
         let block = Arc::new(block);
         self.keep(number, block.clone());
         let mut state = self.lock();
+        let passed = state.waiting.first().is_some_and(|longest| longest.block != number);
         let parts: Vec<Part> = state.waiting.extract_if(.., |part| part.block == number).collect();
-        if cursor.block.is_multiple_of(MARK)
-            && !cursor.ended
-            && !state.long.marks.contains_key(&cursor.block)
-            && let Some(mark) = cursor.fork()
-        {
-            state.long.marks.insert(cursor.block, mark);
-        }
+        let long = &mut state.long;
+        long.passed = if passed { long.passed + 1 } else { 0 };
+        long.last = Some((number, block.clone()));
+        long.marks.add(cursor.block(), || cursor.fork());
         drop(state);
         parts.into_iter().for_each(|part| part.answer(block.bytes()));
     }
 
     /// Reads more of what is compressed, and goes on when it is there.
-    fn read_on(self: &Arc<Self>, mut cursor: Box<Cursor>, ticket: Ticket) {
-        let start = cursor.position;
-        let len = (self.source.packed - start).min(CHUNK);
+    fn read_on(self: &Arc<Self>, cursor: Box<Cursor>, ticket: Ticket) {
+        let start = cursor.position();
+        let len = (self.source.coded.packed - start).min(CHUNK);
         self.fetch(start, len, move |this, packet| {
-            cursor.chunk = Chunk { packet: Some(packet), start };
-            this.run(Some(cursor), ticket);
+            let chunk = Chunk { packet: Some(packet), start };
+            this.run(Some(Place { cursor, chunk }), ticket);
         });
     }
 }

@@ -12,8 +12,9 @@ use pactio_sdk::{
     Records, RequestId, Statistics, Write,
 };
 
-use crate::codec::Codec;
-use crate::decoding::{Block, Decoding};
+use crate::block::Block;
+use crate::cursor::Coded;
+use crate::decoding::Decoding;
 use crate::long::{BLOCK, Long};
 
 /// A file up to this size is decompressed in one call; what is longer, block by block.
@@ -23,10 +24,7 @@ const MOST_WHOLE: u64 = 8 << 20;
 pub(crate) struct Source {
     pub(crate) below: Below,
     pub(crate) start: u64,
-    pub(crate) packed: u64,
-    pub(crate) size: u64,
-    pub(crate) codec: Codec,
-    pub(crate) crc: u32,
+    pub(crate) coded: Coded,
 }
 
 /// A compressed file, for all that have opened it.
@@ -71,7 +69,7 @@ impl Packed {
     }
 
     pub(crate) fn is_whole(&self) -> bool {
-        self.source.size <= MOST_WHOLE && self.source.packed <= 2 * MOST_WHOLE
+        self.source.coded.size <= MOST_WHOLE && self.source.coded.packed <= 2 * MOST_WHOLE
     }
 
     pub(crate) fn kept(&self, block: u64) -> Option<Arc<Block>> {
@@ -83,7 +81,7 @@ impl Packed {
     }
 
     fn read(self: &Arc<Self>, position: u64, view: BoundPacketView<Write>) {
-        let there = self.source.size.saturating_sub(position);
+        let there = self.source.coded.size.saturating_sub(position);
         let there = usize::try_from(there).unwrap_or(usize::MAX).min(view.len());
         let (view, behind) = if there < view.len() {
             let (view, behind) = view.split_at(there);
@@ -97,7 +95,7 @@ impl Packed {
         if view.is_empty() {
             return view.error(Error::END);
         }
-        let unit = if self.is_whole() { self.source.size } else { BLOCK };
+        let unit = if self.is_whole() { self.source.coded.size } else { BLOCK };
         let (mut block, mut start, mut rest) = (position / unit, (position % unit) as usize, view);
         let mut missing = Vec::new();
         loop {
@@ -124,21 +122,37 @@ impl Packed {
         }
     }
 
-    fn wait(self: &Arc<Self>, parts: Vec<Part>) {
+    fn wait(self: &Arc<Self>, mut parts: Vec<Part>) {
         let mut state = self.lock();
         if state.broken {
             drop(state);
             return fail(parts, Error::from_code(Code::Corrupt));
         }
+        let there: Vec<(Part, Arc<Block>)> = parts
+            .extract_if(.., |part| state.long.last(part.block).is_some())
+            .filter_map(|part| state.long.last(part.block).map(|block| (part, block)))
+            .collect();
+        let waits = !parts.is_empty();
         state.waiting.extend(parts);
-        if std::mem::replace(&mut state.running, true) {
-            drop(state);
-            return self.decoding.joined();
-        }
+        let joined = waits && std::mem::replace(&mut state.running, true);
         drop(state);
+        for (part, block) in there {
+            self.decoding.hit();
+            part.answer(block.bytes());
+        }
+        if joined {
+            self.decoding.joined();
+        } else if waits {
+            self.take_turn();
+        }
+    }
+
+    /// Decompresses when there is room for it.
+    fn take_turn(self: &Arc<Self>) {
         // What waits for its turn keeps nothing open.
         let this = Arc::downgrade(self);
-        let bytes = if self.is_whole() { self.source.packed + self.source.size } else { 2 * BLOCK };
+        let bytes =
+            if self.is_whole() { self.source.coded.packed + self.source.coded.size } else { 2 * BLOCK };
         self.decoding.begin(bytes, move |ticket| {
             if let Some(this) = this.upgrade() {
                 if this.is_whole() { this.load(ticket) } else { this.go_on_in_blocks(ticket) }
@@ -216,7 +230,7 @@ pub(crate) struct PackedDevice(pub(crate) Arc<Packed>);
 
 impl Device for PackedDevice {
     fn info(&self) -> DeviceInfo {
-        DeviceInfo::with_size(self.0.source.size).read_only()
+        DeviceInfo::with_size(self.0.source.coded.size).read_only()
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {

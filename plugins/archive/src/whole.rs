@@ -4,32 +4,39 @@ use std::sync::Arc;
 
 use pactio_sdk::{Code, Error, PacketBox, Write, WritePacketObj};
 
+use crate::block::Block;
 use crate::codec::Corrupt;
-use crate::decoding::{Block, Ticket};
+use crate::decoding::Ticket;
 use crate::packed::{Packed, Part};
 
 impl Packed {
-    /// Reads what is compressed, and has it decompressed by one of the threads.
+    /// Reads what is compressed, and has it decompressed by one of the threads, if somebody still waits for it.
     pub(crate) fn load(self: &Arc<Self>, ticket: Ticket) {
-        self.fetch(0, self.source.packed, move |this, packet| {
+        if self.nobody_waits() {
+            return;
+        }
+        self.fetch(0, self.source.coded.packed, move |this, packet| {
             this.decode(&packet);
             // Only now: the next one may be run by whoever lets this go.
             drop(ticket);
         });
     }
 
+    /// Then nobody decompresses either, from now on.
+    fn nobody_waits(&self) -> bool {
+        let mut state = self.lock();
+        state.running = !state.waiting.is_empty();
+        !state.running
+    }
+
     fn decode(&self, packed: &PacketBox<Write>) {
         let _working = self.working();
         let mut kept = None;
         loop {
-            let parts = {
-                let mut state = self.lock();
-                if state.waiting.is_empty() {
-                    state.running = false;
-                    return;
-                }
-                std::mem::take(&mut state.waiting)
-            };
+            if self.nobody_waits() {
+                return;
+            }
+            let parts = std::mem::take(&mut self.lock().waiting);
             if let Err(error) = self.serve(packed, parts, &mut kept) {
                 return self.give_up(error);
             }
@@ -50,7 +57,7 @@ impl Packed {
             return Ok(());
         }
         let packed = packed.simple_contiguous_slice().map_err(|_| Error::from_code(Code::Io))?;
-        let size = self.source.size as usize;
+        let size = self.source.coded.size as usize;
         if kept.is_none() && parts.len() == 1 && parts[0].view.len() == size {
             let part = parts.remove(0);
             match part.view.try_alloc(1) {
@@ -60,7 +67,9 @@ impl Packed {
         }
         if kept.is_none() {
             let mut block = Block::zeroed(size);
-            if let Err(Corrupt) = self.source.codec.whole(packed, block.bytes_mut(), self.source.crc) {
+            if let Err(Corrupt) =
+                self.source.coded.codec.whole(packed, block.bytes_mut(), self.source.coded.crc)
+            {
                 let corrupt = Error::from_code(Code::Corrupt);
                 crate::packed::fail(parts, corrupt);
                 return Err(corrupt);
@@ -77,7 +86,7 @@ impl Packed {
     }
 
     fn decode_into(&self, packed: &[u8], mut memory: WritePacketObj) -> Result<(), Error> {
-        match self.source.codec.whole(packed, memory.unfilled_mut(), self.source.crc) {
+        match self.source.coded.codec.whole(packed, memory.unfilled_mut(), self.source.coded.crc) {
             Ok(()) => {
                 let size = memory.len();
                 memory.advance(size);

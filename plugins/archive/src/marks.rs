@@ -1,0 +1,62 @@
+//! Copies of a state at places in a long file, as many as are worth their memory.
+
+use std::collections::BTreeMap;
+
+/// There are no more than this.
+const MOST: usize = 256;
+
+/// Copies by the block that they are in front of.
+pub(crate) struct Marks<T> {
+    /// They are at multiples of it.
+    distance: u64,
+    by_block: BTreeMap<u64, T>,
+}
+
+impl<T> Default for Marks<T> {
+    fn default() -> Self {
+        Self { distance: 4, by_block: BTreeMap::new() }
+    }
+}
+
+impl<T> Marks<T> {
+    /// Keeps a copy, if one is missing there; every second goes when there are too many.
+    pub(crate) fn add(&mut self, block: u64, copy: impl FnOnce() -> Option<T>) {
+        if !block.is_multiple_of(self.distance) || self.by_block.contains_key(&block) {
+            return;
+        }
+        let Some(copy) = copy() else { return };
+        self.by_block.insert(block, copy);
+        if self.by_block.len() > MOST {
+            self.distance *= 2;
+            self.by_block.retain(|block, _| block.is_multiple_of(self.distance));
+        }
+    }
+
+    /// The last one that is not behind a block.
+    pub(crate) fn before(&self, block: u64) -> Option<(u64, &T)> {
+        self.by_block.range(..=block).next_back().map(|(block, copy)| (*block, copy))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_never_many_and_they_are_spread_over_the_file() {
+        let mut marks = Marks::default();
+        for block in 1..=100_000 {
+            marks.add(block, || Some(block));
+            assert!(marks.by_block.len() <= MOST);
+        }
+        assert!(marks.by_block.len() >= MOST / 2, "{}", marks.by_block.len());
+        for block in [1000, 50_000, 100_000] {
+            let (at, copy) = marks.before(block).unwrap();
+            assert!(at == *copy && at <= block && block - at < marks.distance, "{block}: {at}");
+        }
+        assert!(marks.before(marks.distance - 1).is_none());
+        // One that cannot be had is not missed, and one that is there is not made again.
+        marks.add(marks.distance * 1_000_000, || None);
+        marks.add(marks.distance, || unreachable!("it is there"));
+    }
+}
