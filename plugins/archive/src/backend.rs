@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use pactio_sdk::{Backend, Below, Code, Device, Error, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
+use pactio_sdk::{Backend, Below, Device, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
 use rawzip::ReaderAt;
 
 use crate::decoding::{self, Decoding};
 use crate::device::{Archive, Parts};
-use crate::names::Names;
+use crate::failure::{self, corrupt, unread};
 use crate::reader::Reader;
 use crate::zip::Zip;
 use crate::{pak, vpk, zip};
@@ -48,24 +48,28 @@ impl Backend for Archives {
 }
 
 fn archive(below: Below, parts: Option<Parts>, decoding: Arc<Decoding>) -> Result<Archive, OpenError> {
-    let corrupt = |what: String| OpenError::new(Error::from_code(Code::Corrupt), what);
     let Some(size) = below.info().size() else {
         let text = "an archive needs a device with a size; its directory may be at the end";
         return Err(OpenError::invalid_input(text));
     };
     let reader = Reader(below.clone());
     let mut magic = [0; 4];
-    let front = reader.read_at(&mut magic, 0).map_err(OpenError::from)?;
-    let (zip, items) = match &magic[..front] {
-        magic if *magic == pak::MAGIC => (None, pak::parse(&reader, size).map_err(corrupt)?),
-        magic if *magic == vpk::MAGIC => (None, vpk::parse(&reader, size).map_err(corrupt)?),
-        magic => match Zip::parse(reader, size) {
-            Ok((zip, items)) => (Some(zip), items),
-            Err(what) if *magic == zip::MAGIC => return Err(corrupt(what)),
+    let front =
+        reader.read_at(&mut magic, 0).map_err(|error| unread("its beginning", failure::below(&error)))?;
+    let (zip, names) = match &magic[..front] {
+        magic if *magic == pak::MAGIC => (None, pak::parse(&reader, size)?),
+        magic if *magic == vpk::MAGIC => (None, vpk::parse(&reader, size)?),
+        magic => match Zip::parse(reader, size)? {
+            Some((zip, names)) => (Some(zip), names),
+            None if *magic == zip::MAGIC => {
+                return Err(corrupt(
+                    "its directory, which is at the end of a zip archive, is missing: it was cut; get it again",
+                ));
+            }
+            None if *magic == zip::SPLIT => return Err(corrupt(zip::JOIN)),
             // Something may stand in front of a zip archive, so only now it is known.
-            Err(_) => return Err(corrupt("it is no archive: neither zip, nor PAK, nor VPK".to_owned())),
+            None => return Err(corrupt("it is no archive: neither zip, nor PAK, nor VPK")),
         },
     };
-    let names = Names::new(items).map_err(corrupt)?;
     Ok(Archive { below, names, zip, parts, decoding, open: Mutex::default() })
 }

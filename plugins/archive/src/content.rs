@@ -1,17 +1,9 @@
 //! What an archive says of a file in it.
 
-use rawzip::ZipArchiveEntryWayfinder;
+use std::sync::OnceLock;
 
-/// Something with a name in an archive.
-pub(crate) struct Item {
-    /// The names on the way, joined with '/'.
-    pub(crate) name: String,
-    pub(crate) content: Content,
-}
-
-/// What a name stands for.
+/// What a file is.
 pub(crate) enum Content {
-    Folder,
     /// Its bytes as they are, in parts that follow each other.
     Stored(Vec<Extent>),
     /// A file of a zip archive.
@@ -29,7 +21,12 @@ pub(crate) struct Extent {
 
 /// What the directory of a zip archive says of a file.
 pub(crate) struct ZipFile {
-    pub(crate) place: ZipArchiveEntryWayfinder,
+    /// Where its header is.
+    pub(crate) header: u64,
+    /// Length of its name as it is written.
+    pub(crate) name_len: u16,
+    /// Where its bytes are, since the header was read.
+    pub(crate) start: OnceLock<u64>,
     pub(crate) method: u16,
     pub(crate) packed: u64,
     pub(crate) size: u64,
@@ -38,16 +35,21 @@ pub(crate) struct ZipFile {
 }
 
 impl Content {
-    pub(crate) fn is_folder(&self) -> bool {
-        matches!(self, Self::Folder)
-    }
-
-    /// Size in bytes of a file.
-    pub(crate) fn size(&self) -> Option<u64> {
+    /// Size in bytes.
+    pub(crate) fn size(&self) -> u64 {
         match self {
-            Self::Folder => None,
-            Self::Stored(extents) => Some(extents.iter().map(|extent| extent.len).sum()),
-            Self::Zip(file) => Some(file.size),
+            Self::Stored(extents) => extents.iter().map(|extent| extent.len).sum(),
+            Self::Zip(file) => file.size,
         }
     }
+}
+
+/// Bytes that files have, in one of the archive's files: from, and behind.
+pub(crate) type Range = (Option<u16>, u64, u64);
+
+/// Where two files have a byte in common: that makes a small archive that unpacks to a huge one.
+pub(crate) fn overlap(mut ranges: Vec<Range>) -> Option<u64> {
+    ranges.sort_unstable();
+    let pair = ranges.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[0].2 > pair[1].1)?;
+    Some(pair[1].1)
 }

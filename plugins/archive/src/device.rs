@@ -1,7 +1,7 @@
 //! An archive: a tree of files.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pactio_sdk::{
     Below, Code, Device, Entry, Error, Figure, Listing, OpenError, OpenMode, Opened, Opening, Records,
@@ -12,7 +12,8 @@ use crate::codec::Codec;
 use crate::content::{Content, Extent, ZipFile};
 use crate::cursor::Coded;
 use crate::decoding::Decoding;
-use crate::names::Names;
+use crate::failure::corrupt;
+use crate::names::{Child, Names};
 use crate::packed::{Packed, PackedDevice, Source};
 use crate::reader::Reader;
 use crate::stored::{StoredDevice, Stretch};
@@ -89,12 +90,16 @@ impl Statistics for Archive {
 
 impl Opening for Archive {
     fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
-        let Some(number) = self.names.find(name) else {
-            return Err(if self.names.is_folder(name) {
-                OpenError::new(Error::from_code(Code::IsDirectory), "it is a folder; name a file in it")
-            } else {
-                OpenError::new(Error::from_code(Code::NotFound), "there is no such file in the archive")
-            });
+        let number = match self.names.find(name) {
+            Some(Child::File(number)) => number,
+            Some(Child::Folder(_)) => {
+                let text = "it is a folder; name a file in it";
+                return Err(OpenError::new(Error::from_code(Code::IsDirectory), text));
+            }
+            None => {
+                let text = "there is no such file in the archive";
+                return Err(OpenError::new(Error::from_code(Code::NotFound), text));
+            }
         };
         if mode.contains(OpenMode::WRITE) {
             let text =
@@ -102,15 +107,10 @@ impl Opening for Archive {
             return Err(OpenError::new(Error::from_code(Code::ReadOnly), text));
         }
         match self.names.content(number) {
-            Content::Folder => Err(Error::from_code(Code::IsDirectory).into()),
             Content::Stored(extents) => self.stored(extents).map(Opened::new),
-            Content::Zip(file) => self.zipped(number, file),
+            Content::Zip(file) => self.zipped(number, name, file),
         }
     }
-}
-
-fn corrupt(what: impl Into<String>) -> OpenError {
-    OpenError::new(Error::from_code(Code::Corrupt), what)
 }
 
 impl Archive {
@@ -142,12 +142,16 @@ impl Archive {
         if let Some(part) = open.get(&number) {
             return Ok(part.clone());
         }
-        let part = parts.folder.open(&format!("{}_{number:03}.vpk", parts.stem), OpenMode::READ)?;
+        let name = format!("{}_{number:03}.vpk", parts.stem);
+        let part = parts.folder.open(&name, OpenMode::READ).map_err(|error| {
+            let text = format!("'{name}', which has its bytes, cannot be opened: {}", error.message());
+            OpenError::new(error.error(), text)
+        })?;
         open.insert(number, part.clone());
         Ok(part)
     }
 
-    fn zipped(&self, number: u32, file: &ZipFile) -> Result<Opened, OpenError> {
+    fn zipped(&self, number: u32, name: &str, file: &ZipFile) -> Result<Opened, OpenError> {
         if file.encrypted {
             return Err(OpenError::new(Error::UNSUPPORTED, "it is encrypted"));
         }
@@ -163,8 +167,11 @@ impl Archive {
                 return Err(OpenError::new(Error::UNSUPPORTED, text));
             }
         };
+        if let Some(packed) = self.open_files().get(number) {
+            return Ok(Opened::new(PackedDevice(packed)));
+        }
         let Some(zip) = &self.zip else { return Err(Error::from_code(Code::Corrupt).into()) };
-        let start = zip.locate(file).map_err(corrupt)?;
+        let start = zip.locate(file, name)?;
         let ZipFile { packed, size, crc, .. } = *file;
         let Some(codec) = codec else {
             if packed != size {
@@ -173,7 +180,8 @@ impl Archive {
             let below = self.below.clone();
             return Ok(Opened::new(StoredDevice::new(vec![Stretch { below, offset: start, len: size }])));
         };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open_files();
+        // Somebody may have been faster.
         if let Some(packed) = open.get(number) {
             return Ok(Opened::new(PackedDevice(packed)));
         }
@@ -181,5 +189,9 @@ impl Archive {
         let packed = Arc::new(Packed::new(source, number, self.decoding.clone()));
         open.insert(number, &packed);
         Ok(Opened::new(PackedDevice(packed)))
+    }
+
+    fn open_files(&self) -> MutexGuard<'_, OpenFiles> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,6 +14,7 @@ mod content;
 mod cursor;
 mod decoding;
 mod device;
+mod failure;
 mod long;
 mod marks;
 mod names;

@@ -1,9 +1,12 @@
 //! Reads directories and headers of what is below. It waits, so it is for opening only.
 
+use std::cell::Cell;
 use std::io;
 
-use pactio_sdk::{Below, Code, IoRead};
+use pactio_sdk::{Below, Code, Error, IoRead};
 use rawzip::ReaderAt;
+
+use crate::failure::below;
 
 /// A device below.
 #[derive(Clone, Debug)]
@@ -36,8 +39,47 @@ impl ReaderAt for Reader {
 /// # Errors
 ///
 /// If they are not all there.
-pub(crate) fn read(reader: &impl ReaderAt, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read(reader: &impl ReaderAt, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![0; len];
-    reader.read_exact_at(&mut bytes, offset)?;
+    reader.read_exact_at(&mut bytes, offset).map_err(|error| below(&error))?;
     Ok(bytes)
+}
+
+/// A reader whose end was read at once, since that is where most is looked for; it remembers what has failed, whoever does not
+/// say so.
+pub(crate) struct Tail<'r, R> {
+    reader: &'r R,
+    start: u64,
+    end: Vec<u8>,
+    failed: Cell<Option<Error>>,
+}
+
+impl<'r, R: ReaderAt> Tail<'r, R> {
+    /// More than the end record of a zip archive with the longest comment.
+    const LONGEST: u64 = 128 << 10;
+
+    pub(crate) fn new(reader: &'r R, size: u64) -> Result<Self, Error> {
+        let start = size.saturating_sub(Self::LONGEST);
+        let end = read(reader, start, (size - start) as usize)?;
+        Ok(Self { reader, start, end, failed: Cell::default() })
+    }
+
+    /// What failed first.
+    pub(crate) fn failed(&self) -> Option<Error> {
+        self.failed.get()
+    }
+}
+
+impl<R: ReaderAt> ReaderAt for Tail<'_, R> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if let Some(skip) = offset.checked_sub(self.start) {
+            let rest = usize::try_from(skip).ok().and_then(|skip| self.end.get(skip..)).unwrap_or_default();
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            return Ok(count);
+        }
+        self.reader.read_at(buffer, offset).inspect_err(|error| {
+            self.failed.set(self.failed.get().or_else(|| Some(below(error))));
+        })
+    }
 }

@@ -6,10 +6,12 @@
 //!  entry: crc: u32 │ preload: u16 │ part: u16 │ offset: u32 │ length: u32 │ 0xffff
 //! ```
 
+use pactio_sdk::OpenError;
 use rawzip::ReaderAt;
 
-use crate::content::{Content, Extent, Item};
-use crate::names::MOST;
+use crate::content::{Content, Extent, overlap};
+use crate::failure::{corrupt, unread};
+use crate::names::{self, Coming, Names};
 use crate::reader::read;
 
 pub(crate) const MAGIC: [u8; 4] = 0x55aa_1234_u32.to_le_bytes();
@@ -20,54 +22,25 @@ const HERE: u16 = 0x7fff;
 /// A directory that is longer is none.
 const LONGEST: u32 = 1 << 30;
 
+/// Names and extensions are no longer than file systems have them: an extension is kept with each name that has it.
+const LONGEST_NAME: usize = 255;
+
 /// The files of an archive of which `size` bytes are here.
-pub(crate) fn parse(reader: &impl ReaderAt, size: u64) -> Result<Vec<Item>, String> {
-    let cut = |error: std::io::Error| format!("its directory cannot be read: {error}");
-    let header = read(reader, 0, 12).map_err(cut)?;
+pub(crate) fn parse(reader: &impl ReaderAt, size: u64) -> Result<Names, OpenError> {
+    let header = read(reader, 0, 12).map_err(|error| unread("its header", error))?;
     let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let start: u64 = match word(4) {
         1 => 12,
         2 => 28,
-        other => return Err(format!("it is a VPK of version {other}; 1 and 2 are known")),
+        other => return Err(corrupt(format!("it is a VPK of version {other}; 1 and 2 are known"))),
     };
     let len = word(8);
     let data = start + u64::from(len);
     if len > LONGEST || data > size {
-        return Err(format!("its directory of {len} bytes ends behind its end"));
+        return Err(corrupt(format!("its directory of {len} bytes ends behind its end")));
     }
-    let tree = read(reader, start, len as usize).map_err(cut)?;
-    let mut rest = Rest { bytes: &tree, at: 0 };
-    let mut items = Vec::new();
-    loop {
-        let extension = rest.text()?;
-        if extension.is_empty() {
-            return Ok(items);
-        }
-        loop {
-            let folder = rest.text()?;
-            if folder.is_empty() {
-                break;
-            }
-            loop {
-                let name = rest.text()?;
-                if name.is_empty() {
-                    break;
-                }
-                if items.len() == MOST {
-                    return Err(format!("it has more than {MOST} files"));
-                }
-                let content = rest.entry(start, data, size)?;
-                items.push(Item { name: path(folder, name, extension), content });
-            }
-        }
-    }
-}
-
-/// A single space stands for nothing.
-fn path(folder: &str, name: &str, extension: &str) -> String {
-    let folder = if folder == " " { String::new() } else { format!("{folder}/") };
-    let extension = if extension == " " { String::new() } else { format!(".{extension}") };
-    format!("{folder}{name}{extension}").replace('\\', "/")
+    let tree = read(reader, start, len as usize).map_err(|error| unread("its directory", error))?;
+    Rest { bytes: &tree, at: 0 }.names(start, data, size).map_err(corrupt)
 }
 
 /// What was not read yet of a directory.
@@ -77,22 +50,56 @@ struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
+    /// All of it. A single space stands for no folder, and for no extension.
+    fn names(&mut self, start: u64, data: u64, size: u64) -> Result<Names, String> {
+        let mut names = Coming::default();
+        let mut ranges = Vec::new();
+        while let Some(extension) = self.text(LONGEST_NAME)? {
+            while let Some(folder) = self.text(names::LONGEST)? {
+                let folder =
+                    if folder == " " { names::ROOT } else { names.folder(&folder.replace('\\', "/"))? };
+                while let Some(name) = self.text(LONGEST_NAME)? {
+                    let extents = self.entry(start, data, size)?;
+                    let range = |extent: &Extent| (extent.part, extent.offset, extent.offset + extent.len);
+                    ranges.extend(extents.iter().map(range));
+                    let name = if extension == " " { name.to_owned() } else { format!("{name}.{extension}") };
+                    let name = name.replace('\\', "/");
+                    names.put(folder, &name, &name, Content::Stored(extents))?;
+                }
+            }
+        }
+        // What several files have alike may be there once, as a whole.
+        ranges.sort_unstable();
+        ranges.dedup();
+        match overlap(ranges) {
+            Some(at) => Err(format!("files in it overlap at {at}")),
+            None => Ok(names.finish()),
+        }
+    }
+
     fn take(&mut self, len: usize) -> Result<&'a [u8], String> {
         let taken = self.bytes.get(self.at..).and_then(|rest| rest.get(..len));
         self.at += len;
         taken.ok_or_else(|| "its directory ends in the middle of an entry".to_owned())
     }
 
-    fn text(&mut self) -> Result<&'a str, String> {
+    /// Up to a zero; nothing, if it is empty: that ends a level.
+    fn text(&mut self, longest: usize) -> Result<Option<&'a str>, String> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let end = rest.iter().position(|&byte| byte == 0);
-        let end = end.ok_or_else(|| "its directory ends in the middle of a name".to_owned())?;
+        let Some(end) = rest.iter().take(longest + 1).position(|&byte| byte == 0) else {
+            return Err(if rest.len() > longest {
+                format!("it has a text of more than {longest} bytes: pack it again with shorter names")
+            } else {
+                "its directory ends in the middle of a name".to_owned()
+            });
+        };
         let text = self.take(end)?;
         self.at += 1;
-        std::str::from_utf8(text).map_err(|_| "it has a name that is not text".to_owned())
+        let text = std::str::from_utf8(text).map_err(|_| "it has a name that is not text".to_owned())?;
+        Ok((!text.is_empty()).then_some(text))
     }
 
-    fn entry(&mut self, start: u64, data: u64, size: u64) -> Result<Content, String> {
+    fn entry(&mut self, start: u64, data: u64, size: u64) -> Result<Vec<Extent>, String> {
         let entry = self.take(18)?;
         let half = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
         let word = |at: usize| u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]);
@@ -113,6 +120,6 @@ impl<'a> Rest<'a> {
         } else if len > 0 {
             extents.push(Extent { part: Some(part), offset, len });
         }
-        Ok(Content::Stored(extents))
+        Ok(extents)
     }
 }

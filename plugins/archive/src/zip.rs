@@ -1,86 +1,178 @@
 //! Zip: a directory at the end, and files that are stored or compressed.
 
-use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ReaderAt, ZipArchive, ZipLocator};
+use std::sync::OnceLock;
 
-use crate::content::{Content, Item, ZipFile};
-use crate::names::MOST;
+use pactio_sdk::OpenError;
+use rawzip::{CompressionMethod, ErrorKind, ReaderAt, ZipArchive, ZipLocator};
+
+use crate::content::{Content, ZipFile, overlap};
+use crate::failure::{corrupt, unread};
+use crate::names::{Coming, Names, bounded, clean, shown};
+use crate::reader::{Tail, read};
 
 /// What a zip file begins with, unless something is in front of it.
 pub(crate) const MAGIC: [u8; 4] = *b"PK\x03\x04";
 
+/// What the first part of a split one begins with.
+pub(crate) const SPLIT: [u8; 4] = *b"PK\x07\x08";
+
+/// What to do with a part of a split one.
+pub(crate) const JOIN: &str =
+    "it is a part of a split archive; put the parts together first: zip -s 0 NAME.zip --out WHOLE.zip";
+
+const ENTRY: [u8; 4] = *b"PK\x01\x02";
+const END: [u8; 4] = *b"PK\x05\x06";
+const END_64: [u8; 4] = *b"PK\x06\x06";
+const LOCATOR_64: [u8; 4] = *b"PK\x06\x07";
+
 /// A file's header before its name.
 const HEADER: u64 = 30;
 
-/// The directory of a zip archive.
+/// The directory is read in pieces of this size. The longest entry fits: three texts of up to 64 KiB.
+const PIECE: usize = 1 << 20;
+
+/// So many places that look like the end of a directory are looked at.
+const MOST_ENDS: usize = 64;
+
+/// A zip archive.
 pub(crate) struct Zip<R> {
-    archive: ZipArchive<R>,
+    reader: R,
+    /// Where its directory begins.
+    directory: u64,
 }
 
 impl<R: ReaderAt> Zip<R> {
-    /// Finds the directory of an archive of `size` bytes, and the files that it names.
-    pub(crate) fn parse(reader: R, size: u64) -> Result<(Self, Vec<Item>), String> {
-        let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
-        let archive = ZipLocator::new()
-            .locate_in_reader(reader, &mut buffer, size)
-            .map_err(|(_, error)| format!("its directory cannot be read: {error}"))?;
-        let end = archive.directory_offset();
-        let mut items = Vec::new();
+    /// Finds the directory of an archive of `size` bytes, and the files that it names; nothing, if there is no directory.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or makes no sense.
+    pub(crate) fn parse(reader: R, size: u64) -> Result<Option<(Self, Names)>, OpenError> {
+        let tail = Tail::new(&reader, size).map_err(|error| unread("its end", error))?;
+        let mut buffer = vec![0; PIECE];
+        let Some(archive) = locate(&tail, &mut buffer, size)? else { return Ok(None) };
+        let directory = archive.directory_offset();
+        let mut names = Coming::default();
         // Where each begins, and the least that it takes.
         let mut ranges = Vec::new();
         let mut entries = archive.entries(&mut buffer);
-        loop {
-            let entry =
-                entries.next_entry().map_err(|error| format!("its directory cannot be read: {error}"))?;
-            let Some(entry) = entry else { break };
-            if items.len() == MOST {
-                return Err(format!("it has more than {MOST} files"));
-            }
+        while let Some(entry) = entries.next_entry().map_err(|error| failed(&tail, &error))? {
             let path = entry.file_path();
             let written = path.as_bytes();
-            let name = text(written);
-            let packed = entry.compressed_size_hint();
-            let start = entry.local_header_offset();
-            let least =
-                (HEADER + written.len() as u64).checked_add(packed).and_then(|len| start.checked_add(len));
-            match least {
-                Some(behind) if behind <= end => ranges.push((start, behind)),
-                _ => return Err(format!("'{}' reaches into its directory", name.escape_debug())),
+            bounded(written).map_err(corrupt)?;
+            let (name, name_len) = (text(written), written.len() as u16);
+            let (header, packed) = (entry.local_header_offset(), entry.compressed_size_hint());
+            let least = (HEADER + u64::from(name_len)).checked_add(packed);
+            match least.and_then(|len| header.checked_add(len)) {
+                Some(behind) if behind <= directory => ranges.push((None, header, behind)),
+                _ => return Err(corrupt(format!("'{}' reaches into its directory", shown(&name)))),
             }
-            let content = if entry.is_dir() {
-                Content::Folder
-            } else {
+            let content = (!name.ends_with('/')).then(|| {
                 Content::Zip(ZipFile {
-                    place: entry.wayfinder(),
+                    header,
+                    name_len,
+                    start: OnceLock::new(),
                     method: entry.compression_method().as_u16(),
                     packed,
                     size: entry.uncompressed_size_hint(),
                     crc: entry.crc32(),
                     encrypted: entry.flags().is_encrypted(),
                 })
-            };
-            items.push(Item { name, content });
+            });
+            names.add(&name, content).map_err(corrupt)?;
         }
-        // Bytes that are part of two files make a small archive that unpacks to a huge one.
-        ranges.sort_unstable();
-        if let Some(pair) = ranges.windows(2).find(|pair| pair[0].1 > pair[1].0) {
-            return Err(format!("files in it overlap at {}", pair[1].0));
+        if let Some(at) = overlap(ranges) {
+            return Err(corrupt(format!("files in it overlap at {at}")));
         }
-        Ok((Self { archive }, items))
+        drop(tail);
+        Ok(Some((Self { reader, directory }, names.finish())))
     }
 
-    /// Where a file's bytes are: the offset of the first.
-    pub(crate) fn locate(&self, file: &ZipFile) -> Result<u64, String> {
-        let entry = self.archive.get_entry(file.place).map_err(|error| error.to_string())?;
-        let (start, end) = entry.compressed_data_range();
-        if end > self.archive.directory_offset() {
-            return Err("it reaches into the archive's directory".to_owned());
+    /// Where the bytes of the file with this name are: the offset of the first.
+    pub(crate) fn locate(&self, file: &ZipFile, name: &str) -> Result<u64, OpenError> {
+        if let Some(start) = file.start.get() {
+            return Ok(*start);
         }
-        let mut header = vec![0; RECOMMENDED_BUFFER_SIZE];
-        let header = entry.local_header(&mut header).map_err(|error| error.to_string())?;
-        if header.compression_method().as_u16() != file.method {
-            return Err("its header and the archive's directory say different things".to_owned());
+        let len = HEADER as usize + usize::from(file.name_len);
+        let header = read(&self.reader, file.header, len).map_err(|error| unread("its header", error))?;
+        if !header.starts_with(&MAGIC) {
+            return Err(corrupt("there is no header where the archive's directory says"));
         }
-        Ok(start)
+        let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+        let (method, name_len, extra_len) = (half(8), half(26), half(28));
+        let same = method == file.method && name_len == file.name_len;
+        if !same || clean(&text(&header[HEADER as usize..])) != name {
+            return Err(corrupt("its header and the archive's directory say different things"));
+        }
+        let start = file.header + len as u64 + u64::from(extra_len);
+        if start.checked_add(file.packed).is_none_or(|end| end > self.directory) {
+            return Err(corrupt("it reaches into the archive's directory"));
+        }
+        Ok(*file.start.get_or_init(|| start))
+    }
+}
+
+/// Finds the last directory. What looks like the end of one may be in the comment behind that, which then is all that follows:
+/// a directory further in front is another archive's, which is in this one.
+fn locate<'t, R: ReaderAt>(
+    tail: &'t Tail<'t, R>,
+    buffer: &mut [u8],
+    size: u64,
+) -> Result<Option<ZipArchive<&'t Tail<'t, R>>>, OpenError> {
+    let (mut end, mut first) = (size, None);
+    for _ in 0..MOST_ENDS {
+        let (at, found) = match ZipLocator::new().locate_in_reader(tail, buffer, end) {
+            Ok(archive) => (archive.eocd_offset(), Ok(archive)),
+            Err((_, error)) => match error.eocd_offset() {
+                Some(at) => (at, Err(failed(tail, &error))),
+                None if matches!(error.kind(), ErrorKind::MissingEndOfCentralDirectory) => break,
+                None => return Err(failed(tail, &error)),
+            },
+        };
+        let found = found.and_then(|archive| {
+            let ends = end == size || archive.end_offset() == size;
+            let there = ends && is_directory(tail, archive.directory_offset());
+            if there { Ok(archive) } else { Err(corrupt("its directory is not where its end says")) }
+        });
+        let found = if is_part(tail, at) { Err(corrupt(JOIN)) } else { found };
+        // What could not be read is not to be taken for something that is not there.
+        if let Some(error) = tail.failed() {
+            return Err(unread("its directory", error));
+        }
+        match found {
+            Ok(archive) => return Ok(Some(archive)),
+            Err(error) => first.get_or_insert(error),
+        };
+        end = at;
+    }
+    first.map_or(Ok(None), Err)
+}
+
+/// An entry of a directory is there, or the end of an empty one.
+fn is_directory(reader: &impl ReaderAt, at: u64) -> bool {
+    let mut signature = [0; 4];
+    reader.read_exact_at(&mut signature, at).is_ok() && [ENTRY, END, END_64].contains(&signature)
+}
+
+/// The end of a directory that is there says that there are other files of the archive.
+fn is_part(reader: &impl ReaderAt, at: u64) -> bool {
+    let mut numbers = [0; 4];
+    // All ones refer to the longer form, which is found by what is in front.
+    let other = |number: &[u8]| !matches!(number, [0, 0] | [255, 255]);
+    if reader.read_exact_at(&mut numbers, at + 4).is_ok() && numbers.chunks_exact(2).any(other) {
+        return true;
+    }
+    let mut locator = [0; 20];
+    at.checked_sub(20).is_some_and(|at| reader.read_exact_at(&mut locator, at).is_ok())
+        && locator.starts_with(&LOCATOR_64)
+        && !matches!(locator[16..], [0 | 1, 0, 0, 0])
+}
+
+/// What failed below, or else that the directory makes no sense.
+fn failed<R: ReaderAt>(tail: &Tail<'_, R>, error: &rawzip::Error) -> OpenError {
+    match tail.failed() {
+        Some(below) => unread("its directory", below),
+        None => corrupt(format!("its directory makes no sense: {error}")),
     }
 }
 

@@ -7,6 +7,8 @@
 mod codec;
 #[path = "../../../plugins/archive/src/content.rs"]
 mod content;
+#[path = "../../../plugins/archive/src/failure.rs"]
+mod failure;
 #[path = "../../../plugins/archive/src/names.rs"]
 mod names;
 #[path = "../../../plugins/archive/src/pak.rs"]
@@ -19,26 +21,31 @@ mod vpk;
 mod zip;
 
 use codec::{Codec, Steps};
-use content::{Content, Item};
+use content::Content;
 use libfuzzer_sys::fuzz_target;
-use names::Names;
+use names::{Child, Names};
 
 /// All names can be found, and none leaves the archive.
-fn check(items: Vec<Item>) {
-    let Ok(names) = Names::new(items) else { return };
+fn check(names: &Names, file: impl Fn(&str, &Content)) {
     let mut folders = vec![String::new()];
     let mut files = 0;
     while let Some(folder) = folders.pop() {
-        assert!(names.is_folder(&folder));
-        for entry in names.list(&folder).expect("it is a folder") {
+        assert!(matches!(names.find(&folder), Some(Child::Folder(_))));
+        for (number, entry) in names.list(&folder).expect("it is a folder").enumerate() {
             assert!(!matches!(entry.name.as_str(), "" | "." | "..") && !entry.name.contains('/'));
+            assert_eq!(names.list(&folder).and_then(|mut all| all.nth(number)).as_ref(), Some(&entry));
             let path = if folder.is_empty() { entry.name } else { format!("{folder}/{}", entry.name) };
-            if entry.is_folder {
-                folders.push(path);
-            } else {
-                files += 1;
-                let content = names.content(names.find(&path).expect("it was listed"));
-                assert!(!content.is_folder() && content.size() == entry.size);
+            match names.find(&path).expect("it was listed") {
+                Child::Folder(_) => {
+                    assert!(entry.is_folder);
+                    folders.push(path);
+                }
+                Child::File(number) => {
+                    files += 1;
+                    let content = names.content(number);
+                    assert!(!entry.is_folder && entry.size == Some(content.size()));
+                    file(&path, content);
+                }
             }
         }
     }
@@ -89,28 +96,23 @@ fn decompress(codec: Codec, packed: &[u8]) {
 
 fuzz_target!(|bytes: &[u8]| {
     let size = bytes.len() as u64;
-    if let Ok((zip, items)) = zip::Zip::parse(bytes, size) {
-        for item in &items {
-            if let Content::Zip(file) = &item.content
-                && let Ok(start) = zip.locate(file)
+    if let Ok(Some((zip, names))) = zip::Zip::parse(bytes, size) {
+        check(&names, |name, content| {
+            if let Content::Zip(file) = content
+                && let Ok(start) = zip.locate(file, name)
             {
                 assert!(start + file.packed <= size);
             }
-        }
-        check(items);
+        });
     }
-    let inside = |items: &[Item]| {
-        for Item { content, .. } in items {
+    for names in [pak::parse(&bytes, size), vpk::parse(&bytes, size)].into_iter().flatten() {
+        check(&names, |_, content| {
             if let Content::Stored(extents) = content {
                 assert!(
                     extents.iter().all(|extent| extent.part.is_some() || extent.offset + extent.len <= size)
                 );
             }
-        }
-    };
-    for parsed in [pak::parse(&bytes, size), vpk::parse(&bytes, size)].into_iter().flatten() {
-        inside(&parsed);
-        check(parsed);
+        });
     }
     decompress(Codec::Deflate, bytes);
     decompress(Codec::Zstd, bytes);
