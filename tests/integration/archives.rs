@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
+use std::pin::Pin;
+use std::task::Poll;
 
 use pactio::{Code, Device, Host};
 use pactio_tests::{host, in_time, random};
@@ -247,6 +249,139 @@ fn quake_and_valve_archives() {
     });
 }
 
+/// A file of a zip archive that is made here.
+struct Member<'a> {
+    name: &'a [u8],
+    /// What its header says.
+    header_name: &'a [u8],
+    /// In its header, and in the directory.
+    extra: [&'a [u8]; 2],
+    comment: &'a [u8],
+    method: u16,
+    packed: &'a [u8],
+    size: usize,
+    crc: u32,
+}
+
+impl<'a> Member<'a> {
+    /// A file as it is; all that are read have this one's check sum, which nobody looks at.
+    fn stored(name: &'a [u8], bytes: &'a [u8]) -> Self {
+        let size = bytes.len();
+        Self {
+            name,
+            header_name: name,
+            extra: [b""; 2],
+            comment: b"",
+            method: 0,
+            packed: bytes,
+            size,
+            crc: 0,
+        }
+    }
+}
+
+/// A zip archive, with what stands behind it.
+fn made(members: &[Member<'_>], comment: &[u8], disk: u16) -> Vec<u8> {
+    let (mut archive, mut directory) = (Vec::new(), Vec::new());
+    for member in members {
+        let half = |value: usize| (value as u16).to_le_bytes();
+        let mut said = [0, 0, 0].map(half).concat();
+        said[2..4].copy_from_slice(&member.method.to_le_bytes());
+        said.extend([0; 2]);
+        said.extend(member.crc.to_le_bytes());
+        said.extend((member.packed.len() as u32).to_le_bytes());
+        said.extend((member.size as u32).to_le_bytes());
+        directory.extend(b"PK\x01\x02\x14\0\x14\0");
+        directory.extend(&said);
+        directory
+            .extend([member.name, member.extra[1], member.comment].map(|text| half(text.len())).concat());
+        directory.extend([0; 8]);
+        directory.extend((archive.len() as u32).to_le_bytes());
+        directory.extend([member.name, member.extra[1], member.comment].concat());
+        archive.extend(b"PK\x03\x04\x14\0");
+        archive.extend(&said);
+        archive.extend([member.header_name, member.extra[0]].map(|text| half(text.len())).concat());
+        archive.extend([member.header_name, member.extra[0], member.packed].concat());
+    }
+    let (start, len, count) = (archive.len() as u32, directory.len() as u32, members.len() as u16);
+    archive.extend(directory);
+    archive.extend(b"PK\x05\x06");
+    archive.extend([disk, disk, count, count].map(u16::to_le_bytes).concat());
+    archive.extend([len, start].map(u32::to_le_bytes).concat());
+    archive.extend((comment.len() as u16).to_le_bytes());
+    archive.extend(comment);
+    archive
+}
+
+/// What another maker makes of bytes, and their check sum.
+fn packed(method: CompressionMethod, bytes: &[u8]) -> (Vec<u8>, u32) {
+    let archive = zipped(&[("x", method, bytes)], false);
+    let directory = *find(&archive, b"PK\x01\x02").last().unwrap();
+    let word = |at: usize| u32::from_le_bytes(archive[at..at + 4].try_into().unwrap());
+    let start = 30 + usize::from(u16::from_le_bytes([archive[28], archive[29]])) + 1;
+    (archive[start..start + word(directory + 20) as usize].to_vec(), word(directory + 16))
+}
+
+/// Random bytes, what deflate makes of them when it gives up, and their check sum.
+fn deflated(random: &mut fastrand::Rng, len: usize) -> (Vec<u8>, Vec<u8>, u32) {
+    let mut bytes = vec![0; len];
+    random.fill(&mut bytes);
+    let (_, crc) = packed(CompressionMethod::Stored, &bytes);
+    let mut deflated = Vec::new();
+    for piece in bytes.chunks(0xffff) {
+        let len = piece.len() as u16;
+        deflated.push(0);
+        deflated.extend([len, !len].map(u16::to_le_bytes).concat());
+        deflated.extend(piece);
+    }
+    deflated.extend([1, 0, 0, 0xff, 0xff]);
+    (deflated, bytes, crc)
+}
+
+/// Sends requests, in this order.
+fn begin<F: Future + Unpin>(host: &Host, reads: &mut [F]) {
+    host.block_on(std::future::poll_fn(|context| {
+        assert!(reads.iter_mut().all(|read| Pin::new(read).poll(context).is_pending()));
+        Poll::Ready(())
+    }));
+}
+
+/// A PAK of files, with their bytes wherever they are.
+fn pak(bytes: &[u8], files: &[(&str, u32, u32)]) -> Vec<u8> {
+    let mut pak = b"PACK".to_vec();
+    pak.extend((12 + bytes.len() as u32).to_le_bytes());
+    pak.extend((files.len() as u32 * 64).to_le_bytes());
+    pak.extend(bytes);
+    for (name, offset, len) in files {
+        let mut entry = name.as_bytes().to_vec();
+        entry.resize(56, 0);
+        pak.extend(entry);
+        pak.extend(offset.to_le_bytes());
+        pak.extend(len.to_le_bytes());
+    }
+    pak
+}
+
+/// The directory of a VPK of files: a name without folder and extension, a part, and where in it.
+fn vpk(files: &[(&str, u16, u32, u32)], behind: &[u8]) -> Vec<u8> {
+    let mut tree = b" \0 \0".to_vec();
+    for (name, part, offset, len) in files {
+        tree.extend(name.as_bytes());
+        tree.extend([0; 7]);
+        tree.extend(part.to_le_bytes());
+        tree.extend(offset.to_le_bytes());
+        tree.extend(len.to_le_bytes());
+        tree.extend(0xffffu16.to_le_bytes());
+    }
+    tree.extend([0; 3]);
+    let mut vpk = 0x55aa_1234u32.to_le_bytes().to_vec();
+    vpk.extend(1u32.to_le_bytes());
+    vpk.extend((tree.len() as u32).to_le_bytes());
+    vpk.extend(tree);
+    vpk.extend(behind);
+    vpk
+}
+
 /// The places in a zip archive where a signature stands.
 fn find(bytes: &[u8], signature: &[u8]) -> Vec<usize> {
     (0..bytes.len() - signature.len()).filter(|&at| bytes[at..].starts_with(signature)).collect()
@@ -415,5 +550,294 @@ fn what_fails_below_for_a_while_can_be_read_later_and_closing_leaves_nothing() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn nothing_is_read_below_for_requests_that_were_cancelled_while_they_waited() {
+    in_time(|| {
+        let (folder, host, mut random) = (tempfile::tempdir().unwrap(), archive_host(), random());
+        // Four of these are more than may be under way at once.
+        let (deflated, bytes, crc) = deflated(&mut random, 8 << 20);
+        let member = |name| Member { method: 8, size: bytes.len(), crc, ..Member::stored(name, &deflated) };
+        let members = [&b"0"[..], b"1", b"2", b"3", b"4"].map(member);
+        let file = write(folder.path(), "a.zip", &made(&members, b"", 0));
+        let archive = host.open(&format!("{file} | stats | delay?latency=500ms | archive")).unwrap();
+        let below = archive.below().unwrap().below().unwrap().clone();
+        let devices: Vec<Device> = (0..4).map(|name| archive.open(&name.to_string()).unwrap()).collect();
+        let before = figure(&host, &below, "bytes read");
+        let mut reads: Vec<_> =
+            devices.iter().map(|device| Box::pin(device.read_exact_at(5, vec![0; 10]))).collect();
+        begin(&host, &mut reads);
+        drop(reads.pop());
+        for read in reads {
+            assert!(host.block_on(read).unwrap() == bytes[5..15]);
+        }
+        // Whoever is next is behind the one that was cancelled.
+        let next = archive.open("4").unwrap();
+        assert!(host.block_on(next.read_exact_at(5, vec![0; 10])).unwrap() == bytes[5..15]);
+        let read = figure(&host, &below, "bytes read") - before;
+        assert!(read < 5 * (8 << 20), "{read}");
+    });
+}
+
+#[test]
+fn names_that_would_take_much_memory_are_refused() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), archive_host());
+        let refused = |bytes: &[u8], what: &str| {
+            let url = format!("{} | archive", write(folder.path(), "x", bytes));
+            let error = host.open(&url).unwrap_err();
+            assert_eq!(error.code(), Some(Code::Corrupt), "{error}");
+            assert!(error.to_string().contains(what) && error.to_string().len() < 500, "{error}");
+        };
+        let (deep, long) = (format!("{}x", "a/".repeat(30_000)), "x".repeat(5000));
+        for name in [deep.as_bytes(), deep.replace('/', "\\").as_bytes()] {
+            refused(&made(&[Member::stored(name, b"")], b"", 0), "of 60001 bytes; the most is 4096");
+        }
+        let deep = "a\\".repeat(200) + "x";
+        refused(&made(&[Member::stored(deep.as_bytes(), b"")], b"", 0), "in 200 folders; the most is 128");
+        refused(&vpk(&[(&long, 0, 0, 0)], b""), "it has a text of more than 255 bytes");
+        let mut archive = vpk(&[], b"");
+        let tree = [b" \0", long.as_bytes(), &[0; 3]].concat();
+        archive.splice(8.., [&(tree.len() as u32).to_le_bytes()[..], &tree].concat());
+        refused(&archive, "it has a text of more than 4096 bytes");
+        // A table with more names than are kept, in a file that has no bytes on the disk.
+        let path = folder.path().join("many.pak");
+        let len = ((1u32 << 24) + 1) * 64;
+        fs::write(&path, [&b"PACK"[..], &12u32.to_le_bytes(), &len.to_le_bytes()].concat()).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_len(u64::from(len) + 12).unwrap();
+        let error = host.open(&format!("file:{} | archive", path.display())).unwrap_err();
+        assert!(error.to_string().contains("it has more than 16777216 names"), "{error}");
+    });
+}
+
+#[test]
+fn a_long_file_may_be_of_many_frames_that_end_where_blocks_do() {
+    in_time(|| {
+        let (folder, host, mut random) = (tempfile::tempdir().unwrap(), archive_host(), random());
+        let bytes = words(&mut random, 9 << 20);
+        let (_, crc) = packed(CompressionMethod::Stored, &bytes);
+        for frame in [1 << 20, 1 << 19, (1 << 20) + 1] {
+            let frames: Vec<u8> =
+                bytes.chunks(frame).flat_map(|frame| packed(CompressionMethod::Zstd, frame).0).collect();
+            let stored = Member::stored(b"x", &frames);
+            let archive = made(&[Member { method: 93, size: bytes.len(), crc, ..stored }], b"", 0);
+            let url = format!("{} | archive | /x", write(folder.path(), "a.zip", &archive));
+            assert!(read_all(&host, &host.open(&url).unwrap()).unwrap() == bytes, "{frame}");
+        }
+    });
+}
+
+#[test]
+fn what_fails_below_keeps_its_code_when_an_archive_or_a_file_is_opened() {
+    in_time(|| {
+        let (folder, host, mut random) = (tempfile::tempdir().unwrap(), archive_host(), random());
+        let bytes = words(&mut random, 3000);
+        // Directories that are too long to be read at once, with the archive behind something else.
+        let names: Vec<String> = (0..3000).map(|number| format!("{number:060}")).collect();
+        let members: Vec<_> =
+            names.iter().map(|name| Member::stored(name.as_bytes(), &bytes[..10])).collect();
+        let behind = [b"something else ".repeat(10_000), made(&members, b"", 0)].concat();
+        let files: Vec<(&str, u32, u32)> = names[..5].iter().map(|name| (&name[5..], 12, 0)).collect();
+        let all = [
+            ("a.zip", made(&members, b"", 0)),
+            ("b.zip", behind),
+            ("c.pak", pak(&bytes, &files)),
+            ("d.vpk", vpk(&[("x", 0x7fff, 0, 100)], &bytes)),
+        ];
+        for (name, bytes) in all {
+            let file = write(folder.path(), name, &bytes);
+            let (mut failed, mut opened) = (0, 0);
+            let every = format!("{file} | fault?read=100&error=timed-out&seed=4 | archive");
+            assert_eq!(host.open(&every).unwrap_err().code(), Some(Code::TimedOut));
+            for seed in 0..60 {
+                let url = format!("{file} | fault?read=25&error=timed-out&seed={seed} | archive");
+                match host.open(&url) {
+                    Err(error) => {
+                        assert_eq!(error.code(), Some(Code::TimedOut), "{name}: {error}");
+                        failed += 1;
+                    }
+                    Ok(archive) => {
+                        opened += 1;
+                        for name in &names[..if name.ends_with("zip") { 20 } else { 0 }] {
+                            let code = archive.open(name).err().and_then(|error| error.code());
+                            assert!(matches!(code, None | Some(Code::TimedOut)), "{name}: {code:?}");
+                        }
+                    }
+                }
+            }
+            assert!(failed > 5 && opened > 5, "{name}: {failed} failed, {opened} opened");
+        }
+        let nothing = format!("{} | archive", write(folder.path(), "x", &bytes));
+        let error = host.open(&nothing).unwrap_err();
+        assert!(error.to_string().contains("it is no archive: neither zip, nor PAK, nor VPK"), "{error}");
+    });
+}
+
+#[test]
+fn what_the_format_of_zip_allows_works_and_what_misleads_is_refused() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), archive_host());
+        let open = |bytes: &[u8]| host.open(&format!("{} | archive", write(folder.path(), "x.zip", bytes)));
+        let read = |archive: &Device, name: &str| read_all(&host, &archive.open(name).unwrap()).unwrap();
+        let x = || Member::stored(b"d/x", b"bytes");
+        // A folder as some tools of Windows write it.
+        let archive = open(&made(&[Member::stored(b"d\\", b""), x()], b"", 0)).unwrap();
+        let entries = host.block_on(archive.list("")).unwrap();
+        assert!(entries.len() == 1 && entries[0].is_folder && read(&archive, "d/x") == b"bytes");
+        // Texts as long as they can be.
+        let (long, name) = (vec![b'?'; 65_535], vec![b'n'; 4096]);
+        let texts = Member { extra: [&long, &long], comment: &long, ..Member::stored(&name, b"long") };
+        let archive = open(&made(&[x(), texts, Member::stored(b"y", b"y")], b"", 0)).unwrap();
+        assert!(
+            read(&archive, std::str::from_utf8(&name).unwrap()) == b"long" && read(&archive, "y") == b"y"
+        );
+        // Comments that look like the end of a directory.
+        let zeros = [&b"see PK\x05\x06"[..], &[0; 18]].concat();
+        let text = b"an end begins with PK\x05\x06, PK\x05\x06 and PK\x05\x06, as 4.3.16 says".to_vec();
+        for comment in [zeros, text, b"PK\x05\x06".repeat(10), vec![b' '; 65_535]] {
+            let archive = open(&made(&[x()], &comment, 0)).unwrap();
+            assert!(read(&archive, "d/x") == b"bytes");
+        }
+        // The archive in an archive is not taken for it if that is broken.
+        let mut broken = made(&[Member::stored(b"in.zip", &made(&[x()], b"", 0))], b"", 0);
+        let end = *find(&broken, b"PK\x05\x06").last().unwrap();
+        broken[end + 12..end + 20].copy_from_slice(&[1; 8]);
+        assert_eq!(open(&broken).unwrap_err().code(), Some(Code::Corrupt));
+        // The header and the directory are of two minds.
+        for header_name in [&b"d/y"[..], b"d/xx", b"d/x/.."] {
+            let archive = open(&made(&[Member { header_name, ..x() }], b"", 0)).unwrap();
+            let error = archive.open("d/x").unwrap_err();
+            assert_eq!(error.code(), Some(Code::Corrupt), "{error}");
+            assert!(error.to_string().contains("say different things"), "{error}");
+        }
+        let same = Member { header_name: b"d\\x", ..x() };
+        assert!(read(&open(&made(&[same], b"", 0)).unwrap(), "d/x") == b"bytes");
+        // The last part of several, and the first.
+        for part in [made(&[x()], b"", 1), b"PK\x07\x08PK\x03\x04 and so on".to_vec()] {
+            let error = open(&part).unwrap_err();
+            assert!(
+                error.to_string().contains("a part of a split archive; put the parts together"),
+                "{error}"
+            );
+        }
+    });
+}
+
+#[test]
+fn files_that_overlap_in_other_archives_are_refused_too() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), archive_host());
+        let open = |bytes: &[u8]| host.open(&format!("{} | archive", write(folder.path(), "x", bytes)));
+        let refused = |bytes: &[u8], at: u64| {
+            let error = open(bytes).unwrap_err();
+            assert_eq!(error.code(), Some(Code::Corrupt), "{error}");
+            assert!(error.to_string().contains(&format!("files in it overlap at {at}")), "{error}");
+        };
+        let bytes = [7; 100];
+        assert!(open(&pak(&bytes, &[("a", 12, 50), ("b", 62, 50), ("c", 30, 0)])).is_ok());
+        refused(&pak(&bytes, &[("a", 12, 50), ("b", 61, 50)]), 61);
+        refused(&pak(&bytes, &[("a", 11, 50)]), 11);
+        refused(&pak(&bytes, &[("a", 12, 101)]), 112);
+        // What is the same in several may be there once, and other parts are other bytes.
+        let here = |offset, len| (0x7fff, offset, len);
+        let with = |first: (u16, u32, u32), second: (u16, u32, u32)| {
+            vpk(&[("a", first.0, first.1, first.2), ("b", second.0, second.1, second.2)], &bytes)
+        };
+        assert!(open(&with(here(0, 50), here(0, 50))).is_ok());
+        assert!(open(&with(here(0, 50), here(50, 50))).is_ok());
+        assert!(open(&with((1, 0, 50), (2, 10, 50))).is_ok());
+        let data = (with(here(0, 50), here(0, 50)).len() - bytes.len()) as u64;
+        refused(&with(here(0, 50), here(49, 50)), data + 49);
+        refused(&with((1, 0, 50), (1, 10, 50)), 10);
+    });
+}
+
+#[test]
+fn opening_costs_few_requests_below() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), archive_host());
+        let names: Vec<String> = (0..60_000).map(|number| format!("folder/{number:030}")).collect();
+        let (deflated, crc) = packed(CompressionMethod::Deflated, b"bytes");
+        let members: Vec<_> = names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| match index % 2 {
+                0 => Member::stored(name.as_bytes(), b"bytes"),
+                _ => Member { method: 8, size: 5, crc, ..Member::stored(name.as_bytes(), &deflated) },
+            })
+            .collect();
+        let file = write(folder.path(), "a.zip", &made(&members, b"", 0));
+        let archive = host.open(&format!("{file} | stats | archive")).unwrap();
+        let below = archive.below().unwrap().clone();
+        let reads = || figure(&host, &below, "reads");
+        // The directory has 5 MiB.
+        assert!(reads() <= 12, "{}", reads());
+        for name in [&names[100], &names[101]] {
+            // One for the header, once.
+            let before = reads();
+            let first = archive.open(name).unwrap();
+            assert_eq!(reads() - before, 1);
+            let second = archive.open(name).unwrap();
+            drop((first, second));
+            let device = archive.open(name).unwrap();
+            assert_eq!(reads() - before, 1);
+            assert!(read_all(&host, &device).unwrap() == b"bytes");
+        }
+    });
+}
+
+#[test]
+fn who_reads_on_needs_no_memory_and_who_waits_is_served() {
+    in_time(|| {
+        let (folder, host, mut random) = (tempfile::tempdir().unwrap(), archive_host(), random());
+        let bytes = words(&mut random, 9_000_000);
+        for method in [CompressionMethod::Deflated, CompressionMethod::Zstd] {
+            let file = write(folder.path(), "a.zip", &zipped(&[("x", method, &bytes)], false));
+            for cache in ["0", "1MiB", "3MiB"] {
+                let archive = host.open(&format!("{file} | archive?cache={cache}")).unwrap();
+                let device = archive.open("x").unwrap();
+                for (number, piece) in bytes.chunks(100_000).enumerate() {
+                    let read = device.read_exact_at(number as u64 * 100_000, vec![0; piece.len()]);
+                    assert!(host.block_on(read).unwrap() == piece, "{number}");
+                }
+                let decoded = figure(&host, &archive, "bytes decoded");
+                assert_eq!(decoded, bytes.len() as u64, "{method}, {cache}");
+            }
+        }
+        // Somebody reads far ahead, and somebody else is behind them.
+        let (deflated, bytes, crc) = deflated(&mut random, 40 << 20);
+        let member = Member { method: 8, size: bytes.len(), crc, ..Member::stored(b"x", &deflated) };
+        let file = write(folder.path(), "b.zip", &made(&[member], b"", 0));
+        let archive = host.open(&format!("{file} | delay?latency=20ms | archive?cache=0")).unwrap();
+        let device = archive.open("x").unwrap();
+        let read = |block: u64| Box::pin(device.read_exact_at(block << 20, vec![0; 10]));
+        host.block_on(read(10)).unwrap();
+        let before = figure(&host, &archive, "decoded");
+        let mut reads: Vec<_> = [11, 0].into_iter().chain(12..40).map(read).collect();
+        begin(&host, &mut reads);
+        host.block_on(reads.remove(1)).unwrap();
+        let decoded = figure(&host, &archive, "decoded") - before;
+        assert!(decoded < 20, "{decoded} blocks were made before the first");
+        for read in reads {
+            host.block_on(read).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_part_of_a_vpk_that_is_missing_is_named() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), archive_host());
+        write(folder.path(), "x_dir.vpk", &vpk(&[("a", 3, 0, 10)], b""));
+        let archive =
+            host.open(&format!("file:{} | archive?file=x_dir.vpk", folder.path().display())).unwrap();
+        let error = archive.open("a").unwrap_err();
+        assert_eq!(error.code(), Some(Code::NotFound), "{error}");
+        assert!(
+            error.to_string().contains("'x_003.vpk', which has its bytes, cannot be opened: "),
+            "{error}"
+        );
     });
 }
