@@ -1,0 +1,94 @@
+//! A compressed file comes out the same block by block as in one call, wherever what is read of it is cut; or neither does.
+#![no_main]
+// The targets use a part of what the plugins do.
+#![allow(dead_code)]
+
+#[path = "../../../plugins/archive/src/block.rs"]
+mod block;
+#[path = "../../../plugins/archive/src/codec.rs"]
+mod codec;
+#[path = "../../../plugins/archive/src/cursor.rs"]
+mod cursor;
+
+use codec::{Codec, Corrupt, Steps};
+use cursor::{Coded, Cursor};
+use libfuzzer_sys::fuzz_target;
+
+/// No more than this comes out.
+const MOST: usize = 1 << 16;
+
+/// Something that makes sense: of several frames, if the codec has them.
+fn pack(codec: Codec, plain: &[u8], frame: usize) -> Vec<u8> {
+    match codec {
+        Codec::Deflate => miniz_oxide::deflate::compress_to_vec(plain, (frame % 10) as u8),
+        Codec::Zstd => {
+            let packed = |frame| zstd::bulk::compress(frame, 1).expect("there is memory");
+            plain.chunks(frame).flat_map(packed).collect()
+        }
+    }
+}
+
+/// What comes out as far as it makes sense.
+fn unpack(codec: Codec, packed: &[u8]) -> Vec<u8> {
+    let mut steps = Steps::new(codec).expect("there is memory");
+    let (mut plain, mut consumed, mut produced) = (vec![0; MOST], 0, 0);
+    while let Ok(step) = steps.step(&packed[consumed..], &mut plain[produced..]) {
+        consumed += step.consumed;
+        produced += step.produced;
+        if step.consumed + step.produced == 0 || (step.ended && codec == Codec::Deflate) {
+            break;
+        }
+    }
+    plain.truncate(produced);
+    plain
+}
+
+/// All blocks, from pieces of what is compressed; from copies of the state, where there can be some.
+fn in_blocks(coded: &Coded, unit: u64, packed: &[u8], mut seed: u64) -> Result<Vec<u8>, Corrupt> {
+    let (mut cursor, mut out, mut end) = (Cursor::new(coded.codec)?, Vec::new(), 0);
+    while cursor.block() * unit < coded.size {
+        let position = cursor.position() as usize;
+        match cursor.make(coded, unit, &packed[position..end.max(position)])? {
+            Some(block) => {
+                out.extend_from_slice(block.bytes());
+                cursor = cursor.fork().unwrap_or(cursor);
+            }
+            None => {
+                seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                end = packed.len().min(cursor.position() as usize + 1 + (seed >> 58) as usize);
+            }
+        }
+    }
+    Ok(out)
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let [how, unit, seed, rest @ ..] = bytes else { return };
+    let codec = if how & 1 == 0 { Codec::Deflate } else { Codec::Zstd };
+    let mut packed = if how & 2 == 0 { rest.to_vec() } else { pack(codec, rest, 1 + usize::from(*unit / 2)) };
+    // Something may stand behind it.
+    if how & 4 > 0 {
+        packed.extend([rest, &[*seed]].concat());
+    }
+    let mut plain = unpack(codec, &packed);
+    // It may be said to be shorter or longer than it is.
+    match how >> 3 & 3 {
+        1 => drop(plain.pop()),
+        2 => plain.push(0),
+        _ => {}
+    }
+    if plain.is_empty() {
+        return;
+    }
+    let (size, crc) = (plain.len() as u64, crc32fast::hash(&plain));
+    let coded = Coded { codec, packed: packed.len() as u64, size, crc };
+    let blocks = in_blocks(&coded, 1 + u64::from(*unit), &packed, u64::from(*seed));
+    let mut whole = vec![0; plain.len()];
+    match (codec.whole(&packed, &mut whole, crc), blocks) {
+        (Ok(()), Ok(blocks)) => assert!(blocks == whole && whole == plain),
+        (Err(Corrupt), Err(Corrupt)) => {}
+        (Ok(()), Err(Corrupt)) => panic!("{codec:?} comes out whole only"),
+        // The steps take streams that end before an unused code is found wrong; never other bytes.
+        (Err(Corrupt), Ok(blocks)) => assert!(codec == Codec::Deflate && blocks == plain, "{codec:?}"),
+    }
+});
