@@ -143,6 +143,8 @@ struct State<T> {
     memory: u64,
     /// Files that are open and wait for memory. Who lets go of the other end has them look again.
     thirsty: Vec<Sender<()>>,
+    /// Of what was never sent: its devices may be closed with it, which is not done under the lock.
+    over: Vec<Wanted>,
     ready: BTreeMap<Order, Ended<T>>,
     /// How long a handler took lately.
     pace: Duration,
@@ -236,6 +238,7 @@ impl<T: Send + 'static> Streamer<T> {
             deadlines: BTreeSet::new(),
             memory: 0,
             thirsty: Vec::new(),
+            over: Vec::new(),
             ready: BTreeMap::new(),
             pace: Duration::ZERO,
         };
@@ -371,6 +374,9 @@ impl<T: Send + 'static> Streamer<T> {
 /// So many are given up before others have the lock.
 const EXPIRED: usize = 64;
 
+/// No request counts as more, so that sums have room. There is no such memory: it fails.
+const MOST_MEMORY: u64 = 1 << 56;
+
 /// Requests under way at a device that has no wish.
 const IN_FLIGHT: usize = 8;
 
@@ -384,7 +390,7 @@ impl Wanted {
     /// How much memory it takes, as far as that is known before it is opened.
     fn memory(&self) -> u64 {
         match self {
-            Self::Range(_, range) => range.end.saturating_sub(range.start),
+            Self::Range(_, range) => range.end.saturating_sub(range.start).min(MOST_MEMORY),
             Self::Whole(..) => 0,
         }
     }
@@ -451,7 +457,8 @@ impl<T> State<T> {
         }
         let order = Order::of(urgency, ticket);
         let (task, queued) = match stage {
-            Stage::Queued(_) => {
+            Stage::Queued(wanted) => {
+                self.over.push(wanted);
                 if let Some(of_group) = self.groups.get_mut(&group) {
                     of_group.queue.remove(&order);
                 }
@@ -506,9 +513,10 @@ impl<T: Send + 'static> Shared<T> {
         }
         let room = state.memory < self.memory_limit || state.memory == 0;
         let thirsty = if room { std::mem::take(&mut state.thirsty) } else { Vec::new() };
+        let over = std::mem::take(&mut state.over);
         drop(state);
         // Not under the lock, since it wakes them.
-        drop(thirsty);
+        drop((thirsty, over));
     }
 
     /// Ends a request that is of no use any more, and gives its task to be dropped.
@@ -528,6 +536,7 @@ impl<T: Send + 'static> Shared<T> {
 
     /// A request takes so much memory, which is known now. If there is no room for it, gives what to wait for before it asks again.
     fn takes(&self, ticket: u64, bytes: u64) -> Result<(), Receiver<()>> {
+        let bytes = bytes.min(MOST_MEMORY);
         let mut state = self.lock();
         let State { requests, memory: all, thirsty, .. } = &mut *state;
         if let Some(Request { stage: Stage::UnderWay { memory, .. }, .. }) = requests.get_mut(&ticket) {

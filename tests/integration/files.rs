@@ -241,6 +241,23 @@ fn memory_that_is_registered_is_used_until_it_is_forgotten() {
                 }
             }
         }
+        // A filter may go before the file.
+        let path = folder.path().join("file");
+        let filtered = host.open(&format!("file:{}?direct=true | stats", path.display())).unwrap();
+        let below = filtered.below().unwrap().clone();
+        let read = |pool: BufferPool| {
+            let reads = std::iter::from_fn(|| pool.try_get()).map(|mut buffer| {
+                buffer.fill(1);
+                buffer.set_len(LEN);
+                below.read_exact_at(0, buffer)
+            });
+            assert!(host.block_on(join_all(reads)).into_iter().all(|read| read.unwrap()[..] == bytes[..LEN]));
+        };
+        let pool = BufferPool::new(64, 1 << 20).unwrap();
+        assert!(filtered.register(&pool).unwrap());
+        drop(filtered);
+        read(pool);
+        read(BufferPool::new(64, 1 << 20).unwrap());
         let pool = BufferPool::new(1, 100).unwrap();
         for url in [
             format!("file:{}?io=threads", folder.path().join("file").display()),

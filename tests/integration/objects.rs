@@ -387,7 +387,24 @@ fn a_folder_as_a_store_is_read_written_and_listed() {
         host.block_on(gap.write_all_at(10, vec![1; 10])).unwrap();
         assert_eq!(host.block_on(gap.publish()).unwrap_err().code(), Some(Code::InvalidInput));
         drop(gap);
-        assert!(!folder.path().join("gap").exists());
+        // Nor is anything left of what was uploaded, at once.
+        let given_up = host.open_with(&format!("local:{path}/given-up?part=5MiB"), new).unwrap();
+        let mut writes: Vec<_> = bytes
+            .chunks(1 << 20)
+            .zip(0u64..)
+            .map(|(part, index)| given_up.write_all_at(index << 20, part.to_vec()))
+            .collect();
+        host.block_on(async {
+            for write in &mut writes {
+                let _ = futures_util::poll!(write);
+            }
+        });
+        host.block_on(&mut writes[5]).unwrap();
+        drop(writes);
+        drop(given_up);
+        let left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["deep"]);
         let tree = host.open(&format!("local:{path}")).unwrap();
         let listed = host.block_on(tree.list("")).unwrap();
         assert_eq!((listed.len(), listed[0].name.as_str(), listed[0].is_folder), (1, "deep", true));

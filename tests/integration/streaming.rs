@@ -1,11 +1,11 @@
 //! The streamer: order, bounds, and that each request is handed over once.
 
 use std::collections::HashMap;
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pactio::{Code, Device, Host, Progress, Streamer, Urgency};
+use pactio::{Code, Device, Host, PacketBox, PacketIo, Progress, Streamer, Urgency, Write};
 use pactio_tests::{host, in_time, random};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -228,6 +228,34 @@ fn what_is_being_opened_counts_also_when_it_is_given_up_and_so_does_its_memory()
             assert!(streamer.progress().memory <= 1 << 20);
         }
         assert_eq!(handed, 30);
+    });
+}
+
+#[test]
+fn what_closes_with_a_request_may_ask_the_streamer() {
+    in_time(|| {
+        let host = streaming_host();
+        let one = host.open("memory:?size=64KiB").unwrap();
+        let other = host.open("memory:?size=64KiB | delay?latency=1h").unwrap();
+        let streamer = Streamer::with_memory(&host, 1);
+        streamer.read(&one, 0..10, Urgency::default(), ());
+        while streamer.progress().ready < 1 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // Cannot be sent, as the memory is in use, and has the last handle.
+        let queued = streamer.read(&other, 0..10, Urgency::default(), ());
+        let (packet, view) = PacketBox::<Write>::new_buf(10).and_then(PacketBox::into_bound).unwrap();
+        let (asking, (told, answer)) = (streamer.clone(), std::sync::mpsc::channel());
+        packet.on_complete(move |_| told.send(asking.progress().queued).unwrap());
+        other.send_io(0u64, view);
+        drop(other);
+        assert!(streamer.cancel(queued));
+        assert_eq!(answer.recv(), Ok(0));
+        // More than there ever is.
+        streamer.read(&one, 0..u64::MAX, Urgency::default(), ());
+        let failed =
+            all(&streamer).into_iter().filter_map(|done| done.bytes().err().and_then(pactio::Error::code));
+        assert_eq!(failed.collect::<Vec<_>>(), [Code::Cancelled, Code::OutOfMemory]);
     });
 }
 

@@ -6,9 +6,8 @@ use pactio_sdk::abi::{DeviceObj, Operates, Operation, host_device};
 use pactio_sdk::io::PacketIo;
 use pactio_sdk::{
     Admission, Batch, BoundPacketView, Cancellation, Code, Counted, Counts, Device as AnyDevice, DeviceInfo,
-    Error, Flush, Limits, Listing, Mapping, MemoryRange, NoPos, OpenError, OpenMode, Opened, Opening,
-    PacketBox, PacketPerms, Provenance, Read, ReadWrite, Registration, RequestId, Resize, Statistics,
-    Substitutes, Write,
+    Error, Flush, Limits, Listing, Mapping, NoPos, OpenError, OpenMode, Opened, Opening, PacketBox,
+    PacketPerms, Provenance, Read, ReadWrite, RequestId, Resize, Statistics, Substitutes, Write,
 };
 
 use super::Device;
@@ -207,20 +206,6 @@ impl AnyDevice for Lent {
 
     fn statistics(&self) -> Option<&dyn Statistics> {
         self.device.0.remote.does(Operation::STATISTICS).then_some(self)
-    }
-
-    fn registration(&self) -> Option<&dyn Registration> {
-        self.device.0.remote.registers().then_some(self)
-    }
-}
-
-impl Registration for Lent {
-    fn register(&self, memory: MemoryRange) -> Result<u64, Error> {
-        self.device.0.remote.register(memory)
-    }
-
-    fn forget(&self, number: u64) {
-        self.device.0.remote.forget(number);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{BufferPool, Error, ErrorKind};
 
 impl Device {
     /// Tells the device of the memory of a pool, if that makes it faster: a kernel's ring then looks its pages up once, and not
-    /// for each request. Whether it does is the answer; `false` means that there was nothing to do. It counts until the pool or the
+    /// for each request. Of one with filters on it, the lowest is told that makes something of it. Whether any does is the answer; `false` means that there was nothing to do. It counts until the pool or the
     /// device is dropped. The system may bound how much memory can be registered (`ulimit -l`).
     ///
     /// ```no_run
@@ -28,22 +28,30 @@ impl Device {
     ///
     /// If the system refuses it. The pool can be used all the same.
     pub fn register(&self, pool: &BufferPool) -> Result<bool, Error> {
-        if !self.0.remote.registers() {
-            return Ok(false);
-        }
-        if !pool.is_registered(&self.0) {
+        let Some(device) = self.registrar() else { return Ok(false) };
+        if !pool.is_registered(&device.0) {
             let (start, len, _) = pool.memory();
             // SAFETY: the pool has it forgotten before it frees its memory.
             let memory = unsafe { MemoryRange::new(start, len) };
-            let number = self.0.remote.register(memory).map_err(|error| {
-                let text = format!("cannot register {len} bytes with '{}': {error}", self.url());
+            let number = device.0.remote.register(memory).map_err(|error| {
+                let text = format!("cannot register {len} bytes with '{}': {error}", device.url());
                 let hint =
                     "the pool can be used all the same; `ulimit -l` says how much memory may be locked";
                 Error::new(ErrorKind::Io(error.code()), text).with_hint(hint)
             })?;
-            pool.keep(Registered { device: Arc::downgrade(&self.0), number });
+            pool.keep(Registered { device: Arc::downgrade(&device.0), number });
         }
         Ok(true)
+    }
+
+    /// The device that memory is registered with: this one's plugin's, or that of one below it. Filters have no part in it, so that
+    /// none can be gone when the memory is to be forgotten.
+    fn registrar(&self) -> Option<&Self> {
+        match &self.0.inner {
+            Some(inner) => inner.registrar(),
+            None if self.0.remote.registers() => Some(self),
+            None => self.0.below.as_ref()?.registrar(),
+        }
     }
 }
 
@@ -65,7 +73,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        // A device that is gone has forgotten it.
+        // A device that is gone gets no requests any more, in whatever memory.
         if let Some(device) = self.device.upgrade() {
             device.remote.forget(self.number);
         }

@@ -72,6 +72,8 @@ mod linux {
             let (probe, piece) = (IoUring::new(1)?, Piece { number: 0, memory });
             // SAFETY: the memory is there until it is forgotten, and the probe ends here.
             unsafe { probe.submitter().register_buffers(&[piece.part()]) }?;
+            // Closing it takes the kernel a while, in which it would count as locked twice.
+            probe.submitter().unregister_buffers()?;
             let mut pieces = self.lock();
             let Some(place) = pieces.iter_mut().find(|place| place.is_none()) else {
                 return Err(Error::from_code(Code::Busy));
@@ -98,14 +100,16 @@ mod linux {
         version: u64,
         /// The number of the piece in each place of the kernel's; 0 in those that are empty.
         registered: [u64; MOST],
-        /// The kernel has such places, and has not refused one.
+        /// The number of the piece that the kernel last refused for each place.
+        refused: [u64; MOST],
+        /// The kernel has such places.
         possible: bool,
     }
 
     impl Places {
         pub(crate) fn new(ring: &IoUring) -> Self {
             let possible = ring.submitter().register_buffers_sparse(MOST as u32).is_ok();
-            Self { pieces: [None; MOST], version: 0, registered: [0; MOST], possible }
+            Self { pieces: [None; MOST], version: 0, registered: [0; MOST], refused: [0; MOST], possible }
         }
 
         /// Looks what the device was told of or has forgotten since the last time.
@@ -133,8 +137,8 @@ mod linux {
             // SAFETY: the memory is there until it is forgotten, from when on it is not used, and taken back at the next look. The
             // kernel keeps the pages until then.
             let put = unsafe { ring.submitter().register_buffers_update(place as u32, &[part], None) };
-            self.registered[place] = if put.is_ok() { number } else { 0 };
-            self.possible &= put.is_ok();
+            (self.registered[place], self.refused[place]) =
+                if put.is_ok() { (number, 0) } else { (0, number) };
             put.is_ok()
         }
 
@@ -147,8 +151,11 @@ mod linux {
             let (place, piece) = (0..)
                 .zip(&self.pieces)
                 .find_map(|(place, piece)| Some(place).zip(piece.filter(|piece| piece.has(step))))?;
-            let is_there =
-                self.registered[place] == piece.number || self.put(ring, place, piece.number, piece.part());
+            let is_there = match piece.number {
+                number if self.registered[place] == number => true,
+                number if self.refused[place] == number => false,
+                number => self.put(ring, place, number, piece.part()),
+            };
             is_there.then_some(place as u16)
         }
 

@@ -39,6 +39,8 @@ fn of_source(error: &StoreError) -> Code {
     }
     // Its client says its own limits with each error.
     let text = explain(error).replace("retry_timeout", "");
+    // Addresses and names may be any words.
+    let text = text.split(' ').filter(|word| !word.contains('/')).collect::<Vec<_>>().join(" ");
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if has(&["non-partial response", "did not return a partial", "Content-Range", "not partial"]) {
         Code::Unsupported

@@ -40,8 +40,10 @@ struct Pending {
     /// By position, and a number that makes them differ.
     parts: BTreeMap<(u64, u64), BoundPacketView<Write>>,
     number: u64,
-    /// Where the last group ended: what lies behind it has its turn next, so that nobody waits for ever.
+    /// Where the last group ended: what lies behind it has its turn next.
     turn: u64,
+    /// So many groups were sent. Every few, whoever waits longest has his turn, so that nobody waits for ever.
+    groups: u64,
     /// Somebody is about to send them.
     gathering: bool,
     closed: bool,
@@ -52,7 +54,11 @@ impl Pending {
     fn next_group(&mut self, gap: u64) -> Vec<(u64, BoundPacketView<Write>)> {
         let mut group: Vec<(u64, BoundPacketView<Write>)> = Vec::new();
         let (mut start, mut end) = (0u64, 0u64);
-        let mut next = self.first_from(self.turn, 0).or_else(|| self.first_from(0, 0));
+        self.groups += 1;
+        let oldest =
+            self.parts.keys().min_by_key(|(_, number)| *number).filter(|_| self.groups.is_multiple_of(4));
+        let (position, number) = oldest.copied().unwrap_or((self.turn, 0));
+        let mut next = self.first_from(position, number).or_else(|| self.first_from(0, 0));
         while let Some((position, number, len)) = next {
             let behind = position + len;
             if group.is_empty() {

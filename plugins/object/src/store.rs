@@ -78,12 +78,8 @@ const SLOWEST: u64 = 32 << 10;
 fn refuse_unusable(request: &OpenRequest<'_>) -> Result<(), OpenError> {
     let variable = |name: &str| env::var(name).ok().map(|value| (name.to_owned(), value));
     let option = |name: &str| request.option(name).map(|value| (name.to_owned(), value.to_owned()));
-    for (name, value) in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
-        .into_iter()
-        .filter_map(|name| variable(name).filter(|_| request.scheme() == "s3"))
-        .chain(option("endpoint"))
-    {
-        let host = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
+    for (name, value) in option("endpoint").into_iter().chain(endpoint_variable(request)) {
+        let host = ["http://", "https://"].into_iter().find_map(|scheme| strip_prefix(&value, scheme));
         let is_host = host.is_some_and(|host| {
             !host.is_empty() && !host.starts_with('/') && host.bytes().all(|byte| byte.is_ascii_graphic())
         });
@@ -104,12 +100,31 @@ fn refuse_unusable(request: &OpenRequest<'_>) -> Result<(), OpenError> {
         }
     }
     let bucket = split(request.target()).0;
-    let is_bucket = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    // What would end it within an address; names have their own rules in each store.
+    let is_bucket = |byte: u8| byte.is_ascii_graphic() && !b"?#%@\\\"<>".contains(&byte);
     if matches!(request.scheme(), "s3" | "gs" | "az") && !bucket.bytes().all(is_bucket) {
-        let text = format!("'{bucket}' is no name of a bucket: those have letters, digits, '.', '_' and '-'");
+        let text = format!(
+            "'{bucket}' is no name of a bucket: it has blanks, or characters that mean something else in an address"
+        );
         return Err(OpenError::invalid_input(text));
     }
     Ok(())
+}
+
+/// The variable that says where S3 is, unless an option does.
+fn endpoint_variable(request: &OpenRequest<'_>) -> Option<(String, String)> {
+    if request.scheme() != "s3" || request.option("endpoint").is_some() {
+        return None;
+    }
+    let names = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].into_iter();
+    let set = |name: &str| env::var(name).ok().filter(|url| !url.is_empty());
+    names.filter_map(|name| Some((name.to_owned(), set(name)?))).next()
+}
+
+/// Schemes have no case.
+fn strip_prefix<'u>(url: &'u str, scheme: &str) -> Option<&'u str> {
+    let (front, rest) = url.split_at_checked(scheme.len())?;
+    front.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
 /// A client for the store that is meant. An answer, or its next bytes, may take so long.
@@ -125,7 +140,11 @@ fn client(
         ..RetryConfig::default()
     };
     let endpoint = request.option("endpoint");
-    let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) || scheme == "http";
+    let variable = endpoint_variable(request).map(|(_, url)| url);
+    let plain = scheme == "http"
+        || endpoint
+            .or(variable.as_deref())
+            .is_some_and(|endpoint| strip_prefix(endpoint, "http://").is_some());
     // For all clients of this library's own copy of rustls; it stays with the first choice, which is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = ClientOptions::new()
@@ -149,9 +168,7 @@ fn client(
                 .with_bucket_name(bucket)
                 .with_retry(retry)
                 .with_client_options(client)
-                .with_allow_http(
-                    plain || env::var("AWS_ENDPOINT_URL").is_ok_and(|url| url.starts_with("http://")),
-                );
+                .with_allow_http(plain);
             if let Some(endpoint) = endpoint {
                 builder = builder.with_endpoint(endpoint);
             }

@@ -11,7 +11,9 @@ use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use pactio_sdk::{
     Answer, BoundPacketView, Code, Device, DeviceInfo, Error, Flush, FlushScope, OpenError, Read, Write,
 };
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::failure::failed;
@@ -20,8 +22,9 @@ use crate::store::{Store, path};
 
 /// An object that is being written.
 pub(crate) struct Upload {
-    /// There until it is dropped.
+    /// Both are there until it is dropped; what is queued then is not done any more.
     work: Option<UnboundedSender<Work>>,
+    open: Option<watch::Sender<()>>,
     size: Arc<AtomicU64>,
     /// Is closed when the writer has ended.
     ended: Mutex<Receiver<()>>,
@@ -49,7 +52,7 @@ impl Upload {
         let (runtime, path) = (runtime()?, path(key)?);
         let (work, received) = unbounded_channel();
         let size = Arc::new(AtomicU64::new(0));
-        let (running, ended) = std::sync::mpsc::channel();
+        let ((open, closed), (running, ended)) = (watch::channel(()), std::sync::mpsc::channel());
         let writer = Writer {
             store,
             path,
@@ -61,10 +64,10 @@ impl Upload {
             ended: None,
         };
         runtime.spawn(async move {
-            writer.run(received).await;
+            writer.run(received, closed).await;
             drop(running);
         });
-        Ok(Self { work: Some(work), size, ended: Mutex::new(ended) })
+        Ok(Self { work: Some(work), open: Some(open), size, ended: Mutex::new(ended) })
     }
 
     /// If nobody takes it, it is dropped, and fails.
@@ -79,7 +82,11 @@ impl Upload {
 /// parts that stay.
 impl Drop for Upload {
     fn drop(&mut self) {
-        self.work = None;
+        (self.work, self.open) = (None, None);
+        // On a thread of the runtime, the writer may be what this was called from.
+        if Handle::try_current().is_ok() {
+            return;
+        }
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         if ended.recv_timeout(LONGEST_END) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("parts of an upload that was given up may be left in the store");
@@ -159,32 +166,47 @@ impl PartBuffer {
 }
 
 impl Writer {
-    async fn run(mut self, mut work: UnboundedReceiver<Work>) {
-        while let Some(work) = work.recv().await {
-            match work {
-                Work::Write(position, view) => {
-                    if let Some(ended) = self.ended {
-                        view.error(ended.err().unwrap_or(Error::from_code(Code::ReadOnly)));
-                    } else if let Err(error) = self.write(position, view).await {
-                        self.ended = Some(Err(error));
-                    }
-                }
-                Work::Publish(answer) => {
-                    let result = match self.ended {
-                        Some(ended) => ended,
-                        None => self.publish().await,
-                    };
-                    self.ended = Some(result);
-                    answer.result(result);
-                }
+    async fn run(mut self, mut work: UnboundedReceiver<Work>, mut closed: watch::Receiver<()>) {
+        let all = async {
+            while let Some(work) = work.recv().await {
+                self.take(work).await;
             }
+        };
+        tokio::select! {
+            biased;
+            // Nothing is ever sent: it ends.
+            _ = closed.changed() => {}
+            () = all => {}
         }
+        drop(work);
         // Closed before it was published: nobody has seen it, and nobody will.
         if self.ended != Some(Ok(()))
             && let Some(mut multipart) = self.multipart
         {
             self.on_the_way.shutdown().await;
             let _ = multipart.abort().await;
+        }
+    }
+
+    async fn take(&mut self, work: Work) {
+        match work {
+            Work::Write(position, view) => {
+                if let Some(ended) = self.ended {
+                    view.error(ended.err().unwrap_or(Error::from_code(Code::ReadOnly)));
+                } else if view.is_cancelled() {
+                    view.error(Error::CANCELLED);
+                } else if let Err(error) = self.write(position, view).await {
+                    self.ended = Some(Err(error));
+                }
+            }
+            Work::Publish(answer) => {
+                let result = match self.ended {
+                    Some(ended) => ended,
+                    None => self.publish().await,
+                };
+                self.ended = Some(result);
+                answer.result(result);
+            }
         }
     }
 

@@ -25,6 +25,9 @@ const SMALL: u32 = 1024;
 /// A piece of small reads is no longer than this.
 const LARGEST_PIECE: u64 = 64 << 10;
 
+/// More scratch memory is not kept.
+const MOST_SCRATCH: usize = 4 << 20;
+
 /// Ranges of the call behind a hole: there may be another one soon, and what a call does not come to was prepared in vain.
 const FEW: usize = 4;
 
@@ -126,6 +129,7 @@ impl Gather {
         let (mut holes, mut found) = (Holes::default(), 0);
         while self.is_something_left(&holes) {
             if found == MOST_HOLES {
+                self.forget_what_is_done();
                 return false;
             }
             self.plan(&holes);
@@ -138,7 +142,22 @@ impl Gather {
         (self.next, self.most) = (0, MOST);
         self.reads.clear();
         self.parts.clear();
+        if self.scratch.len() > MOST_SCRATCH {
+            self.scratch = Vec::new();
+        }
         true
+    }
+
+    fn forget_what_is_done(&mut self) {
+        self.reads.drain(..self.next);
+        self.next = 0;
+        let mut parts = Vec::with_capacity(self.reads.len());
+        for asked in &mut self.reads {
+            let part = self.parts[asked.part as usize].take();
+            asked.part = parts.len() as u32;
+            parts.push(part);
+        }
+        self.parts = parts;
     }
 
     /// Fails what lies in a known hole, and says whether there is more.

@@ -155,9 +155,10 @@ pub trait Device: Send + Sync + 'static {
         self.below()?.statistics()
     }
 
-    /// How it is told of memory beforehand, if that makes it faster.
+    /// How it is told of memory beforehand, if that makes it faster. Nothing is handed on here: a host tells the device below by
+    /// itself, which may outlive this one.
     fn registration(&self) -> Option<&dyn Registration> {
-        self.below()?.registration()
+        None
     }
 
     /// Who polls the device. Asked once, after opening. The default is a device that needs nobody: it answers at once

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::abi::{DeviceObj, Operates, Operation, Remote};
 use crate::io::{Admitted, Turns};
 use crate::{
-    Admission, Batch, BoundPacketView, Cancellation, Device, DeviceInfo, Error, Flush, Limits, Listing,
-    Mapping, MemoryRange, NoPos, OpenError, OpenMode, Opened, Opening, PacketIo, Provenance, Read, ReadWrite,
-    Registration, RequestId, Resize, Statistics, Write,
+    Admission, Batch, BoundPacketView, Cancellation, Device, DeviceInfo, Flush, Limits, Listing, Mapping,
+    NoPos, OpenError, OpenMode, Opened, Opening, PacketIo, Provenance, Read, ReadWrite, RequestId, Resize,
+    Statistics, Write,
 };
 
 /// The device below a filter: anything that a host can open. Cheap to clone; it is closed with the last clone.
@@ -122,20 +122,6 @@ impl Device for Below {
 
     fn statistics(&self) -> Option<&dyn Statistics> {
         self.0.device.does(Operation::STATISTICS).then_some(&*self.0 as _)
-    }
-
-    fn registration(&self) -> Option<&dyn Registration> {
-        self.0.device.registers().then_some(&*self.0 as _)
-    }
-}
-
-impl Registration for Inner {
-    fn register(&self, memory: MemoryRange) -> Result<u64, Error> {
-        self.device.register(memory)
-    }
-
-    fn forget(&self, number: u64) {
-        self.device.forget(number);
     }
 }
 

@@ -6,12 +6,13 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _, stdin, stdout};
 use std::process::{Child, Command, Stdio};
 
 use libc::{c_ulong, c_void, iovec, pid_t};
+use pactio::{Device, Host};
 use read_process_memory::{CopyAddress as _, ProcessHandle};
 
 use crate::Arguments;
 use crate::files::case;
 use crate::measure::{Speeds, Variant, measure};
-use crate::ours::reused;
+use crate::ours::{all, reused};
 
 /// Memory of the other process in bytes: more than the caches hold.
 const SIZE: usize = 256 << 20;
@@ -24,7 +25,10 @@ const CASES: [(usize, usize); 6] = [(64, 64), (64, 512), (4096, 1), (4096, 64), 
 /// Most ranges that the system takes in one call.
 const MOST: usize = 1024;
 
-/// Prints how many times as fast as the system's batched call each way is.
+/// Every so many pages, one is missing in the part of the other's memory that has holes.
+const HOLES: usize = 10;
+
+/// Prints how many times as fast as the system's batched call each way is, and, where pages are missing, as single calls.
 pub(crate) fn processes(arguments: &Arguments) {
     let other = Other::start();
     let host = pactio_tests::host(&["pactio_process"]);
@@ -44,6 +48,19 @@ pub(crate) fn processes(arguments: &Arguments) {
         speeds.push(name, measure(arguments.variants(variants), seconds));
     }
     speeds.print("bytes, in flight");
+    println!();
+    let mut speeds = Speeds::default();
+    let (cases, seconds) = arguments.cases(CASES.map(|(len, depth)| (case(len, depth), (len, depth))));
+    let holey = other.holey;
+    for (name, (len, depth)) in cases {
+        let at = move |index| holey + scattered(index, len);
+        let variants = vec![
+            one_by_one(pid, len, at),
+            partly("pactio process, vectors and reports", &host, device, len, depth, at),
+        ];
+        speeds.push(name, measure(arguments.variants(variants), seconds));
+    }
+    speeds.print("a tenth of the pages missing; bytes, in flight");
 }
 
 /// Where a read lies: whole ones scattered, small ones eight to a scattered page.
@@ -61,7 +78,20 @@ fn scattered(index: u64, len: usize) -> u64 {
 /// Holds memory for another process until nobody wants it any more.
 pub(crate) fn hold() {
     let memory: Vec<u8> = (0..SIZE).map(|index| (index / 4096) as u8 | 1).collect();
-    println!("{}", black_box(&memory).as_ptr().addr());
+    // SAFETY: new memory, at a place that the system chooses; the pages are taken out of it again, and nobody touches them.
+    let holey = unsafe {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        let start =
+            mmap_anonymous(std::ptr::null_mut(), SIZE, rights, MapFlags::PRIVATE | MapFlags::POPULATE);
+        let start = start.unwrap_or_else(|error| panic!("{error}"));
+        for page in (0..SIZE / PAGE as usize).step_by(HOLES) {
+            munmap(start.byte_add(page * PAGE as usize), PAGE as usize)
+                .unwrap_or_else(|error| panic!("{error}"));
+        }
+        start
+    };
+    println!("{} {}", black_box(&memory).as_ptr().addr(), holey.addr());
     // Nobody is left to tell if it cannot be written.
     let _ = stdout().flush();
     let _ = stdin().read(&mut [0]);
@@ -71,6 +101,8 @@ pub(crate) fn hold() {
 struct Other {
     child: Child,
     start: u64,
+    /// The same with holes.
+    holey: u64,
 }
 
 impl Other {
@@ -83,8 +115,11 @@ impl Other {
         if let Some(output) = child.stdout.as_mut() {
             BufReader::new(output).read_line(&mut line).unwrap_or_else(|error| panic!("{error}"));
         }
-        let start: u64 = line.trim().parse().unwrap_or_else(|error| panic!("{line:?}: {error}"));
-        Self { child, start: start.next_multiple_of(PAGE) }
+        let addresses: Result<Vec<u64>, _> = line.split_whitespace().map(str::parse).collect();
+        match addresses.as_deref() {
+            Ok(&[start, holey]) => Self { child, start: start.next_multiple_of(PAGE), holey },
+            _ => panic!("the other process says {line:?}"),
+        }
     }
 }
 
@@ -120,6 +155,50 @@ fn vectored(
             assert_eq!(read, (len * depth) as isize);
         }
         black_box(&buffers);
+    })
+}
+
+/// A call for each read, some of which read less than all.
+fn one_by_one(pid: pid_t, len: usize, position: impl Fn(u64) -> u64 + 'static) -> Variant {
+    let mut buffer = vec![0; len];
+    Variant::new("process_vm_readv, one by one", move |count| {
+        for index in 0..count {
+            let local = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: len };
+            let remote = iovec { iov_base: position(index) as *mut c_void, iov_len: len };
+            // SAFETY: the local range is the buffer.
+            black_box(unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) });
+        }
+        black_box(&buffer);
+    })
+}
+
+/// Reads of what there is, with so many in flight.
+fn partly(
+    name: &'static str,
+    host: &Host,
+    device: &'static Device,
+    len: usize,
+    depth: usize,
+    position: impl Fn(u64) -> u64 + 'static,
+) -> Variant {
+    let (host, mut buffers) = (host.clone(), vec![vec![0; len]; depth]);
+    let mut requests = Vec::with_capacity(depth);
+    Variant::batched(name, depth, move |count| {
+        host.block_on(async {
+            for batch in 0..count / depth as u64 {
+                requests.clear();
+                let reads = buffers.drain(..).zip(batch * depth as u64..);
+                requests.extend(reads.map(|(buffer, index)| device.read_at(position(index), buffer)));
+                all(&mut requests, |read| match read {
+                    Ok((report, buffer)) => {
+                        black_box(report.done());
+                        buffers.push(buffer);
+                    }
+                    Err(error) => panic!("{error}"),
+                })
+                .await;
+            }
+        });
     })
 }
 
