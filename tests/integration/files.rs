@@ -203,7 +203,13 @@ fn memory_that_is_registered_is_used_until_it_is_forgotten() {
                 // not know any more.
                 let pool = BufferPool::new(64, 1 << 20).unwrap();
                 if round != 2 {
-                    assert!(device.register(&pool).unwrap() && device.register(&pool).unwrap());
+                    match device.register(&pool) {
+                        // Not everybody may lock so much memory.
+                        Err(error) if error.code() == Some(Code::OutOfMemory) => {
+                            return println!("skipped: {error}");
+                        }
+                        registered => assert!(registered.unwrap() && device.register(&pool).unwrap()),
+                    }
                 }
                 let buffer = || {
                     let mut buffer = pool.try_get()?;
