@@ -40,8 +40,11 @@ impl Folder {
 pub(crate) fn is_folder(store: &Store, key: &str) -> Result<bool, OpenError> {
     let path = path(key)?;
     let first = async { store.objects.list(Some(&path)).next().await.transpose() };
-    let first = runtime()?.block_on(first).map_err(|error| cannot_open(&error))?;
-    Ok(first.is_some())
+    match runtime()?.block_on(first) {
+        Ok(first) => Ok(first.is_some()),
+        Err(_) if store.is_web => Ok(false),
+        Err(error) => Err(cannot_open(&error)),
+    }
 }
 
 async fn list(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Vec<Entry>> {

@@ -27,6 +27,8 @@ pub(crate) struct Store {
     pub(crate) retries: u32,
     /// It does not matter whether all that is read is of one version.
     pub(crate) unversioned: bool,
+    /// A web server, most of which list nothing.
+    pub(crate) is_web: bool,
 }
 
 /// Where something is in a store.
@@ -53,6 +55,7 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
         part: part as usize,
         retries,
         unversioned: request.flag_option("unversioned")?,
+        is_web: matches!(request.scheme(), "http" | "https"),
     };
     let target = request.target();
     let key = match request.scheme() {
