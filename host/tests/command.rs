@@ -846,7 +846,7 @@ impl Drop for Ends {
 #[test]
 #[cfg(target_os = "linux")]
 fn scan_finds_in_a_process_what_a_debugger_finds() {
-    let place = Place::new().with("process");
+    let place = Place::new().with("process").with("core");
     let marker = format!("pactio-marks-{}", std::process::id());
     let mut sleep = Command::new("/bin/sleep");
     let sleep = sleep.arg("600").env("MARKER", format!("{marker}{marker}")).stdout(Stdio::null());
@@ -890,5 +890,14 @@ fn scan_finds_in_a_process_what_a_debugger_finds() {
         }
         // It is not everywhere, and what was found is checked above.
         Err(error) => println!("not compared with gdb: {error}"),
+    }
+    // And so has a dump of it.
+    let dumped = Command::new("gcore").args(["-o", "dump", &pid.to_string()]).current_dir(&place.0).output();
+    if dumped.is_ok_and(|dumped| dumped.status.success()) {
+        let dump = format!("file:dump.{pid} | core");
+        let (printed, said) = place.check(&["scan", &dump, "--text", &marker], 0);
+        assert_eq!(matches(&printed), matches(&everywhere), "{said}");
+    } else {
+        println!("not compared with a dump: there is no gcore, or it may not");
     }
 }

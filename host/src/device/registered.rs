@@ -9,8 +9,9 @@ use crate::{BufferPool, Error, ErrorKind};
 
 impl Device {
     /// Tells the device of the memory of a pool, if that makes it faster: a kernel's ring then looks its pages up once, and not
-    /// for each request. Of one with filters on it, the lowest is told that makes something of it. Whether any does is the answer; `false` means that there was nothing to do. It counts until the pool or the
-    /// device is dropped. The system may bound how much memory can be registered (`ulimit -l`).
+    /// for each request. With filters on it, the first device below that makes something of it is told. `false` means that there
+    /// was nothing to do. It counts until the pool or the device is dropped. The system may bound how much memory can be registered
+    /// (`ulimit -l`).
     ///
     /// ```no_run
     /// # fn main() -> Result<(), pactio::Error> {

@@ -7,8 +7,7 @@ use std::task::Poll;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use pactio::{BufferPool, Device, Host, PacketBox, Write};
-use pactio_sdk::{IntoPacket, PacketStore};
+use pactio::{BufferPool, Device, Error, Host, PacketBox, Write};
 
 use crate::measure::Variant;
 use crate::{LEN, SIZE};
@@ -110,7 +109,7 @@ fn blocking(name: &'static str, device: &Device) -> Variant {
 }
 
 /// Submits all requests, then waits for one after the other.
-pub(crate) async fn all<F: Future + Unpin>(requests: &mut [F], mut each: impl FnMut(F::Output)) {
+async fn all<F: Future + Unpin>(requests: &mut [F], mut each: impl FnMut(F::Output)) {
     let mut first = true;
     let mut ready = Vec::new();
     poll_fn(|cx| {
@@ -134,24 +133,8 @@ pub(crate) async fn all<F: Future + Unpin>(requests: &mut [F], mut each: impl Fn
 }
 
 fn in_flight(name: &'static str, depth: usize, host: &Host, device: &Device) -> Variant {
-    let (host, device) = (host.clone(), device.clone());
-    let new = || PacketBox::<Write>::new_buf(LEN).unwrap_or_else(|error| panic!("{error}"));
-    let mut packets: Vec<_> = (0..depth).map(|_| new()).collect();
-    // The lists are used again, too: new ones of this size cost page faults.
-    let device: &'static Device = Box::leak(Box::new(device));
-    let mut requests = Vec::with_capacity(depth);
-    Variant::batched(name, depth, move |count| {
-        host.block_on(async {
-            for _ in 0..count / depth as u64 {
-                requests.clear();
-                let submitted = packets.drain(..).zip(positions(depth as u64));
-                requests.extend(submitted.map(|(packet, position)| device.read_exact_at(position, packet)));
-                all(&mut requests, |packet| packets.push(packet.unwrap_or_else(|error| panic!("{error}"))))
-                    .await;
-                assert_eq!(packets.len(), depth);
-            }
-        });
-    })
+    let device: &'static Device = Box::leak(Box::new(device.clone()));
+    reused(name, host, device, LEN, depth, |index| index * LEN as u64 % SIZE as u64)
 }
 
 fn slices_in_flight(name: &'static str, depth: usize, host: &Host, device: &Device) -> Variant {
@@ -205,7 +188,13 @@ pub(crate) fn reused(
 ) -> Variant {
     let new = || PacketBox::<Write>::new_buf(len).unwrap_or_else(|error| panic!("{error}"));
     let packets = (0..depth).map(|_| new()).collect();
-    in_turn(name, host, device, packets, position)
+    in_turn(
+        name,
+        host,
+        packets,
+        move |index, packet| device.read_exact_at(position(index), packet),
+        |read| read,
+    )
 }
 
 /// The same with buffers of a pool that the device knows, where it has a use for that.
@@ -219,33 +208,36 @@ pub(crate) fn pooled(
 ) -> Variant {
     let pool = BufferPool::new(depth, len).unwrap_or_else(|error| panic!("{error}"));
     device.register(&pool).unwrap_or_else(|error| panic!("{error}"));
-    in_turn(name, host, device, std::iter::from_fn(|| pool.try_get()).collect(), position)
+    let buffers = std::iter::from_fn(|| pool.try_get()).collect();
+    in_turn(
+        name,
+        host,
+        buffers,
+        move |index, buffer| device.read_exact_at(position(index), buffer),
+        |read| read,
+    )
 }
 
-/// Reads into all buffers together, as often as that goes.
-fn in_turn<B>(
+/// Reads into all buffers together, as often as that goes. `ask` makes the request of a number, and `back` takes its buffer out of
+/// what it gives. The list of requests is used again, too: new ones of this size cost page faults.
+pub(crate) fn in_turn<B: 'static, F: Future + Unpin + 'static>(
     name: &'static str,
     host: &Host,
-    device: &'static Device,
     mut buffers: Vec<B>,
-    position: impl Fn(u64) -> u64 + 'static,
-) -> Variant
-where
-    B: IntoPacket<Write> + 'static,
-    B::Store: PacketStore<Write, Back = B>,
-{
+    ask: impl Fn(u64, B) -> F + 'static,
+    back: impl Fn(F::Output) -> Result<B, Error> + 'static,
+) -> Variant {
     let (host, depth) = (host.clone(), buffers.len());
     let mut requests = Vec::with_capacity(depth);
     Variant::batched(name, depth, move |count| {
         host.block_on(async {
             for batch in 0..count / depth as u64 {
                 requests.clear();
-                let submitted = buffers.drain(..).enumerate();
-                requests.extend(submitted.map(|(index, buffer)| {
-                    device.read_exact_at(position(batch * depth as u64 + index as u64), buffer)
-                }));
-                all(&mut requests, |buffer| buffers.push(buffer.unwrap_or_else(|error| panic!("{error}"))))
+                let numbered = (batch * depth as u64..).zip(buffers.drain(..));
+                requests.extend(numbered.map(|(index, buffer)| ask(index, buffer)));
+                all(&mut requests, |read| buffers.push(back(read).unwrap_or_else(|error| panic!("{error}"))))
                     .await;
+                assert_eq!(buffers.len(), depth);
             }
         });
     })

@@ -12,7 +12,7 @@ use read_process_memory::{CopyAddress as _, ProcessHandle};
 use crate::Arguments;
 use crate::files::case;
 use crate::measure::{Speeds, Variant, measure};
-use crate::ours::{all, reused};
+use crate::ours::{in_turn, reused};
 
 /// Memory of the other process in bytes: more than the caches hold.
 const SIZE: usize = 256 << 20;
@@ -183,24 +183,11 @@ fn partly(
     depth: usize,
     position: impl Fn(u64) -> u64 + 'static,
 ) -> Variant {
-    let (host, mut buffers) = (host.clone(), vec![vec![0; len]; depth]);
-    let mut requests = Vec::with_capacity(depth);
-    Variant::batched(name, depth, move |count| {
-        host.block_on(async {
-            for batch in 0..count / depth as u64 {
-                requests.clear();
-                let reads = buffers.drain(..).zip(batch * depth as u64..);
-                requests.extend(reads.map(|(buffer, index)| device.read_at(position(index), buffer)));
-                all(&mut requests, |read| match read {
-                    Ok((report, buffer)) => {
-                        black_box(report.done());
-                        buffers.push(buffer);
-                    }
-                    Err(error) => panic!("{error}"),
-                })
-                .await;
-            }
-        });
+    let ask = move |index, buffer| device.read_at(position(index), buffer);
+    in_turn(name, host, vec![vec![0; len]; depth], ask, |read| {
+        let (report, buffer) = read?;
+        black_box(report.done());
+        Ok(buffer)
     })
 }
 
