@@ -275,14 +275,14 @@ fn cp_copies_and_replaces() {
 
 #[test]
 fn cp_loses_nothing_and_says_what_is_left() {
-    let place = Place::new();
+    let place = Place::new().with("object");
     let content = place.file("x", 5000);
     symlink("x", place.path("link")).unwrap();
     let local = format!("local:{}", place.path("x").display());
     let (_, output) = place.check(&["cp", &local, "file:x"], 1);
-    assert!(output.contains("are the same; copying would empty it"), "{output}");
+    assert!(output.contains("are the same file; copying would empty it"), "{output}");
     assert!(fs::read(place.path("x")).unwrap() == content);
-    let same = "pactio: 'file:x' and 'file:link' are the same; copying would empty it\n";
+    let same = "pactio: 'file:x' and 'file:link' are the same file; copying would empty it\n";
     place.says(&["cp", "file:x", "file:link"], 1, same);
     assert_eq!(fs::read(place.path("x")).unwrap(), content);
     place.says(
@@ -300,6 +300,25 @@ fn cp_loses_nothing_and_says_what_is_left() {
     let none = "pactio: cannot open 'file:none' with plugin 'file': there is no such file\n";
     place.says(&["cp", "file:none", "file:y"], 1, none);
     assert!(!place.path("y").exists(), "a destination was made for a source that does not exist");
+}
+
+#[test]
+fn cp_reads_the_source_before_it_touches_the_destination() {
+    let place = Place::new().with("fault");
+    let content = place.file("a", 588_895);
+    fs::create_dir(place.path("folder")).unwrap();
+    symlink(place.path("a"), place.path("link")).unwrap();
+    fs::hard_link(place.path("a"), place.path("twin")).unwrap();
+    for source in ["file:a", "file:. | /a", "file:folder/../a", "file:link", "file:twin"] {
+        let (_, said) = place.check(&["cp", source, "file:a"], 1);
+        assert!(said.contains("are the same file; copying would empty it"), "{source}: {said}");
+        assert!(fs::read(place.path("a")).unwrap() == content, "cp {source} file:a changed the file");
+    }
+    place.file("b", 10);
+    for source in ["file:folder", "file:b | fault?read=100", "file:absent", "file:. | /absent"] {
+        let (_, said) = place.check(&["cp", source, "file:a"], 1);
+        assert!(fs::read(place.path("a")).unwrap() == content, "cp {source} file:a changed the file: {said}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `pactio cp`
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pactio::{Code, Device, Host, OpenOptions, Task, Url};
@@ -24,8 +25,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
-    refuse_same(&arguments.source, &arguments.destination)?;
     let source = host.open(&arguments.source)?;
+    refuse_same(&source, &arguments.destination)?;
+    refuse_unreadable(host, &source)?;
     let options = OpenOptions::new().read(false).write(true).create(true).truncate(true);
     let destination = host.open_with(&arguments.destination, options)?;
     // A size of 0 is what systems say of files that are made when they are read: those end where they end.
@@ -155,23 +157,44 @@ impl Devices {
     }
 }
 
-/// Emptying the destination would empty the source.
-fn refuse_same(source: &str, destination: &str) -> Result<(), Failure> {
-    let (from, to): (Url, Url) = (source.parse()?, destination.parse()?);
-    let same_file = || {
-        use std::os::unix::fs::MetadataExt;
-        let identity = |url: &Url| std::fs::metadata(url.target()).map(|file| (file.dev(), file.ino())).ok();
-        identity(&from).is_some() && identity(&from) == identity(&to)
+/// Refuses a copy of a file onto itself: opening the destination would empty the source.
+fn refuse_same(source: &Device, destination: &str) -> Result<(), Failure> {
+    use std::os::unix::fs::MetadataExt;
+    // The URL of an open device has no profiles left in it.
+    let (from, to): (Url, Url) = (source.url().parse()?, destination.parse()?);
+    let identity = |url: &Url| {
+        let file = std::fs::metadata(path_of(url)?).ok()?;
+        Some((file.dev(), file.ino()))
     };
-    // The schemes whose targets are paths.
-    let is_path = |url: &Url| matches!(url.scheme(), "file" | "local");
-    let comparable = from.scheme() == to.scheme() || (is_path(&from) && is_path(&to));
-    if comparable && same_file() {
+    if identity(&from).is_some() && identity(&from) == identity(&to) {
         return Err(Failure::new(format!(
-            "'{source}' and '{destination}' are the same; copying would empty it"
+            "'{}' and '{destination}' are the same file; copying would empty it",
+            source.url()
         )));
     }
     Ok(())
+}
+
+/// The path of the file that holds the bytes of a URL, if the URL names one: `file:PATH`, or a name in a folder.
+fn path_of(url: &Url) -> Option<PathBuf> {
+    let mut path = matches!(url.scheme(), "file" | "local").then(|| PathBuf::from(url.target()))?;
+    for name in url.filters().iter().map_while(Url::name) {
+        path.push(name);
+    }
+    Some(path)
+}
+
+/// Fails if the first byte of the source cannot be read, before the destination is opened and emptied.
+fn refuse_unreadable(host: &Host, source: &Device) -> Result<(), Failure> {
+    let (report, _) = host.block_on(source.read_at(0, vec![0; 1]))?;
+    match report.min_error() {
+        Some((_, error)) if error.code() != Code::End => Err(Failure::new(format!(
+            "cannot read '{}' (plugin '{}'): {error}; the destination was not touched",
+            source.url(),
+            source.plugin().manifest().id
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// A destination of a fixed size must have room for everything, before anything is written.
