@@ -30,7 +30,7 @@ impl<D> Stripes<D> {
     }
 }
 
-impl<D> pactio_sdk::Device for Stripes<D>
+impl<D> pactio_sdk::BackendDevice for Stripes<D>
 where
     D: PacketIo<Write, u64> + PacketIo<Read, u64> + Send + Sync + 'static,
 {

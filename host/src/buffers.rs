@@ -218,7 +218,7 @@ unsafe impl StableBytes for Buffer {
 impl<P: PacketPerms> IntoPacket<P> for Buffer {
     type Store = KeptPacket<Self, P>;
 
-    fn into_packet(self) -> Result<Self::Store, pactio_sdk::Error> {
+    fn into_packet(self) -> Result<Self::Store, pactio_sdk::IoError> {
         KeptPacket::new(self)
     }
 }

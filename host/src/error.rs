@@ -58,11 +58,11 @@ impl Error {
         self.0.kind
     }
 
-    /// The code of the device or plugin, if it came from one; [`Code::InvalidInput`] for an invalid option.
+    /// The code of the device or plugin, if it came from one; [`Code::INVALID_INPUT`] for an invalid option.
     pub fn code(&self) -> Option<Code> {
         match self.0.kind {
             ErrorKind::Open(code) | ErrorKind::Io(code) => Some(code),
-            ErrorKind::InvalidOption => Some(Code::InvalidInput),
+            ErrorKind::InvalidOption => Some(Code::INVALID_INPUT),
             _ => None,
         }
     }
@@ -100,7 +100,7 @@ impl From<Error> for std::io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.code() {
             Some(code) => {
-                let error = pactio_sdk::Error::from_code(code);
+                let error = pactio_sdk::IoError::from_code(code);
                 std::io::Error::from(error).kind()
             }
             None => std::io::ErrorKind::InvalidInput,

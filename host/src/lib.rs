@@ -56,7 +56,8 @@ mod url;
 
 pub use buffers::{Buffer, BufferPool};
 pub use device::{
-    Capabilities, Device, DeviceStatistics, Exact, Health, OpenOptions, Partial, ReadValue, WriteValue,
+    Capabilities, Device, DeviceStatistics, ExactRequest, Health, OpenOptions, PartialRequest, ReadValue,
+    WriteValue,
 };
 pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};
@@ -67,7 +68,7 @@ pub use pactio_sdk::{
     VectoredIo, Write, parse_duration, parse_size, scope,
 };
 pub use plugin::{
-    Candidate, Difference, Manifest, OptionKind, OptionSpec, Outcome, Plugin, Refusal, RefusalKind,
+    Candidate, Difference, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal, RefusalKind,
 };
 pub use streamer::{Done, Progress, Streamer, Ticket, Urgency};
 pub use url::Url;

@@ -1,7 +1,7 @@
 //! The host as a plugin sees it that opens other devices: a tree whose names are URLs.
 
 use pactio_sdk::{
-    BoundPacketView, Code, Device, DeviceInfo, Error as IoError, OpenError, OpenMode, Opened, Opening, Write,
+    BackendDevice, BoundPacketView, Code, DeviceInfo, IoError, OpenError, OpenMode, Opened, Opening, Write,
 };
 
 use crate::plugin::{OPEN, Plugin};
@@ -26,13 +26,13 @@ impl Opener {
             return Ok(None);
         }
         if depth == DEEPEST {
-            return Err(Error::new(ErrorKind::Open(Code::InvalidInput), CIRCLE));
+            return Err(Error::new(ErrorKind::Open(Code::INVALID_INPUT), CIRCLE));
         }
         Ok(Some(Self { host: host.clone(), depth: depth + 1 }))
     }
 }
 
-impl Device for Opener {
+impl BackendDevice for Opener {
     fn info(&self) -> DeviceInfo {
         DeviceInfo::endless().read_only()
     }
@@ -59,7 +59,7 @@ impl Opening for Opener {
                 Some(hint) => format!("{error} ({hint})"),
                 None => error.to_string(),
             };
-            OpenError::new(IoError::from_code(error.code().unwrap_or(Code::InvalidInput)), text)
+            OpenError::new(IoError::from_code(error.code().unwrap_or(Code::INVALID_INPUT)), text)
         })?;
         Ok(Opened::object(opened?))
     }

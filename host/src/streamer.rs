@@ -298,7 +298,7 @@ impl<T: Send + 'static> Streamer<T> {
     /// Gives a request up: it is handed over as cancelled; `false` if it has ended already.
     pub fn cancel(&self, ticket: Ticket) -> bool {
         let state = self.0.lock();
-        let (ended, task) = self.0.give_up(state, ticket.0, Code::Cancelled);
+        let (ended, task) = self.0.give_up(state, ticket.0, Code::CANCELLED);
         // Not under the lock: what it drops may come back here.
         drop(task);
         ended
@@ -360,7 +360,7 @@ impl<T: Send + 'static> Streamer<T> {
                 && let Some(&(deadline, ticket)) = state.deadlines.first()
                 && deadline <= begun
             {
-                tasks.push(state.end(ticket, Err(given_up(Code::TimedOut))));
+                tasks.push(state.end(ticket, Err(given_up(Code::TIMED_OUT))));
             }
             self.0.send(state);
             // The tasks end here, not under the lock: what they drop may come back.
@@ -424,7 +424,7 @@ impl<T> State<T> {
                 .filter_map(|group| group.queue.first_key_value().map(|(order, _)| *order).zip(Some(group)));
             let (Order { ticket, .. }, group) = firsts.min_by_key(|(order, _)| *order)?;
             if self.requests.get(&ticket).is_some_and(|request| request.is_late(Instant::now())) {
-                self.end(ticket, Err(given_up(Code::TimedOut)));
+                self.end(ticket, Err(given_up(Code::TIMED_OUT)));
                 continue;
             }
             group.queue.pop_first();
@@ -554,7 +554,7 @@ impl<T: Send + 'static> Shared<T> {
 
 /// The error of what is of no use any more.
 fn given_up(code: Code) -> Error {
-    Error::new(ErrorKind::Io(code), pactio_sdk::Error::from_code(code).to_string())
+    Error::new(ErrorKind::Io(code), pactio_sdk::IoError::from_code(code).to_string())
 }
 
 /// A place among those that are under way at a device, while something is opened. The one who waits for it may give up meanwhile.
@@ -594,7 +594,7 @@ impl Wanted {
                 let device = device.await?;
                 let Some(size) = device.size() else {
                     let text = format!("'{}' has no size, so nobody knows what all of it is", device.url());
-                    return Err(Error::new(ErrorKind::Io(Code::Unsupported), text));
+                    return Err(Error::new(ErrorKind::Io(Code::UNSUPPORTED), text));
                 };
                 running.takes(size).await;
                 (device, 0..size)
@@ -604,7 +604,7 @@ impl Wanted {
         let mut bytes = Vec::new();
         if bytes.try_reserve_exact(len).is_err() {
             let text = format!("there is no memory for {len} bytes of '{}'", device.url());
-            return Err(Error::new(ErrorKind::Io(Code::OutOfMemory), text));
+            return Err(Error::new(ErrorKind::Io(Code::OUT_OF_MEMORY), text));
         }
         bytes.resize(len, 0);
         if bytes.is_empty() { Ok(bytes) } else { device.read_exact_at(range.start, bytes).await }
@@ -634,7 +634,7 @@ impl<T: Send + 'static> Running<T> {
         let Some(shared) = self.of.upgrade() else { return };
         let mut state = shared.lock();
         let late = state.requests.get(&self.ticket).is_some_and(|request| request.is_late(Instant::now()));
-        let result = if late { result.and(Err(given_up(Code::TimedOut))) } else { result };
+        let result = if late { result.and(Err(given_up(Code::TIMED_OUT))) } else { result };
         let task = state.end(self.ticket, result);
         shared.send(state);
         // It is this one, which is about to end.
@@ -648,7 +648,7 @@ impl<T: Send + 'static> Drop for Running<T> {
     fn drop(&mut self) {
         // Nothing, if it has ended.
         let text = "the host has stopped, or a panic ended the request";
-        self.ended(Err(Error::new(ErrorKind::Io(Code::Cancelled), text)));
+        self.ended(Err(Error::new(ErrorKind::Io(Code::CANCELLED), text)));
     }
 }
 

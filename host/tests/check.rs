@@ -51,7 +51,7 @@ fn all_plugins_of_this_repository_pass() {
 fn each_case_finds_what_it_is_for() {
     for (way, what) in [
         ("contents", "is 0, but should be "),
-        ("edges", "the bytes 0..1 of a read lie past the end, but fail with 'input/output error' (Io)"),
+        ("edges", "the bytes 0..1 of a read lie past the end, but fail with 'input/output error' (IO)"),
         ("splits", ", but should be "),
         ("memory", "is 165, but should be "),
         ("many", ", but should be "),

@@ -6,227 +6,239 @@ use core::num::NonZeroU32;
 /// Why a range of a request, or a whole call, failed.
 ///
 /// Four bytes: a [`Code`] (what went wrong), a [`Subject`] (with what), a [`State`] (how that was found) and a
-/// [`Location`] (who says so). They are packed into one non-zero integer, so that `Option<Error>` is a plain `u32` on
-/// both sides of the ABI. Values that this version does not know decode to `Unknown` and keep their number.
+/// [`Location`] (who says so). They are packed into one non-zero integer, so that `Option<IoError>` is a plain `u32` on
+/// both sides of the ABI. Values that this version does not know keep their number.
 ///
 /// ```
-/// use pactio_sdk::{Code, Error};
+/// use pactio_sdk::{Code, IoError};
 ///
-/// let error = Error::from_code(Code::NotFound);
-/// assert_eq!(error.code(), Code::NotFound);
-/// assert_eq!(Error::from_raw(error.to_raw()), Some(error));
-/// assert_eq!(Error::END.to_string(), "past the end of the device");
+/// let error = IoError::from_code(Code::NOT_FOUND);
+/// assert_eq!(error.code(), Code::NOT_FOUND);
+/// assert_eq!(IoError::from_raw(error.to_raw()), Some(error));
+/// assert_eq!(IoError::END.to_string(), "past the end of the device");
 /// ```
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
-pub struct Error(NonZeroU32);
+pub struct IoError(NonZeroU32);
 
-macro_rules! byte_enum {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $value:literal => $text:literal,)* }) => {
+/// A byte with named values. A constant that a later version adds breaks no `match`.
+macro_rules! byte_type {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $constant:ident = $value:literal => $text:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum $name {
-            $($(#[$vdoc])* $variant,)*
-            /// A value of another version of pactio.
-            Unknown(u8),
-        }
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct $name(u8);
 
         impl $name {
+            $($(#[$vdoc])* pub const $constant: Self = Self($value);)*
+
             /// The value as it crosses the ABI.
             pub const fn to_byte(self) -> u8 {
-                match self { $(Self::$variant => $value,)* Self::Unknown(byte) => byte }
+                self.0
             }
 
-            /// The value for a byte; never fails.
+            /// The value for a byte. Every byte has one; this version need not have a name for it.
             pub const fn from_byte(byte: u8) -> Self {
-                match byte { $($value => Self::$variant,)* other => Self::Unknown(other) }
+                Self(byte)
             }
 
             /// The value in words.
             pub const fn text(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* Self::Unknown(_) => "unknown to this version" }
+                match self { $(Self::$constant => $text,)* _ => "unknown to this version" }
+            }
+
+            /// The name of its constant, if this version has one.
+            const fn name(self) -> Option<&'static str> {
+                match self { $(Self::$constant => Some(stringify!($constant)),)* _ => None }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.name() {
+                    Some(name) => f.write_str(name),
+                    None => write!(f, concat!(stringify!($name), "({})"), self.0),
+                }
             }
         }
     };
 }
 
-byte_enum! {
-    /// What went wrong. `0` is not a code, which keeps every [`Error`] non-zero.
+byte_type! {
+    /// What went wrong. `0` is not a code, which keeps every [`IoError`] non-zero.
     Code {
         /// No better word exists.
-        Failed = 1 => "failed",
+        FAILED = 1 => "failed",
         /// The thing does not exist.
-        NotFound = 2 => "not found",
+        NOT_FOUND = 2 => "not found",
         /// The caller may not do this.
-        PermissionDenied = 3 => "permission denied",
+        PERMISSION_DENIED = 3 => "permission denied",
         /// The thing exists already.
-        AlreadyExists = 4 => "already exists",
+        ALREADY_EXISTS = 4 => "already exists",
         /// An argument makes no sense.
-        InvalidInput = 5 => "invalid argument",
+        INVALID_INPUT = 5 => "invalid argument",
         /// The device cannot do this.
-        Unsupported = 6 => "not supported",
+        UNSUPPORTED = 6 => "not supported",
         /// The range lies past the end of the device.
-        End = 7 => "past the end of the device",
+        END = 7 => "past the end of the device",
         /// A view was dropped without an answer.
-        Unanswered = 8 => "dropped by the device without an answer",
+        UNANSWERED = 8 => "dropped by the device without an answer",
         /// Code of the plugin panicked.
-        Panicked = 9 => "the plugin panicked",
+        PANICKED = 9 => "the plugin panicked",
         /// The object is out of use because its code panicked before.
-        Poisoned = 10 => "out of use since the plugin panicked",
+        POISONED = 10 => "out of use since the plugin panicked",
         /// The request was never handed to a device.
-        NotSubmitted = 11 => "never submitted",
+        NOT_SUBMITTED = 11 => "never submitted",
         /// The request is still in flight.
-        InFlight = 12 => "still in flight",
+        IN_FLIGHT = 12 => "still in flight",
         /// The request was cancelled.
-        Cancelled = 13 => "cancelled",
+        CANCELLED = 13 => "cancelled",
         /// It took too long.
-        TimedOut = 14 => "timed out",
+        TIMED_OUT = 14 => "timed out",
         /// Memory ran out.
-        OutOfMemory = 15 => "out of memory",
+        OUT_OF_MEMORY = 15 => "out of memory",
         /// The storage is full.
-        NoSpace = 16 => "no space left",
+        NO_SPACE = 16 => "no space left",
         /// The hardware or the system reported an input/output error.
-        Io = 17 => "input/output error",
+        IO = 17 => "input/output error",
         /// The device takes no more requests now.
-        Busy = 18 => "busy",
+        BUSY = 18 => "busy",
         /// The other side went away.
-        Disconnected = 19 => "disconnected",
+        DISCONNECTED = 19 => "disconnected",
         /// The storage can only be read.
-        ReadOnly = 20 => "read-only",
+        READ_ONLY = 20 => "read-only",
         /// A directory where a file was expected.
-        IsDirectory = 21 => "is a directory",
+        IS_DIRECTORY = 21 => "is a directory",
         /// Not every byte of the range was moved.
-        Short = 22 => "only a part was moved",
+        SHORT = 22 => "only a part was moved",
         /// The data is damaged.
-        Corrupt = 23 => "corrupt data",
+        CORRUPT = 23 => "corrupt data",
         /// A length or position does not fit.
-        TooLarge = 24 => "too large",
+        TOO_LARGE = 24 => "too large",
         /// The thing has no positions: a pipe, a socket, a terminal.
-        NotSeekable = 25 => "not seekable",
+        NOT_SEEKABLE = 25 => "not seekable",
         /// The device's driver ended while requests were in flight.
-        DriverEnded = 26 => "the device's driver ended",
+        DRIVER_ENDED = 26 => "the device's driver ended",
         /// The memory is not mapped.
-        NotMapped = 27 => "not mapped",
+        NOT_MAPPED = 27 => "not mapped",
         /// Too many of them at once.
-        TooMany = 28 => "too many at once",
+        TOO_MANY = 28 => "too many at once",
         /// A position or length is not a multiple of what the device needs.
-        Misaligned = 29 => "not aligned to what the device needs",
+        MISALIGNED = 29 => "not aligned to what the device needs",
         /// It is another version of it now than the one that was opened.
-        Changed = 30 => "changed since it was opened",
+        CHANGED = 30 => "changed since it was opened",
     }
 }
 
-byte_enum! {
+byte_type! {
     /// With what something went wrong.
     Subject {
         /// Not said.
-        Unspecified = 0 => "unspecified",
+        UNSPECIFIED = 0 => "unspecified",
         /// A whole request.
-        Packet = 1 => "packet",
+        PACKET = 1 => "packet",
         /// A range of a request.
-        View = 2 => "view",
+        VIEW = 2 => "view",
         /// The bytes of a request.
-        Buffer = 3 => "buffer",
+        BUFFER = 3 => "buffer",
         /// The device.
-        Device = 4 => "device",
+        DEVICE = 4 => "device",
         /// The device's driver.
-        Driver = 5 => "driver",
+        DRIVER = 5 => "driver",
         /// The backend that opens devices.
-        Backend = 6 => "backend",
+        BACKEND = 6 => "backend",
         /// The plugin.
-        Plugin = 7 => "plugin",
+        PLUGIN = 7 => "plugin",
         /// The name of what was opened.
-        Target = 8 => "target",
+        TARGET = 8 => "target",
         /// An option.
-        Option = 9 => "option",
+        OPTION = 9 => "option",
         /// A position.
-        Position = 10 => "position",
+        POSITION = 10 => "position",
     }
 }
 
-byte_enum! {
+byte_type! {
     /// How it was found.
     State {
         /// Not said.
-        Unspecified = 0 => "unspecified",
+        UNSPECIFIED = 0 => "unspecified",
         /// It is missing.
-        Missing = 1 => "missing",
+        MISSING = 1 => "missing",
         /// It is not valid.
-        Invalid = 2 => "invalid",
+        INVALID = 2 => "invalid",
         /// It is outside what exists.
-        Outside = 3 => "outside",
+        OUTSIDE = 3 => "outside",
         /// It is closed.
-        Closed = 4 => "closed",
+        CLOSED = 4 => "closed",
         /// It is full.
-        Full = 5 => "full",
+        FULL = 5 => "full",
         /// It was abandoned.
-        Abandoned = 6 => "abandoned",
+        ABANDONED = 6 => "abandoned",
         /// It is in use.
-        InUse = 7 => "in use",
+        IN_USE = 7 => "in use",
     }
 }
 
-byte_enum! {
+byte_type! {
     /// Who says so.
     Location {
         /// Not said.
-        Unspecified = 0 => "unspecified",
+        UNSPECIFIED = 0 => "unspecified",
         /// The packet system.
-        Sdk = 1 => "sdk",
+        SDK = 1 => "sdk",
         /// A plugin.
-        Plugin = 2 => "plugin",
+        PLUGIN = 2 => "plugin",
         /// The host.
-        Host = 3 => "host",
+        HOST = 3 => "host",
         /// The operating system.
-        System = 4 => "system",
+        SYSTEM = 4 => "system",
     }
 }
 
-impl Error {
+impl IoError {
     /// The range lies past the end of the device.
-    pub const END: Self = Self::new(Code::End, Subject::Position, State::Outside, Location::Plugin);
+    pub const END: Self = Self::new(Code::END, Subject::POSITION, State::OUTSIDE, Location::PLUGIN);
     /// The device cannot do this.
     pub const UNSUPPORTED: Self =
-        Self::new(Code::Unsupported, Subject::Device, State::Unspecified, Location::Plugin);
+        Self::new(Code::UNSUPPORTED, Subject::DEVICE, State::UNSPECIFIED, Location::PLUGIN);
     /// A view was dropped without an answer (rule 2).
-    pub const UNANSWERED: Self = Self::new(Code::Unanswered, Subject::View, State::Abandoned, Location::Sdk);
+    pub const UNANSWERED: Self = Self::new(Code::UNANSWERED, Subject::VIEW, State::ABANDONED, Location::SDK);
     /// The device said that it was done, but moved only the first part.
-    pub const SHORT: Self = Self::new(Code::Short, Subject::Buffer, State::Unspecified, Location::Sdk);
+    pub const SHORT: Self = Self::new(Code::SHORT, Subject::BUFFER, State::UNSPECIFIED, Location::SDK);
     /// The plugin panicked in this call.
-    pub const PANICKED: Self = Self::new(Code::Panicked, Subject::Plugin, State::Unspecified, Location::Sdk);
+    pub const PANICKED: Self = Self::new(Code::PANICKED, Subject::PLUGIN, State::UNSPECIFIED, Location::SDK);
     /// The plugin panicked in an earlier call.
-    pub const POISONED: Self = Self::new(Code::Poisoned, Subject::Plugin, State::Closed, Location::Sdk);
+    pub const POISONED: Self = Self::new(Code::POISONED, Subject::PLUGIN, State::CLOSED, Location::SDK);
     /// The packet was never handed to a device.
     pub const NOT_SUBMITTED: Self =
-        Self::new(Code::NotSubmitted, Subject::Packet, State::Unspecified, Location::Sdk);
+        Self::new(Code::NOT_SUBMITTED, Subject::PACKET, State::UNSPECIFIED, Location::SDK);
     /// The packet is in flight, its bytes cannot be touched now.
-    pub const IN_FLIGHT: Self = Self::new(Code::InFlight, Subject::Packet, State::InUse, Location::Sdk);
+    pub const IN_FLIGHT: Self = Self::new(Code::IN_FLIGHT, Subject::PACKET, State::IN_USE, Location::SDK);
     /// The device's driver ended while requests were in flight.
     pub const DRIVER_ENDED: Self =
-        Self::new(Code::DriverEnded, Subject::Driver, State::Closed, Location::Plugin);
+        Self::new(Code::DRIVER_ENDED, Subject::DRIVER, State::CLOSED, Location::PLUGIN);
     /// Memory for a request could not be had.
     pub const OUT_OF_MEMORY: Self =
-        Self::new(Code::OutOfMemory, Subject::Buffer, State::Unspecified, Location::Sdk);
+        Self::new(Code::OUT_OF_MEMORY, Subject::BUFFER, State::UNSPECIFIED, Location::SDK);
     /// The request was cancelled.
     pub const CANCELLED: Self =
-        Self::new(Code::Cancelled, Subject::Packet, State::Abandoned, Location::Plugin);
+        Self::new(Code::CANCELLED, Subject::PACKET, State::ABANDONED, Location::PLUGIN);
     /// The packet is complex: functions stand for its bytes, so there is no slice of them.
-    pub const NO_BYTES: Self = Self::new(Code::Unsupported, Subject::Packet, State::Missing, Location::Sdk);
+    pub const NO_BYTES: Self = Self::new(Code::UNSUPPORTED, Subject::PACKET, State::MISSING, Location::SDK);
     /// A position or length is beyond what can be expressed.
-    pub const TOO_LARGE: Self = Self::new(Code::TooLarge, Subject::Position, State::Outside, Location::Sdk);
+    pub const TOO_LARGE: Self = Self::new(Code::TOO_LARGE, Subject::POSITION, State::OUTSIDE, Location::SDK);
 
     /// An error of four parts.
     ///
     /// ```
-    /// use pactio_sdk::{Code, Error, Location, State, Subject};
-    /// let error = Error::new(Code::Busy, Subject::Device, State::Full, Location::Plugin);
-    /// assert_eq!(error.subject(), Subject::Device);
+    /// use pactio_sdk::{Code, IoError, Location, State, Subject};
+    /// let error = IoError::new(Code::BUSY, Subject::DEVICE, State::FULL, Location::PLUGIN);
+    /// assert_eq!(error.subject(), Subject::DEVICE);
     /// ```
     pub const fn new(code: Code, subject: Subject, state: State, location: Location) -> Self {
         let code = match code.to_byte() {
-            0 => Code::Failed.to_byte(),
+            0 => Code::FAILED.to_byte(),
             byte => byte,
         };
         let raw = u32::from_le_bytes([code, subject.to_byte(), state.to_byte(), location.to_byte()]);
@@ -238,7 +250,7 @@ impl Error {
 
     /// An error of a plugin that needs no more than its code.
     pub const fn from_code(code: Code) -> Self {
-        Self::new(code, Subject::Unspecified, State::Unspecified, Location::Plugin)
+        Self::new(code, Subject::UNSPECIFIED, State::UNSPECIFIED, Location::PLUGIN)
     }
 
     /// What went wrong.
@@ -275,18 +287,18 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for IoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.code() {
-            Code::Unknown(byte) => write!(f, "error code {byte}, unknown to this version of pactio"),
-            code => f.write_str(code.text()),
+            code if code.name().is_some() => f.write_str(code.text()),
+            code => write!(f, "error code {}, unknown to this version of pactio", code.to_byte()),
         }
     }
 }
 
-impl fmt::Debug for Error {
+impl fmt::Debug for IoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
+        f.debug_struct("IoError")
             .field("code", &self.code())
             .field("subject", &self.subject())
             .field("state", &self.state())
@@ -295,60 +307,60 @@ impl fmt::Debug for Error {
     }
 }
 
-impl core::error::Error for Error {}
+impl core::error::Error for IoError {}
 
 #[cfg(feature = "std")]
-impl From<std::io::Error> for Error {
+impl From<std::io::Error> for IoError {
     /// Keeps the kind of the error. Numbers of the operating system do not cross the ABI, since the two sides need
     /// not agree on them.
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind as Kind;
         let code = match error.kind() {
-            Kind::NotFound => Code::NotFound,
-            Kind::PermissionDenied => Code::PermissionDenied,
-            Kind::AlreadyExists => Code::AlreadyExists,
-            Kind::InvalidInput => Code::InvalidInput,
-            Kind::Unsupported => Code::Unsupported,
-            Kind::UnexpectedEof => Code::End,
-            Kind::TimedOut => Code::TimedOut,
-            Kind::OutOfMemory => Code::OutOfMemory,
-            Kind::StorageFull | Kind::QuotaExceeded => Code::NoSpace,
-            Kind::ResourceBusy | Kind::WouldBlock => Code::Busy,
+            Kind::NotFound => Code::NOT_FOUND,
+            Kind::PermissionDenied => Code::PERMISSION_DENIED,
+            Kind::AlreadyExists => Code::ALREADY_EXISTS,
+            Kind::InvalidInput => Code::INVALID_INPUT,
+            Kind::Unsupported => Code::UNSUPPORTED,
+            Kind::UnexpectedEof => Code::END,
+            Kind::TimedOut => Code::TIMED_OUT,
+            Kind::OutOfMemory => Code::OUT_OF_MEMORY,
+            Kind::StorageFull | Kind::QuotaExceeded => Code::NO_SPACE,
+            Kind::ResourceBusy | Kind::WouldBlock => Code::BUSY,
             Kind::BrokenPipe | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::NotConnected => {
-                Code::Disconnected
+                Code::DISCONNECTED
             }
-            Kind::ReadOnlyFilesystem => Code::ReadOnly,
-            Kind::IsADirectory => Code::IsDirectory,
-            Kind::NotSeekable => Code::NotSeekable,
-            Kind::FileTooLarge => Code::TooLarge,
-            Kind::InvalidData => Code::Corrupt,
-            _ => Code::Io,
+            Kind::ReadOnlyFilesystem => Code::READ_ONLY,
+            Kind::IsADirectory => Code::IS_DIRECTORY,
+            Kind::NotSeekable => Code::NOT_SEEKABLE,
+            Kind::FileTooLarge => Code::TOO_LARGE,
+            Kind::InvalidData => Code::CORRUPT,
+            _ => Code::IO,
         };
-        Self::new(code, Subject::Unspecified, State::Unspecified, Location::System)
+        Self::new(code, Subject::UNSPECIFIED, State::UNSPECIFIED, Location::SYSTEM)
     }
 }
 
 #[cfg(feature = "std")]
-impl From<Error> for std::io::Error {
-    fn from(error: Error) -> Self {
+impl From<IoError> for std::io::Error {
+    fn from(error: IoError) -> Self {
         use std::io::ErrorKind as Kind;
         let kind = match error.code() {
-            Code::NotFound => Kind::NotFound,
-            Code::PermissionDenied => Kind::PermissionDenied,
-            Code::AlreadyExists => Kind::AlreadyExists,
-            Code::InvalidInput => Kind::InvalidInput,
-            Code::Unsupported => Kind::Unsupported,
-            Code::End => Kind::UnexpectedEof,
-            Code::TimedOut => Kind::TimedOut,
-            Code::OutOfMemory => Kind::OutOfMemory,
-            Code::NoSpace => Kind::StorageFull,
-            Code::Busy => Kind::ResourceBusy,
-            Code::Disconnected => Kind::BrokenPipe,
-            Code::ReadOnly => Kind::ReadOnlyFilesystem,
-            Code::IsDirectory => Kind::IsADirectory,
-            Code::NotSeekable => Kind::NotSeekable,
-            Code::TooLarge => Kind::FileTooLarge,
-            Code::Corrupt => Kind::InvalidData,
+            Code::NOT_FOUND => Kind::NotFound,
+            Code::PERMISSION_DENIED => Kind::PermissionDenied,
+            Code::ALREADY_EXISTS => Kind::AlreadyExists,
+            Code::INVALID_INPUT => Kind::InvalidInput,
+            Code::UNSUPPORTED => Kind::Unsupported,
+            Code::END => Kind::UnexpectedEof,
+            Code::TIMED_OUT => Kind::TimedOut,
+            Code::OUT_OF_MEMORY => Kind::OutOfMemory,
+            Code::NO_SPACE => Kind::StorageFull,
+            Code::BUSY => Kind::ResourceBusy,
+            Code::DISCONNECTED => Kind::BrokenPipe,
+            Code::READ_ONLY => Kind::ReadOnlyFilesystem,
+            Code::IS_DIRECTORY => Kind::IsADirectory,
+            Code::NOT_SEEKABLE => Kind::NotSeekable,
+            Code::TOO_LARGE => Kind::FileTooLarge,
+            Code::CORRUPT => Kind::InvalidData,
             _ => Kind::Other,
         };
         Self::new(kind, error)
@@ -362,17 +374,17 @@ mod tests {
     #[test]
     fn every_raw_value_decodes_and_comes_back() {
         for raw in [1, 0xff, 0x0100, 0xffff_ffff, 0x8000_0000, 0x0403_0201] {
-            let error = Error::from_raw(raw).unwrap();
+            let error = IoError::from_raw(raw).unwrap();
             assert_eq!(error.to_raw(), raw);
             assert!(!format!("{error} {error:?}").is_empty());
         }
-        assert_eq!(Error::from_raw(0), None);
+        assert_eq!(IoError::from_raw(0), None);
     }
 
     #[test]
     fn a_code_of_zero_is_never_made() {
-        let error = Error::new(Code::Unknown(0), Subject::Packet, State::Full, Location::Sdk);
-        assert_eq!(error.code(), Code::Failed);
+        let error = IoError::new(Code::from_byte(0), Subject::PACKET, State::FULL, Location::SDK);
+        assert_eq!(error.code(), Code::FAILED);
     }
 
     #[test]
@@ -385,7 +397,7 @@ mod tests {
             std::io::ErrorKind::ReadOnlyFilesystem,
             std::io::ErrorKind::TimedOut,
         ] {
-            assert_eq!(std::io::Error::from(Error::from(std::io::Error::from(kind))).kind(), kind);
+            assert_eq!(std::io::Error::from(IoError::from(std::io::Error::from(kind))).kind(), kind);
         }
     }
 }

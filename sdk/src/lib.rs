@@ -5,7 +5,7 @@
 //! A whole plugin:
 //!
 //! ```
-//! use pactio_sdk::{Backend, BoundPacketView, Device, DeviceInfo, OpenError, OpenRequest, Read, Write};
+//! use pactio_sdk::{Backend, BoundPacketView, BackendDevice, DeviceInfo, OpenError, OpenRequest, Read, Write};
 //!
 //! /// Opens devices that are full of one byte: `ones:255` or `ones:7`.
 //! struct Ones;
@@ -23,7 +23,7 @@
 //!     }
 //! }
 //!
-//! impl Device for Constant {
+//! impl BackendDevice for Constant {
 //!     fn info(&self) -> DeviceInfo {
 //!         DeviceInfo::endless().read_only()
 //!     }
@@ -53,7 +53,7 @@
 //!
 //! # Reading order
 //!
-//! [`first_plugin`] makes a plugin from nothing. [`guide`] is the packet system on one page. [`packet`] is the heart, [`io`] what is made of it. [`Device`] and [`Backend`]
+//! [`first_plugin`] makes a plugin from nothing. [`guide`] is the packet system on one page. [`packet`] is the heart, [`io`] what is made of it. [`BackendDevice`] and [`Backend`]
 //! are what a plugin implements; [`LocalDevice`] is a device without a host. [`abi`] is what crosses the boundary, for hosts.
 //!
 //! # Features
@@ -100,7 +100,7 @@ pub mod abi;
 #[cfg(feature = "plugin")]
 mod plugin;
 
-pub use error::{Code, Error, Location, State, Subject};
+pub use error::{Code, IoError, Location, State, Subject};
 pub use packet::*;
 
 pub use io::{
@@ -112,10 +112,10 @@ pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};
 
 #[cfg(feature = "std")]
 pub use device::{
-    Admission, Answer, Cancellation, Counted, Counts, Device, DeviceInfo, Driven, Entry, Figure, Flush,
-    FlushScope, Limits, Listing, LocalDevice, LocalDriver, Mapping, MemoryRange, Origin, PollingHandle,
-    Provenance, Record, Records, Region, Registration, Requests, Resize, Statistics, Substitutes, Unit,
-    read_records,
+    Admission, Answer, BackendDevice, Cancellation, Counted, Counts, DeviceInfo, Driven, Entry, Figure,
+    Flush, FlushScope, Limits, Listing, LocalDevice, LocalDriver, Mapping, MemoryRange, Origin,
+    PollingHandle, Provenance, Record, Records, Region, Registration, Requests, Resize, Statistics,
+    Substitutes, Unit, read_records,
 };
 
 #[cfg(feature = "plugin")]
@@ -125,8 +125,8 @@ pub use device::{Opening, Rests, Tree, TreeDevice};
 pub use plugin::__private;
 #[cfg(feature = "plugin")]
 pub use plugin::{
-    Backend, Below, MANIFEST_FORM, MANIFEST_SECTION, Manifest, OpenError, OpenMode, OpenRequest, Opened,
-    OptionSpec, parse_duration, parse_size,
+    Backend, Lower, MANIFEST_FORM, MANIFEST_SECTION, OpenError, OpenMode, OpenRequest, Opened, OptionSpec,
+    StaticManifest, parse_duration, parse_size,
 };
 
 /// What may cross the boundary: everything, where there is none.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use pactio_sdk::{
-    Error, FullPacket, IntoPacket, OutputFunction, OutputRef, PacketBox, PacketStore, Read, Segment,
+    FullPacket, IntoPacket, IoError, OutputFunction, OutputRef, PacketBox, PacketStore, Read, Segment,
     VecPacket, Write,
 };
 
@@ -78,19 +78,19 @@ fn scenario(fault: Fault) -> usize {
     };
     let packet = under(fault, || PacketBox::<Write>::new_buf(LEN));
     match packet {
-        Err(error) => assert_eq!(error, Error::OUT_OF_MEMORY),
+        Err(error) => assert_eq!(error, IoError::OUT_OF_MEMORY),
         Ok(mut packet) => {
             made += 1;
             // In four parts, of which two fail: two entries.
             let view = under(fault, || packet.bind_to(output));
             match view {
-                Err(error) => assert_eq!(error, Error::OUT_OF_MEMORY),
+                Err(error) => assert_eq!(error, IoError::OUT_OF_MEMORY),
                 Ok(view) => {
                     under(fault, || {
                         let (front, back) = view.split_at(100);
                         let (second, third) = back.split_at(100);
                         front.transfer_data(&[1; 100]).complete();
-                        second.error(Error::END);
+                        second.error(IoError::END);
                         let (third, fourth) = third.split_at(50);
                         drop(third);
                         fourth.transfer_data(&[2; 50]).complete();
@@ -99,11 +99,11 @@ fn scenario(fault: Fault) -> usize {
                     assert_eq!(told.load(Ordering::Relaxed), LEN, "each byte is told of once");
                     let report = packet.report();
                     assert_eq!(report.len(), LEN);
-                    if report.min_error() == Some((0, Error::OUT_OF_MEMORY)) {
+                    if report.min_error() == Some((0, IoError::OUT_OF_MEMORY)) {
                         assert_eq!(report.done(), 0, "a lost entry fails everything");
                     } else {
                         assert_eq!(report.done(), 150);
-                        assert_eq!(report.min_error(), Some((100, Error::END)));
+                        assert_eq!(report.min_error(), Some((100, IoError::END)));
                     }
                 }
             }
@@ -122,8 +122,8 @@ fn scenario(fault: Fault) -> usize {
     }
     if let Ok(mut packet) = under(fault, || VecPacket::<Write>::with_len(LEN)) {
         made += 1;
-        under(fault, || packet.bind().map(|view| view.error(Error::END))).unwrap();
-        let expected = [Error::END, Error::OUT_OF_MEMORY];
+        under(fault, || packet.bind().map(|view| view.error(IoError::END))).unwrap();
+        let expected = [IoError::END, IoError::OUT_OF_MEMORY];
         assert!(expected.contains(&packet.report().min_error().unwrap().1));
         assert_eq!(packet.take().unwrap(), [0; LEN]);
     }

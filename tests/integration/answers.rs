@@ -14,7 +14,7 @@ fn a_dropped_view_is_a_failure_of_its_range() {
     in_time(|| {
         let (host, device) = open("fixture_forgetful", "forgetful:drop");
         let error = host.block_on(device.read_exact_at(0, &mut [0; 4])).unwrap_err();
-        assert_eq!(error.code(), Some(Code::Unanswered));
+        assert_eq!(error.code(), Some(Code::UNANSWERED));
         assert_eq!(
             error.to_string(),
             "cannot read 4 bytes at 0 of 'forgetful:drop' (plugin 'fixture-forgetful'): 0 of 4 bytes; 0..4: dropped by \

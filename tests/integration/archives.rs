@@ -102,7 +102,7 @@ fn files_of_every_method_and_size_are_what_went_in() {
                         "{name}: {position}"
                     );
                     let rest = report.failed_ranges().map(|(_, error)| error.code()).next();
-                    assert_eq!(rest, (there < len).then_some(Code::End));
+                    assert_eq!(rest, (there < len).then_some(Code::END));
                 }
             }
         }
@@ -403,7 +403,7 @@ fn archives_that_lie_are_refused() {
         };
         let refused = |bytes: &[u8], what: &str| {
             let error = open(bytes).unwrap_err();
-            assert_eq!(error.code(), Some(Code::Corrupt), "{error}");
+            assert_eq!(error.code(), Some(Code::CORRUPT), "{error}");
             assert!(error.to_string().contains(what), "{error}");
         };
         refused(&change(entries[1] + 46, b"aa"), "it has 'aa' twice; which of them is meant is not clear");
@@ -413,7 +413,7 @@ fn archives_that_lie_are_refused() {
         refused(&change(entries[1] + 42, &u32::MAX.to_le_bytes()), "directory");
         refused(&change(entries[1] + 20, &0x1000_0000u32.to_le_bytes()), "'bb' reaches into its directory");
         for len in [0, 1, 22, 100, good.len() - 1, good.len() - 23] {
-            assert_eq!(open(&good[..len]).unwrap_err().code(), Some(Code::Corrupt), "{len}");
+            assert_eq!(open(&good[..len]).unwrap_err().code(), Some(Code::CORRUPT), "{len}");
         }
         // What is only seen when a file is opened or read.
         let fails = |bytes: &[u8], name: &str| {
@@ -431,17 +431,17 @@ fn archives_that_lie_are_refused() {
             }
         };
         // The check sum, the size in both directions (a bomb, and one that is said to be huge), the method, the header.
-        assert_eq!(fails(&change(entries[0] + 16, &[0; 4]), "aa"), Some(Code::Corrupt));
-        assert_eq!(fails(&change(entries[0] + 24, &100u32.to_le_bytes()), "aa"), Some(Code::Corrupt));
-        assert_eq!(fails(&change(entries[0] + 24, &5001u32.to_le_bytes()), "aa"), Some(Code::Corrupt));
-        assert_eq!(fails(&change(entries[0] + 24, &0xffff_0000u32.to_le_bytes()), "aa"), Some(Code::Corrupt));
-        assert_eq!(fails(&change(entries[1] + 24, &4999u32.to_le_bytes()), "bb"), Some(Code::Corrupt));
-        assert_eq!(fails(&change(entries[0] + 10, &12u16.to_le_bytes()), "aa"), Some(Code::Unsupported));
-        assert_eq!(fails(&change(entries[0] + 10, &93u16.to_le_bytes()), "aa"), Some(Code::Corrupt));
-        assert_eq!(fails(&change(entries[0] + 8, &[1]), "aa"), Some(Code::Unsupported));
-        assert_eq!(fails(&change(0, b"XX"), "aa"), Some(Code::Corrupt));
+        assert_eq!(fails(&change(entries[0] + 16, &[0; 4]), "aa"), Some(Code::CORRUPT));
+        assert_eq!(fails(&change(entries[0] + 24, &100u32.to_le_bytes()), "aa"), Some(Code::CORRUPT));
+        assert_eq!(fails(&change(entries[0] + 24, &5001u32.to_le_bytes()), "aa"), Some(Code::CORRUPT));
+        assert_eq!(fails(&change(entries[0] + 24, &0xffff_0000u32.to_le_bytes()), "aa"), Some(Code::CORRUPT));
+        assert_eq!(fails(&change(entries[1] + 24, &4999u32.to_le_bytes()), "bb"), Some(Code::CORRUPT));
+        assert_eq!(fails(&change(entries[0] + 10, &12u16.to_le_bytes()), "aa"), Some(Code::UNSUPPORTED));
+        assert_eq!(fails(&change(entries[0] + 10, &93u16.to_le_bytes()), "aa"), Some(Code::CORRUPT));
+        assert_eq!(fails(&change(entries[0] + 8, &[1]), "aa"), Some(Code::UNSUPPORTED));
+        assert_eq!(fails(&change(0, b"XX"), "aa"), Some(Code::CORRUPT));
         let error = open(&good).unwrap().open("cc").unwrap_err();
-        assert_eq!(error.code(), Some(Code::NotFound));
+        assert_eq!(error.code(), Some(Code::NOT_FOUND));
     });
 }
 
@@ -523,7 +523,7 @@ fn what_fails_below_for_a_while_can_be_read_later_and_closing_leaves_nothing() {
                 let read = (0..40).find_map(|_| {
                     let read = host.block_on(device.read_exact_at(100_000, vec![0; 1000]));
                     failed += usize::from(read.is_err());
-                    assert_ne!(read.as_ref().err().and_then(pactio::Error::code), Some(Code::Corrupt));
+                    assert_ne!(read.as_ref().err().and_then(pactio::Error::code), Some(Code::CORRUPT));
                     read.ok()
                 });
                 assert!(read.unwrap() == bytes[100_000..101_000]);
@@ -588,7 +588,7 @@ fn names_that_would_take_much_memory_are_refused() {
         let refused = |bytes: &[u8], what: &str| {
             let url = format!("{} | archive", write(folder.path(), "x", bytes));
             let error = host.open(&url).unwrap_err();
-            assert_eq!(error.code(), Some(Code::Corrupt), "{error}");
+            assert_eq!(error.code(), Some(Code::CORRUPT), "{error}");
             assert!(error.to_string().contains(what) && error.to_string().len() < 500, "{error}");
         };
         let (deep, long) = (format!("{}x", "a/".repeat(30_000)), "x".repeat(5000));
@@ -650,19 +650,19 @@ fn what_fails_below_keeps_its_code_when_an_archive_or_a_file_is_opened() {
             let file = write(folder.path(), name, &bytes);
             let (mut failed, mut opened) = (0, 0);
             let every = format!("{file} | fault?read=100&error=timed-out&seed=4 | archive");
-            assert_eq!(host.open(&every).unwrap_err().code(), Some(Code::TimedOut));
+            assert_eq!(host.open(&every).unwrap_err().code(), Some(Code::TIMED_OUT));
             for seed in 0..60 {
                 let url = format!("{file} | fault?read=25&error=timed-out&seed={seed} | archive");
                 match host.open(&url) {
                     Err(error) => {
-                        assert_eq!(error.code(), Some(Code::TimedOut), "{name}: {error}");
+                        assert_eq!(error.code(), Some(Code::TIMED_OUT), "{name}: {error}");
                         failed += 1;
                     }
                     Ok(archive) => {
                         opened += 1;
                         for name in &names[..if name.ends_with("zip") { 20 } else { 0 }] {
                             let code = archive.open(name).err().and_then(|error| error.code());
-                            assert!(matches!(code, None | Some(Code::TimedOut)), "{name}: {code:?}");
+                            assert!(matches!(code, None | Some(Code::TIMED_OUT)), "{name}: {code:?}");
                         }
                     }
                 }
@@ -704,12 +704,12 @@ fn what_the_format_of_zip_allows_works_and_what_misleads_is_refused() {
         let mut broken = made(&[Member::stored(b"in.zip", &made(&[x()], b"", 0))], b"", 0);
         let end = *find(&broken, b"PK\x05\x06").last().unwrap();
         broken[end + 12..end + 20].copy_from_slice(&[1; 8]);
-        assert_eq!(open(&broken).unwrap_err().code(), Some(Code::Corrupt));
+        assert_eq!(open(&broken).unwrap_err().code(), Some(Code::CORRUPT));
         // The header and the directory are of two minds.
         for header_name in [&b"d/y"[..], b"d/xx", b"d/x/.."] {
             let archive = open(&made(&[Member { header_name, ..x() }], b"", 0)).unwrap();
             let error = archive.open("d/x").unwrap_err();
-            assert_eq!(error.code(), Some(Code::Corrupt), "{error}");
+            assert_eq!(error.code(), Some(Code::CORRUPT), "{error}");
             assert!(error.to_string().contains("say different things"), "{error}");
         }
         let same = Member { header_name: b"d\\x", ..x() };
@@ -732,7 +732,7 @@ fn files_that_overlap_in_other_archives_are_refused_too() {
         let open = |bytes: &[u8]| host.open(&format!("{} | archive", write(folder.path(), "x", bytes)));
         let refused = |bytes: &[u8], at: u64| {
             let error = open(bytes).unwrap_err();
-            assert_eq!(error.code(), Some(Code::Corrupt), "{error}");
+            assert_eq!(error.code(), Some(Code::CORRUPT), "{error}");
             assert!(error.to_string().contains(&format!("files in it overlap at {at}")), "{error}");
         };
         let bytes = [7; 100];
@@ -834,7 +834,7 @@ fn a_part_of_a_vpk_that_is_missing_is_named() {
         let archive =
             host.open(&format!("file:{} | archive?file=x_dir.vpk", folder.path().display())).unwrap();
         let error = archive.open("a").unwrap_err();
-        assert_eq!(error.code(), Some(Code::NotFound), "{error}");
+        assert_eq!(error.code(), Some(Code::NOT_FOUND), "{error}");
         assert!(
             error.to_string().contains("'x_003.vpk', which has its bytes, cannot be opened: "),
             "{error}"

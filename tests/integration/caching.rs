@@ -63,7 +63,7 @@ fn memory_is_bounded_and_what_is_read_is_right() {
             let exists = 2_000_000u64.saturating_sub(position).min(bytes.len() as u64) as usize;
             assert_eq!(report.done(), exists, "{} at {position}: {report}", bytes.len());
             assert!(bytes[..exists].iter().zip(position..).all(|(byte, at)| *byte == (at % 251) as u8));
-            assert!(report.failed_ranges().all(|(_, error)| error.code() == Code::End));
+            assert!(report.failed_ranges().all(|(_, error)| error.code() == Code::END));
         }
         let kept = figure(&host, &device, "bytes kept");
         assert!(kept > 0 && kept <= 64 << 10, "{kept}");
@@ -154,7 +154,7 @@ fn what_failed_is_not_kept() {
                 }
                 // Once it is there, it stays.
                 Err(error) => {
-                    assert_eq!((error.code(), done), (Some(Code::Io), 0));
+                    assert_eq!((error.code(), done), (Some(Code::IO), 0));
                     failed += 1;
                 }
             }

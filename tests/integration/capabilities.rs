@@ -32,7 +32,7 @@ fn a_device_is_only_sent_what_it_takes() {
                 let right = |(index, byte): (usize, &u8)| *byte == ((position + index as u64) % 251) as u8;
                 assert!(buffer.iter().enumerate().take(exists).all(right));
                 if let Some((offset, error)) = report.min_error() {
-                    assert_eq!((offset, error.code()), (exists, Code::End));
+                    assert_eq!((offset, error.code()), (exists, Code::END));
                 }
             }
         }
@@ -70,7 +70,7 @@ fn a_write_that_does_not_fit_is_refused_and_the_message_says_what_fits() {
         assert_eq!(requests(&host, &device), 3);
         for (position, len) in [(1, 512), (512, 100)] {
             let error = host.block_on(device.write_all_at(position, vec![1; len])).unwrap_err();
-            assert_eq!(error.code(), Some(Code::Misaligned));
+            assert_eq!(error.code(), Some(Code::MISALIGNED));
             assert_eq!(
                 error.hint(),
                 Some("positions and lengths of what is written here are multiples of 512 bytes")

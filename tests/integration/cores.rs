@@ -39,7 +39,7 @@ fn memory_is_at_its_addresses_and_what_was_not_dumped_is_a_hole() {
         assert!(bytes[16..4112].iter().all(|byte| *byte == 0xcc));
         assert_eq!(host.block_on(device.read::<u32>(0xffff_8000_0000_0ffc)).unwrap(), 0xcccc_cccc);
         let error = host.block_on(device.read::<u32>(u64::MAX - 8)).unwrap_err();
-        assert_eq!(error.code(), Some(Code::NotMapped));
+        assert_eq!(error.code(), Some(Code::NOT_MAPPED));
         assert!(host.block_on(device.write(0x60_0000, 0u8)).is_err());
         let regions = host.block_on(device.regions()).unwrap();
         let seen: Vec<_> = regions
@@ -78,7 +78,7 @@ fn lime_dumps_and_raw_images_are_memory_too() {
         assert_eq!(host.block_on(device.read_exact_at(0x10_0000, vec![0; 16])).unwrap(), [2; 16]);
         assert_eq!(host.block_on(device.regions()).unwrap().len(), 2);
         let error = host.block_on(device.read::<u8>(0x2000)).unwrap_err();
-        assert_eq!(error.code(), Some(Code::NotMapped));
+        assert_eq!(error.code(), Some(Code::NOT_MAPPED));
         let device = open(&host, folder.path(), b"abcdef", "?at=0x1000").unwrap();
         assert_eq!(host.block_on(device.read::<[u8; 2]>(0x1002)).unwrap(), *b"cd");
         let map = folder.path().join("map");
@@ -170,7 +170,7 @@ fn a_dump_that_is_cut_off_has_what_the_file_has_and_the_map_says_so() {
         let expected = [(0x1000, 0x2000, true), (0x2000, 0x3000, false), (0x8000, 0x9000, false)];
         assert_eq!(ranges(&host.block_on(device.regions()).unwrap()), expected);
         let error = host.block_on(device.read::<u8>(0x2000)).unwrap_err();
-        assert_eq!(error.code(), Some(Code::NotMapped));
+        assert_eq!(error.code(), Some(Code::NOT_MAPPED));
     });
 }
 

@@ -76,8 +76,8 @@ fn rule_20_who_waits_above_a_device_hears_of_its_end() {
         pactio::PacketIo::send_io(below, 0u64, packet.bind().unwrap());
         assert!(wakes[1].0.load(Ordering::SeqCst) > 0, "who waits for room was not woken");
         let results: Vec<_> = requests.into_iter().map(|request| host.block_on(request)).collect();
-        assert_eq!(results[0].as_ref().unwrap_err().code(), Some(Code::Unanswered));
-        assert_eq!(results[1].as_ref().unwrap_err().code(), Some(Code::Poisoned));
+        assert_eq!(results[0].as_ref().unwrap_err().code(), Some(Code::UNANSWERED));
+        assert_eq!(results[1].as_ref().unwrap_err().code(), Some(Code::POISONED));
     });
 }
 
@@ -228,7 +228,7 @@ fn exchanges_cross_the_boundary() {
         device.exchange_all(100, &mut mine).await.unwrap();
         assert_eq!(&mine, b"theirs");
         assert_eq!(device.read::<[u8; 6]>(100).await.unwrap(), *b"mymine");
-        assert_eq!(device.exchange_all(4094, vec![1; 4]).await.unwrap_err().code(), Code::End);
+        assert_eq!(device.exchange_all(4094, vec![1; 4]).await.unwrap_err().code(), Code::END);
     });
 }
 

@@ -181,7 +181,7 @@ fn a_request_that_no_memory_can_be_had_for_fails_alone() {
         let mut packet = ComplexPacket::<_, Read>::new(made).unwrap();
         device.send_io(0u64, packet.bind().unwrap());
         host.block_on(&mut packet);
-        assert_eq!(packet.report().min_error().unwrap().1.code(), Code::OutOfMemory);
+        assert_eq!(packet.report().min_error().unwrap().1.code(), Code::OUT_OF_MEMORY);
         assert_eq!(host.block_on(device.read_exact_at(0, vec![0; 100])).unwrap(), [1; 100]);
     });
 }
@@ -205,7 +205,7 @@ fn memory_that_is_registered_is_used_until_it_is_forgotten() {
                 if round != 2 {
                     match device.register(&pool) {
                         // Not everybody may lock so much memory.
-                        Err(error) if error.code() == Some(Code::OutOfMemory) => {
+                        Err(error) if error.code() == Some(Code::OUT_OF_MEMORY) => {
                             return println!("skipped: {error}");
                         }
                         registered => assert!(registered.unwrap() && device.register(&pool).unwrap()),
@@ -340,8 +340,8 @@ fn a_mapped_file_shows_what_others_write_and_how_it_grows() {
             assert_eq!(error.code(), Some(code), "{error}");
             assert!(error.to_string().contains(expected), "{error}");
         };
-        fails("file:/dev/zero?map=true", Code::Unsupported, "cannot be mapped into memory");
-        fails(&format!("{url}&direct=true"), Code::InvalidInput, "give one of the two");
+        fails("file:/dev/zero?map=true", Code::UNSUPPORTED, "cannot be mapped into memory");
+        fails(&format!("{url}&direct=true"), Code::INVALID_INPUT, "give one of the two");
         fs::write(folder.path().join("empty"), []).unwrap();
         let empty = host.open(&format!("file:{}/empty?map=true", folder.path().display())).unwrap();
         assert_eq!(host.block_on(empty.read_at(0, vec![0; 5])).unwrap().0.done(), 0);
@@ -371,7 +371,7 @@ fn every_range_of_a_file_is_read_as_far_as_it_exists() {
                 assert_eq!(&bytes[..there.len()], there);
                 if there.len() < wanted {
                     let (offset, error) = report.min_error().unwrap();
-                    assert_eq!((offset, error.code()), (there.len(), Code::End));
+                    assert_eq!((offset, error.code()), (there.len(), Code::END));
                 }
                 let mut buffer = vec![0xee; wanted];
                 let blocking = device.blocking_read_at(start as u64, &mut buffer).unwrap();
@@ -395,9 +395,9 @@ fn positions_at_the_end_of_the_world_are_errors() {
             let device = host.open_with(url, OpenOptions::new().write(true)).unwrap();
             for position in [u64::MAX, u64::MAX - 3, i64::MAX as u64, i64::MAX as u64 - 1] {
                 let error = host.block_on(device.read_exact_at(position, &mut [0; 4])).unwrap_err();
-                assert!(matches!(error.code(), Some(Code::End | Code::TooLarge)), "{error}");
+                assert!(matches!(error.code(), Some(Code::END | Code::TOO_LARGE)), "{error}");
                 let error = host.block_on(device.write_all_at(position, &[0; 4])).unwrap_err();
-                assert!(matches!(error.code(), Some(Code::End | Code::TooLarge)), "{error}");
+                assert!(matches!(error.code(), Some(Code::END | Code::TOO_LARGE)), "{error}");
             }
         }
         assert_eq!(fs::read(&path).unwrap(), b"x");
@@ -411,7 +411,7 @@ fn what_is_written_is_there() {
         let path = folder.path().join("new");
         let host = host(&["pactio_file"]);
         let url = format!("file:{}", path.display());
-        assert_eq!(host.open(&url).unwrap_err().code(), Some(Code::NotFound));
+        assert_eq!(host.open(&url).unwrap_err().code(), Some(Code::NOT_FOUND));
         let device = host.open_with(&url, OpenOptions::new().write(true).create(true)).unwrap();
         host.block_on(async {
             device.write_all_at(10, &[1; 5]).await.unwrap();
@@ -447,7 +447,7 @@ fn a_full_device_says_so() {
         let host = host(&["pactio_file"]);
         let device = host.open_with("file:/dev/full", OpenOptions::new().write(true)).unwrap();
         let error = host.block_on(device.write_all_at(0, &[0; 10])).unwrap_err();
-        assert_eq!(error.code(), Some(Code::NoSpace));
+        assert_eq!(error.code(), Some(Code::NO_SPACE));
         assert_eq!(error.report().unwrap().done(), 0);
     });
 }
@@ -460,11 +460,11 @@ fn what_has_no_positions_is_refused_without_waiting() {
         let socket = folder.path().join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let error = host.open(&format!("file:{}", socket.display())).unwrap_err();
-        assert_eq!(error.code(), Some(Code::NotSeekable));
+        assert_eq!(error.code(), Some(Code::NOT_SEEKABLE));
         let folder = host.open(&format!("file:{}", folder.path().display())).unwrap();
         let error = host.block_on(folder.read_exact_at(0, vec![0; 4])).unwrap_err();
-        assert_eq!(error.code(), Some(Code::IsDirectory));
-        assert_eq!(host.open("file:").unwrap_err().code(), Some(Code::InvalidInput));
-        assert_eq!(host.open("file:x?cahce=1").unwrap_err().code(), Some(Code::InvalidInput));
+        assert_eq!(error.code(), Some(Code::IS_DIRECTORY));
+        assert_eq!(host.open("file:").unwrap_err().code(), Some(Code::INVALID_INPUT));
+        assert_eq!(host.open("file:x?cahce=1").unwrap_err().code(), Some(Code::INVALID_INPUT));
     });
 }

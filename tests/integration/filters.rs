@@ -48,7 +48,7 @@ fn what_is_written_over_a_file_stays_in_memory() {
         assert_eq!(fs::read(&path).unwrap(), b"0123456789");
         // Past the end there is nothing to write over.
         let (report, _) = host.block_on(device.write_at(8, b"UVWX".to_vec())).unwrap();
-        assert_eq!((report.done(), report.min_error().unwrap().1.code()), (2, Code::End));
+        assert_eq!((report.done(), report.min_error().unwrap().1.code()), (2, Code::END));
         // Positions that no file has.
         let mut packet = PacketBox::<Write>::new_buf(8).unwrap();
         for position in [u64::MAX, u64::MAX - 4, 1 << 63, 10] {
@@ -67,7 +67,7 @@ fn an_overlay_has_a_limit() {
     let device = host.open("memory:?size=100 | cow?limit=10").unwrap();
     host.block_on(device.write_all_at(0, &[1; 10])).unwrap();
     let error = host.block_on(device.write_all_at(10, &[1])).unwrap_err();
-    assert_eq!(error.code(), Some(Code::NoSpace));
+    assert_eq!(error.code(), Some(Code::NO_SPACE));
     host.block_on(device.write_all_at(0, &[2; 10])).unwrap();
     assert_eq!(bytes(&host, &device, 9..11), [2, 0]);
 }
@@ -132,7 +132,7 @@ fn drivers_threads_and_failures_below_reach_through_filters() {
         }
         let device = host.open("panic-submit: | identity").unwrap();
         let error = host.block_on(device.read_exact_at(0, vec![0; 4])).unwrap_err();
-        assert_eq!(error.code(), Some(Code::Unanswered), "{error}");
+        assert_eq!(error.code(), Some(Code::UNANSWERED), "{error}");
     });
 }
 
@@ -165,7 +165,7 @@ fn faults_come_as_they_were_asked_for_and_come_again() {
                 let (report, bytes) = host.block_on(device.read_at(0, vec![0; 64])).unwrap();
                 assert!(bytes[..report.done()].iter().all(|&byte| byte == 7));
                 if let Some((at, error)) = report.min_error() {
-                    assert_eq!((at, error.code()), (report.done(), Code::Busy));
+                    assert_eq!((at, error.code()), (report.done(), Code::BUSY));
                 }
                 report.done()
             });
@@ -185,7 +185,7 @@ fn faults_come_as_they_were_asked_for_and_come_again() {
         host.block_on(device.write_all_at(0, b"x")).unwrap();
         assert_eq!(
             host.block_on(device.read_exact_at(0, vec![0; 1])).unwrap_err().code(),
-            Some(Code::Corrupt)
+            Some(Code::CORRUPT)
         );
     });
 }

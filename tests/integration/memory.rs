@@ -72,7 +72,7 @@ fn options_that_make_no_sense_are_explained() {
     ] {
         let error = host.open(url).unwrap_err();
         assert_eq!(error.to_string(), message);
-        assert!(matches!(error.code(), Some(Code::InvalidInput | Code::OutOfMemory)));
+        assert!(matches!(error.code(), Some(Code::INVALID_INPUT | Code::OUT_OF_MEMORY)));
     }
 }
 

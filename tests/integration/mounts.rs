@@ -93,12 +93,12 @@ fn the_highest_source_that_has_a_name_serves_it() {
         assert_eq!(text(&host, &mount.open("clash/inner").unwrap()), "base clash/inner");
         let long = "x".repeat(300);
         for missing in ["nope", "textures/red", "maps/e1/x", &long] {
-            assert_eq!(mount.open(missing).unwrap_err().code(), Some(Code::NotFound), "{missing}");
+            assert_eq!(mount.open(missing).unwrap_err().code(), Some(Code::NOT_FOUND), "{missing}");
             let listed = host.block_on(mount.list(missing)).unwrap_err();
-            assert_eq!(listed.code(), Some(Code::NotFound), "{missing}: {listed}");
+            assert_eq!(listed.code(), Some(Code::NOT_FOUND), "{missing}: {listed}");
         }
         for a_folder in ["maps", "textures", "textures/hats", "textures/hats/deep"] {
-            assert_eq!(mount.open(a_folder).unwrap_err().code(), Some(Code::IsDirectory), "{a_folder}");
+            assert_eq!(mount.open(a_folder).unwrap_err().code(), Some(Code::IS_DIRECTORY), "{a_folder}");
         }
         let origins = |name: &str| {
             let origins = host.block_on(mount.provenance(name)).unwrap();
@@ -118,7 +118,7 @@ fn the_highest_source_that_has_a_name_serves_it() {
         fs::write(folder.path().join("mods/readme"), "new").unwrap();
         assert_eq!(text(&host, &mount.open("readme").unwrap()), "new");
         let error = mount.open_with("readme", OpenOptions::new().write(true)).unwrap_err();
-        assert_eq!(error.code(), Some(Code::ReadOnly));
+        assert_eq!(error.code(), Some(Code::READ_ONLY));
     });
 }
 
@@ -135,7 +135,7 @@ fn a_source_that_cannot_give_what_it_has_does_not_let_the_hidden_be_seen() {
         let url = format!("mount:file:{path}/base.zip%7Carchive;file:{path}/bad.zip%7C archive");
         let mount = host.open(&url).unwrap();
         let error = mount.open("maps/e1").unwrap_err();
-        assert_eq!(error.code(), Some(Code::Unsupported));
+        assert_eq!(error.code(), Some(Code::UNSUPPORTED));
         assert!(error.to_string().contains(": the source 'file:"), "{error}");
         assert_eq!(text(&host, &mount.open("maps/e2").unwrap()), "base maps/e2");
     });
@@ -212,7 +212,7 @@ fn mounts_of_mounts_list_however_deep_and_many_at_once() {
         }
         let origins = host.block_on(join_all((0..16).map(|_| mount.provenance("maps/e1"))));
         assert!(origins.into_iter().all(|origins| origins.unwrap().len() == 2));
-        assert_eq!(host.block_on(mount.list("none")).unwrap_err().code(), Some(Code::NotFound));
+        assert_eq!(host.block_on(mount.list("none")).unwrap_err().code(), Some(Code::NOT_FOUND));
     });
 }
 
@@ -226,18 +226,18 @@ fn a_folder_is_a_tree_that_can_be_written_to() {
         let device = tree.open_with("mods/maps/new", options).unwrap();
         host.block_on(device.write_all_at(0, b"new".to_vec())).unwrap();
         assert_eq!(fs::read(folder.path().join("mods/maps/new")).unwrap(), b"new");
-        assert_eq!(tree.open("mods/none").unwrap_err().code(), Some(Code::NotFound));
+        assert_eq!(tree.open("mods/none").unwrap_err().code(), Some(Code::NOT_FOUND));
         assert_eq!(tree.open("mods").unwrap().open("maps/e3").unwrap().size(), Some(12));
         for outside in ["../x", "mods/../../x", ".", "a//b"] {
-            assert_eq!(tree.open(outside).unwrap_err().code(), Some(Code::InvalidInput), "{outside}");
+            assert_eq!(tree.open(outside).unwrap_err().code(), Some(Code::INVALID_INPUT), "{outside}");
         }
         // No folder can be at such names.
         for nowhere in ["base.zip/x", "base.zip", &"x".repeat(300)] {
             let error = host.block_on(tree.list(nowhere)).unwrap_err();
-            assert_eq!(error.code(), Some(Code::NotFound), "{nowhere}: {error}");
+            assert_eq!(error.code(), Some(Code::NOT_FOUND), "{nowhere}: {error}");
         }
         let error = tree.open(&"x".repeat(300)).unwrap_err();
-        assert_eq!(error.code(), Some(Code::NotFound));
+        assert_eq!(error.code(), Some(Code::NOT_FOUND));
         assert!(error.to_string().ends_with("the system has no names as long as this"), "{error}");
         // More names than one answer has room for, and none of them is UTF-8 that cannot be.
         let many = folder.path().join("many");

@@ -227,7 +227,7 @@ fn an_object_that_is_replaced_is_an_error_and_no_mixture() {
                 shared.manners.ignores_conditions = ignores_conditions;
             });
             let error = host.block_on(device.read_exact_at(100, vec![0; 100])).unwrap_err();
-            assert_eq!(error.code(), Some(Code::Changed), "{error}");
+            assert_eq!(error.code(), Some(Code::CHANGED), "{error}");
             assert!(host.block_on(open(&host, &server.url()).read_exact_at(100, vec![0; 100])).is_ok());
         }
     });
@@ -245,7 +245,7 @@ fn versions_are_told_apart_by_whatever_the_server_says() {
             assert!(host.block_on(device.read_exact_at(0, vec![0; 100])).is_ok());
             server.set(|shared| shared.version += 1);
             let error = host.block_on(device.read_exact_at(100, vec![0; 100])).unwrap_err();
-            assert_eq!(error.code(), Some(Code::Changed), "{error}");
+            assert_eq!(error.code(), Some(Code::CHANGED), "{error}");
         }
         // Nothing at all is only read when that was asked for.
         server.set(|shared| shared.manners.dateless = true);
@@ -342,11 +342,11 @@ fn servers_that_are_slow_ignore_ranges_or_are_gone_give_errors_in_time() {
         let device = open(&host, &format!("{}&retries=0", server.url().replace("2s", "300ms")));
         server.set(|shared| shared.manners.ignores_ranges = true);
         let error = host.block_on(device.read_exact_at(5, vec![0; 10])).unwrap_err();
-        assert_eq!(error.code(), Some(Code::Unsupported), "{error}");
+        assert_eq!(error.code(), Some(Code::UNSUPPORTED), "{error}");
         server.set(|shared| shared.manners = Manners { slow: Duration::from_secs(3), ..Manners::default() });
         let begun = Instant::now();
         let error = host.block_on(device.read_exact_at(5, vec![0; 10])).unwrap_err();
-        assert!(matches!(error.code(), Some(Code::TimedOut | Code::Disconnected)), "{error}");
+        assert!(matches!(error.code(), Some(Code::TIMED_OUT | Code::DISCONNECTED)), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(3));
         // Given up, and closed, while an answer is awaited.
         let slow = open(&host, &format!("http://{}/folder/file", server.address));
@@ -381,11 +381,11 @@ fn a_folder_as_a_store_is_read_written_and_listed() {
         host.block_on(device.publish()).unwrap();
         assert!(fs::read(folder.path().join("deep/big")).unwrap() == bytes);
         let again = host.block_on(device.write_all_at(0, vec![1])).unwrap_err();
-        assert_eq!(again.code(), Some(Code::ReadOnly));
+        assert_eq!(again.code(), Some(Code::READ_ONLY));
         // With a gap it is not whole; dropped, it never was.
         let gap = host.open_with(&format!("local:{path}/gap"), new).unwrap();
         host.block_on(gap.write_all_at(10, vec![1; 10])).unwrap();
-        assert_eq!(host.block_on(gap.publish()).unwrap_err().code(), Some(Code::InvalidInput));
+        assert_eq!(host.block_on(gap.publish()).unwrap_err().code(), Some(Code::INVALID_INPUT));
         drop(gap);
         // Nor is anything left of what was uploaded, at once.
         let given_up = host.open_with(&format!("local:{path}/given-up?part=5MiB"), new).unwrap();
@@ -412,8 +412,8 @@ fn a_folder_as_a_store_is_read_written_and_listed() {
         assert!(host.block_on(read.read_exact_at(0, vec![0; bytes.len()])).unwrap() == bytes);
         fs::write(folder.path().join("deep/big"), vec![0; bytes.len()]).unwrap();
         let error = host.block_on(read.read_exact_at(0, vec![0; 10])).unwrap_err();
-        assert_eq!(error.code(), Some(Code::Changed));
-        assert_eq!(tree.open("deep/none").unwrap_err().code(), Some(Code::NotFound));
+        assert_eq!(error.code(), Some(Code::CHANGED));
+        assert_eq!(tree.open("deep/none").unwrap_err().code(), Some(Code::NOT_FOUND));
     });
 }
 
@@ -458,8 +458,8 @@ fn write_list_and_replace(store: Store) {
     host.block_on(other.write_all_at(0, b"other".to_vec())).unwrap();
     host.block_on(other.publish()).unwrap();
     let error = host.block_on(device.read_exact_at(0, vec![0; 5])).unwrap_err();
-    assert_eq!(error.code(), Some(Code::Changed), "{}: {error}", store.scheme);
-    assert_eq!(tree.open("none").unwrap_err().code(), Some(Code::NotFound));
+    assert_eq!(error.code(), Some(Code::CHANGED), "{}: {error}", store.scheme);
+    assert_eq!(tree.open("none").unwrap_err().code(), Some(Code::NOT_FOUND));
     drop(store);
     let gone = host.block_on(other.read_at(0, vec![0; 1])).unwrap();
     assert_eq!(gone.0.done(), 0);
@@ -471,7 +471,7 @@ fn a_key_that_is_wrong_is_told() {
     in_time(move || {
         let url = store.url("key", "").replace("&key=Eby8", "&retries=0&key=Abc8");
         let error = object_host().open(&url).unwrap_err();
-        assert_eq!(error.code(), Some(Code::PermissionDenied), "{error}");
+        assert_eq!(error.code(), Some(Code::PERMISSION_DENIED), "{error}");
     });
 }
 
@@ -525,18 +525,18 @@ fn nginx_gives_ranges_of_one_version_and_takes_what_is_put() {
             .unwrap();
         fs::rename(folder.path().join("new"), folder.path().join("file")).unwrap();
         let error = host.block_on(device.read_exact_at(0, vec![0; 10])).unwrap_err();
-        assert_eq!(error.code(), Some(Code::Changed), "{error}");
+        assert_eq!(error.code(), Some(Code::CHANGED), "{error}");
         let new = OpenOptions::new().read(false).write(true).create(true).truncate(true);
         let device = host.open_with(&url.replace("/file", "/deep/put"), new).unwrap();
         host.block_on(device.write_all_at(0, bytes.clone())).unwrap();
         host.block_on(device.publish()).unwrap();
         assert!(fs::read(folder.path().join("deep/put")).unwrap() == bytes);
         let device = open(&host, &url);
-        assert_eq!(host.open(&url.replace("/file", "/none")).unwrap_err().code(), Some(Code::NotFound));
+        assert_eq!(host.open(&url.replace("/file", "/none")).unwrap_err().code(), Some(Code::NOT_FOUND));
         drop(server);
         let (report, _) = host.block_on(device.read_at(0, vec![0; 10])).unwrap();
         assert_eq!(report.done(), 0);
         let (_, error) = report.failed_ranges().next().unwrap();
-        assert_eq!(error.code(), Code::Disconnected);
+        assert_eq!(error.code(), Code::DISCONNECTED);
     });
 }

@@ -80,7 +80,7 @@ fn a_device_that_is_closed_fails_what_it_would_have_done_later() {
             }
         });
         drop(device);
-        assert_eq!(host.block_on(task), Code::Unanswered);
+        assert_eq!(host.block_on(task), Code::UNANSWERED);
     });
 }
 
@@ -131,7 +131,7 @@ fn what_waits_for_its_turn_can_be_given_up() {
             assert!(futures_lite::future::poll_once(&mut second).await.is_none());
             let begun = Instant::now();
             let (report, buffer) = second.cancel().await.unwrap();
-            assert_eq!((report.min_error().unwrap().1.code(), buffer.len()), (Code::Cancelled, 10));
+            assert_eq!((report.min_error().unwrap().1.code(), buffer.len()), (Code::CANCELLED, 10));
             assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
         });
     });
@@ -155,13 +155,13 @@ fn what_fails_for_a_while_is_tried_again_and_only_that() {
         let (host, device) =
             open("queued:100000 | fault?read=100&error=timed-out | retry?attempts=3&delay=1ms");
         let error = reads(&host, &device, 1).remove(0).unwrap_err();
-        assert_eq!(error.code(), Some(Code::TimedOut));
+        assert_eq!(error.code(), Some(Code::TIMED_OUT));
         assert_eq!(figure(&host, &device, "retried"), Some(2));
         assert_eq!(figure(&host, &device, "given up"), Some(1));
 
         // What stays is not tried again, unless one wants that.
         let (host, device) = open("queued:100000 | fault?read=100&error=io | retry");
-        assert_eq!(reads(&host, &device, 1).remove(0).unwrap_err().code(), Some(Code::Io));
+        assert_eq!(reads(&host, &device, 1).remove(0).unwrap_err().code(), Some(Code::IO));
         assert_eq!(figure(&host, &device, "retried"), Some(0));
         let (host, device) =
             open("queued:100000 | fault?read=50&error=io | retry?io=true&delay=0s&attempts=100");
@@ -213,7 +213,7 @@ fn what_goes_through_is_counted() {
             let mut request = device.read_at(0, vec![0; 10]);
             assert!(futures_lite::future::poll_once(&mut request).await.is_none());
             let (report, _) = request.cancel().await.unwrap();
-            assert_eq!(report.min_error().unwrap().1.code(), Code::Cancelled);
+            assert_eq!(report.min_error().unwrap().1.code(), Code::CANCELLED);
         });
         assert_eq!(figure(&host, &device, "reads failed"), Some(1));
     });
@@ -270,7 +270,7 @@ fn a_filter_that_is_closed_closes_what_it_sits_on_whatever_is_in_flight() {
             pactio::PacketIo::send_io(&device, 0u64, packet.bind().unwrap());
             drop(device);
             host.block_on(&mut packet);
-            assert_eq!(packet.report().min_error().unwrap().1.code(), Code::Unanswered, "{filter}");
+            assert_eq!(packet.report().min_error().unwrap().1.code(), Code::UNANSWERED, "{filter}");
         }
     });
 }

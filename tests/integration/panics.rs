@@ -7,14 +7,14 @@ use pactio_tests::{host, in_time, open};
 fn in_open() {
     let host = host(&["fixture_panic_open", "pactio_memory"]);
     let error = host.open("panic-open:here").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Open(Code::Panicked));
+    assert_eq!(error.kind(), ErrorKind::Open(Code::PANICKED));
     assert_eq!(
         error.to_string(),
         "cannot open 'panic-open:here' with plugin 'fixture-panic-open': the plugin panicked while it opened the \
          device: fixture: open of 'here'"
     );
     let error = host.open("panic-open:again").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Open(Code::Poisoned));
+    assert_eq!(error.kind(), ErrorKind::Open(Code::POISONED));
     assert!(
         error.to_string().ends_with("the plugin panicked while it opened a device before, and is out of use")
     );
@@ -24,7 +24,7 @@ fn in_open() {
 #[test]
 fn in_open_with_a_payload_that_panics_too() {
     let host = host(&["fixture_panic_open"]);
-    assert_eq!(host.open("panic-open:bomb").unwrap_err().kind(), ErrorKind::Open(Code::Panicked));
+    assert_eq!(host.open("panic-open:bomb").unwrap_err().kind(), ErrorKind::Open(Code::PANICKED));
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn in_submit() {
             assert_eq!(report.to_string(), "5 of 10 bytes; 5..10: dropped by the device without an answer");
             assert_eq!(bytes, [1, 1, 1, 1, 1, 7, 7, 7, 7, 7]);
             let error = device.read_exact_at(0, &mut [0; 10]).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Io(Code::Poisoned));
+            assert_eq!(error.kind(), ErrorKind::Io(Code::POISONED));
             assert_eq!(
                 error.to_string(),
                 "cannot read 10 bytes at 0 of 'panic-submit:' (plugin 'fixture-panic-submit'): 0 of 10 bytes; 0..10: \
@@ -45,18 +45,18 @@ fn in_submit() {
         });
         let (_host, device) = open("fixture_panic_submit", "panic-submit:");
         let error = device.blocking_write_all_at(0, &[1; 4]).unwrap_err();
-        assert_eq!(error.code(), Some(Code::Unanswered));
+        assert_eq!(error.code(), Some(Code::UNANSWERED));
     });
 }
 
 #[test]
 fn in_the_driver() {
-    driver("panic-driver:", Code::Poisoned);
+    driver("panic-driver:", Code::POISONED);
 }
 
 #[test]
 fn a_driver_that_ends() {
-    driver("panic-driver:end", Code::DriverEnded);
+    driver("panic-driver:end", Code::DRIVER_ENDED);
 }
 
 /// Three requests wait for a driver that goes away: all of them end, and so does every later one.
@@ -71,7 +71,7 @@ fn driver(url: &'static str, later: Code) {
             .collect();
         host.block_on(async {
             for task in waiting {
-                assert_eq!(task.await, Some(Code::Unanswered));
+                assert_eq!(task.await, Some(Code::UNANSWERED));
             }
             assert_eq!(device.read::<u8>(0).await.unwrap_err().code(), Some(later));
         });

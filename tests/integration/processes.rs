@@ -82,16 +82,16 @@ fn holes_fail_and_everything_around_them_is_read() {
         let device = host.open("process:self").unwrap();
         let (report, bytes) = host.block_on(device.read_at(pages.at(10), vec![0; 12 * PAGE - 10])).unwrap();
         let holes: Vec<_> = report.failed_ranges().collect();
-        assert!(holes.iter().all(|(_, error)| error.code() == Code::NotMapped), "{report}");
+        assert!(holes.iter().all(|(_, error)| error.code() == Code::NOT_MAPPED), "{report}");
         let holes: Vec<_> = holes.into_iter().map(|(range, _)| (range.start + 10, range.end + 10)).collect();
         assert_eq!(holes, [(2, 3), (5, 8), (11, 12)].map(|(start, end)| (start * PAGE, end * PAGE)));
         for done in report.done_ranges() {
             assert!(bytes[done.clone()].iter().zip(done).all(|(got, at)| *got == byte(at + 10)));
         }
         let error = host.block_on(device.read_exact_at(0, vec![0; 8])).unwrap_err();
-        assert_eq!(error.code(), Some(Code::NotMapped));
+        assert_eq!(error.code(), Some(Code::NOT_MAPPED));
         let error = host.block_on(device.read_exact_at(u64::MAX - 3, vec![0; 8])).unwrap_err();
-        assert!(matches!(error.code(), Some(Code::NotMapped | Code::TooLarge)), "{error}");
+        assert!(matches!(error.code(), Some(Code::NOT_MAPPED | Code::TOO_LARGE)), "{error}");
     });
 }
 
@@ -233,7 +233,7 @@ fn another_process_is_read_as_the_system_shows_it_until_it_ends() {
             let (report, words) = futures_util::join!(writing.write_at(edge - PAGE as u64, both), words);
             let failed: Vec<_> =
                 report.unwrap().0.failed_ranges().map(|(range, error)| (range, error.code())).collect();
-            assert_eq!(failed, [(0..PAGE, Code::ReadOnly)]);
+            assert_eq!(failed, [(0..PAGE, Code::READ_ONLY)]);
             assert!(words.iter().all(Result::is_ok));
         });
         let mut there = [0; 8000];
@@ -241,10 +241,10 @@ fn another_process_is_read_as_the_system_shows_it_until_it_ends() {
         assert!(there.chunks(8).zip(2000u64..).all(|(word, value)| word == value.to_le_bytes()));
         drop(child);
         let error = host.block_on(device.read_exact_at(stack.start, vec![0; 8])).unwrap_err();
-        assert_eq!(error.code(), Some(Code::Disconnected));
+        assert_eq!(error.code(), Some(Code::DISCONNECTED));
         let error = host.block_on(writing.write_all_at(stack.start, b"late")).unwrap_err();
-        assert_eq!(error.code(), Some(Code::Disconnected));
-        assert_eq!(host.block_on(device.regions()).unwrap_err().code(), Some(Code::Disconnected));
+        assert_eq!(error.code(), Some(Code::DISCONNECTED));
+        assert_eq!(host.block_on(device.regions()).unwrap_err().code(), Some(Code::DISCONNECTED));
     });
 }
 

@@ -93,8 +93,8 @@ fn no_more_are_under_way_than_should_be_on_all_that_lies_on_a_device() {
         for done in all(&streamer) {
             tickets.push(done.ticket);
             match done.data {
-                200 => assert_eq!(done.bytes().unwrap_err().code(), Some(Code::IsDirectory)),
-                201 => assert_eq!(done.bytes().unwrap_err().code(), Some(Code::NotFound)),
+                200 => assert_eq!(done.bytes().unwrap_err().code(), Some(Code::IS_DIRECTORY)),
+                201 => assert_eq!(done.bytes().unwrap_err().code(), Some(Code::NOT_FOUND)),
                 index => assert!(done.bytes().unwrap() == [index; 3000]),
             }
             assert!(done.queued <= done.took);
@@ -123,7 +123,7 @@ fn what_is_given_up_or_too_late_is_handed_over_as_that() {
         let mut handed = Vec::new();
         streamer.poll(FRAME * 10, |done| handed.push((done.data, done.bytes().unwrap_err().code().unwrap())));
         handed.sort_unstable_by_key(|(data, _)| *data);
-        assert_eq!(handed, [("cancelled", Code::Cancelled), ("late in the queue", Code::TimedOut)]);
+        assert_eq!(handed, [("cancelled", Code::CANCELLED), ("late in the queue", Code::TIMED_OUT)]);
         // The next is sent at once, though the device still works on the one before.
         assert!(streamer.cancel(under_way));
         let soon = Instant::now() + Duration::from_millis(10);
@@ -138,7 +138,7 @@ fn what_is_given_up_or_too_late_is_handed_over_as_that() {
             .collect();
         handed.sort_unstable_by_key(|(data, _)| *data);
         let wanted =
-            [("cancelled", Err(Code::Cancelled)), ("done", Ok(5)), ("late under way", Err(Code::TimedOut))];
+            [("cancelled", Err(Code::CANCELLED)), ("done", Ok(5)), ("late under way", Err(Code::TIMED_OUT))];
         assert_eq!(handed, wanted);
     });
 }
@@ -158,7 +158,7 @@ fn a_deadline_counts_also_while_nobody_polls() {
         }
         let mut handed = Vec::new();
         streamer.poll(FRAME * 10, |done| handed.push((done.data, done.bytes().unwrap_err().code())));
-        let late = Some(Code::TimedOut);
+        let late = Some(Code::TIMED_OUT);
         assert_eq!(handed, [("came too late", late), ("not even sent", late)]);
         assert_eq!(figure(&host, &device, "reads"), 1);
     });
@@ -255,7 +255,7 @@ fn what_closes_with_a_request_may_ask_the_streamer() {
         streamer.read(&one, 0..u64::MAX, Urgency::default(), ());
         let failed =
             all(&streamer).into_iter().filter_map(|done| done.bytes().err().and_then(pactio::Error::code));
-        assert_eq!(failed.collect::<Vec<_>>(), [Code::Cancelled, Code::OutOfMemory]);
+        assert_eq!(failed.collect::<Vec<_>>(), [Code::CANCELLED, Code::OUT_OF_MEMORY]);
     });
 }
 
@@ -380,7 +380,7 @@ fn each_request_is_handed_over_once_whatever_happens() {
         let count = |wanted: Option<Code>| ended.values().filter(|how| **how == wanted).count();
         assert!(count(None) > 500, "{}", count(None));
         assert!(
-            count(Some(Code::Cancelled)) > 0 && count(Some(Code::TimedOut)) > 0 && count(Some(Code::Io)) > 0
+            count(Some(Code::CANCELLED)) > 0 && count(Some(Code::TIMED_OUT)) > 0 && count(Some(Code::IO)) > 0
         );
     });
 }

@@ -64,8 +64,8 @@ fn a_driver_that_hangs_ends_or_panics_is_reported() {
         assert_eq!(text.matches("device=\"stuck:driver\"").count(), 1);
 
         for (url, health, code) in [
-            ("stuck:end", Health::Ended, Code::Unanswered),
-            ("stuck:panic", Health::Panicked, Code::Unanswered),
+            ("stuck:end", Health::Ended, Code::UNANSWERED),
+            ("stuck:panic", Health::Panicked, Code::UNANSWERED),
         ] {
             let device = host.open(url).unwrap();
             let mut packet = sent(&device, 0);
@@ -110,7 +110,7 @@ fn closing_fails_what_is_under_way_and_does_not_wait_for_ever() {
             device.close(Duration::from_secs(10)).unwrap();
             for packet in &mut packets {
                 host.block_on(&mut *packet);
-                assert_eq!(packet.min_error().unwrap().1.code(), Code::Unanswered);
+                assert_eq!(packet.min_error().unwrap().1.code(), Code::UNANSWERED);
             }
         }
         // The plugin's own time is not the caller's.

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::thread;
 
 use futures_lite::future::{block_on, poll_once};
-use pactio_sdk::{Code, ComplexPacket, Error, PacketBox, PacketBytes, PacketIo, Read, Write};
+use pactio_sdk::{Code, ComplexPacket, IoError, PacketBox, PacketBytes, PacketIo, Read, Write};
 
 use super::subject::{Finding, Subject, answered, same, unexpected, wait, wrong};
 use crate::Device;
@@ -169,7 +169,7 @@ fn write_over_the_end(subject: &Subject) -> Result<(), Finding> {
 
 /// All that failed did so since it lies past the end.
 fn past_the_end(report: &crate::Report) -> Result<(), Finding> {
-    match report.failed_ranges().find(|(_, error)| error.code() != Code::End) {
+    match report.failed_ranges().find(|(_, error)| error.code() != Code::END) {
         None => Ok(()),
         Some((range, error)) => {
             wrong!(
@@ -220,7 +220,7 @@ fn splits(subject: &Subject) -> Result<(), Finding> {
     subject.read_all()
 }
 
-fn no_memory(error: Error) -> Finding {
+fn no_memory(error: IoError) -> Finding {
     Finding::Wrong(format!("a request cannot be made: {error}"))
 }
 
@@ -263,7 +263,7 @@ impl PacketBytes<Write> for Scattered {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn transfer(&self, offset: usize, data: &[u8]) -> Result<(), Error> {
+    fn transfer(&self, offset: usize, data: &[u8]) -> Result<(), IoError> {
         let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         bytes[offset..offset + data.len()].copy_from_slice(data);
         Ok(())
@@ -347,7 +347,7 @@ fn cancel(subject: &Subject) -> Result<(), Finding> {
         let (report, bytes) = subject.wait(&what, request.cancel())?.map_err(unexpected)?;
         answered(&what, &report).or_else(|finding| match report.min_error() {
             // It was given up before it was sent.
-            Some((_, error)) if error.code() == Code::NotSubmitted => Ok(()),
+            Some((_, error)) if error.code() == Code::NOT_SUBMITTED => Ok(()),
             _ => Err(finding),
         })?;
         for done in report.done_ranges() {

@@ -94,7 +94,7 @@ impl Subject {
         if info.readable() {
             let (report, bytes) = this.read_at(0, model)?;
             if let Some((offset, error)) = report.min_error().filter(|_| !report.is_done()) {
-                if size.is_some() || error.code() != Code::End {
+                if size.is_some() || error.code() != Code::END {
                     wrong!(
                         "of the first {len} bytes that it says it has, reading fails at {offset}: {error}"
                     );
@@ -223,12 +223,12 @@ pub(super) fn answered(what: &str, report: &Report) -> Result<(), Finding> {
     for (range, error) in report.failed_ranges() {
         if matches!(
             error.code(),
-            Code::Unanswered
-                | Code::Panicked
-                | Code::Poisoned
-                | Code::DriverEnded
-                | Code::InFlight
-                | Code::NotSubmitted
+            Code::UNANSWERED
+                | Code::PANICKED
+                | Code::POISONED
+                | Code::DRIVER_ENDED
+                | Code::IN_FLIGHT
+                | Code::NOT_SUBMITTED
         ) {
             wrong!("{what}: the bytes {range:?}: {error}");
         }
@@ -247,7 +247,7 @@ fn open(host: &Host, url: &str) -> Result<(Device, bool), Finding> {
         Ok(device) => Ok((device, true)),
         Err(error) => match error.kind() {
             ErrorKind::Open(
-                Code::ReadOnly | Code::PermissionDenied | Code::Unsupported | Code::InvalidInput,
+                Code::READ_ONLY | Code::PERMISSION_DENIED | Code::UNSUPPORTED | Code::INVALID_INPUT,
             ) => host.open(url).map(|device| (device, false)).map_err(unexpected),
             _ => Err(unexpected(error)),
         },

@@ -148,7 +148,7 @@ impl Devices {
         let block = |last| Block { len, last, buffer };
         match report.min_error() {
             None => Ok(block(false)),
-            Some((_, error)) if error.code() == Code::End => Ok(block(true)),
+            Some((_, error)) if error.code() == Code::END => Ok(block(true)),
             Some(_) => Err(Failure::new(format!(
                 "cannot read {asked} bytes at {position} of '{}': {report}",
                 self.source.url()
@@ -188,7 +188,7 @@ fn path_of(url: &Url) -> Option<PathBuf> {
 fn refuse_unreadable(host: &Host, source: &Device) -> Result<(), Failure> {
     let (report, _) = host.block_on(source.read_at(0, vec![0; 1]))?;
     match report.min_error() {
-        Some((_, error)) if error.code() != Code::End => Err(Failure::new(format!(
+        Some((_, error)) if error.code() != Code::END => Err(Failure::new(format!(
             "cannot read '{}' (plugin '{}'): {error}; the destination was not touched",
             source.url(),
             source.plugin().manifest().id

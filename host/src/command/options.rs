@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use pactio::{Host, OptionKind, OptionSpec};
+use pactio::{Host, OptionKind, PluginOption};
 
 use super::failure::{Failure, to_stdout};
 
@@ -27,7 +27,7 @@ pub(super) fn run(host: &Host, scheme: &str) -> Result<(), Failure> {
 }
 
 /// One line for each option.
-pub(super) fn table(options: &[OptionSpec]) -> String {
+pub(super) fn table(options: &[PluginOption]) -> String {
     let forms: Vec<String> =
         options.iter().map(|option| format!("{}={}", option.name, form(option))).collect();
     let width = forms.iter().map(String::len).max().unwrap_or(0);
@@ -59,7 +59,7 @@ pub(super) fn table(options: &[OptionSpec]) -> String {
 }
 
 /// What a value looks like.
-fn form(option: &OptionSpec) -> String {
+fn form(option: &PluginOption) -> String {
     match option.kind {
         OptionKind::Flag => "true|false".to_owned(),
         OptionKind::Integer => "NUMBER".to_owned(),

@@ -98,8 +98,8 @@ impl<'h> Stream<'h> {
         if let Some((_, error)) = report.min_error() {
             self.ended = true;
             self.in_flight.clear();
-            if error.code() != Code::End {
-                if error.code() == Code::IsDirectory {
+            if error.code() != Code::END {
+                if error.code() == Code::IS_DIRECTORY {
                     let text = format!("'{}' is a folder", self.device.url());
                     return Err(Failure::new(text)
                         .with_hint("`pactio ls` lists what is in it, and URL | /NAME opens it"));

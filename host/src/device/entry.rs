@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Weak};
 
 use pactio_sdk::abi::Remote;
-use pactio_sdk::{Code, Error as IoError, OpenError, OpenMode};
+use pactio_sdk::{Code, IoError, OpenError, OpenMode};
 
 use super::{Device, Shared};
 use crate::{Error, ErrorKind, OpenOptions, Url};
@@ -87,7 +87,7 @@ impl Device {
         let (plugin, runtime) = (shared.plugin.clone(), shared.runtime.clone());
         Self::new(url, plugin, object, Some(self.clone()), runtime, shared.counting.as_ref()).map_err(
             |error| {
-                OpenError::new(IoError::from_code(error.code().unwrap_or(Code::Failed)), error.to_string())
+                OpenError::new(IoError::from_code(error.code().unwrap_or(Code::FAILED)), error.to_string())
             },
         )
     }

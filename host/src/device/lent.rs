@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 use pactio_sdk::abi::{DeviceObj, Operates, Operation, host_device};
 use pactio_sdk::io::PacketIo;
 use pactio_sdk::{
-    Admission, Batch, BoundPacketView, Cancellation, Code, Counted, Counts, Device as AnyDevice, DeviceInfo,
-    Error, Flush, Limits, Listing, Mapping, NoPos, OpenError, OpenMode, Opened, Opening, PacketBox,
-    PacketPerms, Provenance, Read, ReadWrite, RequestId, Resize, Statistics, Substitutes, Write,
+    Admission, BackendDevice, Batch, BoundPacketView, Cancellation, Code, Counted, Counts, DeviceInfo, Flush,
+    IoError, Limits, Listing, Mapping, NoPos, OpenError, OpenMode, Opened, Opening, PacketBox, PacketPerms,
+    Provenance, Read, ReadWrite, RequestId, Resize, Statistics, Substitutes, Write,
 };
 
 use super::Device;
@@ -22,14 +22,14 @@ struct Lent {
 
 impl Device {
     /// The device as an object that a plugin can be given, or a handle: it takes requests of all sizes.
-    pub(crate) fn lend(&self) -> Result<DeviceObj, Error> {
+    pub(crate) fn lend(&self) -> Result<DeviceObj, IoError> {
         host_device(Lent::new(self))
     }
 }
 
 impl Device {
     /// The same, which counts what goes through it.
-    pub(super) fn lend_counted(&self) -> Result<(DeviceObj, Counts), Error> {
+    pub(super) fn lend_counted(&self) -> Result<(DeviceObj, Counts), IoError> {
         let counted = Counted::new(Lent::new(self));
         let counts = counted.counts();
         Ok((host_device(counted)?, counts))
@@ -57,7 +57,7 @@ impl Lent {
         while view.len() as u64 > largest {
             let (part, rest) = view.split_at(largest as usize);
             self.device.send_io(at, part);
-            let Some(next) = after(at, largest) else { return rest.error(Error::END) };
+            let Some(next) = after(at, largest) else { return rest.error(IoError::END) };
             (at, view) = (next, rest);
         }
         self.device.send_io(at, view);
@@ -84,7 +84,7 @@ impl Lent {
         let len = skip.checked_add(view.len()).and_then(|len| len.checked_next_multiple_of(unit as usize));
         // The last of them may end where positions do.
         let Some(len) = len.filter(|&len| len == 0 || start.checked_add(len as u64 - 1).is_some()) else {
-            return view.error(Error::END);
+            return view.error(IoError::END);
         };
         let align = self.limits.memory_alignment() as usize;
         let bound = PacketBox::new_buf_aligned(len, align.max(64)).and_then(PacketBox::into_bound);
@@ -106,7 +106,7 @@ impl Lent {
     }
 }
 
-impl AnyDevice for Lent {
+impl BackendDevice for Lent {
     fn info(&self) -> DeviceInfo {
         self.device.info()
     }
@@ -128,7 +128,7 @@ impl AnyDevice for Lent {
             self.send_in_parts(position, view, u64::checked_add);
         } else {
             // To read the rest of the units and write it back could undo what others write there meanwhile.
-            view.error(Error::from_code(Code::Misaligned));
+            view.error(IoError::from_code(Code::MISALIGNED));
         }
     }
 
@@ -136,7 +136,7 @@ impl AnyDevice for Lent {
         if self.is_aligned(position, view.len()) {
             self.send_in_parts(position, view, u64::checked_add);
         } else {
-            view.error(Error::from_code(Code::Misaligned));
+            view.error(IoError::from_code(Code::MISALIGNED));
         }
     }
 
@@ -164,7 +164,7 @@ impl AnyDevice for Lent {
         if self.is_aligned(0, view.len()) {
             self.send_next_in_parts(view);
         } else {
-            view.error(Error::from_code(Code::Misaligned));
+            view.error(IoError::from_code(Code::MISALIGNED));
         }
     }
 

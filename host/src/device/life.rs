@@ -138,7 +138,7 @@ impl Device {
         let ended = life.end();
         let failed = |what: String| {
             Error::new(
-                ErrorKind::Io(Code::TimedOut),
+                ErrorKind::Io(Code::TIMED_OUT),
                 format!("'{url}' is not closed after {limit:?}: {what}"),
             )
         };

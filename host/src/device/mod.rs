@@ -29,7 +29,7 @@ pub(crate) use entry::Bottom;
 pub use life::Health;
 pub use operations::Capabilities;
 pub(crate) use registered::Registered;
-pub use request::{Exact, Partial};
+pub use request::{ExactRequest, PartialRequest};
 pub use statistics::DeviceStatistics;
 pub(crate) use statistics::Statistics;
 pub use typed::{ReadValue, WriteValue};

@@ -185,7 +185,7 @@ impl Device {
                 None => return Ok(all),
                 // A device that says again and again that there is more would be asked for ever.
                 Some(next) if none || next == from || all.len() > MOST_RECORDS => {
-                    return Err(self.refused(operation(from), pactio_sdk::Error::from_code(Code::Corrupt)));
+                    return Err(self.refused(operation(from), pactio_sdk::IoError::from_code(Code::CORRUPT)));
                 }
                 Some(next) => from = next,
             }
@@ -211,7 +211,7 @@ impl Device {
     }
 
     #[cold]
-    fn refused(&self, operation: Operation<'_>, error: pactio_sdk::Error) -> Error {
+    fn refused(&self, operation: Operation<'_>, error: pactio_sdk::IoError) -> Error {
         let (url, plugin) = (self.url(), &self.plugin().manifest().id);
         let what = What(operation);
         let message = if self.0.remote.does(operation) {

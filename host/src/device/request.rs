@@ -22,8 +22,12 @@ impl Device {
     /// If any byte could not be read; [`Error::report`] says which. A slice keeps what it held then. A `Vec` is gone: to
     /// keep it, use [`read_at`](Self::read_at).
     #[inline]
-    pub fn read_exact_at<B: IntoPacket<Write>>(&self, position: u64, buffer: B) -> Exact<'_, Write, B> {
-        Exact { request: pactio_sdk::Exact::new(self, position, buffer) }
+    pub fn read_exact_at<B: IntoPacket<Write>>(
+        &self,
+        position: u64,
+        buffer: B,
+    ) -> ExactRequest<'_, Write, B> {
+        ExactRequest { request: pactio_sdk::Exact::new(self, position, buffer) }
     }
 
     /// Reads what can be read, and says what became of every byte.
@@ -31,8 +35,8 @@ impl Device {
     /// # Errors
     ///
     /// If the request could not be made, for want of memory. What a device reports is not an error here.
-    pub fn read_at<B: IntoPacket<Write>>(&self, position: u64, buffer: B) -> Partial<'_, Write, B> {
-        Partial { request: Io::new(self, position, buffer) }
+    pub fn read_at<B: IntoPacket<Write>>(&self, position: u64, buffer: B) -> PartialRequest<'_, Write, B> {
+        PartialRequest { request: Io::new(self, position, buffer) }
     }
 
     /// Writes all bytes of `buffer` to `position` in bytes.
@@ -43,8 +47,8 @@ impl Device {
     ///
     /// If any byte could not be written; [`Error::report`] says which.
     #[inline]
-    pub fn write_all_at<B: IntoPacket<Read>>(&self, position: u64, buffer: B) -> Exact<'_, Read, B> {
-        Exact { request: pactio_sdk::Exact::new(self, position, buffer) }
+    pub fn write_all_at<B: IntoPacket<Read>>(&self, position: u64, buffer: B) -> ExactRequest<'_, Read, B> {
+        ExactRequest { request: pactio_sdk::Exact::new(self, position, buffer) }
     }
 
     /// Writes what can be written, and says what became of every byte.
@@ -52,8 +56,8 @@ impl Device {
     /// # Errors
     ///
     /// As [`read_at`](Self::read_at).
-    pub fn write_at<B: IntoPacket<Read>>(&self, position: u64, buffer: B) -> Partial<'_, Read, B> {
-        Partial { request: Io::new(self, position, buffer) }
+    pub fn write_at<B: IntoPacket<Read>>(&self, position: u64, buffer: B) -> PartialRequest<'_, Read, B> {
+        PartialRequest { request: Io::new(self, position, buffer) }
     }
 
     /// The error for a request that was not done.
@@ -65,7 +69,7 @@ impl Device {
                 Error::new(ErrorKind::Io(error.code()), format!("cannot {what} '{url}': {error}"))
             }
             Incomplete::Partly(report) => {
-                let code = report.min_error().map_or(Code::Failed, |(_, error)| error.code());
+                let code = report.min_error().map_or(Code::FAILED, |(_, error)| error.code());
                 let (len, plugin) = (report.len(), &self.plugin().manifest().id);
                 let message = format!(
                     "cannot {what} {len} bytes at {position} of '{url}' (plugin '{plugin}'): {report}"
@@ -86,10 +90,10 @@ impl Device {
         let info = self.info();
         let unit = self.0.limits.alignment();
         match code {
-            Code::Misaligned => {
+            Code::MISALIGNED => {
                 Some(format!("positions and lengths of what is written here are multiples of {unit} bytes"))
             }
-            Code::Unsupported if info.is_stream() => {
+            Code::UNSUPPORTED if info.is_stream() => {
                 Some("it is a stream, which has no positions: see `StreamIoExt`".to_owned())
             }
             _ if what == "write" && !info.writable() => {
@@ -113,7 +117,7 @@ where
 /// A request that does what it can. It is submitted when it is polled first; dropping it detaches it and asks for
 /// cancellation.
 #[must_use = "a request does nothing until it is polled"]
-pub struct Partial<'d, P: PacketPerms, B: IntoPacket<P>>
+pub struct PartialRequest<'d, P: PacketPerms, B: IntoPacket<P>>
 where
     Device: PacketIo<P, u64>,
 {
@@ -123,7 +127,7 @@ where
 /// What a buffer comes back as.
 type Back<P, B> = <<B as IntoPacket<P>>::Store as PacketStore<P>>::Back;
 
-impl<P: PacketPerms, B: IntoPacket<P>> Partial<'_, P, B>
+impl<P: PacketPerms, B: IntoPacket<P>> PartialRequest<'_, P, B>
 where
     Device: PacketIo<P, u64>,
 {
@@ -149,9 +153,9 @@ where
 }
 
 // Nothing in it is ever pinned.
-impl<P: PacketPerms, B: IntoPacket<P>> Unpin for Partial<'_, P, B> where Device: PacketIo<P, u64> {}
+impl<P: PacketPerms, B: IntoPacket<P>> Unpin for PartialRequest<'_, P, B> where Device: PacketIo<P, u64> {}
 
-impl<P: PacketPerms, B: IntoPacket<P>> Future for Partial<'_, P, B>
+impl<P: PacketPerms, B: IntoPacket<P>> Future for PartialRequest<'_, P, B>
 where
     Device: PacketIo<P, u64>,
 {
@@ -170,16 +174,16 @@ where
 /// A request that succeeds only if every byte was done. It is submitted when it is polled first; dropping it detaches
 /// it and asks for cancellation.
 #[must_use = "a request does nothing until it is polled"]
-pub struct Exact<'d, P: PacketPerms, B: IntoPacket<P>>
+pub struct ExactRequest<'d, P: PacketPerms, B: IntoPacket<P>>
 where
     Device: PacketIo<P, u64>,
 {
     request: pactio_sdk::Exact<&'d Device, P, u64, B>,
 }
 
-impl<P: PacketPerms, B: IntoPacket<P>> Unpin for Exact<'_, P, B> where Device: PacketIo<P, u64> {}
+impl<P: PacketPerms, B: IntoPacket<P>> Unpin for ExactRequest<'_, P, B> where Device: PacketIo<P, u64> {}
 
-impl<P: PacketPerms, B: IntoPacket<P>> Future for Exact<'_, P, B>
+impl<P: PacketPerms, B: IntoPacket<P>> Future for ExactRequest<'_, P, B>
 where
     Device: PacketIo<P, u64>,
 {
@@ -193,7 +197,7 @@ where
     }
 }
 
-impl<P: PacketPerms, B: IntoPacket<P>> fmt::Debug for Partial<'_, P, B>
+impl<P: PacketPerms, B: IntoPacket<P>> fmt::Debug for PartialRequest<'_, P, B>
 where
     Device: PacketIo<P, u64>,
 {
@@ -202,7 +206,7 @@ where
     }
 }
 
-impl<P: PacketPerms, B: IntoPacket<P>> fmt::Debug for Exact<'_, P, B>
+impl<P: PacketPerms, B: IntoPacket<P>> fmt::Debug for ExactRequest<'_, P, B>
 where
     Device: PacketIo<P, u64>,
 {

@@ -9,7 +9,7 @@ use pactio_sdk::Read;
 use pactio_sdk::io::Value;
 
 use super::Device;
-use super::request::{Exact, target};
+use super::request::{ExactRequest, target};
 use crate::Error;
 
 impl Device {
@@ -79,7 +79,7 @@ impl<T: AnyBitPattern> Future for ReadValue<'_, T> {
 /// The future of [`Device::write`].
 #[derive(Debug)]
 #[must_use = "a request does nothing until it is polled"]
-pub struct WriteValue<'d, T: NoUninit>(Exact<'d, Read, Value<T>>);
+pub struct WriteValue<'d, T: NoUninit>(ExactRequest<'d, Read, Value<T>>);
 
 impl<T: NoUninit> Future for WriteValue<'_, T> {
     type Output = Result<(), Error>;

@@ -5,7 +5,7 @@
 //! needs no waker, and many cost one call. A task that sends one request after the other is better served at once: see
 //! [`Pace`].
 
-use pactio_sdk::{Error, PacketPerms, Read, Submission, Write};
+use pactio_sdk::{IoError, PacketPerms, Read, Submission, Write};
 
 /// Whether a task waits for each request before it sends the next, by what it did before.
 #[derive(Default)]
@@ -65,13 +65,13 @@ impl Queues {
 
     /// The device is closed.
     pub(super) fn fail(&mut self) {
-        self.reads.drain(..).for_each(|submission| submission.view.error(Error::NOT_SUBMITTED));
-        self.writes.drain(..).for_each(|submission| submission.view.error(Error::NOT_SUBMITTED));
+        self.reads.drain(..).for_each(|submission| submission.view.error(IoError::NOT_SUBMITTED));
+        self.writes.drain(..).for_each(|submission| submission.view.error(IoError::NOT_SUBMITTED));
     }
 }
 
 fn fail_cancelled<P: PacketPerms>(queue: &mut Vec<Submission<P, u64>>) {
     for submission in queue.extract_if(.., |submission| submission.view.is_cancelled()) {
-        submission.view.error(Error::CANCELLED);
+        submission.view.error(IoError::CANCELLED);
     }
 }

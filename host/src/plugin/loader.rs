@@ -218,7 +218,7 @@ fn load(path: &Path, described: &Described) -> Result<Backend, Refusal> {
     let mut backend = MaybeUninit::uninit();
     // SAFETY: `backend` is valid for a write; the function belongs to an entry that was found right.
     let status = unsafe { (entry.create)(record, &raw mut backend) };
-    if let Some(error) = pactio_sdk::Error::from_raw(status) {
+    if let Some(error) = pactio_sdk::IoError::from_raw(status) {
         return Err(Refusal::new(RefusalKind::Setup, format!("it failed while it was set up: {error}")));
     }
     // SAFETY: `create` returned 0, so it wrote the object.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::refusal::REBUILD;
-use super::spec::{self, OptionKind, OptionSpec};
+use super::spec::{self, OptionKind, PluginOption};
 use super::{Refusal, RefusalKind};
 
 /// What a plugin says of itself. It is read from the file; no code of the plugin runs for it.
@@ -32,7 +32,7 @@ pub struct Manifest {
     pub schemes: Vec<String>,
     /// Options of its URLs.
     #[serde(default)]
-    pub options: Vec<OptionSpec>,
+    pub options: Vec<PluginOption>,
     /// Features that it needs of the host.
     #[serde(default)]
     pub requires: Vec<String>,

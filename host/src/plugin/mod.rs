@@ -20,4 +20,4 @@ pub(crate) use registry::Registry;
 pub use registry::{Candidate, Outcome};
 pub(crate) use search::SearchPaths;
 pub(crate) use spec::similar;
-pub use spec::{OptionKind, OptionSpec};
+pub use spec::{OptionKind, PluginOption};

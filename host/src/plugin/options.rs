@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::manifest::Manifest;
-use super::spec::{HIDDEN, OptionKind, OptionSpec, check, similar};
+use super::spec::{HIDDEN, OptionKind, PluginOption, check, similar};
 use crate::{Error, ErrorKind, Url};
 
 /// The options of a URL, checked, with defaults and secrets filled in.
@@ -62,7 +62,7 @@ impl Options {
     }
 }
 
-fn spec<'m>(manifest: &'m Manifest, key: &str) -> Option<&'m OptionSpec> {
+fn spec<'m>(manifest: &'m Manifest, key: &str) -> Option<&'m PluginOption> {
     manifest.options.iter().find(|spec| spec.name == key)
 }
 
@@ -103,7 +103,7 @@ fn secret(key: &str, value: &str) -> Result<String, String> {
 }
 
 /// A value that could be given.
-fn example(spec: &OptionSpec) -> &str {
+fn example(spec: &PluginOption) -> &str {
     match spec.kind {
         OptionKind::Flag => "true",
         OptionKind::Integer => spec.least.as_deref().unwrap_or("1"),

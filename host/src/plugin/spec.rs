@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// One option of a plugin's URLs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct OptionSpec {
+pub struct PluginOption {
     /// Its name.
     pub name: String,
     /// What it is.
@@ -72,7 +72,7 @@ pub(crate) fn similar<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) 
 }
 
 /// Holds a value against what is asked for.
-pub(super) fn check(spec: &OptionSpec, value: &str) -> Result<(), String> {
+pub(super) fn check(spec: &PluginOption, value: &str) -> Result<(), String> {
     let (name, shown) = (&spec.name, if spec.secret { HIDDEN } else { value });
     let right = match spec.kind {
         OptionKind::Text => true,
@@ -97,7 +97,7 @@ pub(super) fn check(spec: &OptionSpec, value: &str) -> Result<(), String> {
 }
 
 /// The bounds in words.
-pub(crate) fn range(spec: &OptionSpec) -> String {
+pub(crate) fn range(spec: &PluginOption) -> String {
     match (&spec.least, &spec.most) {
         (Some(least), Some(most)) => format!("{least} to {most}"),
         (Some(least), None) => format!("{least} or more"),
@@ -107,7 +107,7 @@ pub(crate) fn range(spec: &OptionSpec) -> String {
 }
 
 /// What a value of this kind looks like.
-fn wanted(spec: &OptionSpec) -> String {
+fn wanted(spec: &PluginOption) -> String {
     match spec.kind {
         OptionKind::Flag => "true or false".to_owned(),
         OptionKind::Integer => "a whole number".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use pactio_sdk::{Backend, Below, Device, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
+use pactio_sdk::{Backend, BackendDevice, Lower, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
 use rawzip::ReaderAt;
 
 use crate::decoding::{self, Decoding};
@@ -19,7 +19,7 @@ impl Backend for Archives {
     type Device = TreeDevice<Archive>;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<TreeDevice<Archive>, OpenError> {
-        let below = request.below()?;
+        let below = request.lower()?;
         let pool = decoding::pool()?;
         let memory = request.size_option("cache")?.unwrap_or(64 << 20);
         let decoding = Arc::new(Decoding::new(pool, memory));
@@ -38,7 +38,7 @@ impl Backend for Archives {
     }
 
     fn open_any(&self, request: &OpenRequest<'_>) -> Result<Opened, OpenError> {
-        let below = request.below()?;
+        let below = request.lower()?;
         if request.option("file").is_none() && below.opening().is_some() {
             // A folder is a tree already.
             return Ok(Opened::handed_on(below));
@@ -47,7 +47,7 @@ impl Backend for Archives {
     }
 }
 
-fn archive(below: Below, parts: Option<Parts>, decoding: Arc<Decoding>) -> Result<Archive, OpenError> {
+fn archive(below: Lower, parts: Option<Parts>, decoding: Arc<Decoding>) -> Result<Archive, OpenError> {
     let Some(size) = below.info().size() else {
         let text = "an archive needs a device with a size; its directory may be at the end";
         return Err(OpenError::invalid_input(text));

@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pactio_sdk::{
-    Below, Code, Device, Entry, Error, Figure, Listing, OpenError, OpenMode, Opened, Opening, Records,
-    Statistics, Tree,
+    BackendDevice, Code, Entry, Figure, IoError, Listing, Lower, OpenError, OpenMode, Opened, Opening,
+    Records, Statistics, Tree,
 };
 
 use crate::codec::Codec;
@@ -21,7 +21,7 @@ use crate::zip::{self, Zip};
 
 /// An open archive.
 pub(crate) struct Archive {
-    pub(crate) below: Below,
+    pub(crate) below: Lower,
     pub(crate) names: Names,
     pub(crate) zip: Option<Zip<Reader>>,
     pub(crate) parts: Option<Parts>,
@@ -61,9 +61,9 @@ impl OpenFiles {
 /// The other files of an archive that has several.
 pub(crate) struct Parts {
     /// The folder that they are in, and what their names begin with.
-    pub(crate) folder: Below,
+    pub(crate) folder: Lower,
     pub(crate) stem: String,
-    pub(crate) open: Mutex<HashMap<u16, Below>>,
+    pub(crate) open: Mutex<HashMap<u16, Lower>>,
 }
 
 impl Tree for Archive {
@@ -76,7 +76,7 @@ impl Listing for Archive {
     fn list(&self, folder: &str, from: u64, entries: Records<Entry>) {
         match self.names.list(folder) {
             Some(all) => entries.complete_from(from, all),
-            None => entries.error(Error::from_code(Code::NotFound)),
+            None => entries.error(IoError::from_code(Code::NOT_FOUND)),
         }
     }
 }
@@ -94,17 +94,17 @@ impl Opening for Archive {
             Some(Child::File(number)) => number,
             Some(Child::Folder(_)) => {
                 let text = "it is a folder; name a file in it";
-                return Err(OpenError::new(Error::from_code(Code::IsDirectory), text));
+                return Err(OpenError::new(IoError::from_code(Code::IS_DIRECTORY), text));
             }
             None => {
                 let text = "there is no such file in the archive";
-                return Err(OpenError::new(Error::from_code(Code::NotFound), text));
+                return Err(OpenError::new(IoError::from_code(Code::NOT_FOUND), text));
             }
         };
         if mode.contains(OpenMode::WRITE) {
             let text =
                 "archives are only read; to write over a file in memory, put cow on it: URL | /NAME | cow";
-            return Err(OpenError::new(Error::from_code(Code::ReadOnly), text));
+            return Err(OpenError::new(IoError::from_code(Code::READ_ONLY), text));
         }
         match self.names.content(number) {
             Content::Stored(extents) => self.stored(extents).map(Opened::new),
@@ -130,13 +130,13 @@ impl Archive {
     }
 
     /// Another file of an archive that has several.
-    fn part(&self, number: u16) -> Result<Below, OpenError> {
+    fn part(&self, number: u16) -> Result<Lower, OpenError> {
         let Some(parts) = &self.parts else {
             let text = format!(
                 "its bytes are in another file of the archive, number {number:03}; open the archive in its folder: \
                  file:FOLDER | archive?file=NAME_dir.vpk"
             );
-            return Err(OpenError::new(Error::from_code(Code::NotFound), text));
+            return Err(OpenError::new(IoError::from_code(Code::NOT_FOUND), text));
         };
         let mut open = parts.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(part) = open.get(&number) {
@@ -153,7 +153,7 @@ impl Archive {
 
     fn zipped(&self, number: u32, name: &str, file: &ZipFile) -> Result<Opened, OpenError> {
         if file.encrypted {
-            return Err(OpenError::new(Error::UNSUPPORTED, "it is encrypted"));
+            return Err(OpenError::new(IoError::UNSUPPORTED, "it is encrypted"));
         }
         let codec = match file.method {
             zip::STORED => None,
@@ -164,13 +164,13 @@ impl Archive {
                     "it is compressed with {}; stored, deflate and zstd are known",
                     zip::method_name(other)
                 );
-                return Err(OpenError::new(Error::UNSUPPORTED, text));
+                return Err(OpenError::new(IoError::UNSUPPORTED, text));
             }
         };
         if let Some(packed) = self.open_files().get(number) {
             return Ok(Opened::new(PackedDevice(packed)));
         }
-        let Some(zip) = &self.zip else { return Err(Error::from_code(Code::Corrupt).into()) };
+        let Some(zip) = &self.zip else { return Err(IoError::from_code(Code::CORRUPT).into()) };
         let start = zip.locate(file, name)?;
         let ZipFile { packed, size, crc, .. } = *file;
         let Some(codec) = codec else {

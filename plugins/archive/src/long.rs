@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use pactio_sdk::{Code, Error, PacketBox, Write};
+use pactio_sdk::{Code, IoError, PacketBox, Write};
 
 use crate::block::Block;
 use crate::codec::Corrupt;
@@ -98,14 +98,14 @@ impl Packed {
                     self.lock().long.parked = Some(Place { cursor, chunk });
                 }
                 Ok(None) => return self.read_on(cursor, ticket),
-                Err(Corrupt) => return self.give_up(Error::from_code(Code::Corrupt)),
+                Err(Corrupt) => return self.give_up(IoError::from_code(Code::CORRUPT)),
             }
         }
     }
 
     /// Answers what is there by now, and finds the place to go on at: the next block that somebody waits for, or
     /// else the first, or what was waited for longest; nothing, if nobody waits.
-    fn next(&self) -> Result<Option<Place>, Error> {
+    fn next(&self) -> Result<Option<Place>, IoError> {
         let mut served: Vec<(Part, Arc<Block>)> = Vec::new();
         let mut cancelled = Vec::new();
         let mut state = self.lock();
@@ -142,14 +142,14 @@ impl Packed {
             }
         };
         drop(state);
-        fail(cancelled, Error::CANCELLED);
+        fail(cancelled, IoError::CANCELLED);
         served.into_iter().for_each(|(part, block)| part.answer(block.bytes()));
         next
     }
 
-    fn begin(&self) -> Result<Place, Error> {
+    fn begin(&self) -> Result<Place, IoError> {
         let cursor = Cursor::new(self.source.coded.codec);
-        cursor.map(Place::from).map_err(|Corrupt| Error::from_code(Code::OutOfMemory))
+        cursor.map(Place::from).map_err(|Corrupt| IoError::from_code(Code::OUT_OF_MEMORY))
     }
 
     /// A block is there: gives it to who waits, and keeps it.

@@ -8,8 +8,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pactio_sdk::{
-    Below, BoundPacketView, Cancellation, Code, Device, DeviceInfo, Error, Figure, PacketBox, PacketIo,
-    Records, RequestId, Statistics, Write,
+    BackendDevice, BoundPacketView, Cancellation, Code, DeviceInfo, Figure, IoError, Lower, PacketBox,
+    PacketIo, Records, RequestId, Statistics, Write,
 };
 
 use crate::block::Block;
@@ -22,7 +22,7 @@ const MOST_WHOLE: u64 = 8 << 20;
 
 /// What is compressed, and where.
 pub(crate) struct Source {
-    pub(crate) below: Below,
+    pub(crate) below: Lower,
     pub(crate) start: u64,
     pub(crate) coded: Coded,
 }
@@ -90,10 +90,10 @@ impl Packed {
             (view, None)
         };
         if let Some(behind) = behind {
-            behind.error(Error::END);
+            behind.error(IoError::END);
         }
         if view.is_empty() {
-            return view.error(Error::END);
+            return view.error(IoError::END);
         }
         let unit = if self.is_whole() { self.source.coded.size } else { BLOCK };
         let (mut block, mut start, mut rest) = (position / unit, (position % unit) as usize, view);
@@ -126,7 +126,7 @@ impl Packed {
         let mut state = self.lock();
         if state.broken {
             drop(state);
-            return fail(parts, Error::from_code(Code::Corrupt));
+            return fail(parts, IoError::from_code(Code::CORRUPT));
         }
         let there: Vec<(Part, Arc<Block>)> = parts
             .extract_if(.., |part| state.long.last(part.block).is_some())
@@ -186,8 +186,8 @@ impl Packed {
             pool.submit(move || match packet.min_error() {
                 None => then(this, packet),
                 // The archive was longer when it was opened.
-                Some((_, error)) if error.code() == Code::End => {
-                    this.give_up(Error::from_code(Code::Corrupt))
+                Some((_, error)) if error.code() == Code::END => {
+                    this.give_up(IoError::from_code(Code::CORRUPT))
                 }
                 Some((_, error)) => this.give_up(error),
             });
@@ -196,11 +196,11 @@ impl Packed {
     }
 
     /// Nobody decompresses any more; who waits is told why.
-    pub(crate) fn give_up(&self, error: Error) {
+    pub(crate) fn give_up(&self, error: IoError) {
         let mut state = self.lock();
         state.running = false;
         // What comes from below may be better the next time; what makes no sense stays so.
-        if error.code() == Code::Corrupt {
+        if error.code() == Code::CORRUPT {
             state.broken = true;
             state.long = Long::default();
         }
@@ -216,19 +216,19 @@ pub(crate) struct Working<'p>(&'p Packed);
 impl Drop for Working<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.give_up(Error::PANICKED);
+            self.0.give_up(IoError::PANICKED);
         }
     }
 }
 
-pub(crate) fn fail(parts: Vec<Part>, error: Error) {
+pub(crate) fn fail(parts: Vec<Part>, error: IoError) {
     parts.into_iter().for_each(|part| part.view.error(error));
 }
 
 /// An open compressed file.
 pub(crate) struct PackedDevice(pub(crate) Arc<Packed>);
 
-impl Device for PackedDevice {
+impl BackendDevice for PackedDevice {
     fn info(&self) -> DeviceInfo {
         DeviceInfo::with_size(self.0.source.coded.size).read_only()
     }
@@ -252,7 +252,7 @@ impl Cancellation for PackedDevice {
         let cancelled: Vec<Part> =
             state.waiting.extract_if(.., |part| part.view.request() == request).collect();
         drop(state);
-        fail(cancelled, Error::CANCELLED);
+        fail(cancelled, IoError::CANCELLED);
     }
 }
 

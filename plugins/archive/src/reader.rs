@@ -3,14 +3,14 @@
 use std::cell::Cell;
 use std::io;
 
-use pactio_sdk::{Below, Code, Error, IoRead};
+use pactio_sdk::{Code, IoError, IoRead, Lower};
 use rawzip::ReaderAt;
 
 use crate::failure::below;
 
 /// A device below.
 #[derive(Clone, Debug)]
-pub(crate) struct Reader(pub(crate) Below);
+pub(crate) struct Reader(pub(crate) Lower);
 
 /// More is not asked for at once.
 const LARGEST: usize = 1 << 20;
@@ -25,7 +25,7 @@ impl ReaderAt for Reader {
         // What is behind a gap is not there yet.
         let count = report.done_ranges().next().filter(|done| done.start == 0).map_or(0, |done| done.end);
         match report.min_error() {
-            Some((0, error)) if error.code() != Code::End => Err(error.into()),
+            Some((0, error)) if error.code() != Code::END => Err(error.into()),
             _ => {
                 buffer[..count].copy_from_slice(&bytes[..count]);
                 Ok(count)
@@ -39,7 +39,7 @@ impl ReaderAt for Reader {
 /// # Errors
 ///
 /// If they are not all there.
-pub(crate) fn read(reader: &impl ReaderAt, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+pub(crate) fn read(reader: &impl ReaderAt, offset: u64, len: usize) -> Result<Vec<u8>, IoError> {
     let mut bytes = vec![0; len];
     reader.read_exact_at(&mut bytes, offset).map_err(|error| below(&error))?;
     Ok(bytes)
@@ -51,21 +51,21 @@ pub(crate) struct Tail<'r, R> {
     reader: &'r R,
     start: u64,
     end: Vec<u8>,
-    failed: Cell<Option<Error>>,
+    failed: Cell<Option<IoError>>,
 }
 
 impl<'r, R: ReaderAt> Tail<'r, R> {
     /// More than the end record of a zip archive with the longest comment.
     const LONGEST: u64 = 128 << 10;
 
-    pub(crate) fn new(reader: &'r R, size: u64) -> Result<Self, Error> {
+    pub(crate) fn new(reader: &'r R, size: u64) -> Result<Self, IoError> {
         let start = size.saturating_sub(Self::LONGEST);
         let end = read(reader, start, (size - start) as usize)?;
         Ok(Self { reader, start, end, failed: Cell::default() })
     }
 
     /// What failed first.
-    pub(crate) fn failed(&self) -> Option<Error> {
+    pub(crate) fn failed(&self) -> Option<IoError> {
         self.failed.get()
     }
 }

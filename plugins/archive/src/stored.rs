@@ -1,8 +1,8 @@
 //! A file of an archive that is not compressed: ranges of what is below, handed on without a copy.
 
 use pactio_sdk::{
-    Admission, Below, BoundPacketView, Cancellation, Device, DeviceInfo, Error, Limits, PacketIo, RequestId,
-    Write,
+    Admission, BackendDevice, BoundPacketView, Cancellation, DeviceInfo, IoError, Limits, Lower, PacketIo,
+    RequestId, Write,
 };
 
 /// An open stored file.
@@ -14,7 +14,7 @@ pub(crate) struct StoredDevice {
 
 /// Bytes of a device.
 pub(crate) struct Stretch {
-    pub(crate) below: Below,
+    pub(crate) below: Lower,
     pub(crate) offset: u64,
     pub(crate) len: u64,
 }
@@ -25,7 +25,7 @@ impl StoredDevice {
         Self { parts, size }
     }
 
-    fn only(&self) -> Option<&Below> {
+    fn only(&self) -> Option<&Lower> {
         match self.parts.as_slice() {
             [only] => Some(&only.below),
             _ => None,
@@ -33,7 +33,7 @@ impl StoredDevice {
     }
 }
 
-impl Device for StoredDevice {
+impl BackendDevice for StoredDevice {
     fn info(&self) -> DeviceInfo {
         DeviceInfo::with_size(self.size).read_only()
     }
@@ -53,11 +53,11 @@ impl Device for StoredDevice {
             part.below.send_io(part.offset + at, view);
             (at, rest) = (0, behind);
         }
-        rest.error(Error::END);
+        rest.error(IoError::END);
     }
 
     fn limits(&self) -> Limits {
-        self.only().map_or(Limits::NONE, Device::limits)
+        self.only().map_or(Limits::NONE, BackendDevice::limits)
     }
 
     /// Views keep their identity, in whichever part they are.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pactio_sdk::{Code, Error, PacketBox, Write, WritePacketObj};
+use pactio_sdk::{Code, IoError, PacketBox, Write, WritePacketObj};
 
 use crate::block::Block;
 use crate::codec::Corrupt;
@@ -49,14 +49,14 @@ impl Packed {
         packed: &PacketBox<Write>,
         mut parts: Vec<Part>,
         kept: &mut Option<Arc<Block>>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), IoError> {
         parts
             .extract_if(.., |part| part.view.is_cancelled())
-            .for_each(|part| part.view.error(Error::CANCELLED));
+            .for_each(|part| part.view.error(IoError::CANCELLED));
         if parts.is_empty() {
             return Ok(());
         }
-        let packed = packed.simple_contiguous_slice().map_err(|_| Error::from_code(Code::Io))?;
+        let packed = packed.simple_contiguous_slice().map_err(|_| IoError::from_code(Code::IO))?;
         let size = self.source.coded.size as usize;
         if kept.is_none() && parts.len() == 1 && parts[0].view.len() == size {
             let part = parts.remove(0);
@@ -70,7 +70,7 @@ impl Packed {
             if let Err(Corrupt) =
                 self.source.coded.codec.whole(packed, block.bytes_mut(), self.source.coded.crc)
             {
-                let corrupt = Error::from_code(Code::Corrupt);
+                let corrupt = IoError::from_code(Code::CORRUPT);
                 crate::packed::fail(parts, corrupt);
                 return Err(corrupt);
             }
@@ -85,7 +85,7 @@ impl Packed {
         Ok(())
     }
 
-    fn decode_into(&self, packed: &[u8], mut memory: WritePacketObj) -> Result<(), Error> {
+    fn decode_into(&self, packed: &[u8], mut memory: WritePacketObj) -> Result<(), IoError> {
         match self.source.coded.codec.whole(packed, memory.unfilled_mut(), self.source.coded.crc) {
             Ok(()) => {
                 let size = memory.len();
@@ -95,7 +95,7 @@ impl Packed {
                 Ok(())
             }
             Err(Corrupt) => {
-                let corrupt = Error::from_code(Code::Corrupt);
+                let corrupt = IoError::from_code(Code::CORRUPT);
                 memory.error(corrupt);
                 Err(corrupt)
             }

@@ -1,6 +1,6 @@
 //! Puts a cache onto a device.
 
-use pactio_sdk::{Backend, Device, OpenError, OpenRequest};
+use pactio_sdk::{Backend, BackendDevice, OpenError, OpenRequest};
 
 use crate::device::CachedDevice;
 
@@ -11,7 +11,7 @@ impl Backend for Cache {
     type Device = CachedDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<CachedDevice, OpenError> {
-        let below = request.below()?;
+        let below = request.lower()?;
         if below.info().is_stream() {
             return Err(OpenError::invalid_input(
                 "a stream has no positions, so nothing of it can be read again",

@@ -114,7 +114,7 @@ impl Blocks {
         }
         // Under the lock, so that nobody reads it again, and no write comes in between.
         let report = packet.report();
-        let ended = |(_, error): (_, pactio_sdk::Error)| error.code() == Code::End;
+        let ended = |(_, error): (_, pactio_sdk::IoError)| error.code() == Code::END;
         // A write elsewhere may have moved the end that this read has seen.
         let right = report.is_done() || flight.changes == flights.changes;
         if report.failed_ranges().all(ended) && report.done() > 0 && current && right {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pactio_sdk::{
-    Admission, Answer, Below, BoundPacketView, Device, DeviceInfo, Error, Figure, PacketBox, PacketIo,
-    PacketPerms, Read, ReadWrite, ReboundPacket, Records, Resize, Statistics, Write,
+    Admission, Answer, BackendDevice, BoundPacketView, DeviceInfo, Figure, IoError, Lower, PacketBox,
+    PacketIo, PacketPerms, Read, ReadWrite, ReboundPacket, Records, Resize, Statistics, Write,
 };
 
 use crate::blocks::{Blocks, Found, Part};
@@ -16,7 +16,7 @@ pub(crate) struct CachedDevice {
 }
 
 struct Shared {
-    below: Below,
+    below: Lower,
     blocks: Blocks,
     block: usize,
     counts: Counts,
@@ -31,7 +31,7 @@ struct Counts {
 }
 
 impl CachedDevice {
-    pub(crate) fn new(below: Below, size: u64, block: usize) -> Self {
+    pub(crate) fn new(below: Lower, size: u64, block: usize) -> Self {
         let count = usize::try_from(size / block as u64).unwrap_or(usize::MAX);
         let shared = Shared { below, blocks: Blocks::new(count), block, counts: Counts::default() };
         Self { shared: Arc::new(shared) }
@@ -42,7 +42,7 @@ impl Shared {
     /// Sends a view that changes something, and forgets the blocks that it lies in before whoever sent it hears of it.
     fn change<Perms: PacketPerms>(self: &Arc<Self>, position: u64, view: BoundPacketView<Perms>)
     where
-        Below: PacketIo<Perms, u64>,
+        Lower: PacketIo<Perms, u64>,
     {
         let unit = self.block as u64;
         let blocks = position / unit..=position.saturating_add(view.len() as u64).div_ceil(unit);
@@ -97,12 +97,12 @@ impl Shared {
     }
 }
 
-impl Device for CachedDevice {
+impl BackendDevice for CachedDevice {
     fn info(&self) -> DeviceInfo {
         self.shared.below.info()
     }
 
-    fn below(&self) -> Option<&dyn Device> {
+    fn below(&self) -> Option<&dyn BackendDevice> {
         Some(&self.shared.below)
     }
 
@@ -149,7 +149,7 @@ impl Device for CachedDevice {
 
 impl Resize for CachedDevice {
     fn resize(&self, size: u64, answer: Answer) {
-        let Some(below) = self.shared.below.resize() else { return answer.error(Error::UNSUPPORTED) };
+        let Some(below) = self.shared.below.resize() else { return answer.error(IoError::UNSUPPORTED) };
         let bound = PacketBox::<Write>::new_buf(1).and_then(PacketBox::into_bound);
         let (packet, view) = match bound {
             Ok(bound) => bound,

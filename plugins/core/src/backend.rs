@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pactio_sdk::{Backend, Below, Device, OpenError, OpenRequest};
+use pactio_sdk::{Backend, BackendDevice, Lower, OpenError, OpenRequest};
 
 use crate::device::CoreDevice;
 use crate::reader::Reader;
@@ -16,7 +16,7 @@ impl Backend for Core {
     type Device = CoreDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<CoreDevice, OpenError> {
-        let below = request.below()?;
+        let below = request.lower()?;
         if below.info().is_stream() {
             return Err(OpenError::invalid_input("a stream has no positions that could be addresses"));
         }
@@ -46,7 +46,7 @@ fn is_raw(request: &OpenRequest<'_>) -> bool {
 }
 
 /// It is an ELF file that opens with its physical addresses.
-fn is_physical(below: &Below) -> bool {
+fn is_physical(below: &Lower) -> bool {
     elf::parse(Reader::new(below), true).is_ok_and(|segments| {
         // Those of a process are all zeros: it has none.
         segments.iter().any(|segment| segment.start > 0) && Segments::of_overlapping(segments).is_ok()
@@ -54,7 +54,7 @@ fn is_physical(below: &Below) -> bool {
 }
 
 /// The parts of memory, as the options or the headers below say.
-fn segments(request: &OpenRequest<'_>, below: &Below, physical: bool) -> Result<Vec<Segment>, OpenError> {
+fn segments(request: &OpenRequest<'_>, below: &Lower, physical: bool) -> Result<Vec<Segment>, OpenError> {
     match (request.option("at"), request.option("map")) {
         (Some(_), Some(_)) => Err(OpenError::invalid_input("a raw image has at= or map=, not both")),
         (Some(at), None) => {

@@ -1,25 +1,25 @@
 //! Memory at its addresses.
 
 use pactio_sdk::{
-    Admission, Below, BoundPacketView, Cancellation, Code, Device, DeviceInfo, Error, Limits, Mapping,
-    PacketIo, Records, Region, Write,
+    Admission, BackendDevice, BoundPacketView, Cancellation, Code, DeviceInfo, IoError, Limits, Lower,
+    Mapping, PacketIo, Records, Region, Write,
 };
 
 use crate::segments::Segments;
 
 /// What is read is a part of the file below, and goes there without a copy.
 pub(crate) struct CoreDevice {
-    below: Below,
+    below: Lower,
     segments: Segments,
 }
 
 impl CoreDevice {
-    pub(crate) fn new(below: Below, segments: Segments) -> Self {
+    pub(crate) fn new(below: Lower, segments: Segments) -> Self {
         Self { below, segments }
     }
 }
 
-impl Device for CoreDevice {
+impl BackendDevice for CoreDevice {
     fn info(&self) -> DeviceInfo {
         DeviceInfo::endless().read_only()
     }
@@ -32,14 +32,14 @@ impl Device for CoreDevice {
             let there = usize::try_from(there).unwrap_or(usize::MAX).min(view.len());
             let send = |view: BoundPacketView<Write>| match place {
                 Ok((offset, _)) => self.below.send_io(offset, view),
-                Err(_) => view.error(Error::from_code(Code::NotMapped)),
+                Err(_) => view.error(IoError::from_code(Code::NOT_MAPPED)),
             };
             if there == view.len() {
                 return send(view);
             }
             let (part, rest) = view.split_at(there);
             send(part);
-            let Some(next) = at.checked_add(there as u64) else { return rest.error(Error::END) };
+            let Some(next) = at.checked_add(there as u64) else { return rest.error(IoError::END) };
             (at, view) = (next, rest);
         }
     }

@@ -2,16 +2,16 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use pactio_sdk::{Below, Device, IoRead, OpenError};
+use pactio_sdk::{BackendDevice, IoRead, Lower, OpenError};
 
 /// A position in the device. Reading waits.
 pub(crate) struct Reader<'a> {
-    below: &'a Below,
+    below: &'a Lower,
     position: u64,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(below: &'a Below) -> Self {
+    pub(crate) fn new(below: &'a Lower) -> Self {
         Self { below, position: 0 }
     }
 
@@ -38,7 +38,7 @@ impl Read for Reader<'_> {
         let count = report.done_ranges().next().filter(|done| done.start == 0).map_or(0, |done| done.end);
         if count == 0
             && let Some((_, error)) = report.min_error()
-            && error != pactio_sdk::Error::END
+            && error != pactio_sdk::IoError::END
         {
             return Err(error.into());
         }

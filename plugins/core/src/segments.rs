@@ -4,14 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pactio_sdk::{Code, Error, OpenError, Region};
+use pactio_sdk::{Code, IoError, OpenError, Region};
 
 /// More than this is no dump.
 pub(crate) const MOST: usize = 1 << 20;
 
 /// What is below is no dump, or a damaged one.
 pub(crate) fn corrupt(what: impl Into<String>) -> OpenError {
-    OpenError::new(Error::from_code(Code::Corrupt), what.into())
+    OpenError::new(IoError::from_code(Code::CORRUPT), what.into())
 }
 
 /// It says that it has more parts than [`MOST`].

@@ -1,6 +1,6 @@
 //! Puts an overlay onto a device.
 
-use pactio_sdk::{Backend, Device, OpenError, OpenRequest};
+use pactio_sdk::{Backend, BackendDevice, OpenError, OpenRequest};
 
 use crate::device::CowDevice;
 use crate::overlay::Overlay;
@@ -12,7 +12,7 @@ impl Backend for Cow {
     type Device = CowDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<CowDevice, OpenError> {
-        let below = request.below()?;
+        let below = request.lower()?;
         if below.info().is_stream() {
             return Err(OpenError::invalid_input("a stream has no positions that could be written over"));
         }

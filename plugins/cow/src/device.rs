@@ -3,19 +3,20 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pactio_sdk::{
-    Admission, Below, BoundPacketView, Cancellation, Code, Device, DeviceInfo, Error, PacketIo, Read, Write,
+    Admission, BackendDevice, BoundPacketView, Cancellation, Code, DeviceInfo, IoError, Lower, PacketIo,
+    Read, Write,
 };
 
 use crate::overlay::Overlay;
 
 /// See the [crate](crate).
 pub(crate) struct CowDevice {
-    below: Below,
+    below: Lower,
     overlay: Mutex<Overlay>,
 }
 
 impl CowDevice {
-    pub(crate) fn new(below: Below, overlay: Overlay) -> Self {
+    pub(crate) fn new(below: Lower, overlay: Overlay) -> Self {
         Self { below, overlay: Mutex::new(overlay) }
     }
 
@@ -24,7 +25,7 @@ impl CowDevice {
     }
 }
 
-impl Device for CowDevice {
+impl BackendDevice for CowDevice {
     fn info(&self) -> DeviceInfo {
         match self.below.info().size() {
             Some(size) => DeviceInfo::with_size(size),
@@ -33,7 +34,9 @@ impl Device for CowDevice {
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        let Some(end) = position.checked_add(view.len() as u64) else { return view.error(Error::TOO_LARGE) };
+        let Some(end) = position.checked_add(view.len() as u64) else {
+            return view.error(IoError::TOO_LARGE);
+        };
         let range = position..end;
         let pieces = self.overlay().pieces(&range);
         let mut rest = view;
@@ -63,7 +66,7 @@ impl Device for CowDevice {
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
         let room = self.below.info().size().unwrap_or(u64::MAX).saturating_sub(position);
         if room == 0 {
-            return view.error(Error::END);
+            return view.error(IoError::END);
         }
         let len = view.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         let mut bytes = vec![0; len];
@@ -72,7 +75,7 @@ impl Device for CowDevice {
         if self.overlay().write(position, bytes) {
             transferred.complete();
         } else {
-            transferred.error(Error::from_code(Code::NoSpace));
+            transferred.error(IoError::from_code(Code::NO_SPACE));
         }
     }
 

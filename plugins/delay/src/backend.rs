@@ -17,6 +17,6 @@ impl Backend for Delay {
             jitter: request.duration_option("jitter")?.unwrap_or_default(),
             seed: request.parsed_option::<i64>("seed", "a whole number")?.unwrap_or_default() as u64,
         };
-        Ok(DelayedDevice::new(request.below()?, plan))
+        Ok(DelayedDevice::new(request.lower()?, plan))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pactio_plugin_schedule::{Request, Schedule, mix, take_requests};
-use pactio_sdk::{Admission, Below, Device, DeviceInfo};
+use pactio_sdk::{Admission, BackendDevice, DeviceInfo, Lower};
 
 /// How long.
 pub(crate) struct Plan {
@@ -17,7 +17,7 @@ pub(crate) struct Plan {
 
 /// See the [crate](crate).
 pub(crate) struct DelayedDevice {
-    below: Below,
+    below: Lower,
     schedule: Schedule,
     plan: Plan,
     /// Requests so far.
@@ -41,7 +41,7 @@ impl Direction {
 }
 
 impl DelayedDevice {
-    pub(crate) fn new(below: Below, plan: Plan) -> Self {
+    pub(crate) fn new(below: Lower, plan: Plan) -> Self {
         Self {
             below,
             schedule: Schedule::default(),
@@ -67,12 +67,12 @@ impl DelayedDevice {
     }
 }
 
-impl Device for DelayedDevice {
+impl BackendDevice for DelayedDevice {
     fn info(&self) -> DeviceInfo {
         self.below.info()
     }
 
-    fn below(&self) -> Option<&dyn Device> {
+    fn below(&self) -> Option<&dyn BackendDevice> {
         Some(&self.below)
     }
 

@@ -1,6 +1,6 @@
 //! Puts faults onto a device.
 
-use pactio_sdk::{Backend, Code, Error, OpenError, OpenRequest};
+use pactio_sdk::{Backend, Code, IoError, OpenError, OpenRequest};
 
 use crate::device::{FaultyDevice, Plan};
 
@@ -9,12 +9,12 @@ pub(crate) struct Fault;
 
 /// Errors by the names that the option has.
 const ERRORS: [(&str, Code); 6] = [
-    ("io", Code::Io),
-    ("busy", Code::Busy),
-    ("timed-out", Code::TimedOut),
-    ("disconnected", Code::Disconnected),
-    ("no-space", Code::NoSpace),
-    ("corrupt", Code::Corrupt),
+    ("io", Code::IO),
+    ("busy", Code::BUSY),
+    ("timed-out", Code::TIMED_OUT),
+    ("disconnected", Code::DISCONNECTED),
+    ("no-space", Code::NO_SPACE),
+    ("corrupt", Code::CORRUPT),
 ];
 
 /// The names alone.
@@ -35,14 +35,14 @@ impl Backend for Fault {
         // All of them have defaults, and the host has checked their values.
         let percent = |name| request.parsed_option::<u8>(name, "0 to 100").map(Option::unwrap_or_default);
         let name = request.option("error").unwrap_or_default();
-        let code = ERRORS.iter().find(|(known, _)| *known == name).map_or(Code::Io, |(_, code)| *code);
+        let code = ERRORS.iter().find(|(known, _)| *known == name).map_or(Code::IO, |(_, code)| *code);
         let plan = Plan {
             read: percent("read")?,
             write: percent("write")?,
-            error: Error::from_code(code),
+            error: IoError::from_code(code),
             partly: request.flag_option("partly")?,
             seed: request.parsed_option::<i64>("seed", "a whole number")?.unwrap_or(1) as u64,
         };
-        Ok(FaultyDevice::new(request.below()?, plan))
+        Ok(FaultyDevice::new(request.lower()?, plan))
     }
 }

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pactio_plugin_schedule::mix;
 use pactio_sdk::{
-    Below, BoundPacketView, Device, DeviceInfo, Error, NoPos, PacketIo, PacketPerms, Read, ReadWrite, Write,
+    BackendDevice, BoundPacketView, DeviceInfo, IoError, Lower, NoPos, PacketIo, PacketPerms, Read,
+    ReadWrite, Write,
 };
 
 /// What fails.
@@ -12,28 +13,28 @@ pub(crate) struct Plan {
     /// Of a hundred requests.
     pub(crate) read: u8,
     pub(crate) write: u8,
-    pub(crate) error: Error,
+    pub(crate) error: IoError,
     pub(crate) partly: bool,
     pub(crate) seed: u64,
 }
 
 /// See the [crate](crate).
 pub(crate) struct FaultyDevice {
-    below: Below,
+    below: Lower,
     plan: Plan,
     /// Requests so far.
     count: AtomicU64,
 }
 
 impl FaultyDevice {
-    pub(crate) fn new(below: Below, plan: Plan) -> Self {
+    pub(crate) fn new(below: Lower, plan: Plan) -> Self {
         Self { below, plan, count: AtomicU64::new(0) }
     }
 
     /// Sends a view on, or what of it does not fail.
     fn pass<Perms: PacketPerms, P>(&self, percent: u8, param: P, view: BoundPacketView<Perms>)
     where
-        Below: PacketIo<Perms, P>,
+        Lower: PacketIo<Perms, P>,
     {
         // Ordering: Relaxed. It is a number and orders nothing.
         let number = self.count.fetch_add(1, Ordering::Relaxed);
@@ -51,7 +52,7 @@ impl FaultyDevice {
     }
 }
 
-impl Device for FaultyDevice {
+impl BackendDevice for FaultyDevice {
     fn info(&self) -> DeviceInfo {
         self.below.info()
     }
@@ -76,7 +77,7 @@ impl Device for FaultyDevice {
         self.pass(self.plan.write, NoPos, view);
     }
 
-    fn below(&self) -> Option<&dyn Device> {
+    fn below(&self) -> Option<&dyn BackendDevice> {
         Some(&self.below)
     }
 }

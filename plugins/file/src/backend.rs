@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pactio_plugin_pool::{Lazy, Pool};
-use pactio_sdk::{Backend, Code, Error, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
+use pactio_sdk::{Backend, Code, IoError, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
 use rustix::fs::{OFlags, SeekFrom, fcntl_getfl, fcntl_setfl, seek};
 use rustix::io::Errno;
 
@@ -136,7 +136,7 @@ fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
         .open(path);
     let not_seekable = || {
         OpenError::new(
-            Error::from_code(Code::NotSeekable),
+            IoError::from_code(Code::NOT_SEEKABLE),
             "it is a pipe, socket or terminal, which has no positions",
         )
     };
@@ -145,7 +145,7 @@ fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
         Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => return Err(not_seekable()),
         Err(error) if direct && error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
             return Err(OpenError::new(
-                Error::from_code(Code::Unsupported),
+                IoError::from_code(Code::UNSUPPORTED),
                 "its file system has no direct I/O; leave direct out",
             ));
         }
@@ -158,7 +158,7 @@ fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
     let kind = metadata.file_type();
     if kind.is_dir() {
         return Err(OpenError::new(
-            Error::from_code(Code::IsDirectory),
+            IoError::from_code(Code::IS_DIRECTORY),
             "it is a directory; name a file in it",
         ));
     }
@@ -179,7 +179,7 @@ fn explain(error: io::Error, write: bool) -> OpenError {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::NotADirectory => {
             let text = "there is no such file: a part of its path is a file";
-            return OpenError::new(Error::from_code(Code::NotFound), text);
+            return OpenError::new(IoError::from_code(Code::NOT_FOUND), text);
         }
         io::ErrorKind::PermissionDenied if write => "permission to write it is denied".to_owned(),
         io::ErrorKind::PermissionDenied => "permission to read it is denied".to_owned(),

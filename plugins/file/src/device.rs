@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use pactio_plugin_pool::Pool;
 use pactio_sdk::{
-    Answer, Batch, BoundPacketView, Device, DeviceInfo, Error, Flush, FlushScope, Limits, Mapping,
+    Answer, BackendDevice, Batch, BoundPacketView, DeviceInfo, Flush, FlushScope, IoError, Limits, Mapping,
     MemoryRange, OpenError, OpenMode, PollingHandle, Read, Records, Region, Registration, Resize, Write,
 };
 use rustix::fs::{SeekFrom, fdatasync, fsync, ftruncate, seek};
@@ -78,7 +78,7 @@ impl FileDevice {
     }
 }
 
-impl Device for FileDevice {
+impl BackendDevice for FileDevice {
     fn info(&self) -> DeviceInfo {
         let info = self.size().map_or(DeviceInfo::endless(), DeviceInfo::with_size);
         let info = if self.mode.contains(OpenMode::WRITE) { info } else { info.read_only() };
@@ -139,7 +139,7 @@ impl Device for FileDevice {
 }
 
 impl Registration for FileDevice {
-    fn register(&self, memory: MemoryRange) -> Result<u64, Error> {
+    fn register(&self, memory: MemoryRange) -> Result<u64, IoError> {
         self.known.register(memory)
     }
 

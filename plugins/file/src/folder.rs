@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use pactio_sdk::{
-    Code, Entry, Error, Listing, OpenError, OpenMode, Opened, Opening, Records, Rests, Tree, TreeDevice,
+    Code, Entry, IoError, Listing, OpenError, OpenMode, Opened, Opening, Records, Rests, Tree, TreeDevice,
 };
 
 use crate::backend::{Files, How};
@@ -38,7 +38,7 @@ impl Tree for Folder {}
 impl Listing for Folder {
     fn list(&self, folder: &str, from: u64, entries: Records<Entry>) {
         let (Some(path), Ok(pool)) = (self.path_of(folder), self.files.pool()) else {
-            return entries.error(Error::from_code(Code::NotFound));
+            return entries.error(IoError::from_code(Code::NOT_FOUND));
         };
         let (rests, folder) = (self.rests.clone(), folder.to_owned());
         pool.submit(move || rests.answer_with(folder, from, entries, |_| read(&path).map_err(explain)));
@@ -62,9 +62,9 @@ fn read(path: &PathBuf) -> io::Result<Vec<Entry>> {
 }
 
 /// A path that goes through a file, or is longer than the system has names, leads nowhere.
-fn explain(error: io::Error) -> Error {
+fn explain(error: io::Error) -> IoError {
     match error.kind() {
-        io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => Error::from_code(Code::NotFound),
+        io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => IoError::from_code(Code::NOT_FOUND),
         _ => error.into(),
     }
 }

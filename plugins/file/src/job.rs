@@ -4,7 +4,8 @@ use std::fs::File;
 use std::mem::MaybeUninit;
 
 use pactio_sdk::{
-    BoundPacketView, Code, Error, PacketPerms, Read, ReadPacketObj, TransferredPacket, Write, WritePacketObj,
+    BoundPacketView, Code, IoError, PacketPerms, Read, ReadPacketObj, TransferredPacket, Write,
+    WritePacketObj,
 };
 use rustix::io::{Errno, pread, pwrite};
 
@@ -141,12 +142,12 @@ impl Job {
 
     /// The system moves no more.
     pub(crate) fn end(self) -> Outcome {
-        let end = if self.is_read() { Error::END } else { Error::TOO_LARGE };
+        let end = if self.is_read() { IoError::END } else { IoError::TOO_LARGE };
         self.answer(end)
     }
 
     /// Answers with what is done; the rest, if there is one, fails with `error`.
-    fn answer(self, error: Error) -> Outcome {
+    fn answer(self, error: IoError) -> Outcome {
         match self.bytes {
             Bytes::In(bytes) => bytes.complete_with(error),
             Bytes::InCopy(view, mut memory) => {
@@ -185,11 +186,11 @@ impl Job {
 }
 
 fn no_memory<P: PacketPerms>(view: BoundPacketView<P>) -> Bytes {
-    view.error(Error::from_code(Code::OutOfMemory));
+    view.error(IoError::from_code(Code::OUT_OF_MEMORY));
     Bytes::None
 }
 
-pub(crate) fn error(errno: Errno) -> Error {
+pub(crate) fn error(errno: Errno) -> IoError {
     std::io::Error::from(errno).into()
 }
 

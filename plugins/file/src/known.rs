@@ -15,7 +15,7 @@ mod linux {
     use io_uring::squeue::Entry;
     use io_uring::{IoUring, opcode, types};
     use libc::iovec;
-    use pactio_sdk::{Code, Error, MemoryRange};
+    use pactio_sdk::{Code, IoError, MemoryRange};
 
     use crate::job::Step;
 
@@ -64,9 +64,9 @@ mod linux {
         }
 
         /// Takes a piece, and gives a number for it.
-        pub(crate) fn register(&self, memory: MemoryRange) -> Result<u64, Error> {
+        pub(crate) fn register(&self, memory: MemoryRange) -> Result<u64, IoError> {
             if memory.is_empty() || memory.len() > LARGEST {
-                return Err(Error::from_code(Code::TooLarge));
+                return Err(IoError::from_code(Code::TOO_LARGE));
             }
             // Queues register it when they use it; this finds out whether they can.
             let (probe, piece) = (IoUring::new(1)?, Piece { number: 0, memory });
@@ -76,7 +76,7 @@ mod linux {
             probe.submitter().unregister_buffers()?;
             let mut pieces = self.lock();
             let Some(place) = pieces.iter_mut().find(|place| place.is_none()) else {
-                return Err(Error::from_code(Code::Busy));
+                return Err(IoError::from_code(Code::BUSY));
             };
             let number = self.version.fetch_add(1, Ordering::Relaxed) + 1;
             *place = Some(Piece { number, memory });
@@ -186,15 +186,15 @@ mod linux {
 
 #[cfg(not(target_os = "linux"))]
 mod other {
-    use pactio_sdk::{Error, MemoryRange};
+    use pactio_sdk::{IoError, MemoryRange};
 
     /// Nothing is.
     #[derive(Default)]
     pub(crate) struct Known;
 
     impl Known {
-        pub(crate) fn register(&self, _: MemoryRange) -> Result<u64, Error> {
-            Err(Error::UNSUPPORTED)
+        pub(crate) fn register(&self, _: MemoryRange) -> Result<u64, IoError> {
+            Err(IoError::UNSUPPORTED)
         }
 
         pub(crate) fn forget(&self, _: u64) {}

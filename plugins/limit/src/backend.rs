@@ -21,6 +21,6 @@ impl Backend for Limit {
                 "nothing is limited; give rate, requests or in-flight, such as limit?rate=10MiB",
             ));
         }
-        Ok(LimitedDevice::new(request.below()?, bounds))
+        Ok(LimitedDevice::new(request.lower()?, bounds))
     }
 }

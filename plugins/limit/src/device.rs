@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pactio_plugin_schedule::{Later, Request, Schedule, take_requests};
 use pactio_sdk::{
-    Admission, Below, BoundPacketView, Cancellation, Device, DeviceInfo, Error, Figure, PacketPerms,
+    Admission, BackendDevice, BoundPacketView, Cancellation, DeviceInfo, Figure, IoError, Lower, PacketPerms,
     ReboundPacket, Records, RequestId, Statistics, Substitutes,
 };
 
@@ -26,7 +26,7 @@ pub(crate) struct LimitedDevice {
 }
 
 struct Shared {
-    below: Below,
+    below: Lower,
     bounds: Bounds,
     later: Later,
     /// Those in flight, where they are counted.
@@ -56,7 +56,7 @@ enum Next {
 const IN_A_ROW: usize = 64;
 
 impl LimitedDevice {
-    pub(crate) fn new(below: Below, bounds: Bounds) -> Self {
+    pub(crate) fn new(below: Lower, bounds: Bounds) -> Self {
         let schedule = Schedule::default();
         let state = State {
             waiting: VecDeque::new(),
@@ -105,9 +105,9 @@ fn look(request: &Request) -> (RequestId, usize, bool) {
 
 fn refuse(request: Request) {
     match request {
-        Request::Read(_, view) | Request::ReadNext(view) => view.error(Error::CANCELLED),
-        Request::Write(_, view) | Request::WriteNext(view) => view.error(Error::CANCELLED),
-        Request::Exchange(_, view) => view.error(Error::CANCELLED),
+        Request::Read(_, view) | Request::ReadNext(view) => view.error(IoError::CANCELLED),
+        Request::Write(_, view) | Request::WriteNext(view) => view.error(IoError::CANCELLED),
+        Request::Exchange(_, view) => view.error(IoError::CANCELLED),
     }
 }
 
@@ -231,12 +231,12 @@ impl Shared {
     }
 }
 
-impl Device for LimitedDevice {
+impl BackendDevice for LimitedDevice {
     fn info(&self) -> DeviceInfo {
         self.shared.below.info()
     }
 
-    fn below(&self) -> Option<&dyn Device> {
+    fn below(&self) -> Option<&dyn BackendDevice> {
         Some(&self.shared.below)
     }
 

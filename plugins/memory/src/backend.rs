@@ -16,7 +16,10 @@ impl Backend for Memory {
         let size = request.size_option("size")?.unwrap_or(0);
         let fill = request.parsed_option::<u8>("fill", "a byte, 0 to 255")?.unwrap_or(0);
         let cells = usize::try_from(size).ok().and_then(|size| Cells::new(size, fill)).ok_or_else(|| {
-            OpenError::new(pactio_sdk::Error::OUT_OF_MEMORY, format!("{size} bytes of memory cannot be had"))
+            OpenError::new(
+                pactio_sdk::IoError::OUT_OF_MEMORY,
+                format!("{size} bytes of memory cannot be had"),
+            )
         })?;
         Ok(MemoryDevice::new(cells))
     }

@@ -1,6 +1,6 @@
 //! A device in memory.
 
-use pactio_sdk::{BoundPacketView, Device, DeviceInfo, Error, Limits, Read, ReadWrite, Write};
+use pactio_sdk::{BackendDevice, BoundPacketView, DeviceInfo, IoError, Limits, Read, ReadWrite, Write};
 
 use crate::cells::Cells;
 
@@ -21,13 +21,13 @@ impl MemoryDevice {
     }
 }
 
-impl Device for MemoryDevice {
+impl BackendDevice for MemoryDevice {
     fn info(&self) -> DeviceInfo {
         DeviceInfo::with_size(self.cells.len() as u64)
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        let Some((start, len)) = self.clamp(position, view.len()) else { return view.error(Error::END) };
+        let Some((start, len)) = self.clamp(position, view.len()) else { return view.error(IoError::END) };
         match view.try_alloc(1) {
             Ok(mut bytes) => {
                 // SAFETY: at least `len` bytes are unfilled, and all of them are written.
@@ -35,7 +35,7 @@ impl Device for MemoryDevice {
                     self.cells.read(start, bytes.unfilled_ptr(), len);
                     bytes.advance_unchecked(len);
                 }
-                bytes.complete_with(Error::END);
+                bytes.complete_with(IoError::END);
             }
             Err(view) => {
                 let mut copy = vec![0; len];
@@ -51,11 +51,11 @@ impl Device for MemoryDevice {
     }
 
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
-        let Some((start, len)) = self.clamp(position, view.len()) else { return view.error(Error::END) };
+        let Some((start, len)) = self.clamp(position, view.len()) else { return view.error(IoError::END) };
         match view.try_alloc(1) {
             Ok(mut bytes) => {
                 self.cells.exchange(start, &mut bytes[..len]);
-                bytes.complete_with(len, Error::END);
+                bytes.complete_with(len, IoError::END);
             }
             Err(view) => {
                 // The copy holds the device's bytes first, then the packet's.
@@ -70,11 +70,11 @@ impl Device for MemoryDevice {
     }
 
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        let Some((start, len)) = self.clamp(position, view.len()) else { return view.error(Error::END) };
+        let Some((start, len)) = self.clamp(position, view.len()) else { return view.error(IoError::END) };
         match view.try_alloc(1) {
             Ok(bytes) => {
                 self.cells.write(start, &bytes[..len]);
-                bytes.complete_with(len, Error::END);
+                bytes.complete_with(len, IoError::END);
             }
             Err(view) => {
                 let mut copy = vec![0; len];

@@ -1,7 +1,7 @@
 //! Opens mounts.
 
 use pactio_plugin_pool::Lazy;
-use pactio_sdk::{Backend, Code, Device, Error, OpenError, OpenMode, OpenRequest, TreeDevice};
+use pactio_sdk::{Backend, BackendDevice, Code, IoError, OpenError, OpenMode, OpenRequest, TreeDevice};
 
 use crate::device::Mount;
 use crate::plan;
@@ -21,7 +21,7 @@ impl Backend for Mounts {
         let opener = request.opener()?;
         let mut mounted = Vec::new();
         for source in plan::of(request.target())? {
-            let named = |error: Error, what: &str| {
+            let named = |error: IoError, what: &str| {
                 OpenError::new(error, format!("the source '{}': {what}", source.name))
             };
             let tree = opener
@@ -29,7 +29,7 @@ impl Backend for Mounts {
                 .map_err(|error| named(error.error(), error.message()))?;
             if tree.opening().is_none() {
                 let text = "it is not a tree; mount a folder or an archive, as in file:x.zip | archive";
-                return Err(named(Error::from_code(Code::InvalidInput), text));
+                return Err(named(IoError::from_code(Code::INVALID_INPUT), text));
             }
             mounted.push(Mounted { source, tree });
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_task::Runnable;
 use pactio_plugin_pool::Pool;
 use pactio_sdk::{
-    Code, Entry, Error, Listing, OpenError, OpenMode, Opened, Opening, Origin, Provenance, Records, Rests,
+    Code, Entry, IoError, Listing, OpenError, OpenMode, Opened, Opening, Origin, Provenance, Records, Rests,
     Tree,
 };
 
@@ -68,15 +68,15 @@ impl Opening for Mount {
     fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
         if mode.contains(OpenMode::WRITE) {
             let text = "mounts are only read; open the source to write to it";
-            return Err(OpenError::new(Error::from_code(Code::ReadOnly), text));
+            return Err(OpenError::new(IoError::from_code(Code::READ_ONLY), text));
         }
         match sources::find(&self.sources, name)? {
             Some(Found::File(device)) => Ok(Opened::handed_on(device)),
             Some(Found::Folder) => {
                 let text = "it is a folder; name a file in it";
-                Err(OpenError::new(Error::from_code(Code::IsDirectory), text))
+                Err(OpenError::new(IoError::from_code(Code::IS_DIRECTORY), text))
             }
-            None => Err(OpenError::new(Error::from_code(Code::NotFound), "no source has such a file")),
+            None => Err(OpenError::new(IoError::from_code(Code::NOT_FOUND), "no source has such a file")),
         }
     }
 }

@@ -15,7 +15,7 @@
 use std::path::Path;
 use std::{fs, io};
 
-use pactio_sdk::{Code, Error, OpenError};
+use pactio_sdk::{Code, IoError, OpenError};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -81,7 +81,7 @@ fn file(path: &str) -> Result<Vec<Source>, OpenError> {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         OpenError::new(
-            Error::from_code(Code::InvalidInput),
+            IoError::from_code(Code::INVALID_INPUT),
             format!("{path}, line {line}: {}", error.message()),
         )
     })?;

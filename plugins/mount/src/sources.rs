@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use pactio_sdk::{
-    Below, Code, Device, Entry, Error, OpenError, OpenMode, Origin, PacketBox, Records, Write, read_records,
+    BackendDevice, Code, Entry, IoError, Lower, OpenError, OpenMode, Origin, PacketBox, Records, Write,
+    read_records,
 };
 
 use crate::plan::Source;
@@ -12,7 +13,7 @@ use crate::plan::Source;
 /// An open tree, and where it is mounted.
 pub(crate) struct Mounted {
     pub(crate) source: Source,
-    pub(crate) tree: Below,
+    pub(crate) tree: Lower,
 }
 
 /// Room for the first answer of a tree. A name may be nearly as long.
@@ -41,18 +42,18 @@ impl Mounted {
     }
 
     /// Begins to list a folder of the mount.
-    fn begin(&self, folder: &str) -> Result<Begun, Error> {
+    fn begin(&self, folder: &str) -> Result<Begun, IoError> {
         if self.inside(folder).is_some() {
             return self.ask(folder, 0).map(Begun::Asked);
         }
-        let name = self.on_the_way(folder).ok_or(Error::from_code(Code::NotFound))?;
+        let name = self.on_the_way(folder).ok_or(IoError::from_code(Code::NOT_FOUND))?;
         Ok(Begun::OnTheWay(Entry { name: name.to_owned(), is_folder: true, size: None }))
     }
 
     /// Asks the tree for what is in a folder of the mount, from a number on.
-    fn ask(&self, folder: &str, from: u64) -> Result<PacketBox<Write>, Error> {
-        let inside = self.inside(folder).ok_or(Error::from_code(Code::NotFound))?;
-        let tree = self.tree.listing().ok_or(Error::UNSUPPORTED)?;
+    fn ask(&self, folder: &str, from: u64) -> Result<PacketBox<Write>, IoError> {
+        let inside = self.inside(folder).ok_or(IoError::from_code(Code::NOT_FOUND))?;
+        let tree = self.tree.listing().ok_or(IoError::UNSUPPORTED)?;
         let room = if from == 0 { ANSWER } else { LONG_ANSWER };
         let mut packet = PacketBox::<Write>::new_buf(room)?;
         tree.list(inside, from, Records::new(packet.bind()?));
@@ -67,13 +68,13 @@ enum Begun {
     Asked(PacketBox<Write>),
 }
 
-fn is_missing(error: Error) -> bool {
-    error.code() == Code::NotFound
+fn is_missing(error: IoError) -> bool {
+    error.code() == Code::NOT_FOUND
 }
 
 /// What has a name in one of the trees.
 pub(crate) enum Found {
-    File(Below),
+    File(Lower),
     Folder,
 }
 
@@ -89,7 +90,7 @@ fn look(mounted: &Mounted, name: &str) -> Result<Option<Found>, OpenError> {
     match mounted.tree.open(inside, OpenMode::READ) {
         Ok(device) if device.opening().is_some() => Ok(Some(Found::Folder)),
         Ok(device) => Ok(Some(Found::File(device))),
-        Err(error) if error.error().code() == Code::IsDirectory => Ok(Some(Found::Folder)),
+        Err(error) if error.error().code() == Code::IS_DIRECTORY => Ok(Some(Found::Folder)),
         Err(error) if is_missing(error.error()) => Ok(None),
         // What is there but cannot be opened does not let what it hides be seen.
         Err(error) => Err(error),
@@ -112,12 +113,12 @@ pub(crate) fn find(sources: &[Mounted], name: &str) -> Result<Option<Found>, Ope
 }
 
 /// The trees, while the mount is open.
-fn alive(sources: &Weak<Vec<Mounted>>) -> Result<Arc<Vec<Mounted>>, Error> {
-    sources.upgrade().ok_or(Error::UNANSWERED)
+fn alive(sources: &Weak<Vec<Mounted>>) -> Result<Arc<Vec<Mounted>>, IoError> {
+    sources.upgrade().ok_or(IoError::UNANSWERED)
 }
 
 /// Everything in a folder, of all trees that have it, by name: each name as the first tree has it.
-pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &str) -> Result<Vec<Entry>, Error> {
+pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &str) -> Result<Vec<Entry>, IoError> {
     // All are asked before the first is waited for.
     let begun: Vec<_> = alive(sources)?.iter().map(|mounted| mounted.begin(folder)).collect();
     let mut all = BTreeMap::new();
@@ -135,11 +136,11 @@ pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &str) -> Result<V
                     all.entry(entry.name.clone()).or_insert(entry);
                 }
             }
-            Err(error) if is_missing(error) || error.code() == Code::IsDirectory => {}
+            Err(error) if is_missing(error) || error.code() == Code::IS_DIRECTORY => {}
             Err(error) => return Err(error),
         }
     }
-    if found { Ok(all.into_values().collect()) } else { Err(Error::from_code(Code::NotFound)) }
+    if found { Ok(all.into_values().collect()) } else { Err(IoError::from_code(Code::NOT_FOUND)) }
 }
 
 /// The list of one source whose first answer is to come.
@@ -148,7 +149,7 @@ async fn finish(
     index: usize,
     folder: &str,
     mut packet: PacketBox<Write>,
-) -> Result<Vec<Entry>, Error> {
+) -> Result<Vec<Entry>, IoError> {
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
         (&mut packet).await;
@@ -158,7 +159,7 @@ async fn finish(
         all.extend(entries);
         match next {
             None => return Ok(all),
-            Some(next) if none || next <= from => return Err(Error::from_code(Code::Corrupt)),
+            Some(next) if none || next <= from => return Err(IoError::from_code(Code::CORRUPT)),
             Some(next) => from = next,
         }
         packet = alive(sources)?[index].ask(folder, from)?;
@@ -166,7 +167,7 @@ async fn finish(
 }
 
 /// Every tree that has a name, in their order.
-pub(crate) fn origins(sources: &[Mounted], name: &str) -> Result<Vec<Origin>, Error> {
+pub(crate) fn origins(sources: &[Mounted], name: &str) -> Result<Vec<Origin>, IoError> {
     let mut all = Vec::new();
     for mounted in sources {
         let found = look(mounted, name);
@@ -180,5 +181,5 @@ pub(crate) fn origins(sources: &[Mounted], name: &str) -> Result<Vec<Origin>, Er
         let (source, priority) = (mounted.source.name.clone(), mounted.source.priority);
         all.push(Origin { source, priority, is_folder, size });
     }
-    if all.is_empty() { Err(Error::from_code(Code::NotFound)) } else { Ok(all) }
+    if all.is_empty() { Err(IoError::from_code(Code::NOT_FOUND)) } else { Ok(all) }
 }

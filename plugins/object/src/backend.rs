@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pactio_sdk::{Backend, Code, Error, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
+use pactio_sdk::{Backend, Code, IoError, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
 
 use crate::device::ObjectDevice;
 use crate::failure::{cannot_open, code};
@@ -51,13 +51,13 @@ pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, Op
             if mode.contains(OpenMode::CREATE) || mode.contains(OpenMode::TRUNCATE) {
                 return Upload::begin(store, key).map(Opened::new);
             }
-            return Err(OpenError::new(Error::from_code(Code::NotFound), "there is no such object"));
+            return Err(OpenError::new(IoError::from_code(Code::NOT_FOUND), "there is no such object"));
         }
         let text = "objects are not changed in place; one is replaced as a whole when it is opened to be emptied, as cp does";
-        return Err(OpenError::new(Error::from_code(Code::Unsupported), text));
+        return Err(OpenError::new(IoError::from_code(Code::UNSUPPORTED), text));
     }
     match ObjectDevice::open(store.clone(), key) {
-        Err(error) if error.error().code() == Code::NotFound && is_folder(&store, key)? => {
+        Err(error) if error.error().code() == Code::NOT_FOUND && is_folder(&store, key)? => {
             Ok(Opened::new(TreeDevice(Folder::new(store, key))))
         }
         opened => opened.map(Opened::new),
@@ -68,7 +68,7 @@ fn exists(store: &Store, key: &str) -> Result<bool, OpenError> {
     use object_store::ObjectStoreExt;
     match runtime()?.block_on(store.objects.head(&path(key)?)) {
         Ok(_) => Ok(true),
-        Err(error) if code(&error) == Code::NotFound => Ok(false),
+        Err(error) if code(&error) == Code::NOT_FOUND => Ok(false),
         Err(error) => Err(cannot_open(&error)),
     }
 }

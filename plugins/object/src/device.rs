@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use pactio_sdk::{
-    BoundPacketView, Cancellation, Device, DeviceInfo, Error, Limits, OpenError, RequestId, Write,
+    BackendDevice, BoundPacketView, Cancellation, DeviceInfo, IoError, Limits, OpenError, RequestId, Write,
 };
 
 use crate::failure::cannot_open;
@@ -26,7 +26,7 @@ impl ObjectDevice {
         if has_no_version(&meta) && !store.unversioned {
             let text = "the server says neither a tag nor a date of it, so nobody could tell if it were replaced while it is read; \
                         unversioned=true reads it all the same";
-            return Err(OpenError::new(Error::UNSUPPORTED, text));
+            return Err(OpenError::new(IoError::UNSUPPORTED, text));
         }
         let fetches = Fetches::new(runtime.handle().clone(), store, meta.clone());
         Ok(Self { size: meta.size, fetches })
@@ -43,7 +43,7 @@ async fn look(store: &Store, path: &Path) -> object_store::Result<ObjectMeta> {
     Ok(store.objects.get(path).await?.meta)
 }
 
-impl Device for ObjectDevice {
+impl BackendDevice for ObjectDevice {
     fn info(&self) -> DeviceInfo {
         DeviceInfo::with_size(self.size).read_only()
     }

@@ -4,17 +4,17 @@ use std::error::Error as _;
 use std::io;
 
 use object_store::Error as StoreError;
-use pactio_sdk::{Code, Error, OpenError};
+use pactio_sdk::{Code, IoError, OpenError};
 
 /// The kind of a store's error.
 pub(crate) fn code(error: &StoreError) -> Code {
     match error {
-        StoreError::NotFound { .. } => Code::NotFound,
-        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => Code::PermissionDenied,
-        StoreError::AlreadyExists { .. } => Code::AlreadyExists,
-        StoreError::Precondition { .. } | StoreError::NotModified { .. } => Code::Changed,
-        StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => Code::Unsupported,
-        StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => Code::InvalidInput,
+        StoreError::NotFound { .. } => Code::NOT_FOUND,
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => Code::PERMISSION_DENIED,
+        StoreError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
+        StoreError::Precondition { .. } | StoreError::NotModified { .. } => Code::CHANGED,
+        StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => Code::UNSUPPORTED,
+        StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => Code::INVALID_INPUT,
         _ => of_source(error),
     }
 }
@@ -31,8 +31,8 @@ fn of_source(error: &StoreError) -> Code {
                 | io::ErrorKind::ConnectionReset
                 | io::ErrorKind::ConnectionAborted
                 | io::ErrorKind::BrokenPipe
-                | io::ErrorKind::UnexpectedEof => Code::Disconnected,
-                kind => Error::from(io::Error::from(kind)).code(),
+                | io::ErrorKind::UnexpectedEof => Code::DISCONNECTED,
+                kind => IoError::from(io::Error::from(kind)).code(),
             };
         }
         source = error.source();
@@ -43,39 +43,39 @@ fn of_source(error: &StoreError) -> Code {
     let text = text.split(' ').filter(|word| !word.contains('/')).collect::<Vec<_>>().join(" ");
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if has(&["non-partial response", "did not return a partial", "Content-Range", "not partial"]) {
-        Code::Unsupported
+        Code::UNSUPPORTED
     } else if has(&["404 Not Found", "NoSuchBucket"]) {
-        Code::NotFound
+        Code::NOT_FOUND
     } else if has(&["401 Unauthorized", "403 Forbidden", "169.254.169.254", "metadata.google.internal"]) {
         // Without credentials, the client asks for those of a machine in the store's own cloud.
-        Code::PermissionDenied
+        Code::PERMISSION_DENIED
     } else if has(&["timed out", "timeout", "Timeout"]) {
-        Code::TimedOut
+        Code::TIMED_OUT
     } else if has(&["error sending request", "connection", "Connection", "error decoding response body"]) {
-        Code::Disconnected
+        Code::DISCONNECTED
     } else {
-        Code::Io
+        Code::IO
     }
 }
 
 /// An error of a request; what the store says goes to the host's log.
-pub(crate) fn failed(what: &str, error: &StoreError) -> Error {
+pub(crate) fn failed(what: &str, error: &StoreError) -> IoError {
     tracing::warn!("{what}: {}", explain(error));
-    Error::from_code(code(error))
+    IoError::from_code(code(error))
 }
 
 /// An error of opening.
 pub(crate) fn cannot_open(error: &StoreError) -> OpenError {
     let text = match code(error) {
-        Code::NotFound => "there is no such object, or no such bucket".to_owned(),
-        Code::PermissionDenied => format!(
+        Code::NOT_FOUND => "there is no such object, or no such bucket".to_owned(),
+        Code::PERMISSION_DENIED => format!(
             "permission is denied; credentials come from the options key-id, key and token or from the environment, as \
              AWS_ACCESS_KEY_ID, GOOGLE_SERVICE_ACCOUNT or AZURE_STORAGE_ACCOUNT_KEY; anonymous=true goes without: {}",
             explain(error)
         ),
         _ => explain(error),
     };
-    OpenError::new(Error::from_code(code(error)), text)
+    OpenError::new(IoError::from_code(code(error)), text)
 }
 
 /// The innermost reasons, without what surrounds them: those say the same again with more words.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
-use pactio_sdk::{BoundPacketView, Error, RequestId, Write};
+use pactio_sdk::{BoundPacketView, IoError, RequestId, Write};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
@@ -138,10 +138,10 @@ impl Fetches {
     pub(crate) fn read(self: &Arc<Self>, position: u64, view: BoundPacketView<Write>) {
         let there = self.meta.size.saturating_sub(position);
         let view = match usize::try_from(there).ok().filter(|&there| there < view.len()) {
-            Some(0) => return view.error(Error::END),
+            Some(0) => return view.error(IoError::END),
             Some(there) => {
                 let (view, behind) = view.split_at(there);
-                behind.error(Error::END);
+                behind.error(IoError::END);
                 view
             }
             None => view,
@@ -230,7 +230,7 @@ impl Fetches {
         }
     }
 
-    fn failed(&self, start: u64, end: u64, error: &object_store::Error) -> Error {
+    fn failed(&self, start: u64, end: u64, error: &object_store::Error) -> IoError {
         failed(&format!("'{}' {start}..{end}", self.meta.location), error)
     }
 
@@ -292,7 +292,7 @@ impl Fetches {
         let mut pending = self.lock();
         let cancelled: Vec<_> = pending.parts.extract_if(.., |_, view| view.request() == request).collect();
         drop(pending);
-        cancelled.into_iter().for_each(|(_, view)| view.error(Error::CANCELLED));
+        cancelled.into_iter().for_each(|(_, view)| view.error(IoError::CANCELLED));
         self.changed.notify_waiters();
     }
 

@@ -1,6 +1,6 @@
 //! Requests that are being filled by what arrives, in order.
 
-use pactio_sdk::{BoundPacketView, Error, Write, WritePacketObj};
+use pactio_sdk::{BoundPacketView, IoError, Write, WritePacketObj};
 
 /// Parts of requests that one answer of a server fills.
 pub(crate) struct Outstanding {
@@ -48,7 +48,7 @@ impl Filling {
     }
 
     /// What has come is done; the rest fails.
-    fn end(self, error: Error) {
+    fn end(self, error: IoError) {
         match self.memory {
             Memory::Direct(memory) => memory.complete_with(error),
             Memory::Copied(view, bytes) => {
@@ -99,11 +99,11 @@ impl Outstanding {
             let (next, end) = part.left();
             next == end
         };
-        self.parts.extract_if(.., done).for_each(|part| part.end(Error::SHORT));
+        self.parts.extract_if(.., done).for_each(|part| part.end(IoError::SHORT));
     }
 
     pub(crate) fn drop_cancelled(&mut self) {
-        self.parts.extract_if(.., |part| part.is_cancelled()).for_each(|part| part.end(Error::CANCELLED));
+        self.parts.extract_if(.., |part| part.is_cancelled()).for_each(|part| part.end(IoError::CANCELLED));
     }
 
     /// The device is closed.
@@ -111,7 +111,7 @@ impl Outstanding {
         self.parts.clear();
     }
 
-    pub(crate) fn fail(self, error: Error) {
+    pub(crate) fn fail(self, error: IoError) {
         self.parts.into_iter().for_each(|part| part.end(error));
     }
 }

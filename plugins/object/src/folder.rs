@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use pactio_sdk::{Code, Entry, Error, Listing, OpenError, OpenMode, Opened, Opening, Records, Rests, Tree};
+use pactio_sdk::{Code, Entry, IoError, Listing, OpenError, OpenMode, Opened, Opening, Records, Rests, Tree};
 
 use crate::backend;
 use crate::failure::{cannot_open, failed};
@@ -68,7 +68,7 @@ impl Tree for Folder {}
 impl Listing for Folder {
     fn list(&self, folder: &str, from: u64, entries: Records<Entry>) {
         let (Ok(runtime), Ok(path)) = (runtime(), path(&self.key(folder))) else {
-            return entries.error(Error::from_code(Code::NotFound));
+            return entries.error(IoError::from_code(Code::NOT_FOUND));
         };
         let (store, rests, folder) = (self.store.clone(), self.rests.clone(), folder.to_owned());
         runtime.spawn(async move {
@@ -77,7 +77,7 @@ impl Listing for Folder {
             }
             match list(&*store.objects, &path).await {
                 Ok(all) if all.is_empty() && !folder.is_empty() => {
-                    entries.error(Error::from_code(Code::NotFound));
+                    entries.error(IoError::from_code(Code::NOT_FOUND));
                 }
                 Ok(all) => rests.answer_all(folder, from, all, entries),
                 Err(error) => entries.error(failed("the list", &error)),

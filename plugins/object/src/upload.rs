@@ -9,7 +9,8 @@ use std::time::Duration;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use pactio_sdk::{
-    Answer, BoundPacketView, Code, Device, DeviceInfo, Error, Flush, FlushScope, OpenError, Read, Write,
+    Answer, BackendDevice, BoundPacketView, Code, DeviceInfo, Flush, FlushScope, IoError, OpenError, Read,
+    Write,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -94,14 +95,14 @@ impl Drop for Upload {
     }
 }
 
-impl Device for Upload {
+impl BackendDevice for Upload {
     fn info(&self) -> DeviceInfo {
         // Ordering: Relaxed. It is a number.
         DeviceInfo::with_size(self.size.load(Ordering::Relaxed)).write_only()
     }
 
     fn read(&self, _: u64, view: BoundPacketView<Write>) {
-        view.error(Error::UNSUPPORTED);
+        view.error(IoError::UNSUPPORTED);
     }
 
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
@@ -131,7 +132,7 @@ struct Writer {
     multipart: Option<Box<dyn MultipartUpload>>,
     on_the_way: JoinSet<object_store::Result<()>>,
     /// Nothing is taken any more: it was published, or failed.
-    ended: Option<Result<(), Error>>,
+    ended: Option<Result<(), IoError>>,
 }
 
 /// A part of the object.
@@ -192,9 +193,9 @@ impl Writer {
         match work {
             Work::Write(position, view) => {
                 if let Some(ended) = self.ended {
-                    view.error(ended.err().unwrap_or(Error::from_code(Code::ReadOnly)));
+                    view.error(ended.err().unwrap_or(IoError::from_code(Code::READ_ONLY)));
                 } else if view.is_cancelled() {
-                    view.error(Error::CANCELLED);
+                    view.error(IoError::CANCELLED);
                 } else if let Err(error) = self.write(position, view).await {
                     self.ended = Some(Err(error));
                 }
@@ -211,7 +212,7 @@ impl Writer {
     }
 
     /// Takes bytes; when a part is whole, it is sent, and others wait while many are on their way.
-    async fn write(&mut self, position: u64, view: BoundPacketView<Read>) -> Result<(), Error> {
+    async fn write(&mut self, position: u64, view: BoundPacketView<Read>) -> Result<(), IoError> {
         let unit = self.store.part as u64;
         let (mut position, mut rest) = (position, view);
         loop {
@@ -253,23 +254,26 @@ impl Writer {
     }
 
     /// A part may still be written to.
-    fn takes(&self, number: u64) -> Result<(), Error> {
+    fn takes(&self, number: u64) -> Result<(), IoError> {
         let refuse = |code, why: &str| {
             tracing::warn!("'{}': {why}", self.path);
-            Err(Error::from_code(code))
+            Err(IoError::from_code(code))
         };
         if number >= MOST_PARTS {
-            return refuse(Code::TooLarge, "an object has at most 10,000 parts; make them larger with part=");
+            return refuse(
+                Code::TOO_LARGE,
+                "an object has at most 10,000 parts; make them larger with part=",
+            );
         }
         if number < self.sent {
             return refuse(
-                Code::Unsupported,
+                Code::UNSUPPORTED,
                 "what was uploaded cannot be written again; write from front to back",
             );
         }
         if number >= self.sent + MOST_BEGUN {
             return refuse(
-                Code::Unsupported,
+                Code::UNSUPPORTED,
                 "this is too far ahead of what was written; write from front to back",
             );
         }
@@ -277,7 +281,7 @@ impl Writer {
     }
 
     /// Sends parts that are whole, as long as none before them is missing.
-    async fn send_whole(&mut self) -> Result<(), Error> {
+    async fn send_whole(&mut self) -> Result<(), IoError> {
         while let Some(first) = self.parts.first_entry() {
             if *first.key() != self.sent || first.get().len() != Some(self.store.part) {
                 break;
@@ -288,7 +292,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), IoError> {
         while self.on_the_way.len() >= IN_FLIGHT {
             self.arrived().await?;
         }
@@ -305,16 +309,16 @@ impl Writer {
     }
 
     /// Waits for one of the parts on their way.
-    async fn arrived(&mut self) -> Result<(), Error> {
+    async fn arrived(&mut self) -> Result<(), IoError> {
         match self.on_the_way.join_next().await {
             None | Some(Ok(Ok(()))) => Ok(()),
             Some(Ok(Err(error))) => Err(failed(&format!("a part of '{}'", self.path), &error)),
-            Some(Err(_)) => Err(Error::from_code(Code::Failed)),
+            Some(Err(_)) => Err(IoError::from_code(Code::FAILED)),
         }
     }
 
     /// Makes it an object: from now on others see it.
-    async fn publish(&mut self) -> Result<(), Error> {
+    async fn publish(&mut self) -> Result<(), IoError> {
         let parts = std::mem::take(&mut self.parts);
         let (first, count) = (self.sent, parts.len() as u64);
         let last = (first + count).saturating_sub(1);
@@ -324,7 +328,7 @@ impl Writer {
         };
         if !parts.keys().copied().eq(first..first + count) || !parts.iter().all(whole) {
             tracing::warn!("'{}': not every byte up to its end was written", self.path);
-            return Err(Error::from_code(Code::InvalidInput));
+            return Err(IoError::from_code(Code::INVALID_INPUT));
         }
         let mut parts: Vec<Vec<u8>> = parts.into_values().map(|part| part.bytes).collect();
         if self.multipart.is_none() && parts.len() <= 1 {

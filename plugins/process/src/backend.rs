@@ -1,6 +1,6 @@
 //! Opens processes.
 
-use pactio_sdk::{Backend, Error, OpenError, OpenMode, OpenRequest};
+use pactio_sdk::{Backend, IoError, OpenError, OpenMode, OpenRequest};
 
 use crate::device::{Memory, ProcessDevice};
 use crate::target::{self, Target};
@@ -19,13 +19,13 @@ impl Backend for Processes {
                 return Err(OpenError::invalid_input("only process:self can make memory of its own"));
             }
             Some(size) => Memory::own(size as usize).ok_or_else(|| {
-                OpenError::new(Error::OUT_OF_MEMORY, format!("{size} bytes of memory cannot be had"))
+                OpenError::new(IoError::OUT_OF_MEMORY, format!("{size} bytes of memory cannot be had"))
             })?,
         };
         let write = request.mode().contains(OpenMode::WRITE);
         if write && target.is_self() && matches!(memory, Memory::All) {
             return Err(OpenError::new(
-                Error::UNSUPPORTED,
+                IoError::UNSUPPORTED,
                 "a program cannot write to its own memory this way; process:self?own=SIZE can be written",
             ));
         }

@@ -3,7 +3,7 @@
 use std::io;
 
 use libc::{c_ulong, c_void, iovec, pid_t};
-use pactio_sdk::{Code, Error};
+use pactio_sdk::{Code, IoError};
 
 use crate::target::Target;
 
@@ -44,7 +44,7 @@ impl Ranges {
     /// # Safety
     ///
     /// All memory of ours may be written to.
-    pub(crate) unsafe fn read(&self, target: &Target) -> Result<usize, Error> {
+    pub(crate) unsafe fn read(&self, target: &Target) -> Result<usize, IoError> {
         // SAFETY: as required of the caller.
         unsafe { self.call(libc::process_vm_readv, target) }
     }
@@ -59,10 +59,10 @@ impl Ranges {
     ///
     /// All memory of ours may be read. What is written to is memory of the process, which has to bear that: opening it to be
     /// written asks for it.
-    pub(crate) unsafe fn write(&self, target: &Target) -> Result<usize, Error> {
+    pub(crate) unsafe fn write(&self, target: &Target) -> Result<usize, IoError> {
         if !target.is_alive() {
             // Its number may be another's.
-            return Err(Error::from_code(Code::Disconnected));
+            return Err(IoError::from_code(Code::DISCONNECTED));
         }
         // SAFETY: as required of the caller.
         unsafe { self.call(libc::process_vm_writev, target) }
@@ -71,22 +71,22 @@ impl Ranges {
     /// # Safety
     ///
     /// As the call needs it.
-    unsafe fn call(&self, call: Call, target: &Target) -> Result<usize, Error> {
+    unsafe fn call(&self, call: Call, target: &Target) -> Result<usize, IoError> {
         let count = self.len() as c_ulong;
         // SAFETY: both lists have so many ranges; the rest is required of the caller.
         let moved = unsafe { call(target.pid(), self.local.as_ptr(), count, self.remote.as_ptr(), count, 0) };
         let moved = usize::try_from(moved).or_else(|_| none_moved());
         // If it has ended, it may have been another one that got its number.
-        if target.is_alive() { moved } else { Err(Error::from_code(Code::Disconnected)) }
+        if target.is_alive() { moved } else { Err(IoError::from_code(Code::DISCONNECTED)) }
     }
 }
 
 /// A call moved nothing: because of its first page, or because of the process.
-fn none_moved() -> Result<usize, Error> {
+fn none_moved() -> Result<usize, IoError> {
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
         Some(libc::EFAULT) => Ok(0),
-        Some(libc::ESRCH) => Err(Error::from_code(Code::Disconnected)),
+        Some(libc::ESRCH) => Err(IoError::from_code(Code::DISCONNECTED)),
         _ => Err(error.into()),
     }
 }

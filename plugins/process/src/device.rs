@@ -6,8 +6,8 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
 use pactio_sdk::{
-    Batch, BoundPacketView, Code, Device, DeviceInfo, Driven, Error, Limits, Mapping, PollingHandle, Read,
-    Records, Region, Submission, Write,
+    BackendDevice, Batch, BoundPacketView, Code, DeviceInfo, Driven, IoError, Limits, Mapping, PollingHandle,
+    Read, Records, Region, Submission, Write,
 };
 
 use crate::gather::Gather;
@@ -70,7 +70,7 @@ impl ProcessDevice {
     }
 }
 
-impl Device for ProcessDevice {
+impl BackendDevice for ProcessDevice {
     fn info(&self) -> DeviceInfo {
         let info = match self.memory {
             Memory::All => DeviceInfo::endless(),
@@ -87,7 +87,7 @@ impl Device for ProcessDevice {
         if self.writable {
             self.driven.write(position, view);
         } else {
-            view.error(Error::UNSUPPORTED);
+            view.error(IoError::UNSUPPORTED);
         }
     }
 
@@ -99,7 +99,7 @@ impl Device for ProcessDevice {
         if self.writable {
             self.driven.write_batch(batch);
         } else {
-            batch.for_each(|(_, view)| view.error(Error::UNSUPPORTED));
+            batch.for_each(|(_, view)| view.error(IoError::UNSUPPORTED));
         }
     }
 
@@ -137,7 +137,7 @@ impl Device for ProcessDevice {
 impl Mapping for ProcessDevice {
     fn map(&self, from: u64, mut answer: Records<Region>) {
         let text = match fs::read(format!("/proc/{}/maps", self.target.pid())) {
-            _ if !self.target.is_alive() => return answer.error(Error::from_code(Code::Disconnected)),
+            _ if !self.target.is_alive() => return answer.error(IoError::from_code(Code::DISCONNECTED)),
             Ok(text) => text,
             Err(error) => return answer.error(error.into()),
         };

@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use pactio_sdk::{BoundPacketView, Code, Error, PacketBox, Write, WritePacketObj};
+use pactio_sdk::{BoundPacketView, Code, IoError, PacketBox, Write, WritePacketObj};
 
 use crate::calls::{MOST, MOST_BYTES, Ranges};
 use crate::holes::{Holes, PAGE};
@@ -88,7 +88,7 @@ impl Gather {
         match view.try_alloc(1) {
             Ok(bytes) if bytes.len() > room => {
                 let (bytes, behind) = bytes.split_at(room);
-                behind.error(Error::END);
+                behind.error(IoError::END);
                 self.take(address, bytes);
             }
             Ok(bytes) => self.take(address, bytes),
@@ -208,7 +208,7 @@ impl Gather {
     }
 
     /// Reads the pieces, and answers what was read; `false` if there was a hole.
-    fn call(&mut self, target: &Target, holes: &mut Holes) -> Result<bool, Error> {
+    fn call(&mut self, target: &Target, holes: &mut Holes) -> Result<bool, IoError> {
         let mut ranges = Ranges::with_capacity(self.pieces.len());
         let scratch = self.scratch.as_mut_ptr();
         for piece in &self.pieces {
@@ -287,7 +287,7 @@ fn cut(
 ) -> Option<Asked> {
     let bytes = part.take()?;
     if bytes.is_cancelled() {
-        bytes.error(Error::CANCELLED);
+        bytes.error(IoError::CANCELLED);
         return None;
     }
     let came = hole.start.saturating_sub(asked.address).min(u64::from(asked.len)) as usize;
@@ -300,7 +300,7 @@ fn cut(
     }
     let missing = (hole.end.min(asked.end()) - asked.address) as usize - came;
     let (missing, rest) = rest.split_at(missing);
-    missing.error(Error::from_code(Code::NotMapped));
+    missing.error(IoError::from_code(Code::NOT_MAPPED));
     if rest.is_empty() {
         rest.complete();
         return None;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::Range;
 
-use pactio_sdk::{Code, Error};
+use pactio_sdk::{Code, IoError};
 
 use crate::regions;
 use crate::target::Target;
@@ -49,11 +49,11 @@ impl Holes {
     }
 
     /// Why the page of this address could not be written.
-    pub(crate) fn why_not_written(&mut self, target: &Target, address: u64) -> Error {
+    pub(crate) fn why_not_written(&mut self, target: &Target, address: u64) -> IoError {
         let read_only =
             |mapped: &Mapped| mapped.range.contains(&address) && !mapped.writable && mapped.readable;
-        let code = if self.maps(target).iter().any(read_only) { Code::ReadOnly } else { Code::NotMapped };
-        Error::from_code(code)
+        let code = if self.maps(target).iter().any(read_only) { Code::READ_ONLY } else { Code::NOT_MAPPED };
+        IoError::from_code(code)
     }
 
     fn maps(&mut self, target: &Target) -> &[Mapped] {

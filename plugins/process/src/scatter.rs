@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use pactio_sdk::{BoundPacketView, Error, Read, ReadPacketObj};
+use pactio_sdk::{BoundPacketView, IoError, Read, ReadPacketObj};
 
 use crate::calls::{MOST, MOST_BYTES, Ranges};
 use crate::holes::{Holes, PAGE};
@@ -23,7 +23,7 @@ impl Scatter {
     pub(crate) fn write(&mut self, target: &Target, address: u64, room: usize, view: BoundPacketView<Read>) {
         let view = if view.len() > room {
             let (view, behind) = view.split_at(room);
-            behind.error(Error::END);
+            behind.error(IoError::END);
             view
         } else {
             view

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use pactio_sdk::{Code, Error, OpenError};
+use pactio_sdk::{Code, IoError, OpenError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -30,7 +30,7 @@ impl Target {
             },
         };
         let no_such =
-            || OpenError::new(Error::from_code(Code::NotFound), format!("there is no process {text}"));
+            || OpenError::new(IoError::from_code(Code::NOT_FOUND), format!("there is no process {text}"));
         let pid = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(no_such)?;
         let alive = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(descriptor) => Some(descriptor),
@@ -78,7 +78,9 @@ fn by_name(name: &str) -> Result<i32, OpenError> {
         .collect();
     found.sort_unstable();
     match found[..] {
-        [] => Err(OpenError::new(Error::from_code(Code::NotFound), format!("no process is called '{name}'"))),
+        [] => {
+            Err(OpenError::new(IoError::from_code(Code::NOT_FOUND), format!("no process is called '{name}'")))
+        }
         [pid] => Ok(pid),
         _ => {
             let pids: Vec<_> = found.iter().take(10).map(i32::to_string).collect();
@@ -110,17 +112,17 @@ pub(crate) fn check_permission(target: &Target) -> Result<(), OpenError> {
     let read = unsafe { libc::process_vm_readv(target.pid(), &raw const local, 1, &raw const remote, 1, 0) };
     let error = std::io::Error::last_os_error();
     let error = error.raw_os_error().filter(|_| read < 0);
-    let refused = |code, text: &str| Err(OpenError::new(Error::from_code(code), text));
+    let refused = |code, text: &str| Err(OpenError::new(IoError::from_code(code), text));
     match error {
         Some(libc::ESRCH) if target.is_alive() => refused(
-            Code::Unsupported,
+            Code::UNSUPPORTED,
             "it has no memory of its own: it is a thread of the kernel, or its main thread has ended",
         ),
         Some(libc::ENOSYS) => refused(
-            Code::Unsupported,
+            Code::UNSUPPORTED,
             "the system call process_vm_readv is not there: the kernel was built without it, or a sandbox takes it away",
         ),
-        Some(libc::EPERM | libc::EACCES) => refused(Code::PermissionDenied, why_forbidden(target)),
+        Some(libc::EPERM | libc::EACCES) => refused(Code::PERMISSION_DENIED, why_forbidden(target)),
         // Nothing is at that address, which is what was to be heard.
         _ => Ok(()),
     }

@@ -21,7 +21,7 @@ impl Backend for Retry {
             longest: request.duration_option("longest")?.unwrap_or_default(),
             io: request.flag_option("io")?,
         };
-        let (below, schedule) = (request.below()?, Schedule::default());
+        let (below, schedule) = (request.lower()?, Schedule::default());
         let shared = Shared::new(below, schedule.later(), plan);
         Ok(RetryingDevice { shared: Arc::new(shared), schedule })
     }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use pactio_plugin_schedule::{Later, Schedule};
 use pactio_sdk::{
-    Admission, Below, BoundPacketView, Cancellation, Code, Device, DeviceInfo, Error, Figure, PacketIo,
-    PacketPerms, PollingHandle, Read, ReadWrite, ReboundPacket, Records, RequestId, Statistics, Substitutes,
-    Write,
+    Admission, BackendDevice, BoundPacketView, Cancellation, Code, DeviceInfo, Figure, IoError, Lower,
+    PacketIo, PacketPerms, PollingHandle, Read, ReadWrite, ReboundPacket, Records, RequestId, Statistics,
+    Substitutes, Write,
 };
 
 /// How it is tried again.
@@ -28,7 +28,7 @@ pub(crate) struct RetryingDevice {
 }
 
 pub(crate) struct Shared {
-    pub(crate) below: Below,
+    pub(crate) below: Lower,
     pub(crate) later: Later,
     pub(crate) plan: Plan,
     retried: AtomicU64,
@@ -46,14 +46,14 @@ struct Paused {
 }
 
 /// Tries a view again, or fails it.
-type Resume = Box<dyn FnOnce(Result<(), Error>) + Send>;
+type Resume = Box<dyn FnOnce(Result<(), IoError>) + Send>;
 
 impl Plan {
     /// It may be over soon.
-    fn is_temporary(&self, error: Error) -> bool {
+    fn is_temporary(&self, error: IoError) -> bool {
         match error.code() {
-            Code::Busy | Code::TimedOut | Code::Disconnected => true,
-            Code::Io => self.io,
+            Code::BUSY | Code::TIMED_OUT | Code::DISCONNECTED => true,
+            Code::IO => self.io,
             _ => false,
         }
     }
@@ -65,7 +65,7 @@ impl Plan {
 }
 
 impl Shared {
-    pub(crate) fn new(below: Below, later: Later, plan: Plan) -> Self {
+    pub(crate) fn new(below: Lower, later: Later, plan: Plan) -> Self {
         Self {
             below,
             later,
@@ -84,7 +84,7 @@ impl Shared {
     /// Sends a view, as the last of so many attempts.
     fn send<Perms: PacketPerms>(self: &Arc<Self>, position: u64, view: BoundPacketView<Perms>, attempts: u32)
     where
-        Below: PacketIo<Perms, u64>,
+        Lower: PacketIo<Perms, u64>,
     {
         // Where that fails for want of memory, the view is failed already.
         let given = view.request();
@@ -119,12 +119,12 @@ impl Shared {
     /// Sends a view again in a while, unless it is given up before.
     fn pause<Perms: PacketPerms>(self: &Arc<Self>, position: u64, view: BoundPacketView<Perms>, attempts: u32)
     where
-        Below: PacketIo<Perms, u64>,
+        Lower: PacketIo<Perms, u64>,
     {
         let (this, request) = (Arc::downgrade(self), view.request());
-        let resume = move |goes: Result<(), Error>| match (goes, this.upgrade()) {
+        let resume = move |goes: Result<(), IoError>| match (goes, this.upgrade()) {
             (Err(error), _) => view.error(error),
-            (Ok(()), _) if view.is_cancelled() => view.error(Error::CANCELLED),
+            (Ok(()), _) if view.is_cancelled() => view.error(IoError::CANCELLED),
             (Ok(()), Some(this)) => this.send(position, view, attempts + 1),
             (Ok(()), None) => {}
         };
@@ -145,13 +145,13 @@ impl Shared {
     }
 }
 
-impl Device for RetryingDevice {
+impl BackendDevice for RetryingDevice {
     fn info(&self) -> DeviceInfo {
         self.shared.below.info()
     }
 
     /// What has no positions goes on as it is: who knows how much of it was done.
-    fn below(&self) -> Option<&dyn Device> {
+    fn below(&self) -> Option<&dyn BackendDevice> {
         Some(&self.shared.below)
     }
 
@@ -198,7 +198,7 @@ impl Cancellation for RetryingDevice {
             paused.waiting.extract_if(|_, (of, _)| *of == request).collect()
         };
         for (_, (_, resume)) in given_up {
-            resume(Err(Error::CANCELLED));
+            resume(Err(IoError::CANCELLED));
         }
         if let Some(below) = self.shared.below.cancellation() {
             below.cancel(request);

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use async_io::Timer;
-use pactio_sdk::{Below, BoundPacketView, NoPos, PacketIo, Read, ReadWrite, Write};
+use pactio_sdk::{BoundPacketView, Lower, NoPos, PacketIo, Read, ReadWrite, Write};
 
 /// What is to be done, and when. A device polls it as its driver. When it is dropped, what was not done never will be.
 #[derive(Default)]
@@ -151,7 +151,7 @@ pub enum Request {
 
 impl Request {
     /// Sends it.
-    pub fn send(self, below: &Below) {
+    pub fn send(self, below: &Lower) {
         match self {
             Self::Read(position, view) => below.send_io(position, view),
             Self::Write(position, view) => below.send_io(position, view),

@@ -11,6 +11,6 @@ impl Backend for Stats {
     type Device = StatsDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<StatsDevice, OpenError> {
-        request.below().map(StatsDevice::new)
+        request.lower().map(StatsDevice::new)
     }
 }

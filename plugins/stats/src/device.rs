@@ -1,28 +1,28 @@
 //! A device that counts, and tells.
 
 use pactio_sdk::{
-    Below, BoundPacketView, Counted, Counts, Device, DeviceInfo, Figure, Records, Statistics, Write,
+    BackendDevice, BoundPacketView, Counted, Counts, DeviceInfo, Figure, Lower, Records, Statistics, Write,
 };
 
 /// See the [crate](crate).
 pub(crate) struct StatsDevice {
-    counted: Counted<Below>,
+    counted: Counted<Lower>,
     counts: Counts,
 }
 
 impl StatsDevice {
-    pub(crate) fn new(below: Below) -> Self {
+    pub(crate) fn new(below: Lower) -> Self {
         let counted = Counted::new(below);
         Self { counts: counted.counts(), counted }
     }
 }
 
-impl Device for StatsDevice {
+impl BackendDevice for StatsDevice {
     fn info(&self) -> DeviceInfo {
         self.counted.info()
     }
 
-    fn below(&self) -> Option<&dyn Device> {
+    fn below(&self) -> Option<&dyn BackendDevice> {
         Some(&self.counted)
     }
 

@@ -56,7 +56,7 @@ pub struct PluginEntry {
     pub attach: Option<Attach>,
 }
 
-/// Makes the backend at `out` and returns 0, or returns the raw [`Error`](crate::Error) and leaves `out` as it is.
+/// Makes the backend at `out` and returns 0, or returns the raw [`IoError`](crate::IoError) and leaves `out` as it is.
 ///
 /// # Safety
 ///

@@ -11,7 +11,7 @@ use abi_stable::StableAbi;
 
 use super::{CWaker, DeviceObj, OpenFailure, Operation, operation};
 use crate::device::{Guarded, Limits};
-use crate::{Code, Device, Error, MemoryRange, OpenError, OpenMode, RequestId};
+use crate::{BackendDevice, Code, IoError, MemoryRange, OpenError, OpenMode, RequestId};
 
 /// Name of the extension of devices that can give requests up; its table is a [`CancellationTable`].
 pub const CANCELLATION: &str = "pactio.cancellation/1";
@@ -153,7 +153,7 @@ impl From<RawLimits> for Limits {
 
 struct TablesOf<D>(D);
 
-impl<D: Device> TablesOf<D> {
+impl<D: BackendDevice> TablesOf<D> {
     const CANCELLATION: CancellationTable =
         CancellationTable { size: size_of::<CancellationTable>() as u32, cancel: cancel::<D> };
     const ADMISSION: AdmissionTable =
@@ -164,7 +164,7 @@ impl<D: Device> TablesOf<D> {
     const LIMITS: LimitsTable = LimitsTable { size: size_of::<LimitsTable>() as u32, limits: limits::<D> };
 }
 
-unsafe extern "C" fn open<D: Device>(
+unsafe extern "C" fn open<D: BackendDevice>(
     object: *const (),
     name: *const u8,
     name_len: usize,
@@ -193,13 +193,15 @@ unsafe extern "C" fn open<D: Device>(
     }
 }
 
-unsafe extern "C" fn register<D: Device>(
+unsafe extern "C" fn register<D: BackendDevice>(
     object: *const (),
     start: *mut u8,
     len: usize,
     number: *mut u64,
 ) -> u32 {
-    let Some(start) = ptr::NonNull::new(start) else { return Error::from_code(Code::InvalidInput).to_raw() };
+    let Some(start) = ptr::NonNull::new(start) else {
+        return IoError::from_code(Code::INVALID_INPUT).to_raw();
+    };
     // SAFETY: the object is the `Guarded<D>` that gave the table, and exists; the memory is as the caller says.
     let registered = unsafe { (*object.cast::<Guarded<D>>()).register(MemoryRange::new(start, len)) };
     match registered {
@@ -212,22 +214,26 @@ unsafe extern "C" fn register<D: Device>(
     }
 }
 
-unsafe extern "C" fn forget<D: Device>(object: *const (), number: u64) {
+unsafe extern "C" fn forget<D: BackendDevice>(object: *const (), number: u64) {
     // SAFETY: the object is the `Guarded<D>` that gave the table, and exists.
     unsafe { &*object.cast::<Guarded<D>>() }.forget(number);
 }
 
-unsafe extern "C" fn limits<D: Device>(object: *const (), out: *mut RawLimits) {
+unsafe extern "C" fn limits<D: BackendDevice>(object: *const (), out: *mut RawLimits) {
     // SAFETY: the object is the `Guarded<D>` that gave the table, and exists; `out` is valid for a write.
     unsafe { out.write((*object.cast::<Guarded<D>>()).limits().into()) };
 }
 
-unsafe extern "C" fn cancel<D: Device>(object: *const (), request: u64) {
+unsafe extern "C" fn cancel<D: BackendDevice>(object: *const (), request: u64) {
     // SAFETY: the object is the `Guarded<D>` that gave the table, and exists.
     unsafe { &*object.cast::<Guarded<D>>() }.cancel(RequestId(request));
 }
 
-unsafe extern "C" fn poll_admit<D: Device>(object: *const (), bytes: usize, waker: Option<&CWaker>) -> u32 {
+unsafe extern "C" fn poll_admit<D: BackendDevice>(
+    object: *const (),
+    bytes: usize,
+    waker: Option<&CWaker>,
+) -> u32 {
     // SAFETY: as in `cancel`.
     let device = unsafe { &*object.cast::<Guarded<D>>() };
     let polled = match waker {
@@ -238,7 +244,7 @@ unsafe extern "C" fn poll_admit<D: Device>(object: *const (), bytes: usize, wake
 }
 
 /// Looks an extension up.
-pub(super) fn extension<D: Device>(device: &Guarded<D>, id: &[u8]) -> RawExtension {
+pub(super) fn extension<D: BackendDevice>(device: &Guarded<D>, id: &[u8]) -> RawExtension {
     let table: *const () = if id == CANCELLATION.as_bytes() && device.cancels() {
         ptr::from_ref(&TablesOf::<D>::CANCELLATION).cast()
     } else if id == ADMISSION.as_bytes() && device.admits() {

@@ -1,6 +1,6 @@
 //! Everything that crosses the boundary between host and plugin.
 //!
-//! Plugin authors do not need this module: [`Backend`](crate::Backend), [`Device`](crate::Device) and
+//! Plugin authors do not need this module: [`Backend`](crate::Backend), [`BackendDevice`](crate::BackendDevice) and
 //! [`export_plugin!`](crate::export_plugin) wrap it. Hosts do.
 //!
 //! | item | direction | contract |

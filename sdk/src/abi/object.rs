@@ -18,8 +18,8 @@ use super::{CWaker, OpenFailure, RawOpenRequest};
 use crate::device::{DriverPoll, Guarded};
 use crate::plugin::GuardedBackend;
 use crate::{
-    Backend, Batch, BoundPacketView, Device, DeviceInfo, NoPos, PacketPerms, PollingHandle, Read, ReadWrite,
-    Submission, Write,
+    Backend, BackendDevice, Batch, BoundPacketView, DeviceInfo, NoPos, PacketPerms, PollingHandle, Read,
+    ReadWrite, Submission, Write,
 };
 
 /// The handle that keeps the host's record of a plugin's library alive in every object of that plugin.
@@ -95,9 +95,9 @@ cglue_trait_group!(
     {}
 );
 
-cglue_impl_group!(Guarded<D: Device>, DeviceGroup, {});
+cglue_impl_group!(Guarded<D: BackendDevice>, DeviceGroup, {});
 
-impl<D: Device> SendIo<Write, u64> for Guarded<D> {
+impl<D: BackendDevice> SendIo<Write, u64> for Guarded<D> {
     #[inline(always)]
     unsafe fn send_parts(&self, param: u64, packet: *const (), start: usize, end: usize, tag: u64) {
         // SAFETY: as required.
@@ -110,7 +110,7 @@ impl<D: Device> SendIo<Write, u64> for Guarded<D> {
     }
 }
 
-impl<D: Device> SendIo<Read, u64> for Guarded<D> {
+impl<D: BackendDevice> SendIo<Read, u64> for Guarded<D> {
     #[inline(always)]
     unsafe fn send_parts(&self, param: u64, packet: *const (), start: usize, end: usize, tag: u64) {
         // SAFETY: as required.
@@ -123,7 +123,7 @@ impl<D: Device> SendIo<Read, u64> for Guarded<D> {
     }
 }
 
-impl<D: Device> SendIo<ReadWrite, u64> for Guarded<D> {
+impl<D: BackendDevice> SendIo<ReadWrite, u64> for Guarded<D> {
     #[inline(always)]
     unsafe fn send_parts(&self, param: u64, packet: *const (), start: usize, end: usize, tag: u64) {
         // SAFETY: as required.
@@ -136,7 +136,7 @@ impl<D: Device> SendIo<ReadWrite, u64> for Guarded<D> {
     }
 }
 
-impl<D: Device> SendIo<Write, NoPos> for Guarded<D> {
+impl<D: BackendDevice> SendIo<Write, NoPos> for Guarded<D> {
     #[inline(always)]
     unsafe fn send_parts(&self, _: NoPos, packet: *const (), start: usize, end: usize, tag: u64) {
         // SAFETY: as required.
@@ -149,7 +149,7 @@ impl<D: Device> SendIo<Write, NoPos> for Guarded<D> {
     }
 }
 
-impl<D: Device> SendIo<Read, NoPos> for Guarded<D> {
+impl<D: BackendDevice> SendIo<Read, NoPos> for Guarded<D> {
     #[inline(always)]
     unsafe fn send_parts(&self, _: NoPos, packet: *const (), start: usize, end: usize, tag: u64) {
         // SAFETY: as required.
@@ -162,7 +162,7 @@ impl<D: Device> SendIo<Read, NoPos> for Guarded<D> {
     }
 }
 
-impl<D: Device> IoBackend for Guarded<D> {
+impl<D: BackendDevice> IoBackend for Guarded<D> {
     fn raw_info(&self) -> RawDeviceInfo {
         self.info().into()
     }
@@ -188,7 +188,7 @@ impl<D: Device> IoBackend for Guarded<D> {
 }
 
 /// Makes the object of a device.
-pub(crate) fn device_object<D: Device>(device: Guarded<D>, library: Library) -> DeviceObj {
+pub(crate) fn device_object<D: BackendDevice>(device: Guarded<D>, library: Library) -> DeviceObj {
     let device = device.of_library(library.clone());
     cglue::group_obj!((device, library) as DeviceGroup)
 }
@@ -198,8 +198,8 @@ pub(crate) fn device_object<D: Device>(device: Guarded<D>, library: Library) -> 
 /// # Errors
 ///
 /// If it panics when it is asked who polls it.
-pub fn host_device<D: Device>(device: D) -> Result<DeviceObj, crate::Error> {
-    let device = Guarded::device(device).map_err(|_| crate::Error::PANICKED)?;
+pub fn host_device<D: BackendDevice>(device: D) -> Result<DeviceObj, crate::IoError> {
+    let device = Guarded::device(device).map_err(|_| crate::IoError::PANICKED)?;
     // The host's own code is never unloaded.
     let library: Library = CArc::<()>::from(std::sync::Arc::new(())).into_opaque();
     Ok(device_object(device, library))

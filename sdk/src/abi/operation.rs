@@ -2,8 +2,8 @@
 
 use crate::device::{Answer, FlushScope, Guarded, Records};
 use crate::{
-    BoundPacketView, Code, Device, Entry, Error, Figure, Flush, Listing, Mapping, Origin, Provenance, Region,
-    Resize, Statistics, Write,
+    BackendDevice, BoundPacketView, Code, Entry, Figure, Flush, IoError, Listing, Mapping, Origin,
+    Provenance, Region, Resize, Statistics, Write,
 };
 
 /// ===== The function of an extension whose answer comes later =====
@@ -165,7 +165,7 @@ impl<T: Operates> Provenance for T {
 
 struct TablesOf<D>(D);
 
-impl<D: Device> TablesOf<D> {
+impl<D: BackendDevice> TablesOf<D> {
     const OPERATIONS: [OperationTable; Operation::ALL.len()] = [
         operation(operate::<D, 0>),
         operation(operate::<D, 1>),
@@ -181,13 +181,13 @@ const fn operation(operate: Operate) -> OperationTable {
 }
 
 /// The table of a kind of operation.
-pub(super) fn table<D: Device>(operation: &Operation<'_>) -> &'static OperationTable {
+pub(super) fn table<D: BackendDevice>(operation: &Operation<'_>) -> &'static OperationTable {
     let tables: &'static [OperationTable; Operation::ALL.len()] = &TablesOf::<D>::OPERATIONS;
     &tables[operation.kind()]
 }
 
 #[allow(clippy::too_many_arguments, reason = "a view crosses in parts")]
-unsafe extern "C" fn operate<D: Device, const KIND: usize>(
+unsafe extern "C" fn operate<D: BackendDevice, const KIND: usize>(
     object: *const (),
     number: u64,
     text: *const u8,
@@ -207,6 +207,6 @@ unsafe extern "C" fn operate<D: Device, const KIND: usize>(
     };
     match core::str::from_utf8(text) {
         Ok(text) => device.operate(Operation::from_raw(KIND, number, text), view),
-        Err(_) => view.error(Error::from_code(Code::InvalidInput)),
+        Err(_) => view.error(IoError::from_code(Code::INVALID_INPUT)),
     }
 }

@@ -12,7 +12,7 @@ use super::{
     RawExtension, SendIo,
 };
 use crate::{
-    Batch, BoundPacketView, DeviceInfo, Error, Limits, MemoryRange, OpenError, OpenMode, PacketPerms,
+    Batch, BoundPacketView, DeviceInfo, IoError, Limits, MemoryRange, OpenError, OpenMode, PacketPerms,
     PollingHandle, RequestId, Write,
 };
 
@@ -27,7 +27,7 @@ pub struct Remote {
     limits: Limits,
 }
 
-// SAFETY: a `DeviceObj` is only made by this crate, from a `Device`, which is `Send` and `Sync`.
+// SAFETY: a `DeviceObj` is only made by this crate, from a `BackendDevice`, which is `Send` and `Sync`.
 unsafe impl Send for Remote {}
 // SAFETY: as above.
 unsafe impl Sync for Remote {}
@@ -114,10 +114,10 @@ impl Remote {
     }
 
     /// Has it do something beyond reading and writing; the bytes of the view are the answer. Fails the view with
-    /// [`Error::UNSUPPORTED`] if it cannot.
+    /// [`IoError::UNSUPPORTED`] if it cannot.
     pub fn operate(&self, operation: Operation<'_>, view: BoundPacketView<Write>) {
         let Some(Extension { object, table }) = &self.operations[operation.kind()] else {
-            return view.error(Error::UNSUPPORTED);
+            return view.error(IoError::UNSUPPORTED);
         };
         let (number, text) = operation.to_raw();
         let (packet, start, end, tag) = view.into_parts();
@@ -137,7 +137,7 @@ impl Remote {
     /// If it is no tree, nothing has that name, or it cannot be opened.
     pub fn open(&self, name: &str, mode: OpenMode) -> Result<DeviceObj, OpenError> {
         let Some(Extension { object, table }) = &self.opening else {
-            return Err(OpenError::new(Error::UNSUPPORTED, "it has no names in it"));
+            return Err(OpenError::new(IoError::UNSUPPORTED, "it has no names in it"));
         };
         let (mut device, mut failure) = (MaybeUninit::uninit(), MaybeUninit::<OpenFailure>::uninit());
         // SAFETY: the device exists, since `self` does; both places are valid for a write.
@@ -195,13 +195,13 @@ impl Remote {
     /// # Errors
     ///
     /// If it cannot be told, or makes nothing of it.
-    pub fn register(&self, memory: MemoryRange) -> Result<u64, Error> {
-        let Some(Extension { object, table }) = &self.memory else { return Err(Error::UNSUPPORTED) };
+    pub fn register(&self, memory: MemoryRange) -> Result<u64, IoError> {
+        let Some(Extension { object, table }) = &self.memory else { return Err(IoError::UNSUPPORTED) };
         let mut number = 0;
         // SAFETY: the device exists, since `self` does; the memory is as whoever made it has promised.
         let raw =
             unsafe { (table.register)(*object, memory.start().as_ptr(), memory.len(), &raw mut number) };
-        Error::from_raw(raw).map_or(Ok(number), Err)
+        IoError::from_raw(raw).map_or(Ok(number), Err)
     }
 
     /// No request lies in that memory any more.

@@ -3,7 +3,7 @@
 use abi_stable::StableAbi;
 use cglue::slice::CSliceRef;
 
-use crate::Error;
+use crate::IoError;
 
 /// What to open. All text is UTF-8 and borrowed for the call.
 #[repr(C)]
@@ -34,7 +34,7 @@ pub struct RawOption<'a> {
 #[derive(StableAbi, Debug)]
 pub struct OpenFailure {
     /// The kind of failure.
-    pub error: Error,
+    pub error: IoError,
     /// What a person should read.
     pub message: OwnedText,
 }

@@ -8,7 +8,7 @@
 //! its end. So the common poll costs no locked instruction. A call that finds the object out of use when it leaves has the
 //! driver polled; the poll clears DRIVEN, and from then on the last who leaves drops the object, or the poll itself.
 
-use crate::Error;
+use crate::IoError;
 use crate::packet::mutant;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -53,7 +53,7 @@ impl Calls {
 
     /// Begins a call; the error is what whoever asked should be told. Either way, [`leave`](Self::leave) ends it.
     #[inline(always)]
-    pub(super) fn enter(&self) -> Result<(), Error> {
+    pub(super) fn enter(&self) -> Result<(), IoError> {
         let state = if self.counted {
             // Ordering: Acquire, with the Release of `retire` and of earlier calls that changed what this one will see.
             self.state.fetch_add(CALL, Ordering::Acquire)
@@ -87,7 +87,7 @@ impl Calls {
 
     /// Begins a poll of the driver.
     #[inline(always)]
-    pub(super) fn enter_poll(&self) -> Result<(), Error> {
+    pub(super) fn enter_poll(&self) -> Result<(), IoError> {
         // Ordering: Acquire, as in `enter`.
         usable(self.state.load(Ordering::Acquire))
     }
@@ -125,13 +125,13 @@ impl Calls {
 }
 
 #[inline(always)]
-fn usable(state: u64) -> Result<(), Error> {
+fn usable(state: u64) -> Result<(), IoError> {
     if state & OUT_OF_USE == 0 { Ok(()) } else { Err(out_of_use(state)) }
 }
 
 #[cold]
-fn out_of_use(state: u64) -> Error {
-    if state & PANICKED != 0 { Error::POISONED } else { Error::DRIVER_ENDED }
+fn out_of_use(state: u64) -> IoError {
+    if state & PANICKED != 0 { IoError::POISONED } else { IoError::DRIVER_ENDED }
 }
 
 #[cfg(all(test, pactio_loom))]

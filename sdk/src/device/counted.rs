@@ -5,16 +5,16 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Cancellation, Device, DeviceInfo, Figure, Substitutes};
+use super::{BackendDevice, Cancellation, DeviceInfo, Figure, Substitutes};
 use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, RequestId, Write};
 
 /// A device over another one that counts requests, bytes, errors, and how long answers took. What lies past the end of the device
 /// is no error.
 ///
 /// ```
-/// # use pactio_sdk::{BoundPacketView, Counted, Device, DeviceInfo, PacketBox, Write};
+/// # use pactio_sdk::{BoundPacketView, Counted, BackendDevice, DeviceInfo, PacketBox, Write};
 /// # struct Zeros;
-/// # impl Device for Zeros {
+/// # impl BackendDevice for Zeros {
 /// #     fn info(&self) -> DeviceInfo { DeviceInfo::endless() }
 /// #     fn read(&self, _: u64, view: BoundPacketView<Write>) { view.transfer_data(&[0; 64]).complete() }
 /// # }
@@ -23,7 +23,7 @@ use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, 
 /// let mut packet = PacketBox::<Write>::new_buf(64)?;
 /// device.read(0, packet.bind()?);
 /// assert!(counts.figures().iter().any(|figure| figure.name == "bytes read" && figure.value == 64));
-/// # Ok::<(), pactio_sdk::Error>(())
+/// # Ok::<(), pactio_sdk::IoError>(())
 /// ```
 #[derive(Debug)]
 pub struct Counted<D> {
@@ -142,7 +142,7 @@ impl Counts {
     }
 }
 
-impl<D: Device> Counted<D> {
+impl<D: BackendDevice> Counted<D> {
     /// Counts what is sent to `inner` from now on.
     pub fn new(inner: D) -> Self {
         Self { inner, shared: Arc::default() }
@@ -178,7 +178,7 @@ impl<D: Device> Counted<D> {
             }
             let report = rebound.report();
             // That a device ends is no failure of it.
-            let failed = report.failed_ranges().any(|(_, error)| error.code() != Code::End);
+            let failed = report.failed_ranges().any(|(_, error)| error.code() != Code::END);
             shared.kinds[kind].count(begun.elapsed(), report.done(), failed);
             shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             let _ = rebound.forward();
@@ -187,12 +187,12 @@ impl<D: Device> Counted<D> {
     }
 }
 
-impl<D: Device> Device for Counted<D> {
+impl<D: BackendDevice> BackendDevice for Counted<D> {
     fn info(&self) -> DeviceInfo {
         self.inner.info()
     }
 
-    fn below(&self) -> Option<&dyn Device> {
+    fn below(&self) -> Option<&dyn BackendDevice> {
         Some(&self.inner)
     }
 
@@ -209,11 +209,11 @@ impl<D: Device> Device for Counted<D> {
     }
 
     fn read_next(&self, view: BoundPacketView<Write>) {
-        self.pass(0, view, Device::read_next);
+        self.pass(0, view, BackendDevice::read_next);
     }
 
     fn write_next(&self, view: BoundPacketView<Read>) {
-        self.pass(1, view, Device::write_next);
+        self.pass(1, view, BackendDevice::write_next);
     }
 
     fn cancellation(&self) -> Option<&dyn Cancellation> {
@@ -221,7 +221,7 @@ impl<D: Device> Device for Counted<D> {
     }
 }
 
-impl<D: Device> Cancellation for Counted<D> {
+impl<D: BackendDevice> Cancellation for Counted<D> {
     fn cancel(&self, request: RequestId) {
         if let Some(inner) = self.inner.cancellation() {
             self.shared.sent.each(request, |own| inner.cancel(own));

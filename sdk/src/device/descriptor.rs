@@ -5,7 +5,7 @@ use core::task::{Context, Poll};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::{Device, LocalDevice, LocalDriver, PollingHandle};
+use super::{BackendDevice, LocalDevice, LocalDriver, PollingHandle};
 
 /// Something that waits for a descriptor to be ready.
 trait Readiness: Send + Unpin {
@@ -14,12 +14,12 @@ trait Readiness: Send + Unpin {
 }
 
 /// Polls a device's driver when its waker is woken or its descriptor is ready.
-struct Driven<D: Device, R> {
+struct Driven<D: BackendDevice, R> {
     driver: LocalDriver<D>,
     readiness: Option<R>,
 }
 
-impl<D: Device, R: Readiness> Future for Driven<D, R> {
+impl<D: BackendDevice, R: Readiness> Future for Driven<D, R> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -39,7 +39,7 @@ impl<D: Device, R: Readiness> Future for Driven<D, R> {
     }
 }
 
-impl<D: Device> LocalDevice<D> {
+impl<D: BackendDevice> LocalDevice<D> {
     /// The driver with what it waits for. The descriptor is duplicated, so that the device may close its own meanwhile.
     fn driven<R: Readiness>(
         &self,
@@ -129,7 +129,7 @@ mod tokio {
         }
     }
 
-    impl<D: Device> LocalDevice<D> {
+    impl<D: BackendDevice> LocalDevice<D> {
         /// The device's driver, to be spawned on tokio. It waits for the device's descriptor, if it has one.
         ///
         /// # Errors
@@ -188,7 +188,7 @@ mod smol {
         }
     }
 
-    impl<D: Device> LocalDevice<D> {
+    impl<D: BackendDevice> LocalDevice<D> {
         /// The device's driver, to be spawned on smol or any other executor. It waits for the device's descriptor, if it has
         /// one.
         ///

@@ -21,14 +21,14 @@ use crate::{Batch, BoundPacketView, Read, Submission, Write};
 /// ```
 /// use std::task::{Context, Poll};
 /// use pactio_sdk::{
-///     BlockOn, BoundPacketView, Device, DeviceInfo, Driven, Error, IoRead, LocalDevice, PollingHandle,
+///     BlockOn, BoundPacketView, BackendDevice, DeviceInfo, Driven, IoError, IoRead, LocalDevice, PollingHandle,
 ///     Submission, Write,
 /// };
 ///
 /// /// Answers each request with its number.
 /// struct Numbered(Driven<u8>);
 ///
-/// impl Device for Numbered {
+/// impl BackendDevice for Numbered {
 ///     fn info(&self) -> DeviceInfo {
 ///         DeviceInfo::endless().read_only()
 ///     }
@@ -55,7 +55,7 @@ use crate::{Batch, BoundPacketView, Read, Submission, Write};
 /// let device = LocalDevice::new(Numbered(Driven::new(b'a')))?;
 /// assert_eq!(device.block_on(device.read::<u8>(0u64))?, b'a');
 /// assert_eq!(device.block_on(device.read::<u8>(0u64))?, b'b');
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 pub struct Driven<S, T = Infallible> {
     waiting: Lock<Requests<T>>,

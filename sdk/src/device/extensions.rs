@@ -5,14 +5,14 @@ use core::ptr::NonNull;
 use core::task::{Context, Poll};
 
 use super::records::{Entry, Figure, Origin, Records, Region};
-use crate::{BoundPacketView, Error, RequestId, Write};
+use crate::{BoundPacketView, IoError, RequestId, Write};
 
 /// An extension of devices that can give requests up (rule 21).
 ///
 /// A device without it answers as if nobody had asked, which delays only whoever waits for the cancelled request. Views know
 /// that they were [cancelled](BoundPacketView::is_cancelled) either way.
 pub trait Cancellation: Send + Sync {
-    /// Answers the views of `request` soon, with [`Error::CANCELLED`] where nothing was done. It may know none of them, since
+    /// Answers the views of `request` soon, with [`IoError::CANCELLED`] where nothing was done. It may know none of them, since
     /// an answer may be on its way.
     fn cancel(&self, request: RequestId);
 }
@@ -97,7 +97,7 @@ pub trait Registration: Send + Sync {
     /// # Errors
     ///
     /// If it cannot be registered. Requests that lie in it are answered all the same.
-    fn register(&self, memory: MemoryRange) -> Result<u64, Error>;
+    fn register(&self, memory: MemoryRange) -> Result<u64, IoError>;
 
     /// No request lies in the memory of that number any more, and none will.
     fn forget(&self, number: u64);
@@ -162,12 +162,12 @@ impl Answer {
     }
 
     /// It was not.
-    pub fn error(self, error: Error) {
+    pub fn error(self, error: IoError) {
         self.0.error(error);
     }
 
     /// One or the other.
-    pub fn result(self, result: Result<(), Error>) {
+    pub fn result(self, result: Result<(), IoError>) {
         match result {
             Ok(()) => self.done(),
             Err(error) => self.error(error),

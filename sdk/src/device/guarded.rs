@@ -8,11 +8,11 @@ use std::sync::OnceLock;
 use super::calls::{Calls, ENDED, Left, PANICKED};
 #[cfg(feature = "plugin")]
 use super::{Answer, Limits, MemoryRange, Records};
-use super::{Device, DeviceInfo, PollingHandle};
+use super::{BackendDevice, DeviceInfo, PollingHandle};
 #[cfg(feature = "plugin")]
 use crate::abi::{DeviceObj, Library, Operation};
 use crate::firewall::{self, Panicked};
-use crate::{Batch, BoundPacketView, Error, PacketPerms, Read, ReadWrite, RequestId, Write};
+use crate::{Batch, BoundPacketView, IoError, PacketPerms, Read, ReadWrite, RequestId, Write};
 #[cfg(feature = "plugin")]
 use crate::{OpenError, OpenMode};
 
@@ -51,7 +51,7 @@ impl<T> Guarded<T> {
 
     /// Begins a call; the error is what whoever asked should be told. Either way, [`leave`](Self::leave) ends it.
     #[inline(always)]
-    fn enter(&self) -> Result<&T, Error> {
+    fn enter(&self) -> Result<&T, IoError> {
         self.calls.enter()?;
         // SAFETY: the object is not dropped: if calls are counted, this one was counted before the object was out of use, and
         // only who finds no call is told to drop it; if not, it is dropped with `self`.
@@ -88,7 +88,7 @@ impl<T> Guarded<T> {
         let result = match self.enter() {
             Ok(inner) => firewall::contain(|| f(inner)).map_err(|Panicked(message)| {
                 self.calls.retire(PANICKED);
-                CallError { error: Error::PANICKED, message }
+                CallError { error: IoError::PANICKED, message }
             }),
             Err(error) => Err(CallError { error, message: None }),
         };
@@ -99,7 +99,7 @@ impl<T> Guarded<T> {
 
 /// Why a call came to nothing.
 pub(crate) struct CallError {
-    pub(crate) error: Error,
+    pub(crate) error: IoError,
     /// What the panic said, if it happened in this call.
     pub(crate) message: Option<String>,
 }
@@ -113,7 +113,7 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
-impl<D: Device> Guarded<D> {
+impl<D: BackendDevice> Guarded<D> {
     /// A device that was just opened.
     pub(crate) fn device(device: D) -> Result<Self, Panicked> {
         let mut guarded = Self::new(device);
@@ -156,7 +156,7 @@ pub(crate) enum DriverPoll {
     Panicked,
 }
 
-impl<D: Device> Guarded<D> {
+impl<D: BackendDevice> Guarded<D> {
     #[inline(always)]
     pub(crate) fn read(&self, position: u64, view: BoundPacketView<Write>) {
         self.submit(view, |device, view| device.read(position, view));
@@ -268,7 +268,7 @@ impl<D: Device> Guarded<D> {
                     }
                 }
             }
-            view.error(Error::UNSUPPORTED);
+            view.error(IoError::UNSUPPORTED);
         });
     }
 
@@ -283,10 +283,10 @@ impl<D: Device> Guarded<D> {
     pub(crate) fn open(&self, name: &str, mode: OpenMode) -> Result<DeviceObj, OpenError> {
         let opened = self.call(|device| match (device.opening(), &self.library) {
             (Some(tree), Some(library)) => tree.open(name, mode)?.into_object(library.clone()),
-            _ => Err(Error::UNSUPPORTED.into()),
+            _ => Err(IoError::UNSUPPORTED.into()),
         });
         opened.unwrap_or_else(|CallError { error, message }| {
-            Err(if error == Error::PANICKED { OpenError::panicked(message) } else { error.into() })
+            Err(if error == IoError::PANICKED { OpenError::panicked(message) } else { error.into() })
         })
     }
 
@@ -306,7 +306,7 @@ impl<D: Device> Guarded<D> {
             let device = unsafe { &*self.inner.get() };
             firewall::contain(|| device.poll_driver(cx)).map_err(|Panicked(_)| {
                 self.calls.retire(PANICKED);
-                Error::PANICKED
+                IoError::PANICKED
             })
         });
         let ended = match polled {
@@ -315,7 +315,7 @@ impl<D: Device> Guarded<D> {
                 self.calls.retire(ENDED);
                 DriverPoll::Ended
             }
-            Err(Error::DRIVER_ENDED) => DriverPoll::Ended,
+            Err(IoError::DRIVER_ENDED) => DriverPoll::Ended,
             Err(_) => DriverPoll::Panicked,
         };
         self.end(self.calls.end_polls());
@@ -338,10 +338,10 @@ impl<D: Device> Guarded<D> {
     }
 
     #[cfg(feature = "plugin")]
-    pub(crate) fn register(&self, memory: MemoryRange) -> Result<u64, Error> {
+    pub(crate) fn register(&self, memory: MemoryRange) -> Result<u64, IoError> {
         let registered = self.call(|device| match device.registration() {
             Some(extension) => extension.register(memory),
-            None => Err(Error::UNSUPPORTED),
+            None => Err(IoError::UNSUPPORTED),
         });
         registered.unwrap_or_else(|CallError { error, .. }| Err(error))
     }

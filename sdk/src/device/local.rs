@@ -12,9 +12,9 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::guarded::DriverPoll;
-use super::{Device, DeviceInfo, Guarded, PollingHandle};
+use super::{BackendDevice, DeviceInfo, Guarded, PollingHandle};
 use crate::io::{Admitted, BlockOn, NoPos, PacketIo, Size, Turns};
-use crate::{Batch, BoundPacketView, Error, Read, ReadWrite, RequestId, Write};
+use crate::{Batch, BoundPacketView, IoError, Read, ReadWrite, RequestId, Write};
 
 /// An open device without a host. Cheap to clone; all clones are one device.
 ///
@@ -22,11 +22,11 @@ use crate::{Batch, BoundPacketView, Error, Read, ReadWrite, RequestId, Write};
 /// [block on](BlockOn::block_on) its futures. Any number of tasks and threads may do so at once.
 ///
 /// ```
-/// use pactio_sdk::{BlockOn, BoundPacketView, Device, DeviceInfo, Error, IoRead, LocalDevice, Write};
+/// use pactio_sdk::{BlockOn, BoundPacketView, BackendDevice, DeviceInfo, IoError, IoRead, LocalDevice, Write};
 ///
 /// struct Text(&'static str);
 ///
-/// impl Device for Text {
+/// impl BackendDevice for Text {
 ///     fn info(&self) -> DeviceInfo {
 ///         DeviceInfo::with_size(self.0.len() as u64).read_only()
 ///     }
@@ -40,11 +40,11 @@ use crate::{Batch, BoundPacketView, Error, Read, ReadWrite, RequestId, Write};
 /// let device = LocalDevice::new(Text("some text"))?;
 /// let all = device.block_on(device.read_to_end(5))?;
 /// assert_eq!(all, b"text");
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
-pub struct LocalDevice<D: Device>(Arc<Shared<D>>);
+pub struct LocalDevice<D: BackendDevice>(Arc<Shared<D>>);
 
-struct Shared<D: Device> {
+struct Shared<D: BackendDevice> {
     device: Guarded<D>,
     drivers: Arc<Drivers>,
     /// Those that wait for room in the device, if it can be full.
@@ -103,7 +103,7 @@ impl Drivers {
     }
 
     /// Polls the driver while there is something to do, unless somebody else does; `true` if it ended here.
-    fn drive<D: Device>(self: &Arc<Self>, device: &Guarded<D>) -> bool {
+    fn drive<D: BackendDevice>(self: &Arc<Self>, device: &Guarded<D>) -> bool {
         let waker = Waker::from(self.clone());
         let mut polls = 0;
         loop {
@@ -133,7 +133,7 @@ impl Drivers {
     }
 
     /// `true` if the driver ended.
-    fn poll_while_notified<D: Device>(
+    fn poll_while_notified<D: BackendDevice>(
         &self,
         _polling: &MutexGuard<'_, ()>,
         device: &Guarded<D>,
@@ -180,14 +180,14 @@ impl Drivers {
     }
 }
 
-impl<D: Device> LocalDevice<D> {
+impl<D: BackendDevice> LocalDevice<D> {
     /// Opens a device.
     ///
     /// # Errors
     ///
-    /// [`Error::PANICKED`] if the device panics when it is asked who polls it.
-    pub fn new(device: D) -> Result<Self, Error> {
-        let device = Guarded::device(device).map_err(|_| Error::PANICKED)?;
+    /// [`IoError::PANICKED`] if the device panics when it is asked who polls it.
+    pub fn new(device: D) -> Result<Self, IoError> {
+        let device = Guarded::device(device).map_err(|_| IoError::PANICKED)?;
         let (turns, cancels) = (device.admits().then(Turns::default), device.cancels());
         let drivers = Arc::new(Drivers::default());
         if device.polling_handle() == PollingHandle::None {
@@ -232,13 +232,13 @@ impl<D: Device> LocalDevice<D> {
 
 /// The driver of a [`LocalDevice`] as a future.
 #[must_use = "a driver does nothing until it is polled"]
-pub struct LocalDriver<D: Device> {
+pub struct LocalDriver<D: BackendDevice> {
     device: Weak<Shared<D>>,
     drivers: Arc<Drivers>,
     id: u64,
 }
 
-impl<D: Device> LocalDriver<D> {
+impl<D: BackendDevice> LocalDriver<D> {
     /// Has the driver polled, because the descriptor is ready.
     #[cfg(any(feature = "tokio", feature = "smol"))]
     pub(super) fn notify(&self) {
@@ -246,7 +246,7 @@ impl<D: Device> LocalDriver<D> {
     }
 }
 
-impl<D: Device> Future for LocalDriver<D> {
+impl<D: BackendDevice> Future for LocalDriver<D> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -267,13 +267,13 @@ impl<D: Device> Future for LocalDriver<D> {
     }
 }
 
-impl<D: Device> Drop for LocalDriver<D> {
+impl<D: BackendDevice> Drop for LocalDriver<D> {
     fn drop(&mut self) {
         self.drivers.leave(self.id);
     }
 }
 
-impl<D: Device> Shared<D> {
+impl<D: BackendDevice> Shared<D> {
     /// Whoever waits for room asks again: a device that has panicked or ended has forgotten who does.
     fn wake_waiting(&self) {
         if let Some(turns) = &self.turns {
@@ -282,7 +282,7 @@ impl<D: Device> Shared<D> {
     }
 }
 
-impl<D: Device> Drop for Shared<D> {
+impl<D: BackendDevice> Drop for Shared<D> {
     fn drop(&mut self) {
         // Those who drive it end.
         self.drivers.wake_all();
@@ -314,7 +314,7 @@ impl Unpark {
     }
 }
 
-impl<D: Device> BlockOn for LocalDevice<D> {
+impl<D: BackendDevice> BlockOn for LocalDevice<D> {
     /// Polls `future` and the device's driver. A descriptor is looked at every 10 ms, unless its driver is spawned elsewhere.
     fn block_on<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
@@ -349,7 +349,7 @@ impl<D: Device> BlockOn for LocalDevice<D> {
 macro_rules! packet_io {
     ($($perms:ty, $param:ty: $send:expr, $batch:expr;)*) => {
         $(
-            impl<D: Device> PacketIo<$perms, $param> for LocalDevice<D> {
+            impl<D: BackendDevice> PacketIo<$perms, $param> for LocalDevice<D> {
                 fn send_io(&self, param: $param, view: BoundPacketView<$perms>) {
                     $send(&self.0.device, param, view);
                     self.0.wake_waiting();
@@ -391,25 +391,25 @@ packet_io! {
     Read, NoPos: |device: &Guarded<D>, _, view| device.write_next(view), each(Guarded::write_next);
 }
 
-impl<D: Device> Size for LocalDevice<D> {
+impl<D: BackendDevice> Size for LocalDevice<D> {
     fn size(&self) -> Option<u64> {
         self.info().size()
     }
 }
 
-impl<D: Device> Clone for LocalDevice<D> {
+impl<D: BackendDevice> Clone for LocalDevice<D> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<D: Device> fmt::Debug for LocalDevice<D> {
+impl<D: BackendDevice> fmt::Debug for LocalDevice<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalDevice").field("polling_handle", &self.polling_handle()).finish_non_exhaustive()
     }
 }
 
-impl<D: Device> fmt::Debug for LocalDriver<D> {
+impl<D: BackendDevice> fmt::Debug for LocalDriver<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalDriver").finish_non_exhaustive()
     }

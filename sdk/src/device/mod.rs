@@ -17,7 +17,7 @@ mod tree;
 
 use core::task::{Context, Poll};
 
-use crate::{Batch, BoundPacketView, Error, Read, ReadWrite, Write};
+use crate::{Batch, BoundPacketView, IoError, Read, ReadWrite, Write};
 
 pub use counted::{Counted, Counts};
 pub use driven::{Driven, Requests};
@@ -45,27 +45,27 @@ pub use tree::{Tree, TreeDevice};
 /// views that the call held fail, and the device is out of use from then on. Those that it keeps fail as well if it has a
 /// driver, or can [give requests up](Self::cancellation) or [be full](Self::admission); another device answers from threads of
 /// its own, and keeps nothing that only a later call would answer.
-pub trait Device: Send + Sync + 'static {
+pub trait BackendDevice: Send + Sync + 'static {
     /// What the device can tell of itself. It may change over time, as a file's size does.
     fn info(&self) -> DeviceInfo;
 
     /// Answers a read request at `position`, in bytes from the start of the device.
     ///
-    /// The `view` is to be written to. What lies past the end fails with [`Error::END`].
+    /// The `view` is to be written to. What lies past the end fails with [`IoError::END`].
     fn read(&self, position: u64, view: BoundPacketView<Write>);
 
     /// The device that this one sits on and hands everything to that it does not do itself: all methods with a default do so
     /// then. A device that must not let something through either has its own method for that or does not give this.
-    fn below(&self) -> Option<&dyn Device> {
+    fn below(&self) -> Option<&dyn BackendDevice> {
         None
     }
 
     /// Answers a write request at `position`. Devices that can only be read keep this default, which fails the view
-    /// with [`Error::UNSUPPORTED`].
+    /// with [`IoError::UNSUPPORTED`].
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
         match self.below() {
             Some(below) => below.write(position, view),
-            None => view.error(Error::UNSUPPORTED),
+            None => view.error(IoError::UNSUPPORTED),
         }
     }
 
@@ -73,7 +73,7 @@ pub trait Device: Send + Sync + 'static {
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
         match self.below() {
             Some(below) => below.exchange(position, view),
-            None => view.error(Error::UNSUPPORTED),
+            None => view.error(IoError::UNSUPPORTED),
         }
     }
 
@@ -91,7 +91,7 @@ pub trait Device: Send + Sync + 'static {
     fn read_next(&self, view: BoundPacketView<Write>) {
         match self.below() {
             Some(below) => below.read_next(view),
-            None => view.error(Error::UNSUPPORTED),
+            None => view.error(IoError::UNSUPPORTED),
         }
     }
 
@@ -99,7 +99,7 @@ pub trait Device: Send + Sync + 'static {
     fn write_next(&self, view: BoundPacketView<Read>) {
         match self.below() {
             Some(below) => below.write_next(view),
-            None => view.error(Error::UNSUPPORTED),
+            None => view.error(IoError::UNSUPPORTED),
         }
     }
 
@@ -115,7 +115,7 @@ pub trait Device: Send + Sync + 'static {
 
     /// Which requests it takes, and how it likes them best. Asked once, after opening.
     fn limits(&self) -> Limits {
-        self.below().map_or(Limits::NONE, Device::limits)
+        self.below().map_or(Limits::NONE, BackendDevice::limits)
     }
 
     /// How what was written is made to last, if that is not so at once.

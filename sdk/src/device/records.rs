@@ -9,7 +9,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Range;
 
-use crate::{BoundPacketView, Code, Error, Write};
+use crate::{BoundPacketView, Code, IoError, Write};
 
 const HEADER: usize = 24;
 
@@ -85,7 +85,7 @@ impl<R: Record> Records<R> {
             if !self.push(&record) {
                 // Who cannot take even one has too little room for its name.
                 if index == skip {
-                    return self.error(Error::TOO_LARGE);
+                    return self.error(IoError::TOO_LARGE);
                 }
                 return self.complete(Some(index as u64));
             }
@@ -94,7 +94,7 @@ impl<R: Record> Records<R> {
     }
 
     /// There is no answer.
-    pub fn error(self, error: Error) {
+    pub fn error(self, error: IoError) {
         self.view.error(error);
     }
 }
@@ -109,10 +109,10 @@ impl<R> fmt::Debug for Records<R> {
 ///
 /// # Errors
 ///
-/// [`Code::Corrupt`] if that is no answer.
-pub fn read_records<R: Record>(bytes: &[u8]) -> Result<(Vec<R>, Option<u64>), Error> {
-    fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Error> {
-        let (front, rest) = bytes.split_first_chunk::<N>().ok_or(Error::from_code(Code::Corrupt))?;
+/// [`Code::CORRUPT`] if that is no answer.
+pub fn read_records<R: Record>(bytes: &[u8]) -> Result<(Vec<R>, Option<u64>), IoError> {
+    fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], IoError> {
+        let (front, rest) = bytes.split_first_chunk::<N>().ok_or(IoError::from_code(Code::CORRUPT))?;
         *bytes = rest;
         Ok(*front)
     }
@@ -125,7 +125,7 @@ pub fn read_records<R: Record>(bytes: &[u8]) -> Result<(Vec<R>, Option<u64>), Er
         let first = u64::from_le_bytes(take(&mut rest)?);
         let second = u64::from_le_bytes(take(&mut rest)?);
         let name = rest.get(..len).and_then(|name| core::str::from_utf8(name).ok());
-        let name = name.ok_or(Error::from_code(Code::Corrupt))?;
+        let name = name.ok_or(IoError::from_code(Code::CORRUPT))?;
         rest = &rest[len..];
         records.push(R::from_raw(RawRecord { flags, first, second, name }));
     }
@@ -319,7 +319,7 @@ mod tests {
         let mut packet = PacketBox::<Write>::new_buf(64).unwrap();
         let long = Entry { name: "x".repeat(100), is_folder: false, size: Some(1) };
         Records::new(packet.bind().unwrap()).complete_from(0, [long]);
-        assert_eq!(packet.min_error(), Some((0, Error::TOO_LARGE)));
+        assert_eq!(packet.min_error(), Some((0, IoError::TOO_LARGE)));
     }
 
     #[test]
@@ -335,9 +335,9 @@ mod tests {
                 assert_eq!(part, figures[..part.len()], "whole records only");
             }
         }
-        assert_eq!(read_records::<Entry>(&[0; 7]).unwrap_err().code(), Code::Corrupt);
+        assert_eq!(read_records::<Entry>(&[0; 7]).unwrap_err().code(), Code::CORRUPT);
         let mut wild = bytes.to_vec();
         wild[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(read_records::<Figure>(&wild).unwrap_err().code(), Code::Corrupt);
+        assert_eq!(read_records::<Figure>(&wild).unwrap_err().code(), Code::CORRUPT);
     }
 }

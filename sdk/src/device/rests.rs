@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::IntoIter;
 
 use super::{Entry, Records};
-use crate::Error;
+use crate::IoError;
 
 /// The rests of lists of a tree that cannot be had again cheaply, or not the same: who goes on gets what was there when it began.
 /// Several may be read at once. Cheap to clone; all clones are one.
@@ -48,7 +48,7 @@ impl Rests {
             if !answer.push(entry) {
                 // Who cannot take even one has too little room for its name.
                 if next == from {
-                    return answer.error(Error::TOO_LARGE);
+                    return answer.error(IoError::TOO_LARGE);
                 }
                 // First, since who goes on may be there before the answer is through.
                 self.keep(Rest { folder, from: next, entries });
@@ -73,7 +73,7 @@ impl Rests {
         folder: String,
         from: u64,
         answer: Records<Entry>,
-        list: impl FnOnce(&str) -> Result<Vec<Entry>, Error>,
+        list: impl FnOnce(&str) -> Result<Vec<Entry>, IoError>,
     ) {
         if let Some(rest) = self.take(&folder, from) {
             return self.answer(folder, from, rest, answer);

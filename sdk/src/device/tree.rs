@@ -1,7 +1,7 @@
 //! Devices that have no bytes: trees of names.
 
-use super::{Device, DeviceInfo, Listing, Opening, Provenance, Statistics};
-use crate::{BoundPacketView, Code, Error, Write};
+use super::{BackendDevice, DeviceInfo, Listing, Opening, Provenance, Statistics};
+use crate::{BoundPacketView, Code, IoError, Write};
 
 /// A tree of names: what it can do is list them and open what has one.
 ///
@@ -12,7 +12,7 @@ use crate::{BoundPacketView, Code, Error, Write};
 /// struct Hello;
 /// struct Text(&'static [u8]);
 ///
-/// impl Device for Text {
+/// impl BackendDevice for Text {
 ///     fn info(&self) -> DeviceInfo {
 ///         DeviceInfo::with_size(self.0.len() as u64).read_only()
 ///     }
@@ -26,7 +26,7 @@ use crate::{BoundPacketView, Code, Error, Write};
 ///     fn list(&self, folder: &str, from: u64, entries: Records<Entry>) {
 ///         match folder {
 ///             "" => entries.complete_from(from, [Entry { name: "hello".into(), is_folder: false, size: Some(5) }]),
-///             _ => entries.error(Error::from_code(Code::NotFound)),
+///             _ => entries.error(IoError::from_code(Code::NOT_FOUND)),
 ///         }
 ///     }
 /// }
@@ -35,7 +35,7 @@ use crate::{BoundPacketView, Code, Error, Write};
 ///     fn open(&self, name: &str, _: OpenMode) -> Result<Opened, OpenError> {
 ///         match name {
 ///             "hello" => Ok(Opened::new(Text(b"hello"))),
-///             _ => Err(OpenError::new(Error::from_code(Code::NotFound), "there is only 'hello'")),
+///             _ => Err(OpenError::new(IoError::from_code(Code::NOT_FOUND), "there is only 'hello'")),
 ///         }
 ///     }
 /// }
@@ -60,13 +60,13 @@ pub trait Tree: Listing + Opening + 'static {
 #[derive(Debug)]
 pub struct TreeDevice<T>(pub T);
 
-impl<T: Tree> Device for TreeDevice<T> {
+impl<T: Tree> BackendDevice for TreeDevice<T> {
     fn info(&self) -> DeviceInfo {
         DeviceInfo::endless().read_only().write_only()
     }
 
     fn read(&self, _: u64, view: BoundPacketView<Write>) {
-        view.error(Error::from_code(Code::IsDirectory));
+        view.error(IoError::from_code(Code::IS_DIRECTORY));
     }
 
     fn listing(&self) -> Option<&dyn Listing> {

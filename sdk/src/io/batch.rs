@@ -27,7 +27,7 @@ impl<Perms: PacketPerms, P> Submission<Perms, P> {
     /// # let view = packet.bind()?;
     /// let mut queue = Vec::new();
     /// Submission::push_to(&mut queue, 4096u64, view);
-    /// # Ok::<(), pactio_sdk::Error>(())
+    /// # Ok::<(), pactio_sdk::IoError>(())
     /// ```
     #[inline(always)]
     pub fn push_to(queue: &mut Vec<Self>, param: P, view: BoundPacketView<Perms>) {
@@ -47,7 +47,7 @@ impl<Perms: PacketPerms, P> Submission<Perms, P> {
 /// Views that are handed over together, as an iterator. Those that are not taken out fail when it is dropped.
 ///
 /// ```
-/// use pactio_sdk::{Batch, Error, PacketBox, Submission, Write};
+/// use pactio_sdk::{Batch, IoError, PacketBox, Submission, Write};
 ///
 /// let mut packet = PacketBox::<Write>::new_buf(8)?;
 /// let (front, back) = packet.bind()?.split_at(4);
@@ -56,7 +56,7 @@ impl<Perms: PacketPerms, P> Submission<Perms, P> {
 ///     view.transfer_data(&[position as u8; 4]).complete();
 /// }
 /// assert_eq!(packet.simple_slice(), Ok(&[0, 0, 0, 0, 100, 100, 100, 100][..]));
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 #[repr(C)]
 #[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
@@ -96,7 +96,7 @@ impl<Perms: PacketPerms, P> Batch<'_, Perms, P> {
     /// let mut queue = Vec::new();
     /// batch.append_to(&mut queue);
     /// assert_eq!(queue[0].param, 4);
-    /// # Ok::<(), pactio_sdk::Error>(())
+    /// # Ok::<(), pactio_sdk::IoError>(())
     /// ```
     pub fn append_to(mut self, queue: &mut Vec<Submission<Perms, P>>) {
         queue.reserve(self.left);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::{IoRead, IoWrite, PacketIo, Param, admit, send_now};
-use crate::{Error, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Write};
+use crate::{IoError, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Write};
 
 /// Waits for a future on the calling thread, and polls what the future needs to make progress.
 pub trait BlockOn {
@@ -32,8 +32,8 @@ pub trait BlockingIo<P: Param>: BlockOn {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the request could not be made. What the device reports is not an error here.
-    fn blocking_read_raw(&self, param: P, buffer: &mut [u8]) -> Result<Report, Error>
+    /// [`IoError::OUT_OF_MEMORY`] if the request could not be made. What the device reports is not an error here.
+    fn blocking_read_raw(&self, param: P, buffer: &mut [u8]) -> Result<Report, IoError>
     where
         Self: PacketIo<Write, P> + Sized,
     {
@@ -46,7 +46,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
     /// # Errors
     ///
     /// The error at the lowest offset that was not read. `buffer` then holds what was read and, elsewhere, anything.
-    fn blocking_read_all(&self, param: P, buffer: &mut [u8]) -> Result<(), Error>
+    fn blocking_read_all(&self, param: P, buffer: &mut [u8]) -> Result<(), IoError>
     where
         Self: PacketIo<Write, P> + Sized,
     {
@@ -58,7 +58,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
     /// # Errors
     ///
     /// The error at the lowest offset that was not read.
-    fn blocking_read<T: AnyBitPattern>(&self, param: P) -> Result<T, Error>
+    fn blocking_read<T: AnyBitPattern>(&self, param: P) -> Result<T, IoError>
     where
         Self: PacketIo<Write, P> + Sized,
     {
@@ -69,8 +69,8 @@ pub trait BlockingIo<P: Param>: BlockOn {
     ///
     /// # Errors
     ///
-    /// Any other error than [`Code::End`](crate::Code::End).
-    fn blocking_read_to_end(&self, param: P) -> Result<Vec<u8>, Error>
+    /// Any other error than [`Code::END`](crate::Code::END).
+    fn blocking_read_to_end(&self, param: P) -> Result<Vec<u8>, IoError>
     where
         Self: PacketIo<Write, P> + Sized,
     {
@@ -82,7 +82,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
     /// # Errors
     ///
     /// As [`blocking_read_raw`](Self::blocking_read_raw).
-    fn blocking_write_raw(&self, param: P, buffer: &[u8]) -> Result<Report, Error>
+    fn blocking_write_raw(&self, param: P, buffer: &[u8]) -> Result<Report, IoError>
     where
         Self: PacketIo<Read, P> + Sized,
     {
@@ -95,7 +95,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
     /// # Errors
     ///
     /// The error at the lowest offset that was not written.
-    fn blocking_write_all(&self, param: P, buffer: &[u8]) -> Result<(), Error>
+    fn blocking_write_all(&self, param: P, buffer: &[u8]) -> Result<(), IoError>
     where
         Self: PacketIo<Read, P> + Sized,
     {
@@ -107,7 +107,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
     /// # Errors
     ///
     /// The error at the lowest offset that was not written.
-    fn blocking_write<T: NoUninit>(&self, param: P, value: T) -> Result<(), Error>
+    fn blocking_write<T: NoUninit>(&self, param: P, value: T) -> Result<(), IoError>
     where
         Self: PacketIo<Read, P> + Sized,
     {
@@ -119,7 +119,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
     /// # Errors
     ///
     /// As [`blocking_read_raw`](Self::blocking_read_raw).
-    fn blocking_exchange_raw(&self, param: P, buffer: &mut [u8]) -> Result<Report, Error>
+    fn blocking_exchange_raw(&self, param: P, buffer: &mut [u8]) -> Result<Report, IoError>
     where
         Self: PacketIo<ReadWrite, P> + Sized,
     {
@@ -136,7 +136,7 @@ fn lend<D: PacketIo<Perms, P> + BlockOn, Perms: PacketPerms, P: Param>(
     device: &D,
     param: P,
     packet: RefPacket<'_, Perms>,
-) -> Result<Report, Error> {
+) -> Result<Report, IoError> {
     let mut lent = Lent(packet);
     if let Some(admission) = admit(device, &param, lent.0.packet().len()) {
         device.block_on(admission);

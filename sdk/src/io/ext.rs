@@ -7,7 +7,7 @@ use futures_core::Stream;
 
 use super::{Admitted, Io, NoPos, PacketIo, Param, admit, poll_admitted, send_now};
 use crate::{
-    Error, IntoPacket, OutputFunction, OutputRef, PacketBox, PacketPerms, PacketStream, Segment,
+    IntoPacket, IoError, OutputFunction, OutputRef, PacketBox, PacketPerms, PacketStream, Segment,
     StreamSegment,
 };
 
@@ -125,7 +125,7 @@ impl<Perms: PacketPerms, P> core::fmt::Debug for Stage<Perms, P> {
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param> Unpin for IoStream<D, Perms, P> {}
 
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param> Stream for IoStream<D, Perms, P> {
-    type Item = Result<StreamSegment<Perms>, Error>;
+    type Item = Result<StreamSegment<Perms>, IoError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;

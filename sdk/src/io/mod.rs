@@ -29,7 +29,7 @@ use alloc::sync::Arc;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use crate::{BoundPacketView, Error, PacketPerms, RequestId};
+use crate::{BoundPacketView, IoError, PacketPerms, RequestId};
 
 pub use batch::{Batch, Submission};
 #[cfg(feature = "std")]
@@ -48,7 +48,7 @@ pub use write::{IoExchange, IoWrite, Value};
 
 /// Where a view goes: a position, [`NoPos`], or a request type of a device's own.
 pub trait Param: Clone + Unpin + 'static {
-    /// `len` bytes from here can be expressed. Requests that cannot fail with [`Error::TOO_LARGE`].
+    /// `len` bytes from here can be expressed. Requests that cannot fail with [`IoError::TOO_LARGE`].
     fn reaches(&self, len: usize) -> bool {
         let _ = len;
         true
@@ -88,7 +88,7 @@ impl Param for NoPos {
 /// It does not block, and may be called from any thread and any number of threads at once.
 ///
 /// ```
-/// use pactio_sdk::{BoundPacketView, Error, IoRead, PacketIo, Write};
+/// use pactio_sdk::{BoundPacketView, IoError, IoRead, PacketIo, Write};
 ///
 /// /// A device that is a string.
 /// struct Text(&'static str);
@@ -108,10 +108,10 @@ impl Param for NoPos {
 ///     let mut word = [0; 4];
 ///     Text("some text").read_all(5, &mut word).await?;
 ///     assert_eq!(&word, b"text");
-///     assert_eq!(Text("some text").read::<[u8; 4]>(6).await, Err(Error::END));
-///     Ok::<(), Error>(())
+///     assert_eq!(Text("some text").read::<[u8; 4]>(6).await, Err(IoError::END));
+///     Ok::<(), IoError>(())
 /// })?;
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 pub trait PacketIo<Perms: PacketPerms, P = u64> {
     /// Hands a view over.
@@ -258,5 +258,5 @@ fn send<D: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P: Param>(
 #[cold]
 #[inline(never)]
 fn refuse<Perms: PacketPerms>(view: BoundPacketView<Perms>) {
-    view.error(Error::TOO_LARGE);
+    view.error(IoError::TOO_LARGE);
 }

@@ -9,7 +9,7 @@ use bytemuck::{AnyBitPattern, Pod};
 
 use super::request::Incomplete;
 use super::{Exact, Io, PacketIo, Param};
-use crate::{Code, Error, FullPacket, IntoPacket, VecPacket, Write};
+use crate::{Code, FullPacket, IntoPacket, IoError, VecPacket, Write};
 
 /// Reading from whatever answers read requests.
 pub trait IoRead<P: Param>: PacketIo<Write, P> {
@@ -51,7 +51,7 @@ pub trait IoRead<P: Param>: PacketIo<Write, P> {
     ///
     /// # Errors
     ///
-    /// Any other error than [`Code::End`]; what was read is lost then.
+    /// Any other error than [`Code::END`]; what was read is lost then.
     fn read_to_end(&self, param: P) -> ReadToEnd<&Self, P>
     where
         Self: Sized,
@@ -70,7 +70,7 @@ impl<T: AnyBitPattern> IntoPacket<Write> for Fresh<T> {
     type Store = FullPacket<T, Write>;
 
     #[inline]
-    fn into_packet(self) -> Result<Self::Store, Error> {
+    fn into_packet(self) -> Result<Self::Store, IoError> {
         FullPacket::new_uninit()
     }
 }
@@ -104,11 +104,11 @@ impl<D: PacketIo<Write, P>, P: Param, T: AnyBitPattern> ReadValue<D, P, T> {
 }
 
 impl<D: PacketIo<Write, P>, P: Param, T: AnyBitPattern> Future for ReadValue<D, P, T> {
-    type Output = Result<T, Error>;
+    type Output = Result<T, IoError>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_value(cx, Error::from)
+        self.poll_value(cx, IoError::from)
     }
 }
 
@@ -128,7 +128,7 @@ pub struct ReadToEnd<D: PacketIo<Write, P>, P> {
 }
 
 impl<D: PacketIo<Write, P> + Clone + Unpin, P: Param> Future for ReadToEnd<D, P> {
-    type Output = Result<Vec<u8>, Error>;
+    type Output = Result<Vec<u8>, IoError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -148,16 +148,16 @@ impl<D: PacketIo<Write, P> + Clone + Unpin, P: Param> Future for ReadToEnd<D, P>
             if this.all.is_empty() {
                 this.all = part;
             } else {
-                this.all.try_reserve(part.len()).map_err(|_| Error::OUT_OF_MEMORY)?;
+                this.all.try_reserve(part.len()).map_err(|_| IoError::OUT_OF_MEMORY)?;
                 this.all.extend_from_slice(&part);
             }
             match failed {
                 None => this.chunk = (this.chunk * 2).min(LARGEST_CHUNK),
-                Some((_, error)) if error.code() == Code::End => {
+                Some((_, error)) if error.code() == Code::END => {
                     return Poll::Ready(Ok(core::mem::take(&mut this.all)));
                 }
                 // A device may give less than it was asked for and go on in the next request.
-                Some((done, error)) if done > 0 && error.code() == Code::Short => {}
+                Some((done, error)) if done > 0 && error.code() == Code::SHORT => {}
                 Some((_, error)) => return Poll::Ready(Err(error)),
             }
         }

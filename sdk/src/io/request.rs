@@ -7,7 +7,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
 use super::{Admitted, PacketIo, Param, Submitted, admit, poll_admitted, send};
-use crate::{Error, IntoPacket, OutputRef, PacketPerms, PacketStore, Report};
+use crate::{IntoPacket, IoError, OutputRef, PacketPerms, PacketStore, Report};
 
 /// What a buffer comes back as.
 type Back<Perms, B> = <<B as IntoPacket<Perms>>::Store as PacketStore<Perms>>::Back;
@@ -43,7 +43,7 @@ struct Rare {
     /// While the device is full.
     admission: Option<Admitted>,
     /// It was cancelled before it could be made.
-    failed: Option<Error>,
+    failed: Option<IoError>,
 }
 
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> Io<D, Perms, P, B> {
@@ -73,10 +73,10 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     /// (rule 21). What the device did before counts as done. A request that was not submitted is not submitted any more.
     ///
     /// ```
-    /// # use pactio_sdk::{BoundPacketView, Error, PacketIo, PacketIoExt, Write};
+    /// # use pactio_sdk::{BoundPacketView, IoError, PacketIo, PacketIoExt, Write};
     /// # struct Slow;
     /// # impl PacketIo<Write, u64> for Slow {
-    /// #     fn send_io(&self, _: u64, view: BoundPacketView<Write>) { view.error(Error::CANCELLED) }
+    /// #     fn send_io(&self, _: u64, view: BoundPacketView<Write>) { view.error(IoError::CANCELLED) }
     /// # }
     /// # fn block_on<F: Future>(future: F) -> F::Output {
     /// #     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
@@ -87,10 +87,10 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     /// let mut request = device.io(0, vec![0; 4096]);
     /// // ... polled for a while, such as in a race against a timer ...
     /// let (report, buffer) = request.cancel().await?;
-    /// assert_eq!((report.err_any(), buffer.len()), (Err(Error::NOT_SUBMITTED), 4096));
-    /// # Ok::<(), Error>(())
+    /// assert_eq!((report.err_any(), buffer.len()), (Err(IoError::NOT_SUBMITTED), 4096));
+    /// # Ok::<(), IoError>(())
     /// # })?;
-    /// # Ok::<(), Error>(())
+    /// # Ok::<(), IoError>(())
     /// ```
     pub fn cancel(mut self) -> Self {
         self.stage = match mem::replace(&mut self.stage, Stage::Finished) {
@@ -124,7 +124,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     pub(super) fn poll_then<R>(
         &mut self,
         cx: &mut Context<'_>,
-        then: impl FnOnce(Result<B::Store, Error>) -> R,
+        then: impl FnOnce(Result<B::Store, IoError>) -> R,
     ) -> Poll<R> {
         match &self.stage {
             Stage::New(_) => {}
@@ -155,7 +155,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     }
 
     #[inline]
-    fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
+    fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, IoError>> {
         if let Stage::Deferred(_) = self.stage {
             // Mostly it is sent already; but the task may wait for it in a way that never goes back to whoever deferred it.
             self.device.send_deferred();
@@ -177,7 +177,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     }
 
     #[cold]
-    fn poll_seldom(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, Error>> {
+    fn poll_seldom(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, IoError>> {
         if let Stage::Waiting(_) = self.stage
             && let Some(rare) = &mut self.rare
         {
@@ -201,7 +201,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
         submitted: Submitted,
         store: B::Store,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<B::Store, Error>> {
+    ) -> Poll<Result<B::Store, IoError>> {
         let (stage, polled) = match submitted {
             Submitted::Deferred => (Stage::Deferred(store), false),
             Submitted::Sent => (Stage::Sent(store), true),
@@ -213,7 +213,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
 
     /// Binds and sends the packet.
     #[inline(always)]
-    fn start(&mut self, store: &mut B::Store, cx: &mut Context<'_>) -> Result<Submitted, Error> {
+    fn start(&mut self, store: &mut B::Store, cx: &mut Context<'_>) -> Result<Submitted, IoError> {
         if self.rare.is_some() {
             return self.start_rare(store, cx);
         }
@@ -222,7 +222,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     }
 
     #[cold]
-    fn start_rare(&mut self, store: &mut B::Store, cx: &mut Context<'_>) -> Result<Submitted, Error> {
+    fn start_rare(&mut self, store: &mut B::Store, cx: &mut Context<'_>) -> Result<Submitted, IoError> {
         let output = self.rare.as_mut().and_then(|rare| rare.output.take());
         let mut packet = store.packet_mut();
         let view = match output {
@@ -263,7 +263,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> Unpin f
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> Future
     for Io<D, Perms, P, B>
 {
-    type Output = Result<(Report, Back<Perms, B>), Error>;
+    type Output = Result<(Report, Back<Perms, B>), IoError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.poll_then(cx, |store| {
@@ -312,7 +312,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     pub(super) fn poll_done<R, E>(
         &mut self,
         cx: &mut Context<'_>,
-        give: impl FnOnce(B::Store) -> Result<R, Error>,
+        give: impl FnOnce(B::Store) -> Result<R, IoError>,
         fail: impl FnOnce(Incomplete) -> E,
     ) -> Poll<Result<R, E>> {
         self.0.poll_then(cx, |store| {
@@ -345,16 +345,16 @@ fn done<Perms: PacketPerms>(store: &impl PacketStore<Perms>) -> Result<(), Repor
 #[derive(Clone, Debug)]
 pub enum Incomplete {
     /// It was not submitted, for want of memory.
-    NotStarted(Error),
+    NotStarted(IoError),
     /// Some of its bytes failed.
     Partly(Report),
 }
 
-impl From<Incomplete> for Error {
+impl From<Incomplete> for IoError {
     fn from(incomplete: Incomplete) -> Self {
         match incomplete {
             Incomplete::NotStarted(error) => error,
-            Incomplete::Partly(report) => report.min_error().map_or(Error::SHORT, |(_, error)| error),
+            Incomplete::Partly(report) => report.min_error().map_or(IoError::SHORT, |(_, error)| error),
         }
     }
 }
@@ -362,11 +362,11 @@ impl From<Incomplete> for Error {
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> Future
     for Exact<D, Perms, P, B>
 {
-    type Output = Result<Back<Perms, B>, Error>;
+    type Output = Result<Back<Perms, B>, IoError>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_exact(cx, Error::from)
+        self.poll_exact(cx, IoError::from)
     }
 }
 

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::blocking::wait_for;
 use super::{BlockOn, PacketIo, Param, admit, send_now};
-use crate::{Error, PacketPerms, PacketStore, Read, RefPacket, Report, Write};
+use crate::{IoError, PacketPerms, PacketStore, Read, RefPacket, Report, Write};
 
 /// Calls `f` with a scope in which requests may use everything that outlives the call. It returns, or unwinds, when all of
 /// them are complete, whatever `f` does with their handles; that is what makes it right to lend memory (rule 1).
@@ -18,7 +18,7 @@ use crate::{Error, PacketPerms, PacketStore, Read, RefPacket, Report, Write};
 /// `waiter` is what waits: a host, or a device.
 ///
 /// ```
-/// # use pactio_sdk::{BlockOn, BoundPacketView, Error, PacketIo, Write, scope};
+/// # use pactio_sdk::{BlockOn, BoundPacketView, IoError, PacketIo, Write, scope};
 /// # struct Ones;
 /// # impl PacketIo<Write, u64> for Ones {
 /// #     fn send_io(&self, _: u64, view: BoundPacketView<Write>) { view.transfer_data(&[1; 64]).complete() }
@@ -37,7 +37,7 @@ use crate::{Error, PacketPerms, PacketStore, Read, RefPacket, Report, Write};
 ///     first.wait().map(|index| index.len()) // the rest is waited for at the end
 /// })?;
 /// assert_eq!((size, texture), (16, [1; 64]));
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 ///
 /// Memory that does not outlive the call cannot be lent:
@@ -205,7 +205,7 @@ impl<W: ?Sized> fmt::Debug for Scope<'_, '_, W> {
 /// A request of a [`scope`]. It need not be waited for: the end of the scope does that.
 pub struct Scoped<'scope, 'env, W: ?Sized, B> {
     scope: &'scope Scope<'scope, 'env, W>,
-    request: Result<usize, Error>,
+    request: Result<usize, IoError>,
     buffer: (NonNull<u8>, usize),
     _buffer: PhantomData<B>,
 }
@@ -216,7 +216,7 @@ impl<'scope, W: BlockOn + ?Sized> Scoped<'scope, '_, W, &'scope mut [u8]> {
     /// # Errors
     ///
     /// The error at the lowest offset that was not read.
-    pub fn wait(self) -> Result<&'scope mut [u8], Error> {
+    pub fn wait(self) -> Result<&'scope mut [u8], IoError> {
         let (report, buffer) = self.wait_report()?;
         report.err_any().map(|()| buffer)
     }
@@ -225,8 +225,8 @@ impl<'scope, W: BlockOn + ?Sized> Scoped<'scope, '_, W, &'scope mut [u8]> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the request could not be made.
-    pub fn wait_report(self) -> Result<(Report, &'scope mut [u8]), Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the request could not be made.
+    pub fn wait_report(self) -> Result<(Report, &'scope mut [u8]), IoError> {
         let report = self.scope.wait_for(self.request?);
         let (start, len) = self.buffer;
         // SAFETY: they are the parts of the slice that was lent for `'scope`, and its packet is complete and gone.
@@ -240,7 +240,7 @@ impl<'scope, W: BlockOn + ?Sized> Scoped<'scope, '_, W, &'scope [u8]> {
     /// # Errors
     ///
     /// The error at the lowest offset that was not written.
-    pub fn wait(self) -> Result<(), Error> {
+    pub fn wait(self) -> Result<(), IoError> {
         self.wait_report()?.err_any()
     }
 
@@ -248,8 +248,8 @@ impl<'scope, W: BlockOn + ?Sized> Scoped<'scope, '_, W, &'scope [u8]> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the request could not be made.
-    pub fn wait_report(self) -> Result<Report, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the request could not be made.
+    pub fn wait_report(self) -> Result<Report, IoError> {
         Ok(self.scope.wait_for(self.request?))
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, SeekFrom};
 use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
 
 use super::{Admitted, BlockOn, BlockingIo, Io, PacketIo, admit, poll_admitted, send_now};
-use crate::{Code, Error, PacketBox, Read, Write};
+use crate::{Code, IoError, PacketBox, Read, Write};
 
 /// Something that may know how many bytes it has.
 pub trait Size {
@@ -28,7 +28,7 @@ impl<T: Size + ?Sized> Size for &T {
 /// as it is submitted; its error comes with the next write or flush, so flush at the end.
 ///
 /// ```
-/// # use pactio_sdk::{BlockOn, BoundPacketView, Error, PacketIo, Seekable, Write};
+/// # use pactio_sdk::{BlockOn, BoundPacketView, IoError, PacketIo, Seekable, Write};
 /// # #[derive(Clone)]
 /// # struct Text;
 /// # impl PacketIo<Write, u64> for Text {
@@ -59,7 +59,7 @@ pub struct Seekable<D> {
     admission: Option<Admitted>,
 }
 
-type InFlight<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+type InFlight<T> = Pin<Box<dyn Future<Output = Result<T, IoError>> + Send>>;
 
 /// The most that one asynchronous call moves.
 const LARGEST: usize = 1 << 20;
@@ -126,7 +126,7 @@ impl<D: PacketIo<Write, u64> + BlockOn> io::Read for Seekable<D> {
         self.forget_reads();
         let done = match self.device.blocking_read_raw(self.position, buffer)?.err_on_zero() {
             Ok(done) => done,
-            Err(error) if error.code() == Code::End => 0,
+            Err(error) if error.code() == Code::END => 0,
             Err(error) => return Err(error.into()),
         };
         self.position += done as u64;
@@ -204,7 +204,7 @@ where
             }
             Err(error) => {
                 this.left_over = None;
-                if error.code() == Code::End { Ok(0) } else { Err(error.into()) }
+                if error.code() == Code::END { Ok(0) } else { Err(error.into()) }
             }
         };
         Poll::Ready(read)

@@ -10,7 +10,7 @@ use core::task::{Context, Poll};
 use super::request::ask;
 use super::{Admitted, Batch, PacketIo, Param, Submission, poll_admitted};
 use crate::{
-    ComplexPacket, DirectMemory, Error, PacketBox, PacketBytes, PacketMut, PacketPerms, PacketStore, Read,
+    ComplexPacket, DirectMemory, IoError, PacketBox, PacketBytes, PacketMut, PacketPerms, PacketStore, Read,
     ReadWrite, Report, VecPacket, Write,
 };
 
@@ -29,8 +29,8 @@ pub trait IntoVectored<Perms: PacketPerms, P> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if memory cannot be had.
-    fn into_vectored(self) -> Result<(Self::Store, Parts<P>), Error>;
+    /// [`IoError::OUT_OF_MEMORY`] if memory cannot be had.
+    fn into_vectored(self) -> Result<(Self::Store, Parts<P>), IoError>;
 }
 
 /// Where each part of a request goes, and its length.
@@ -39,12 +39,12 @@ pub type Parts<P> = Vec<(P, usize)>;
 /// Requests of many pairs. They travel to the device in one call.
 ///
 /// ```
-/// use pactio_sdk::{BoundPacketView, Error, PacketIo, VectoredIo, Write};
+/// use pactio_sdk::{BoundPacketView, IoError, PacketIo, VectoredIo, Write};
 ///
 /// # struct Counting;
 /// # impl PacketIo<Write, u64> for Counting {
 /// #     fn send_io(&self, position: u64, view: BoundPacketView<Write>) {
-/// #         if position > 1000 { return view.error(Error::END); }
+/// #         if position > 1000 { return view.error(IoError::END); }
 /// #         let bytes: Vec<u8> = (0..view.len()).map(|i| (position as usize + i) as u8).collect();
 /// #         view.transfer_data(&bytes).complete();
 /// #     }
@@ -59,9 +59,9 @@ pub type Parts<P> = Vec<(P, usize)>;
 /// assert_eq!(buffers[0], [10, 11, 12, 13]);
 /// assert_eq!(buffers[2], [20, 21, 22, 23]);
 /// assert_eq!(report.to_string(), "8 of 10 bytes; 4..6: past the end of the device");
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// # })?;
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 pub trait VectoredIo<Perms: PacketPerms, P: Param>: PacketIo<Perms, P> {
     /// Sends all pairs; gives one report over the bytes of all buffers, one behind the other, and the buffers.
@@ -104,15 +104,15 @@ fn start<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param>(
     device: &D,
     store: &mut impl PacketStore<Perms>,
     parts: Parts<P>,
-) -> Result<(), Error> {
+) -> Result<(), IoError> {
     let mut rest = store.packet_mut().bind()?;
     let mut queue = Vec::new();
-    queue.try_reserve_exact(parts.len()).map_err(|_| Error::OUT_OF_MEMORY)?;
+    queue.try_reserve_exact(parts.len()).map_err(|_| IoError::OUT_OF_MEMORY)?;
     for (param, len) in parts {
         let (view, behind) = rest.split_at(len);
         rest = behind;
         if !param.reaches(len) {
-            view.error(Error::TOO_LARGE);
+            view.error(IoError::TOO_LARGE);
         } else if len > 0 {
             queue.push(Submission { param, view });
         }
@@ -130,7 +130,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P, V: IntoVectored<Perms, P>> Un
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, V: IntoVectored<Perms, P>> Future
     for Vectored<D, Perms, P, V>
 {
-    type Output = Result<(Report, <V::Store as PacketStore<Perms>>::Back), Error>;
+    type Output = Result<(Report, <V::Store as PacketStore<Perms>>::Back), IoError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -205,11 +205,11 @@ unsafe impl Send for Scattered {}
 unsafe impl Sync for Scattered {}
 
 impl Scattered {
-    fn new(vectors: impl Iterator<Item = Vec<u8>>) -> Result<Self, Error> {
+    fn new(vectors: impl Iterator<Item = Vec<u8>>) -> Result<Self, IoError> {
         let mut this = Self { buffers: Vec::new() };
         let mut end = 0usize;
         for vector in vectors {
-            end = end.checked_add(vector.len()).ok_or(Error::TOO_LARGE)?;
+            end = end.checked_add(vector.len()).ok_or(IoError::TOO_LARGE)?;
             let mut vector = core::mem::ManuallyDrop::new(vector);
             // SAFETY: the pointer of a vector is not null.
             let start = unsafe { NonNull::new_unchecked(vector.as_mut_ptr()) };
@@ -265,8 +265,8 @@ macro_rules! scattered {
                     self.total()
                 }
 
-                fn transfer(&self, _: usize, _: $data) -> Result<(), Error> {
-                    Err(Error::UNSUPPORTED)
+                fn transfer(&self, _: usize, _: $data) -> Result<(), IoError> {
+                    Err(IoError::UNSUPPORTED)
                 }
 
                 unsafe fn alloc(&self, range: Range<usize>) -> Option<DirectMemory> {
@@ -298,7 +298,7 @@ where
         self.0.packet_mut()
     }
 
-    fn sync_back(self) -> Result<Vec<Vec<u8>>, Error> {
+    fn sync_back(self) -> Result<Vec<Vec<u8>>, IoError> {
         self.0.sync_back().map(Scattered::into_vectors)
     }
 }
@@ -309,7 +309,7 @@ where
 {
     type Store = Vectors<Perms>;
 
-    fn into_vectored(self) -> Result<(Self::Store, Parts<P>), Error> {
+    fn into_vectored(self) -> Result<(Self::Store, Parts<P>), IoError> {
         let parts = self.iter().map(|(param, buffer)| (param.clone(), buffer.len())).collect();
         let scattered = Scattered::new(self.into_iter().map(|(_, buffer)| buffer))?;
         Ok((Vectors(ComplexPacket::new(scattered)?), parts))
@@ -334,9 +334,9 @@ impl<P: Param> PacketStore<Write> for CopiedApart<'_, '_, P> {
         PacketMut::new(&mut self.packet)
     }
 
-    fn sync_back(self) -> Result<(), Error> {
+    fn sync_back(self) -> Result<(), IoError> {
         if !self.packet.is_complete() {
-            return Err(Error::IN_FLIGHT);
+            return Err(IoError::IN_FLIGHT);
         }
         let mut at = 0;
         for (_, buffer) in self.pairs {
@@ -347,10 +347,10 @@ impl<P: Param> PacketStore<Write> for CopiedApart<'_, '_, P> {
     }
 }
 
-fn total(lens: impl Iterator<Item = usize>) -> Result<usize, Error> {
+fn total(lens: impl Iterator<Item = usize>) -> Result<usize, IoError> {
     let mut total = 0usize;
     for len in lens {
-        total = total.checked_add(len).ok_or(Error::OUT_OF_MEMORY)?;
+        total = total.checked_add(len).ok_or(IoError::OUT_OF_MEMORY)?;
     }
     Ok(total)
 }
@@ -358,7 +358,7 @@ fn total(lens: impl Iterator<Item = usize>) -> Result<usize, Error> {
 impl<'a, 'b, P: Param> IntoVectored<Write, P> for &'a mut [(P, &'b mut [u8])] {
     type Store = CopiedApart<'a, 'b, P>;
 
-    fn into_vectored(self) -> Result<(Self::Store, Parts<P>), Error> {
+    fn into_vectored(self) -> Result<(Self::Store, Parts<P>), IoError> {
         let parts: Vec<_> = self.iter().map(|(param, buffer)| (param.clone(), buffer.len())).collect();
         let packet = PacketBox::new_buf(total(parts.iter().map(|(_, len)| *len))?)?;
         Ok((CopiedApart { packet, pairs: self }, parts))
@@ -380,7 +380,7 @@ impl PacketStore<Read> for Joined {
         self.0.packet_mut()
     }
 
-    fn sync_back(self) -> Result<(), Error> {
+    fn sync_back(self) -> Result<(), IoError> {
         self.0.sync_back().map(drop)
     }
 }
@@ -388,10 +388,11 @@ impl PacketStore<Read> for Joined {
 impl<P: Param> IntoVectored<Read, P> for &[(P, &[u8])] {
     type Store = Joined;
 
-    fn into_vectored(self) -> Result<(Self::Store, Parts<P>), Error> {
+    fn into_vectored(self) -> Result<(Self::Store, Parts<P>), IoError> {
         let parts: Vec<_> = self.iter().map(|(param, buffer)| (param.clone(), buffer.len())).collect();
         let mut all = Vec::new();
-        all.try_reserve_exact(total(parts.iter().map(|(_, len)| *len))?).map_err(|_| Error::OUT_OF_MEMORY)?;
+        all.try_reserve_exact(total(parts.iter().map(|(_, len)| *len))?)
+            .map_err(|_| IoError::OUT_OF_MEMORY)?;
         self.iter().for_each(|(_, buffer)| all.extend_from_slice(buffer));
         Ok((Joined(VecPacket::new(all)?), parts))
     }

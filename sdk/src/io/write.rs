@@ -3,7 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::{Exact, Io, PacketIo, Param};
-use crate::{Error, FullPacket, IntoPacket, Read, ReadWrite};
+use crate::{FullPacket, IntoPacket, IoError, Read, ReadWrite};
 
 /// Writing to whatever answers write requests.
 pub trait IoWrite<P: Param>: PacketIo<Read, P> {
@@ -76,7 +76,7 @@ impl<T: NoUninit> IntoPacket<Read> for Value<T> {
     type Store = FullPacket<T, Read>;
 
     #[inline]
-    fn into_packet(self) -> Result<Self::Store, Error> {
+    fn into_packet(self) -> Result<Self::Store, IoError> {
         FullPacket::new(self.0)
     }
 }

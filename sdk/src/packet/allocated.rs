@@ -3,7 +3,7 @@
 use core::mem::{ManuallyDrop, MaybeUninit};
 
 use super::{BoundPacketView, Errorable, PacketPerms, Read, ReadWrite, Splittable, Write};
-use crate::Error;
+use crate::IoError;
 
 /// A view as direct bytes: what all three forms have in common.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl<Perms: PacketPerms> Direct<Perms> {
     }
 
     #[inline(always)]
-    fn settle(self, done: usize, rest: Error) {
+    fn settle(self, done: usize, rest: IoError) {
         let view = ManuallyDrop::new(self.view);
         // SAFETY: the view is not used afterwards.
         unsafe { view.settle(done, rest) };
@@ -65,7 +65,7 @@ macro_rules! direct {
             }
 
             /// Fails the whole range.
-            pub fn error(self, error: Error) {
+            pub fn error(self, error: IoError) {
                 self.direct.settle(0, error);
             }
         }
@@ -81,7 +81,7 @@ macro_rules! direct {
         }
 
         impl Errorable for $name {
-            fn error(self, error: Error) {
+            fn error(self, error: IoError) {
                 self.error(error);
             }
         }
@@ -108,7 +108,7 @@ macro_rules! initialised {
             #[doc = concat!("The whole range was ", $done, ".")]
             pub fn complete(self) {
                 let len = self.len();
-                self.direct.settle(len, Error::SHORT);
+                self.direct.settle(len, IoError::SHORT);
             }
 
             #[doc = concat!("The first `done` bytes were ", $done, ", the rest failed with `error`.")]
@@ -116,7 +116,7 @@ macro_rules! initialised {
             /// # Panics
             ///
             /// If there are fewer than `done` bytes. The whole range fails then.
-            pub fn complete_with(self, done: usize, error: Error) {
+            pub fn complete_with(self, done: usize, error: IoError) {
                 assert!(done <= self.len(), "{done} bytes of {} cannot be {}", self.len(), $done);
                 self.direct.settle(done, error);
             }
@@ -278,15 +278,15 @@ impl WritePacketObj {
         count
     }
 
-    /// What was filled is done; if that is not all, the rest fails with [`Error::SHORT`].
+    /// What was filled is done; if that is not all, the rest fails with [`IoError::SHORT`].
     #[inline(always)]
     pub fn complete(self) {
-        self.complete_with(Error::SHORT);
+        self.complete_with(IoError::SHORT);
     }
 
     /// What was filled is done; the rest fails with `error`.
     #[inline(always)]
-    pub fn complete_with(self, error: Error) {
+    pub fn complete_with(self, error: IoError) {
         self.direct.settle(self.filled, error);
     }
 }

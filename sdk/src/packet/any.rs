@@ -1,21 +1,21 @@
 //! One place to store a view of any state and any permission, and what all of them can do.
 
 use super::{BoundPacketView, PacketPerms, Read, ReadWrite, TransferredPacket, Write};
-use crate::Error;
+use crate::IoError;
 
 /// Something that covers a range of bytes and can be cut in two.
 ///
 /// Also a `Result` of two such things, as [`BoundPacketView::try_alloc`] gives it:
 ///
 /// ```
-/// use pactio_sdk::{Error, Errorable, PacketBox, Splittable, Write};
+/// use pactio_sdk::{IoError, Errorable, PacketBox, Splittable, Write};
 ///
 /// let mut packet = PacketBox::<Write>::new_buf(10)?;
 /// let (front, back) = packet.bind()?.try_alloc(1).split_at(4);
 /// assert_eq!((Splittable::len(&front), Splittable::len(&back)), (4, 6));
-/// front.error(Error::END);
-/// back.error(Error::END);
-/// # Ok::<(), Error>(())
+/// front.error(IoError::END);
+/// back.error(IoError::END);
+/// # Ok::<(), IoError>(())
 /// ```
 pub trait Splittable: Sized {
     /// Length in bytes.
@@ -33,7 +33,7 @@ pub trait Splittable: Sized {
 /// Something that owes an answer, which may be failure.
 pub trait Errorable: Sized {
     /// Fails the whole range.
-    fn error(self, error: Error);
+    fn error(self, error: IoError);
 }
 
 impl<A: Splittable, B: Splittable> Splittable for Result<A, B> {
@@ -59,7 +59,7 @@ impl<A: Splittable, B: Splittable> Splittable for Result<A, B> {
 }
 
 impl<A: Errorable, B: Errorable> Errorable for Result<A, B> {
-    fn error(self, error: Error) {
+    fn error(self, error: IoError) {
         match self {
             Ok(this) => this.error(error),
             Err(this) => this.error(error),
@@ -116,7 +116,7 @@ macro_rules! variants {
         }
 
         impl<$($generics)*> Errorable for $type {
-            fn error(self, error: Error) {
+            fn error(self, error: IoError) {
                 match self { $($enum::$variant(this) => Errorable::error(this, error),)* }
             }
         }

@@ -20,7 +20,7 @@ use super::failures::Failures;
 use super::header::{Packet, PacketTable, Private};
 use super::state::Left;
 use super::{mutant, watch};
-use crate::Error;
+use crate::IoError;
 use crate::firewall;
 use crate::sync::UnsafeCell;
 
@@ -83,12 +83,12 @@ fn class_of(len: usize, align: usize) -> u8 {
 }
 
 /// Layout of a block and the offset of its room. `len` and `align` count only for blocks without a class.
-fn layout(class: u8, len: usize, align: usize) -> Result<(Layout, usize), Error> {
+fn layout(class: u8, len: usize, align: usize) -> Result<(Layout, usize), IoError> {
     let align = align.max(64);
     let offset = ROOM_OFFSET.next_multiple_of(align);
     let room = if class == NO_CLASS { len } else { CLASS_ROOM[class as usize] };
-    let size = offset.checked_add(room).ok_or(Error::OUT_OF_MEMORY)?;
-    let layout = Layout::from_size_align(size, align).map_err(|_| Error::OUT_OF_MEMORY)?;
+    let size = offset.checked_add(room).ok_or(IoError::OUT_OF_MEMORY)?;
+    let layout = Layout::from_size_align(size, align).map_err(|_| IoError::OUT_OF_MEMORY)?;
     Ok((layout, offset))
 }
 
@@ -107,7 +107,7 @@ unsafe extern "C" fn no_alloc(_: *const (), _: usize, _: usize, _: usize) -> *mu
 }
 
 unsafe extern "C" fn no_transfer(_: *const (), _: usize, _: *mut u8, _: usize) -> u32 {
-    Error::UNSUPPORTED.to_raw()
+    IoError::UNSUPPORTED.to_raw()
 }
 
 /// The last view of `packet` is done with it.
@@ -125,14 +125,14 @@ pub(super) unsafe extern "C" fn complete(packet: *const (), waker: bool) {
     }
 }
 
-pub(super) unsafe extern "C" fn fail(packet: *const (), start: usize, end: usize, error: Error) {
+pub(super) unsafe extern "C" fn fail(packet: *const (), start: usize, end: usize, error: IoError) {
     // SAFETY: the caller holds a view, so the block is alive (state rule 1).
     unsafe { (*packet.cast::<Block>()).failures.push(start, end, error) };
 }
 
 /// A block with room for `len` bytes at alignment `align`, its bytes being the room.
 #[inline]
-pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, Error> {
+pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, IoError> {
     debug_assert!(align.is_power_of_two());
     let class = class_of(len, align);
     let (block, offset) = match pool::take(class) {
@@ -158,15 +158,15 @@ pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, Error
 
 /// Memory from the allocator, and where its room begins.
 #[cold]
-fn allocate_new(class: u8, len: usize, align: usize) -> Result<(NonNull<Block>, usize), Error> {
+fn allocate_new(class: u8, len: usize, align: usize) -> Result<(NonNull<Block>, usize), IoError> {
     let (layout, offset) = layout(class, len, align)?;
     // SAFETY: the size is not zero, it contains a block.
-    let block = NonNull::new(unsafe { alloc(layout) }).ok_or(Error::OUT_OF_MEMORY)?;
+    let block = NonNull::new(unsafe { alloc(layout) }).ok_or(IoError::OUT_OF_MEMORY)?;
     Ok((block.cast(), offset))
 }
 
 /// A block that keeps `value` in its room. Its packet has no bytes yet: see [`set_bytes`].
-pub(super) fn allocate_kept<T: Send + 'static>(value: T) -> Result<NonNull<Block>, Error> {
+pub(super) fn allocate_kept<T: Send + 'static>(value: T) -> Result<NonNull<Block>, IoError> {
     const { assert!(size_of::<Kept<T>>() <= CLASS_ROOM[CLASS_ROOM.len() - 1] && align_of::<T>() <= 64) };
     let block = allocate(size_of::<Kept<T>>(), 1)?;
     let drop =
@@ -186,7 +186,7 @@ pub(super) fn allocate_lent(
     bytes: NonNull<u8>,
     len: usize,
     initialised: bool,
-) -> Result<NonNull<Block>, Error> {
+) -> Result<NonNull<Block>, IoError> {
     let block = allocate(0, 1)?;
     // SAFETY: the block is ours alone.
     unsafe {
@@ -294,7 +294,7 @@ pub(super) unsafe fn keeps(block: NonNull<Block>) -> bool {
 ///
 /// The packet is complete and the caller's. The old block keeps no bytes that anybody may look at.
 #[cold]
-pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, Error> {
+pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, IoError> {
     let packet = block.as_ptr().cast::<Packet<()>>();
     // SAFETY: nobody else writes these fields, and the bytes are the owner's (state rules 2 and 5).
     unsafe {

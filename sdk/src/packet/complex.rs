@@ -13,7 +13,7 @@ use super::block::{self, Block, complete, fail};
 use super::header::PacketTable;
 use super::{BoundPacketView, PacketBox, PacketMut, PacketPerms, PacketStore, Read, Report, Write, watch};
 use crate::sync::{AtomicPtr, Ordering};
-use crate::{Error, firewall};
+use crate::{IoError, firewall};
 
 /// Stands for the bytes of a [`ComplexPacket`].
 ///
@@ -33,7 +33,7 @@ pub trait PacketBytes<Perms: PacketPerms>: Send + Sync + 'static {
     /// # Errors
     ///
     /// What the range is to fail with.
-    fn transfer(&self, offset: usize, data: Perms::Data<'_>) -> Result<(), Error>;
+    fn transfer(&self, offset: usize, data: Perms::Data<'_>) -> Result<(), IoError>;
 
     /// Direct access to a range, if there is memory behind it. It is tried before [`transfer`](Self::transfer).
     ///
@@ -65,7 +65,7 @@ impl DirectMemory {
 /// allocated when it is needed, shared memory.
 ///
 /// ```
-/// use pactio_sdk::{ComplexPacket, Error, PacketBytes, Read};
+/// use pactio_sdk::{ComplexPacket, IoError, PacketBytes, Read};
 ///
 /// /// A write request of a million counting bytes that are nowhere in memory.
 /// struct Counting;
@@ -75,7 +75,7 @@ impl DirectMemory {
 ///         1_000_000
 ///     }
 ///
-///     fn transfer(&self, offset: usize, data: &mut [u8]) -> Result<(), Error> {
+///     fn transfer(&self, offset: usize, data: &mut [u8]) -> Result<(), IoError> {
 ///         for (index, byte) in data.iter_mut().enumerate() {
 ///             *byte = (offset + index) as u8;
 ///         }
@@ -89,7 +89,7 @@ impl DirectMemory {
 /// front.transfer_data(&mut [0; 10]).complete();
 /// back.split_at(4).0.transfer_data(&mut storage).complete();
 /// assert_eq!(storage, [10, 11, 12, 13]);
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 pub struct ComplexPacket<T, Perms: PacketPerms> {
     packet: PacketBox<Perms>,
@@ -135,7 +135,7 @@ unsafe extern "C" fn transfer<T: PacketBytes<Perms>, Perms: PacketPerms>(
     match firewall::contain(|| bytes.transfer(start, data)) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => error.to_raw(),
-        Err(_) => Error::PANICKED.to_raw(),
+        Err(_) => IoError::PANICKED.to_raw(),
     }
 }
 
@@ -144,8 +144,8 @@ impl<T: PacketBytes<Perms>, Perms: PacketPerms> ComplexPacket<T, Perms> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the header cannot be allocated.
-    pub fn new(bytes: T) -> Result<Self, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated.
+    pub fn new(bytes: T) -> Result<Self, IoError> {
         let len = bytes.len();
         let block = block::allocate_kept(bytes)?;
         // SAFETY: the packet was just made and is ours. Null says that functions stand for the bytes.
@@ -160,7 +160,7 @@ impl<T: PacketBytes<Perms>, Perms: PacketPerms> ComplexPacket<T, Perms> {
     /// # Errors
     ///
     /// As [`PacketBox::bind`].
-    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, IoError> {
         self.packet.bind()
     }
 
@@ -188,9 +188,9 @@ impl<T: PacketBytes<Perms>, Perms: PacketPerms> PacketStore<Perms> for ComplexPa
     }
 
     #[inline]
-    fn sync_back(self) -> Result<T, Error> {
+    fn sync_back(self) -> Result<T, IoError> {
         if !self.packet.is_complete() {
-            return Err(Error::IN_FLIGHT);
+            return Err(IoError::IN_FLIGHT);
         }
         // SAFETY: complete, ours, made by `new`, and taken once, since `self` ends.
         Ok(unsafe { block::take_kept(self.packet.block()) })
@@ -216,11 +216,11 @@ impl<T, Perms: PacketPerms> fmt::Debug for ComplexPacket<T, Perms> {
 /// Input that a function makes when a device asks for it: `f(offset, buffer)` fills the buffer.
 ///
 /// ```
-/// use pactio_sdk::{ComplexPacket, Error, Generated, Read};
+/// use pactio_sdk::{ComplexPacket, IoError, Generated, Read};
 ///
 /// let zeros = Generated::new(1 << 40, |_, buffer| { buffer.fill(0); Ok(()) });
 /// let packet = ComplexPacket::<_, Read>::new(zeros)?;
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Generated<F> {
@@ -228,21 +228,21 @@ pub struct Generated<F> {
     fill: F,
 }
 
-impl<F: Fn(usize, &mut [u8]) -> Result<(), Error> + Send + Sync + 'static> Generated<F> {
+impl<F: Fn(usize, &mut [u8]) -> Result<(), IoError> + Send + Sync + 'static> Generated<F> {
     /// So many bytes.
     pub fn new(len: usize, fill: F) -> Self {
         Self { len, fill }
     }
 }
 
-impl<F: Fn(usize, &mut [u8]) -> Result<(), Error> + Send + Sync + 'static> PacketBytes<Read>
+impl<F: Fn(usize, &mut [u8]) -> Result<(), IoError> + Send + Sync + 'static> PacketBytes<Read>
     for Generated<F>
 {
     fn len(&self) -> usize {
         self.len
     }
 
-    fn transfer(&self, offset: usize, data: &mut [u8]) -> Result<(), Error> {
+    fn transfer(&self, offset: usize, data: &mut [u8]) -> Result<(), IoError> {
         (self.fill)(offset, data)
     }
 }
@@ -250,12 +250,12 @@ impl<F: Fn(usize, &mut [u8]) -> Result<(), Error> + Send + Sync + 'static> Packe
 /// Output whose memory is allocated when the first byte arrives: a request that fails, or is never answered, costs none.
 ///
 /// ```
-/// use pactio_sdk::{ComplexPacket, Error, Lazy, PacketStore, Write};
+/// use pactio_sdk::{ComplexPacket, IoError, Lazy, PacketStore, Write};
 ///
 /// let mut packet = ComplexPacket::<Lazy, Write>::new(Lazy::new(6))?;
 /// packet.bind()?.transfer_data(b"pactio").complete();
 /// assert_eq!(packet.sync_back()?.into_bytes().as_deref(), Some(&b"pactio"[..]));
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 pub struct Lazy {
     len: usize,
@@ -305,8 +305,8 @@ impl PacketBytes<Write> for Lazy {
     }
 
     /// Only asked if there is no memory.
-    fn transfer(&self, _: usize, _: &[u8]) -> Result<(), Error> {
-        Err(Error::OUT_OF_MEMORY)
+    fn transfer(&self, _: usize, _: &[u8]) -> Result<(), IoError> {
+        Err(IoError::OUT_OF_MEMORY)
     }
 
     unsafe fn alloc(&self, range: Range<usize>) -> Option<DirectMemory> {

@@ -62,7 +62,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// Calls `then` when the request is complete: now, or on the thread of its last answer. So a request goes on without a task.
     ///
     /// ```
-    /// # use pactio_sdk::{Error, PacketBox, Write};
+    /// # use pactio_sdk::{IoError, PacketBox, Write};
     /// # use std::sync::mpsc::channel;
     /// # let (sender, receiver) = channel();
     /// let mut packet = PacketBox::<Write>::new_buf(4)?;
@@ -70,7 +70,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// packet.on_complete(move |packet| sender.send(packet.simple_slice().map(<[u8]>::to_vec)).unwrap());
     /// view.transfer_data(b"done").complete();
     /// assert_eq!(receiver.recv().unwrap(), Ok(b"done".to_vec()));
-    /// # Ok::<(), Error>(())
+    /// # Ok::<(), IoError>(())
     /// ```
     pub fn on_complete(self, then: impl FnOnce(Self) + Send + 'static) {
         // SAFETY: `self` is the owner of its block.

@@ -8,14 +8,14 @@ use alloc::alloc::{Layout, alloc};
 use alloc::boxed::Box;
 use core::ptr::{self, NonNull};
 
-use crate::Error;
+use crate::IoError;
 use crate::sync::{AtomicPtr, Ordering};
 
 /// One failed range.
 pub(super) struct Failure {
     pub(super) start: usize,
     pub(super) end: usize,
-    pub(super) error: Error,
+    pub(super) error: IoError,
     next: *mut Failure,
 }
 
@@ -30,13 +30,13 @@ impl Failures {
     /// What stands for all entries when one was lost. It is never freed, and nothing is put on top of it.
     fn lost() -> *mut Failure {
         static LOST: Lost =
-            Lost(Failure { start: 0, end: usize::MAX, error: Error::OUT_OF_MEMORY, next: ptr::null_mut() });
+            Lost(Failure { start: 0, end: usize::MAX, error: IoError::OUT_OF_MEMORY, next: ptr::null_mut() });
         (&raw const LOST.0).cast_mut()
     }
 
     /// Records that `start..end` failed. The caller holds a view that has not finished.
     #[cold]
-    pub(super) fn push(&self, start: usize, end: usize, error: Error) {
+    pub(super) fn push(&self, start: usize, end: usize, error: IoError) {
         // SAFETY: an entry has a size.
         let entry = unsafe { alloc(Layout::new::<Failure>()) }.cast::<Failure>();
         let Some(entry) = NonNull::new(entry) else { return self.lose() };

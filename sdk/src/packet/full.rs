@@ -9,16 +9,16 @@ use core::task::{Context, Poll};
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::{BoundPacketView, Filled, PacketBox, PacketMut, PacketPerms, PacketStore, Report, Write, block};
-use crate::Error;
+use crate::IoError;
 
 /// A header and a plain value `T` in one block.
 ///
 /// ```
-/// # use pactio_sdk::{Error, FullPacket, Write};
+/// # use pactio_sdk::{IoError, FullPacket, Write};
 /// let mut packet = FullPacket::<u32, Write>::new_uninit()?;
 /// packet.bind()?.transfer_data(&7u32.to_ne_bytes()).complete();
 /// assert_eq!(packet.get(), Ok(7));
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 ///
 /// Types with padding are never sent:
@@ -40,9 +40,9 @@ impl<T: AnyBitPattern> FullPacket<T, Write> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the memory cannot be had.
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
     #[inline]
-    pub fn new_uninit() -> Result<Self, Error> {
+    pub fn new_uninit() -> Result<Self, IoError> {
         let block = block::allocate(size_of::<T>(), align_of::<T>())?;
         Ok(Self { packet: PacketBox::new(block), _value: PhantomData })
     }
@@ -55,7 +55,7 @@ impl<T: AnyBitPattern, Perms: PacketPerms> FullPacket<T, Perms> {
     ///
     /// The error at the lowest offset that did not.
     #[inline]
-    pub fn get(&self) -> Result<T, Error> {
+    pub fn get(&self) -> Result<T, IoError> {
         if size_of::<T>() != 0 && !self.packet.is_done() {
             self.packet.report().err_any()?;
         }
@@ -74,8 +74,8 @@ impl<T: NoUninit, Perms: Filled> FullPacket<T, Perms> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the memory cannot be had.
-    pub fn new(value: T) -> Result<Self, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    pub fn new(value: T) -> Result<Self, IoError> {
         let block = block::allocate(size_of::<T>(), align_of::<T>())?;
         // SAFETY: the block is ours alone and has room for a `T`, all of whose bytes are initialised.
         unsafe {
@@ -93,7 +93,7 @@ impl<T, Perms: PacketPerms> FullPacket<T, Perms> {
     ///
     /// As [`PacketBox::bind`].
     #[inline]
-    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, IoError> {
         self.packet.bind()
     }
 
@@ -117,8 +117,8 @@ impl<T, Perms: PacketPerms> PacketStore<Perms> for FullPacket<T, Perms> {
     }
 
     #[inline]
-    fn sync_back(self) -> Result<Self, Error> {
-        if self.packet.is_complete() { Ok(self) } else { Err(Error::IN_FLIGHT) }
+    fn sync_back(self) -> Result<Self, IoError> {
+        if self.packet.is_complete() { Ok(self) } else { Err(IoError::IN_FLIGHT) }
     }
 }
 

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use super::state::StateWord;
-use crate::Error;
+use crate::IoError;
 
 /// The header at the start of every packet.
 ///
@@ -48,7 +48,7 @@ pub(super) struct PacketTable {
     /// waker slot belongs to the caller (state rule 3).
     pub(super) complete: unsafe extern "C" fn(packet: *const (), waker: bool),
     /// Records that a range failed.
-    pub(super) fail: unsafe extern "C" fn(packet: *const (), start: usize, end: usize, error: Error),
+    pub(super) fail: unsafe extern "C" fn(packet: *const (), start: usize, end: usize, error: IoError),
     /// Tells the output of a watched packet of a segment. `error` is 0 if it was done.
     pub(super) segment:
         unsafe extern "C" fn(packet: *const (), start: usize, end: usize, tag: u64, error: u32),
@@ -102,7 +102,7 @@ pub(super) mod boundary {
         print
             .text("state: count 0..32, waker 32, owner 33, group 34, watched 35, cancelled 36, splits 37..64")
             .text("complete: unsafe extern C fn(*const (), bool)")
-            .text("fail: unsafe extern C fn(*const (), usize, usize, Error)")
+            .text("fail: unsafe extern C fn(*const (), usize, usize, IoError)")
             .text("segment: unsafe extern C fn(*const (), usize, usize, u64, u32)")
             .text("alloc: unsafe extern C fn(*const (), usize, usize, usize) -> *mut u8")
             .text("transfer: unsafe extern C fn(*const (), usize, *mut u8, usize) -> u32")

@@ -8,7 +8,7 @@ use super::{
     ComplexPacket, FullPacket, KeptPacket, OwnedPacket, PacketBox, PacketBytes, PacketMut, PacketPerms,
     PacketStore, Read, ReadWrite, StableBytes, VecPacket, Write,
 };
-use crate::Error;
+use crate::IoError;
 
 /// A buffer that can be made into a request.
 ///
@@ -45,8 +45,8 @@ pub trait IntoPacket<Perms: PacketPerms> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if memory cannot be had.
-    fn into_packet(self) -> Result<Self::Store, Error>;
+    /// [`IoError::OUT_OF_MEMORY`] if memory cannot be had.
+    fn into_packet(self) -> Result<Self::Store, IoError>;
 }
 
 /// A read request or an exchange whose bytes are copied into a borrowed buffer when it is complete.
@@ -70,9 +70,9 @@ impl<Perms: PacketPerms> PacketStore<Perms> for CopiedBack<'_, Perms> {
     }
 
     #[inline]
-    fn sync_back(self) -> Result<(), Error> {
+    fn sync_back(self) -> Result<(), IoError> {
         if !self.packet.is_complete() {
-            return Err(Error::IN_FLIGHT);
+            return Err(IoError::IN_FLIGHT);
         }
         self.packet.copy_done_to(self.buffer);
         Ok(())
@@ -99,9 +99,9 @@ impl<'a> PacketStore<Write> for CopiedUninit<'a> {
     }
 
     #[inline]
-    fn sync_back(self) -> Result<&'a mut [u8], Error> {
+    fn sync_back(self) -> Result<&'a mut [u8], IoError> {
         if !self.packet.is_complete() {
-            return Err(Error::IN_FLIGHT);
+            return Err(IoError::IN_FLIGHT);
         }
         let done = &mut self.buffer[..self.packet.error_clamp()];
         if !done.is_empty() {
@@ -132,8 +132,8 @@ impl PacketStore<Read> for WriteFrom {
     }
 
     #[inline]
-    fn sync_back(self) -> Result<(), Error> {
-        if self.0.is_complete() { Ok(()) } else { Err(Error::IN_FLIGHT) }
+    fn sync_back(self) -> Result<(), IoError> {
+        if self.0.is_complete() { Ok(()) } else { Err(IoError::IN_FLIGHT) }
     }
 }
 
@@ -145,7 +145,7 @@ macro_rules! own_store {
                 type Store = Self;
 
                 #[inline]
-                fn into_packet(self) -> Result<Self, Error> {
+                fn into_packet(self) -> Result<Self, IoError> {
                     Ok(self)
                 }
             }
@@ -166,7 +166,7 @@ impl<'a> IntoPacket<Write> for &'a mut [u8] {
     type Store = CopiedBack<'a, Write>;
 
     #[inline]
-    fn into_packet(self) -> Result<Self::Store, Error> {
+    fn into_packet(self) -> Result<Self::Store, IoError> {
         Ok(CopiedBack { packet: PacketBox::new_buf(self.len())?, buffer: self })
     }
 }
@@ -174,7 +174,7 @@ impl<'a> IntoPacket<Write> for &'a mut [u8] {
 impl<'a> IntoPacket<ReadWrite> for &'a mut [u8] {
     type Store = CopiedBack<'a, ReadWrite>;
 
-    fn into_packet(self) -> Result<Self::Store, Error> {
+    fn into_packet(self) -> Result<Self::Store, IoError> {
         Ok(CopiedBack { packet: PacketBox::copy_from_slice(self)?, buffer: self })
     }
 }
@@ -182,7 +182,7 @@ impl<'a> IntoPacket<ReadWrite> for &'a mut [u8] {
 impl<'a> IntoPacket<Write> for &'a mut [MaybeUninit<u8>] {
     type Store = CopiedUninit<'a>;
 
-    fn into_packet(self) -> Result<Self::Store, Error> {
+    fn into_packet(self) -> Result<Self::Store, IoError> {
         Ok(CopiedUninit { packet: PacketBox::new_buf(self.len())?, buffer: self })
     }
 }
@@ -191,7 +191,7 @@ impl IntoPacket<Read> for &[u8] {
     type Store = WriteFrom;
 
     #[inline]
-    fn into_packet(self) -> Result<WriteFrom, Error> {
+    fn into_packet(self) -> Result<WriteFrom, IoError> {
         Ok(WriteFrom(PacketBox::copy_from_slice(self)?))
     }
 }
@@ -203,7 +203,7 @@ where
     type Store = <&'a mut [u8] as IntoPacket<P>>::Store;
 
     #[inline]
-    fn into_packet(self) -> Result<Self::Store, Error> {
+    fn into_packet(self) -> Result<Self::Store, IoError> {
         self.as_mut_slice().into_packet()
     }
 }
@@ -214,7 +214,7 @@ where
 {
     type Store = <&'a mut [u8] as IntoPacket<P>>::Store;
 
-    fn into_packet(self) -> Result<Self::Store, Error> {
+    fn into_packet(self) -> Result<Self::Store, IoError> {
         self.as_mut_slice().into_packet()
     }
 }
@@ -223,7 +223,7 @@ impl<const N: usize> IntoPacket<Read> for &[u8; N] {
     type Store = WriteFrom;
 
     #[inline]
-    fn into_packet(self) -> Result<WriteFrom, Error> {
+    fn into_packet(self) -> Result<WriteFrom, IoError> {
         self.as_slice().into_packet()
     }
 }
@@ -231,7 +231,7 @@ impl<const N: usize> IntoPacket<Read> for &[u8; N] {
 impl IntoPacket<Read> for &Vec<u8> {
     type Store = WriteFrom;
 
-    fn into_packet(self) -> Result<WriteFrom, Error> {
+    fn into_packet(self) -> Result<WriteFrom, IoError> {
         self.as_slice().into_packet()
     }
 }
@@ -239,7 +239,7 @@ impl IntoPacket<Read> for &Vec<u8> {
 impl<P: PacketPerms> IntoPacket<P> for Vec<u8> {
     type Store = VecPacket<P>;
 
-    fn into_packet(self) -> Result<VecPacket<P>, Error> {
+    fn into_packet(self) -> Result<VecPacket<P>, IoError> {
         VecPacket::new(self)
     }
 }
@@ -247,7 +247,7 @@ impl<P: PacketPerms> IntoPacket<P> for Vec<u8> {
 impl<P: PacketPerms> IntoPacket<P> for Box<[u8]> {
     type Store = OwnedPacket<P>;
 
-    fn into_packet(self) -> Result<OwnedPacket<P>, Error> {
+    fn into_packet(self) -> Result<OwnedPacket<P>, IoError> {
         OwnedPacket::new(self)
     }
 }

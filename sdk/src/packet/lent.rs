@@ -8,7 +8,7 @@ use core::task::{Context, Poll};
 use super::{
     BoundPacketView, PacketBox, PacketMut, PacketPerms, PacketStore, ReadWrite, Report, Write, block,
 };
-use crate::Error;
+use crate::IoError;
 
 /// Borrows the caller's memory.
 ///
@@ -26,13 +26,13 @@ impl<'a> RefPacket<'a, Write> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the header cannot be allocated.
+    /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated.
     ///
     /// # Safety
     ///
     /// The borrow does not end before the packet is complete, even if this value is forgotten.
     #[inline]
-    pub unsafe fn for_read(memory: &'a mut [u8]) -> Result<Self, Error> {
+    pub unsafe fn for_read(memory: &'a mut [u8]) -> Result<Self, IoError> {
         Self::lend(NonNull::from(&mut *memory).cast(), memory.len())
     }
 }
@@ -48,7 +48,7 @@ impl<'a> RefPacket<'a, ReadWrite> {
     ///
     /// As for [`for_read`](RefPacket::for_read).
     #[inline]
-    pub unsafe fn for_exchange(memory: &'a mut [u8]) -> Result<Self, Error> {
+    pub unsafe fn for_exchange(memory: &'a mut [u8]) -> Result<Self, IoError> {
         Self::lend(NonNull::from(&mut *memory).cast(), memory.len())
     }
 }
@@ -64,14 +64,14 @@ impl<'a> RefPacket<'a, super::Read> {
     ///
     /// As for [`for_read`](RefPacket::for_read).
     #[inline]
-    pub unsafe fn for_write(memory: &'a [u8]) -> Result<Self, Error> {
+    pub unsafe fn for_write(memory: &'a [u8]) -> Result<Self, IoError> {
         Self::lend(NonNull::from(memory).cast(), memory.len())
     }
 }
 
 impl<Perms: PacketPerms> RefPacket<'_, Perms> {
     #[inline]
-    fn lend(bytes: NonNull<u8>, len: usize) -> Result<Self, Error> {
+    fn lend(bytes: NonNull<u8>, len: usize) -> Result<Self, IoError> {
         let block = block::allocate_lent(bytes, len, true)?;
         Ok(Self { packet: PacketBox::new(block), _memory: PhantomData })
     }
@@ -91,8 +91,8 @@ impl<Perms: PacketPerms> PacketStore<Perms> for RefPacket<'_, Perms> {
     }
 
     #[inline]
-    fn sync_back(self) -> Result<Report, Error> {
-        if self.packet.is_complete() { Ok(self.packet.report()) } else { Err(Error::IN_FLIGHT) }
+    fn sync_back(self) -> Result<Report, IoError> {
+        if self.packet.is_complete() { Ok(self.packet.report()) } else { Err(IoError::IN_FLIGHT) }
     }
 }
 
@@ -135,8 +135,8 @@ impl<T: StableBytes, Perms: PacketPerms> KeptPacket<T, Perms> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the header cannot be allocated.
-    pub fn new(mut value: T) -> Result<Self, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated.
+    pub fn new(mut value: T) -> Result<Self, IoError> {
         let (bytes, len) = (value.start(), value.len());
         let block = block::allocate_kept(value)?;
         // SAFETY: the packet is ours, and its room keeps the value.
@@ -149,7 +149,7 @@ impl<T: StableBytes, Perms: PacketPerms> KeptPacket<T, Perms> {
     /// # Errors
     ///
     /// As [`PacketBox::bind`].
-    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, IoError> {
         self.packet.bind()
     }
 }
@@ -166,9 +166,9 @@ impl<T: StableBytes, Perms: PacketPerms> PacketStore<Perms> for KeptPacket<T, Pe
     }
 
     #[inline]
-    fn sync_back(self) -> Result<T, Error> {
+    fn sync_back(self) -> Result<T, IoError> {
         if !self.packet.is_complete() {
-            return Err(Error::IN_FLIGHT);
+            return Err(IoError::IN_FLIGHT);
         }
         // SAFETY: complete, ours, made by `new`, and taken once, since `self` ends.
         Ok(unsafe { block::take_kept(self.packet.block()) })

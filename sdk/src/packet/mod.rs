@@ -21,7 +21,7 @@
 //! - **A request in flight owns its memory.** Dropping a [`PacketBox`] detaches it; header and bytes live until the
 //!   last view is answered.
 //! - **Dropping a view is failure.** Success is always said: [`TransferredPacket`] and the allocated forms say how many
-//!   bytes were moved; what was not said is failed with [`Error::UNANSWERED`](crate::Error::UNANSWERED).
+//!   bytes were moved; what was not said is failed with [`IoError::UNANSWERED`](crate::IoError::UNANSWERED).
 //! - **The account is exact.** A [`Report`] covers every byte of the request, done or failed with its error.
 //! - **One order.** Bytes, then the result, then the count, then the wake.
 //!

@@ -16,7 +16,7 @@ use super::{
     BoundPacketView, OutputFunction, OutputRef, PacketBox, PacketStore, PacketStream, ReboundPacket, Segment,
     VecPacket, Write,
 };
-use crate::Error;
+use crate::IoError;
 
 /// Counts wakes. It uses plain atomics, which are no points of choice for the model checker.
 #[derive(Default)]
@@ -225,7 +225,7 @@ fn two_failures_and_their_account() {
         let mut packet = packet();
         let (front, rest) = packet.bind().unwrap().split_at(1);
         let (middle, back) = rest.split_at(1);
-        let one = thread::spawn(move || front.error(Error::UNSUPPORTED));
+        let one = thread::spawn(move || front.error(IoError::UNSUPPORTED));
         let two = thread::spawn(move || drop(middle));
         done(back);
         let task = Task::new();
@@ -235,7 +235,7 @@ fn two_failures_and_their_account() {
         assert!(polled.is_ready() || task.woken(), "a wake was lost");
         assert_eq!(task.poll(&mut packet), Poll::Ready(()));
         let failed: Vec<_> = packet.report().failed_ranges().collect();
-        assert_eq!(failed, [(0..1, Error::UNSUPPORTED), (1..2, Error::UNANSWERED)]);
+        assert_eq!(failed, [(0..1, IoError::UNSUPPORTED), (1..2, IoError::UNANSWERED)]);
         drop(packet);
     });
 }
@@ -474,7 +474,7 @@ fn a_rebound_packet_that_is_dropped_against_its_fresh_view() {
         let device = thread::spawn(move || done(fresh));
         drop(rebound);
         device.join().unwrap();
-        assert_eq!(origin.report().min_error(), Some((0, Error::UNANSWERED)));
+        assert_eq!(origin.report().min_error(), Some((0, IoError::UNANSWERED)));
         drop(origin);
     });
 }

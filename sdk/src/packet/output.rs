@@ -9,7 +9,7 @@ use core::fmt;
 use core::ops::{Deref, Range};
 use core::ptr::NonNull;
 
-use crate::{Error, firewall};
+use crate::{IoError, firewall};
 
 /// Hears of the segments of requests.
 ///
@@ -62,8 +62,8 @@ impl<'a> Segment<'a> {
     /// # Errors
     ///
     /// Why it was not.
-    pub fn result(&self) -> Result<(), Error> {
-        Error::from_raw(self.raw.error).map_or(Ok(()), Err)
+    pub fn result(&self) -> Result<(), IoError> {
+        IoError::from_raw(self.raw.error).map_or(Ok(()), Err)
     }
 
     /// The bytes, if it was done and its packet has bytes: those that were read, or those that were written.
@@ -86,7 +86,7 @@ impl fmt::Debug for Segment<'_> {
 ///
 /// ```
 /// use std::sync::{Arc, atomic::{AtomicUsize, Ordering}};
-/// use pactio_sdk::{Error, OutputFunction, OutputRef, PacketBox, Write};
+/// use pactio_sdk::{IoError, OutputFunction, OutputRef, PacketBox, Write};
 ///
 /// let done = Arc::new(AtomicUsize::new(0));
 /// let counter = done.clone();
@@ -98,9 +98,9 @@ impl fmt::Debug for Segment<'_> {
 /// let mut packet = PacketBox::<Write>::new_buf(10)?;
 /// let (front, back) = packet.bind_to(output)?.split_at(4);
 /// front.transfer_data(b"four").complete();
-/// back.error(Error::END);
+/// back.error(IoError::END);
 /// assert_eq!(done.load(Ordering::Relaxed), 4);
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct OutputFunction<F>(pub F);

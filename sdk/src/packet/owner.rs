@@ -13,7 +13,7 @@ use super::header::Packet;
 use super::output::OutputRef;
 use super::state::{Armed, Left, Polled};
 use super::{BoundPacketView, Filled, PacketPerms, PacketView, Report, RequestId, Write, mutant, watch};
-use crate::Error;
+use crate::IoError;
 
 /// The owner of one packet.
 ///
@@ -27,7 +27,7 @@ use crate::Error;
 /// waited for the same packet would never be woken.
 ///
 /// ```
-/// use pactio_sdk::{BoundPacketView, Error, PacketBox, Read, Write};
+/// use pactio_sdk::{BoundPacketView, IoError, PacketBox, Read, Write};
 ///
 /// let mut packet = PacketBox::<Write>::new_buf(8)?;
 /// let view: BoundPacketView<Write> = packet.bind()?;
@@ -35,9 +35,9 @@ use crate::Error;
 ///
 /// let report = packet.report();
 /// assert_eq!(report.done(), 6);
-/// assert_eq!(report.min_error(), Some((6, Error::END)));
+/// assert_eq!(report.min_error(), Some((6, IoError::END)));
 /// assert_eq!(packet.simple_contiguous_slice(), Ok(&b"pactio"[..]));
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 pub struct PacketBox<Perms: PacketPerms> {
     block: NonNull<Block>,
@@ -57,8 +57,8 @@ impl PacketBox<Write> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the memory cannot be had.
-    pub fn new_buf(len: usize) -> Result<Self, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    pub fn new_buf(len: usize) -> Result<Self, IoError> {
         Self::new_buf_aligned(len, 1)
     }
 
@@ -66,10 +66,10 @@ impl PacketBox<Write> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the memory cannot be had or `align` is not a power of two.
-    pub fn new_buf_aligned(len: usize, align: usize) -> Result<Self, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had or `align` is not a power of two.
+    pub fn new_buf_aligned(len: usize, align: usize) -> Result<Self, IoError> {
         if !align.is_power_of_two() {
-            return Err(Error::OUT_OF_MEMORY);
+            return Err(IoError::OUT_OF_MEMORY);
         }
         block::allocate(len, align).map(Self::new)
     }
@@ -80,8 +80,8 @@ impl<Perms: Filled> PacketBox<Perms> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the memory cannot be had.
-    pub fn copy_from_slice(bytes: &[u8]) -> Result<Self, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    pub fn copy_from_slice(bytes: &[u8]) -> Result<Self, IoError> {
         let block = block::allocate(bytes.len(), 1)?;
         // SAFETY: the block is ours alone and has room for as many bytes.
         unsafe {
@@ -97,8 +97,8 @@ impl Packet<Write> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the memory cannot be had.
-    pub fn new_buf(len: usize) -> Result<PacketBox<Write>, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    pub fn new_buf(len: usize) -> Result<PacketBox<Write>, IoError> {
         PacketBox::new_buf(len)
     }
 }
@@ -108,8 +108,8 @@ impl<Perms: Filled> Packet<Perms> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the memory cannot be had.
-    pub fn copy_from_slice(bytes: &[u8]) -> Result<PacketBox<Perms>, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    pub fn copy_from_slice(bytes: &[u8]) -> Result<PacketBox<Perms>, IoError> {
         PacketBox::copy_from_slice(bytes)
     }
 }
@@ -124,7 +124,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// # Errors
     ///
     /// As [`bind`](Self::bind).
-    pub fn into_bound(mut self) -> Result<(Self, BoundPacketView<Perms>), Error> {
+    pub fn into_bound(mut self) -> Result<(Self, BoundPacketView<Perms>), IoError> {
         let view = self.bind()?;
         Ok((self, view))
     }
@@ -195,10 +195,10 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     ///
     /// # Errors
     ///
-    /// [`Error::IN_FLIGHT`] while views of an earlier request exist; [`Error::OUT_OF_MEMORY`] if the old header is not
+    /// [`IoError::IN_FLIGHT`] while views of an earlier request exist; [`IoError::OUT_OF_MEMORY`] if the old header is not
     /// free yet and a new one cannot be had.
     #[inline]
-    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, IoError> {
         self.make_idle()?;
         Ok(self.submit(false))
     }
@@ -208,7 +208,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// # Errors
     ///
     /// As [`bind`](Self::bind); `output` is dropped then.
-    pub fn bind_to(&mut self, output: OutputRef) -> Result<BoundPacketView<Perms>, Error> {
+    pub fn bind_to(&mut self, output: OutputRef) -> Result<BoundPacketView<Perms>, IoError> {
         self.make_idle()?;
         // SAFETY: the packet is idle and ours.
         unsafe { watch::start(self.block.as_ptr().cast(), output)? };
@@ -220,12 +220,12 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// # Errors
     ///
     /// As [`bind`](Self::bind).
-    pub fn view(&mut self) -> Result<PacketView<Perms>, Error> {
+    pub fn view(&mut self) -> Result<PacketView<Perms>, IoError> {
         self.bind().map(PacketView::new)
     }
 
     #[inline(always)]
-    fn make_idle(&mut self) -> Result<(), Error> {
+    fn make_idle(&mut self) -> Result<(), IoError> {
         if !self.packet().state.is_idle() {
             self.renew()?;
         }
@@ -249,9 +249,9 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
 
     /// The last view is about to leave the header, or is still in flight.
     #[cold]
-    fn renew(&mut self) -> Result<(), Error> {
+    fn renew(&mut self) -> Result<(), IoError> {
         if !self.is_complete() {
-            return Err(Error::IN_FLIGHT);
+            return Err(IoError::IN_FLIGHT);
         }
         self.packet().state.owner_touches_bytes();
         // SAFETY: the packet is complete and ours; the old block is left right away.
@@ -270,15 +270,15 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
 
     /// What happened to every byte.
     ///
-    /// While views are in flight, all bytes count as failed with [`Error::IN_FLIGHT`]; before the first
-    /// [`bind`](Self::bind) with [`Error::NOT_SUBMITTED`].
+    /// While views are in flight, all bytes count as failed with [`IoError::IN_FLIGHT`]; before the first
+    /// [`bind`](Self::bind) with [`IoError::NOT_SUBMITTED`].
     pub fn report(&self) -> Report {
         let segments = usize::from(self.is_submitted()) + self.packet().state.splits();
         let mut report = Report::all_done(self.len()).with_segments(segments);
         if !self.is_complete() {
-            report.fail(0..self.len(), Error::IN_FLIGHT);
+            report.fail(0..self.len(), IoError::IN_FLIGHT);
         } else if !self.is_submitted() {
-            report.fail(0..self.len(), Error::NOT_SUBMITTED);
+            report.fail(0..self.len(), IoError::NOT_SUBMITTED);
         } else {
             // SAFETY: the packet is complete and ours (state rule 4).
             unsafe {
@@ -291,12 +291,12 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     }
 
     /// The first `len` bytes. The packet is complete and they are initialised. Complex packets have none.
-    fn checked_slice(&self, len: usize) -> Result<&[u8], Error> {
+    fn checked_slice(&self, len: usize) -> Result<&[u8], IoError> {
         debug_assert!(self.is_complete() && len <= self.len());
         self.packet().state.owner_touches_bytes();
         let bytes = self.packet().bytes;
         if bytes.is_null() {
-            return Err(Error::NO_BYTES);
+            return Err(IoError::NO_BYTES);
         }
         // SAFETY: the packet is complete, so the bytes are the owner's until the next `&mut` (state rule 2); the caller
         // says that so many are initialised.
@@ -307,9 +307,9 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     ///
     /// # Errors
     ///
-    /// The error at the lowest offset that was not done; [`Error::NO_BYTES`] for a complex packet.
+    /// The error at the lowest offset that was not done; [`IoError::NO_BYTES`] for a complex packet.
     #[inline]
-    pub fn simple_slice(&self) -> Result<&[u8], Error> {
+    pub fn simple_slice(&self) -> Result<&[u8], IoError> {
         if self.is_done() {
             return self.checked_slice(self.len());
         }
@@ -324,8 +324,8 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     ///
     /// # Errors
     ///
-    /// The error of the first byte, if that was not done; [`Error::NO_BYTES`] for a complex packet.
-    pub fn simple_contiguous_slice(&self) -> Result<&[u8], Error> {
+    /// The error of the first byte, if that was not done; [`IoError::NO_BYTES`] for a complex packet.
+    pub fn simple_contiguous_slice(&self) -> Result<&[u8], IoError> {
         self.checked_slice(self.report().err_on_zero()?)
     }
 
@@ -333,12 +333,12 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     ///
     /// # Errors
     ///
-    /// The error at the lowest offset of it that was not; [`Error::NO_BYTES`] for a complex packet.
+    /// The error at the lowest offset of it that was not; [`IoError::NO_BYTES`] for a complex packet.
     ///
     /// # Panics
     ///
     /// If the packet is shorter.
-    pub fn done_slice(&self, range: Range<usize>) -> Result<&[u8], Error> {
+    pub fn done_slice(&self, range: Range<usize>) -> Result<&[u8], IoError> {
         assert!(
             range.start <= range.end && range.end <= self.len(),
             "{range:?} is not in {} bytes",
@@ -355,7 +355,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         }
         let bytes = self.packet().bytes;
         if bytes.is_null() {
-            return Err(Error::NO_BYTES);
+            return Err(IoError::NO_BYTES);
         }
         self.packet().state.owner_touches_bytes();
         // SAFETY: the range was done, so it is initialised, and since something was done the packet is complete; or it is
@@ -400,7 +400,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     }
 
     /// The lowest offset that failed, and its error; see [`Report::min_error`].
-    pub fn min_error(&self) -> Option<(usize, Error)> {
+    pub fn min_error(&self) -> Option<(usize, IoError)> {
         if self.is_done() { None } else { self.report().min_error() }
     }
 
@@ -409,7 +409,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// # Errors
     ///
     /// The error of the first byte, if that failed.
-    pub fn err_on_zero(&self) -> Result<usize, Error> {
+    pub fn err_on_zero(&self) -> Result<usize, IoError> {
         if self.is_done() { Ok(self.len()) } else { self.report().err_on_zero() }
     }
 
@@ -419,7 +419,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     ///
     /// The error at the lowest offset that failed.
     #[inline]
-    pub fn err_any(&self) -> Result<(), Error> {
+    pub fn err_any(&self) -> Result<(), IoError> {
         if self.is_done() { Ok(()) } else { self.report().err_any() }
     }
 

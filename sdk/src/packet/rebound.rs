@@ -9,7 +9,7 @@ use core::task::{Context, Poll};
 use super::block::{self, Block, complete, fail};
 use super::header::PacketTable;
 use super::{BoundPacketView, PacketBox, PacketPerms, Report, continuation, watch};
-use crate::Error;
+use crate::IoError;
 
 /// A bound view that was taken over, and a packet over the same bytes that is sent on in its place.
 ///
@@ -25,14 +25,14 @@ use crate::Error;
 /// learnt from the packet itself. If it is dropped before, what is left of the origin fails.
 ///
 /// ```
-/// use pactio_sdk::{BoundPacketView, Error, ReboundPacket, Write};
+/// use pactio_sdk::{BoundPacketView, IoError, ReboundPacket, Write};
 ///
 /// /// Reads from the first copy, and what cannot be read there from the second.
 /// fn mirrored(
 ///     view: BoundPacketView<Write>,
 ///     first: impl FnOnce(BoundPacketView<Write>),
 ///     second: impl Fn(BoundPacketView<Write>) + Send + 'static,
-/// ) -> Result<(), Error> {
+/// ) -> Result<(), IoError> {
 ///     let mut rebound = ReboundPacket::new(view)?;
 ///     first(rebound.bind()?);
 ///     rebound.on_complete(move |rebound| {
@@ -44,7 +44,7 @@ use crate::Error;
 /// # let half = |view: BoundPacketView<Write>| view.transfer_data(b"half").complete();
 /// # mirrored(packet.bind()?, half, |view| view.transfer_data(b"HALF").complete())?;
 /// # assert_eq!(packet.simple_slice(), Ok(&b"halfHALF"[..]));
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 pub struct ReboundPacket<Perms: PacketPerms> {
     packet: PacketBox<Perms>,
@@ -100,8 +100,8 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the header cannot be allocated; the view fails with it.
-    pub fn new(view: BoundPacketView<Perms>) -> Result<Self, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated; the view fails with it.
+    pub fn new(view: BoundPacketView<Perms>) -> Result<Self, IoError> {
         let (bytes, len, tag) = (view.bytes(), view.len(), view.tag());
         let initialised = view.is_initialised();
         let block = block::allocate_kept(view)?;
@@ -120,7 +120,7 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
     /// # Errors
     ///
     /// As [`PacketBox::bind`].
-    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, IoError> {
         let mut view = self.packet.bind()?;
         view.set_tag(self.tag);
         Ok(view)
@@ -152,7 +152,7 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
     /// `self`, while parts of the fresh view are in flight.
     pub fn settle(
         self,
-        mut failed: impl FnMut(Range<usize>, BoundPacketView<Perms>, Error),
+        mut failed: impl FnMut(Range<usize>, BoundPacketView<Perms>, IoError),
     ) -> Result<(), Self> {
         if !self.packet.is_complete() {
             return Err(self);

@@ -5,30 +5,30 @@ use core::ops::Range;
 
 use rangemap::RangeMap;
 
-use crate::Error;
+use crate::IoError;
 
 /// The exact account of a request: every byte is done, or failed with an error.
 ///
 /// ```
-/// # use pactio_sdk::{Error, PacketBox, Write};
+/// # use pactio_sdk::{IoError, PacketBox, Write};
 /// # let mut packet = PacketBox::<Write>::new_buf(12)?;
 /// # let (a, rest) = packet.bind()?.split_at(4);
 /// # let (b, c) = rest.split_at(4);
 /// # a.transfer_data(&[0; 4]).complete();
-/// # b.error(Error::UNSUPPORTED);
+/// # b.error(IoError::UNSUPPORTED);
 /// # c.transfer_data(&[0; 4]).complete();
 /// let report = packet.report();
 /// assert_eq!(report.ranges().count(), 3);
 /// assert_eq!(report.done(), 8);
 /// assert_eq!(report.error_clamp(), 4);
 /// assert_eq!(report.to_string(), "8 of 12 bytes; 4..8: not supported");
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Report {
     len: usize,
     segments: usize,
-    failed: RangeMap<usize, Error>,
+    failed: RangeMap<usize, IoError>,
 }
 
 impl Report {
@@ -52,7 +52,7 @@ impl Report {
     /// # Panics
     ///
     /// If the range ends behind the request or begins behind its own end.
-    pub fn fail(&mut self, range: Range<usize>, error: Error) {
+    pub fn fail(&mut self, range: Range<usize>, error: IoError) {
         assert!(
             range.start <= range.end && range.end <= self.len,
             "{range:?} is not within {} bytes",
@@ -74,7 +74,7 @@ impl Report {
     }
 
     /// All ranges in order, without gaps or overlaps; neighbours differ.
-    pub fn ranges(&self) -> impl Iterator<Item = (Range<usize>, Result<(), Error>)> + '_ {
+    pub fn ranges(&self) -> impl Iterator<Item = (Range<usize>, Result<(), IoError>)> + '_ {
         let mut at = 0;
         let mut failed = self.failed.iter().peekable();
         core::iter::from_fn(move || {
@@ -99,7 +99,7 @@ impl Report {
     }
 
     /// The ranges that failed, in order.
-    pub fn failed_ranges(&self) -> impl Iterator<Item = (Range<usize>, Error)> + '_ {
+    pub fn failed_ranges(&self) -> impl Iterator<Item = (Range<usize>, IoError)> + '_ {
         self.failed.iter().map(|(range, error)| (range.clone(), *error))
     }
 
@@ -119,7 +119,7 @@ impl Report {
     }
 
     /// The lowest offset that failed, and its error.
-    pub fn min_error(&self) -> Option<(usize, Error)> {
+    pub fn min_error(&self) -> Option<(usize, IoError)> {
         self.failed.iter().next().map(|(range, error)| (range.start, *error))
     }
 
@@ -128,7 +128,7 @@ impl Report {
     /// # Errors
     ///
     /// The error of the first byte, if that failed.
-    pub fn err_on_zero(&self) -> Result<usize, Error> {
+    pub fn err_on_zero(&self) -> Result<usize, IoError> {
         match self.min_error() {
             Some((0, error)) => Err(error),
             Some((offset, _)) => Ok(offset),
@@ -141,7 +141,7 @@ impl Report {
     /// # Errors
     ///
     /// The error at the lowest offset that failed.
-    pub fn err_any(&self) -> Result<(), Error> {
+    pub fn err_any(&self) -> Result<(), IoError> {
         self.min_error().map_or(Ok(()), |(_, error)| Err(error))
     }
 }

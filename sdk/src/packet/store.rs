@@ -4,7 +4,7 @@ use core::ops::Deref;
 use core::task::{Context, Poll};
 
 use super::{BoundPacketView, OutputRef, PacketBox, PacketPerms};
-use crate::Error;
+use crate::IoError;
 
 /// Keeps a packet, and gives back what it was made from.
 ///
@@ -25,8 +25,8 @@ pub trait PacketStore<Perms: PacketPerms>: Sized + Unpin {
     ///
     /// # Errors
     ///
-    /// [`Error::IN_FLIGHT`] while views exist.
-    fn sync_back(self) -> Result<Self::Back, Error>;
+    /// [`IoError::IN_FLIGHT`] while views exist.
+    fn sync_back(self) -> Result<Self::Back, IoError>;
 }
 
 /// A packet that may be bound and polled, but not replaced: what keeps it relies on its bytes (rule 15).
@@ -52,7 +52,7 @@ impl<'a, Perms: PacketPerms> PacketMut<'a, Perms> {
     ///
     /// As there.
     #[inline]
-    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, IoError> {
         self.0.bind()
     }
 
@@ -61,7 +61,7 @@ impl<'a, Perms: PacketPerms> PacketMut<'a, Perms> {
     /// # Errors
     ///
     /// As there.
-    pub fn bind_to(&mut self, output: OutputRef) -> Result<BoundPacketView<Perms>, Error> {
+    pub fn bind_to(&mut self, output: OutputRef) -> Result<BoundPacketView<Perms>, IoError> {
         self.0.bind_to(output)
     }
 
@@ -94,7 +94,7 @@ impl<Perms: PacketPerms> PacketStore<Perms> for PacketBox<Perms> {
     }
 
     #[inline]
-    fn sync_back(self) -> Result<Self, Error> {
-        if self.is_complete() { Ok(self) } else { Err(Error::IN_FLIGHT) }
+    fn sync_back(self) -> Result<Self, IoError> {
+        if self.is_complete() { Ok(self) } else { Err(IoError::IN_FLIGHT) }
     }
 }

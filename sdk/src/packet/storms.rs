@@ -9,7 +9,7 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::{future, thread};
 
 use super::{BoundPacketView, OutputFunction, OutputRef, PacketBox, ReboundPacket, Segment, Write};
-use crate::Error;
+use crate::IoError;
 
 const THREADS: usize = 12;
 
@@ -28,7 +28,7 @@ fn answer(view: BoundPacketView<Write>) -> usize {
     let len = view.len();
     match thread_rng().gen_range(0..6u8) {
         0 => {
-            view.error(Error::UNSUPPORTED);
+            view.error(IoError::UNSUPPORTED);
             0
         }
         1 => {

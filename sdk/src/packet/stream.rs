@@ -14,7 +14,7 @@ use futures_core::Stream;
 
 use super::output::{OutputRef, PacketOutput, Segment};
 use super::{BoundPacketView, PacketBox, PacketPerms};
-use crate::Error;
+use crate::IoError;
 use crate::sync::{AtomicPtr, Ordering};
 
 /// The segments of one request, in the order in which they come back.
@@ -22,7 +22,7 @@ use crate::sync::{AtomicPtr, Ordering};
 /// It owns the packet. It ends when every byte was answered; parts without bytes are not shown.
 ///
 /// ```
-/// use pactio_sdk::{Error, PacketBox, PacketStream, Write};
+/// use pactio_sdk::{IoError, PacketBox, PacketStream, Write};
 /// # fn next<S: futures_core::Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
 /// #     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
 /// #     match std::pin::Pin::new(stream).poll_next(&mut cx) { std::task::Poll::Ready(item) => item, _ => panic!() }
@@ -34,10 +34,10 @@ use crate::sync::{AtomicPtr, Ordering};
 ///
 /// let segment = next(&mut stream).unwrap(); // `stream.next().await`
 /// assert_eq!((segment.range(), segment.bytes()), (4..8, Some(&b"back"[..])));
-/// front.error(Error::END);
-/// assert_eq!(next(&mut stream).unwrap().result(), Err(Error::END));
+/// front.error(IoError::END);
+/// assert_eq!(next(&mut stream).unwrap().result(), Err(IoError::END));
 /// assert!(next(&mut stream).is_none());
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 pub struct PacketStream<Perms: PacketPerms> {
     packet: Arc<PacketBox<Perms>>,
@@ -58,7 +58,7 @@ pub struct StreamSegment<Perms: PacketPerms> {
 struct Arrived {
     range: Range<usize>,
     tag: u64,
-    result: Result<(), Error>,
+    result: Result<(), IoError>,
 }
 
 /// A stack that any thread pushes to, and the stream takes as a whole.
@@ -117,7 +117,7 @@ impl<Perms: PacketPerms> PacketStream<Perms> {
     /// # Errors
     ///
     /// As [`PacketBox::bind`].
-    pub fn new(mut packet: PacketBox<Perms>) -> Result<(Self, BoundPacketView<Perms>), Error> {
+    pub fn new(mut packet: PacketBox<Perms>) -> Result<(Self, BoundPacketView<Perms>), IoError> {
         let arrivals =
             Arc::new(Arrivals { newest: AtomicPtr::new(ptr::null_mut()), stream: AtomicWaker::new() });
         let view = packet.bind_to(OutputRef::from(arrivals.clone()))?;
@@ -183,7 +183,7 @@ impl<Perms: PacketPerms> StreamSegment<Perms> {
     /// # Errors
     ///
     /// Why it was not.
-    pub fn result(&self) -> Result<(), Error> {
+    pub fn result(&self) -> Result<(), IoError> {
         self.arrived.result
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::*;
-use crate::{Code, Error};
+use crate::{Code, IoError};
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -46,9 +46,9 @@ fn rule_1_a_request_whose_owner_is_gone_keeps_its_memory() {
 fn rule_2_an_untouched_view_fails_and_shows_no_byte() {
     let mut packet = write_packet(8);
     drop(packet.bind().unwrap());
-    assert_eq!(packet.report().min_error(), Some((0, Error::UNANSWERED)));
-    assert_eq!(packet.simple_slice(), Err(Error::UNANSWERED));
-    assert_eq!(packet.simple_contiguous_slice(), Err(Error::UNANSWERED));
+    assert_eq!(packet.report().min_error(), Some((0, IoError::UNANSWERED)));
+    assert_eq!(packet.simple_slice(), Err(IoError::UNANSWERED));
+    assert_eq!(packet.simple_contiguous_slice(), Err(IoError::UNANSWERED));
     let mut untouched = [9; 8];
     packet.copy_done_to(&mut untouched);
     assert_eq!(untouched, [9; 8]);
@@ -74,7 +74,7 @@ fn rule_2_a_view_that_is_dropped_in_a_panic_fails() {
         panic!("device");
     });
     assert!(caught.is_err());
-    assert_eq!(packet.report().min_error(), Some((0, Error::UNANSWERED)));
+    assert_eq!(packet.report().min_error(), Some((0, IoError::UNANSWERED)));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn rule_3_the_bytes_and_the_result_are_there_when_the_wake_comes() {
     let (front, back) = packet.bind().unwrap().split_at(2);
     assert!(Pin::new(&mut packet).poll(&mut Context::from_waker(&waker)).is_pending());
     *looks.0.lock().unwrap() = Some(packet);
-    back.error(Error::UNSUPPORTED);
+    back.error(IoError::UNSUPPORTED);
     assert_eq!(looks.1.load(Ordering::SeqCst), 0, "woken before the last view was answered");
     front.transfer_data(b"ok").complete();
     assert_eq!(looks.1.load(Ordering::SeqCst), 1);
@@ -126,8 +126,8 @@ fn rule_6_a_packet_is_reused_at_the_same_place_with_its_state_reset() {
         let view = packet.bind().unwrap();
         assert!(poll(&mut packet, &wakes).is_pending());
         if round == 1 {
-            view.error(Error::UNSUPPORTED);
-            assert_eq!(packet.simple_slice(), Err(Error::UNSUPPORTED));
+            view.error(IoError::UNSUPPORTED);
+            assert_eq!(packet.simple_slice(), Err(IoError::UNSUPPORTED));
         } else {
             view.transfer_data(&[round; 4]).complete();
             assert_eq!(packet.simple_slice(), Ok(&[round; 4][..]));
@@ -144,9 +144,9 @@ fn rule_6_a_packet_is_reused_at_the_same_place_with_its_state_reset() {
 fn rule_6_a_packet_in_flight_is_not_bound_again() {
     let mut packet = write_packet(4);
     let view = packet.bind().unwrap();
-    assert_eq!(packet.bind().unwrap_err(), Error::IN_FLIGHT);
-    assert_eq!(packet.report().min_error(), Some((0, Error::IN_FLIGHT)));
-    assert_eq!(packet.simple_slice(), Err(Error::IN_FLIGHT));
+    assert_eq!(packet.bind().unwrap_err(), IoError::IN_FLIGHT);
+    assert_eq!(packet.report().min_error(), Some((0, IoError::IN_FLIGHT)));
+    assert_eq!(packet.simple_slice(), Err(IoError::IN_FLIGHT));
     view.transfer_data(b"done").complete();
     assert!(packet.bind().is_ok());
 }
@@ -175,7 +175,7 @@ fn rule_7_one_clone_per_waiting_packet_and_none_left() {
 fn rule_8_a_vector_in_flight_cannot_be_taken_and_is_not_lost() {
     let mut packet = VecPacket::<Write>::new(vec![5; 4]).unwrap();
     let view = packet.bind().unwrap();
-    assert_eq!(packet.take(), Err(Error::IN_FLIGHT));
+    assert_eq!(packet.take(), Err(IoError::IN_FLIGHT));
     let (front, back) = view.split_at(2);
     front.transfer_data(&[6; 2]).complete();
     drop(back);
@@ -195,7 +195,7 @@ fn rule_8_uninitialised_bytes_are_zeroed_before_they_are_shown() {
     let (front, back) = bytes.split_at(20);
     assert_eq!((front.filled(), back.filled()), (16, 0));
     front.complete();
-    back.error(Error::END);
+    back.error(IoError::END);
     assert_eq!(packet.take_done().unwrap(), [[1; 10].as_slice(), &[2; 6]].concat());
 }
 
@@ -210,7 +210,7 @@ fn rule_8_bytes_that_were_never_shown_cannot_be_called_filled() {
 fn rule_8_a_typed_value_appears_only_whole() {
     let mut packet = FullPacket::<u64, Write>::new_uninit().unwrap();
     packet.bind().unwrap().transfer_data(&[1, 2, 3]).complete();
-    assert_eq!(packet.get(), Err(Error::END));
+    assert_eq!(packet.get(), Err(IoError::END));
     packet.bind().unwrap().transfer_data(&7u64.to_ne_bytes()).complete();
     assert_eq!(packet.get(), Ok(7));
 }
@@ -221,7 +221,7 @@ fn rule_9_five_of_ten_written_bytes_are_an_error() {
     let mut storage = [0; 5];
     packet.bind().unwrap().transfer_data(&mut storage).complete();
     let report = packet.report();
-    assert_eq!(report.err_any(), Err(Error::END));
+    assert_eq!(report.err_any(), Err(IoError::END));
     assert_eq!((report.done(), report.err_on_zero(), report.error_clamp()), (5, Ok(5), 5));
     assert_eq!(storage, [1; 5]);
 }
@@ -234,7 +234,7 @@ fn rule_9_the_report_covers_every_byte_once_and_in_order() {
         let (front, back) = rest.split_at(10);
         match index % 3 {
             0 => front.transfer_data(&[0; 10]).complete(),
-            1 => front.error(Error::UNSUPPORTED),
+            1 => front.error(IoError::UNSUPPORTED),
             _ => drop(front),
         }
         rest = back;
@@ -259,10 +259,10 @@ fn rule_10_the_lowest_offset_comes_with_its_own_error() {
     let mut packet = write_packet(30);
     let (a, rest) = packet.bind().unwrap().split_at(10);
     let (b, c) = rest.split_at(10);
-    c.error(Error::from_code(Code::Busy));
-    b.error(Error::from_code(Code::Corrupt));
+    c.error(IoError::from_code(Code::BUSY));
+    b.error(IoError::from_code(Code::CORRUPT));
     a.transfer_data(&[0; 10]).complete();
-    assert_eq!(packet.report().min_error(), Some((10, Error::from_code(Code::Corrupt))));
+    assert_eq!(packet.report().min_error(), Some((10, IoError::from_code(Code::CORRUPT))));
 }
 
 #[test]
@@ -306,8 +306,8 @@ fn rule_13_what_was_never_submitted_or_has_no_bytes_resolves() {
     let wakes = Arc::new(Wakes::default());
     let mut packet = write_packet(4);
     assert!(poll(&mut packet, &wakes).is_ready());
-    assert_eq!(packet.report().min_error(), Some((0, Error::NOT_SUBMITTED)));
-    assert_eq!(packet.simple_slice(), Err(Error::NOT_SUBMITTED));
+    assert_eq!(packet.report().min_error(), Some((0, IoError::NOT_SUBMITTED)));
+    assert_eq!(packet.simple_slice(), Err(IoError::NOT_SUBMITTED));
 
     let mut empty = write_packet(0);
     assert!(poll(&mut empty, &wakes).is_ready());
@@ -322,10 +322,10 @@ fn rule_13_what_was_never_submitted_or_has_no_bytes_resolves() {
 #[test]
 fn rule_16_sizes_that_cannot_be_had_are_errors() {
     for len in [usize::MAX, usize::MAX - 63, isize::MAX as usize, isize::MAX as usize - 64] {
-        assert_eq!(PacketBox::<Write>::new_buf(len).unwrap_err(), Error::OUT_OF_MEMORY);
+        assert_eq!(PacketBox::<Write>::new_buf(len).unwrap_err(), IoError::OUT_OF_MEMORY);
     }
-    assert_eq!(VecPacket::<Write>::with_len(usize::MAX).unwrap_err(), Error::OUT_OF_MEMORY);
-    assert_eq!(PacketBox::<Write>::new_buf_aligned(8, 3).unwrap_err(), Error::OUT_OF_MEMORY);
+    assert_eq!(VecPacket::<Write>::with_len(usize::MAX).unwrap_err(), IoError::OUT_OF_MEMORY);
+    assert_eq!(PacketBox::<Write>::new_buf_aligned(8, 3).unwrap_err(), IoError::OUT_OF_MEMORY);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use core::mem::ManuallyDrop;
 
 use super::{BoundPacketView, Errorable, PacketPerms, Splittable};
-use crate::Error;
+use crate::IoError;
 
 /// A range whose bytes were moved. Its answer is sent when it is completed or dropped, so that a device can move bytes
 /// under a lock and wake the requester outside of it.
@@ -14,16 +14,16 @@ pub struct TransferredPacket<Perms: PacketPerms> {
     /// So many leading bytes of the view were moved.
     moved: usize,
     /// What the rest fails with.
-    rest: Error,
+    rest: IoError,
 }
 
 impl<Perms: PacketPerms> TransferredPacket<Perms> {
     #[inline(always)]
-    pub(super) fn new(view: BoundPacketView<Perms>, moved: usize, rest: Error) -> Self {
+    pub(super) fn new(view: BoundPacketView<Perms>, moved: usize, rest: IoError) -> Self {
         Self { view: ManuallyDrop::new(view), moved, rest }
     }
 
-    /// Number of bytes that were moved; the rest of the range will fail, mostly with [`Error::END`].
+    /// Number of bytes that were moved; the rest of the range will fail, mostly with [`IoError::END`].
     pub fn moved(&self) -> usize {
         self.moved
     }
@@ -49,13 +49,13 @@ impl<Perms: PacketPerms> TransferredPacket<Perms> {
 
     /// Sends the answer that only the first `done` bytes are done after all, and that the rest failed with `error`: for a
     /// device that finds later what became of the bytes. No more can be done than were moved.
-    pub fn complete_with(mut self, done: usize, error: Error) {
+    pub fn complete_with(mut self, done: usize, error: IoError) {
         self.moved = self.moved.min(done);
         self.rest = error;
     }
 
     /// Fails the whole range after all.
-    pub fn error(self, error: Error) {
+    pub fn error(self, error: IoError) {
         self.complete_with(0, error);
     }
 }
@@ -76,7 +76,7 @@ impl<Perms: PacketPerms> Splittable for TransferredPacket<Perms> {
 }
 
 impl<Perms: PacketPerms> Errorable for TransferredPacket<Perms> {
-    fn error(self, error: Error) {
+    fn error(self, error: IoError) {
         self.error(error);
     }
 }

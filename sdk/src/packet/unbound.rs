@@ -1,23 +1,23 @@
 //! A view before it has a device.
 
 use super::{BoundPacketView, PacketPerms, Splittable};
-use crate::Error;
+use crate::IoError;
 
 /// A range of a packet that is not bound to a device yet: it can be cut and tagged, and then [bound](Self::bind) part by part.
 ///
-/// It is counted like a bound view, so that a part that is dropped resolves too, with [`Error::NOT_SUBMITTED`] (rule 13).
+/// It is counted like a bound view, so that a part that is dropped resolves too, with [`IoError::NOT_SUBMITTED`] (rule 13).
 /// It needs no lifetime and is not made from a counted packet, since the count of views is what keeps the packet.
 ///
 /// ```
-/// use pactio_sdk::{Error, PacketBox, Splittable, Write};
+/// use pactio_sdk::{IoError, PacketBox, Splittable, Write};
 ///
 /// let mut packet = PacketBox::<Write>::new_buf(8)?;
 /// let (mut front, back) = packet.view()?.split_at(4);
 /// front.set_tag(7);
 /// front.bind().transfer_data(b"data").complete();
 /// drop(back);
-/// assert_eq!(packet.report().min_error(), Some((4, Error::NOT_SUBMITTED)));
-/// # Ok::<(), Error>(())
+/// assert_eq!(packet.report().min_error(), Some((4, IoError::NOT_SUBMITTED)));
+/// # Ok::<(), IoError>(())
 /// ```
 #[derive(Debug)]
 #[must_use = "a view that is dropped fails its range"]
@@ -88,7 +88,7 @@ impl<Perms: PacketPerms> Splittable for PacketView<Perms> {
 impl<Perms: PacketPerms> Drop for PacketView<Perms> {
     fn drop(&mut self) {
         if let Some(view) = self.0.take() {
-            view.error(Error::NOT_SUBMITTED);
+            view.error(IoError::NOT_SUBMITTED);
         }
     }
 }

@@ -7,18 +7,18 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 
 use super::{BoundPacketView, PacketBox, PacketMut, PacketPerms, PacketStore, Report, Write, block};
-use crate::Error;
+use crate::IoError;
 
 type Uninit = Vec<MaybeUninit<u8>>;
 
 /// Owns a vector; its length is the length of the request.
 ///
 /// ```
-/// # use pactio_sdk::{Error, VecPacket, Write};
+/// # use pactio_sdk::{IoError, VecPacket, Write};
 /// let mut packet = VecPacket::<Write>::new(vec![0; 6])?;
 /// packet.bind()?.transfer_data(b"pactio").complete();
 /// assert_eq!(packet.take()?, b"pactio");
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 #[derive(Debug)]
 pub struct VecPacket<Perms: PacketPerms> {
@@ -30,15 +30,15 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the header cannot be allocated.
-    pub fn new(vector: Vec<u8>) -> Result<Self, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated.
+    pub fn new(vector: Vec<u8>) -> Result<Self, IoError> {
         let mut vector = ManuallyDrop::new(vector);
         let (pointer, len, capacity) = (vector.as_mut_ptr(), vector.len(), vector.capacity());
         // SAFETY: the same allocation with the same layout, taken from a vector that is not dropped.
         Self::keep(unsafe { Vec::from_raw_parts(pointer.cast(), len, capacity) }, true)
     }
 
-    fn keep(mut vector: Uninit, initialised: bool) -> Result<Self, Error> {
+    fn keep(mut vector: Uninit, initialised: bool) -> Result<Self, IoError> {
         let (bytes, len) = (vector.as_mut_ptr(), vector.len());
         let block = block::allocate_kept(vector)?;
         // SAFETY: the packet is ours, and its room keeps the vector.
@@ -51,7 +51,7 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
     /// # Errors
     ///
     /// As [`PacketBox::bind`].
-    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, IoError> {
         self.packet.bind()
     }
 
@@ -65,11 +65,11 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
     ///
     /// # Errors
     ///
-    /// [`Error::IN_FLIGHT`] while views exist; nothing is taken then.
-    pub fn take(&mut self) -> Result<Vec<u8>, Error> {
+    /// [`IoError::IN_FLIGHT`] while views exist; nothing is taken then.
+    pub fn take(&mut self) -> Result<Vec<u8>, IoError> {
         // Looked at once: it may complete at any moment.
         if !self.packet.is_complete() {
-            return Err(Error::IN_FLIGHT);
+            return Err(IoError::IN_FLIGHT);
         }
         let initialised = self.packet.is_initialised();
         let report = (!initialised && !self.packet.is_done()).then(|| self.packet.report());
@@ -82,9 +82,9 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
         Ok(unsafe { assume_init(vector, len) })
     }
 
-    fn take_uninit(&mut self) -> Result<Uninit, Error> {
+    fn take_uninit(&mut self) -> Result<Uninit, IoError> {
         if !self.packet.is_complete() {
-            return Err(Error::IN_FLIGHT);
+            return Err(IoError::IN_FLIGHT);
         }
         let block = self.packet.block();
         // SAFETY: complete, ours, and made by `keep`.
@@ -113,10 +113,10 @@ impl VecPacket<Write> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the memory cannot be had.
-    pub fn with_len(len: usize) -> Result<Self, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    pub fn with_len(len: usize) -> Result<Self, IoError> {
         let mut vector = Uninit::new();
-        vector.try_reserve_exact(len).map_err(|_| Error::OUT_OF_MEMORY)?;
+        vector.try_reserve_exact(len).map_err(|_| IoError::OUT_OF_MEMORY)?;
         // SAFETY: the capacity is there, and `MaybeUninit` needs no initialisation.
         unsafe { vector.set_len(len) };
         Self::keep(vector, false)
@@ -126,10 +126,10 @@ impl VecPacket<Write> {
     ///
     /// # Errors
     ///
-    /// [`Error::IN_FLIGHT`] while views exist.
-    pub fn take_done(&mut self) -> Result<Vec<u8>, Error> {
+    /// [`IoError::IN_FLIGHT`] while views exist.
+    pub fn take_done(&mut self) -> Result<Vec<u8>, IoError> {
         if !self.packet.is_complete() {
-            return Err(Error::IN_FLIGHT);
+            return Err(IoError::IN_FLIGHT);
         }
         let done = self.packet.error_clamp();
         let vector = self.take_uninit()?;
@@ -149,7 +149,7 @@ impl<Perms: PacketPerms> PacketStore<Perms> for VecPacket<Perms> {
         PacketMut::new(&mut self.packet)
     }
 
-    fn sync_back(mut self) -> Result<Vec<u8>, Error> {
+    fn sync_back(mut self) -> Result<Vec<u8>, IoError> {
         self.take()
     }
 }
@@ -165,12 +165,12 @@ impl<Perms: PacketPerms> Future for VecPacket<Perms> {
 /// Owns a boxed slice, as [`VecPacket`] owns a vector.
 ///
 /// ```
-/// # use pactio_sdk::{Error, OwnedPacket, Read};
+/// # use pactio_sdk::{IoError, OwnedPacket, Read};
 /// let mut packet = OwnedPacket::<Read>::new(Box::new(*b"pactio"))?;
 /// let mut storage = [0; 6];
 /// packet.bind()?.transfer_data(&mut storage).complete();
 /// assert_eq!(&packet.take()?[..], &storage);
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 #[derive(Debug)]
 pub struct OwnedPacket<Perms: PacketPerms>(VecPacket<Perms>);
@@ -180,8 +180,8 @@ impl<Perms: PacketPerms> OwnedPacket<Perms> {
     ///
     /// # Errors
     ///
-    /// [`Error::OUT_OF_MEMORY`] if the header cannot be allocated.
-    pub fn new(bytes: Box<[u8]>) -> Result<Self, Error> {
+    /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated.
+    pub fn new(bytes: Box<[u8]>) -> Result<Self, IoError> {
         VecPacket::new(bytes.into_vec()).map(Self)
     }
 
@@ -190,7 +190,7 @@ impl<Perms: PacketPerms> OwnedPacket<Perms> {
     /// # Errors
     ///
     /// As [`PacketBox::bind`].
-    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, Error> {
+    pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, IoError> {
         self.0.bind()
     }
 
@@ -203,8 +203,8 @@ impl<Perms: PacketPerms> OwnedPacket<Perms> {
     ///
     /// # Errors
     ///
-    /// [`Error::IN_FLIGHT`] while views exist; nothing is taken then.
-    pub fn take(&mut self) -> Result<Box<[u8]>, Error> {
+    /// [`IoError::IN_FLIGHT`] while views exist; nothing is taken then.
+    pub fn take(&mut self) -> Result<Box<[u8]>, IoError> {
         // The capacity is the length, so nothing is moved.
         self.0.take().map(Vec::into_boxed_slice)
     }
@@ -221,7 +221,7 @@ impl<Perms: PacketPerms> PacketStore<Perms> for OwnedPacket<Perms> {
         self.0.packet_mut()
     }
 
-    fn sync_back(mut self) -> Result<Box<[u8]>, Error> {
+    fn sync_back(mut self) -> Result<Box<[u8]>, IoError> {
         self.take()
     }
 }

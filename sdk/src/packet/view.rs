@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use super::header::Packet;
 use super::state::Finished;
 use super::{Errorable, PacketPerms, Read, Splittable, TransferredPacket, mutant};
-use crate::Error;
+use crate::IoError;
 
 /// What a device receives: a range of a packet that it must answer.
 ///
@@ -22,25 +22,25 @@ use crate::Error;
 /// | failure | [`error`](Self::error), or dropping the view |
 ///
 /// ```
-/// # use pactio_sdk::{BoundPacketView, Error, PacketBox, Write};
+/// # use pactio_sdk::{BoundPacketView, IoError, PacketBox, Write};
 /// fn answer(view: BoundPacketView<Write>) {
 ///     let (front, back) = view.split_at(4);
 ///     front.transfer_data(b"data").complete();
-///     back.error(Error::END);
+///     back.error(IoError::END);
 /// }
 /// # let mut packet = PacketBox::<Write>::new_buf(10)?;
 /// # answer(packet.bind()?);
 /// # assert_eq!(packet.report().error_clamp(), 4);
-/// # Ok::<(), Error>(())
+/// # Ok::<(), IoError>(())
 /// ```
 ///
 /// An answered view is gone; using it again does not compile:
 ///
 /// ```compile_fail,E0382
-/// # use pactio_sdk::{BoundPacketView, Error, Write};
+/// # use pactio_sdk::{BoundPacketView, IoError, Write};
 /// fn answer_twice(view: BoundPacketView<Write>) {
-///     view.error(Error::END);
-///     view.error(Error::END);
+///     view.error(IoError::END);
+///     view.error(IoError::END);
 /// }
 /// ```
 #[repr(C)]
@@ -151,7 +151,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     }
 
     /// Nobody wants the result any more: the request was cancelled, or its owner is gone. The view owes an answer all the
-    /// same; [`Error::CANCELLED`] is a good one.
+    /// same; [`IoError::CANCELLED`] is a good one.
     pub fn is_cancelled(&self) -> bool {
         // SAFETY: this view keeps the packet alive (state rule 1).
         unsafe { (*self.packet()).state.is_cancelled() }
@@ -167,11 +167,11 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         match self.try_split_at(at) {
             Ok(parts) => parts,
             Err(view) => {
-                view.error(Error::new(
-                    crate::Code::TooMany,
-                    crate::Subject::View,
-                    crate::State::Full,
-                    crate::Location::Sdk,
+                view.error(IoError::new(
+                    crate::Code::TOO_MANY,
+                    crate::Subject::VIEW,
+                    crate::State::FULL,
+                    crate::Location::SDK,
                 ));
                 panic!("a packet cannot have more than 2^31 views");
             }
@@ -199,7 +199,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
 
     /// Fails the whole range.
     #[inline]
-    pub fn error(self, error: Error) {
+    pub fn error(self, error: IoError) {
         // SAFETY: the view is not used afterwards.
         unsafe { ManuallyDrop::new(self).settle(0, error) };
     }
@@ -254,13 +254,13 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     pub(super) fn complete_in_place(self) {
         let view = ManuallyDrop::new(self);
         // SAFETY: the view is not used afterwards.
-        unsafe { view.settle(view.len(), Error::SHORT) };
+        unsafe { view.settle(view.len(), IoError::SHORT) };
     }
 
     /// Moves bytes between the start of the device's `data` and the range: out of `data` for a read request, into it for a
     /// write request, both for an exchange. The answer is sent when the result is dropped.
     ///
-    /// If `data` is shorter than the range, the rest fails with [`Error::END`]; if it is longer, the rest of it is not
+    /// If `data` is shorter than the range, the rest fails with [`IoError::END`]; if it is longer, the rest of it is not
     /// used. So a device can pass everything it has from the position on.
     #[inline(always)]
     pub fn transfer_data(self, data: Perms::Data<'_>) -> TransferredPacket<Perms> {
@@ -272,7 +272,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
                 // SAFETY: both have at least `len` bytes. The range is this view's alone, or only read, so the device's
                 // memory, which it holds a reference to, cannot overlap it.
                 unsafe { Perms::transfer(bytes, device, len) };
-                TransferredPacket::new(self, len, Error::END)
+                TransferredPacket::new(self, len, IoError::END)
             }
             None => self.transfer_complex(device, len),
         }
@@ -284,12 +284,12 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         if !bytes.is_null() {
             // SAFETY: the memory stands for this view's range until it is answered, and has its length.
             unsafe { Perms::transfer(bytes, device, len) };
-            return TransferredPacket::new(self, len, Error::END);
+            return TransferredPacket::new(self, len, IoError::END);
         }
         // SAFETY: the range is this view's; the device's memory has `len` bytes and is borrowed by the caller.
         let error = unsafe { self.transfer_range(0, device, len) };
-        match Error::from_raw(error) {
-            None => TransferredPacket::new(self, len, Error::END),
+        match IoError::from_raw(error) {
+            None => TransferredPacket::new(self, len, IoError::END),
             Some(error) => TransferredPacket::new(self, 0, error),
         }
     }
@@ -324,7 +324,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     ///
     /// The view is not used afterwards, not even dropped.
     #[inline(always)]
-    pub(super) unsafe fn settle(&self, done: usize, rest: Error) {
+    pub(super) unsafe fn settle(&self, done: usize, rest: IoError) {
         // SAFETY: the view keeps the packet alive up to here (state rule 1).
         let settled = done >= self.len() && unsafe { (*self.packet()).state.finish_only() };
         if !settled {
@@ -345,7 +345,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         end: usize,
         tag: u64,
         done: usize,
-        rest: Error,
+        rest: IoError,
     ) {
         let packet: *const Packet<Perms> = packet.as_ptr().cast_const().cast();
         let middle = start + done.min(end - start);
@@ -381,7 +381,7 @@ impl BoundPacketView<Read> {
     #[inline]
     pub fn accept(self) -> TransferredPacket<Read> {
         let len = self.len();
-        TransferredPacket::new(self, len, Error::END)
+        TransferredPacket::new(self, len, IoError::END)
     }
 }
 
@@ -396,7 +396,7 @@ impl<Perms: PacketPerms> Splittable for BoundPacketView<Perms> {
 }
 
 impl<Perms: PacketPerms> Errorable for BoundPacketView<Perms> {
-    fn error(self, error: Error) {
+    fn error(self, error: IoError) {
         self.error(error);
     }
 }
@@ -416,7 +416,7 @@ impl<Perms: PacketPerms> Drop for BoundPacketView<Perms> {
     #[cold]
     fn drop(&mut self) {
         // SAFETY: the view ends here.
-        unsafe { self.settle(0, Error::UNANSWERED) };
+        unsafe { self.settle(0, IoError::UNANSWERED) };
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::header::{Packet, PacketTable};
 use super::output::{OutputRef, RawSegment};
-use crate::Error;
+use crate::IoError;
 use alloc::alloc::{Layout, alloc};
 use alloc::boxed::Box;
 use core::ptr::NonNull;
@@ -23,10 +23,10 @@ struct Watched {
 /// # Safety
 ///
 /// The packet is idle and the caller's.
-pub(super) unsafe fn start(packet: *mut Packet<()>, output: OutputRef) -> Result<(), Error> {
+pub(super) unsafe fn start(packet: *mut Packet<()>, output: OutputRef) -> Result<(), IoError> {
     // SAFETY: a `Watched` has a size.
     let watched = NonNull::new(unsafe { alloc(Layout::new::<Watched>()) }.cast::<Watched>());
-    let watched = watched.ok_or(Error::OUT_OF_MEMORY)?.as_ptr();
+    let watched = watched.ok_or(IoError::OUT_OF_MEMORY)?.as_ptr();
     // SAFETY: as required; the base table lives as long as the packet, and `watched` is ours alone and large enough.
     unsafe {
         stop(packet);

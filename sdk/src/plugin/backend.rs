@@ -6,14 +6,14 @@ use core::time::Duration;
 
 use cglue::slice::CSliceRef;
 
-use super::{Below, Opened, parse_duration, parse_size};
+use super::{Lower, Opened, parse_duration, parse_size};
 use crate::abi::{OpenFailure, RawOpenRequest};
-use crate::{Code, Device, Error, Location, State, Subject};
+use crate::{BackendDevice, Code, IoError, Location, State, Subject};
 
 /// Opens devices of one kind. One value is made when the plugin is loaded, and shared.
 pub trait Backend: Send + Sync + 'static {
     /// What it opens.
-    type Device: Device;
+    type Device: BackendDevice;
 
     /// Opens a device. May block for as long as opening takes.
     ///
@@ -39,7 +39,7 @@ pub struct OpenRequest<'a> {
     target: &'a str,
     options: Vec<(&'a str, &'a str)>,
     mode: OpenMode,
-    below: Option<Below>,
+    below: Option<Lower>,
 }
 
 impl<'a> OpenRequest<'a> {
@@ -48,7 +48,7 @@ impl<'a> OpenRequest<'a> {
         Self { scheme, target, options, mode, below: None }
     }
 
-    pub(crate) fn over(self, below: Below) -> Self {
+    pub(crate) fn over(self, below: Lower) -> Self {
         Self { below: Some(below), ..self }
     }
 
@@ -77,7 +77,7 @@ impl<'a> OpenRequest<'a> {
     /// # Errors
     ///
     /// If there is none: the plugin was not exported with `filter:`, or is used without a host.
-    pub fn below(&self) -> Result<Below, OpenError> {
+    pub fn lower(&self) -> Result<Lower, OpenError> {
         self.below.clone().ok_or_else(|| {
             OpenError::invalid_input(format!(
                 "'{}' is a filter: there must be a device below it",
@@ -86,13 +86,13 @@ impl<'a> OpenRequest<'a> {
         })
     }
 
-    /// The host, as a tree whose names are URLs: [`open`](Below::open) opens one, with whatever plugin it names. For backends that
+    /// The host, as a tree whose names are URLs: [`open`](Lower::open) opens one, with whatever plugin it names. For backends that
     /// are exported with `requires: ["open"]`.
     ///
     /// # Errors
     ///
     /// If there is none: the plugin was not exported so, or is used without a host.
-    pub fn opener(&self) -> Result<Below, OpenError> {
+    pub fn opener(&self) -> Result<Lower, OpenError> {
         self.below.clone().ok_or_else(|| {
             OpenError::invalid_input(format!(
                 "'{}' opens other devices: it needs a host for that",
@@ -117,7 +117,7 @@ impl<'a> OpenRequest<'a> {
     }
 
     /// The options, in the order of the URL, with the defaults of those that were not given. The host has checked them against
-    /// the plugin's [`Manifest`](crate::Manifest): there are no others, and their values are what that says.
+    /// the plugin's [`StaticManifest`](crate::StaticManifest): there are no others, and their values are what that says.
     pub fn options(&self) -> &[(&'a str, &'a str)] {
         &self.options
     }
@@ -233,19 +233,19 @@ impl fmt::Debug for OpenMode {
 /// Why a device was not opened: a kind and a message for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenError {
-    error: Error,
+    error: IoError,
     message: String,
 }
 
 impl OpenError {
     /// An error with a message that says what failed, why, and what to try.
-    pub fn new(error: Error, message: impl Into<String>) -> Self {
+    pub fn new(error: IoError, message: impl Into<String>) -> Self {
         Self { error, message: message.into() }
     }
 
     /// An argument makes no sense.
     pub fn invalid_input(message: impl Into<String>) -> Self {
-        Self::new(Error::from_code(Code::InvalidInput), message)
+        Self::new(IoError::from_code(Code::INVALID_INPUT), message)
     }
 
     /// The plugin's code panicked, and may have said why.
@@ -254,11 +254,11 @@ impl OpenError {
         if let Some(message) = message {
             text = format!("{text}: {message}");
         }
-        Self::new(Error::new(Code::Panicked, Subject::Backend, State::Unspecified, Location::Plugin), text)
+        Self::new(IoError::new(Code::PANICKED, Subject::BACKEND, State::UNSPECIFIED, Location::PLUGIN), text)
     }
 
     /// The kind.
-    pub fn error(&self) -> Error {
+    pub fn error(&self) -> IoError {
         self.error
     }
 
@@ -276,8 +276,8 @@ impl fmt::Display for OpenError {
 
 impl core::error::Error for OpenError {}
 
-impl From<Error> for OpenError {
-    fn from(error: Error) -> Self {
+impl From<IoError> for OpenError {
+    fn from(error: IoError) -> Self {
         Self::new(error, error.to_string())
     }
 }
@@ -316,7 +316,7 @@ mod tests {
             error.to_string(),
             "option 'size' is 'big', but must be a size such as 4096, 64KiB or 1.5GiB"
         );
-        assert_eq!(error.error().code(), Code::InvalidInput);
+        assert_eq!(error.error().code(), Code::INVALID_INPUT);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The macro that makes a plugin of a backend.
 
-/// Makes a plugin of one backend: exports the entry that hosts look for, and puts the [`Manifest`](crate::Manifest) into the
+/// Makes a plugin of one backend: exports the entry that hosts look for, and puts the [`StaticManifest`](crate::StaticManifest) into the
 /// file.
 ///
 /// The crate is a `cdylib`. `backend` is a constant expression; its type implements [`Backend`](crate::Backend). `version`,
 /// `license`, `options`, `requires` and `check`, which is the URL that `pactio check` opens, may be left out: the first two are
 /// the crate's then, the others empty. With `filter`
-/// instead of `backend`, its devices sit on others, which [`OpenRequest::below`](crate::OpenRequest::below) gives; with
+/// instead of `backend`, its devices sit on others, which [`OpenRequest::lower`](crate::OpenRequest::lower) gives; with
 /// `below_read_only: true` before that, these are only opened to be read. See the
 /// [crate's page](crate) for a whole plugin.
 ///
@@ -14,9 +14,9 @@
 /// # use pactio_sdk::*;
 /// # struct Nothing;
 /// # struct Empty;
-/// # impl Device for Empty {
+/// # impl BackendDevice for Empty {
 /// #     fn info(&self) -> DeviceInfo { DeviceInfo::with_size(0) }
-/// #     fn read(&self, _: u64, view: BoundPacketView<Write>) { view.error(Error::END) }
+/// #     fn read(&self, _: u64, view: BoundPacketView<Write>) { view.error(IoError::END) }
 /// # }
 /// # impl Backend for Nothing {
 /// #     type Device = Empty;
@@ -46,7 +46,7 @@ macro_rules! export_plugin {
         backend: $backend:expr $(,)?
     ) => {
         $crate::__export_plugin!(
-            $crate::Manifest {
+            $crate::StaticManifest {
                 id: $id,
                 version: $crate::__private::first(&[$($version,)? ::core::env!("CARGO_PKG_VERSION")]),
                 license: $crate::__private::first(&[$($license,)? ::core::env!("CARGO_PKG_LICENSE")]),
@@ -75,7 +75,7 @@ macro_rules! export_plugin {
         filter: $filter:expr $(,)?
     ) => {
         $crate::__export_plugin!(
-            $crate::Manifest {
+            $crate::StaticManifest {
                 id: $id,
                 version: $crate::__private::first(&[$($version,)? ::core::env!("CARGO_PKG_VERSION")]),
                 license: $crate::__private::first(&[$($license,)? ::core::env!("CARGO_PKG_LICENSE")]),
@@ -106,7 +106,7 @@ macro_rules! __export_plugin {
                 unsafe { $crate::__private::create(library, || $backend, out) }
             }
 
-            const MANIFEST: $crate::Manifest = $manifest;
+            const MANIFEST: $crate::StaticManifest = $manifest;
 
             #[used]
             #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__pactio"))]
@@ -136,7 +136,7 @@ pub mod __private {
 
     use crate::abi::{BackendObj, Library, backend_object};
     use crate::plugin::guarded::GuardedBackend;
-    use crate::{Backend, Error, firewall};
+    use crate::{Backend, IoError, firewall};
 
     /// Has the records of a library go to its host.
     #[cfg(feature = "tracing")]
@@ -171,7 +171,7 @@ pub mod __private {
                 unsafe { out.write(MaybeUninit::new(object)) };
                 0
             }
-            Err(_) => Error::PANICKED.to_raw(),
+            Err(_) => IoError::PANICKED.to_raw(),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use cglue::option::COption;
 
-use super::{Backend, Below, OpenError, OpenRequest};
-use crate::Error;
+use super::{Backend, Lower, OpenError, OpenRequest};
+use crate::IoError;
 use crate::abi::{BackendIo, DeviceObj, Library, OpenFailure, RawOpenRequest};
 use crate::device::{CallError, Guarded};
 
@@ -24,14 +24,14 @@ impl<B: Backend> GuardedBackend<B> {
             let request = OpenRequest::from_raw(request)
                 .ok_or_else(|| OpenError::invalid_input("text is not UTF-8"))?;
             let opened = backend.open_any(&match below {
-                Some(object) => request.over(Below::new(object)),
+                Some(object) => request.over(Lower::new(object)),
                 None => request,
             })?;
             opened.into_object(self.library.clone())
         });
         match opened {
             Ok(opened) => opened,
-            Err(CallError { error: Error::PANICKED, message }) => Err(OpenError::panicked(message)),
+            Err(CallError { error: IoError::PANICKED, message }) => Err(OpenError::panicked(message)),
             Err(CallError { error, .. }) => Err(OpenError::new(
                 error,
                 "the plugin panicked while it opened a device before, and is out of use",

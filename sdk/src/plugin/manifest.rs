@@ -13,7 +13,7 @@ pub const MANIFEST_FORM: u32 = 1;
 
 /// What a plugin says of itself; [`export_plugin!`](crate::export_plugin) makes it.
 #[derive(Clone, Copy, Debug)]
-pub struct Manifest {
+pub struct StaticManifest {
     /// Short name, unique among plugins.
     pub id: &'static str,
     /// Version of the plugin.
@@ -146,7 +146,7 @@ impl OptionSpec {
     }
 }
 
-impl Manifest {
+impl StaticManifest {
     /// Length of the JSON in bytes.
     pub const fn encoded_len(&self) -> usize {
         self.write(Writer { out: &mut [], at: 0 }).at
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn text_is_escaped_and_lengths_agree() {
-        const MANIFEST: Manifest = Manifest {
+        const MANIFEST: StaticManifest = StaticManifest {
             id: "a",
             version: "1",
             description: "\"quoted\" \\ line\nü",

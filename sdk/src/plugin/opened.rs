@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use super::{Below, OpenError};
-use crate::Device;
+use super::{Lower, OpenError};
+use crate::BackendDevice;
 use crate::abi::{DeviceObj, Library, device_object};
 use crate::device::Guarded;
 use crate::firewall::Panicked;
@@ -13,13 +13,13 @@ pub struct Opened(Object);
 
 enum Object {
     New(Box<dyn FnOnce(Library) -> Result<DeviceObj, OpenError> + Send>),
-    HandedOn(Below),
+    HandedOn(Lower),
     Made(DeviceObj),
 }
 
 impl Opened {
     /// A device of this plugin.
-    pub fn new(device: impl Device) -> Self {
+    pub fn new(device: impl BackendDevice) -> Self {
         Self(Object::New(Box::new(|library| {
             let device = Guarded::device(device).map_err(|Panicked(message)| OpenError::panicked(message))?;
             Ok(device_object(device, library))
@@ -27,7 +27,7 @@ impl Opened {
     }
 
     /// A device of another plugin, as it is: nothing of this plugin stands between it and its user.
-    pub fn handed_on(below: Below) -> Self {
+    pub fn handed_on(below: Lower) -> Self {
         Self(Object::HandedOn(below))
     }
 

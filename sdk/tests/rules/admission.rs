@@ -21,7 +21,7 @@ struct State {
     waker: Option<Waker>,
 }
 
-impl Device for Small {
+impl BackendDevice for Small {
     fn info(&self) -> DeviceInfo {
         DeviceInfo::endless()
     }
@@ -69,7 +69,7 @@ impl Small {
 #[derive(Clone)]
 struct Shared(Arc<Small>);
 
-impl Device for Shared {
+impl BackendDevice for Shared {
     fn info(&self) -> DeviceInfo {
         self.0.info()
     }
@@ -140,7 +140,7 @@ fn rule_21_a_request_that_waits_can_be_cancelled() {
         assert!(poll(request, &Arc::default()).is_pending());
     }
     let (report, buffer) = now(requests.remove(2).cancel()).unwrap();
-    assert_eq!((report.err_any(), buffer.len()), (Err(Error::NOT_SUBMITTED), 3));
+    assert_eq!((report.err_any(), buffer.len()), (Err(IoError::NOT_SUBMITTED), 3));
     small.answer_one();
     assert_eq!(lock(&small.0).views.len(), 1);
 }
@@ -168,7 +168,7 @@ fn rule_20_all_kinds_of_requests_ask() {
 #[test]
 fn rule_20_those_that_wait_for_a_device_that_panics_are_not_forgotten() {
     struct Panics(Mutex<Option<Waker>>, std::sync::atomic::AtomicBool);
-    impl Device for Panics {
+    impl BackendDevice for Panics {
         fn info(&self) -> DeviceInfo {
             DeviceInfo::endless()
         }
@@ -196,7 +196,10 @@ fn rule_20_those_that_wait_for_a_device_that_panics_are_not_forgotten() {
     assert!(poll(&mut waiting, &wakes).is_pending());
     device.send_io(0u64, packet.bind().unwrap());
     assert!(wakes.count() > 0, "nobody told the one that waits");
-    assert_eq!(poll(&mut waiting, &wakes).map(|result| result.map(drop)), Poll::Ready(Err(Error::POISONED)));
+    assert_eq!(
+        poll(&mut waiting, &wakes).map(|result| result.map(drop)),
+        Poll::Ready(Err(IoError::POISONED))
+    );
 }
 
 #[test]
@@ -210,7 +213,7 @@ fn rule_20_what_is_not_sent_takes_no_room() {
     let mut buffer = [0; 8];
     scope(&device, |scope| {
         let (report, _) = scope.read(&device, u64::MAX, &mut buffer).wait_report().unwrap();
-        assert_eq!(report.err_any(), Err(Error::TOO_LARGE));
+        assert_eq!(report.err_any(), Err(IoError::TOO_LARGE));
     });
     let state = lock(&small.0);
     assert_eq!((state.taken, state.views.len()), (0, 0));

@@ -20,7 +20,7 @@ fn rule_21_when_the_cancel_resolves_the_memory_is_reusable() {
     // It has read a part already.
     let (front, back) = view.split_at(3);
     front.transfer_data(b"abc").complete();
-    back.error(Error::CANCELLED);
+    back.error(IoError::CANCELLED);
     let Poll::Ready(Ok((report, buffer))) = poll(&mut cancel, &Arc::default()) else { panic!("not ready") };
     assert_eq!(report.to_string(), "3 of 8 bytes; 3..8: cancelled");
     assert_eq!(&buffer[..3], b"abc");
@@ -33,7 +33,7 @@ fn rule_21_a_device_that_ignores_it_delays_only_its_own_request() {
     assert!(poll(&mut one, &Arc::default()).is_pending());
     assert!(poll(&mut two, &Arc::default()).is_pending());
     let (mut one, mut two) = (one.cancel(), two.cancel());
-    fast.take().1.error(Error::CANCELLED);
+    fast.take().1.error(IoError::CANCELLED);
     assert!(poll(&mut two, &Arc::default()).is_ready());
     assert!(poll(&mut one, &Arc::default()).is_pending());
     slow.take().1.transfer_data(b"late").complete();
@@ -46,7 +46,7 @@ fn rule_21_a_device_that_ignores_it_delays_only_its_own_request() {
 fn rule_21_what_was_not_submitted_is_not_submitted_any_more() {
     let device = Held::<Write>::new();
     let (report, buffer) = now(device.read_raw(0, vec![5; 4]).cancel()).unwrap();
-    assert_eq!((report.err_any(), buffer), (Err(Error::NOT_SUBMITTED), vec![5; 4]));
+    assert_eq!((report.err_any(), buffer), (Err(IoError::NOT_SUBMITTED), vec![5; 4]));
     assert_eq!(device.len(), 0);
 }
 
@@ -80,7 +80,7 @@ fn rule_6_a_cancelled_packet_is_bound_again_without_a_trace() {
     let view = packet.bind().unwrap();
     packet.cancel();
     assert!(view.is_cancelled());
-    view.error(Error::CANCELLED);
+    view.error(IoError::CANCELLED);
     packet.cancel();
     let view = packet.bind().unwrap();
     assert!(!view.is_cancelled());
@@ -93,11 +93,11 @@ fn rule_16_a_request_that_cannot_be_made_says_so_also_when_it_is_cancelled() {
     struct TooMuch;
     impl IntoPacket<Write> for TooMuch {
         type Store = PacketBox<Write>;
-        fn into_packet(self) -> Result<PacketBox<Write>, Error> {
+        fn into_packet(self) -> Result<PacketBox<Write>, IoError> {
             PacketBox::new_buf(usize::MAX)
         }
     }
     let device = Held::<Write>::new();
-    assert_eq!(now(device.read_raw(0, TooMuch)).unwrap_err(), Error::OUT_OF_MEMORY);
-    assert_eq!(now(device.read_raw(0, TooMuch).cancel()).unwrap_err(), Error::OUT_OF_MEMORY);
+    assert_eq!(now(device.read_raw(0, TooMuch)).unwrap_err(), IoError::OUT_OF_MEMORY);
+    assert_eq!(now(device.read_raw(0, TooMuch).cancel()).unwrap_err(), IoError::OUT_OF_MEMORY);
 }

@@ -23,13 +23,13 @@ fn a_generated_input_is_made_only_where_it_is_read() {
     assert_eq!(made.load(Ordering::SeqCst), 4);
     let report = packet.report();
     assert_eq!((report.len(), report.done()), (1 << 40, 4));
-    assert_eq!(packet.packet().simple_contiguous_slice(), Err(Error::UNANSWERED));
+    assert_eq!(packet.packet().simple_contiguous_slice(), Err(IoError::UNANSWERED));
 }
 
 #[test]
 fn functions_that_fail_or_panic_fail_their_range() {
     let input = Generated::new(30, |offset, _: &mut [u8]| match offset {
-        0 => Err(Error::from_code(Code::Corrupt)),
+        0 => Err(IoError::from_code(Code::CORRUPT)),
         10 => panic!("in the function"),
         _ => Ok(()),
     });
@@ -41,14 +41,14 @@ fn functions_that_fail_or_panic_fail_their_range() {
     }
     assert_eq!(
         packet.report().failed_ranges().collect::<Vec<_>>(),
-        [(0..10, Error::from_code(Code::Corrupt)), (10..20, Error::PANICKED)]
+        [(0..10, IoError::from_code(Code::CORRUPT)), (10..20, IoError::PANICKED)]
     );
 }
 
 #[test]
 fn lazy_output_allocates_when_the_first_byte_arrives() {
     let mut packet = ComplexPacket::<_, Write>::new(Lazy::new(8)).unwrap();
-    packet.bind().unwrap().error(Error::END);
+    packet.bind().unwrap().error(IoError::END);
     assert_eq!(packet.sync_back().unwrap().into_bytes(), None);
 
     let mut packet = ComplexPacket::<_, Write>::new(Lazy::new(8)).unwrap();
@@ -62,14 +62,14 @@ fn lazy_output_allocates_when_the_first_byte_arrives() {
 fn rule_16_lazy_output_that_cannot_be_had_is_an_error() {
     let mut packet = ComplexPacket::<_, Write>::new(Lazy::new(usize::MAX)).unwrap();
     packet.bind().unwrap().transfer_data(b"some").complete();
-    assert_eq!(packet.report().min_error(), Some((0, Error::OUT_OF_MEMORY)));
+    assert_eq!(packet.report().min_error(), Some((0, IoError::OUT_OF_MEMORY)));
 }
 
 #[test]
 fn rule_8_a_complex_packet_has_no_slice() {
     let mut packet = ComplexPacket::<_, Write>::new(Lazy::new(4)).unwrap();
     packet.bind().unwrap().transfer_data(b"data").complete();
-    assert_eq!(packet.packet().simple_slice(), Err(Error::NO_BYTES));
+    assert_eq!(packet.packet().simple_slice(), Err(IoError::NO_BYTES));
     let mut buffer = [7; 4];
     packet.packet().copy_done_to(&mut buffer);
     assert_eq!(buffer, [7; 4]);
@@ -82,7 +82,7 @@ fn rule_22_what_stands_for_the_bytes_is_dropped_once_when_the_last_view_is_answe
         fn len(&self) -> usize {
             4
         }
-        fn transfer(&self, _: usize, data: &mut [u8]) -> Result<(), Error> {
+        fn transfer(&self, _: usize, data: &mut [u8]) -> Result<(), IoError> {
             data.fill(Arc::strong_count(&self.0) as u8);
             Ok(())
         }

@@ -73,14 +73,14 @@ fn rule_23_a_driver_that_ends_fails_what_is_in_flight_and_what_comes() {
     assert!(poll(&mut request, &wakes).is_pending());
     let mut driver = device.driver();
     assert!(poll(&mut driver, &wakes).is_ready());
-    assert_eq!(poll(&mut request, &wakes), Poll::Ready(Err(Error::UNANSWERED)));
-    assert_eq!(device.block_on(device.read::<u8>(7u64)), Err(Error::DRIVER_ENDED));
+    assert_eq!(poll(&mut request, &wakes), Poll::Ready(Err(IoError::UNANSWERED)));
+    assert_eq!(device.block_on(device.read::<u8>(7u64)), Err(IoError::DRIVER_ENDED));
 }
 
 #[test]
 fn rule_23_a_driver_that_panics_fails_what_is_in_flight_and_the_program_goes_on() {
     struct Panics(std::sync::Mutex<Vec<BoundPacketView<Write>>>, AtomicUsize);
-    impl Device for Panics {
+    impl BackendDevice for Panics {
         fn info(&self) -> DeviceInfo {
             DeviceInfo::endless()
         }
@@ -102,14 +102,14 @@ fn rule_23_a_driver_that_panics_fails_what_is_in_flight_and_the_program_goes_on(
     assert!(poll(&mut request, &Arc::default()).is_pending());
     device.notify();
     assert!(poll(&mut device.driver(), &Arc::default()).is_ready());
-    assert_eq!(poll(&mut request, &Arc::default()), Poll::Ready(Err(Error::UNANSWERED)));
-    assert_eq!(device.block_on(device.read::<u8>(0u64)), Err(Error::POISONED));
+    assert_eq!(poll(&mut request, &Arc::default()), Poll::Ready(Err(IoError::UNANSWERED)));
+    assert_eq!(device.block_on(device.read::<u8>(0u64)), Err(IoError::POISONED));
 }
 
 #[test]
 fn rule_23_devices_nest() {
     struct Upper<D>(D);
-    impl<D: PacketIo<Write, u64> + Send + Sync + 'static> Device for Upper<D> {
+    impl<D: PacketIo<Write, u64> + Send + Sync + 'static> BackendDevice for Upper<D> {
         fn info(&self) -> DeviceInfo {
             DeviceInfo::endless().read_only()
         }
@@ -136,7 +136,7 @@ fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
 #[test]
 fn rule_23_a_driver_that_keeps_waking_itself_gives_its_thread_back() {
     struct Yielding(std::sync::Mutex<Vec<BoundPacketView<Write>>>);
-    impl Device for Yielding {
+    impl BackendDevice for Yielding {
         fn info(&self) -> DeviceInfo {
             DeviceInfo::endless()
         }
@@ -170,7 +170,7 @@ fn rule_23_a_driver_that_keeps_waking_itself_gives_its_thread_back() {
     in_time(move || {
         future::block_on(future::or(device.read::<u8>(0u64), async {
             device.driver().await;
-            Err(Error::DRIVER_ENDED)
+            Err(IoError::DRIVER_ENDED)
         }))
         .unwrap()
     });
@@ -192,7 +192,7 @@ fn rule_23_all_who_drive_a_device_are_told_of_its_end() {
 #[test]
 fn rule_13_a_wake_that_comes_while_the_thread_blocks_further_inside_is_not_lost() {
     struct Late(Arc<std::sync::Mutex<Vec<BoundPacketView<Write>>>>);
-    impl Device for Late {
+    impl BackendDevice for Late {
         fn info(&self) -> DeviceInfo {
             DeviceInfo::endless()
         }
@@ -238,7 +238,7 @@ fn rule_13_a_wake_that_comes_while_the_thread_blocks_further_inside_is_not_lost(
 #[test]
 fn rule_2_a_device_that_keeps_views_and_panics_fails_them() {
     struct Keeps(std::sync::Mutex<Vec<BoundPacketView<Write>>>);
-    impl Device for Keeps {
+    impl BackendDevice for Keeps {
         fn info(&self) -> DeviceInfo {
             DeviceInfo::endless()
         }
@@ -259,8 +259,8 @@ fn rule_2_a_device_that_keeps_views_and_panics_fails_them() {
     let (mut kept, mut fatal) = (device.read::<u8>(0u64), device.read::<u8>(666u64));
     let wakes = Arc::new(Wakes::default());
     assert!(poll(&mut kept, &wakes).is_pending());
-    assert_eq!(poll(&mut fatal, &wakes), Poll::Ready(Err(Error::UNANSWERED)));
-    assert_eq!(poll(&mut kept, &wakes), Poll::Ready(Err(Error::UNANSWERED)));
+    assert_eq!(poll(&mut fatal, &wakes), Poll::Ready(Err(IoError::UNANSWERED)));
+    assert_eq!(poll(&mut kept, &wakes), Poll::Ready(Err(IoError::UNANSWERED)));
 }
 
 /// Gives what comes out of a pipe, from its driver, when the pipe can be read.
@@ -279,12 +279,12 @@ mod descriptors {
         ended: AtomicUsize,
     }
 
-    impl Device for Pipe {
+    impl BackendDevice for Pipe {
         fn info(&self) -> DeviceInfo {
             DeviceInfo::stream().read_only()
         }
         fn read(&self, _: u64, view: BoundPacketView<Write>) {
-            view.error(Error::UNSUPPORTED);
+            view.error(IoError::UNSUPPORTED);
         }
         fn read_next(&self, view: BoundPacketView<Write>) {
             lock(&self.views).push(view);
@@ -306,7 +306,7 @@ mod descriptors {
                 Ok(0) => {
                     drop(views);
                     self.ended.fetch_add(1, Ordering::SeqCst);
-                    view.error(Error::END);
+                    view.error(IoError::END);
                 }
                 Ok(_) => {
                     drop(views);
@@ -336,7 +336,7 @@ mod descriptors {
         for expected in b"abcde" {
             assert_eq!(IoRead::read::<u8>(device, NoPos).await, Ok(*expected));
         }
-        assert_eq!(IoRead::read::<u8>(device, NoPos).await, Err(Error::END), "the hang-up was not noticed");
+        assert_eq!(IoRead::read::<u8>(device, NoPos).await, Err(IoError::END), "the hang-up was not noticed");
         writer.join().unwrap();
     }
 
@@ -348,12 +348,12 @@ mod descriptors {
     }
 
     #[cfg(any(feature = "tokio", feature = "smol"))]
-    impl Device for Sink {
+    impl BackendDevice for Sink {
         fn info(&self) -> DeviceInfo {
             DeviceInfo::stream().write_only()
         }
         fn read(&self, _: u64, view: BoundPacketView<Write>) {
-            view.error(Error::UNSUPPORTED);
+            view.error(IoError::UNSUPPORTED);
         }
         fn write_next(&self, view: BoundPacketView<Read>) {
             lock(&self.views).push(view);
@@ -366,8 +366,8 @@ mod descriptors {
                 && let Ok(bytes) = view.try_alloc(1)
             {
                 match rustix::io::write(&self.writer, &bytes) {
-                    Ok(written) => bytes.complete_with(written, Error::SHORT),
-                    Err(_) => bytes.error(Error::from_code(Code::Busy)),
+                    Ok(written) => bytes.complete_with(written, IoError::SHORT),
+                    Err(_) => bytes.error(IoError::from_code(Code::BUSY)),
                 }
             }
             Poll::Pending
@@ -378,7 +378,7 @@ mod descriptors {
     #[cfg(any(feature = "tokio", feature = "smol"))]
     async fn write_into_a_full_pipe(
         drive: impl FnOnce(&LocalDevice<Sink>) -> Box<dyn std::any::Any>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), IoError> {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
         while rustix::io::write(&writer, &[0; 4096]).is_ok() {}
         let device = LocalDevice::new(Sink { writer, views: Mutex::default() }).unwrap();
@@ -436,12 +436,12 @@ mod descriptors {
     #[test]
     fn rule_24_what_a_driver_leaves_behind_is_seen_again_under_tokio() {
         struct Slow(OwnedFd, Arc<AtomicUsize>);
-        impl Device for Slow {
+        impl BackendDevice for Slow {
             fn info(&self) -> DeviceInfo {
                 DeviceInfo::stream()
             }
             fn read(&self, _: u64, view: BoundPacketView<Write>) {
-                view.error(Error::UNSUPPORTED);
+                view.error(IoError::UNSUPPORTED);
             }
             fn polling_handle(&self) -> PollingHandle {
                 PollingHandle::Descriptor { descriptor: self.0.as_raw_fd(), readable: true, writable: false }
@@ -489,12 +489,12 @@ mod descriptors {
 #[test]
 fn rule_4_a_thread_that_looks_at_a_descriptor_does_not_spin() {
     struct Idle(AtomicUsize);
-    impl Device for Idle {
+    impl BackendDevice for Idle {
         fn info(&self) -> DeviceInfo {
             DeviceInfo::endless()
         }
         fn read(&self, _: u64, view: BoundPacketView<Write>) {
-            view.error(Error::UNSUPPORTED);
+            view.error(IoError::UNSUPPORTED);
         }
         fn polling_handle(&self) -> PollingHandle {
             PollingHandle::Descriptor { descriptor: 0, readable: true, writable: false }
@@ -505,7 +505,7 @@ fn rule_4_a_thread_that_looks_at_a_descriptor_does_not_spin() {
         }
     }
     struct Shared(Arc<Idle>);
-    impl Device for Shared {
+    impl BackendDevice for Shared {
         fn info(&self) -> DeviceInfo {
             self.0.info()
         }

@@ -34,11 +34,11 @@ fn rule_14_it_ends_when_all_of_it_failed() {
     let (rebound, fresh) = rebound(&mut packet);
     rebound.on_complete(|rebound| rebound.forward().unwrap());
     let (front, back) = fresh.split_at(5);
-    back.error(Error::END);
+    back.error(IoError::END);
     drop(front);
     assert_eq!(
         packet.report().failed_ranges().collect::<Vec<_>>(),
-        [(0..5, Error::UNANSWERED), (5..8, Error::END)]
+        [(0..5, IoError::UNANSWERED), (5..8, IoError::END)]
     );
 }
 
@@ -53,7 +53,7 @@ fn rule_14_each_byte_is_answered_exactly_once() {
     let mut rebound = ReboundPacket::new(packet.bind_to(OutputRef::new(output)).unwrap()).unwrap();
     let (one, rest) = rebound.bind().unwrap().split_at(3);
     let (two, three) = rest.split_at(3);
-    two.error(Error::END);
+    two.error(IoError::END);
     three.transfer_data(b"333").complete();
     one.transfer_data(b"111").complete();
     assert!(lock(&heard).is_empty(), "the origin was answered before it was settled");
@@ -64,7 +64,7 @@ fn rule_14_each_byte_is_answered_exactly_once() {
             part.transfer_data(b"222").complete();
         })
         .unwrap();
-    assert_eq!(failed, [(3..6, 3, Error::END)]);
+    assert_eq!(failed, [(3..6, 3, IoError::END)]);
     let mut heard = lock(&heard).clone();
     heard.sort_by_key(|(range, _)| range.start);
     assert_eq!(heard, [(0..3, Ok(())), (3..6, Ok(())), (6..9, Ok(()))]);
@@ -78,14 +78,14 @@ fn rule_14_what_is_dropped_early_fails_what_is_left() {
     drop(rebound);
     assert!(!packet.is_complete(), "the fresh view may still be written to");
     fresh.transfer_data(b"late").complete();
-    assert_eq!(packet.report().min_error(), Some((0, Error::UNANSWERED)));
+    assert_eq!(packet.report().min_error(), Some((0, IoError::UNANSWERED)));
 
     // A part that its layer keeps to itself and drops while settling.
     let mut packet = PacketBox::new_buf(4).unwrap();
     let (rebound, fresh) = super::interception::rebound(&mut packet);
     drop(fresh);
     rebound.settle(|_, part, _| drop(part)).unwrap();
-    assert_eq!(packet.report().min_error(), Some((0, Error::UNANSWERED)));
+    assert_eq!(packet.report().min_error(), Some((0, IoError::UNANSWERED)));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn rule_14_a_layer_that_panics_while_it_settles_fails_the_rest() {
     let mut packet = PacketBox::new_buf(4).unwrap();
     let (rebound, fresh) = rebound(&mut packet);
     let (front, back) = fresh.split_at(2);
-    front.error(Error::END);
+    front.error(IoError::END);
     back.transfer_data(b"ok").complete();
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let _ = rebound.settle(|_, _part, _| panic!("in the layer"));
@@ -133,9 +133,9 @@ fn a_layer_sees_that_its_origin_is_cancelled() {
     assert!(!rebound.is_cancelled());
     packet.cancel();
     assert!(rebound.is_cancelled());
-    fresh.error(Error::CANCELLED);
+    fresh.error(IoError::CANCELLED);
     rebound.forward().unwrap();
-    assert_eq!(packet.report().err_any(), Err(Error::CANCELLED));
+    assert_eq!(packet.report().err_any(), Err(IoError::CANCELLED));
 }
 
 #[test]

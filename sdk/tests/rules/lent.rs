@@ -18,14 +18,14 @@ fn blocking_calls_work_on_the_caller_s_memory() {
     assert_eq!(buffer, [40, 41, 42, 43, 44, 45, 46, 47, 48, 49]);
     let report = device.blocking_read_raw(45u64, &mut buffer).unwrap();
     assert_eq!(report.error_clamp(), 5);
-    assert_eq!(device.blocking_write_all(48u64, &[1; 3]), Err(Error::END));
+    assert_eq!(device.blocking_write_all(48u64, &[1; 3]), Err(IoError::END));
     device.blocking_write(0u64, 0x0605u16.to_le()).unwrap();
     assert_eq!(device.blocking_read::<[u8; 3]>(0u64), Ok([5, 6, 2]));
     assert_eq!(device.blocking_read_to_end(45u64).unwrap(), [45, 46, 47, 1, 1]);
     let mut mine = [9, 9];
     device.blocking_exchange_raw(10u64, &mut mine).unwrap();
     assert_eq!(mine, [10, 11]);
-    assert_eq!(device.blocking_read_raw(u64::MAX, &mut [0; 2]).unwrap().err_any(), Err(Error::TOO_LARGE));
+    assert_eq!(device.blocking_read_raw(u64::MAX, &mut [0; 2]).unwrap().err_any(), Err(IoError::TOO_LARGE));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_scope_writes_too_and_reports_failures() {
     scope(&device, |scope| {
         scope.write(&device, 2u64, &data).wait().unwrap();
         assert_eq!(scope.write(&device, 8u64, &data).wait_report().unwrap().done(), 2);
-        assert_eq!(scope.read(&device, 8u64, &mut buffer).wait(), Err(Error::END));
+        assert_eq!(scope.read(&device, 8u64, &mut buffer).wait(), Err(IoError::END));
     });
     assert_eq!(device.blocking_read::<[u8; 6]>(1u64), Ok([1, 1, 2, 3, 4, 6]));
 }

@@ -191,7 +191,7 @@ fn rule_13_streams_of_requests_without_bytes_or_answers_end() {
         (item.range(), item.result(), block_on(stream.next()).is_none())
     });
     drop(view);
-    assert_eq!(waiting.join().unwrap(), (0..5, Err(Error::UNANSWERED), true));
+    assert_eq!(waiting.join().unwrap(), (0..5, Err(IoError::UNANSWERED), true));
 }
 
 #[test]
@@ -232,13 +232,13 @@ fn rule_19_tags_are_seen_by_the_output() {
     back.set_tag(u64::MAX >> 1);
     // The done and the failed part of one answer are two segments.
     back.transfer_data(b"ok").complete();
-    front.error(Error::UNSUPPORTED);
+    front.error(IoError::UNSUPPORTED);
     assert_eq!(
         *lock(&tags),
         [
             (2..4, u64::MAX >> 1, Ok(())),
-            (4..6, u64::MAX >> 1, Err(Error::END)),
-            (0..2, 7, Err(Error::UNSUPPORTED))
+            (4..6, u64::MAX >> 1, Err(IoError::END)),
+            (0..2, 7, Err(IoError::UNSUPPORTED))
         ]
     );
 }

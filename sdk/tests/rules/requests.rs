@@ -59,9 +59,9 @@ fn rule_7_a_thousand_reads_leave_one_reference_to_the_waker() {
 fn rule_8_typed_reads_give_a_value_only_if_every_byte_arrived() {
     let device = plain();
     assert_eq!(now(device.read::<[u8; 4]>(96)), Ok([96, 97, 98, 99]));
-    assert_eq!(now(device.read::<[u8; 4]>(97)), Err(Error::END));
+    assert_eq!(now(device.read::<[u8; 4]>(97)), Err(IoError::END));
     let mut value = 7u32;
-    assert_eq!(now(device.read_into(98, &mut value)), Err(Error::END));
+    assert_eq!(now(device.read_into(98, &mut value)), Err(IoError::END));
     assert_eq!(value, 7, "a part of a value was written to its place");
     now(device.read_into(0, &mut value)).unwrap();
     assert_eq!(value, u32::from_ne_bytes([0, 1, 2, 3]));
@@ -71,11 +71,11 @@ fn rule_8_typed_reads_give_a_value_only_if_every_byte_arrived() {
 fn rule_9_exact_by_default_and_partial_by_report() {
     // Was: five of ten bytes written returned Ok.
     let device = plain();
-    assert_eq!(now(device.write_all(95, &[9; 10])), Err(Error::END));
+    assert_eq!(now(device.write_all(95, &[9; 10])), Err(IoError::END));
     let (report, ()) = now(device.write_raw(95, &[8; 10])).unwrap();
-    assert_eq!((report.done(), report.len(), report.min_error()), (5, 10, Some((5, Error::END))));
+    assert_eq!((report.done(), report.len(), report.min_error()), (5, 10, Some((5, IoError::END))));
     let mut buffer = [1; 10];
-    assert_eq!(now(device.read_all(95, &mut buffer)), Err(Error::END));
+    assert_eq!(now(device.read_all(95, &mut buffer)), Err(IoError::END));
     assert_eq!(buffer, [1; 10], "a failed exact read has written to its buffer");
     let (report, ()) = now(device.read_raw(95, &mut buffer)).unwrap();
     assert_eq!(report.error_clamp(), 5);
@@ -120,7 +120,7 @@ fn reading_to_the_end_takes_as_many_requests_as_it_needs() {
     assert_eq!(all.len(), 100_000 - 7);
     assert!(all.iter().enumerate().all(|(index, byte)| *byte == (index + 7) as u8));
     assert_eq!(now(device.read_to_end(100_000)), Ok(vec![]));
-    assert_eq!(now(device.read_to_end(u64::MAX)), Err(Error::TOO_LARGE));
+    assert_eq!(now(device.read_to_end(u64::MAX)), Err(IoError::TOO_LARGE));
 }
 
 #[test]
@@ -132,14 +132,14 @@ fn rule_13_a_device_that_goes_away_with_a_view_resolves_it() {
     assert!(poll(&mut packet, &wakes).is_pending());
     drop(device);
     assert_eq!(wakes.count(), 1);
-    assert_eq!(packet.report().err_any(), Err(Error::UNANSWERED));
+    assert_eq!(packet.report().err_any(), Err(IoError::UNANSWERED));
 }
 
 #[test]
 fn rule_13_what_has_no_bytes_or_reaches_too_far_is_ready_and_not_sent() {
     let device = Held::<Write>::new();
     now(device.read_all(0, vec![])).unwrap();
-    assert_eq!(now(device.read_all(u64::MAX - 2, vec![0; 4])), Err(Error::TOO_LARGE));
+    assert_eq!(now(device.read_all(u64::MAX - 2, vec![0; 4])), Err(IoError::TOO_LARGE));
     assert_eq!(device.len(), 0);
 }
 
@@ -162,7 +162,7 @@ fn segments_come_as_a_stream_while_the_request_is_in_flight() {
             let first = block_on(stream.next()).unwrap().unwrap();
             assert_eq!((first.range(), first.bytes()), (3..6, Some(&b"def"[..])));
             let second = block_on(stream.next()).unwrap().unwrap();
-            assert_eq!(second.result(), Err(Error::END));
+            assert_eq!(second.result(), Err(IoError::END));
             block_on(stream.next()).is_none()
         });
         while device.len() == 0 {
@@ -170,7 +170,7 @@ fn segments_come_as_a_stream_while_the_request_is_in_flight() {
         }
         let (front, back) = device.take().1.split_at(3);
         back.transfer_data(b"def").complete();
-        front.error(Error::END);
+        front.error(IoError::END);
         waiting.join().unwrap()
     });
     assert!(sender);
@@ -179,12 +179,12 @@ fn segments_come_as_a_stream_while_the_request_is_in_flight() {
 #[test]
 fn streams_without_positions_have_the_same_helpers() {
     struct Pipe(std::sync::Mutex<Vec<u8>>);
-    impl Device for Pipe {
+    impl BackendDevice for Pipe {
         fn info(&self) -> DeviceInfo {
             DeviceInfo::stream()
         }
         fn read(&self, _: u64, view: BoundPacketView<Write>) {
-            view.error(Error::UNSUPPORTED);
+            view.error(IoError::UNSUPPORTED);
         }
         fn read_next(&self, view: BoundPacketView<Write>) {
             let mut bytes = lock(&self.0);
@@ -210,7 +210,7 @@ fn streams_without_positions_have_the_same_helpers() {
     assert_eq!(buffer, b"one ");
     assert_eq!(now(IoRead::read_to_end(&pipe, NoPos)).unwrap(), b"two!");
     assert!(pipe.info().is_stream());
-    assert_eq!(now(pipe.read::<u8>(0u64)), Err(Error::UNSUPPORTED));
+    assert_eq!(now(pipe.read::<u8>(0u64)), Err(IoError::UNSUPPORTED));
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn rule_8_a_vector_that_was_read_in_part_is_zero_elsewhere() {
     let (front, back) = packet.bind().unwrap().split_at(4);
     back.transfer_data(b"back").complete();
     // Bytes that were moved and then failed count as not done.
-    front.transfer_data(b"junk").error(Error::END);
+    front.transfer_data(b"junk").error(IoError::END);
     assert_eq!(packet.take().unwrap(), b"\0\0\0\0back");
     assert_eq!(packet.take().unwrap(), b"", "a vector was taken twice");
 }
@@ -235,7 +235,7 @@ fn rule_13_a_part_that_is_dropped_before_it_is_bound_resolves() {
     front.bind().transfer_data(b"done").complete();
     drop(back);
     assert_eq!(wakes.count(), 1);
-    assert_eq!(packet.report().min_error(), Some((4, Error::NOT_SUBMITTED)));
+    assert_eq!(packet.report().min_error(), Some((4, IoError::NOT_SUBMITTED)));
     assert_eq!(packet.simple_contiguous_slice(), Ok(&b"done"[..]));
 }
 
@@ -253,14 +253,14 @@ fn any_packet_stores_every_permission_and_state() {
         let (front, back) = packet.split_at(2);
         assert_eq!((Splittable::len(&front), Splittable::len(&back)), (2, 4));
         drop(front);
-        back.error(Error::END);
+        back.error(IoError::END);
     }
     assert_eq!(
         read.report().failed_ranges().collect::<Vec<_>>(),
-        [(0..2, Error::UNANSWERED), (2..6, Error::END)]
+        [(0..2, IoError::UNANSWERED), (2..6, IoError::END)]
     );
     // What was transferred is answered when it is dropped.
-    assert_eq!(write.report().failed_ranges().collect::<Vec<_>>(), [(2..6, Error::END)]);
+    assert_eq!(write.report().failed_ranges().collect::<Vec<_>>(), [(2..6, IoError::END)]);
     assert_eq!(both.report().failed_ranges().count(), 2);
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 
 use pactio_sdk::{
-    BoundPacketView, Device, DeviceInfo, PacketIo, PacketPerms, PollingHandle, Read, RequestId, Write,
+    BackendDevice, BoundPacketView, DeviceInfo, PacketIo, PacketPerms, PollingHandle, Read, RequestId, Write,
 };
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -51,7 +51,7 @@ impl Plain {
     }
 }
 
-impl Device for Plain {
+impl BackendDevice for Plain {
     fn info(&self) -> DeviceInfo {
         DeviceInfo::with_size(lock(&self.0).len() as u64)
     }
@@ -92,7 +92,7 @@ pub struct Queued {
     pub ends_after: Option<usize>,
 }
 
-impl Device for Queued {
+impl BackendDevice for Queued {
     fn info(&self) -> DeviceInfo {
         DeviceInfo::endless().read_only()
     }

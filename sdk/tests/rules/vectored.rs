@@ -11,7 +11,10 @@ fn one_exact_report_over_all_buffers() {
         vec![(0, vec![0; 3]), (98, vec![0; 4]), (u64::MAX, vec![0; 2]), (50, vec![]), (50, vec![0; 1])];
     let (report, buffers) = now(VectoredIo::<Write, u64>::vectored(&device, pairs)).unwrap();
     assert_eq!(buffers, [vec![0, 1, 2], vec![98, 99, 0, 0], vec![0, 0], vec![], vec![50]]);
-    assert_eq!(report.failed_ranges().collect::<Vec<_>>(), [(5..7, Error::END), (7..9, Error::TOO_LARGE)]);
+    assert_eq!(
+        report.failed_ranges().collect::<Vec<_>>(),
+        [(5..7, IoError::END), (7..9, IoError::TOO_LARGE)]
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use core::pin::pin;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Context, Poll, Waker};
 
-use pactio_sdk::{BoundPacketView, Error, IoRead, PacketIo, Write};
+use pactio_sdk::{BoundPacketView, IoError, IoRead, PacketIo, Write};
 
 /// Gives memory away and never takes it back.
 struct Bump;
@@ -60,6 +60,6 @@ pub extern "C" fn read_word(position: u64) -> u32 {
     match request.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(word)) => u32::from_le_bytes(word),
         Poll::Ready(Err(error)) => error.to_raw(),
-        Poll::Pending => Error::NOT_SUBMITTED.to_raw(),
+        Poll::Pending => IoError::NOT_SUBMITTED.to_raw(),
     }
 }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pactio_sdk::Error;
+use pactio_sdk::IoError;
 
 fuzz_target!(|raw: u32| {
     let Some(error) = Error::from_raw(raw) else { return assert_eq!(raw, 0) };

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use pactio_sdk::Error;
+use pactio_sdk::IoError;
 
 use crate::plan::{Answer, Plan, Retry};
 
@@ -10,7 +10,7 @@ use crate::plan::{Answer, Plan, Retry};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Byte {
     /// Done, or failed with an error.
-    pub result: Result<(), Error>,
+    pub result: Result<(), IoError>,
     /// The tag that its segment comes with.
     pub tag: u64,
     /// How often its bytes may have been moved.
@@ -27,20 +27,20 @@ pub struct Model {
 impl Model {
     /// What becomes of a request of `len` bytes, where `is_aligned(start, align)` says whether direct bytes can be had.
     pub fn new(plan: &Plan, len: usize, is_aligned: &dyn Fn(usize, usize) -> bool) -> Self {
-        let unanswered = Byte { result: Err(Error::UNANSWERED), tag: 0, moves: 0 };
+        let unanswered = Byte { result: Err(IoError::UNANSWERED), tag: 0, moves: 0 };
         let mut model = Self { bytes: vec![unanswered; len] };
         model.apply(plan, 0..len, 0, is_aligned);
         model
     }
 
-    fn set(&mut self, range: Range<usize>, tag: u64, result: Result<(), Error>, moved: bool) {
+    fn set(&mut self, range: Range<usize>, tag: u64, result: Result<(), IoError>, moved: bool) {
         for byte in &mut self.bytes[range] {
             *byte = Byte { result, tag, moves: byte.moves + u8::from(moved) };
         }
     }
 
     /// The first `done` bytes of `range` are done, the rest failed.
-    fn part(&mut self, range: Range<usize>, tag: u64, done: usize, rest: Error) {
+    fn part(&mut self, range: Range<usize>, tag: u64, done: usize, rest: IoError) {
         let middle = range.start + done.min(range.len());
         self.set(range.start..middle, tag, Ok(()), true);
         self.set(middle..range.end, tag, Err(rest), true);
@@ -68,7 +68,7 @@ impl Model {
                     let byte = &mut self.bytes[index];
                     byte.tag = tag;
                     match (byte.result, failed) {
-                        (_, Retry::Abandon) => byte.result = Err(Error::UNANSWERED),
+                        (_, Retry::Abandon) => byte.result = Err(IoError::UNANSWERED),
                         (Err(_), Retry::Transfer) => {
                             byte.result = Ok(());
                             byte.moves += 1;
@@ -81,19 +81,19 @@ impl Model {
             Plan::Transfer { buffer, done } => {
                 let moved = (*buffer).min(range.len());
                 match done {
-                    None => self.part(range, tag, moved, Error::END),
+                    None => self.part(range, tag, moved, IoError::END),
                     Some((done, error)) => self.part(range, tag, moved.min(*done), *error),
                 }
             }
-            Plan::TransferSplit { buffer, .. } => self.part(range, tag, *buffer, Error::END),
+            Plan::TransferSplit { buffer, .. } => self.part(range, tag, *buffer, IoError::END),
             Plan::Alloc { align, bytes, answer } => {
                 if !is_aligned(range.start, *align) {
-                    self.set(range, tag, Err(Error::UNSUPPORTED), false);
+                    self.set(range, tag, Err(IoError::UNSUPPORTED), false);
                 } else {
                     match answer {
                         Answer::Complete(error) => self.part(range, tag, *bytes, *error),
                         Answer::Fail(error) => self.set(range, tag, Err(*error), true),
-                        Answer::Drop => self.set(range, tag, Err(Error::UNANSWERED), true),
+                        Answer::Drop => self.set(range, tag, Err(IoError::UNANSWERED), true),
                     }
                 }
             }
@@ -101,11 +101,11 @@ impl Model {
                 if is_aligned(range.start, 1) {
                     self.set(range, tag, Ok(()), true);
                 } else {
-                    self.set(range, tag, Err(Error::UNSUPPORTED), false);
+                    self.set(range, tag, Err(IoError::UNSUPPORTED), false);
                 }
             }
             Plan::Fail(error) | Plan::Any { error, .. } => self.set(range, tag, Err(*error), false),
-            Plan::Drop | Plan::Panic => self.set(range, tag, Err(Error::UNANSWERED), false),
+            Plan::Drop | Plan::Panic => self.set(range, tag, Err(IoError::UNANSWERED), false),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is to be done to a view.
 
-use pactio_sdk::{Code, Error};
+use pactio_sdk::{Code, IoError};
 
 /// A stream of decisions.
 pub trait Bytes {
@@ -47,7 +47,7 @@ pub enum Plan {
     /// Take it over, deal with the fresh view, then with each range of the origin that failed.
     Rebind { fresh: Box<Plan>, failed: Retry },
     /// Move bytes with a device's buffer of this length, then answer with at most so many as done, if a number is given.
-    Transfer { buffer: usize, done: Option<(usize, Error)> },
+    Transfer { buffer: usize, done: Option<(usize, IoError)> },
     /// Move bytes with a device's buffer of this length, then cut what is to be answered.
     TransferSplit { buffer: usize, at: usize },
     /// Ask for direct bytes at this alignment; deal with so many; answer.
@@ -55,13 +55,13 @@ pub enum Plan {
     /// Ask for direct bytes and cut them, dealing with both parts in full.
     AllocSplit { at: usize },
     /// Fail it.
-    Fail(Error),
+    Fail(IoError),
     /// Drop it.
     Drop,
     /// Panic with the view in hand.
     Panic,
     /// Store it as any packet, cut it there, and fail both parts.
-    Any { at: usize, error: Error },
+    Any { at: usize, error: IoError },
 }
 
 /// What is to be done to a range of an origin whose fresh view failed.
@@ -70,7 +70,7 @@ pub enum Retry {
     /// Move all of it after all.
     Transfer,
     /// Fail it with another error.
-    Fail(Error),
+    Fail(IoError),
     /// Fail it with its own error.
     Forward,
     /// Drop the rebound packet without settling.
@@ -81,16 +81,16 @@ pub enum Retry {
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
     /// What was dealt with is done, the rest failed with this.
-    Complete(Error),
+    Complete(IoError),
     /// All of it failed.
-    Fail(Error),
+    Fail(IoError),
     /// Without a word.
     Drop,
 }
 
-fn error(bytes: &mut impl Bytes) -> Error {
-    let codes = [Code::Io, Code::Busy, Code::Corrupt, Code::TimedOut, Code::End, Code::Cancelled];
-    Error::from_code(codes[bytes.byte() as usize % codes.len()])
+fn error(bytes: &mut impl Bytes) -> IoError {
+    let codes = [Code::IO, Code::BUSY, Code::CORRUPT, Code::TIMED_OUT, Code::END, Code::CANCELLED];
+    IoError::from_code(codes[bytes.byte() as usize % codes.len()])
 }
 
 impl Plan {

@@ -11,9 +11,9 @@ use std::task::{Context, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
 
 use pactio_sdk::{
-    AnyPacket, BoundPacketView, ComplexPacket, Error, Errorable, Generated, KeptPacket, Lazy, OutputFunction,
-    OutputRef, OwnedPacket, PacketBox, PacketBytes, PacketStore, Read, ReadWrite, ReboundPacket, Splittable,
-    StableBytes, VecPacket, Write,
+    AnyPacket, BoundPacketView, ComplexPacket, Errorable, Generated, IoError, KeptPacket, Lazy,
+    OutputFunction, OutputRef, OwnedPacket, PacketBox, PacketBytes, PacketStore, Read, ReadWrite,
+    ReboundPacket, Splittable, StableBytes, VecPacket, Write,
 };
 
 use crate::model::Model;
@@ -136,7 +136,7 @@ fn act<P: Side>(
             drop(front);
         }
         Plan::Alloc { align, bytes, answer } => match view.try_alloc(align) {
-            Err(view) => view.error(Error::UNSUPPORTED),
+            Err(view) => view.error(IoError::UNSUPPORTED),
             Ok(direct) => match answer {
                 Answer::Complete(error) => P::direct(direct, start, storage, bytes, Some(error)),
                 Answer::Fail(error) => direct.error(error),
@@ -144,12 +144,12 @@ fn act<P: Side>(
             },
         },
         Plan::AllocSplit { at } => match view.try_alloc(1) {
-            Err(view) => view.error(Error::UNSUPPORTED),
+            Err(view) => view.error(IoError::UNSUPPORTED),
             Ok(direct) => {
                 let (front, back) = Splittable::split_at(direct, at);
                 let (one, two) = (Splittable::len(&front), Splittable::len(&back));
-                P::direct(back, start + one, storage, two, Some(Error::SHORT));
-                P::direct(front, start, storage, one, Some(Error::SHORT));
+                P::direct(back, start + one, storage, two, Some(IoError::SHORT));
+                P::direct(front, start, storage, one, Some(IoError::SHORT));
             }
         },
         Plan::Fail(error) => view.error(error),
@@ -221,7 +221,7 @@ impl PacketBytes<ReadWrite> for Locked {
         self.1
     }
 
-    fn transfer(&self, offset: usize, data: &mut [u8]) -> Result<(), Error> {
+    fn transfer(&self, offset: usize, data: &mut [u8]) -> Result<(), IoError> {
         let mut bytes = self.0.lock().expect("nobody panics with the lock");
         bytes[offset..offset + data.len()].swap_with_slice(data);
         Ok(())
@@ -399,7 +399,7 @@ fn wait_for_workers(workers: &Arc<Workers>) {
     }
 }
 
-type Segments = Arc<Mutex<Vec<(Range<usize>, u64, Result<(), Error>)>>>;
+type Segments = Arc<Mutex<Vec<(Range<usize>, u64, Result<(), IoError>)>>>;
 
 fn use_once<P: Expect, S: PacketStore<P>>(
     bytes: &mut impl Bytes,

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use pactio_sdk::{
-    BoundPacketView, Error, PacketPerms, Read, ReadPacketObj, ReadWrite, ReadWritePacketObj, Splittable,
+    BoundPacketView, IoError, PacketPerms, Read, ReadPacketObj, ReadWrite, ReadWritePacketObj, Splittable,
     TransferredPacket, Write, WritePacketObj,
 };
 
@@ -48,7 +48,13 @@ pub trait Side: PacketPerms + Send {
     ) -> TransferredPacket<Self>;
 
     /// Deals with the first `bytes` direct bytes; then all that was dealt with is done and the rest failed, or nothing is said.
-    fn direct(direct: Self::Allocated, start: usize, storage: &Storage, bytes: usize, answer: Option<Error>);
+    fn direct(
+        direct: Self::Allocated,
+        start: usize,
+        storage: &Storage,
+        bytes: usize,
+        answer: Option<IoError>,
+    );
 }
 
 /// A device's buffer of this length for this place: the storage's bytes, and something else behind them.
@@ -74,7 +80,7 @@ impl Side for Write {
         start: usize,
         storage: &Storage,
         bytes: usize,
-        answer: Option<Error>,
+        answer: Option<IoError>,
     ) {
         let data = storage.load(start..start + bytes);
         // Both ways to fill.
@@ -104,7 +110,7 @@ impl Side for Read {
         transferred
     }
 
-    fn direct(direct: ReadPacketObj, start: usize, storage: &Storage, bytes: usize, answer: Option<Error>) {
+    fn direct(direct: ReadPacketObj, start: usize, storage: &Storage, bytes: usize, answer: Option<IoError>) {
         storage.store(start, &direct[..bytes]);
         if let Some(error) = answer {
             direct.complete_with(bytes, error);
@@ -131,7 +137,7 @@ impl Side for ReadWrite {
         start: usize,
         storage: &Storage,
         bytes: usize,
-        answer: Option<Error>,
+        answer: Option<IoError>,
     ) {
         let mut data = storage.load(start..start + bytes);
         data.swap_with_slice(&mut direct[..bytes]);

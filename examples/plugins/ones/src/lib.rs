@@ -1,6 +1,6 @@
 //! Devices that are full of one byte: `ones:255`.
 
-use pactio_sdk::{Backend, BoundPacketView, Device, DeviceInfo, OpenError, OpenRequest, Write};
+use pactio_sdk::{Backend, BackendDevice, BoundPacketView, DeviceInfo, OpenError, OpenRequest, Write};
 
 struct Ones;
 struct Constant(u8);
@@ -14,7 +14,7 @@ impl Backend for Ones {
     }
 }
 
-impl Device for Constant {
+impl BackendDevice for Constant {
     fn info(&self) -> DeviceInfo {
         DeviceInfo::endless().read_only()
     }

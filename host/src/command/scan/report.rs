@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use async_channel::{Receiver, Sender};
 use pactio::{Code, Device};
-use pactio_sdk::Error as PacketError;
+use pactio_sdk::IoError as PacketError;
 
 use super::Arguments;
 use super::window::{Found, Piece, Search, Window};
@@ -114,7 +114,7 @@ impl<'a> Report<'a> {
         self.searched += found.window.searched;
         for (range, error) in found.window.holes.drain(..) {
             match self.holes.last_mut() {
-                _ if self.is_whole && error.code() == Code::End => self.end = self.end.or(Some(range.start)),
+                _ if self.is_whole && error.code() == Code::END => self.end = self.end.or(Some(range.start)),
                 Some((last, cause)) if last.end == range.start && *cause == error => last.end = range.end,
                 _ => self.holes.push((range, error)),
             }
@@ -165,9 +165,9 @@ impl<'a> Report<'a> {
         if let Some(failure) = self.failed {
             return Err(failure);
         }
-        let is_cut_off = self.holes.iter().any(|(_, error)| error.code() == Code::End);
+        let is_cut_off = self.holes.iter().any(|(_, error)| error.code() == Code::END);
         // Memory has holes.
-        self.holes.retain(|(_, error)| !matches!(error.code(), Code::NotMapped | Code::End));
+        self.holes.retain(|(_, error)| !matches!(error.code(), Code::NOT_MAPPED | Code::END));
         if !self.holes.is_empty() {
             let (lost, url) = (bytes(&self.holes), self.device.url());
             let mut causes: Vec<_> = self.holes.iter().map(|(_, error)| error.to_string()).collect();

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use pactio::Device;
-use pactio_sdk::Error as PacketError;
+use pactio_sdk::IoError as PacketError;
 
 use crate::command::failure::Failure;
 use crate::command::pattern::{Pattern, Text};

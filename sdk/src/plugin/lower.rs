@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::abi::{DeviceObj, Operates, Operation, Remote};
 use crate::io::{Admitted, Turns};
 use crate::{
-    Admission, Batch, BoundPacketView, Cancellation, Device, DeviceInfo, Flush, Limits, Listing, Mapping,
-    NoPos, OpenError, OpenMode, Opened, Opening, PacketIo, Provenance, Read, ReadWrite, RequestId, Resize,
-    Statistics, Write,
+    Admission, BackendDevice, Batch, BoundPacketView, Cancellation, DeviceInfo, Flush, Limits, Listing,
+    Mapping, NoPos, OpenError, OpenMode, Opened, Opening, PacketIo, Provenance, Read, ReadWrite, RequestId,
+    Resize, Statistics, Write,
 };
 
 /// The device below a filter: anything that a host can open. Cheap to clone; it is closed with the last clone.
@@ -17,14 +17,14 @@ use crate::{
 /// It is sent views as any device is, with all that [`PacketIoExt`](crate::PacketIoExt) and the like make of that. What a filter only
 /// hands on is not copied. Its driver is the host's business.
 #[derive(Clone)]
-pub struct Below(Arc<Inner>);
+pub struct Lower(Arc<Inner>);
 
 struct Inner {
     device: Remote,
     turns: Option<Turns>,
 }
 
-impl Below {
+impl Lower {
     pub(crate) fn new(object: DeviceObj) -> Self {
         let device = Remote::new(object);
         let turns = device.admits().then(Turns::default);
@@ -46,7 +46,7 @@ impl Below {
     }
 }
 
-impl Device for Below {
+impl BackendDevice for Lower {
     fn info(&self) -> DeviceInfo {
         self.0.device.info()
     }
@@ -125,7 +125,7 @@ impl Device for Below {
     }
 }
 
-impl Opening for Below {
+impl Opening for Lower {
     fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
         Self::open(self, name, mode).map(Opened::handed_on)
     }
@@ -152,7 +152,7 @@ impl Admission for Inner {
 macro_rules! packet_io {
     ($($perms:ty, $param:ty;)*) => {
         $(
-            impl PacketIo<$perms, $param> for Below {
+            impl PacketIo<$perms, $param> for Lower {
                 #[inline]
                 fn send_io(&self, param: $param, view: BoundPacketView<$perms>) {
                     self.0.device.send(param, view);
@@ -183,8 +183,8 @@ packet_io! {
     Read, NoPos;
 }
 
-impl fmt::Debug for Below {
+impl fmt::Debug for Lower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Below").field(&self.0.device).finish()
+        f.debug_tuple("Lower").field(&self.0.device).finish()
     }
 }
