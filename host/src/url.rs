@@ -69,6 +69,14 @@ impl Url {
         self
     }
 
+    /// The same with another filter below the last one; `None` if its last part is no filter.
+    #[cfg(feature = "check")]
+    pub(crate) fn below_last_filter(mut self, filter: Url) -> Option<Self> {
+        let last = self.filters.len().checked_sub(1).filter(|&last| self.filters[last].name().is_none())?;
+        self.filters.insert(last, filter);
+        Some(self)
+    }
+
     /// The same with something opened by its name in the tree that it is: the names on the way joined with `/`.
     ///
     /// ```

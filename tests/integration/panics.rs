@@ -1,6 +1,6 @@
 //! Plugins that panic: the host survives, and says what happened.
 
-use pactio::{Code, ErrorKind};
+use pactio::{Code, ErrorKind, Health};
 use pactio_tests::{host, in_time, open};
 
 #[test]
@@ -44,8 +44,17 @@ fn in_submit() {
             );
         });
         let (_host, device) = open("fixture_panic_submit", "panic-submit:");
-        let error = device.blocking_write_all_at(0, &[1; 4]).unwrap_err();
-        assert_eq!(error.code(), Some(Code::UNANSWERED));
+        assert_eq!(device.health(), Health::Alive);
+        for code in [Code::UNANSWERED, Code::POISONED] {
+            let error = device.blocking_write_all_at(0, &[1; 4]).unwrap_err();
+            assert_eq!(error.code(), Some(code));
+            assert_eq!(
+                error.hint(),
+                Some("the plugin panicked, and the device is out of use: open it again"),
+                "{error}"
+            );
+            assert_eq!(device.health(), Health::Panicked, "after {error}");
+        }
     });
 }
 

@@ -9,8 +9,8 @@ use std::thread;
 use futures_lite::future::{block_on, poll_once};
 use pactio_sdk::{Code, ComplexPacket, IoError, PacketBox, PacketBytes, PacketIo, Read, Write};
 
-use super::subject::{Finding, Subject, answered, same, unexpected, wait, wrong};
-use crate::Device;
+use super::subject::{Finding, Subject, answered, open, same, unexpected, wait, wrong};
+use crate::{Device, Url};
 
 /// One thing that is checked.
 #[derive(Debug)]
@@ -80,6 +80,11 @@ pub const CASES: &[Case] = &[
         name: "names",
         about: "what a tree lists can be opened, and nothing that is not in it",
         run: names,
+    },
+    Case {
+        name: "faults",
+        about: "a filter answers every request when the device below fails, and reports only what was done",
+        run: faults,
     },
     Case {
         name: "again",
@@ -518,6 +523,59 @@ fn names_of(subject: &Subject, tree: &Device, folder: &str, depth: u32) -> Resul
         let read = subject.wait("a read", device.read_at(0, vec![0; len.max(1)]))?.map_err(unexpected)?;
         if read.0.done() < len {
             wrong!("of '{name}', which has {len} bytes, {} can be read: {}", read.0.done(), read.0);
+        }
+    }
+    Ok(())
+}
+
+/// Opens the filter over a device that fails now and then, and holds every answer against a model of each byte.
+fn faults(subject: &Subject) -> Result<(), Finding> {
+    let does_not_apply = |why: &str| Err(Finding::DoesNotApply(why.to_owned()));
+    let url: Url = subject.url.parse().map_err(unexpected)?;
+    let fault = Url::filter("fault").map_err(unexpected)?;
+    let fault = fault.with_option("read", "20").with_option("write", "20").with_option("error", "io");
+    let fault = fault.with_option("seed", &subject.below(1 << 30).to_string());
+    let Some(url) = url.below_last_filter(fault) else { return does_not_apply("it is no filter") };
+    if subject.host.plugin_with_scheme("fault").is_err() {
+        return does_not_apply("the plugin 'fault' was not found");
+    }
+    let Ok((device, writable)) = open(&subject.host, &url.to_string()) else {
+        return does_not_apply("it cannot be opened on a device that fails now and then");
+    };
+    let unit = subject.unit();
+    let len = subject.model.borrow().len();
+    let len = len - len % unit;
+    if len == 0 || device.info().is_stream() {
+        return does_not_apply("it is empty, or a stream");
+    }
+    // The content of a byte is unknown until it was read or written, and after a write of it failed.
+    let mut model: Vec<Option<u8>> = vec![None; len];
+    for _ in 0..200 {
+        let start = subject.below(len / unit) * unit;
+        let range = start..start + (1 + subject.below(((len - start) / unit).min(20))) * unit;
+        let what = format!("{range:?} on a device that fails now and then");
+        if writable && subject.writable && subject.below(2) == 0 {
+            let what = format!("a write of {what}");
+            let bytes: Vec<u8> = range.clone().map(|_| subject.below(256) as u8).collect();
+            let written = subject.wait(&what, device.write_at(start as u64, bytes.clone()))?;
+            let (report, _) = written.map_err(unexpected)?;
+            answered(&what, &report)?;
+            for (part, result) in report.ranges() {
+                for index in part {
+                    model[start + index] = result.is_ok().then(|| bytes[index]);
+                }
+            }
+        } else {
+            let what = format!("a read of {what}");
+            let read = subject.wait(&what, device.read_at(start as u64, vec![0; range.len()]))?;
+            let (report, bytes) = read.map_err(unexpected)?;
+            answered(&what, &report)?;
+            for index in report.done_ranges().flatten() {
+                let known = model[start + index].get_or_insert(bytes[index]);
+                if *known != bytes[index] {
+                    wrong!("{what}: byte {} is {}, but should be {known}", start + index, bytes[index]);
+                }
+            }
         }
     }
     Ok(())

@@ -241,7 +241,7 @@ pub(super) fn unexpected(error: Error) -> Finding {
 }
 
 /// Opens a device to be read and written, or if that is not possible to be read. Says which.
-fn open(host: &Host, url: &str) -> Result<(Device, bool), Finding> {
+pub(super) fn open(host: &Host, url: &str) -> Result<(Device, bool), Finding> {
     let both = OpenOptions::new().read(true).write(true).create(true);
     match host.open_with(url, both) {
         Ok(device) => Ok((device, true)),

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pactio_sdk::Code;
+use pactio_sdk::{Code, IoError};
 
 use super::{Device, Shared};
 use crate::executor::UnderWay;
@@ -21,7 +21,7 @@ pub enum Health {
     Hangs(Duration),
     /// Its driver has ended: requests fail.
     Ended,
-    /// Its driver panicked: requests fail.
+    /// Its code panicked: requests fail.
     Panicked,
 }
 
@@ -93,25 +93,38 @@ impl Drop for Shared {
 }
 
 impl Device {
-    /// How the device is, as far as the host can know: whether its driver is polled, has ended, or hangs for longer than the
-    /// [limit](crate::HostBuilder::hang_limit).
+    /// How the device and the devices below it are, as far as the host can know: the first of them that is not
+    /// [`Alive`](Health::Alive) counts, from the top. A driver that has been in one poll for longer than the
+    /// [limit](crate::HostBuilder::hang_limit) hangs.
     pub fn health(&self) -> Health {
-        if let Some(inner) = &self.0.inner {
-            return inner.health();
+        let own = match &self.0.inner {
+            Some(inner) => inner.own_health(),
+            None => self.own_health(),
+        };
+        match &self.0.below {
+            Some(below) if own == Health::Alive => below.health(),
+            _ => own,
         }
-        let Some(driver) = &self.0.driver else { return Health::Alive };
-        if driver.has_panicked() {
-            return Health::Panicked;
-        }
-        if driver.is_ended() {
-            return Health::Ended;
-        }
+    }
+
+    /// The same without the devices below.
+    fn own_health(&self) -> Health {
         let told = *self.0.life.lock();
-        match (told, driver.current_poll()) {
-            (Some((since, told)), Some(current)) if told == current => {
-                Health::Hangs(self.0.life.opened.elapsed().saturating_sub(since))
+        if let Some(driver) = &self.0.driver {
+            if driver.has_panicked() {
+                return Health::Panicked;
             }
-            _ => Health::Alive,
+            if let (Some((since, told)), Some(current)) = (told, driver.current_poll())
+                && told == current
+            {
+                return Health::Hangs(self.0.life.opened.elapsed().saturating_sub(since));
+            }
+        }
+        match self.0.remote.out_of_use() {
+            Some(IoError::DRIVER_ENDED) => Health::Ended,
+            Some(_) => Health::Panicked,
+            None if self.0.driver.as_ref().is_some_and(|driver| driver.is_ended()) => Health::Ended,
+            None => Health::Alive,
         }
     }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use pactio_sdk::io::Incomplete;
 use pactio_sdk::{Code, IntoPacket, Io, PacketIo, PacketPerms, PacketStore, Read, Report, Write};
 
-use super::Device;
+use super::{Device, Health};
 use crate::{Error, ErrorKind};
 
 impl Device {
@@ -87,22 +87,33 @@ impl Device {
 impl Device {
     /// What to try after a request failed with `code`.
     fn hint(&self, what: &str, code: Code) -> Option<String> {
-        let info = self.info();
-        let unit = self.0.limits.alignment();
-        match code {
+        let hint = match code {
+            Code::PANICKED | Code::POISONED => PANICKED.to_owned(),
+            Code::DRIVER_ENDED => "the device is out of use: open it again".to_owned(),
+            // Views that a panic drops fail so.
+            Code::UNANSWERED if self.health() == Health::Panicked => PANICKED.to_owned(),
+            Code::UNANSWERED => {
+                "the plugin dropped the request without an answer: `pactio check` examines it".to_owned()
+            }
             Code::MISALIGNED => {
-                Some(format!("positions and lengths of what is written here are multiples of {unit} bytes"))
+                let unit = self.0.limits.alignment();
+                format!("positions and lengths of what is written here are multiples of {unit} bytes")
             }
-            Code::UNSUPPORTED if info.is_stream() => {
-                Some("it is a stream, which has no positions: see `StreamIoExt`".to_owned())
+            // What the device says of itself now would not explain the failure.
+            _ if self.health() != Health::Alive => return None,
+            Code::UNSUPPORTED if self.info().is_stream() => {
+                "it is a stream, which has no positions: see `StreamIoExt`".to_owned()
             }
-            _ if what == "write" && !info.writable() => {
-                Some("it can only be read, or was opened so: see `OpenOptions::write`".to_owned())
+            _ if what == "write" && !self.info().writable() => {
+                "it can only be read, or was opened so: see `OpenOptions::write`".to_owned()
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(hint)
     }
 }
+
+const PANICKED: &str = "the plugin panicked, and the device is out of use: open it again";
 
 /// Where a request goes, for the message if it fails.
 pub(super) fn target<'d, P: PacketPerms, B: IntoPacket<P>>(

@@ -54,7 +54,7 @@ impl BackendDevice for CowDevice {
             let bytes = piece.bytes(&range);
             at = range.end;
             if behind.len() == bytes.len() {
-                return drop(behind.transfer_data(bytes));
+                return behind.transfer_data(bytes).complete();
             }
             let (written, behind) = behind.split_at(bytes.len());
             written.transfer_data(bytes).complete();

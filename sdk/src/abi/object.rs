@@ -18,8 +18,8 @@ use super::{CWaker, OpenFailure, RawOpenRequest};
 use crate::device::{DriverPoll, Guarded};
 use crate::plugin::GuardedBackend;
 use crate::{
-    Backend, BackendDevice, Batch, BoundPacketView, DeviceInfo, NoPos, PacketPerms, PollingHandle, Read,
-    ReadWrite, Submission, Write,
+    Backend, BackendDevice, Batch, BoundPacketView, DeviceInfo, IoError, NoPos, PacketPerms, PollingHandle,
+    Read, ReadWrite, Submission, Write,
 };
 
 /// The handle that keeps the host's record of a plugin's library alive in every object of that plugin.
@@ -164,7 +164,13 @@ impl<D: BackendDevice> SendIo<Read, NoPos> for Guarded<D> {
 
 impl<D: BackendDevice> IoBackend for Guarded<D> {
     fn raw_info(&self) -> RawDeviceInfo {
-        self.info().into()
+        let mut raw = RawDeviceInfo::from(self.info());
+        raw.flags |= match self.out_of_use() {
+            None => 0,
+            Some(IoError::DRIVER_ENDED) => ENDED,
+            Some(_) => PANICKED,
+        };
+        raw
     }
 
     fn raw_polling_handle(&self) -> RawPollingHandle {
@@ -214,7 +220,8 @@ pub(crate) fn backend_object<B: Backend>(backend: GuardedBackend<B>, library: Li
 #[repr(C)]
 #[derive(Clone, Copy, Debug, StableAbi)]
 pub struct RawDeviceInfo {
-    /// Bits: 1 the size is known, 2 readable, 4 writable, 8 a stream.
+    /// Bits: 1 the size is known, 2 readable, 4 writable, 8 a stream; 16 out of use since its code panicked, 32 out of use since
+    /// its driver ended.
     pub flags: u32,
     /// Size in bytes, if known.
     pub size: u64,
@@ -224,6 +231,21 @@ const SIZE_KNOWN: u32 = 1;
 const READABLE: u32 = 2;
 const WRITABLE: u32 = 4;
 const STREAM: u32 = 8;
+const PANICKED: u32 = 16;
+const ENDED: u32 = 32;
+
+impl RawDeviceInfo {
+    /// Why the device is out of use, if it is.
+    pub fn out_of_use(&self) -> Option<IoError> {
+        if self.flags & PANICKED != 0 {
+            Some(IoError::POISONED)
+        } else if self.flags & ENDED != 0 {
+            Some(IoError::DRIVER_ENDED)
+        } else {
+            None
+        }
+    }
+}
 
 impl From<DeviceInfo> for RawDeviceInfo {
     fn from(info: DeviceInfo) -> Self {
@@ -314,6 +336,7 @@ pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Finge
         .text("SendIo::send_parts: unsafe fn(&self, P, *const (), usize, usize, u64)")
         .text("SendIo::send_many: fn(&self, Batch<Perms, P>)")
         .text("IoBackend::raw_info: fn(&self) -> RawDeviceInfo")
+        .text("RawDeviceInfo::flags: size 1, readable 2, writable 4, stream 8, panicked 16, ended 32")
         .text("IoBackend::raw_polling_handle: fn(&self) -> RawPollingHandle")
         .text("IoBackend::poll_driver: fn(&self, &CWaker) -> DriverStatus")
         .text("IoBackend::raw_extension: fn(&self, CSliceRef<u8>) -> RawExtension")

@@ -103,6 +103,11 @@ impl Remote {
         self.object.raw_info().into()
     }
 
+    /// Why the device is out of use, if it is: its code panicked, or its driver ended.
+    pub fn out_of_use(&self) -> Option<IoError> {
+        self.object.raw_info().out_of_use()
+    }
+
     /// Which requests it takes.
     pub fn limits(&self) -> Limits {
         self.limits

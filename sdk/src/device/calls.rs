@@ -92,6 +92,12 @@ impl Calls {
         usable(self.state.load(Ordering::Acquire))
     }
 
+    /// Why the object is out of use, if it is.
+    pub(super) fn out_of_use(&self) -> Option<IoError> {
+        // Ordering: Relaxed. The answer is a report and guards no data.
+        usable(self.state.load(Ordering::Relaxed)).err()
+    }
+
     /// There will be no poll after this one.
     #[cold]
     pub(super) fn end_polls(&self) -> Left {

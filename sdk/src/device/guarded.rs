@@ -212,6 +212,12 @@ impl<D: BackendDevice> Guarded<D> {
         self.call(|device| device.info()).unwrap_or(nothing)
     }
 
+    /// Why the device is out of use, if it is: [`IoError::POISONED`] after a panic, [`IoError::DRIVER_ENDED`] after its driver.
+    #[cfg(feature = "plugin")]
+    pub(crate) fn out_of_use(&self) -> Option<IoError> {
+        self.calls.out_of_use()
+    }
+
     /// Which requests the device takes; all, if it is out of use.
     #[cfg(feature = "plugin")]
     pub(crate) fn limits(&self) -> Limits {

@@ -5,9 +5,29 @@ use core::mem::ManuallyDrop;
 use super::{BoundPacketView, Errorable, PacketPerms, Splittable};
 use crate::IoError;
 
-/// A range whose bytes were moved. Its answer is sent when it is completed or dropped, so that a device can move bytes
-/// under a lock and wake the requester outside of it.
-#[must_use = "the answer is sent when this is dropped: keep it until locks are released"]
+/// A range whose bytes were moved and whose answer is still owed.
+///
+/// A device can move bytes under a lock and call [`complete`](Self::complete) after the lock is released: the answer may
+/// run code of the requester. Dropping the value fails the whole range with [`IoError::UNANSWERED`] (rule 2), so that a
+/// panic or an early return between the two never looks like success.
+///
+/// ```
+/// # use pactio_sdk::{BoundPacketView, IoError, PacketBox, Read};
+/// fn store(view: BoundPacketView<Read>, commit: impl FnOnce(&[u8]) -> Result<(), IoError>) -> Result<(), IoError> {
+///     let mut bytes = vec![0; view.len()];
+///     let moved = view.transfer_data(&mut bytes);
+///     commit(&bytes)?; // on failure, `moved` is dropped and the request fails
+///     moved.complete();
+///     Ok(())
+/// }
+/// # let mut packet = PacketBox::<Read>::copy_from_slice(b"data")?;
+/// # assert!(store(packet.bind()?, |_| Err(IoError::UNSUPPORTED)).is_err());
+/// # assert_eq!(packet.err_any(), Err(IoError::UNANSWERED));
+/// # store(packet.bind()?, |_| Ok(()))?;
+/// # assert_eq!(packet.err_any(), Ok(()));
+/// # Ok::<(), IoError>(())
+/// ```
+#[must_use = "dropping it fails the range: call `complete`"]
 #[derive(Debug)]
 pub struct TransferredPacket<Perms: PacketPerms> {
     view: ManuallyDrop<BoundPacketView<Perms>>,
@@ -43,20 +63,30 @@ impl<Perms: PacketPerms> TransferredPacket<Perms> {
         self.view.tag()
     }
 
-    /// Sends the answer now.
-    #[inline]
-    pub fn complete(self) {}
-
-    /// Sends the answer that only the first `done` bytes are done after all, and that the rest failed with `error`: for a
-    /// device that finds later what became of the bytes. No more can be done than were moved.
-    pub fn complete_with(mut self, done: usize, error: IoError) {
-        self.moved = self.moved.min(done);
-        self.rest = error;
+    /// Answers: the moved bytes are done, the rest of the range fails, in most cases with [`IoError::END`].
+    #[inline(always)]
+    pub fn complete(self) {
+        let (moved, rest) = (self.moved, self.rest);
+        self.answer(moved, rest);
     }
 
-    /// Fails the whole range after all.
+    /// Answers: the first `done` bytes are done, the rest failed with `error`. For a device that learns after the transfer
+    /// how much of it succeeded. A `done` above the number of moved bytes counts as that number.
+    pub fn complete_with(self, done: usize, error: IoError) {
+        let done = self.moved.min(done);
+        self.answer(done, error);
+    }
+
+    /// Fails the whole range.
     pub fn error(self, error: IoError) {
-        self.complete_with(0, error);
+        self.answer(0, error);
+    }
+
+    #[inline(always)]
+    fn answer(self, done: usize, rest: IoError) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the view is not used again: neither `this` nor its `view` field is dropped.
+        unsafe { this.view.settle(done, rest) };
     }
 }
 
@@ -82,9 +112,9 @@ impl<Perms: PacketPerms> Errorable for TransferredPacket<Perms> {
 }
 
 impl<Perms: PacketPerms> Drop for TransferredPacket<Perms> {
-    #[inline]
+    #[cold]
     fn drop(&mut self) {
-        // SAFETY: the view is not used afterwards, and `ManuallyDrop` keeps it from being dropped.
-        unsafe { self.view.settle(self.moved, self.rest) };
+        // SAFETY: the view is not used again, and `ManuallyDrop` keeps it from being dropped.
+        unsafe { self.view.settle(0, IoError::UNANSWERED) };
     }
 }

@@ -258,7 +258,8 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     }
 
     /// Moves bytes between the start of the device's `data` and the range: out of `data` for a read request, into it for a
-    /// write request, both for an exchange. The answer is sent when the result is dropped.
+    /// write request, both for an exchange. The result owes the answer: [`complete`](TransferredPacket::complete) sends it,
+    /// dropping it fails the range.
     ///
     /// If `data` is shorter than the range, the rest fails with [`IoError::END`]; if it is longer, the rest of it is not
     /// used. So a device can pass everything it has from the position on.
@@ -377,7 +378,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
 }
 
 impl BoundPacketView<Read> {
-    /// Answers the range with success without looking at the bytes, as a device that discards what is written does.
+    /// Takes the range without looking at the bytes, as a device that discards writes does. The result owes the answer.
     #[inline]
     pub fn accept(self) -> TransferredPacket<Read> {
         let len = self.len();

@@ -225,6 +225,26 @@ fn rule_8_a_vector_that_was_read_in_part_is_zero_elsewhere() {
 }
 
 #[test]
+fn rule_2_moved_bytes_without_an_answer_fail() {
+    // Was: a device that panicked or returned early after it had moved the bytes reported success.
+    let mut read = PacketBox::<Write>::new_buf(4).unwrap();
+    drop(read.bind().unwrap().transfer_data(b"data"));
+    assert_eq!(read.min_error(), Some((0, IoError::UNANSWERED)));
+
+    let mut write = PacketBox::<Read>::copy_from_slice(b"data").unwrap();
+    let view = write.bind().unwrap();
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _moved = view.transfer_data(&mut [0; 4]);
+        std::panic::resume_unwind(Box::new("between moving and answering"));
+    }));
+    assert!(caught.is_err(), "the panic was swallowed");
+    assert_eq!(write.min_error(), Some((0, IoError::UNANSWERED)));
+
+    drop(write.bind().unwrap().accept());
+    assert_eq!(write.min_error(), Some((0, IoError::UNANSWERED)));
+}
+
+#[test]
 fn rule_13_a_part_that_is_dropped_before_it_is_bound_resolves() {
     // Was: a stuck packet.
     let wakes = Arc::new(Wakes::default());
@@ -259,8 +279,11 @@ fn any_packet_stores_every_permission_and_state() {
         read.report().failed_ranges().collect::<Vec<_>>(),
         [(0..2, IoError::UNANSWERED), (2..6, IoError::END)]
     );
-    // What was transferred is answered when it is dropped.
-    assert_eq!(write.report().failed_ranges().collect::<Vec<_>>(), [(2..6, IoError::END)]);
+    assert_eq!(
+        write.report().failed_ranges().collect::<Vec<_>>(),
+        [(0..2, IoError::UNANSWERED), (2..6, IoError::END)],
+        "moved bytes whose answer was dropped must fail"
+    );
     assert_eq!(both.report().failed_ranges().count(), 2);
 }
 

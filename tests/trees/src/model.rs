@@ -85,7 +85,13 @@ impl Model {
                     Some((done, error)) => self.part(range, tag, moved.min(*done), *error),
                 }
             }
-            Plan::TransferSplit { buffer, .. } => self.part(range, tag, *buffer, IoError::END),
+            Plan::TransferSplit { buffer, at, drops_front } => {
+                let front = range.start..range.start + (*at).min(range.len());
+                self.part(range, tag, *buffer, IoError::END);
+                if *drops_front {
+                    self.bytes[front].iter_mut().for_each(|byte| byte.result = Err(IoError::UNANSWERED));
+                }
+            }
             Plan::Alloc { align, bytes, answer } => {
                 if !is_aligned(range.start, *align) {
                     self.set(range, tag, Err(IoError::UNSUPPORTED), false);

@@ -48,8 +48,8 @@ pub enum Plan {
     Rebind { fresh: Box<Plan>, failed: Retry },
     /// Move bytes with a device's buffer of this length, then answer with at most so many as done, if a number is given.
     Transfer { buffer: usize, done: Option<(usize, IoError)> },
-    /// Move bytes with a device's buffer of this length, then cut what is to be answered.
-    TransferSplit { buffer: usize, at: usize },
+    /// Move bytes with a device's buffer of this length, cut the range, complete the back, then complete or drop the front.
+    TransferSplit { buffer: usize, at: usize, drops_front: bool },
     /// Ask for direct bytes at this alignment; deal with so many; answer.
     Alloc { align: usize, bytes: usize, answer: Answer },
     /// Ask for direct bytes and cut them, dealing with both parts in full.
@@ -117,7 +117,11 @@ impl Plan {
                 _ => Self::Drop,
             },
             7 => Self::Any { at: bytes.up_to(len + 1), error: error(bytes) },
-            8 => Self::TransferSplit { buffer: bytes.up_to(len + 1), at: bytes.up_to(len + 1) },
+            8 => Self::TransferSplit {
+                buffer: bytes.up_to(len + 1),
+                at: bytes.up_to(len + 1),
+                drops_front: bytes.byte().is_multiple_of(2),
+            },
             9 => Self::Tag(
                 u64::from(bytes.byte()) << (bytes.byte() % 55),
                 Box::new(Self::new(bytes, len, depth - 1)),

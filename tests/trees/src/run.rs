@@ -130,10 +130,10 @@ fn act<P: Side>(
                 Some((done, error)) => transferred.complete_with(done, error),
             }
         }
-        Plan::TransferSplit { buffer, at } => {
+        Plan::TransferSplit { buffer, at, drops_front } => {
             let (front, back) = Side::transfer(view, start, storage, buffer).split_at(at);
             back.complete();
-            drop(front);
+            if drops_front { drop(front) } else { front.complete() }
         }
         Plan::Alloc { align, bytes, answer } => match view.try_alloc(align) {
             Err(view) => view.error(IoError::UNSUPPORTED),
