@@ -114,8 +114,8 @@ pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};
 pub use device::{
     Admission, Answer, BackendDevice, Cancellation, Counted, Counts, DeviceInfo, Driven, Entry, Figure,
     Flush, FlushScope, Limits, Listing, LocalDevice, LocalDriver, Mapping, MemoryRange, Origin,
-    PollingHandle, Provenance, Record, Records, Region, Registration, Requests, Resize, Statistics,
-    Substitutes, Unit, read_records,
+    PollingHandle, Provenance, Record, Records, Region, Registration, Requests, Resize, Statistics, Unit,
+    read_records,
 };
 
 #[cfg(feature = "plugin")]

@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 use pactio_sdk::abi::{DeviceObj, Operates, Operation, host_device};
 use pactio_sdk::io::PacketIo;
 use pactio_sdk::{
-    Admission, BackendDevice, Batch, BoundPacketView, Cancellation, Code, Counted, Counts, DeviceInfo, Flush,
-    IoError, Limits, Listing, Mapping, NoPos, OpenError, OpenMode, Opened, Opening, PacketBox, PacketPerms,
-    Provenance, Read, ReadWrite, RequestId, Resize, Statistics, Substitutes, Write,
+    Admission, AlignedBytes, BackendDevice, Batch, BoundPacketView, Cancellation, Code, Counted, Counts,
+    DerivedPacket, DeviceInfo, Flush, IoError, Limits, Listing, Mapping, NoPos, OpenError, OpenMode, Opened,
+    Opening, PacketPerms, Provenance, Read, ReadWrite, RequestId, Resize, Statistics, Write,
 };
 
 use super::Device;
@@ -16,8 +16,6 @@ use super::Device;
 struct Lent {
     device: Device,
     limits: Limits,
-    /// Reads of whole units that stand for others, where they can be given up.
-    around: Option<Substitutes>,
 }
 
 impl Device {
@@ -38,8 +36,7 @@ impl Device {
 
 impl Lent {
     fn new(device: &Device) -> Self {
-        let around = device.0.remote.cancels().then(Substitutes::default);
-        Self { device: device.clone(), limits: device.0.remote.limits(), around }
+        Self { device: device.clone(), limits: device.0.remote.limits() }
     }
 
     /// Sends a view in parts that the device takes. They begin and end at multiples of its unit; `after` gives where the
@@ -87,20 +84,17 @@ impl Lent {
             return view.error(IoError::END);
         };
         let align = self.limits.memory_alignment() as usize;
-        let bound = PacketBox::new_buf_aligned(len, align.max(64)).and_then(PacketBox::into_bound);
-        let (packet, whole) = match bound {
-            Ok(bound) => bound,
+        let memory = match AlignedBytes::zeroed(len, align.max(64)) {
+            Ok(memory) => memory,
             Err(error) => return view.error(error),
         };
-        let (given, own, around) = (view.request(), whole.request(), self.around.clone());
-        if let Some(around) = &around {
-            around.insert(given, own);
-        }
-        packet.on_complete(move |packet| {
-            if let Some(around) = &around {
-                around.remove(given, own);
+        // Where that fails for want of memory, the view is failed already.
+        let Ok(mut around) = DerivedPacket::<_, Write, Write>::new(view, memory) else { return };
+        let Ok(whole) = around.bind() else { return };
+        around.on_complete(move |around| {
+            if let Ok((view, memory, report)) = around.into_parts() {
+                report.answer(&memory, skip, view);
             }
-            packet.answer(skip, view);
         });
         self.send_in_parts(start, whole, u64::checked_add);
     }
@@ -225,9 +219,6 @@ impl Operates for Lent {
 impl Cancellation for Lent {
     fn cancel(&self, request: RequestId) {
         self.device.0.cancel(request);
-        if let Some(around) = &self.around {
-            around.each(request, |own| self.device.0.cancel(own));
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pactio_plugin_schedule::{Later, Request, Schedule, take_requests};
 use pactio_sdk::{
     Admission, BackendDevice, BoundPacketView, Cancellation, DeviceInfo, Figure, IoError, Lower, PacketPerms,
-    ReboundPacket, Records, RequestId, Statistics, Substitutes,
+    ReboundPacket, Records, RequestId, Statistics,
 };
 
 /// What is bounded.
@@ -29,8 +29,6 @@ struct Shared {
     below: Lower,
     bounds: Bounds,
     later: Later,
-    /// Those in flight, where they are counted.
-    sent: Substitutes,
     state: Mutex<State>,
 }
 
@@ -66,13 +64,7 @@ impl LimitedDevice {
             scheduled: false,
             waited: 0,
         };
-        let shared = Shared {
-            below,
-            bounds,
-            later: schedule.later(),
-            sent: Substitutes::default(),
-            state: Mutex::new(state),
-        };
+        let shared = Shared { below, bounds, later: schedule.later(), state: Mutex::new(state) };
         Self { shared: Arc::new(shared), schedule }
     }
 
@@ -208,18 +200,14 @@ impl Shared {
         self: &Arc<Self>,
         view: BoundPacketView<Perms>,
     ) -> Option<BoundPacketView<Perms>> {
-        let given = view.request();
         let mut rebound = ReboundPacket::new(view).ok()?;
         let fresh = rebound.bind().ok()?;
-        let own = fresh.request();
         // The device below keeps this, and is kept by what this names.
         let this = Arc::downgrade(self);
-        self.sent.insert(given, own);
         rebound.on_complete(move |rebound| {
             let this = this.upgrade();
             // Before whoever sent it hears of it.
             if let Some(this) = &this {
-                this.sent.remove(given, own);
                 this.state().in_flight -= 1;
             }
             let _ = rebound.forward();
@@ -270,7 +258,6 @@ impl Cancellation for LimitedDevice {
         given_up.into_iter().for_each(refuse);
         if let Some(below) = self.shared.below.cancellation() {
             below.cancel(request);
-            self.shared.sent.each(request, |own| below.cancel(own));
         }
     }
 }

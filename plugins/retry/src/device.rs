@@ -10,7 +10,7 @@ use pactio_plugin_schedule::{Later, Schedule};
 use pactio_sdk::{
     Admission, BackendDevice, BoundPacketView, Cancellation, Code, DeviceInfo, Figure, IoError, Lower,
     PacketIo, PacketPerms, PollingHandle, Read, ReadWrite, ReboundPacket, Records, RequestId, Statistics,
-    Substitutes, Write,
+    Write,
 };
 
 /// How it is tried again.
@@ -33,8 +33,6 @@ pub(crate) struct Shared {
     pub(crate) plan: Plan,
     retried: AtomicU64,
     gave_up: AtomicU64,
-    /// Attempts under way.
-    sent: Substitutes,
     paused: Mutex<Paused>,
 }
 
@@ -72,7 +70,6 @@ impl Shared {
             plan,
             retried: AtomicU64::new(0),
             gave_up: AtomicU64::new(0),
-            sent: Substitutes::default(),
             paused: Mutex::default(),
         }
     }
@@ -87,11 +84,8 @@ impl Shared {
         Lower: PacketIo<Perms, u64>,
     {
         // Where that fails for want of memory, the view is failed already.
-        let given = view.request();
         let Ok(mut rebound) = ReboundPacket::new(view) else { return };
         let Ok(fresh) = rebound.bind() else { return };
-        let own = fresh.request();
-        self.sent.insert(given, own);
         // The device below keeps this, and is kept by what this names.
         let this = Arc::downgrade(self);
         rebound.on_complete(move |rebound| {
@@ -99,18 +93,19 @@ impl Shared {
                 let _ = rebound.forward();
                 return;
             };
-            this.sent.remove(given, own);
             let unwanted = rebound.is_cancelled();
-            let _ = rebound.settle(|range, failed, error| {
-                if unwanted || !this.plan.is_temporary(error) {
-                    return failed.error(error);
+            let _ = rebound.settle(|failed| {
+                let temporary = failed.result().is_err_and(|cause| this.plan.is_temporary(cause.error()));
+                if unwanted || !temporary {
+                    return failed.complete();
                 }
                 if attempts >= this.plan.attempts {
                     this.gave_up.fetch_add(1, Ordering::Relaxed);
-                    return failed.error(error);
+                    return failed.complete();
                 }
                 this.retried.fetch_add(1, Ordering::Relaxed);
-                this.pause(position.saturating_add(range.start as u64), failed, attempts);
+                let position = position.saturating_add(failed.range().start as u64);
+                this.pause(position, failed.into_view(), attempts);
             });
         });
         self.below.send_io(position, fresh);
@@ -202,7 +197,6 @@ impl Cancellation for RetryingDevice {
         }
         if let Some(below) = self.shared.below.cancellation() {
             below.cancel(request);
-            self.shared.sent.each(request, |own| below.cancel(own));
         }
     }
 }

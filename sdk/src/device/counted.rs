@@ -5,8 +5,8 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{BackendDevice, Cancellation, DeviceInfo, Figure, Substitutes};
-use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, RequestId, Write};
+use super::{BackendDevice, DeviceInfo, Figure};
+use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, Write};
 
 /// A device over another one that counts requests, bytes, errors, and how long answers took. What lies past the end of the device
 /// is no error.
@@ -40,8 +40,6 @@ struct Shared {
     kinds: [Kind; 3],
     in_flight: AtomicU64,
     most_in_flight: AtomicU64,
-    /// For those that can be given up.
-    sent: Substitutes,
 }
 
 /// What is counted of one kind of request.
@@ -159,23 +157,14 @@ impl<D: BackendDevice> Counted<D> {
         view: BoundPacketView<Perms>,
         send: impl FnOnce(&D, BoundPacketView<Perms>),
     ) {
-        let origin = view.request();
         // Where that fails for want of memory, the view is failed already.
         let Ok(mut rebound) = ReboundPacket::new(view) else { return };
         let Ok(fresh) = rebound.bind() else { return };
         let begun = Instant::now();
         let in_flight = self.shared.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
-        let cancels = self.inner.cancellation().is_some();
-        let own = fresh.request();
-        if cancels {
-            self.shared.sent.insert(origin, own);
-        }
         let shared = self.shared.clone();
         rebound.on_complete(move |rebound| {
-            if cancels {
-                shared.sent.remove(origin, own);
-            }
             let report = rebound.report();
             // That a device ends is no failure of it.
             let failed = report.failed_ranges().any(|(_, error)| error.code() != Code::END);
@@ -214,18 +203,6 @@ impl<D: BackendDevice> BackendDevice for Counted<D> {
 
     fn write_next(&self, view: BoundPacketView<Read>) {
         self.pass(1, view, BackendDevice::write_next);
-    }
-
-    fn cancellation(&self) -> Option<&dyn Cancellation> {
-        self.inner.cancellation().map(|_| self as _)
-    }
-}
-
-impl<D: BackendDevice> Cancellation for Counted<D> {
-    fn cancel(&self, request: RequestId) {
-        if let Some(inner) = self.inner.cancellation() {
-            self.shared.sent.each(request, |own| inner.cancel(own));
-        }
     }
 }
 

@@ -11,7 +11,6 @@ mod local;
 mod records;
 #[cfg(feature = "plugin")]
 mod rests;
-mod substitutes;
 #[cfg(feature = "plugin")]
 mod tree;
 
@@ -34,7 +33,6 @@ pub use local::{LocalDevice, LocalDriver};
 pub use records::{Entry, Figure, Origin, Record, Records, Region, Unit, read_records};
 #[cfg(feature = "plugin")]
 pub use rests::Rests;
-pub use substitutes::Substitutes;
 #[cfg(feature = "plugin")]
 pub use tree::{Tree, TreeDevice};
 

@@ -2,7 +2,7 @@
 
 use core::mem::{ManuallyDrop, MaybeUninit};
 
-use super::{BoundPacketView, Errorable, PacketPerms, Read, ReadWrite, Splittable, Write};
+use super::{BoundPacketView, Cause, Errorable, PacketPerms, Read, ReadWrite, Splittable, Write};
 use crate::IoError;
 
 /// A view as direct bytes: what all three forms have in common.
@@ -68,6 +68,11 @@ macro_rules! direct {
             pub fn error(self, error: IoError) {
                 self.direct.settle(0, error);
             }
+
+            /// Fails the whole range, with a text for people where the cause has one.
+            pub fn fail(self, cause: &Cause) {
+                self.direct.view.fail(cause);
+            }
         }
 
         impl Splittable for $name {
@@ -83,6 +88,10 @@ macro_rules! direct {
         impl Errorable for $name {
             fn error(self, error: IoError) {
                 self.error(error);
+            }
+
+            fn fail(self, cause: &Cause) {
+                self.fail(cause);
             }
         }
     };

@@ -1,6 +1,6 @@
 //! One place to store a view of any state and any permission, and what all of them can do.
 
-use super::{BoundPacketView, PacketPerms, Read, ReadWrite, TransferredPacket, Write};
+use super::{BoundPacketView, Cause, PacketPerms, Read, ReadWrite, TransferredPacket, Write};
 use crate::IoError;
 
 /// Something that covers a range of bytes and can be cut in two.
@@ -34,6 +34,9 @@ pub trait Splittable: Sized {
 pub trait Errorable: Sized {
     /// Fails the whole range.
     fn error(self, error: IoError);
+
+    /// Fails the whole range, with a text for people where the cause has one.
+    fn fail(self, cause: &Cause);
 }
 
 impl<A: Splittable, B: Splittable> Splittable for Result<A, B> {
@@ -63,6 +66,13 @@ impl<A: Errorable, B: Errorable> Errorable for Result<A, B> {
         match self {
             Ok(this) => this.error(error),
             Err(this) => this.error(error),
+        }
+    }
+
+    fn fail(self, cause: &Cause) {
+        match self {
+            Ok(this) => this.fail(cause),
+            Err(this) => this.fail(cause),
         }
     }
 }
@@ -118,6 +128,10 @@ macro_rules! variants {
         impl<$($generics)*> Errorable for $type {
             fn error(self, error: IoError) {
                 match self { $($enum::$variant(this) => Errorable::error(this, error),)* }
+            }
+
+            fn fail(self, cause: &Cause) {
+                match self { $($enum::$variant(this) => Errorable::fail(this, cause),)* }
             }
         }
     };

@@ -17,7 +17,7 @@ use core::ptr::{self, NonNull};
 use core::task::Waker;
 
 use super::failures::Failures;
-use super::header::{Packet, PacketTable, Private};
+use super::header::{DERIVED, INITIALISED, Packet, PacketTable, Private};
 use super::state::Left;
 use super::{mutant, watch};
 use crate::IoError;
@@ -100,21 +100,26 @@ pub(super) static TABLE: PacketTable = PacketTable {
     segment: watch::unwatched,
     alloc: no_alloc,
     transfer: no_transfer,
+    origin: no_origin,
 };
 
-unsafe extern "C" fn no_alloc(_: *const (), _: usize, _: usize, _: usize) -> *mut u8 {
+pub(super) unsafe extern "C" fn no_alloc(_: *const (), _: usize, _: usize, _: usize) -> *mut u8 {
     ptr::null_mut()
 }
 
-unsafe extern "C" fn no_transfer(_: *const (), _: usize, _: *mut u8, _: usize) -> u32 {
+pub(super) unsafe extern "C" fn no_transfer(_: *const (), _: usize, _: *mut u8, _: usize) -> u32 {
     IoError::UNSUPPORTED.to_raw()
 }
 
+pub(super) unsafe extern "C" fn no_origin(_: *const ()) -> *const () {
+    ptr::null()
+}
+
 /// The last view of `packet` is done with it.
-pub(super) unsafe extern "C" fn complete(packet: *const (), waker: bool) {
+pub(super) unsafe extern "C" fn complete(packet: *const (), waker: u32) {
     let block = packet.cast::<Block>().cast_mut();
     // SAFETY: state rule 3: COUNT went to 0 while WAKER was set, so the slot is ours until we leave the group.
-    let waker = if waker { unsafe { (*block).waker.with_mut(|slot| (*slot).take()) } } else { None };
+    let waker = if waker != 0 { unsafe { (*block).waker.with_mut(|slot| (*slot).take()) } } else { None };
     // SAFETY: the group still keeps the block (state rule 1); it is not touched afterwards unless it is ours to free.
     if unsafe { (*block).packet.state.leave_group() } == Left::Free {
         // SAFETY: both parties have left (state rule 1).
@@ -125,9 +130,32 @@ pub(super) unsafe extern "C" fn complete(packet: *const (), waker: bool) {
     }
 }
 
-pub(super) unsafe extern "C" fn fail(packet: *const (), start: usize, end: usize, error: IoError) {
+pub(super) unsafe extern "C" fn fail(
+    packet: *const (),
+    start: usize,
+    end: usize,
+    error: u32,
+    text: *const u8,
+    text_len: usize,
+) {
+    let error = IoError::from_raw(error).unwrap_or(IoError::from_code(crate::Code::FAILED));
+    // SAFETY: the text is borrowed for the call.
+    let text = unsafe { text_of(text, text_len) };
     // SAFETY: the caller holds a view, so the block is alive (state rule 1).
-    unsafe { (*packet.cast::<Block>()).failures.push(start, end, error) };
+    unsafe { (*packet.cast::<Block>()).failures.push(start, end, error, text) };
+}
+
+/// The text of a failure as it crosses the boundary; bytes that are not UTF-8 count as no text.
+///
+/// # Safety
+///
+/// `len` bytes are readable at `text`, or `len` is 0.
+pub(super) unsafe fn text_of<'a>(text: *const u8, len: usize) -> Option<&'a str> {
+    if len == 0 || text.is_null() {
+        return None;
+    }
+    // SAFETY: as required.
+    core::str::from_utf8(unsafe { core::slice::from_raw_parts(text, len) }).ok()
 }
 
 /// A block with room for `len` bytes at alignment `align`, its bytes being the room.
@@ -207,7 +235,21 @@ pub(super) unsafe fn set_bytes(block: NonNull<Block>, bytes: *mut u8, len: usize
     unsafe {
         (*packet).bytes = bytes;
         (*packet).len = len;
-        (*packet).initialised = initialised.into();
+        (*packet).flags = (*packet).flags & !INITIALISED | if initialised { INITIALISED } else { 0 };
+    }
+}
+
+/// Says that the packet was made to answer a view of another one, and with which functions.
+///
+/// # Safety
+///
+/// The packet was just made and is the caller's; `table` gives its origin for as long as views of it exist.
+pub(super) unsafe fn set_derived(block: NonNull<Block>, table: &'static PacketTable) {
+    let packet = block.as_ptr().cast::<Packet<()>>();
+    // SAFETY: as required; these fields are only written while nobody else sees the packet (state rule 5).
+    unsafe {
+        (*packet).flags |= DERIVED;
+        (*packet).table = table;
     }
 }
 
@@ -218,7 +260,7 @@ pub(super) unsafe fn set_bytes(block: NonNull<Block>, bytes: *mut u8, len: usize
 /// They are, and the packet is idle and the caller's.
 pub(super) unsafe fn set_initialised(block: NonNull<Block>) {
     // SAFETY: as required.
-    unsafe { (*block.as_ptr()).packet.initialised = 1 };
+    unsafe { (*block.as_ptr()).packet.flags |= INITIALISED };
 }
 
 /// The room of a block with a class.
@@ -250,6 +292,16 @@ unsafe fn store(block: NonNull<Block>) -> Store {
 pub(super) unsafe fn kept<'a, T>(block: *const Block) -> &'a T {
     // SAFETY: as required.
     unsafe { &(*room(NonNull::new_unchecked(block.cast_mut())).cast::<Kept<T>>().as_ptr()).value }
+}
+
+/// The value that the block keeps, to be changed.
+///
+/// # Safety
+///
+/// As for [`kept`]; the packet is complete and the caller's, and nobody else uses the value for `'a`.
+pub(super) unsafe fn kept_mut<'a, T>(block: NonNull<Block>) -> &'a mut T {
+    // SAFETY: as required.
+    unsafe { &mut (*room(block).cast::<Kept<T>>().as_ptr()).value }
 }
 
 /// Takes the kept value out; the packet has no bytes afterwards.
@@ -298,13 +350,13 @@ pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, IoEr
     let packet = block.as_ptr().cast::<Packet<()>>();
     // SAFETY: nobody else writes these fields, and the bytes are the owner's (state rules 2 and 5).
     unsafe {
-        let (bytes, len, initialised) = ((*packet).bytes, (*packet).len, (*packet).initialised != 0);
+        let (bytes, len, flags) = ((*packet).bytes, (*packet).len, (*packet).flags);
+        let initialised = flags & INITIALISED != 0;
         let fresh = match store(block) {
             Store::Bytes => {
                 let fresh = allocate(len, 1 << (*packet).private.align_log2)?;
                 let to = &raw mut (*fresh.as_ptr()).packet;
                 ptr::copy_nonoverlapping(bytes.cast::<MaybeUninit<u8>>(), (*to).bytes.cast(), len);
-                (*to).initialised = initialised.into();
                 fresh
             }
             Store::Kept => {
@@ -324,6 +376,7 @@ pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, IoEr
             Store::Nothing => allocate_lent(NonNull::new_unchecked(bytes), len, initialised)?,
         };
         (*fresh.as_ptr()).packet.table = watch::base(packet);
+        (*fresh.as_ptr()).packet.flags = flags;
         (*fresh.as_ptr()).packet.private.submitted = (*packet).private.submitted;
         Ok(fresh)
     }

@@ -9,7 +9,7 @@ use core::pin::Pin;
 use core::ptr::{self, NonNull};
 use core::task::{Context, Poll};
 
-use super::block::{self, Block, complete, fail};
+use super::block::{self, Block, complete, fail, no_origin};
 use super::header::PacketTable;
 use super::{BoundPacketView, PacketBox, PacketMut, PacketPerms, PacketStore, Read, Report, Write, watch};
 use crate::sync::{AtomicPtr, Ordering};
@@ -106,6 +106,7 @@ impl<T: PacketBytes<Perms>, Perms: PacketPerms> TableOf<T, Perms> {
         segment: watch::unwatched,
         alloc: alloc::<T, Perms>,
         transfer: transfer::<T, Perms>,
+        origin: no_origin,
     };
 }
 

@@ -6,6 +6,7 @@
 
 use alloc::alloc::{Layout, alloc};
 use alloc::boxed::Box;
+use alloc::string::String;
 use core::ptr::{self, NonNull};
 
 use crate::IoError;
@@ -16,6 +17,8 @@ pub(super) struct Failure {
     pub(super) start: usize,
     pub(super) end: usize,
     pub(super) error: IoError,
+    /// What the side that failed it has to say.
+    pub(super) text: Option<Box<str>>,
     next: *mut Failure,
 }
 
@@ -29,20 +32,28 @@ impl Failures {
 
     /// What stands for all entries when one was lost. It is never freed, and nothing is put on top of it.
     fn lost() -> *mut Failure {
-        static LOST: Lost =
-            Lost(Failure { start: 0, end: usize::MAX, error: IoError::OUT_OF_MEMORY, next: ptr::null_mut() });
+        static LOST: Lost = Lost(Failure {
+            start: 0,
+            end: usize::MAX,
+            error: IoError::OUT_OF_MEMORY,
+            text: None,
+            next: ptr::null_mut(),
+        });
         (&raw const LOST.0).cast_mut()
     }
 
-    /// Records that `start..end` failed. The caller holds a view that has not finished.
+    /// Records that `start..end` failed. The caller holds a view that has not finished. The text is left out if there is no
+    /// memory for it.
     #[cold]
-    pub(super) fn push(&self, start: usize, end: usize, error: IoError) {
+    pub(super) fn push(&self, start: usize, end: usize, error: IoError, text: Option<&str>) {
         // SAFETY: an entry has a size.
         let entry = unsafe { alloc(Layout::new::<Failure>()) }.cast::<Failure>();
         let Some(entry) = NonNull::new(entry) else { return self.lose() };
         let entry = entry.as_ptr();
         // SAFETY: it is ours alone, and large enough.
-        unsafe { entry.write(Failure { start, end, error, next: ptr::null_mut() }) };
+        unsafe {
+            entry.write(Failure { start, end, error, text: text.and_then(copy), next: ptr::null_mut() })
+        };
         // Ordering: Release, for whoever frees the entry because a later one is lost. The owner looks only after the Release
         // of each pusher's `finish` (state rule 4).
         let mut head = self.0.load(Ordering::Relaxed);
@@ -103,6 +114,17 @@ impl Failures {
         // Ordering: Relaxed, as above.
         free(self.0.swap(ptr::null_mut(), Ordering::Relaxed));
     }
+}
+
+/// Longer texts are cut: a failure is no place for a page.
+const MAX_TEXT_BYTES: usize = 4096;
+
+fn copy(text: &str) -> Option<Box<str>> {
+    let text = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
+    let mut copy = String::new();
+    copy.try_reserve_exact(text.len()).ok()?;
+    copy.push_str(text);
+    Some(copy.into_boxed_str())
 }
 
 /// Frees entries that the caller has taken.

@@ -3,7 +3,6 @@
 use core::marker::PhantomData;
 
 use super::state::StateWord;
-use crate::IoError;
 
 /// The header at the start of every packet.
 ///
@@ -28,12 +27,17 @@ pub struct Packet<Perms> {
     /// The bytes, or null. Their address and length never change while views exist.
     pub(super) bytes: *mut u8,
     pub(super) len: usize,
-    /// 1 if every byte was initialised before the packet was submitted.
-    pub(super) initialised: u8,
+    /// Bits: [`INITIALISED`], [`DERIVED`].
+    pub(super) flags: u8,
     /// For the maker.
     pub(super) private: Private,
     _perms: PhantomData<Perms>,
 }
+
+/// Flag of a header: every byte was initialised before the packet was submitted.
+pub(super) const INITIALISED: u8 = 1;
+/// Flag of a header: the packet was made to answer a view of another one, which [`PacketTable::origin`] gives.
+pub(super) const DERIVED: u8 = 2;
 
 /// ===== The functions of a packet's maker =====
 ///
@@ -44,20 +48,36 @@ pub struct Packet<Perms> {
 pub(super) struct PacketTable {
     /// Size of this table in bytes; it grows at the end.
     pub(super) size: u32,
-    /// Completes the packet: the caller was the last view and may not touch the packet afterwards. `waker` says that the
-    /// waker slot belongs to the caller (state rule 3).
-    pub(super) complete: unsafe extern "C" fn(packet: *const (), waker: bool),
-    /// Records that a range failed.
-    pub(super) fail: unsafe extern "C" fn(packet: *const (), start: usize, end: usize, error: IoError),
-    /// Tells the output of a watched packet of a segment. `error` is 0 if it was done.
-    pub(super) segment:
-        unsafe extern "C" fn(packet: *const (), start: usize, end: usize, tag: u64, error: u32),
+    /// Completes the packet: the caller was the last view and may not touch the packet afterwards. `waker` is 1 if the waker
+    /// slot belongs to the caller (state rule 3).
+    pub(super) complete: unsafe extern "C" fn(packet: *const (), waker: u32),
+    /// Records that a range failed. The text may be empty; it is UTF-8 and borrowed for the call.
+    pub(super) fail: unsafe extern "C" fn(
+        packet: *const (),
+        start: usize,
+        end: usize,
+        error: u32,
+        text: *const u8,
+        text_len: usize,
+    ),
+    /// Tells the output of a watched packet of a segment. `error` is 0 if the segment was done; the text is as for `fail`.
+    pub(super) segment: unsafe extern "C" fn(
+        packet: *const (),
+        start: usize,
+        end: usize,
+        tag: u64,
+        error: u32,
+        text: *const u8,
+        text_len: usize,
+    ),
     /// Memory for a range of a complex packet that is valid until the range is answered, or null.
     pub(super) alloc:
         unsafe extern "C" fn(packet: *const (), start: usize, end: usize, align: usize) -> *mut u8,
     /// Moves bytes between a range of a complex packet and the device's memory; gives 0 or the error.
     pub(super) transfer:
         unsafe extern "C" fn(packet: *const (), start: usize, device: *mut u8, len: usize) -> u32,
+    /// The packet that a [`DERIVED`] packet was made for. It lives for as long as the caller's view.
+    pub(super) origin: unsafe extern "C" fn(packet: *const ()) -> *const (),
 }
 
 /// What the maker of a packet remembers of its memory. Nobody else reads it.
@@ -79,7 +99,7 @@ pub(super) struct Private {
 impl<Perms> Packet<Perms> {
     #[inline(always)]
     pub(super) fn new(table: *const PacketTable, bytes: *mut u8, len: usize, private: Private) -> Self {
-        Self { state: StateWord::idle(), table, bytes, len, initialised: 0, private, _perms: PhantomData }
+        Self { state: StateWord::idle(), table, bytes, len, flags: 0, private, _perms: PhantomData }
     }
 }
 
@@ -93,18 +113,20 @@ pub(super) mod boundary {
         let print = fingerprint_struct!(
             print,
             Packet<super::super::Read>,
-            "Packet" { state, table, bytes, len, initialised, private }
+            "Packet" { state, table, bytes, len, flags, private }
         );
         let print = fingerprint_struct!(
-            print, PacketTable, "PacketTable" { size, complete, fail, segment, alloc, transfer }
+            print, PacketTable, "PacketTable" { size, complete, fail, segment, alloc, transfer, origin }
         );
         // The protocol of the word is part of the ABI: each side changes it directly.
         print
             .text("state: count 0..32, waker 32, owner 33, group 34, watched 35, cancelled 36, splits 37..64")
-            .text("complete: unsafe extern C fn(*const (), bool)")
-            .text("fail: unsafe extern C fn(*const (), usize, usize, IoError)")
-            .text("segment: unsafe extern C fn(*const (), usize, usize, u64, u32)")
+            .text("flags: initialised 1, derived 2")
+            .text("complete: unsafe extern C fn(*const (), u32)")
+            .text("fail: unsafe extern C fn(*const (), usize, usize, u32, *const u8, usize)")
+            .text("segment: unsafe extern C fn(*const (), usize, usize, u64, u32, *const u8, usize)")
             .text("alloc: unsafe extern C fn(*const (), usize, usize, usize) -> *mut u8")
             .text("transfer: unsafe extern C fn(*const (), usize, *mut u8, usize) -> u32")
+            .text("origin: unsafe extern C fn(*const ()) -> *const ()")
     }
 }

@@ -13,8 +13,8 @@ use loom::thread;
 
 use super::block::live;
 use super::{
-    BoundPacketView, OutputFunction, OutputRef, PacketBox, PacketStore, PacketStream, ReboundPacket, Segment,
-    VecPacket, Write,
+    BoundPacketView, DerivedPacket, OutputFunction, OutputRef, PacketBox, PacketStore, PacketStream,
+    ReboundPacket, ReturnedPart, Segment, VecPacket, Write,
 };
 use crate::IoError;
 
@@ -473,6 +473,96 @@ fn a_rebound_packet_that_is_dropped_against_its_fresh_view() {
         let fresh = rebound.bind().unwrap();
         let device = thread::spawn(move || done(fresh));
         drop(rebound);
+        device.join().unwrap();
+        assert_eq!(origin.report().min_error(), Some((0, IoError::UNANSWERED)));
+        drop(origin);
+    });
+}
+
+#[test]
+fn each_part_of_two_completers_against_poll() {
+    // Complete, it has 4,290,075 executions (run once, see tests/LEDGER.md).
+    model(Some(4), || {
+        let (task, mut origin) = (Task::new(), packet());
+        let rebound = ReboundPacket::new(origin.bind().unwrap()).unwrap();
+        let (front, back) = rebound.bind_each(ReturnedPart::complete).unwrap().split_at(1);
+        let devices = [front, back].map(|view| thread::spawn(move || done(view)));
+        let polled = task.poll(&mut origin);
+        if polled.is_ready() {
+            assert_eq!(origin.simple_slice(), Ok(&[7; 4][..]), "ready before the bytes are there");
+        }
+        devices.into_iter().for_each(|device| device.join().unwrap());
+        assert!(polled.is_ready() || task.woken(), "a wake was lost");
+        finish(&task, &mut origin);
+        drop(origin);
+    });
+}
+
+#[test]
+fn parts_that_are_answered_later_against_the_end_of_their_packet() {
+    model(None, || {
+        let mut origin = packet();
+        let rebound = ReboundPacket::new(origin.bind().unwrap()).unwrap();
+        let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let parts = kept.clone();
+        let fresh = rebound.bind_each(move |part| parts.lock().unwrap().push(part)).unwrap();
+        let (front, back) = fresh.split_at(1);
+        let device = thread::spawn(move || done(front));
+        done(back);
+        let early: Vec<_> = kept.lock().unwrap().drain(..).collect();
+        early.into_iter().for_each(ReturnedPart::complete);
+        device.join().unwrap();
+        let late: Vec<_> = kept.lock().unwrap().drain(..).collect();
+        late.into_iter().for_each(ReturnedPart::complete);
+        assert_eq!(origin.simple_slice(), Ok(&[7; 4][..]));
+        assert_eq!(Arc::strong_count(&kept), 1, "the closure is left behind");
+        drop(origin);
+    });
+}
+
+#[test]
+fn parts_of_an_origin_without_an_owner() {
+    model(None, || {
+        let mut origin = packet();
+        let rebound = ReboundPacket::new(origin.bind().unwrap()).unwrap();
+        let (front, back) = rebound.bind_each(ReturnedPart::complete).unwrap().split_at(1);
+        let device = thread::spawn(move || {
+            let _ = front.is_cancelled();
+            done(front);
+        });
+        drop(origin);
+        assert!(back.is_cancelled(), "the origin's owner is gone");
+        drop(back);
+        device.join().unwrap();
+    });
+}
+
+#[test]
+fn a_stream_of_parts_that_is_dropped_against_two_completers() {
+    model(Some(3), || {
+        let mut origin = packet();
+        let rebound = ReboundPacket::new(origin.bind().unwrap()).unwrap();
+        let (stream, fresh) = rebound.bind_stream().unwrap();
+        let (front, back) = fresh.split_at(1);
+        let devices = [front, back].map(|view| thread::spawn(move || done(view)));
+        drop(stream);
+        devices.into_iter().for_each(|device| device.join().unwrap());
+        assert_eq!(origin.report().failed_ranges().next(), Some((0..4, IoError::UNANSWERED)));
+        drop(origin);
+    });
+}
+
+#[test]
+fn a_derived_packet_that_is_dropped_against_its_view() {
+    model(None, || {
+        let mut origin = packet();
+        let mut derived = DerivedPacket::<_, Write, Write>::new(origin.bind().unwrap(), vec![0; 4]).unwrap();
+        let fresh = derived.bind().unwrap();
+        let device = thread::spawn(move || {
+            let _ = fresh.is_cancelled();
+            done(fresh);
+        });
+        drop(derived);
         device.join().unwrap();
         assert_eq!(origin.report().min_error(), Some((0, IoError::UNANSWERED)));
         drop(origin);

@@ -9,6 +9,7 @@ use core::fmt;
 use core::ops::{Deref, Range};
 use core::ptr::NonNull;
 
+use super::block::text_of;
 use crate::{IoError, firewall};
 
 /// Hears of the segments of requests.
@@ -44,6 +45,7 @@ pub trait PacketOutput: Send + Sync + 'static {
 pub struct Segment<'a> {
     raw: RawSegment,
     bytes: Option<&'a [u8]>,
+    text: Option<&'a str>,
 }
 
 impl<'a> Segment<'a> {
@@ -64,6 +66,11 @@ impl<'a> Segment<'a> {
     /// Why it was not.
     pub fn result(&self) -> Result<(), IoError> {
         IoError::from_raw(self.raw.error).map_or(Ok(()), Err)
+    }
+
+    /// The text of the failure, if it failed and there is one: see [`Cause`](super::Cause).
+    pub fn text(&self) -> Option<&'a str> {
+        self.text
     }
 
     /// The bytes, if it was done and its packet has bytes: those that were read, or those that were written.
@@ -171,6 +178,9 @@ pub(super) struct RawSegment {
     pub(super) tag: u64,
     /// 0 if it was done.
     pub(super) error: u32,
+    /// The text of the failure, or nothing; valid for the call.
+    pub(super) text: *const u8,
+    pub(super) text_len: usize,
 }
 
 // SAFETY: it is a counted handle of a `PacketOutput`, which is `Send` and `Sync`.
@@ -190,13 +200,13 @@ impl<O: PacketOutput> TableOf<O> {
 }
 
 unsafe extern "C" fn segment<O: PacketOutput>(object: NonNull<()>, raw: &RawSegment) {
-    // SAFETY: the caller holds a count of the object, which is an `Arc<O>`; the bytes are valid for the call.
-    let (output, bytes) = unsafe {
+    // SAFETY: the caller holds a count of the object, which is an `Arc<O>`; bytes and text are valid for the call.
+    let (output, bytes, text) = unsafe {
         let bytes =
             (!raw.bytes.is_null()).then(|| core::slice::from_raw_parts(raw.bytes, raw.end - raw.start));
-        (object.cast::<O>().as_ref(), bytes)
+        (object.cast::<O>().as_ref(), bytes, text_of(raw.text, raw.text_len))
     };
-    let _ = firewall::contain(|| output.segment(Segment { raw: *raw, bytes }));
+    let _ = firewall::contain(|| output.segment(Segment { raw: *raw, bytes, text }));
 }
 
 unsafe extern "C" fn clone<O>(object: NonNull<()>) {

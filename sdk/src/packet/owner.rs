@@ -9,10 +9,12 @@ use core::ptr::{self, NonNull};
 use core::task::{Context, Poll};
 
 use super::block::{self, Block};
-use super::header::Packet;
+use super::header::{INITIALISED, Packet};
 use super::output::OutputRef;
 use super::state::{Armed, Left, Polled};
-use super::{BoundPacketView, Filled, PacketPerms, PacketView, Report, RequestId, Write, mutant, watch};
+use super::{
+    BoundPacketView, Cause, Filled, PacketPerms, PacketView, Report, RequestId, Write, mutant, watch,
+};
 use crate::IoError;
 
 /// The owner of one packet.
@@ -141,7 +143,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     }
 
     pub(super) fn is_initialised(&self) -> bool {
-        self.packet().initialised != 0
+        self.packet().flags & INITIALISED != 0
     }
 
     /// Gives a packet that was just made the functions of its kind.
@@ -171,6 +173,11 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     #[inline]
     pub fn is_complete(&self) -> bool {
         self.packet().state.is_complete()
+    }
+
+    /// Number of views in flight.
+    pub(super) fn views(&self) -> usize {
+        self.packet().state.views()
     }
 
     /// Identity of the request while it is in flight: what a device that can cancel is told.
@@ -283,7 +290,11 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
             // SAFETY: the packet is complete and ours (state rule 4).
             unsafe {
                 (*self.block.as_ptr()).failures.for_each(|failure| {
-                    report.fail(failure.start..failure.end.min(self.len()), failure.error)
+                    let cause = match &failure.text {
+                        None => Cause::from(failure.error),
+                        Some(text) => Cause::new(failure.error, &**text),
+                    };
+                    report.fail(failure.start..failure.end.min(self.len()), cause);
                 });
             }
         }
@@ -363,35 +374,15 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         Ok(unsafe { core::slice::from_raw_parts(bytes.add(range.start), range.len()) })
     }
 
-    /// Answers a view with the bytes of this packet from `start` on: what was done here is done there, and what failed fails
-    /// with the same error. So one request serves others that lie within it.
-    ///
-    /// # Panics
-    ///
-    /// If the packet is shorter. The view fails then.
+    /// Answers a view with the bytes of this packet from `start` on: see [`Report::answer`].
     pub fn answer(&self, start: usize, view: BoundPacketView<Write>) {
-        let end = start + view.len();
-        assert!(end <= self.len(), "{start}..{end} is not in {} bytes", self.len());
         if self.is_done()
+            && let Some(end) = start.checked_add(view.len()).filter(|&end| end <= self.len())
             && let Ok(bytes) = self.done_slice(start..end)
         {
             return view.transfer_data(bytes).complete();
         }
-        let mut rest = view;
-        for (range, result) in self.report().ranges() {
-            let range = range.start.max(start)..range.end.min(end);
-            if range.is_empty() {
-                continue;
-            }
-            let (part, behind) = rest.split_at(range.len());
-            rest = behind;
-            match result.and_then(|()| self.done_slice(range)) {
-                Ok(bytes) => part.transfer_data(bytes).complete(),
-                Err(error) => part.error(error),
-            }
-        }
-        // What is left has no bytes.
-        rest.transfer_data(&[]).complete();
+        self.report().answer_with(start, view, |range| self.done_slice(range));
     }
 
     /// Length of the leading part that was done; see [`Report::error_clamp`].

@@ -1,14 +1,24 @@
 //! Interception: a layer between requester and device that learns what became of each range before the requester does.
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::Range;
 use core::pin::Pin;
 use core::ptr;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
 
+use futures_core::Stream;
+use rangemap::RangeMap;
+
+use super::arrivals::Arrivals;
 use super::block::{self, Block, complete, fail};
 use super::header::PacketTable;
-use super::{BoundPacketView, PacketBox, PacketPerms, Report, continuation, watch};
+use super::output::{OutputRef, PacketOutput, Segment};
+use super::returned::{ReturnedPart, ReturnedParts};
+use super::{BoundPacketView, Cause, PacketBox, PacketPerms, Report, continuation, watch};
 use crate::IoError;
 
 /// A bound view that was taken over, and a packet over the same bytes that is sent on in its place.
@@ -16,13 +26,23 @@ use crate::IoError;
 /// ```text
 ///   requester ◄── origin view ── ReboundPacket ── fresh view ──► device
 ///                     │               ▲                │
-///                     └── settle ─────┴── report ──────┘        the same bytes, no copy
+///                     └── answer ─────┴── result ──────┘        the same bytes, no copy
 /// ```
 ///
-/// [`bind`](Self::bind) gives the fresh view. When all of it was answered, [`settle`](Self::settle) answers each range of the
-/// origin exactly once: done where it was done, and otherwise as the layer decides, which gets the failed part of the origin
-/// as a bound view and may send it elsewhere. Views of other packets cannot get in: what became of each range is
-/// learnt from the packet itself. If it is dropped before, what is left of the origin fails.
+/// The layer decides when it hears of the device's answers:
+///
+/// | call | the layer gets |
+/// |------|----------------|
+/// | [`bind`](Self::bind), then [`settle`](Self::settle) or [`into_parts`](Self::into_parts) | everything, when all of it came back |
+/// | [`bind_each`](Self::bind_each) | each part as it comes back, on the thread that answers it |
+/// | [`bind_stream`](Self::bind_stream) | each part as it comes back, in a task |
+///
+/// Each part is answered exactly once, in any split. Until it is, the layer may look at its bytes, and change those of a read
+/// request ([`ReturnedPart`]). Views of other packets cannot get in: what became of each range is learnt from the packet itself.
+/// Dropping the rebound packet, or a part, fails what is left of the origin.
+///
+/// The fresh view belongs to the origin's [request](BoundPacketView::request), and [shows](BoundPacketView::is_cancelled) when that
+/// was cancelled, at any depth.
 ///
 /// ```
 /// use pactio_sdk::{BoundPacketView, IoError, ReboundPacket, Write};
@@ -36,7 +56,7 @@ use crate::IoError;
 ///     let mut rebound = ReboundPacket::new(view)?;
 ///     first(rebound.bind()?);
 ///     rebound.on_complete(move |rebound| {
-///         let _ = rebound.settle(|_range, failed, _error| second(failed));
+///         let _ = rebound.settle(|part| second(part.into_view()));
 ///     });
 ///     Ok(())
 /// }
@@ -51,7 +71,7 @@ pub struct ReboundPacket<Perms: PacketPerms> {
     tag: u64,
 }
 
-/// The origin's bytes for a packet whose own origin is complex.
+/// The functions of a packet that keeps an origin with the same bytes.
 struct Forwarded<Perms>(Perms);
 
 impl<Perms: PacketPerms> Forwarded<Perms> {
@@ -62,16 +82,17 @@ impl<Perms: PacketPerms> Forwarded<Perms> {
         segment: watch::unwatched,
         alloc: alloc::<Perms>,
         transfer: transfer::<Perms>,
+        origin: origin_packet::<Perms>,
     };
 }
 
-/// The origin that a rebound packet keeps.
+/// The origin that a rebound packet keeps: the view that was taken over, or its empty rest.
 ///
 /// # Safety
 ///
-/// It is one, alive, and not settled.
+/// `packet` is a rebound packet, alive, and its origin was not taken out.
 unsafe fn origin<'a, Perms: PacketPerms>(packet: *const ()) -> &'a BoundPacketView<Perms> {
-    // SAFETY: as required.
+    // SAFETY: a rebound packet keeps a view with its own permission; the rest as required.
     unsafe { block::kept::<BoundPacketView<Perms>>(packet.cast::<Block>()) }
 }
 
@@ -91,8 +112,13 @@ unsafe extern "C" fn transfer<Perms: PacketPerms>(
     device: *mut u8,
     len: usize,
 ) -> u32 {
-    // SAFETY: as in `alloc`; the device's memory is borrowed for the call.
+    // SAFETY: the caller holds a view, so the packet keeps its origin; the device's memory is borrowed for the call.
     unsafe { origin::<Perms>(packet).transfer_range(start, device, len) }
+}
+
+unsafe extern "C" fn origin_packet<Perms: PacketPerms>(packet: *const ()) -> *const () {
+    // SAFETY: the caller holds a view, so the packet keeps its origin, and the origin's view keeps its packet.
+    unsafe { origin::<Perms>(packet) }.packet_address()
 }
 
 impl<Perms: PacketPerms> ReboundPacket<Perms> {
@@ -100,19 +126,28 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated; the view fails with it.
+    /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated; the view fails then.
     pub fn new(view: BoundPacketView<Perms>) -> Result<Self, IoError> {
         let (bytes, len, tag) = (view.bytes(), view.len(), view.tag());
         let initialised = view.is_initialised();
         let block = block::allocate_kept(view)?;
-        // SAFETY: the packet is ours. Its bytes are the origin's range, which belongs to the view that its room keeps, and is
-        // answered only when no view of this packet is left.
-        unsafe { block::set_bytes(block, bytes.unwrap_or(ptr::null_mut()), len, initialised) };
-        let mut packet = PacketBox::new(block);
-        if bytes.is_none() {
-            packet.set_table(&Forwarded::<Perms>::TABLE);
+        // SAFETY: the packet was just made and is ours. Its bytes are the origin's range, which belongs to the view that its room
+        // keeps; they are answered only when no view of this packet has them. The table gives that origin.
+        unsafe {
+            block::set_bytes(block, bytes.unwrap_or(ptr::null_mut()), len, initialised);
+            block::set_derived(block, &Forwarded::<Perms>::TABLE);
         }
-        Ok(Self { packet, tag })
+        Ok(Self { packet: PacketBox::new(block), tag })
+    }
+
+    /// Length of the origin in bytes.
+    pub fn len(&self) -> usize {
+        self.packet.len()
+    }
+
+    /// The origin has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The fresh view, with the origin's tag. It may be bound again after it was answered, to try anew.
@@ -126,14 +161,84 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         Ok(view)
     }
 
+    /// The fresh view. `each` gets every part of it that comes back, on the thread that answers the part, while others may be in
+    /// flight; it must not block. A panic in it fails the part.
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketBox::bind`]; the origin fails then.
+    pub fn bind_each(
+        self,
+        each: impl Fn(ReturnedPart<Perms>) + Send + Sync + 'static,
+    ) -> Result<BoundPacketView<Perms>, IoError> {
+        let (owner, view) = self.bind_parts(each)?;
+        // The origin, and not this packet's owner, says whether the result is wanted.
+        drop(owner);
+        Ok(view)
+    }
+
+    /// The fresh view, and a stream of its parts in the order in which they come back.
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketBox::bind`]; the origin fails then.
+    pub fn bind_stream(self) -> Result<(ReboundStream<Perms>, BoundPacketView<Perms>), IoError> {
+        let arrivals = Arc::new(Arrivals::new());
+        let mut ranges = RangeMap::new();
+        if !self.is_empty() {
+            ranges.insert(0..self.len(), ());
+        }
+        let output = arrivals.clone();
+        let (packet, view) = self.bind_parts(move |part| output.push(part))?;
+        Ok((ReboundStream { packet, arrivals, waiting: Vec::new(), ranges }, view))
+    }
+
+    /// Binds the packet so that each part that comes back is given to `each` as a view of the origin.
+    fn bind_parts(
+        self,
+        each: impl Fn(ReturnedPart<Perms>) + Send + Sync + 'static,
+    ) -> Result<(PacketBox<Perms>, BoundPacketView<Perms>), IoError> {
+        let tag = self.tag;
+        let mut packet = self.into_packet();
+        if !packet.is_complete() {
+            return Err(IoError::IN_FLIGHT);
+        }
+        // SAFETY: complete and ours, made by `new`, and its origin was not taken out, which ends a rebound packet.
+        let origin = unsafe { block::kept_mut::<BoundPacketView<Perms>>(packet.block()) };
+        // From here on the kept view is only the stem from which parts are made.
+        let range = origin.give_up_range();
+        let stem = Stem { packet: origin.packet_address(), start: range.start, tag };
+        let bound = packet.bind_to(OutputRef::new(Parts { stem, each, _perms: PhantomData }));
+        match bound {
+            Ok(mut view) => {
+                view.set_tag(tag);
+                Ok((packet, view))
+            }
+            Err(error) => {
+                // SAFETY: nothing was bound, so no part was made, and the whole range may become one. The stem is kept by `packet`.
+                let whole =
+                    unsafe { block::kept::<BoundPacketView<Perms>>(packet.block().as_ptr()).part(range) };
+                if let Ok(whole) = whole {
+                    whole.error(error);
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// What became of each byte of the fresh view.
     pub fn report(&self) -> Report {
         self.packet.report()
     }
 
-    /// Nobody wants the origin's result any more.
+    /// Number of views of the fresh packet that were not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.packet.views()
+    }
+
+    /// The origin's result is not wanted any more.
     pub fn is_cancelled(&self) -> bool {
-        // SAFETY: the origin is kept until `settle`, which ends `self`.
+        // SAFETY: the origin is kept until `into_parts` or `bind_parts`, which end `self`.
         unsafe { origin::<Perms>(self.packet.block().as_ptr().cast_const().cast()) }.is_cancelled()
     }
 
@@ -144,32 +249,31 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         unsafe { continuation::on_complete(block, self, then) };
     }
 
-    /// Answers the origin: what was done is done, and each range that failed is given to `failed`, with its place in the
-    /// origin, as a bound view, and with its error.
+    /// All parts of the origin, when all of the fresh view came back.
     ///
     /// # Errors
     ///
     /// `self`, while parts of the fresh view are in flight.
-    pub fn settle(
-        self,
-        mut failed: impl FnMut(Range<usize>, BoundPacketView<Perms>, IoError),
-    ) -> Result<(), Self> {
+    pub fn into_parts(self) -> Result<ReturnedParts<Perms>, Self> {
         if !self.packet.is_complete() {
             return Err(self);
         }
-        let report = self.packet.report();
-        // SAFETY: complete, ours, made by `new`, and taken once, since `self` ends.
-        let mut rest = unsafe { block::take_kept::<BoundPacketView<Perms>>(self.packet.block()) };
-        for (range, result) in report.ranges() {
-            let (part, behind) = rest.split_at(range.len());
-            rest = behind;
-            match result {
-                Ok(()) => part.complete_in_place(),
-                Err(error) => failed(range, part, error),
-            }
+        let packet = self.into_packet();
+        let report = packet.report();
+        // SAFETY: complete, ours, made by `new`, and taken once, since the rebound packet has ended.
+        let origin = unsafe { block::take_kept::<BoundPacketView<Perms>>(packet.block()) };
+        Ok(ReturnedParts::new(report, origin))
+    }
+
+    /// Answers the origin: what was done is done, and each part that failed is given to `failed`.
+    ///
+    /// # Errors
+    ///
+    /// `self`, while parts of the fresh view are in flight.
+    pub fn settle(self, mut failed: impl FnMut(ReturnedPart<Perms>)) -> Result<(), Self> {
+        for part in self.into_parts()? {
+            if part.result().is_ok() { part.complete() } else { failed(part) }
         }
-        // What is left has no bytes.
-        rest.complete_in_place();
         Ok(())
     }
 
@@ -179,7 +283,116 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
     ///
     /// As [`settle`](Self::settle).
     pub fn forward(self) -> Result<(), Self> {
-        self.settle(|_, part, error| part.error(error))
+        self.settle(ReturnedPart::complete)
+    }
+
+    /// The packet alone, without what the drop of a rebound packet does.
+    fn into_packet(self) -> PacketBox<Perms> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is neither used nor dropped afterwards.
+        unsafe { ptr::read(&raw const this.packet) }
+    }
+}
+
+impl<Perms: PacketPerms> Drop for ReboundPacket<Perms> {
+    /// Devices that still have parts of the fresh view are told that nobody waits for them.
+    fn drop(&mut self) {
+        self.packet.cancel();
+    }
+}
+
+/// Where the parts of an origin come from: the raw parts of the view that the rebound packet keeps for as long as views of it exist.
+#[derive(Clone, Copy)]
+struct Stem {
+    packet: *const (),
+    /// Where the range begins in the origin's packet.
+    start: usize,
+    tag: u64,
+}
+
+/// Gives each segment of a fresh view to `each`, as a part of the origin.
+struct Parts<F, Perms> {
+    stem: Stem,
+    each: F,
+    _perms: PhantomData<fn(Perms)>,
+}
+
+// SAFETY: the stem is only used during calls of `segment`, when the packet behind its pointer is alive; that packet is shared
+// through atomics, as it is between views.
+unsafe impl<F: Send, Perms> Send for Parts<F, Perms> {}
+// SAFETY: as for `Send`.
+unsafe impl<F: Sync, Perms> Sync for Parts<F, Perms> {}
+
+impl<F, Perms> PacketOutput for Parts<F, Perms>
+where
+    F: Fn(ReturnedPart<Perms>) + Send + Sync + 'static,
+    Perms: PacketPerms,
+{
+    fn segment(&self, segment: Segment<'_>) {
+        let Stem { packet, start, tag } = self.stem;
+        let range = segment.range();
+        // SAFETY: a segment is told by a view of the rebound packet that has not finished, so that packet is alive and keeps the
+        // stem, an empty view of the origin. It is put together here only to be borrowed. Each byte is told once, so the
+        // part is in no other view; the device is done with it.
+        let part = unsafe {
+            let stem = ManuallyDrop::new(BoundPacketView::<Perms>::from_address(packet, start, tag));
+            stem.part(start + range.start..start + range.end)
+        };
+        let Ok(view) = part else { return };
+        let result = segment.result().map_err(|error| match segment.text() {
+            None => Cause::from(error),
+            Some(text) => Cause::new(error, text),
+        });
+        (self.each)(ReturnedPart::new(view, range.start, result));
+    }
+}
+
+/// The parts of a fresh view as a stream: see [`ReboundPacket::bind_stream`]. It ends when every byte was given out.
+///
+/// Dropping it fails the parts that were not given out, each when the device below is done with it; those in flight show as
+/// cancelled.
+pub struct ReboundStream<Perms: PacketPerms> {
+    packet: PacketBox<Perms>,
+    arrivals: Arc<Arrivals<ReturnedPart<Perms>>>,
+    /// Arrived and not given out yet, the next one last.
+    waiting: Vec<ReturnedPart<Perms>>,
+    /// What was not given out.
+    ranges: RangeMap<usize, ()>,
+}
+
+impl<Perms: PacketPerms> ReboundStream<Perms> {
+    /// The ranges of the origin that were not given out yet, in order.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.ranges.iter().map(|(range, ())| range.clone())
+    }
+
+    /// Number of views of the fresh packet that were not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.packet.views()
+    }
+}
+
+impl<Perms: PacketPerms> Unpin for ReboundStream<Perms> {}
+
+impl<Perms: PacketPerms> Stream for ReboundStream<Perms> {
+    type Item = ReturnedPart<Perms>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.ranges.is_empty() {
+            return Poll::Ready(None);
+        }
+        let part = ready!(this.arrivals.poll(&mut this.waiting, cx));
+        this.ranges.remove(part.range());
+        Poll::Ready(Some(part))
+    }
+}
+
+impl<Perms: PacketPerms> Drop for ReboundStream<Perms> {
+    fn drop(&mut self) {
+        self.packet.cancel();
+        // The output lives as long as the packet; the task does not wait any more (rule 7).
+        self.arrivals.forget_task();
     }
 }
 
@@ -194,5 +407,11 @@ impl<Perms: PacketPerms> Future for ReboundPacket<Perms> {
 impl<Perms: PacketPerms> fmt::Debug for ReboundPacket<Perms> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.packet.fmt(f)
+    }
+}
+
+impl<Perms: PacketPerms> fmt::Debug for ReboundStream<Perms> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReboundStream").field("packet", &self.packet).field("ranges", &self.ranges).finish()
     }
 }

@@ -1,10 +1,12 @@
 //! What happened to every byte of a request.
 
+use alloc::sync::Arc;
 use core::fmt;
 use core::ops::Range;
 
 use rangemap::RangeMap;
 
+use super::{BoundPacketView, Write};
 use crate::IoError;
 
 /// The exact account of a request: every byte is done, or failed with an error.
@@ -28,8 +30,64 @@ use crate::IoError;
 pub struct Report {
     len: usize,
     segments: usize,
-    failed: RangeMap<usize, IoError>,
+    failed: RangeMap<usize, Cause>,
 }
+
+/// Why a range failed: the four-byte error, and the text of the side that failed it, if there is one.
+///
+/// ```
+/// use pactio_sdk::{Cause, Code, IoError};
+///
+/// let cause = Cause::new(IoError::from_code(Code::BUSY), "the server answered 503 Slow Down");
+/// assert_eq!(cause.error().code(), Code::BUSY);
+/// assert_eq!(cause.to_string(), "busy: the server answered 503 Slow Down");
+/// assert_eq!(Cause::from(IoError::END).text(), None);
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Cause {
+    error: IoError,
+    text: Option<Arc<str>>,
+}
+
+impl Cause {
+    /// An error with a text for people: what failed and why. It crosses the boundary cut to 4096 bytes.
+    pub fn new(error: IoError, text: impl Into<Arc<str>>) -> Self {
+        Self { error, text: Some(text.into()) }
+    }
+
+    /// The error.
+    pub fn error(&self) -> IoError {
+        self.error
+    }
+
+    /// The text, if there is one.
+    pub fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+}
+
+impl From<IoError> for Cause {
+    fn from(error: IoError) -> Self {
+        Self { error, text: None }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.text {
+            None => self.error.fmt(f),
+            Some(text) => write!(f, "{}: {text}", self.error),
+        }
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cause").field("error", &self.error).field("text", &self.text).finish()
+    }
+}
+
+impl core::error::Error for Cause {}
 
 impl Report {
     /// The account of a request of `len` bytes that were all done.
@@ -52,14 +110,14 @@ impl Report {
     /// # Panics
     ///
     /// If the range ends behind the request or begins behind its own end.
-    pub fn fail(&mut self, range: Range<usize>, error: IoError) {
+    pub fn fail(&mut self, range: Range<usize>, cause: impl Into<Cause>) {
         assert!(
             range.start <= range.end && range.end <= self.len,
             "{range:?} is not within {} bytes",
             self.len
         );
         if !range.is_empty() {
-            self.failed.insert(range, error);
+            self.failed.insert(range, cause.into());
         }
     }
 
@@ -73,8 +131,13 @@ impl Report {
         self.len == 0
     }
 
-    /// All ranges in order, without gaps or overlaps; neighbours differ.
+    /// All ranges in order, without gaps or overlaps; neighbours differ, at least in the text of their failures.
     pub fn ranges(&self) -> impl Iterator<Item = (Range<usize>, Result<(), IoError>)> + '_ {
+        self.outcomes().map(|(range, outcome)| (range, outcome.map_err(Cause::error)))
+    }
+
+    /// The same with the whole cause of each failure.
+    pub fn outcomes(&self) -> impl Iterator<Item = (Range<usize>, Result<(), &Cause>)> + '_ {
         let mut at = 0;
         let mut failed = self.failed.iter().peekable();
         core::iter::from_fn(move || {
@@ -82,7 +145,7 @@ impl Report {
                 return None;
             }
             let (range, result) = match failed.peek() {
-                Some((range, error)) if range.start == at => ((*range).clone(), Err(**error)),
+                Some((range, cause)) if range.start == at => ((*range).clone(), Err(*cause)),
                 next => (at..next.map_or(self.len, |(range, _)| range.start), Ok(())),
             };
             if result.is_err() {
@@ -93,6 +156,53 @@ impl Report {
         })
     }
 
+    /// Where the range that has the byte at `offset` ends, and what became of it; `None` past the end.
+    pub(super) fn outcome_at(&self, offset: usize) -> Option<(usize, Result<(), Cause>)> {
+        if offset >= self.len {
+            return None;
+        }
+        if let Some((range, cause)) = self.failed.get_key_value(&offset) {
+            return Some((range.end, Err(cause.clone())));
+        }
+        let next = self.failed.overlapping(offset..self.len).next();
+        Some((next.map_or(self.len, |(range, _)| range.start), Ok(())))
+    }
+
+    /// Answers a view with a part of the request's bytes: what was done here is done there, and what failed fails with the same
+    /// cause. So one request serves others that lie within it. `bytes` are all bytes of the request; the view's begin at
+    /// `start`. What lies past the end of the request fails with [`IoError::END`].
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` are shorter than the request and reach into the view. The view fails then.
+    pub fn answer(&self, bytes: &[u8], start: usize, view: BoundPacketView<Write>) {
+        self.answer_with(start, view, |range| Ok(&bytes[range]));
+    }
+
+    /// The same with the bytes of ranges that were done from `bytes`.
+    pub(super) fn answer_with<'b>(
+        &self,
+        start: usize,
+        view: BoundPacketView<Write>,
+        bytes: impl Fn(Range<usize>) -> Result<&'b [u8], IoError>,
+    ) {
+        let (mut rest, mut at) = (view, start);
+        while let Some((end, outcome)) = self.outcome_at(at)
+            && !rest.is_empty()
+        {
+            let (part, behind) = rest.split_at(end - at);
+            rest = behind;
+            let range = at..at + part.len();
+            at = range.end;
+            match outcome.and_then(|()| bytes(range).map_err(Cause::from)) {
+                Ok(bytes) => part.transfer_data(bytes).complete(),
+                Err(cause) => part.fail(&cause),
+            }
+        }
+        // An empty rest fails no byte.
+        rest.error(IoError::END);
+    }
+
     /// The ranges that were done, in order.
     pub fn done_ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         self.ranges().filter(|(_, result)| result.is_ok()).map(|(range, _)| range)
@@ -100,7 +210,12 @@ impl Report {
 
     /// The ranges that failed, in order.
     pub fn failed_ranges(&self) -> impl Iterator<Item = (Range<usize>, IoError)> + '_ {
-        self.failed.iter().map(|(range, error)| (range.clone(), *error))
+        self.causes().map(|(range, cause)| (range, cause.error()))
+    }
+
+    /// The ranges that failed, in order, with the whole cause of each.
+    pub fn causes(&self) -> impl Iterator<Item = (Range<usize>, &Cause)> + '_ {
+        self.failed.iter().map(|(range, cause)| (range.clone(), cause))
     }
 
     /// Number of bytes that were done.
@@ -120,7 +235,12 @@ impl Report {
 
     /// The lowest offset that failed, and its error.
     pub fn min_error(&self) -> Option<(usize, IoError)> {
-        self.failed.iter().next().map(|(range, error)| (range.start, *error))
+        self.min_cause().map(|(offset, cause)| (offset, cause.error()))
+    }
+
+    /// The lowest offset that failed, and the whole cause.
+    pub fn min_cause(&self) -> Option<(usize, &Cause)> {
+        self.failed.iter().next().map(|(range, cause)| (range.start, cause))
     }
 
     /// Length of the leading part that was done.
@@ -151,8 +271,8 @@ impl fmt::Display for Report {
         /// A message is read by people: more ranges than this are counted.
         const SHOWN: usize = 4;
         write!(f, "{} of {} bytes", self.done(), self.len)?;
-        for (range, error) in self.failed_ranges().take(SHOWN) {
-            write!(f, "; {}..{}: {error}", range.start, range.end)?;
+        for (range, cause) in self.causes().take(SHOWN) {
+            write!(f, "; {}..{}: {cause}", range.start, range.end)?;
         }
         match self.failed_ranges().count().saturating_sub(SHOWN) {
             0 => Ok(()),

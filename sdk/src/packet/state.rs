@@ -250,6 +250,18 @@ impl StateWord {
         );
     }
 
+    /// The owner has said that it does not want the result. The caller holds a view.
+    pub(crate) fn is_marked_cancelled(&self) -> bool {
+        // Ordering: Relaxed, as in `cancel`.
+        self.word().load(Ordering::Relaxed) & CANCELLED != 0
+    }
+
+    /// Number of views in flight.
+    pub(crate) fn views(&self) -> usize {
+        // Ordering: Relaxed. It is a count and orders nothing.
+        (self.word().load(Ordering::Relaxed) & COUNT) as usize
+    }
+
     /// Nobody wants the result any more. The caller holds a view.
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {

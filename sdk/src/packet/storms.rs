@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::{future, thread};
 
-use super::{BoundPacketView, OutputFunction, OutputRef, PacketBox, ReboundPacket, Segment, Write};
+use super::{
+    BoundPacketView, OutputFunction, OutputRef, PacketBox, ReboundPacket, ReturnedPart, Segment, Write,
+};
 use crate::IoError;
 
 const THREADS: usize = 12;
@@ -26,7 +28,7 @@ fn storm(name: &str, f: impl Fn() + Send + Sync + 'static) {
 /// Answers a view in one of many ways; gives how many bytes are done.
 fn answer(view: BoundPacketView<Write>) -> usize {
     let len = view.len();
-    match thread_rng().gen_range(0..6u8) {
+    match thread_rng().gen_range(0..7u8) {
         0 => {
             view.error(IoError::UNSUPPORTED);
             0
@@ -45,6 +47,7 @@ fn answer(view: BoundPacketView<Write>) -> usize {
             rebound.on_complete(|rebound| rebound.forward().unwrap());
             answer(fresh)
         }
+        6 => answer(ReboundPacket::new(view).unwrap().bind_each(ReturnedPart::complete).unwrap()),
         4 if len > 0 => {
             view.transfer_data(&[7]).complete();
             1

@@ -1,21 +1,18 @@
 //! The segments of a request as a stream.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 use core::pin::Pin;
-use core::ptr;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
 
-use atomic_waker::AtomicWaker;
 use futures_core::Stream;
 
+use super::arrivals::Arrivals;
 use super::output::{OutputRef, PacketOutput, Segment};
-use super::{BoundPacketView, PacketBox, PacketPerms};
+use super::{BoundPacketView, Cause, PacketBox, PacketPerms};
 use crate::IoError;
-use crate::sync::{AtomicPtr, Ordering};
 
 /// The segments of one request, in the order in which they come back.
 ///
@@ -41,7 +38,7 @@ use crate::sync::{AtomicPtr, Ordering};
 /// ```
 pub struct PacketStream<Perms: PacketPerms> {
     packet: Arc<PacketBox<Perms>>,
-    arrivals: Arc<Arrivals>,
+    arrivals: Arc<Arrivals<Arrived>>,
     /// Arrived and not shown yet, the next one last.
     waiting: Vec<Arrived>,
     /// Bytes that did not arrive yet.
@@ -58,56 +55,19 @@ pub struct StreamSegment<Perms: PacketPerms> {
 struct Arrived {
     range: Range<usize>,
     tag: u64,
-    result: Result<(), IoError>,
+    result: Result<(), Cause>,
 }
 
-/// A stack that any thread pushes to, and the stream takes as a whole.
-struct Arrivals {
-    newest: AtomicPtr<Entry>,
-    stream: AtomicWaker,
-}
+/// Pushes each segment to the stream.
+struct Output(Arc<Arrivals<Arrived>>);
 
-struct Entry {
-    arrived: Arrived,
-    older: *mut Entry,
-}
-
-impl PacketOutput for Arrivals {
+impl PacketOutput for Output {
     fn segment(&self, segment: Segment<'_>) {
-        let arrived = Arrived { range: segment.range(), tag: segment.tag(), result: segment.result() };
-        let entry = Box::into_raw(Box::new(Entry { arrived, older: ptr::null_mut() }));
-        // Ordering: Relaxed to look; the exchange is what publishes.
-        let mut newest = self.newest.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: `entry` is ours alone until the exchange succeeds.
-            unsafe { (*entry).older = newest };
-            // Ordering: Release, for the entry and the bytes of its segment, with the Acquire of `take`.
-            match self.newest.compare_exchange_weak(newest, entry, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(now) => newest = now,
-            }
-        }
-        self.stream.wake();
-    }
-}
-
-impl Arrivals {
-    /// Calls `f` for each segment that arrived since the last call, the newest first.
-    fn take(&self, mut f: impl FnMut(Arrived)) {
-        // Ordering: Acquire, for all entries, whose pushes are one release sequence.
-        let mut newest = self.newest.swap(ptr::null_mut(), Ordering::Acquire);
-        while !newest.is_null() {
-            // SAFETY: each entry was boxed, and whoever took the stack reaches each once.
-            let entry = unsafe { Box::from_raw(newest) };
-            newest = entry.older;
-            f(entry.arrived);
-        }
-    }
-}
-
-impl Drop for Arrivals {
-    fn drop(&mut self) {
-        self.take(drop);
+        let result = segment.result().map_err(|error| match segment.text() {
+            None => Cause::from(error),
+            Some(text) => Cause::new(error, text),
+        });
+        self.0.push(Arrived { range: segment.range(), tag: segment.tag(), result });
     }
 }
 
@@ -118,9 +78,8 @@ impl<Perms: PacketPerms> PacketStream<Perms> {
     ///
     /// As [`PacketBox::bind`].
     pub fn new(mut packet: PacketBox<Perms>) -> Result<(Self, BoundPacketView<Perms>), IoError> {
-        let arrivals =
-            Arc::new(Arrivals { newest: AtomicPtr::new(ptr::null_mut()), stream: AtomicWaker::new() });
-        let view = packet.bind_to(OutputRef::from(arrivals.clone()))?;
+        let arrivals = Arc::new(Arrivals::new());
+        let view = packet.bind_to(OutputRef::new(Output(arrivals.clone())))?;
         let missing = packet.len();
         Ok((Self { packet: Arc::new(packet), arrivals, waiting: Vec::new(), missing }, view))
     }
@@ -129,22 +88,12 @@ impl<Perms: PacketPerms> PacketStream<Perms> {
     pub fn packet(&self) -> &PacketBox<Perms> {
         &self.packet
     }
-
-    fn next_arrived(&mut self) -> Option<Arrived> {
-        if self.waiting.is_empty() {
-            let waiting = &mut self.waiting;
-            self.arrivals.take(|arrived| waiting.push(arrived));
-        }
-        let arrived = self.waiting.pop()?;
-        self.missing -= arrived.range.len();
-        Some(arrived)
-    }
 }
 
 impl<Perms: PacketPerms> Drop for PacketStream<Perms> {
     fn drop(&mut self) {
         // The output lives as long as the packet; the task does not wait any more (rule 7).
-        drop(self.arrivals.stream.take());
+        self.arrivals.forget_task();
     }
 }
 
@@ -156,13 +105,8 @@ impl<Perms: PacketPerms> Stream for PacketStream<Perms> {
         if this.missing == 0 {
             return Poll::Ready(None);
         }
-        let arrived = this.next_arrived().or_else(|| {
-            this.arrivals.stream.register(cx.waker());
-            this.next_arrived()
-        });
-        let Some(arrived) = arrived else { return Poll::Pending };
-        // No waker is left behind once there is nothing to wait for (rule 7).
-        drop(this.arrivals.stream.take());
+        let arrived = ready!(this.arrivals.poll(&mut this.waiting, cx));
+        this.missing -= arrived.range.len();
         Poll::Ready(Some(StreamSegment { packet: this.packet.clone(), arrived }))
     }
 }
@@ -184,12 +128,17 @@ impl<Perms: PacketPerms> StreamSegment<Perms> {
     ///
     /// Why it was not.
     pub fn result(&self) -> Result<(), IoError> {
-        self.arrived.result
+        self.arrived.result.as_ref().map(|_| ()).map_err(Cause::error)
+    }
+
+    /// Why it was not done, with the text of the side that failed it.
+    pub fn cause(&self) -> Option<&Cause> {
+        self.arrived.result.as_ref().err()
     }
 
     /// The bytes, if it was done.
     pub fn bytes(&self) -> Option<&[u8]> {
-        self.arrived.result.ok()?;
+        self.arrived.result.as_ref().ok()?;
         // SAFETY: the output heard that this range was done. The packet is shared from here on, so nobody can bind it again.
         unsafe { self.packet.segment_bytes(self.range()) }
     }

@@ -2,7 +2,7 @@
 
 use core::mem::ManuallyDrop;
 
-use super::{BoundPacketView, Errorable, PacketPerms, Splittable};
+use super::{BoundPacketView, Cause, Errorable, PacketPerms, Splittable};
 use crate::IoError;
 
 /// A range whose bytes were moved and whose answer is still owed.
@@ -82,6 +82,13 @@ impl<Perms: PacketPerms> TransferredPacket<Perms> {
         self.answer(0, error);
     }
 
+    /// Fails the whole range, with a text for people where the cause has one.
+    pub fn fail(self, cause: &Cause) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the view is not used again: neither `this` nor its `view` field is dropped.
+        unsafe { this.view.settle_with_text(0, cause) };
+    }
+
     #[inline(always)]
     fn answer(self, done: usize, rest: IoError) {
         let this = ManuallyDrop::new(self);
@@ -108,6 +115,10 @@ impl<Perms: PacketPerms> Splittable for TransferredPacket<Perms> {
 impl<Perms: PacketPerms> Errorable for TransferredPacket<Perms> {
     fn error(self, error: IoError) {
         self.error(error);
+    }
+
+    fn fail(self, cause: &Cause) {
+        self.fail(cause);
     }
 }
 

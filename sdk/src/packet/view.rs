@@ -4,11 +4,11 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::Range;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
-use super::header::Packet;
+use super::header::{DERIVED, INITIALISED, Packet};
 use super::state::Finished;
-use super::{Errorable, PacketPerms, Read, Splittable, TransferredPacket, mutant};
+use super::{Cause, Errorable, PacketPerms, Read, Splittable, TransferredPacket, mutant};
 use crate::IoError;
 
 /// What a device receives: a range of a packet that it must answer.
@@ -108,6 +108,22 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         unsafe { Self::new(NonNull::new_unchecked(packet.cast_mut()), start, end, tag) }
     }
 
+    /// The address of its packet.
+    #[inline(always)]
+    pub(super) fn packet_address(&self) -> *const () {
+        self.packet.as_ptr().cast_const()
+    }
+
+    /// An empty view at `start`, put together from the address of a packet.
+    ///
+    /// # Safety
+    ///
+    /// COUNT of the packet includes this view, or it is not dropped and lives no longer than one that is counted.
+    pub(super) unsafe fn from_address(packet: *const (), start: usize, tag: u64) -> Self {
+        // SAFETY: a view's packet is never null; the rest as required.
+        unsafe { Self::new(NonNull::new_unchecked(packet.cast_mut()), start, start, tag) }
+    }
+
     #[inline(always)]
     fn packet(&self) -> *const Packet<Perms> {
         self.packet.as_ptr().cast_const().cast()
@@ -146,15 +162,28 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     }
 
     /// The request that the view belongs to. No other request has the same identity while it is in flight.
+    ///
+    /// A view of a packet that was made to answer another view, as [`ReboundPacket`](super::ReboundPacket) and
+    /// [`DerivedPacket`](super::DerivedPacket) do, belongs to the request of that view.
+    #[inline]
     pub fn request(&self) -> RequestId {
-        RequestId(self.packet.as_ptr() as u64)
+        // SAFETY: this view keeps its packet alive (state rule 1), which keeps its origin.
+        RequestId(unsafe { root(self.packet.as_ptr().cast_const()) } as u64)
     }
 
-    /// Nobody wants the result any more: the request was cancelled, or its owner is gone. The view owes an answer all the
-    /// same; [`IoError::CANCELLED`] is a good one.
+    /// The result is not wanted any more: the request, or one that it was made to answer, was cancelled, or its owner is gone.
+    /// The view owes an answer all the same; [`IoError::CANCELLED`] is a good one.
+    #[inline]
     pub fn is_cancelled(&self) -> bool {
-        // SAFETY: this view keeps the packet alive (state rule 1).
-        unsafe { (*self.packet()).state.is_cancelled() }
+        // SAFETY: this view keeps its packet alive (state rule 1), which keeps its origin.
+        unsafe { is_cancelled(self.packet.as_ptr().cast_const()) }
+    }
+
+    /// The packet has its bytes in memory, so that a layer may look at them: see [`ReturnedPart::bytes`](super::ReturnedPart::bytes).
+    /// A complex packet has not.
+    #[inline]
+    pub fn has_bytes(&self) -> bool {
+        self.bytes().is_some()
     }
 
     /// Splits into the first `at` bytes and the rest. Positions past the end count as the end; parts may be empty.
@@ -167,12 +196,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         match self.try_split_at(at) {
             Ok(parts) => parts,
             Err(view) => {
-                view.error(IoError::new(
-                    crate::Code::TOO_MANY,
-                    crate::Subject::VIEW,
-                    crate::State::FULL,
-                    crate::Location::SDK,
-                ));
+                view.error(TOO_MANY_VIEWS);
                 panic!("a packet cannot have more than 2^31 views");
             }
         }
@@ -202,6 +226,44 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     pub fn error(self, error: IoError) {
         // SAFETY: the view is not used afterwards.
         unsafe { ManuallyDrop::new(self).settle(0, error) };
+    }
+
+    /// Fails the whole range, with a text for people where the cause has one.
+    #[cold]
+    pub fn fail(self, cause: &Cause) {
+        // SAFETY: the view is not used afterwards.
+        unsafe { ManuallyDrop::new(self).settle_with_text(0, cause) };
+    }
+
+    /// A view of a part of another range of the packet, beside this view, which becomes an answer of its own.
+    ///
+    /// # Errors
+    ///
+    /// If the packet has 2³¹ views already. The part is failed then.
+    ///
+    /// # Safety
+    ///
+    /// This view is the empty rest of a range that was given up for such parts; the part lies in that range, at these offsets of
+    /// the packet, and no other view has a byte of it.
+    pub(super) unsafe fn part(&self, range: Range<usize>) -> Result<Self, IoError> {
+        let packet = self.packet();
+        // SAFETY: this view keeps the packet and its table alive (state rule 1).
+        unsafe {
+            if mutant!("part_uncounted", Ok(()), (*packet).state.split()).is_err() {
+                let error = TOO_MANY_VIEWS.to_raw();
+                ((*(*packet).table).fail)(packet.cast(), range.start, range.end, error, ptr::null(), 0);
+                return Err(TOO_MANY_VIEWS);
+            }
+            // `split` counted one more view; the range is its own as required.
+            Ok(Self::new(self.packet, range.start, range.end, self.tag))
+        }
+    }
+
+    /// Gives its range up for [parts](Self::part); gives the range, as offsets of the packet.
+    pub(super) fn give_up_range(&mut self) -> Range<usize> {
+        let range = self.start..self.end;
+        self.end = mutant!("stem_keeps_range", self.end, self.start);
+        range
     }
 
     /// Direct access to the packet's bytes, if they can be had at this alignment; otherwise the view comes back and the
@@ -309,7 +371,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     #[inline(always)]
     pub(super) fn is_initialised(&self) -> bool {
         // SAFETY: as above.
-        unsafe { (*self.packet()).initialised != 0 }
+        unsafe { (*self.packet()).flags & INITIALISED != 0 }
     }
 
     /// A copy from or to the bytes is about to happen.
@@ -317,6 +379,27 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     pub(super) fn touch(&self) {
         // SAFETY: as above.
         unsafe { (*self.packet()).state.view_touches_bytes() };
+    }
+
+    /// Answers the range: the first `done` bytes are done, the rest failed with `rest` and its text.
+    ///
+    /// # Safety
+    ///
+    /// The view is not used afterwards, not even dropped.
+    #[cold]
+    pub(super) unsafe fn settle_with_text(&self, done: usize, rest: &Cause) {
+        // SAFETY: as required.
+        unsafe {
+            Self::settle_in_steps(
+                self.packet,
+                self.start,
+                self.end,
+                self.tag,
+                done,
+                rest.error(),
+                rest.text().unwrap_or_default(),
+            );
+        }
     }
 
     /// Answers the range: the first `done` bytes are done, the rest failed with `rest`.
@@ -330,7 +413,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         let settled = done >= self.len() && unsafe { (*self.packet()).state.finish_only() };
         if !settled {
             // SAFETY: as required. The parts are given one by one, so that the view need not lie in memory for it.
-            unsafe { Self::settle_in_steps(self.packet, self.start, self.end, self.tag, done, rest) };
+            unsafe { Self::settle_in_steps(self.packet, self.start, self.end, self.tag, done, rest, "") };
         }
     }
 
@@ -347,6 +430,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         tag: u64,
         done: usize,
         rest: IoError,
+        text: &str,
     ) {
         let packet: *const Packet<Perms> = packet.as_ptr().cast_const().cast();
         let middle = start + done.min(end - start);
@@ -354,28 +438,73 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         // until `complete` (state rule 1). All ranges are this view's.
         unsafe {
             if middle < end {
-                ((*(*packet).table).fail)(packet.cast(), middle, end, rest);
+                let rest = rest.to_raw();
+                ((*(*packet).table).fail)(packet.cast(), middle, end, rest, text.as_ptr(), text.len());
             }
             if mutant!("segment_after_count", false, (*packet).state.is_watched()) {
+                let segment = (*(*packet).table).segment;
                 if start < middle {
-                    ((*(*packet).table).segment)(packet.cast(), start, middle, tag, 0);
+                    segment(packet.cast(), start, middle, tag, 0, ptr::null(), 0);
                 }
                 if middle < end {
-                    ((*(*packet).table).segment)(packet.cast(), middle, end, tag, rest.to_raw());
+                    let rest = rest.to_raw();
+                    segment(packet.cast(), middle, end, tag, rest, text.as_ptr(), text.len());
                 }
             }
             let late = mutant!("segment_after_count", (*packet).state.is_watched(), false);
             let table = (*packet).table;
             let finished = (*packet).state.finish();
             if late {
-                ((*table).segment)(packet.cast(), start, end, tag, 0);
+                ((*table).segment)(packet.cast(), start, end, tag, 0, ptr::null(), 0);
             }
             if let Finished::Last { waker } = finished {
-                ((*(*packet).table).complete)(packet.cast(), waker);
+                ((*(*packet).table).complete)(packet.cast(), waker.into());
             }
         }
     }
 }
+
+/// The packet that a chain of packets was made for, each to answer a view of the next.
+///
+/// # Safety
+///
+/// The caller holds a view of `packet`.
+#[inline]
+unsafe fn root(packet: *const ()) -> *const () {
+    // SAFETY: a view of a derived packet keeps that, and it keeps the view of its origin that it was made to answer (the
+    // contract of `origin`), so each packet of the chain is alive. Permissions do not change where the fields are.
+    unsafe {
+        let mut packet = packet.cast::<Packet<()>>();
+        while (*packet).flags & DERIVED != 0 {
+            packet = ((*(*packet).table).origin)(packet.cast()).cast();
+        }
+        packet.cast()
+    }
+}
+
+/// The result of a packet, or of one that it was made for, is not wanted any more.
+///
+/// # Safety
+///
+/// The caller holds a view of `packet`.
+#[inline]
+unsafe fn is_cancelled(packet: *const ()) -> bool {
+    // SAFETY: as in `root`.
+    unsafe {
+        let mut packet = packet.cast::<Packet<()>>();
+        // The owner of a derived packet may be gone although the origin is waited for: only its wish counts.
+        while (*packet).flags & DERIVED != 0 {
+            if (*packet).state.is_marked_cancelled() {
+                return true;
+            }
+            packet = ((*(*packet).table).origin)(packet.cast()).cast();
+        }
+        (*packet).state.is_cancelled()
+    }
+}
+
+const TOO_MANY_VIEWS: IoError =
+    IoError::new(crate::Code::TOO_MANY, crate::Subject::VIEW, crate::State::FULL, crate::Location::SDK);
 
 impl BoundPacketView<Read> {
     /// Takes the range without looking at the bytes, as a device that discards writes does. The result owes the answer.
@@ -399,6 +528,10 @@ impl<Perms: PacketPerms> Splittable for BoundPacketView<Perms> {
 impl<Perms: PacketPerms> Errorable for BoundPacketView<Perms> {
     fn error(self, error: IoError) {
         self.error(error);
+    }
+
+    fn fail(self, cause: &Cause) {
+        self.fail(cause);
     }
 }
 

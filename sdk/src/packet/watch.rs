@@ -81,7 +81,15 @@ pub(super) unsafe fn base(packet: *mut Packet<()>) -> *const PacketTable {
 }
 
 /// The segment function of a watched packet.
-unsafe extern "C" fn segment(packet: *const (), start: usize, end: usize, tag: u64, error: u32) {
+unsafe extern "C" fn segment(
+    packet: *const (),
+    start: usize,
+    end: usize,
+    tag: u64,
+    error: u32,
+    text: *const u8,
+    text_len: usize,
+) {
     // SAFETY: the caller holds a view of this range that has not finished, so header and table are alive, and the bytes of
     // the range are not written any more. They are initialised if the range was done, and null for complex packets.
     unsafe {
@@ -90,9 +98,18 @@ unsafe extern "C" fn segment(packet: *const (), start: usize, end: usize, tag: u
         let bytes = (*packet).bytes;
         let bytes =
             if error != 0 || bytes.is_null() { core::ptr::null() } else { bytes.add(start).cast_const() };
-        (*watched).output.tell(&RawSegment { bytes, start, end, tag, error });
+        (*watched).output.tell(&RawSegment { bytes, start, end, tag, error, text, text_len });
     }
 }
 
 /// The segment function of a packet without an output. It is never called.
-pub(super) unsafe extern "C" fn unwatched(_: *const (), _: usize, _: usize, _: u64, _: u32) {}
+pub(super) unsafe extern "C" fn unwatched(
+    _: *const (),
+    _: usize,
+    _: usize,
+    _: u64,
+    _: u32,
+    _: *const u8,
+    _: usize,
+) {
+}

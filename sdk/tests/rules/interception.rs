@@ -59,9 +59,12 @@ fn rule_14_each_byte_is_answered_exactly_once() {
     assert!(lock(&heard).is_empty(), "the origin was answered before it was settled");
     let mut failed = Vec::new();
     rebound
-        .settle(|range, part, error| {
-            failed.push((range, part.offset(), error));
-            part.transfer_data(b"222").complete();
+        .settle(|part| {
+            let error = part.result().unwrap_err().error();
+            let range = part.range();
+            let view = part.into_view();
+            failed.push((range, view.offset(), error));
+            view.transfer_data(b"222").complete();
         })
         .unwrap();
     assert_eq!(failed, [(3..6, 3, IoError::END)]);
@@ -84,7 +87,7 @@ fn rule_14_what_is_dropped_early_fails_what_is_left() {
     let mut packet = PacketBox::new_buf(4).unwrap();
     let (rebound, fresh) = super::interception::rebound(&mut packet);
     drop(fresh);
-    rebound.settle(|_, part, _| drop(part)).unwrap();
+    rebound.settle(|part| drop(part)).unwrap();
     assert_eq!(packet.report().min_error(), Some((0, IoError::UNANSWERED)));
 }
 
@@ -96,7 +99,7 @@ fn rule_14_a_layer_that_panics_while_it_settles_fails_the_rest() {
     front.error(IoError::END);
     back.transfer_data(b"ok").complete();
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _ = rebound.settle(|_, _part, _| panic!("in the layer"));
+        let _ = rebound.settle(|_part| panic!("in the layer"));
     }));
     assert!(caught.is_err());
     assert_eq!(packet.report().done(), 0);
@@ -149,4 +152,185 @@ fn a_complex_origin_is_reached_through_the_layer() {
     direct.complete();
     rebound.forward().unwrap();
     assert_eq!(packet.sync_back().unwrap().into_bytes().as_deref(), Some(&b"pactio"[..]));
+}
+
+#[test]
+fn rule_14_parts_are_answered_as_they_come_while_others_are_in_flight() {
+    let mut packet = PacketBox::<Write>::new_buf(9).unwrap();
+    let rebound = ReboundPacket::new(packet.bind().unwrap()).unwrap();
+    let view = rebound
+        .bind_each(|mut part| {
+            let Some(bytes) = part.bytes_mut() else { return part.complete() };
+            bytes.reverse();
+            match part.range().start {
+                0 => part.complete(),
+                // What the device below did may be failed all the same.
+                _ => part.error(IoError::from_code(Code::CORRUPT)),
+            }
+        })
+        .unwrap();
+    let (one, rest) = view.split_at(3);
+    let (two, three) = rest.split_at(3);
+    one.transfer_data(b"123").complete();
+    assert_eq!(packet.report().failed_ranges().next(), Some((0..9, IoError::IN_FLIGHT)));
+    three.fail(&Cause::new(IoError::END, "nothing there"));
+    assert!(!packet.is_complete());
+    two.transfer_data(b"456").complete();
+    assert!(packet.is_complete());
+    let report = packet.report();
+    assert_eq!(
+        report.failed_ranges().collect::<Vec<_>>(),
+        [(3..6, IoError::from_code(Code::CORRUPT)), (6..9, IoError::END)]
+    );
+    assert_eq!(report.causes().last().unwrap().1.text(), Some("nothing there"));
+    assert_eq!(packet.done_slice(0..3), Ok(&b"321"[..]));
+}
+
+#[test]
+fn rule_14_a_part_may_be_answered_after_its_fresh_packet_is_gone_and_in_pieces() {
+    let mut packet = PacketBox::<Write>::new_buf(8).unwrap();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let parts = kept.clone();
+    let rebound = ReboundPacket::new(packet.bind().unwrap()).unwrap();
+    let view = rebound.bind_each(move |part| lock(&parts).push(part)).unwrap();
+    let (front, back) = view.split_at(5);
+    back.transfer_data(b"678").complete();
+    front.transfer_data(b"12345").complete();
+    let mut parts = std::mem::take(&mut *lock(&kept));
+    assert_eq!(Arc::strong_count(&kept), 1, "the fresh packet and its output are gone");
+    assert!(!packet.is_complete());
+    parts.sort_by_key(|part| part.range().start);
+    let back = parts.pop().unwrap();
+    let (one, two) = parts.pop().unwrap().split_at(2);
+    assert_eq!((one.range(), two.range(), two.bytes()), (0..2, 2..5, Some(&b"345"[..])));
+    back.complete();
+    drop(two);
+    thread::spawn(move || one.complete()).join().unwrap();
+    assert_eq!(packet.report().failed_ranges().collect::<Vec<_>>(), [(2..5, IoError::UNANSWERED)]);
+}
+
+#[test]
+fn rule_14_a_layer_that_panics_on_a_part_fails_that_part_alone() {
+    let mut packet = PacketBox::<Write>::new_buf(4).unwrap();
+    let rebound = ReboundPacket::new(packet.bind().unwrap()).unwrap();
+    let view = rebound
+        .bind_each(|part| {
+            assert_ne!(part.range().start, 0, "planned");
+            part.complete();
+        })
+        .unwrap();
+    let (front, back) = view.split_at(2);
+    front.transfer_data(b"12").complete();
+    back.transfer_data(b"34").complete();
+    assert_eq!(packet.report().failed_ranges().collect::<Vec<_>>(), [(0..2, IoError::UNANSWERED)]);
+}
+
+#[test]
+fn rule_14_parts_come_as_a_stream_with_an_account_of_what_is_missing() {
+    use futures_lite::StreamExt;
+
+    let mut packet = PacketBox::<Read>::copy_from_slice(b"0123456789").unwrap();
+    let rebound = ReboundPacket::new(packet.bind().unwrap()).unwrap();
+    let (mut stream, view) = rebound.bind_stream().unwrap();
+    let (front, back) = view.split_at(4);
+    assert_eq!((stream.in_flight(), stream.ranges().collect::<Vec<_>>()), (2, vec![0..10]));
+    back.transfer_data(&mut [0; 6]).complete();
+    let part = futures_lite::future::block_on(stream.next()).unwrap();
+    assert_eq!((part.range(), part.bytes()), (4..10, Some(&b"456789"[..])));
+    part.complete();
+    assert_eq!((stream.in_flight(), stream.ranges().collect::<Vec<_>>()), (1, vec![0..4]));
+    front.error(IoError::END);
+    let part = futures_lite::future::block_on(stream.next()).unwrap();
+    assert_eq!(part.result().unwrap_err().error(), IoError::END);
+    drop(stream);
+    part.into_view().transfer_data(&mut [0; 4]).complete();
+    assert!(packet.is_done());
+
+    // Parts that nobody took out fail, and those in flight show that nobody waits.
+    let rebound = ReboundPacket::new(packet.bind().unwrap()).unwrap();
+    let (stream, view) = rebound.bind_stream().unwrap();
+    let (front, back) = view.split_at(4);
+    front.transfer_data(&mut [0; 4]).complete();
+    assert!(!back.is_cancelled());
+    drop(stream);
+    assert!(back.is_cancelled());
+    back.transfer_data(&mut [0; 6]).complete();
+    assert_eq!(packet.report().failed_ranges().collect::<Vec<_>>(), [(0..10, IoError::UNANSWERED)]);
+}
+
+#[test]
+fn rule_21_a_cancelled_origin_shows_on_every_view_at_any_depth() {
+    for by_drop in [false, true] {
+        let mut packet = PacketBox::<Write>::new_buf(8).unwrap();
+        let mut view = packet.bind().unwrap();
+        let request = view.request();
+        assert_eq!(request, packet.request());
+        for depth in 0..200 {
+            view = match depth % 3 {
+                0 => {
+                    let mut rebound = ReboundPacket::new(view).unwrap();
+                    let fresh = rebound.bind().unwrap();
+                    rebound.on_complete(|rebound| rebound.forward().unwrap());
+                    fresh
+                }
+                1 => ReboundPacket::new(view).unwrap().bind_each(ReturnedPart::complete).unwrap(),
+                _ => {
+                    let len = view.len();
+                    let mut derived = DerivedPacket::<_, Write, Write>::new(view, vec![0; len]).unwrap();
+                    let fresh = derived.bind().unwrap();
+                    derived.on_complete(|derived| {
+                        let (view, bytes, report) = derived.into_parts().unwrap();
+                        report.answer(&bytes, 0, view);
+                    });
+                    fresh
+                }
+            };
+            assert_eq!(view.request(), request, "views of all layers belong to one request");
+        }
+        let (front, back) = view.split_at(3);
+        assert!(!front.is_cancelled() && !back.is_cancelled());
+        if by_drop {
+            drop(packet);
+            assert!(front.is_cancelled() && back.is_cancelled());
+            front.error(IoError::CANCELLED);
+            drop(back);
+        } else {
+            packet.cancel();
+            assert!(front.is_cancelled() && back.is_cancelled());
+            front.error(IoError::CANCELLED);
+            back.transfer_data(b"45678").complete();
+            assert_eq!(packet.report().failed_ranges().collect::<Vec<_>>(), [(0..3, IoError::CANCELLED)]);
+        }
+    }
+}
+
+#[test]
+fn bytes_of_a_complex_origin_are_not_shown_to_a_layer() {
+    let mut packet = ComplexPacket::<Lazy, Write>::new(Lazy::new(4)).unwrap();
+    let view = packet.bind().unwrap();
+    assert!(!view.has_bytes());
+    let fresh = ReboundPacket::new(view)
+        .unwrap()
+        .bind_each(|mut part| {
+            assert!(part.bytes().is_none() && part.bytes_mut().is_none());
+            part.complete();
+        })
+        .unwrap();
+    fresh.transfer_data(b"lazy").complete();
+    assert_eq!(packet.sync_back().unwrap().into_bytes().as_deref(), Some(&b"lazy"[..]));
+}
+
+#[test]
+fn a_derived_packet_that_is_dropped_fails_its_origin_when_its_memory_is_free() {
+    let mut packet = PacketBox::<Write>::new_buf(4).unwrap();
+    let derived = DerivedPacket::<_, Write, Write>::new(packet.bind().unwrap(), vec![0; 8]).unwrap();
+    drop(derived);
+    assert_eq!(packet.min_error(), Some((0, IoError::UNANSWERED)));
+
+    let mut derived = DerivedPacket::<_, Write, Write>::new(packet.bind().unwrap(), vec![0; 8]).unwrap();
+    let fresh = derived.bind().unwrap();
+    drop(derived);
+    assert!(fresh.is_cancelled() && !packet.is_complete());
+    fresh.transfer_data(&[1; 8]).complete();
+    assert_eq!(packet.min_error(), Some((0, IoError::UNANSWERED)));
 }

@@ -61,7 +61,7 @@ impl Model {
             }
             Plan::Tag(tag, then) => self.apply(then, range, *tag, is_aligned),
             Plan::Elsewhere(then) => self.apply(then, range, tag, is_aligned),
-            Plan::Rebind { fresh, failed } => {
+            Plan::Rebind { fresh, failed, .. } => {
                 // Inside of a rebound packet tags are its own; the origin's answer carries the origin's.
                 self.apply(fresh, range.clone(), tag, is_aligned);
                 for index in range {

@@ -44,8 +44,8 @@ pub enum Plan {
     Tag(u64, Box<Plan>),
     /// Move it to another thread.
     Elsewhere(Box<Plan>),
-    /// Take it over, deal with the fresh view, then with each range of the origin that failed.
-    Rebind { fresh: Box<Plan>, failed: Retry },
+    /// Take it over, deal with the fresh view, then with each range of the origin that failed: at the end, or part by part.
+    Rebind { fresh: Box<Plan>, failed: Retry, parts: Parts },
     /// Move bytes with a device's buffer of this length, then answer with at most so many as done, if a number is given.
     Transfer { buffer: usize, done: Option<(usize, IoError)> },
     /// Move bytes with a device's buffer of this length, cut the range, complete the back, then complete or drop the front.
@@ -62,6 +62,17 @@ pub enum Plan {
     Panic,
     /// Store it as any packet, cut it there, and fail both parts.
     Any { at: usize, error: IoError },
+}
+
+/// When a layer gets what came back.
+#[derive(Clone, Copy, Debug)]
+pub enum Parts {
+    /// When all of it came back.
+    AtOnce,
+    /// Each as it comes back.
+    Each,
+    /// Each as it comes back, answered on another thread, in two pieces.
+    EachElsewhere,
 }
 
 /// What is to be done to a range of an origin whose fresh view failed.
@@ -134,6 +145,11 @@ impl Plan {
                     1 | 2 => Retry::Fail(error(bytes)),
                     3 | 4 => Retry::Forward,
                     _ => Retry::Transfer,
+                },
+                parts: match bytes.byte() % 4 {
+                    0 | 1 => Parts::AtOnce,
+                    2 => Parts::Each,
+                    _ => Parts::EachElsewhere,
                 },
             },
             _ => {

@@ -13,11 +13,11 @@ use std::thread::{self, JoinHandle, Thread};
 use pactio_sdk::{
     AnyPacket, BoundPacketView, ComplexPacket, Errorable, Generated, IoError, KeptPacket, Lazy,
     OutputFunction, OutputRef, OwnedPacket, PacketBox, PacketBytes, PacketStore, Read, ReadWrite,
-    ReboundPacket, Splittable, StableBytes, VecPacket, Write,
+    ReboundPacket, ReturnedPart, Splittable, StableBytes, VecPacket, Write,
 };
 
 use crate::model::Model;
-use crate::plan::{Answer, Bytes, Plan, Retry};
+use crate::plan::{Answer, Bytes, Parts, Plan, Retry};
 use crate::side::{Side, Storage, device_byte, packet_byte};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -101,27 +101,47 @@ fn act<P: Side>(
                 act(view, start, *then, &storage, &for_job);
             });
         }
-        Plan::Rebind { fresh, failed } => {
+        Plan::Rebind { fresh, failed, parts } => {
             let mut rebound = ReboundPacket::new(view).expect("there is memory");
-            let inner = rebound.bind().expect("it is idle");
-            let for_settling = storage.clone();
-            // Either way the origin must end.
-            let settle = move |rebound: ReboundPacket<P>| {
-                if let Retry::Abandon = failed {
-                    return drop(rebound);
+            match parts {
+                Parts::AtOnce => {
+                    let inner = rebound.bind().expect("it is idle");
+                    let storage_above = storage.clone();
+                    // Either way the origin must end.
+                    rebound.on_complete(move |rebound| {
+                        if let Retry::Abandon = failed {
+                            return drop(rebound);
+                        }
+                        let settled = rebound.settle(|part| answer(part, start, failed, &storage_above));
+                        assert!(settled.is_ok(), "settled before it was complete");
+                    });
+                    act(inner, start, *fresh, storage, workers);
                 }
-                let settled = rebound.settle(|range, part, error| match failed {
-                    Retry::Transfer => {
-                        let len = part.len();
-                        Side::transfer(part, start + range.start, &for_settling, len).complete();
-                    }
-                    Retry::Fail(error) => part.error(error),
-                    Retry::Forward | Retry::Abandon => part.error(error),
-                });
-                assert!(settled.is_ok(), "settled before it was complete");
-            };
-            rebound.on_complete(settle);
-            act(inner, start, *fresh, storage, workers);
+                Parts::Each => {
+                    let storage_above = storage.clone();
+                    let each = move |part| answer(part, start, failed, &storage_above);
+                    let inner = rebound.bind_each(each).expect("it is idle");
+                    act(inner, start, *fresh, storage, workers);
+                }
+                Parts::EachElsewhere => {
+                    let (storage_above, for_job) = (storage.clone(), Arc::downgrade(workers));
+                    let each = move |part: ReturnedPart<P>| {
+                        let storage = storage_above.clone();
+                        let job = move || {
+                            let half = part.len() / 2;
+                            let (front, back) = part.split_at(half);
+                            answer(back, start, failed, &storage);
+                            answer(front, start, failed, &storage);
+                        };
+                        match for_job.upgrade() {
+                            Some(workers) => workers.run(job),
+                            None => job(),
+                        }
+                    };
+                    let inner = rebound.bind_each(each).expect("it is idle");
+                    act(inner, start, *fresh, storage, workers);
+                }
+            }
         }
         Plan::Transfer { buffer, done } => {
             let transferred = Side::transfer(view, start, storage, buffer);
@@ -166,6 +186,24 @@ fn act<P: Side>(
             back.error(error);
             front.error(error);
         }
+    }
+}
+
+/// Deals with a part of an origin that came back; the origin's first byte is byte `start` of the request.
+fn answer<P: Side>(part: ReturnedPart<P>, start: usize, failed: Retry, storage: &Arc<Storage>)
+where
+    AnyPacket: From<BoundPacketView<P>>,
+{
+    let done = part.result().is_ok();
+    match failed {
+        Retry::Abandon => drop(part),
+        _ if done => part.complete(),
+        Retry::Transfer => {
+            let (at, len) = (start + part.range().start, part.len());
+            Side::transfer(part.into_view(), at, storage, len).complete();
+        }
+        Retry::Fail(error) => part.error(error),
+        Retry::Forward => part.complete(),
     }
 }
 
@@ -387,8 +425,8 @@ fn run<P: Expect, S: PacketStore<P>>(
 
 /// Jobs may still be in their last lines when the packet is complete already.
 fn wait_for_workers(workers: &Arc<Workers>) {
-    // A job may make another one, at most as deep as the tree.
-    for _ in 0..6 {
+    // A job may make another one, at most as deep as the tree, and each part of a rebound packet one more.
+    for _ in 0..12 {
         let (sender, receiver) = channel::<()>();
         for _ in &workers.jobs {
             let sender = sender.clone();
@@ -496,7 +534,7 @@ fn with_alignment(plan: Plan, most: usize) -> Plan {
         }
         Plan::Tag(tag, then) => Plan::Tag(tag, again(then)),
         Plan::Elsewhere(then) => Plan::Elsewhere(again(then)),
-        Plan::Rebind { fresh, failed } => Plan::Rebind { fresh: again(fresh), failed },
+        Plan::Rebind { fresh, failed, parts } => Plan::Rebind { fresh: again(fresh), failed, parts },
         other => other,
     }
 }
