@@ -93,8 +93,9 @@ fn names(host: &Host, tree: &Device) -> Result<Vec<String>, pactio::Error> {
     let (mut names, mut folders) = (Vec::new(), vec![String::new()]);
     while let Some(folder) = folders.pop() {
         for entry in host.block_on(tree.list(&folder))? {
-            let path = if folder.is_empty() { entry.name } else { format!("{folder}/{}", entry.name) };
-            if entry.is_folder { folders.push(path) } else { names.push(path) }
+            let path =
+                if folder.is_empty() { entry.name.to_string() } else { format!("{folder}/{}", entry.name) };
+            if entry.is_folder() { folders.push(path) } else { names.push(path) }
         }
     }
     Ok(names)

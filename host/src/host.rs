@@ -29,7 +29,7 @@ pub struct Host {
 enum Step<'a> {
     Filter(&'a Url, &'a Arc<Plugin>),
     /// What has this name in it.
-    Name(&'a str),
+    Name(&'a pactio_sdk::Name),
 }
 
 /// The plugins that a host knows.

@@ -63,9 +63,10 @@ pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};
 pub use live::LiveDevice;
 pub use pactio_sdk::{
-    BlockOn, BlockingIo, Code, DeviceInfo, Entry, Figure, IntoPacket, IoExchange, IoRead, IoWrite, Limits,
-    Origin, PacketBox, PacketIo, PacketIoExt, Read, ReadWrite, Region, Report, Seekable, StreamIoExt, Unit,
-    VectoredIo, Write, parse_duration, parse_size, scope,
+    BlockOn, BlockingIo, Capability, Cause, Code, DeviceInfo, Entry, Figure, Identity, IntoPacket,
+    IoExchange, IoRead, IoWrite, Kind, Limits, Name, Origin, PacketBox, PacketIo, PacketIoExt, Read,
+    ReadWrite, Region, Report, Seekable, Stat, StreamIoExt, Unit, VectoredIo, Write, parse_duration,
+    parse_size, scope,
 };
 pub use plugin::{
     Candidate, Difference, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal, RefusalKind,

@@ -1,7 +1,8 @@
 //! The host as a plugin sees it that opens other devices: a tree whose names are URLs.
 
 use pactio_sdk::{
-    BackendDevice, BoundPacketView, Code, DeviceInfo, IoError, OpenError, OpenMode, Opened, Opening, Write,
+    BackendDevice, BoundPacketView, Code, DeviceInfo, ExtensionQuery, IoError, OpenError, OpenMode, Opened,
+    Opening, Write,
 };
 
 use crate::plugin::{OPEN, Plugin};
@@ -41,13 +42,14 @@ impl BackendDevice for Opener {
         view.error(IoError::UNSUPPORTED);
     }
 
-    fn opening(&self) -> Option<&dyn Opening> {
-        Some(self)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Opening>(self);
     }
 }
 
 impl Opening for Opener {
-    fn open(&self, url: &str, mode: OpenMode) -> Result<Opened, OpenError> {
+    fn open(&self, url: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
+        let url = std::str::from_utf8(url).map_err(|_| OpenError::invalid_input("the URL is not UTF-8"))?;
         let open = || {
             let device = self.host.open_nested(&url.parse()?, OpenOptions::from_mode(mode), self.depth)?;
             Ok(device.lend())

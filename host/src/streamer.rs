@@ -257,7 +257,7 @@ impl<T: Send + 'static> Streamer<T> {
 
     fn request(&self, wanted: Wanted, urgency: Urgency, data: T) -> Ticket {
         let device = wanted.device();
-        let (group, most) = (device.bottom(), device.capabilities().limits.in_flight());
+        let (group, most) = (device.bottom(), device.limits().in_flight());
         let mut state = self.0.lock();
         let ticket = state.next;
         state.next += 1;

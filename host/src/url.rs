@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use pactio_sdk::Name;
+
 use crate::{Error, ErrorKind};
 
 /// Names a device: which backend opens it, what it is, and with which options.
@@ -24,6 +26,8 @@ use crate::{Error, ErrorKind};
 pub struct Url {
     scheme: String,
     target: String,
+    /// Of a part that opens a name: the names on the way.
+    name: Name,
     options: Vec<(String, String)>,
     filters: Vec<Url>,
 }
@@ -41,6 +45,7 @@ impl Url {
         Ok(Self {
             scheme: scheme.to_ascii_lowercase(),
             target: target.to_owned(),
+            name: Name::default(),
             options: Vec::new(),
             filters: Vec::new(),
         })
@@ -77,7 +82,7 @@ impl Url {
         Some(self)
     }
 
-    /// The same with something opened by its name in the tree that it is: the names on the way joined with `/`.
+    /// The same with something opened by its name in the tree that it is: the names on the way joined with `/`. Names are bytes.
     ///
     /// ```
     /// # use pactio::Url;
@@ -86,10 +91,11 @@ impl Url {
     /// # Ok::<(), pactio::Error>(())
     /// ```
     #[must_use]
-    pub fn with_name(mut self, name: &str) -> Self {
+    pub fn with_name(mut self, name: impl AsRef<[u8]>) -> Self {
         self.filters.push(Self {
             scheme: NAME.to_owned(),
-            target: name.trim_matches('/').to_owned(),
+            target: String::new(),
+            name: trimmed(name.as_ref()).into(),
             options: Vec::new(),
             filters: Vec::new(),
         });
@@ -97,13 +103,13 @@ impl Url {
     }
 
     /// A name as a part of a URL.
-    pub(crate) fn shown_name(name: &str) -> String {
+    pub(crate) fn shown_name(name: &[u8]) -> String {
         format!("{NAME}{}", escape(name, b"?|"))
     }
 
     /// What is opened by its name, if this is such a part of another URL and not a filter.
-    pub fn name(&self) -> Option<&str> {
-        (self.scheme == NAME).then_some(&self.target)
+    pub fn name(&self) -> Option<&Name> {
+        (self.scheme == NAME).then_some(&self.name)
     }
 
     /// The filters and names, from the one that sits on the device.
@@ -139,7 +145,7 @@ impl Url {
 
     /// The same without the filters.
     pub(crate) fn hiding_of_layer(&self, hidden: impl Fn(&str) -> bool, instead: &str) -> String {
-        let mut shown = format!("{}:{}", self.scheme, escape(&self.target, b"?|"));
+        let mut shown = format!("{}:{}", self.scheme, escape(self.target.as_bytes(), b"?|"));
         // An option of the name of the scheme's own part: a password in `//user:password@host/`.
         if hidden(PASSWORD)
             && let Some(range) = password(&shown)
@@ -153,8 +159,8 @@ impl Url {
     fn show_options(&self, shown: &mut String, hidden: impl Fn(&str) -> bool, instead: &str) {
         for (index, (key, value)) in self.options.iter().enumerate() {
             let joint = if index == 0 { '?' } else { '&' };
-            let value = if hidden(key) { instead.to_owned() } else { escape(value, b"&|") };
-            shown.push_str(&format!("{joint}{}={value}", escape(key, b"&=|")));
+            let value = if hidden(key) { instead.to_owned() } else { escape(value.as_bytes(), b"&|") };
+            shown.push_str(&format!("{joint}{}={value}", escape(key.as_bytes(), b"&=|")));
         }
     }
 
@@ -184,45 +190,34 @@ pub(crate) fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-fn unescape(text: &str, what: &str) -> Result<String, Error> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        if byte != b'%' {
-            bytes.push(byte);
-            rest = tail;
-            continue;
-        }
-        let value = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| {
-            digits
-                .bytes()
-                .all(|digit| digit.is_ascii_hexdigit())
-                .then(|| u8::from_str_radix(digits, 16).ok())?
-        });
-        let Some(value) = value else {
-            return Err(Error::new(
-                ErrorKind::InvalidUrl,
-                format!("the '%' in the {what} '{text}' does not begin an escape such as %20"),
-            )
-            .with_hint("write %25 for a plain '%'"));
-        };
-        bytes.push(value);
-        rest = &tail[2..];
+/// Names on a way without separators at its ends.
+pub(crate) fn trimmed(mut name: &[u8]) -> &[u8] {
+    while let [b'/', rest @ ..] | [rest @ .., b'/'] = name {
+        name = rest;
     }
-    String::from_utf8(bytes)
+    name
+}
+
+fn unescape(text: &str, what: &str) -> Result<String, Error> {
+    String::from_utf8(unescape_bytes(text, what)?.into_bytes())
         .map_err(|_| Error::new(ErrorKind::InvalidUrl, format!("the {what} '{text}' is not UTF-8")))
 }
 
-fn escape(text: &str, special: &[u8]) -> String {
-    let mut escaped = String::with_capacity(text.len());
+fn unescape_bytes(text: &str, what: &str) -> Result<Name, Error> {
+    Name::from_text(text).ok_or_else(|| {
+        let message = format!("the '%' in the {what} '{text}' does not begin an escape such as %20");
+        Error::new(ErrorKind::InvalidUrl, message).with_hint("write %25 for a plain '%'")
+    })
+}
+
+/// Bytes as a part of a URL: the text form of names, with more escapes.
+fn escape(bytes: &[u8], special: &[u8]) -> String {
+    let text = Name::show(bytes).to_string();
     // Spaces at an end would be taken for those around a bar.
     let spaces_at_end = text.trim_end().len();
+    let mut escaped = String::with_capacity(text.len());
     for (at, character) in text.char_indices() {
-        if character == '%'
-            || at >= spaces_at_end
-            || character.is_control()
-            || special.iter().any(|&byte| char::from(byte) == character)
-        {
+        if at >= spaces_at_end || special.iter().any(|&byte| char::from(byte) == character) {
             let mut buffer = [0; 4];
             for byte in character.encode_utf8(&mut buffer).bytes() {
                 escaped.push_str(&format!("%{byte:02X}"));
@@ -261,7 +256,7 @@ impl std::str::FromStr for Url {
                     return Err(invalid(format!("'{name}' is a name in a tree, which takes no options"))
                         .with_hint("write %3F for a plain '?'"));
                 }
-                return Ok(url.with_name(&unescape(path, "name")?));
+                return Ok(url.with_name(unescape_bytes(path, "name")?));
             }
             if !is_scheme(name) {
                 return Err(invalid(format!("'{name}' is not the name of a filter")).with_hint(
@@ -346,6 +341,7 @@ mod tests {
             "file:/a%7Cb?x=%7C | cow | cache?size=1MiB&x=y",
             "file:a b%20 | cow?x=%20%E3%80%80 | cache",
             "file:a.zip | archive | /maps/e1 %7C%3F%25.bsp%20 | cache",
+            "file:/folder | /no UTF-8 %FF%0A",
         ] {
             let url: Url = text.parse().unwrap();
             assert_eq!(url.to_string(), text);
@@ -375,5 +371,7 @@ mod tests {
         }
         assert_eq!("file:%ff".parse::<Url>().unwrap_err().to_string(), "the target '%ff' is not UTF-8");
         assert!("file:%+1".parse::<Url>().is_err());
+        let name: Url = "file:. | /%ff".parse().unwrap();
+        assert_eq!(name.filters()[0].name().unwrap().as_bytes(), [0xff]);
     }
 }

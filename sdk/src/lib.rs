@@ -94,6 +94,8 @@ pub mod io;
 
 #[cfg(feature = "std")]
 mod device;
+#[cfg(feature = "std")]
+pub mod ext;
 
 #[cfg(feature = "plugin")]
 pub mod abi;
@@ -112,22 +114,37 @@ pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};
 
 #[cfg(feature = "std")]
 pub use device::{
-    Admission, Answer, BackendDevice, Cancellation, Counted, Counts, DeviceInfo, Driven, Entry, Figure,
-    Flush, FlushScope, Limits, Listing, LocalDevice, LocalDriver, Mapping, MemoryRange, Origin,
-    PollingHandle, Provenance, Record, Records, Region, Registration, Requests, Resize, Statistics, Unit,
-    read_records,
+    BackendDevice, Counted, Counts, DeviceInfo, Driven, LocalDevice, LocalDriver, PollingHandle, RequestKind,
+    Requests,
+};
+#[cfg(feature = "std")]
+pub use ext::{
+    Admission, Answer, Cancellation, Capability, Describe, Entry, ExtensionQuery, Figure, Flush, FlushScope,
+    Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Name, Origin, Provenance, Record,
+    Records, Region, Registration, Resize, Stat, Statistics, Unit, extension_of, read_records,
 };
 
 #[cfg(feature = "plugin")]
-pub use device::{Opening, Rests, Tree, TreeDevice};
+pub use ext::{ListCursors, Opening, Tree, TreeDevice};
 #[cfg(feature = "plugin")]
 #[doc(hidden)]
 pub use plugin::__private;
 #[cfg(feature = "plugin")]
 pub use plugin::{
-    Backend, Lower, MANIFEST_FORM, MANIFEST_SECTION, OpenError, OpenMode, OpenRequest, Opened, OptionSpec,
-    StaticManifest, parse_duration, parse_size,
+    Backend, Filter, Lower, MANIFEST_FORM, MANIFEST_SECTION, OpenError, OpenMode, OpenRequest, Opened,
+    OptionSpec, StaticManifest, parse_duration, parse_size,
 };
+
+/// A read request's view: the device writes to the packet, which gives the permission its name.
+pub type ReadView = BoundPacketView<Write>;
+/// A write request's view: the device reads from the packet.
+pub type WriteView = BoundPacketView<Read>;
+/// An exchange's view: the device reads and writes.
+pub type ExchangeView = BoundPacketView<ReadWrite>;
+/// A batch of read requests at positions.
+pub type ReadBatch<'a> = Batch<'a, Write, u64>;
+/// A batch of write requests at positions.
+pub type WriteBatch<'a> = Batch<'a, Read, u64>;
 
 /// What may cross the boundary: everything, where there is none.
 #[cfg(feature = "plugin")]

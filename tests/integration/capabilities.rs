@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pactio::{Code, Device, Host, OpenOptions, Unit};
+use pactio::{Capability, Code, Device, Host, OpenOptions, Unit};
 use pactio_tests::{host, in_time};
 
 fn picky(url: &str) -> (Host, Device) {
@@ -86,8 +86,15 @@ fn what_a_device_can_is_known_and_reaches_through_filters() {
         for url in ["picky:100000", "picky:100000 | identity"] {
             let (host, device) = picky(url);
             let can = device.capabilities();
-            assert!(can.flush && can.resize && can.list && can.regions && can.statistics, "{can:?}");
-            assert_eq!(can.limits.in_flight(), Some(3));
+            let all = [
+                Capability::FLUSH,
+                Capability::RESIZE,
+                Capability::LIST,
+                Capability::MAP,
+                Capability::STATISTICS,
+            ];
+            assert!(all.iter().all(|capability| can.has(*capability)), "{can:?}");
+            assert_eq!(can.limits().in_flight(), Some(3));
             host.block_on(async {
                 device.flush().await.unwrap();
                 device.flush_data().await.unwrap();
@@ -100,14 +107,17 @@ fn what_a_device_can_is_known_and_reaches_through_filters() {
                         .take(5000)
                         .enumerate()
                         .all(|(index, entry)| entry.name == format!("file {index}")
-                            && entry.size == Some(index as u64)
-                            && !entry.is_folder)
+                            && entry.size() == Some(index as u64)
+                            && !entry.is_folder())
                 );
-                assert!(all[5000].is_folder && all[5000].size.is_none());
+                assert!(all[5000].is_folder() && all[5000].size().is_none());
                 assert_eq!(device.list("deep").await.unwrap().len(), 1);
                 let regions = device.regions().await.unwrap();
                 assert_eq!(regions.len(), 4);
-                assert_eq!((regions[1].range.clone(), regions[1].name.as_str()), (8192..12288, "block 1"));
+                assert_eq!(
+                    (regions[1].range.clone(), regions[1].name.to_str()),
+                    (8192..12288, Some("block 1"))
+                );
                 assert!(!regions[0].writable && regions[1].writable);
                 let figures = device.statistics().await.unwrap();
                 assert_eq!(
@@ -127,26 +137,26 @@ fn what_fails_says_what_was_asked_for() {
         let ask = |size| host.block_on(device.resize(size));
         assert_eq!(
             error(ask(1 << 50)),
-            "cannot make 1125899906842624 bytes of 'picky:100000' (plugin 'fixture-picky'): no space left"
+            "cannot set a size of 1125899906842624 bytes on 'picky:100000' (plugin 'fixture-picky'): no space left"
         );
         assert_eq!(
             error(ask(13)),
-            "cannot make 13 bytes of 'picky:100000' (plugin 'fixture-picky'): dropped by the device without an answer"
+            "cannot set a size of 13 bytes on 'picky:100000' (plugin 'fixture-picky'): dropped by the device without an answer"
         );
         let list = |folder: &str| host.block_on(device.list(folder)).map(drop);
         assert_eq!(
             error(list("nowhere")),
-            "cannot list 'nowhere' of 'picky:100000' (plugin 'fixture-picky'): not found"
+            "cannot list 'nowhere' in 'picky:100000' (plugin 'fixture-picky'): not found"
         );
         // A device that never comes to an end is not asked for ever.
         assert_eq!(
             error(list("deep/stuck")),
-            "cannot list 'deep/stuck' of 'picky:100000' (plugin 'fixture-picky'): corrupt data"
+            "cannot list 'deep/stuck' in 'picky:100000' (plugin 'fixture-picky'): corrupt data"
         );
         let memory = host.open("memory:?size=4KiB").unwrap();
         assert_eq!(
             error(host.block_on(memory.resize(1))),
-            "cannot make 1 bytes of 'memory:?size=4KiB': its plugin 'memory' has no 'resize'"
+            "cannot set a size of 1 bytes on 'memory:?size=4KiB': its plugin 'memory' does not support 'resize'"
         );
         // A device without these has nothing to do or to say.
         host.block_on(memory.flush()).unwrap();
@@ -183,11 +193,12 @@ fn a_file_is_flushed_resized_and_has_holes() {
         });
         assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 20);
         let read_only = host.open(&url).unwrap();
-        assert!(!read_only.capabilities().resize);
+        assert!(!read_only.capabilities().has(Capability::RESIZE));
         let error = host.block_on(read_only.write_all_at(0, b"x")).unwrap_err();
         assert_eq!(error.hint(), Some("it can only be read, or was opened so: see `OpenOptions::write`"));
         // A filter that keeps writes to itself lets nothing of this through.
         let overlay = host.open(&format!("{url} | cow")).unwrap();
-        assert!(!overlay.capabilities().resize && !overlay.capabilities().flush);
+        let can = overlay.capabilities();
+        assert!(!can.has(Capability::RESIZE) && !can.has(Capability::FLUSH));
     });
 }

@@ -58,7 +58,7 @@ fn memory_is_at_its_addresses_and_what_was_not_dumped_is_a_hole() {
                 (0xffff_8000_0000_0000, 0xffff_8000_0000_1000, true, true, false),
             ]
         );
-        assert_eq!((regions[0].name.as_str(), regions[1].name.as_str()), ("/usr/lib/a file", ""));
+        assert_eq!((regions[0].name.to_str(), regions[1].name.to_str()), (Some("/usr/lib/a file"), Some("")));
         let device = open(&host, folder.path(), &core_file(4, &parts[..2]), "?address=physical").unwrap();
         assert_eq!(host.block_on(device.read::<u8>(0x1_0060_0001)).unwrap(), 1);
     });

@@ -316,7 +316,10 @@ fn a_mapped_file_shows_what_others_write_and_how_it_grows() {
         fs::write(&path, &model).unwrap();
         let url = format!("file:{}?map=true", path.display());
         let device = host.open_with(&url, OpenOptions::new().write(true)).unwrap();
-        assert!(!device.capabilities().resize, "it would be made shorter under the mapping");
+        assert!(
+            !device.capabilities().has(pactio::Capability::RESIZE),
+            "it would be made shorter under the mapping"
+        );
         let mut random = random();
         for _ in 0..2000 {
             let (position, len) = (random.usize(0..model.len() + 100), random.usize(0..5000));

@@ -69,7 +69,11 @@ fn frozen_plugins_of_this_abi_work_and_older_ones_are_refused_with_the_reason() 
         let version = path.to_str().and_then(|path| path.strip_suffix(".tar.gz")?.split_once("/abi-"));
         let Some((_, version)) = version else { continue };
         let built = build(&path);
-        if version == own { works(&built) } else { is_refused(&built, version) }
+        if version == own {
+            works(&built)
+        } else {
+            is_refused(&built, version)
+        }
         versions.push(version.to_owned());
     }
     assert!(

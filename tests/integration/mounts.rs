@@ -19,7 +19,7 @@ fn text(host: &Host, device: &Device) -> String {
 }
 
 fn names(host: &Host, device: &Device, folder: &str) -> Vec<String> {
-    let name = |entry: pactio::Entry| if entry.is_folder { entry.name + "/" } else { entry.name };
+    let name = |entry: pactio::Entry| format!("{}{}", entry.name, if entry.is_folder() { "/" } else { "" });
     host.block_on(device.list(folder)).unwrap().into_iter().map(name).collect()
 }
 
@@ -104,7 +104,7 @@ fn the_highest_source_that_has_a_name_serves_it() {
             let origins = host.block_on(mount.provenance(name)).unwrap();
             origins
                 .into_iter()
-                .map(|origin| (origin.source, origin.priority, origin.size))
+                .map(|origin| (origin.source, origin.priority, origin.stat.size))
                 .collect::<Vec<_>>()
         };
         let origin = |source: &str, priority, size| (source.to_owned(), priority, size);
@@ -236,10 +236,10 @@ fn a_folder_is_a_tree_that_can_be_written_to() {
             let error = host.block_on(tree.list(nowhere)).unwrap_err();
             assert_eq!(error.code(), Some(Code::NOT_FOUND), "{nowhere}: {error}");
         }
-        let error = tree.open(&"x".repeat(300)).unwrap_err();
+        let error = tree.open("x".repeat(300)).unwrap_err();
         assert_eq!(error.code(), Some(Code::NOT_FOUND));
         assert!(error.to_string().ends_with("the system has no names as long as this"), "{error}");
-        // More names than one answer has room for, and none of them is UTF-8 that cannot be.
+        // More names than one answer has room for, and one of them is not UTF-8.
         let many = folder.path().join("many");
         fs::create_dir(&many).unwrap();
         for index in 0..3000 {
@@ -247,9 +247,18 @@ fn a_folder_is_a_tree_that_can_be_written_to() {
                 .unwrap();
         }
         use std::os::unix::ffi::OsStrExt;
-        fs::write(many.join(std::ffi::OsStr::from_bytes(b"not \xff text")), "").unwrap();
+        fs::write(many.join(std::ffi::OsStr::from_bytes(b"not \xff text")), "bytes").unwrap();
         let listed = names(&host, &tree, "many");
-        assert_eq!(listed.len(), 3000);
+        assert_eq!(listed.len(), 3001);
         assert!(listed.is_sorted());
+        assert_eq!(listed.last().unwrap(), "not %FF text");
+        // A listed name opens, by its bytes and by its text in a URL.
+        let by_bytes = tree.open(b"many/not \xff text").unwrap();
+        let by_text = host.open(&format!("file:{} | /many/not %FF text", folder.path().display())).unwrap();
+        for device in [by_bytes, by_text] {
+            let mut bytes = [0; 5];
+            host.block_on(device.read_exact_at(0, &mut bytes)).unwrap();
+            assert_eq!(&bytes, b"bytes");
+        }
     });
 }

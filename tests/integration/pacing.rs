@@ -208,7 +208,7 @@ fn what_goes_through_is_counted() {
         assert!(5_000_000 <= p50 && p50 <= p99 && p99 <= most, "{p50} {p99} {most}");
         // A request can be given up through it.
         let (host, device) = open("gated:8 | stats");
-        assert!(device.capabilities().cancel);
+        assert!(device.capabilities().has(pactio::Capability::CANCELLATION));
         host.block_on(async {
             let mut request = device.read_at(0, vec![0; 10]);
             assert!(futures_lite::future::poll_once(&mut request).await.is_none());

@@ -194,9 +194,9 @@ fn another_process_is_read_as_the_system_shows_it_until_it_ends() {
         let regions = host.block_on(device.regions()).unwrap();
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
         assert_eq!(regions.len(), maps.lines().count());
-        assert!(regions.iter().any(|region| region.executable && region.name.ends_with("pactio-sleeps")));
+        assert!(regions.iter().any(|region| region.executable && region.name.ends_with(b"pactio-sleeps")));
         let mut compared = 0;
-        for region in regions.iter().filter(|region| region.readable && !region.name.starts_with("[v")) {
+        for region in regions.iter().filter(|region| region.readable && !region.name.starts_with(b"[v")) {
             let len = (region.range.end - region.range.start) as usize;
             let (report, bytes) = host.block_on(device.read_at(region.range.start, vec![0; len])).unwrap();
             for done in report.done_ranges() {

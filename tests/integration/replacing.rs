@@ -59,7 +59,7 @@ fn replace(path: &Path, bytes: &[u8]) {
 
 /// What the code of the fixture calls its first region.
 fn says(host: &Host, device: &Device) -> String {
-    host.block_on(device.regions()).unwrap()[0].name.clone()
+    host.block_on(device.regions()).unwrap()[0].name.to_string()
 }
 
 /// How many libraries of a folder are mapped.

@@ -1,5 +1,6 @@
 //! What is checked.
 
+use std::collections::HashSet;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +8,9 @@ use std::task::Poll;
 use std::thread;
 
 use futures_lite::future::{block_on, poll_once};
-use pactio_sdk::{Code, ComplexPacket, IoError, PacketBox, PacketBytes, PacketIo, Read, Write};
+use pactio_sdk::{
+    Capability, Code, ComplexPacket, IoError, Name, PacketBox, PacketBytes, PacketIo, Read, Write,
+};
 
 use super::subject::{Finding, Subject, answered, open, same, unexpected, wait, wrong};
 use crate::{Device, Url};
@@ -422,20 +425,20 @@ fn honest(subject: &Subject) -> Result<(), Finding> {
             wrong!("it says that it cannot be written, but took {} bytes", report.done());
         }
     }
-    if can.flush {
+    if can.has(Capability::FLUSH) {
         ask("flush", subject.wait("a flush", device.flush()))?;
         ask("flush", subject.wait("a flush", device.flush_data()))?;
     }
-    if can.list {
+    if can.has(Capability::LIST) {
         ask("list names", subject.wait("a listing", async { device.list("").await.map(drop) }))?;
         if subject.wait("a listing", device.list("\u{1}/no/such/folder"))?.is_ok() {
             wrong!("it lists a folder that cannot exist");
         }
     }
-    if can.statistics {
+    if can.has(Capability::STATISTICS) {
         ask("give statistics", subject.wait("statistics", async { device.statistics().await.map(drop) }))?;
     }
-    if can.regions {
+    if can.has(Capability::MAP) {
         let regions = match subject.wait("its regions", device.regions())? {
             Ok(regions) => regions,
             Err(error) => wrong!("it says that it knows its regions, but: {error}"),
@@ -453,7 +456,7 @@ fn honest(subject: &Subject) -> Result<(), Finding> {
         }
     }
     // Otherwise nobody knows what lies behind the model.
-    if can.resize && subject.writable && subject.whole {
+    if can.has(Capability::RESIZE) && subject.writable && subject.whole {
         let unit = subject.unit() as u64;
         let before = subject.model.borrow().len() as u64;
         for size in [before + 3 * unit, before / 2 / unit * unit, 0, before] {
@@ -472,9 +475,10 @@ fn names(subject: &Subject) -> Result<(), Finding> {
     let mut trees = 0;
     let mut layer = Some(&subject.device);
     while let Some(device) = layer {
-        if device.capabilities().open && device.capabilities().list {
+        let can = device.capabilities();
+        if can.has(Capability::OPEN) && can.has(Capability::LIST) {
             trees += 1;
-            names_of(subject, device, "", 3)?;
+            names_of(subject, device, b"", 3)?;
             for name in ["\u{1}no such name", "..", "../x", "", "a//b", "/"] {
                 if let Ok(opened) = device.open(name) {
                     wrong!("it opens {name:?}, which cannot be in it, as '{}'", opened.url());
@@ -490,21 +494,27 @@ fn names(subject: &Subject) -> Result<(), Finding> {
 }
 
 /// Opens what is in a folder, and in those that are in it, up to a depth.
-fn names_of(subject: &Subject, tree: &Device, folder: &str, depth: u32) -> Result<(), Finding> {
+fn names_of(subject: &Subject, tree: &Device, folder: &[u8], depth: u32) -> Result<(), Finding> {
     let listed = subject.wait("a listing", tree.list(folder))?;
     let entries = match listed {
         Ok(entries) => entries,
-        Err(error) => wrong!("it has the folder '{folder}', but: {error}"),
+        Err(error) => wrong!("it has the folder '{}', but: {error}", Name::show(folder)),
     };
-    for (index, entry) in entries.iter().enumerate() {
-        if entry.name.is_empty() || entry.name.contains('/') || matches!(entry.name.as_str(), "." | "..") {
-            wrong!("'{folder}' has {:?}, which is no name", entry.name);
+    let shown_folder = Name::show(folder);
+    let mut seen = HashSet::new();
+    for entry in &entries {
+        if entry.name.contains(&b'/') || matches!(entry.name.as_bytes(), b"" | b"." | b"..") {
+            wrong!("'{shown_folder}' has {:?}, which is no name", entry.name);
         }
-        if entries[..index].iter().any(|other| other.name == entry.name) {
-            wrong!("'{folder}' has '{}' twice", entry.name);
+        if !seen.insert(&entry.name) {
+            wrong!("'{shown_folder}' has '{}' twice", entry.name);
         }
-        let name = if folder.is_empty() { entry.name.clone() } else { format!("{folder}/{}", entry.name) };
-        if entry.is_folder {
+        let name = match folder {
+            b"" => entry.name.to_vec(),
+            folder => [folder, b"/", &entry.name].concat(),
+        };
+        let shown = Name::show(&name);
+        if entry.is_folder() {
             if depth > 0 {
                 names_of(subject, tree, &name, depth - 1)?;
             }
@@ -512,17 +522,17 @@ fn names_of(subject: &Subject, tree: &Device, folder: &str, depth: u32) -> Resul
         }
         let device = match tree.open(&name) {
             Ok(device) => device,
-            Err(error) => wrong!("it lists '{name}', but: {error}"),
+            Err(error) => wrong!("it lists '{shown}', but: {error}"),
         };
-        if let (Some(listed), Some(size)) = (entry.size, device.size())
+        if let (Some(listed), Some(size)) = (entry.size(), device.size())
             && listed != size
         {
-            wrong!("it lists '{name}' with {listed} bytes; opened, it has {size}");
+            wrong!("it lists '{shown}' with {listed} bytes; opened, it has {size}");
         }
-        let len = entry.size.unwrap_or(0).min(128 << 10) as usize;
+        let len = entry.size().unwrap_or(0).min(128 << 10) as usize;
         let read = subject.wait("a read", device.read_at(0, vec![0; len.max(1)]))?.map_err(unexpected)?;
         if read.0.done() < len {
-            wrong!("of '{name}', which has {len} bytes, {} can be read: {}", read.0.done(), read.0);
+            wrong!("of '{shown}', which has {len} bytes, {} can be read: {}", read.0.done(), read.0);
         }
     }
     Ok(())

@@ -59,7 +59,7 @@ impl Subject {
             return Err(Finding::DoesNotApply("it is a stream, which has no positions".to_owned()));
         }
         let writable = writable && info.writable();
-        let unit = u64::from(device.capabilities().limits.alignment());
+        let unit = u64::from(device.capabilities().limits().alignment());
         let size = info.size().filter(|&size| size > 0 || !writable);
         let len = size.unwrap_or(MOST).min(MOST);
         let len = if writable { len - len % unit } else { len };
@@ -120,7 +120,7 @@ impl Subject {
 
     /// Positions and lengths of writes are multiples of this.
     pub(super) fn unit(&self) -> usize {
-        self.device.capabilities().limits.alignment() as usize
+        self.device.capabilities().limits().alignment() as usize
     }
 
     /// A range at random that exists, of at least one byte.

@@ -1,10 +1,13 @@
 //! `pactio cp`
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pactio::{Code, Device, Host, OpenOptions, Task, Url};
+use pactio::{Code, Device, Host, Identity, OpenOptions, Task, Url};
 
 use super::Flow;
 use super::failure::Failure;
@@ -26,7 +29,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let source = host.open(&arguments.source)?;
-    refuse_same(&source, &arguments.destination)?;
+    refuse_same(host, &source, &arguments.destination)?;
     refuse_unreadable(host, &source)?;
     let options = OpenOptions::new().read(false).write(true).create(true).truncate(true);
     let destination = host.open_with(&arguments.destination, options)?;
@@ -48,8 +51,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
             )));
         }
         // Only what is whole is to be seen.
-        let published = copy.devices.destination.publish().await;
-        published.map_err(|error| Failure::from(error).with_hint("with -v, the plugin may say more"))?;
+        copy.devices.destination.publish().await?;
         if arguments.flush {
             copy.devices.destination.flush().await?;
         }
@@ -157,18 +159,16 @@ impl Devices {
     }
 }
 
-/// Refuses a copy of a file onto itself: opening the destination would empty the source.
-fn refuse_same(source: &Device, destination: &str) -> Result<(), Failure> {
-    use std::os::unix::fs::MetadataExt;
-    // The URL of an open device has no profiles left in it.
-    let (from, to): (Url, Url) = (source.url().parse()?, destination.parse()?);
-    let identity = |url: &Url| {
-        let file = std::fs::metadata(path_of(url)?).ok()?;
-        Some((file.dev(), file.ino()))
+/// Refuses a copy onto the file that the source reads: opening the destination would empty it. The source may be a file, a part of one, or a
+/// name in an archive.
+fn refuse_same(host: &Host, source: &Device, destination: &str) -> Result<(), Failure> {
+    let Some(Identity::File { device, inode, .. }) = host.block_on(source.stat())?.identity else {
+        return Ok(());
     };
-    if identity(&from).is_some() && identity(&from) == identity(&to) {
+    let file = path_of(&destination.parse()?).and_then(|path| std::fs::metadata(path).ok());
+    if file.is_some_and(|file| (file.dev(), file.ino()) == (device, inode)) {
         return Err(Failure::new(format!(
-            "'{}' and '{destination}' are the same file; copying would empty it",
+            "'{}' reads the file that '{destination}' would replace; copying would empty it",
             source.url()
         )));
     }
@@ -179,7 +179,7 @@ fn refuse_same(source: &Device, destination: &str) -> Result<(), Failure> {
 fn path_of(url: &Url) -> Option<PathBuf> {
     let mut path = matches!(url.scheme(), "file" | "local").then(|| PathBuf::from(url.target()))?;
     for name in url.filters().iter().map_while(Url::name) {
-        path.push(name);
+        path.push(OsStr::from_bytes(name));
     }
     Some(path)
 }

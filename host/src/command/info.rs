@@ -1,6 +1,6 @@
 //! `pactio info`
 
-use pactio::{Device, Host, Limits};
+use pactio::{Capability, Device, Host, Limits};
 
 use super::failure::{Failure, to_stdout};
 
@@ -21,7 +21,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         yes_no(info.readable()),
         yes_no(info.writable()),
         can(&top),
-        limits(&top.capabilities().limits),
+        limits(&top.capabilities().limits()),
     );
     // A stack, from the top.
     let mut layer = Some(&top);
@@ -40,20 +40,8 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
 /// What it can do beyond reading and writing.
 fn can(device: &Device) -> String {
     let can = device.capabilities();
-    let words: Vec<&str> = [
-        (can.flush, "flush"),
-        (can.resize, "resize"),
-        (can.list, "list"),
-        (can.open, "open names"),
-        (can.provenance, "say where names come from"),
-        (can.regions, "regions"),
-        (can.statistics, "statistics"),
-        (can.cancel, "cancel"),
-        (can.full, "back-pressure"),
-    ]
-    .into_iter()
-    .filter_map(|(can, word)| can.then_some(word))
-    .collect();
+    let words: Vec<&str> =
+        can.iter().filter(|one| *one != Capability::LIMITS).map(|one| one.name()).collect();
     if words.is_empty() { "nothing else".to_owned() } else { words.join(", ") }
 }
 

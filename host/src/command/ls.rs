@@ -1,6 +1,6 @@
 //! `pactio ls`
 
-use pactio::{Device, Entry, Host};
+use pactio::{Device, Entry, Host, Name};
 
 use super::failure::{Failure, to_stdout};
 
@@ -24,43 +24,55 @@ pub(super) struct Arguments {
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let device = host.open(&arguments.url)?;
-    let folder = arguments.folder.trim_matches('/');
+    let folder = folder_of(&arguments.folder)?;
     let mut text = String::new();
     if arguments.recursive {
-        for (path, entry) in all_below(host, &device, folder)? {
+        for (path, entry) in all_below(host, &device, &folder)? {
             show(&mut text, &path, &entry, arguments.long);
         }
     } else {
-        for entry in host.block_on(device.list(folder))? {
+        for entry in host.block_on(device.list(&folder))? {
             show(&mut text, &entry.name, &entry, arguments.long);
         }
     }
     to_stdout(text.as_bytes())
 }
 
-fn show(text: &mut String, name: &str, entry: &Entry, long: bool) {
-    if long {
-        let size = entry.size.map_or("-".to_owned(), |size| size.to_string());
-        text.push_str(&format!("{size:>14} "));
-    }
-    // A name may be anything; a terminal is not to obey it.
-    text.extend(name.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }));
-    text.push_str(if entry.is_folder { "/\n" } else { "\n" });
+/// The bytes of a folder that was given in the text form of names.
+fn folder_of(text: &str) -> Result<Name, Failure> {
+    Name::from_text(text.trim_matches('/')).ok_or_else(|| {
+        Failure::usage(format!("the '%' in '{text}' does not begin an escape such as %20"))
+            .with_hint("write %25 for a plain '%'")
+    })
 }
 
-/// Everything in a folder and the folders in it, each folder before what is in it, with the names on the way.
-pub(super) fn all_below(host: &Host, device: &Device, folder: &str) -> Result<Vec<(String, Entry)>, Failure> {
-    let path = |folder: &str, name: &str| {
-        if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+fn show(text: &mut String, name: &[u8], entry: &Entry, long: bool) {
+    if long {
+        let size = entry.size().map_or("-".to_owned(), |size| size.to_string());
+        text.push_str(&format!("{size:>14} "));
+    }
+    // The text form of names: a terminal gets no control characters, and no byte is lost.
+    text.push_str(&Name::show(name).to_string());
+    text.push_str(if entry.is_folder() { "/\n" } else { "\n" });
+}
+
+/// Everything in a folder and the folders in it, each folder before its content, with the names on the way.
+pub(super) fn all_below(
+    host: &Host,
+    device: &Device,
+    folder: &[u8],
+) -> Result<Vec<(Vec<u8>, Entry)>, Failure> {
+    let path = |folder: &[u8], name: &[u8]| {
+        if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
     };
-    let list = |folder: &str| -> Result<Vec<(String, Entry)>, Failure> {
+    let list = |folder: &[u8]| -> Result<Vec<(Vec<u8>, Entry)>, Failure> {
         let entries = host.block_on(device.list(folder))?;
         Ok(entries.into_iter().rev().map(|entry| (path(folder, &entry.name), entry)).collect())
     };
     let (mut all, mut todo) = (Vec::new(), list(folder)?);
     while let Some((path, entry)) = todo.pop() {
         // Links may make a circle of folders; no path is longer than what systems allow.
-        if entry.is_folder && path.len() < 4096 {
+        if entry.is_folder() && path.len() < 4096 {
             todo.extend(list(&path)?);
         }
         all.push((path, entry));

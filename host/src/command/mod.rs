@@ -134,7 +134,8 @@ struct Flow {
 impl Flow {
     /// How many requests a device should have in flight.
     fn in_flight(&self, device: &Device) -> u16 {
-        let wanted = || device.capabilities().limits.in_flight().map_or(8, |count| count.clamp(1, 64) as u16);
+        let wanted =
+            || device.capabilities().limits().in_flight().map_or(8, |count| count.clamp(1, 64) as u16);
         self.in_flight.unwrap_or_else(wanted)
     }
 }

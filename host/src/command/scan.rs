@@ -107,7 +107,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     // Otherwise the end is found by reading, and nobody reads far behind it.
     let is_known = spans.last().is_none_or(|span| span.end < u64::MAX);
     let count = if is_known { spans.iter().map(|span| len(span).div_ceil(PIECE)).sum() } else { 1 };
-    let wanted = device.capabilities().limits.in_flight().unwrap_or(1).clamp(1, 8) as usize;
+    let wanted = device.capabilities().limits().in_flight().unwrap_or(1).clamp(1, 8) as usize;
     let threads = thread::available_parallelism().map_or(1, usize::from).max(wanted);
     let threads = threads.min(usize::try_from(count).unwrap_or(usize::MAX));
     let progress = Progress::start("searching", is_known.then(|| spans.iter().map(len).sum()));
@@ -159,7 +159,7 @@ impl Arguments {
     /// be read, as the holes of a file: they are searched where there is no end, and if they are asked for.
     fn end_of(&self, device: &Device) -> Result<Option<u64>, Failure> {
         let by_region = self.region.is_some() || self.writable;
-        let has_regions = device.capabilities().regions;
+        let has_regions = device.capabilities().has(pactio::Capability::MAP);
         match device.size() {
             _ if by_region && has_regions => Ok(None),
             _ if by_region => {
@@ -180,7 +180,7 @@ fn regions(host: &Host, device: &Device, arguments: &Arguments) -> Result<Vec<Ra
     let (Range { start, end }, text) = (arguments.range(), arguments.region.as_deref().unwrap_or_default());
     let mut spans: Vec<Range<u64>> = Vec::new();
     for region in host.block_on(device.regions())? {
-        let is_meant = region.name.contains(text) && (region.writable || !arguments.writable);
+        let is_meant = region.name.to_string().contains(text) && (region.writable || !arguments.writable);
         let part = region.range.start.max(start)..region.range.end.min(end);
         if !region.readable || !is_meant || part.is_empty() {
             continue;

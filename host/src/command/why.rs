@@ -1,6 +1,6 @@
 //! `pactio why`
 
-use pactio::Host;
+use pactio::{Capability, Host};
 
 use super::failure::{Failure, to_stdout};
 
@@ -22,7 +22,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         pactio::Url::new("mount", &arguments.mounts)?.to_string()
     };
     let device = host.open(&url)?;
-    if !device.capabilities().provenance {
+    if !device.capabilities().has(Capability::PROVENANCE) {
         return Err(Failure::new(format!("'{}' is not made of sources that hide each other", device.url()))
             .with_hint("name a mount, such as mount:game.toml"));
     }
@@ -30,19 +30,19 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let origins = host.block_on(device.provenance(name))?;
     let (mut text, mut hidden_by) = (String::new(), None);
     for origin in &origins {
-        let size = match origin.size {
-            _ if origin.is_folder => "a folder".to_owned(),
+        let size = match origin.stat.size {
+            _ if origin.stat.is_folder() => "a folder".to_owned(),
             Some(size) => format!("{size} bytes"),
             None => "size unknown".to_owned(),
         };
         let how = match hidden_by {
             None => "serves it".to_owned(),
             // Folders of all sources are seen as one.
-            Some((_, true)) if origin.is_folder => "adds to it".to_owned(),
+            Some((_, true)) if origin.stat.is_folder() => "adds to it".to_owned(),
             Some((by, _)) => format!("hidden by '{by}'"),
         };
         text.push_str(&format!("{:<16} priority {:<6} {size:<16} {how}\n", origin.source, origin.priority));
-        hidden_by.get_or_insert((origin.source.as_str(), origin.is_folder));
+        hidden_by.get_or_insert((origin.source.as_str(), origin.stat.is_folder()));
     }
     to_stdout(text.as_bytes())
 }

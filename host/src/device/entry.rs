@@ -4,9 +4,10 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Weak};
 
 use pactio_sdk::abi::Remote;
-use pactio_sdk::{Code, IoError, OpenError, OpenMode};
+use pactio_sdk::{Capability, Code, IoError, Name, OpenError, OpenMode};
 
 use super::{Device, Shared};
+use crate::url::trimmed;
 use crate::{Error, ErrorKind, OpenOptions, Url};
 
 impl Device {
@@ -26,7 +27,7 @@ impl Device {
     /// # Errors
     ///
     /// If the device is no tree, nothing has that name, or it cannot be opened.
-    pub fn open(&self, name: &str) -> Result<Self, Error> {
+    pub fn open(&self, name: impl AsRef<[u8]>) -> Result<Self, Error> {
         self.open_with(name, OpenOptions::new())
     }
 
@@ -35,9 +36,11 @@ impl Device {
     /// # Errors
     ///
     /// As [`open`](Self::open).
-    pub fn open_with(&self, name: &str, options: OpenOptions) -> Result<Self, Error> {
+    pub fn open_with(&self, name: impl AsRef<[u8]>, options: OpenOptions) -> Result<Self, Error> {
+        let name = name.as_ref();
         self.open_in(name, options.mode()).map_err(|error| {
             let (url, plugin) = (self.url(), &self.plugin().manifest().id);
+            let name = Name::show(name);
             let text = format!("cannot open '{name}' in '{url}' (plugin '{plugin}'): {}", error.message());
             Error::new(ErrorKind::Open(error.error().code()), text)
         })
@@ -60,21 +63,22 @@ impl Device {
     }
 
     /// The same for a plugin.
-    pub(super) fn open_in(&self, name: &str, mode: OpenMode) -> Result<Self, OpenError> {
+    pub(super) fn open_in(&self, name: &[u8], mode: OpenMode) -> Result<Self, OpenError> {
         let shared = &*self.0;
         let remote = self.tree();
-        if !remote.opens() {
+        if !remote.has(Capability::OPEN) {
             // What would be opened lacks what the filter does: a copy on write that writes.
             let text = match self.below() {
-                Some(below) if below.tree().opens() => {
+                Some(below) if below.tree().has(Capability::OPEN) => {
                     "a filter opens no names; open the name first: URL | /NAME | FILTER"
                 }
                 _ => "it is not a tree, and has no names in it",
             };
             return Err(OpenError::new(IoError::UNSUPPORTED, text));
         }
-        let name = name.trim_matches('/');
-        if name.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains('\0')) {
+        let name = trimmed(name);
+        let is_bad = |part: &[u8]| matches!(part, b"" | b"." | b"..") || part.contains(&0);
+        if name.split(|byte| *byte == b'/').any(is_bad) {
             let text = "a name is the names on the way joined with '/', none of them empty, '.' or '..'";
             return Err(OpenError::invalid_input(text));
         }

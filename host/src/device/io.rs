@@ -6,7 +6,8 @@ use std::task::Context;
 use pactio_sdk::abi::Remote;
 use pactio_sdk::io::{Admitted, Submitted};
 use pactio_sdk::{
-    Batch, BlockOn, BoundPacketView, NoPos, PacketIo, Read, ReadWrite, RequestId, Size, Submission, Write,
+    Batch, BlockOn, BoundPacketView, Cancellation, NoPos, PacketIo, Read, ReadWrite, RequestId, Size,
+    Submission, Write,
 };
 
 use super::current::Entered;
@@ -26,8 +27,8 @@ impl Shared {
         if let Some(driver) = &self.driver {
             local::cancelled(driver);
         }
-        if self.remote.cancels() {
-            self.remote.cancel(request);
+        if let Some(cancellation) = self.remote.extension::<dyn Cancellation>() {
+            cancellation.cancel(request);
             self.wake_waiting();
         }
     }

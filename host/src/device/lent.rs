@@ -2,12 +2,13 @@
 
 use std::task::{Context, Poll};
 
-use pactio_sdk::abi::{DeviceObj, Operates, Operation, host_device};
+use pactio_sdk::abi::{DeviceObj, host_device};
+use pactio_sdk::ext::{Operation, Relay};
 use pactio_sdk::io::PacketIo;
 use pactio_sdk::{
-    Admission, AlignedBytes, BackendDevice, Batch, BoundPacketView, Cancellation, Code, Counted, Counts,
-    DerivedPacket, DeviceInfo, Flush, IoError, Limits, Listing, Mapping, NoPos, OpenError, OpenMode, Opened,
-    Opening, PacketPerms, Provenance, Read, ReadWrite, RequestId, Resize, Statistics, Write,
+    Admission, AlignedBytes, BackendDevice, Batch, BoundPacketView, Cancellation, Capability, Code, Counted,
+    Counts, DerivedPacket, DeviceInfo, ExtensionQuery, IoError, Limiting, Limits, NoPos, OpenError, OpenMode,
+    Opened, Opening, PacketPerms, Read, ReadWrite, RequestId, Write,
 };
 
 use super::Device;
@@ -162,57 +163,42 @@ impl BackendDevice for Lent {
         }
     }
 
-    fn cancellation(&self) -> Option<&dyn Cancellation> {
-        self.device.0.remote.cancels().then_some(self)
+    /// All that the device has. Registering memory is the host's business.
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        let remote = &self.device.0.remote;
+        match query.capability() {
+            Capability::CANCELLATION if remote.has(Capability::CANCELLATION) => {
+                query.offer::<dyn Cancellation>(self)
+            }
+            Capability::ADMISSION if remote.has(Capability::ADMISSION) => query.offer::<dyn Admission>(self),
+            Capability::LIMITS => query.offer::<dyn Limiting>(self),
+            Capability::OPEN if self.device.tree().has(Capability::OPEN) => query.offer::<dyn Opening>(self),
+            Capability::CANCELLATION | Capability::ADMISSION | Capability::OPEN | Capability::MEMORY => query,
+            other if remote.has(other) => {
+                query.offer_relay(self);
+                query
+            }
+            _ => query,
+        };
     }
+}
 
-    fn admission(&self) -> Option<&dyn Admission> {
-        self.device.0.remote.admits().then_some(self)
-    }
-
+impl Limiting for Lent {
     fn limits(&self) -> Limits {
         self.limits.without_bounds()
-    }
-
-    fn flush(&self) -> Option<&dyn Flush> {
-        self.device.0.remote.does(Operation::FLUSH).then_some(self)
-    }
-
-    fn resize(&self) -> Option<&dyn Resize> {
-        self.device.0.remote.does(Operation::RESIZE).then_some(self)
-    }
-
-    fn listing(&self) -> Option<&dyn Listing> {
-        self.device.0.remote.does(Operation::LIST).then_some(self)
-    }
-
-    fn opening(&self) -> Option<&dyn Opening> {
-        self.device.tree().opens().then_some(self)
-    }
-
-    fn provenance(&self) -> Option<&dyn Provenance> {
-        self.device.0.remote.does(Operation::PROVENANCE).then_some(self)
-    }
-
-    fn mapping(&self) -> Option<&dyn Mapping> {
-        self.device.0.remote.does(Operation::MAP).then_some(self)
-    }
-
-    fn statistics(&self) -> Option<&dyn Statistics> {
-        self.device.0.remote.does(Operation::STATISTICS).then_some(self)
     }
 }
 
 impl Opening for Lent {
-    fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
+    fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
         let device = self.device.open_in(name, mode)?;
         Ok(Opened::object(device.lend()?))
     }
 }
 
-impl Operates for Lent {
-    fn operate(&self, operation: Operation<'_>, view: BoundPacketView<Write>) {
-        self.device.operate(operation, view);
+impl Relay for Lent {
+    fn relay<E: Operation + ?Sized>(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
+        self.device.operate::<E>(number, text, view);
     }
 }
 

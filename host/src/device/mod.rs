@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use async_io::Async;
 use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, Remote};
-use pactio_sdk::{Batch, DeviceInfo, Limits, OpenMode, PollingHandle};
+use pactio_sdk::{Batch, Capability, DeviceInfo, Limits, OpenMode, PollingHandle};
 
 use crate::executor::{Drive, Driver, Queues, Runtime};
 use crate::{Error, ErrorKind, Plugin, Task};
@@ -139,7 +139,7 @@ impl Device {
         statistics: Option<&Arc<Statistics>>,
     ) -> Result<Self, Error> {
         let handle = remote.polling_handle();
-        let room = remote.admits().then(Arc::<Room>::default);
+        let room = remote.has(Capability::ADMISSION).then(Arc::<Room>::default);
         let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
             let driver = (handle != PollingHandle::None)
                 .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken()));

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use pactio_sdk::MemoryRange;
+use pactio_sdk::{Capability, IoError, MemoryRange, Registration};
 
 use super::{Device, Shared};
 use crate::{BufferPool, Error, ErrorKind};
@@ -34,7 +34,10 @@ impl Device {
             let (start, len, _) = pool.memory();
             // SAFETY: the pool has it forgotten before it frees its memory.
             let memory = unsafe { MemoryRange::new(start, len) };
-            let number = device.0.remote.register(memory).map_err(|error| {
+            let registration = device.0.remote.extension::<dyn Registration>();
+            let registered =
+                registration.map_or(Err(IoError::UNSUPPORTED), |registration| registration.register(memory));
+            let number = registered.map_err(|error| {
                 let text = format!("cannot register {len} bytes with '{}': {error}", device.url());
                 let hint =
                     "the pool can be used all the same; `ulimit -l` says how much memory may be locked";
@@ -50,7 +53,7 @@ impl Device {
     fn registrar(&self) -> Option<&Self> {
         match &self.0.inner {
             Some(inner) => inner.registrar(),
-            None if self.0.remote.registers() => Some(self),
+            None if self.0.remote.has(Capability::MEMORY) => Some(self),
             None => self.0.below.as_ref()?.registrar(),
         }
     }
@@ -75,8 +78,10 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         // A device that is gone gets no requests any more, in whatever memory.
-        if let Some(device) = self.device.upgrade() {
-            device.remote.forget(self.number);
+        if let Some(device) = self.device.upgrade()
+            && let Some(registration) = device.remote.extension::<dyn Registration>()
+        {
+            registration.forget(self.number);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use pactio_sdk::Admission;
 use pactio_sdk::abi::Remote;
 use pactio_sdk::io::Turns;
 
@@ -17,7 +18,12 @@ pub(super) struct Room {
 impl Room {
     /// Asks the device, for one of its users, whose waker is with the turns.
     pub(super) fn ask(self: &Arc<Self>, remote: &Remote, bytes: usize) -> Poll<()> {
-        remote.poll_admit(bytes, &mut Context::from_waker(&Waker::from(self.clone())))
+        match remote.extension::<dyn Admission>() {
+            Some(admission) => {
+                admission.poll_admit(bytes, &mut Context::from_waker(&Waker::from(self.clone())))
+            }
+            None => Poll::Ready(()),
+        }
     }
 
     /// Asks the device, for whoever is above it.

@@ -2,8 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use pactio_sdk::abi::Operation;
-use pactio_sdk::{Counts, Figure, PacketBox, Write, read_records};
+use pactio_sdk::{Capability, Counts, Figure, PacketBox, Write, read_records};
 
 use super::Shared;
 
@@ -83,13 +82,13 @@ impl Entry {
 impl Shared {
     /// What the device counts itself, if it says so at once, as all do that only look at their counts.
     fn figures_now(&self) -> Vec<Figure> {
-        if !self.remote.does(Operation::STATISTICS) {
+        if !self.remote.has(Capability::STATISTICS) {
             return Vec::new();
         }
         let figures = || {
             let mut packet = PacketBox::<Write>::new_buf(1 << 14)?;
             let view = packet.bind()?;
-            self.remote.operate(Operation::Statistics(0), view);
+            self.remote.operate::<dyn pactio_sdk::Statistics>(0, &[], view);
             packet.simple_contiguous_slice().and_then(read_records::<Figure>)
         };
         figures().map(|(figures, _)| figures).unwrap_or_default()

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use pactio_sdk::{Backend, BackendDevice, Lower, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
+use pactio_sdk::{Backend, Capability, Lower, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
 use rawzip::ReaderAt;
 
 use crate::decoding::{self, Decoding};
@@ -39,7 +39,7 @@ impl Backend for Archives {
 
     fn open_any(&self, request: &OpenRequest<'_>) -> Result<Opened, OpenError> {
         let below = request.lower()?;
-        if request.option("file").is_none() && below.opening().is_some() {
+        if request.option("file").is_none() && below.has(Capability::OPEN) {
             // A folder is a tree already.
             return Ok(Opened::handed_on(below));
         }

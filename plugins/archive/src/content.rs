@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use pactio_sdk::{Kind, Stat};
+
 /// What a file is.
 pub(crate) enum Content {
     /// Its bytes as they are, in parts that follow each other.
@@ -35,13 +37,19 @@ pub(crate) struct ZipFile {
 }
 
 impl Content {
-    /// Size in bytes.
-    pub(crate) fn size(&self) -> u64 {
+    /// The record of the file, without the identity of what the archive is stored in.
+    pub(crate) fn stat(&self) -> Stat {
+        let file = Stat::of(Kind::FILE);
         match self {
-            Self::Stored(extents) => extents.iter().map(|extent| extent.len).sum(),
-            Self::Zip(file) => file.size,
+            Self::Stored(extents) => file.with_size(extents.iter().map(|extent| extent.len).sum()),
+            Self::Zip(zip) => file.with_size(zip.size).with_version(version(zip.crc)),
         }
     }
+}
+
+/// The version tag of a file with this checksum.
+pub(crate) fn version(crc: u32) -> String {
+    format!("crc32:{crc:08x}")
 }
 
 /// Bytes that files have, in one of the archive's files: from, and behind.

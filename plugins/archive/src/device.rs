@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pactio_sdk::{
-    BackendDevice, Code, Entry, Figure, IoError, Listing, Lower, OpenError, OpenMode, Opened, Opening,
-    Records, Statistics, Tree,
+    Code, Entry, ExtensionQuery, Figure, IoError, Listing, Lower, OpenError, OpenMode, Opened, Opening,
+    Records, Stat, Statistics, Tree,
 };
 
 use crate::codec::Codec;
@@ -67,14 +67,14 @@ pub(crate) struct Parts {
 }
 
 impl Tree for Archive {
-    fn statistics(&self) -> Option<&dyn Statistics> {
-        Some(self)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Statistics>(self);
     }
 }
 
 impl Listing for Archive {
-    fn list(&self, folder: &str, from: u64, entries: Records<Entry>) {
-        match self.names.list(folder) {
+    fn list(&self, folder: &[u8], from: u64, entries: Records<Entry>) {
+        match str::from_utf8(folder).ok().and_then(|folder| self.names.list(folder)) {
             Some(all) => entries.complete_from(from, all),
             None => entries.error(IoError::from_code(Code::NOT_FOUND)),
         }
@@ -89,10 +89,12 @@ impl Statistics for Archive {
 }
 
 impl Opening for Archive {
-    fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
-        let number = match self.names.find(name) {
-            Some(Child::File(number)) => number,
-            Some(Child::Folder(_)) => {
+    fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
+        // The directory's names were made UTF-8 when it was read.
+        let found = str::from_utf8(name).ok().and_then(|name| Some((name, self.names.find(name)?)));
+        let (name, number) = match found {
+            Some((name, Child::File(number))) => (name, number),
+            Some((_, Child::Folder(_))) => {
                 let text = "it is a folder; name a file in it";
                 return Err(OpenError::new(IoError::from_code(Code::IS_DIRECTORY), text));
             }
@@ -107,14 +109,14 @@ impl Opening for Archive {
             return Err(OpenError::new(IoError::from_code(Code::READ_ONLY), text));
         }
         match self.names.content(number) {
-            Content::Stored(extents) => self.stored(extents).map(Opened::new),
+            content @ Content::Stored(extents) => self.stored(extents, content.stat()).map(Opened::new),
             Content::Zip(file) => self.zipped(number, name, file),
         }
     }
 }
 
 impl Archive {
-    fn stored(&self, extents: &[Extent]) -> Result<StoredDevice, OpenError> {
+    fn stored(&self, extents: &[Extent], stat: Stat) -> Result<StoredDevice, OpenError> {
         let stretch = |extent: &Extent| {
             let below = match extent.part {
                 None => self.below.clone(),
@@ -126,7 +128,8 @@ impl Archive {
             }
             Ok(Stretch { below, offset: extent.offset, len: extent.len })
         };
-        extents.iter().map(stretch).collect::<Result<_, OpenError>>().map(StoredDevice::new)
+        let parts = extents.iter().map(stretch).collect::<Result<_, OpenError>>()?;
+        Ok(StoredDevice::new(parts, stat))
     }
 
     /// Another file of an archive that has several.
@@ -177,8 +180,8 @@ impl Archive {
             if packed != size {
                 return Err(corrupt("it is stored as it is, but said to have two sizes"));
             }
-            let below = self.below.clone();
-            return Ok(Opened::new(StoredDevice::new(vec![Stretch { below, offset: start, len: size }])));
+            let parts = vec![Stretch { below: self.below.clone(), offset: start, len: size }];
+            return Ok(Opened::new(StoredDevice::new(parts, self.names.content(number).stat())));
         };
         let mut open = self.open_files();
         // Somebody may have been faster.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 
-use pactio_sdk::Entry;
+use pactio_sdk::{Entry, Kind, Stat};
 
 use crate::content::Content;
 
@@ -217,11 +217,10 @@ pub(crate) struct Entries<'n> {
 
 impl Entries<'_> {
     fn entry(&self, ((_, name), child): &(Key, Child)) -> Entry {
-        let size = match *child {
-            Child::File(number) => Some(self.names.content(number).size()),
-            Child::Folder(_) => None,
-        };
-        Entry { name: name.to_string(), is_folder: size.is_none(), size }
+        match *child {
+            Child::File(number) => Entry::new(&**name, self.names.content(number).stat()),
+            Child::Folder(_) => Entry::new(&**name, Stat::of(Kind::FOLDER)),
+        }
     }
 }
 
@@ -309,6 +308,6 @@ mod tests {
         let mut rest = names.list("folder").unwrap().enumerate().skip(all.len() - 1);
         let (number, last) = rest.next().unwrap();
         assert!(began.elapsed() * 10 < whole, "{:?} of {whole:?}", began.elapsed());
-        assert_eq!((number, last.name.as_str()), (299_999, "299999"));
+        assert_eq!((number, last.name.to_str().unwrap()), (299_999, "299999"));
     }
 }

@@ -8,14 +8,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pactio_sdk::{
-    BackendDevice, BoundPacketView, Cancellation, Code, DeviceInfo, Figure, IoError, Lower, PacketBox,
-    PacketIo, Records, RequestId, Statistics, Write,
+    BackendDevice, BoundPacketView, Cancellation, Cause, Code, Describe, DeviceInfo, ExtensionQuery, Figure,
+    IoError, Kind, Lower, PacketBox, PacketIo, Records, RequestId, Stat, Statistics, Write,
 };
 
 use crate::block::Block;
+use crate::content::version;
 use crate::cursor::Coded;
 use crate::decoding::Decoding;
 use crate::long::{BLOCK, Long};
+use crate::stored::describe;
 
 /// A file up to this size is decompressed in one call; what is longer, block by block.
 const MOST_WHOLE: u64 = 8 << 20;
@@ -183,30 +185,31 @@ impl Packed {
         packet.on_complete(move |packet| {
             let Some(this) = this.upgrade() else { return };
             let pool = this.decoding.pool.clone();
-            pool.submit(move || match packet.min_error() {
+            pool.submit(move || match packet.min_cause() {
                 None => then(this, packet),
                 // The archive was longer when it was opened.
-                Some((_, error)) if error.code() == Code::END => {
+                Some((_, cause)) if cause.error().code() == Code::END => {
                     this.give_up(IoError::from_code(Code::CORRUPT))
                 }
-                Some((_, error)) => this.give_up(error),
+                Some((_, cause)) => this.give_up(cause),
             });
         });
         self.source.below.send_io(self.source.start + start, view);
     }
 
     /// Nobody decompresses any more; who waits is told why.
-    pub(crate) fn give_up(&self, error: IoError) {
+    pub(crate) fn give_up(&self, cause: impl Into<Cause>) {
+        let cause = cause.into();
         let mut state = self.lock();
         state.running = false;
         // What comes from below may be better the next time; what makes no sense stays so.
-        if error.code() == Code::CORRUPT {
+        if cause.error().code() == Code::CORRUPT {
             state.broken = true;
             state.long = Long::default();
         }
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        fail(waiting, error);
+        fail(waiting, cause);
     }
 }
 
@@ -221,8 +224,9 @@ impl Drop for Working<'_> {
     }
 }
 
-pub(crate) fn fail(parts: Vec<Part>, error: IoError) {
-    parts.into_iter().for_each(|part| part.view.error(error));
+pub(crate) fn fail(parts: Vec<Part>, cause: impl Into<Cause>) {
+    let cause = cause.into();
+    parts.into_iter().for_each(|part| part.view.fail(&cause));
 }
 
 /// An open compressed file.
@@ -237,12 +241,16 @@ impl BackendDevice for PackedDevice {
         self.0.read(position, view);
     }
 
-    fn cancellation(&self) -> Option<&dyn Cancellation> {
-        Some(self)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Describe>(self).offer::<dyn Cancellation>(self).offer::<dyn Statistics>(self);
     }
+}
 
-    fn statistics(&self) -> Option<&dyn Statistics> {
-        Some(self)
+impl Describe for PackedDevice {
+    fn stat(&self, answer: Records<Stat>) {
+        let source = &self.0.source;
+        let file = Stat::of(Kind::FILE).with_size(source.coded.size).with_version(version(source.coded.crc));
+        describe(&source.below, answer, file);
     }
 }
 

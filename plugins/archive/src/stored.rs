@@ -1,8 +1,8 @@
 //! A file of an archive that is not compressed: ranges of what is below, handed on without a copy.
 
 use pactio_sdk::{
-    Admission, BackendDevice, BoundPacketView, Cancellation, DeviceInfo, IoError, Limits, Lower, PacketIo,
-    RequestId, Write,
+    Admission, BackendDevice, BoundPacketView, Cancellation, Capability, Describe, DeviceInfo,
+    ExtensionQuery, IoError, Limiting, Lower, PacketIo, Records, RequestId, Stat, Write,
 };
 
 /// An open stored file.
@@ -10,6 +10,8 @@ pub(crate) struct StoredDevice {
     /// In order: where each begins in the file, and where that is.
     parts: Vec<Stretch>,
     size: u64,
+    /// What the archive's directory says of it.
+    stat: Stat,
 }
 
 /// Bytes of a device.
@@ -20,16 +22,9 @@ pub(crate) struct Stretch {
 }
 
 impl StoredDevice {
-    pub(crate) fn new(parts: Vec<Stretch>) -> Self {
+    pub(crate) fn new(parts: Vec<Stretch>, stat: Stat) -> Self {
         let size = parts.iter().map(|part| part.len).sum();
-        Self { parts, size }
-    }
-
-    fn only(&self) -> Option<&Lower> {
-        match self.parts.as_slice() {
-            [only] => Some(&only.below),
-            _ => None,
-        }
+        Self { parts, size, stat }
     }
 }
 
@@ -56,24 +51,44 @@ impl BackendDevice for StoredDevice {
         rest.error(IoError::END);
     }
 
-    fn limits(&self) -> Limits {
-        self.only().map_or(Limits::NONE, BackendDevice::limits)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Describe>(self);
+        // Views keep their request, whichever part they are sent to.
+        if self.parts.iter().any(|part| part.below.has(Capability::CANCELLATION)) {
+            query.offer::<dyn Cancellation>(self);
+        }
+        // All requests go to one device, so its limits are this one's.
+        if let [only] = self.parts.as_slice() {
+            if let Some(admission) = only.below.extension::<dyn Admission>() {
+                query.offer::<dyn Admission>(admission);
+            }
+            if let Some(limiting) = only.below.extension::<dyn Limiting>() {
+                query.offer::<dyn Limiting>(limiting);
+            }
+        }
     }
+}
 
-    /// Views keep their identity, in whichever part they are.
-    fn cancellation(&self) -> Option<&dyn Cancellation> {
-        self.parts.iter().any(|part| part.below.cancellation().is_some()).then_some(self)
-    }
-
-    fn admission(&self) -> Option<&dyn Admission> {
-        self.only()?.admission()
+impl Describe for StoredDevice {
+    fn stat(&self, answer: Records<Stat>) {
+        match self.parts.first() {
+            Some(part) => describe(&part.below, answer, self.stat.clone()),
+            None => answer.complete_one(Ok::<_, IoError>(self.stat.clone())),
+        }
     }
 }
 
 impl Cancellation for StoredDevice {
     fn cancel(&self, request: RequestId) {
-        for cancellation in self.parts.iter().filter_map(|part| part.below.cancellation()) {
-            cancellation.cancel(request);
-        }
+        self.parts.iter().for_each(|part| part.below.cancel(request));
     }
+}
+
+/// Answers with what the archive's directory says of a file, and which storage holds the archive.
+pub(crate) fn describe(below: &Lower, answer: Records<Stat>, file: Stat) {
+    below.stat_with(answer, |below| {
+        let mut file = file;
+        (file.identity, file.modified) = (below.identity, below.modified);
+        file
+    });
 }

@@ -1,6 +1,6 @@
 //! Puts a cache onto a device.
 
-use pactio_sdk::{Backend, BackendDevice, OpenError, OpenRequest};
+use pactio_sdk::{Backend, OpenError, OpenRequest};
 
 use crate::device::CachedDevice;
 

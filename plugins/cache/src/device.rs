@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pactio_sdk::{
-    Admission, Answer, BackendDevice, BoundPacketView, DeviceInfo, Figure, IoError, Lower, PacketBox,
-    PacketIo, PacketPerms, Read, ReadWrite, ReboundPacket, Records, Resize, Statistics, Write,
+    Answer, BoundPacketView, Capability, ExtensionQuery, Figure, Filter, IoError, Lower, PacketBox, PacketIo,
+    PacketPerms, Read, ReadWrite, ReboundPacket, Records, Resize, Statistics, Write,
 };
 
 use crate::blocks::{Blocks, Found, Part};
@@ -97,13 +97,20 @@ impl Shared {
     }
 }
 
-impl BackendDevice for CachedDevice {
-    fn info(&self) -> DeviceInfo {
-        self.shared.below.info()
-    }
+impl Filter for CachedDevice {
+    /// No admission: requests of the cache's own do not wait for room below.
+    const FORWARDS: &'static [Capability] = &[
+        Capability::CANCELLATION,
+        Capability::LIMITS,
+        Capability::STAT,
+        Capability::FLUSH,
+        Capability::MAP,
+        Capability::LIST,
+        Capability::PROVENANCE,
+    ];
 
-    fn below(&self) -> Option<&dyn BackendDevice> {
-        Some(&self.shared.below)
+    fn lower(&self) -> &Lower {
+        &self.shared.below
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
@@ -114,7 +121,7 @@ impl BackendDevice for CachedDevice {
             .and_then(|end| end.checked_next_multiple_of(unit))
             .is_none()
         {
-            return self.shared.below.read(position, view);
+            return self.shared.below.send_io(position, view);
         }
         let (mut block, mut start, mut rest) = (position / unit, (position % unit) as usize, view);
         while rest.len() > self.shared.block - start {
@@ -133,23 +140,16 @@ impl BackendDevice for CachedDevice {
         self.shared.change(position, view);
     }
 
-    fn resize(&self) -> Option<&dyn Resize> {
-        self.shared.below.resize().map(|_| self as _)
-    }
-
-    /// Requests of its own do not wait for room below.
-    fn admission(&self) -> Option<&dyn Admission> {
-        None
-    }
-
-    fn statistics(&self) -> Option<&dyn Statistics> {
-        Some(self)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Resize>(self).offer::<dyn Statistics>(self);
     }
 }
 
 impl Resize for CachedDevice {
     fn resize(&self, size: u64, answer: Answer) {
-        let Some(below) = self.shared.below.resize() else { return answer.error(IoError::UNSUPPORTED) };
+        let Some(below) = self.shared.below.extension::<dyn Resize>() else {
+            return answer.error(IoError::UNSUPPORTED);
+        };
         let bound = PacketBox::<Write>::new_buf(1).and_then(PacketBox::into_bound);
         let (packet, view) = match bound {
             Ok(bound) => bound,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pactio_sdk::{Backend, BackendDevice, Lower, OpenError, OpenRequest};
+use pactio_sdk::{Backend, Lower, OpenError, OpenRequest};
 
 use crate::device::CoreDevice;
 use crate::reader::Reader;

@@ -1,8 +1,8 @@
 //! Memory at its addresses.
 
 use pactio_sdk::{
-    Admission, BackendDevice, BoundPacketView, Cancellation, Code, DeviceInfo, IoError, Limits, Lower,
-    Mapping, PacketIo, Records, Region, Write,
+    BackendDevice, BoundPacketView, Capability, Code, Describe, DeviceInfo, ExtensionQuery, IoError, Kind,
+    Lower, Mapping, PacketIo, Records, Region, Stat, Write,
 };
 
 use crate::segments::Segments;
@@ -44,20 +44,25 @@ impl BackendDevice for CoreDevice {
         }
     }
 
-    fn limits(&self) -> Limits {
-        self.below.limits()
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        match query.capability() {
+            // Views that are sent on keep their request.
+            Capability::CANCELLATION | Capability::ADMISSION | Capability::LIMITS => {
+                self.below.extensions(query)
+            }
+            _ => {
+                query.offer::<dyn Mapping>(self).offer::<dyn Describe>(self);
+            }
+        }
     }
+}
 
-    fn mapping(&self) -> Option<&dyn Mapping> {
-        Some(self)
-    }
-
-    fn cancellation(&self) -> Option<&dyn Cancellation> {
-        self.below.cancellation()
-    }
-
-    fn admission(&self) -> Option<&dyn Admission> {
-        self.below.admission()
+impl Describe for CoreDevice {
+    fn stat(&self, answer: Records<Stat>) {
+        self.below.stat_with(answer, |mut stat| {
+            (stat.kind, stat.size, stat.version) = (Some(Kind::MEMORY), None, None);
+            stat
+        });
     }
 }
 

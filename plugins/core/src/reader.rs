@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use pactio_sdk::{BackendDevice, IoRead, Lower, OpenError};
+use pactio_sdk::{IoRead, Lower, OpenError};
 
 /// A position in the device. Reading waits.
 pub(crate) struct Reader<'a> {

@@ -148,12 +148,12 @@ impl Segments {
                 [(segment, segment.start..dumped, true), (segment, dumped..end, false)]
             })
             .filter(move |(_, range, _)| range.end > from && !range.is_empty())
-            .map(|(segment, range, readable)| Region {
-                range,
-                readable,
-                writable: segment.writable,
-                executable: segment.executable,
-                name: segment.name.to_string(),
+            .map(|(segment, range, readable)| {
+                let mut region = Region::new(range);
+                (region.readable, region.writable) = (readable, segment.writable);
+                region.executable = segment.executable;
+                region.name = (&*segment.name).into();
+                region
             })
     }
 }
@@ -225,7 +225,9 @@ mod tests {
             let seen: Vec<_> = flat.regions(0).collect();
             let seen: Vec<_> = seen
                 .iter()
-                .map(|region| (region.range.start, region.range.end, region.readable, region.name.as_str()))
+                .map(|region| {
+                    (region.range.start, region.range.end, region.readable, region.name.to_str().unwrap())
+                })
                 .collect();
             assert_eq!(seen, expected, "{parts:?}");
             for (start, end, readable, name) in expected {

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pactio_sdk::{
-    Admission, BackendDevice, BoundPacketView, Cancellation, Code, DeviceInfo, IoError, Lower, PacketIo,
-    Read, Write,
+    BackendDevice, BoundPacketView, Capability, Code, Describe, DeviceInfo, ExtensionQuery, IoError, Lower,
+    PacketIo, Read, Records, Stat, Write,
 };
 
 use crate::overlay::Overlay;
@@ -79,11 +79,24 @@ impl BackendDevice for CowDevice {
         }
     }
 
-    fn cancellation(&self) -> Option<&dyn Cancellation> {
-        self.below.cancellation()
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        match query.capability() {
+            // Views that are sent on keep their request.
+            Capability::CANCELLATION | Capability::ADMISSION => self.below.extensions(query),
+            _ => {
+                query.offer::<dyn Describe>(self);
+            }
+        }
     }
+}
 
-    fn admission(&self) -> Option<&dyn Admission> {
-        self.below.admission()
+impl Describe for CowDevice {
+    /// The storage below, with bytes that it has not got.
+    fn stat(&self, answer: Records<Stat>) {
+        self.below.stat_with(answer, |mut stat| {
+            stat.version = None;
+            stat.mode = None;
+            stat
+        });
     }
 }

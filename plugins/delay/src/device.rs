@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pactio_plugin_schedule::{Request, Schedule, mix, take_requests};
-use pactio_sdk::{Admission, BackendDevice, DeviceInfo, Lower};
+use pactio_sdk::{Capability, Filter, Lower};
 
 /// How long.
 pub(crate) struct Plan {
@@ -67,19 +67,23 @@ impl DelayedDevice {
     }
 }
 
-impl BackendDevice for DelayedDevice {
-    fn info(&self) -> DeviceInfo {
-        self.below.info()
-    }
+impl Filter for DelayedDevice {
+    /// No admission: a request is sent later, when there may be no room.
+    const FORWARDS: &'static [Capability] = &[
+        Capability::CANCELLATION,
+        Capability::LIMITS,
+        Capability::STAT,
+        Capability::FLUSH,
+        Capability::RESIZE,
+        Capability::MAP,
+        Capability::LIST,
+        Capability::PROVENANCE,
+        Capability::STATISTICS,
+    ];
 
-    fn below(&self) -> Option<&dyn BackendDevice> {
-        Some(&self.below)
+    fn lower(&self) -> &Lower {
+        &self.below
     }
 
     take_requests!();
-
-    /// What is asked for now is sent later, when there may be no room.
-    fn admission(&self) -> Option<&dyn Admission> {
-        None
-    }
 }

@@ -4,8 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pactio_plugin_schedule::mix;
 use pactio_sdk::{
-    BackendDevice, BoundPacketView, DeviceInfo, IoError, Lower, NoPos, PacketIo, PacketPerms, Read,
-    ReadWrite, Write,
+    BoundPacketView, Capability, Filter, IoError, Lower, NoPos, PacketIo, PacketPerms, Read, ReadWrite, Write,
 };
 
 /// What fails.
@@ -52,9 +51,22 @@ impl FaultyDevice {
     }
 }
 
-impl BackendDevice for FaultyDevice {
-    fn info(&self) -> DeviceInfo {
-        self.below.info()
+impl Filter for FaultyDevice {
+    const FORWARDS: &'static [Capability] = &[
+        Capability::CANCELLATION,
+        Capability::ADMISSION,
+        Capability::LIMITS,
+        Capability::STAT,
+        Capability::FLUSH,
+        Capability::RESIZE,
+        Capability::MAP,
+        Capability::LIST,
+        Capability::PROVENANCE,
+        Capability::STATISTICS,
+    ];
+
+    fn lower(&self) -> &Lower {
+        &self.below
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
@@ -75,10 +87,6 @@ impl BackendDevice for FaultyDevice {
 
     fn write_next(&self, view: BoundPacketView<Read>) {
         self.pass(self.plan.write, NoPos, view);
-    }
-
-    fn below(&self) -> Option<&dyn BackendDevice> {
-        Some(&self.below)
     }
 }
 

@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 
 use pactio_plugin_pool::Pool;
 use pactio_sdk::{
-    Answer, BackendDevice, Batch, BoundPacketView, DeviceInfo, Flush, FlushScope, IoError, Limits, Mapping,
-    MemoryRange, OpenError, OpenMode, PollingHandle, Read, Records, Region, Registration, Resize, Write,
+    Answer, BackendDevice, Batch, BoundPacketView, Describe, DeviceInfo, ExtensionQuery, Flush, FlushScope,
+    IoError, Limiting, Limits, Mapping, MemoryRange, OpenError, OpenMode, PollingHandle, Read, Records,
+    Region, Registration, Resize, Stat, Write,
 };
 use rustix::fs::{SeekFrom, fdatasync, fsync, ftruncate, seek};
 use rustix::io::Errno;
@@ -102,14 +103,6 @@ impl BackendDevice for FileDevice {
         self.engine.submit(job, &self.file, &self.pool);
     }
 
-    fn limits(&self) -> Limits {
-        Limits::NONE
-            .with_alignment(self.alignment)
-            .with_memory_alignment(self.alignment)
-            .with_zero_copy()
-            .with_in_flight(self.engine.in_flight())
-    }
-
     fn polling_handle(&self) -> PollingHandle {
         self.engine.polling_handle()
     }
@@ -118,23 +111,44 @@ impl BackendDevice for FileDevice {
         self.engine.poll(cx)
     }
 
-    fn flush(&self) -> Option<&dyn Flush> {
-        self.mode.contains(OpenMode::WRITE).then_some(self)
-    }
-
-    fn resize(&self) -> Option<&dyn Resize> {
-        // What is mapped must not be made shorter.
-        let fixed = self.at_once.is_mapped() || !self.is_regular();
-        (self.mode.contains(OpenMode::WRITE) && !fixed).then_some(self)
-    }
-
-    fn registration(&self) -> Option<&dyn Registration> {
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Limiting>(self).offer::<dyn Describe>(self);
+        let (writable, regular) = (self.mode.contains(OpenMode::WRITE), self.is_regular());
+        if writable {
+            query.offer::<dyn Flush>(self);
+        }
+        // A mapped file must not be made shorter.
+        if writable && regular && !self.at_once.is_mapped() {
+            query.offer::<dyn Resize>(self);
+        }
         // Files that have only a share in the queues of all would take turns there.
-        self.engine.is_ring().then_some(self)
+        if self.engine.is_ring() {
+            query.offer::<dyn Registration>(self);
+        }
+        if regular {
+            query.offer::<dyn Mapping>(self);
+        }
     }
+}
 
-    fn mapping(&self) -> Option<&dyn Mapping> {
-        self.is_regular().then_some(self)
+impl Limiting for FileDevice {
+    fn limits(&self) -> Limits {
+        Limits::NONE
+            .with_alignment(self.alignment)
+            .with_memory_alignment(self.alignment)
+            .with_zero_copy()
+            .with_in_flight(self.engine.in_flight())
+    }
+}
+
+impl Describe for FileDevice {
+    fn stat(&self, answer: Records<Stat>) {
+        let stat = self.file.metadata().map(|metadata| {
+            let mut stat = Stat::of_file(&metadata);
+            stat.size = self.size();
+            stat
+        });
+        answer.complete_one(stat.map_err(IoError::from));
     }
 }
 
@@ -182,12 +196,11 @@ impl Mapping for FileDevice {
 
 /// Answers with the parts of a file that are no holes.
 fn map(file: &File, mode: OpenMode, from: u64, mut regions: Records<Region>) {
-    let region = |range| Region {
-        range,
-        readable: mode.contains(OpenMode::READ),
-        writable: mode.contains(OpenMode::WRITE),
-        executable: false,
-        name: String::new(),
+    let region = |range| {
+        let mut region = Region::new(range);
+        region.readable = mode.contains(OpenMode::READ);
+        region.writable = mode.contains(OpenMode::WRITE);
+        region
     };
     let mut at = from;
     loop {

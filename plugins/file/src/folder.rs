@@ -1,11 +1,14 @@
 //! A folder: a tree of files.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use pactio_sdk::{
-    Code, Entry, IoError, Listing, OpenError, OpenMode, Opened, Opening, Records, Rests, Tree, TreeDevice,
+    Code, Entry, IoError, Kind, ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records, Stat,
+    Tree, TreeDevice,
 };
 
 use crate::backend::{Files, How};
@@ -15,47 +18,55 @@ pub(crate) struct Folder {
     files: Files,
     path: PathBuf,
     how: How,
-    rests: Rests,
+    cursors: ListCursors<Entry>,
 }
 
 impl Folder {
     pub(crate) fn new(files: Files, path: PathBuf, how: How) -> Self {
-        Self { files, path, how, rests: Rests::default() }
+        Self { files, path, how, cursors: ListCursors::default() }
     }
 
     /// The path of a name in it; nothing, if it would not be in it.
-    fn path_of(&self, name: &str) -> Option<PathBuf> {
-        let outside = |part: &str| matches!(part, "" | "." | "..");
+    fn path_of(&self, name: &[u8]) -> Option<PathBuf> {
+        let outside = |part: &[u8]| matches!(part, b"" | b"." | b"..");
         match name {
-            "" => Some(self.path.clone()),
-            name => (!name.split('/').any(outside)).then(|| self.path.join(name)),
+            b"" => Some(self.path.clone()),
+            name => {
+                let inside = !name.split(|byte| *byte == b'/').any(outside);
+                inside.then(|| self.path.join(OsStr::from_bytes(name)))
+            }
         }
     }
 }
 
-impl Tree for Folder {}
-
-impl Listing for Folder {
-    fn list(&self, folder: &str, from: u64, entries: Records<Entry>) {
-        let (Some(path), Ok(pool)) = (self.path_of(folder), self.files.pool()) else {
-            return entries.error(IoError::from_code(Code::NOT_FOUND));
-        };
-        let (rests, folder) = (self.rests.clone(), folder.to_owned());
-        pool.submit(move || rests.answer_with(folder, from, entries, |_| read(&path).map_err(explain)));
+impl Tree for Folder {
+    fn stat(&self) -> Stat {
+        fs::metadata(&self.path).map_or_else(|_| Stat::of(Kind::FOLDER), |metadata| Stat::of_file(&metadata))
     }
 }
 
-/// What is in a folder, by name. Names that are not UTF-8 cannot be opened, and are left out.
+impl Listing for Folder {
+    fn list(&self, folder: &[u8], from: u64, entries: Records<Entry>) {
+        let (Some(path), Ok(pool)) = (self.path_of(folder), self.files.pool()) else {
+            return entries.error(IoError::from_code(Code::NOT_FOUND));
+        };
+        let (cursors, folder) = (self.cursors.clone(), folder.to_owned());
+        pool.submit(move || {
+            cursors
+                .answer_with(folder, from, entries, |_| read(&path).map_err(|error| explain(error).into()));
+        });
+    }
+}
+
+/// The entries of a folder, by name.
 fn read(path: &PathBuf) -> io::Result<Vec<Entry>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        // What a link leads to; a link that leads nowhere is named all the same.
-        let metadata = fs::metadata(entry.path()).ok();
-        let is_folder = metadata.as_ref().is_some_and(fs::Metadata::is_dir);
-        let size = metadata.filter(fs::Metadata::is_file).map(|metadata| metadata.len());
-        all.push(Entry { name, is_folder, size });
+        // Of the target of a link; a link that leads nowhere is listed all the same.
+        let metadata = fs::metadata(entry.path()).or_else(|_| entry.metadata());
+        let stat = metadata.map_or_else(|_| Stat::default(), |metadata| Stat::of_file(&metadata));
+        all.push(Entry::new(entry.file_name(), stat));
     }
     all.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(all)
@@ -70,7 +81,7 @@ fn explain(error: io::Error) -> IoError {
 }
 
 impl Opening for Folder {
-    fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
+    fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
         let path = self
             .path_of(name)
             .ok_or_else(|| OpenError::invalid_input("the name has a part that is empty, '.' or '..'"))?;

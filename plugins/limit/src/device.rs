@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pactio_plugin_schedule::{Later, Request, Schedule, take_requests};
 use pactio_sdk::{
-    Admission, BackendDevice, BoundPacketView, Cancellation, DeviceInfo, Figure, IoError, Lower, PacketPerms,
+    BoundPacketView, Cancellation, Capability, ExtensionQuery, Figure, Filter, IoError, Lower, PacketPerms,
     ReboundPacket, Records, RequestId, Statistics,
 };
 
@@ -219,28 +219,26 @@ impl Shared {
     }
 }
 
-impl BackendDevice for LimitedDevice {
-    fn info(&self) -> DeviceInfo {
-        self.shared.below.info()
-    }
+impl Filter for LimitedDevice {
+    /// No admission: requests that wait here have been admitted already.
+    const FORWARDS: &'static [Capability] = &[
+        Capability::LIMITS,
+        Capability::STAT,
+        Capability::FLUSH,
+        Capability::RESIZE,
+        Capability::MAP,
+        Capability::LIST,
+        Capability::PROVENANCE,
+    ];
 
-    fn below(&self) -> Option<&dyn BackendDevice> {
-        Some(&self.shared.below)
+    fn lower(&self) -> &Lower {
+        &self.shared.below
     }
 
     take_requests!();
 
-    fn cancellation(&self) -> Option<&dyn Cancellation> {
-        Some(self)
-    }
-
-    /// What waits here has been admitted already.
-    fn admission(&self) -> Option<&dyn Admission> {
-        None
-    }
-
-    fn statistics(&self) -> Option<&dyn Statistics> {
-        Some(self)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Cancellation>(self).offer::<dyn Statistics>(self);
     }
 }
 
@@ -256,9 +254,7 @@ impl Cancellation for LimitedDevice {
             state.waiting = kept;
         }
         given_up.into_iter().for_each(refuse);
-        if let Some(below) = self.shared.below.cancellation() {
-            below.cancel(request);
-        }
+        self.shared.below.cancel(request);
     }
 }
 

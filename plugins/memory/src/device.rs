@@ -1,17 +1,26 @@
 //! A device in memory.
 
-use pactio_sdk::{BackendDevice, BoundPacketView, DeviceInfo, IoError, Limits, Read, ReadWrite, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pactio_sdk::{
+    BackendDevice, BoundPacketView, Describe, DeviceInfo, ExtensionQuery, Identity, IoError, Kind, Limiting,
+    Limits, Read, ReadWrite, Records, Stat, Write,
+};
 
 use crate::cells::Cells;
 
 /// Bytes that are answered at once.
 pub(crate) struct MemoryDevice {
     cells: Cells,
+    /// No other device of this process has it.
+    number: u64,
 }
 
 impl MemoryDevice {
     pub(crate) fn new(cells: Cells) -> Self {
-        Self { cells }
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        // Ordering: Relaxed. Each call gets another number.
+        Self { cells, number: NUMBER.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// The part of `position..position + len` that exists, as start and length.
@@ -46,8 +55,8 @@ impl BackendDevice for MemoryDevice {
         }
     }
 
-    fn limits(&self) -> Limits {
-        Limits::NONE.with_zero_copy()
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Limiting>(self).offer::<dyn Describe>(self);
     }
 
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
@@ -83,5 +92,19 @@ impl BackendDevice for MemoryDevice {
                 transferred.complete();
             }
         }
+    }
+}
+
+impl Limiting for MemoryDevice {
+    fn limits(&self) -> Limits {
+        Limits::NONE.with_zero_copy()
+    }
+}
+
+impl Describe for MemoryDevice {
+    fn stat(&self, answer: Records<Stat>) {
+        let key = format!("{} of process {}", self.number, std::process::id());
+        let stat = Stat::of(Kind::MEMORY).with_size(self.cells.len() as u64);
+        answer.complete_one(Ok::<_, IoError>(stat.with_identity(Identity::stored("memory", key))));
     }
 }

@@ -1,7 +1,7 @@
 //! Opens mounts.
 
 use pactio_plugin_pool::Lazy;
-use pactio_sdk::{Backend, BackendDevice, Code, IoError, OpenError, OpenMode, OpenRequest, TreeDevice};
+use pactio_sdk::{Backend, Capability, Code, IoError, OpenError, OpenMode, OpenRequest, TreeDevice};
 
 use crate::device::Mount;
 use crate::plan;
@@ -27,7 +27,7 @@ impl Backend for Mounts {
             let tree = opener
                 .open(&source.url, OpenMode::READ)
                 .map_err(|error| named(error.error(), error.message()))?;
-            if tree.opening().is_none() {
+            if !tree.has(Capability::OPEN) {
                 let text = "it is not a tree; mount a folder or an archive, as in file:x.zip | archive";
                 return Err(named(IoError::from_code(Code::INVALID_INPUT), text));
             }

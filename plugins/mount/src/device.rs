@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_task::Runnable;
 use pactio_plugin_pool::Pool;
 use pactio_sdk::{
-    Code, Entry, IoError, Listing, OpenError, OpenMode, Opened, Opening, Origin, Provenance, Records, Rests,
-    Tree,
+    Code, Entry, ExtensionQuery, IoError, ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Origin,
+    Provenance, Records, Tree,
 };
 
 use crate::sources::{self, Found, Mounted};
@@ -16,33 +16,33 @@ pub(crate) struct Mount {
     /// In the order in which they are looked up.
     sources: Arc<Vec<Mounted>>,
     pool: Arc<Pool>,
-    rests: Rests,
+    cursors: ListCursors<Entry>,
 }
 
 impl Mount {
     pub(crate) fn new(sources: Vec<Mounted>, pool: Arc<Pool>) -> Self {
-        Self { sources: Arc::new(sources), pool, rests: Rests::default() }
+        Self { sources: Arc::new(sources), pool, cursors: ListCursors::default() }
     }
 }
 
 impl Tree for Mount {
-    fn provenance(&self) -> Option<&dyn Provenance> {
-        Some(self)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Provenance>(self);
     }
 }
 
 impl Listing for Mount {
-    fn list(&self, folder: &str, from: u64, entries: Records<Entry>) {
+    fn list(&self, folder: &[u8], from: u64, entries: Records<Entry>) {
         // A source that never answers must not keep itself open by what waits for it.
         let sources = Arc::downgrade(&self.sources);
-        let (rests, folder) = (self.rests.clone(), folder.to_owned());
+        let (cursors, folder) = (self.cursors.clone(), folder.to_owned());
         let list = async move {
-            if let Some(rest) = rests.take(&folder, from) {
-                return rests.answer(folder, from, rest, entries);
+            if let Some(tail) = cursors.take(&folder, from) {
+                return cursors.answer(folder, from, tail, entries, |at, _| at + 1);
             }
             match sources::list(&sources, &folder).await {
-                Ok(all) => rests.answer_all(folder, from, all, entries),
-                Err(error) => entries.error(error),
+                Ok(all) => cursors.answer_all(folder, from, all, entries),
+                Err(cause) => entries.fail(&cause),
             }
         };
         // Sources may be mounts, whose lists need the same threads: one is used while there is work, never to wait.
@@ -55,7 +55,7 @@ impl Listing for Mount {
 }
 
 impl Provenance for Mount {
-    fn provenance(&self, name: &str, from: u64, origins: Records<Origin>) {
+    fn provenance(&self, name: &[u8], from: u64, origins: Records<Origin>) {
         let (sources, name) = (self.sources.clone(), name.to_owned());
         self.pool.submit(move || match sources::origins(&sources, &name) {
             Ok(all) => origins.complete_from(from, all),
@@ -65,7 +65,7 @@ impl Provenance for Mount {
 }
 
 impl Opening for Mount {
-    fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
+    fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
         if mode.contains(OpenMode::WRITE) {
             let text = "mounts are only read; open the source to write to it";
             return Err(OpenError::new(IoError::from_code(Code::READ_ONLY), text));

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use pactio_sdk::{
-    BackendDevice, Code, Entry, IoError, Lower, OpenError, OpenMode, Origin, PacketBox, Records, Write,
-    read_records,
+    Capability, Cause, Code, Entry, IoError, Kind, Listing, Lower, Name, OpenError, OpenMode, Origin,
+    PacketBox, Records, Stat, Write, read_records,
 };
 
 use crate::plan::Source;
@@ -24,36 +24,36 @@ const LONG_ANSWER: usize = 1 << 20;
 
 impl Mounted {
     /// The name within the tree of a name in the mount, if it could be there.
-    fn inside<'n>(&self, name: &'n str) -> Option<&'n str> {
-        let at = self.source.at.as_str();
+    fn inside<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
+        let at = self.source.at.as_bytes();
         match name.strip_prefix(at) {
             Some(rest) if at.is_empty() => Some(rest),
-            Some("") => Some(""),
-            Some(rest) => rest.strip_prefix('/'),
+            Some(b"") => Some(b""),
+            Some(rest) => rest.strip_prefix(b"/"),
             None => None,
         }
     }
 
     /// The name in a folder of the mount on the way to the tree, if the tree is below that folder.
-    fn on_the_way(&self, folder: &str) -> Option<&str> {
-        let at = self.source.at.as_str();
-        let rest = if folder.is_empty() { at } else { at.strip_prefix(folder)?.strip_prefix('/')? };
-        rest.split('/').next().filter(|name| !name.is_empty())
+    fn on_the_way(&self, folder: &[u8]) -> Option<&[u8]> {
+        let at = self.source.at.as_bytes();
+        let rest = if folder.is_empty() { at } else { at.strip_prefix(folder)?.strip_prefix(b"/")? };
+        rest.split(|byte| *byte == b'/').next().filter(|name| !name.is_empty())
     }
 
     /// Begins to list a folder of the mount.
-    fn begin(&self, folder: &str) -> Result<Begun, IoError> {
+    fn begin(&self, folder: &[u8]) -> Result<Begun, IoError> {
         if self.inside(folder).is_some() {
             return self.ask(folder, 0).map(Begun::Asked);
         }
         let name = self.on_the_way(folder).ok_or(IoError::from_code(Code::NOT_FOUND))?;
-        Ok(Begun::OnTheWay(Entry { name: name.to_owned(), is_folder: true, size: None }))
+        Ok(Begun::OnTheWay(name.into()))
     }
 
     /// Asks the tree for what is in a folder of the mount, from a number on.
-    fn ask(&self, folder: &str, from: u64) -> Result<PacketBox<Write>, IoError> {
+    fn ask(&self, folder: &[u8], from: u64) -> Result<PacketBox<Write>, IoError> {
         let inside = self.inside(folder).ok_or(IoError::from_code(Code::NOT_FOUND))?;
-        let tree = self.tree.listing().ok_or(IoError::UNSUPPORTED)?;
+        let tree = self.tree.extension::<dyn Listing>().ok_or(IoError::UNSUPPORTED)?;
         let room = if from == 0 { ANSWER } else { LONG_ANSWER };
         let mut packet = PacketBox::<Write>::new_buf(room)?;
         tree.list(inside, from, Records::new(packet.bind()?));
@@ -63,7 +63,8 @@ impl Mounted {
 
 /// The list of a source, as far as it is there at once.
 enum Begun {
-    OnTheWay(Entry),
+    /// It has one entry: the folder that leads to where the tree is mounted.
+    OnTheWay(Name),
     /// The first answer is to come.
     Asked(PacketBox<Write>),
 }
@@ -79,7 +80,7 @@ pub(crate) enum Found {
 }
 
 /// Looks a name up in one tree; nothing, if it is not there.
-fn look(mounted: &Mounted, name: &str) -> Result<Option<Found>, OpenError> {
+fn look(mounted: &Mounted, name: &[u8]) -> Result<Option<Found>, OpenError> {
     let Some(inside) = mounted.inside(name) else {
         let on_the_way = mounted.on_the_way(name).is_some();
         return Ok(on_the_way.then_some(Found::Folder));
@@ -88,7 +89,7 @@ fn look(mounted: &Mounted, name: &str) -> Result<Option<Found>, OpenError> {
         return Ok(Some(Found::Folder));
     }
     match mounted.tree.open(inside, OpenMode::READ) {
-        Ok(device) if device.opening().is_some() => Ok(Some(Found::Folder)),
+        Ok(device) if device.has(Capability::OPEN) => Ok(Some(Found::Folder)),
         Ok(device) => Ok(Some(Found::File(device))),
         Err(error) if error.error().code() == Code::IS_DIRECTORY => Ok(Some(Found::Folder)),
         Err(error) if is_missing(error.error()) => Ok(None),
@@ -98,7 +99,7 @@ fn look(mounted: &Mounted, name: &str) -> Result<Option<Found>, OpenError> {
 }
 
 /// What serves a name: of the first tree that has it.
-pub(crate) fn find(sources: &[Mounted], name: &str) -> Result<Option<Found>, OpenError> {
+pub(crate) fn find(sources: &[Mounted], name: &[u8]) -> Result<Option<Found>, OpenError> {
     for mounted in sources {
         match look(mounted, name) {
             Ok(None) => {}
@@ -118,16 +119,16 @@ fn alive(sources: &Weak<Vec<Mounted>>) -> Result<Arc<Vec<Mounted>>, IoError> {
 }
 
 /// Everything in a folder, of all trees that have it, by name: each name as the first tree has it.
-pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &str) -> Result<Vec<Entry>, IoError> {
+pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &[u8]) -> Result<Vec<Entry>, Cause> {
     // All are asked before the first is waited for.
     let begun: Vec<_> = alive(sources)?.iter().map(|mounted| mounted.begin(folder)).collect();
     let mut all = BTreeMap::new();
     let mut found = folder.is_empty();
     for (index, begun) in begun.into_iter().enumerate() {
         let entries = match begun {
-            Ok(Begun::OnTheWay(entry)) => Ok(vec![entry]),
+            Ok(Begun::OnTheWay(name)) => Ok(vec![Entry::folder(name)]),
             Ok(Begun::Asked(packet)) => finish(sources, index, folder, packet).await,
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
         match entries {
             Ok(entries) => {
@@ -136,30 +137,32 @@ pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &str) -> Result<V
                     all.entry(entry.name.clone()).or_insert(entry);
                 }
             }
-            Err(error) if is_missing(error) || error.code() == Code::IS_DIRECTORY => {}
-            Err(error) => return Err(error),
+            Err(cause) if is_missing(cause.error()) || cause.error().code() == Code::IS_DIRECTORY => {}
+            Err(cause) => return Err(cause),
         }
     }
-    if found { Ok(all.into_values().collect()) } else { Err(IoError::from_code(Code::NOT_FOUND)) }
+    if found { Ok(all.into_values().collect()) } else { Err(IoError::from_code(Code::NOT_FOUND).into()) }
 }
 
 /// The list of one source whose first answer is to come.
 async fn finish(
     sources: &Weak<Vec<Mounted>>,
     index: usize,
-    folder: &str,
+    folder: &[u8],
     mut packet: PacketBox<Write>,
-) -> Result<Vec<Entry>, IoError> {
+) -> Result<Vec<Entry>, Cause> {
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
         (&mut packet).await;
-        packet.err_on_zero()?;
+        if let Some((0, cause)) = packet.min_cause() {
+            return Err(cause);
+        }
         let (entries, next) = packet.simple_contiguous_slice().and_then(read_records::<Entry>)?;
         let none = entries.is_empty();
         all.extend(entries);
         match next {
             None => return Ok(all),
-            Some(next) if none || next <= from => return Err(IoError::from_code(Code::CORRUPT)),
+            Some(next) if none || next <= from => return Err(IoError::from_code(Code::CORRUPT).into()),
             Some(next) => from = next,
         }
         packet = alive(sources)?[index].ask(folder, from)?;
@@ -167,19 +170,19 @@ async fn finish(
 }
 
 /// Every tree that has a name, in their order.
-pub(crate) fn origins(sources: &[Mounted], name: &str) -> Result<Vec<Origin>, IoError> {
+pub(crate) fn origins(sources: &[Mounted], name: &[u8]) -> Result<Vec<Origin>, IoError> {
     let mut all = Vec::new();
     for mounted in sources {
         let found = look(mounted, name);
-        let (is_folder, size) = match &found {
+        let mut stat = Stat::default();
+        (stat.kind, stat.size) = match &found {
             Ok(None) => continue,
-            Ok(Some(Found::Folder)) => (true, None),
-            Ok(Some(Found::File(device))) => (false, device.info().size()),
-            // It is there, but nobody knows more.
-            Err(_) => (false, None),
+            Ok(Some(Found::Folder)) => (Some(Kind::FOLDER), None),
+            Ok(Some(Found::File(device))) => (Some(Kind::FILE), device.info().size()),
+            // It exists, but cannot be opened.
+            Err(_) => (None, None),
         };
-        let (source, priority) = (mounted.source.name.clone(), mounted.source.priority);
-        all.push(Origin { source, priority, is_folder, size });
+        all.push(Origin::new(mounted.source.name.clone(), mounted.source.priority, stat));
     }
     if all.is_empty() { Err(IoError::from_code(Code::NOT_FOUND)) } else { Ok(all) }
 }

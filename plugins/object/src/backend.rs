@@ -20,7 +20,7 @@ impl Backend for Objects {
     fn open(&self, request: &OpenRequest<'_>) -> Result<ObjectDevice, OpenError> {
         contained(|| {
             let Place { store, key } = place(request)?;
-            ObjectDevice::open(store, &key)
+            ObjectDevice::open(&store, &key)
         })
     }
 
@@ -56,7 +56,7 @@ pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, Op
         let text = "objects are not changed in place; one is replaced as a whole when it is opened to be emptied, as cp does";
         return Err(OpenError::new(IoError::from_code(Code::UNSUPPORTED), text));
     }
-    match ObjectDevice::open(store.clone(), key) {
+    match ObjectDevice::open(&store, key) {
         Err(error) if error.error().code() == Code::NOT_FOUND && is_folder(&store, key)? => {
             Ok(Opened::new(TreeDevice(Folder::new(store, key))))
         }

@@ -1,46 +1,70 @@
 //! An object that is read.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt};
+use object_store::{Attribute, Attributes, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 use pactio_sdk::{
-    BackendDevice, BoundPacketView, Cancellation, DeviceInfo, IoError, Limits, OpenError, RequestId, Write,
+    BackendDevice, BoundPacketView, Cancellation, Describe, DeviceInfo, ExtensionQuery, IoError, Kind,
+    Limiting, Limits, OpenError, Records, RequestId, Stat, Write,
 };
 
 use crate::failure::cannot_open;
-use crate::fetch::{Fetches, IN_FLIGHT, has_no_version};
+use crate::fetch::{Fetches, IN_FLIGHT, has_date, has_no_version};
 use crate::runtime::runtime;
 use crate::store::{Store, path};
 
 /// An open object, always in the version that it had when it was opened.
 pub(crate) struct ObjectDevice {
+    stat: Stat,
     size: u64,
     fetches: Arc<Fetches>,
 }
 
 impl ObjectDevice {
-    pub(crate) fn open(store: Store, key: &str) -> Result<Self, OpenError> {
+    pub(crate) fn open(store: &Store, key: &str) -> Result<Self, OpenError> {
         let (runtime, path) = (runtime()?, path(key)?);
-        let meta = runtime.block_on(look(&store, &path)).map_err(|error| cannot_open(&error))?;
+        let (meta, attributes) = runtime.block_on(look(store, &path)).map_err(|error| cannot_open(&error))?;
         if has_no_version(&meta) && !store.unversioned {
-            let text = "the server says neither a tag nor a date of it, so nobody could tell if it were replaced while it is read; \
+            let text = "the server gives neither a tag nor a date of it, so a replacement during a read could not be detected; \
                         unversioned=true reads it all the same";
             return Err(OpenError::new(IoError::UNSUPPORTED, text));
         }
-        let fetches = Fetches::new(runtime.handle().clone(), store, meta.clone());
-        Ok(Self { size: meta.size, fetches })
+        let mut stat = stat(&meta, &attributes);
+        stat.identity = store.identity(&path);
+        let size = meta.size;
+        let fetches = Fetches::new(runtime.handle().clone(), store.clone(), meta);
+        Ok(Self { stat, size, fetches })
     }
 }
 
 /// What the store says of an object.
-async fn look(store: &Store, path: &Path) -> object_store::Result<ObjectMeta> {
-    let meta = store.objects.head(path).await?;
-    if meta.size > 0 {
-        return Ok(meta);
+async fn look(store: &Store, path: &Path) -> object_store::Result<(ObjectMeta, Attributes)> {
+    let options = GetOptions { head: true, ..GetOptions::default() };
+    let found = store.objects.get_opts(path, options).await?;
+    if found.meta.size > 0 {
+        return Ok((found.meta, found.attributes));
     }
-    // Some servers say so of what they would have to make first.
-    Ok(store.objects.get(path).await?.meta)
+    // Some servers say 0 for an object that they make when it is read.
+    let found = store.objects.get(path).await?;
+    Ok((found.meta, found.attributes))
+}
+
+/// The record of an object, without its identity.
+pub(crate) fn stat(meta: &ObjectMeta, attributes: &Attributes) -> Stat {
+    let mut stat = Stat::of(Kind::FILE).with_size(meta.size);
+    stat.modified = has_date(meta).then(|| SystemTime::from(meta.last_modified));
+    stat.version = meta.e_tag.clone().or_else(|| meta.version.clone());
+    for (attribute, value) in attributes {
+        match attribute {
+            Attribute::ContentType => stat.content_type = Some(value.to_string()),
+            Attribute::Metadata(key) => stat.metadata.push((key.to_string(), value.to_string())),
+            _ => {}
+        }
+    }
+    stat.metadata.sort_unstable();
+    stat
 }
 
 impl BackendDevice for ObjectDevice {
@@ -52,12 +76,20 @@ impl BackendDevice for ObjectDevice {
         self.fetches.read(position, view);
     }
 
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Limiting>(self).offer::<dyn Cancellation>(self).offer::<dyn Describe>(self);
+    }
+}
+
+impl Limiting for ObjectDevice {
     fn limits(&self) -> Limits {
         Limits::NONE.with_in_flight(IN_FLIGHT as u32)
     }
+}
 
-    fn cancellation(&self) -> Option<&dyn Cancellation> {
-        Some(self)
+impl Describe for ObjectDevice {
+    fn stat(&self, answer: Records<Stat>) {
+        answer.complete_one(Ok::<_, IoError>(self.stat.clone()));
     }
 }
 

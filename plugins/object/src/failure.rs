@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::io;
 
 use object_store::Error as StoreError;
-use pactio_sdk::{Code, IoError, OpenError};
+use pactio_sdk::{Cause, Code, IoError, OpenError};
 
 /// The kind of a store's error.
 pub(crate) fn code(error: &StoreError) -> Code {
@@ -58,10 +58,11 @@ fn of_source(error: &StoreError) -> Code {
     }
 }
 
-/// An error of a request; what the store says goes to the host's log.
-pub(crate) fn failed(what: &str, error: &StoreError) -> IoError {
-    tracing::warn!("{what}: {}", explain(error));
-    IoError::from_code(code(error))
+/// The failure of a request, with the text of the store. The text also goes to the host's log.
+pub(crate) fn failed(what: &str, error: &StoreError) -> Cause {
+    let text = format!("{what}: {}", explain(error));
+    tracing::warn!("{text}");
+    Cause::new(IoError::from_code(code(error)), text)
 }
 
 /// An error of opening.

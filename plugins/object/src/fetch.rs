@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
-use pactio_sdk::{BoundPacketView, IoError, RequestId, Write};
+use pactio_sdk::{BoundPacketView, Cause, IoError, RequestId, Write};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
@@ -105,7 +105,7 @@ fn of_version(meta: &ObjectMeta) -> GetOptions {
 }
 
 /// The store says when it was changed last.
-fn has_date(meta: &ObjectMeta) -> bool {
+pub(crate) fn has_date(meta: &ObjectMeta) -> bool {
     meta.last_modified.timestamp() != 0
 }
 
@@ -196,7 +196,7 @@ impl Fetches {
             let before = left.given();
             let error = match self.stream(start, end, &mut left).await {
                 Ok(()) => continue,
-                Err(Trouble::Refused(error)) => return left.fail(self.failed(start, end, &error)),
+                Err(Trouble::Refused(error)) => return left.fail(&self.failed(start, end, &error)),
                 Err(Trouble::BrokeOff(error)) => error,
             };
             if left.given() > before {
@@ -206,7 +206,7 @@ impl Fetches {
             failures += 1;
             // The client has tried again as often as it should, each time, but may not see each way to break off.
             if failures > self.store.retries.min(1) {
-                return left.fail(self.failed(start, end, &error));
+                return left.fail(&self.failed(start, end, &error));
             }
             if self.pause(pause, &mut left).await {
                 return;
@@ -230,7 +230,7 @@ impl Fetches {
         }
     }
 
-    fn failed(&self, start: u64, end: u64, error: &object_store::Error) -> IoError {
+    fn failed(&self, start: u64, end: u64, error: &object_store::Error) -> Cause {
         failed(&format!("'{}' {start}..{end}", self.meta.location), error)
     }
 

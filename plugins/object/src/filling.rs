@@ -1,6 +1,6 @@
 //! Requests that are being filled by what arrives, in order.
 
-use pactio_sdk::{BoundPacketView, IoError, Write, WritePacketObj};
+use pactio_sdk::{BoundPacketView, Cause, IoError, Write, WritePacketObj};
 
 /// Parts of requests that one answer of a server fills.
 pub(crate) struct Outstanding {
@@ -47,13 +47,27 @@ impl Filling {
         }
     }
 
-    /// What has come is done; the rest fails.
-    fn end(self, error: IoError) {
+    /// All of it has arrived.
+    fn complete(self) {
         match self.memory {
-            Memory::Direct(memory) => memory.complete_with(error),
+            Memory::Direct(memory) => memory.complete(),
+            Memory::Copied(view, bytes) => view.transfer_data(&bytes).complete(),
+        }
+    }
+
+    /// The bytes that have arrived are done; the rest fails.
+    fn fail(self, cause: &Cause) {
+        match self.memory {
+            Memory::Direct(memory) => {
+                let filled = memory.filled();
+                let (front, behind) = memory.split_at(filled);
+                front.complete();
+                behind.fail(cause);
+            }
             Memory::Copied(view, bytes) => {
-                let done = bytes.len();
-                view.transfer_data(&bytes).complete_with(done, error);
+                let (front, behind) = view.split_at(bytes.len());
+                front.transfer_data(&bytes).complete();
+                behind.fail(cause);
             }
         }
     }
@@ -99,11 +113,12 @@ impl Outstanding {
             let (next, end) = part.left();
             next == end
         };
-        self.parts.extract_if(.., done).for_each(|part| part.end(IoError::SHORT));
+        self.parts.extract_if(.., done).for_each(Filling::complete);
     }
 
     pub(crate) fn drop_cancelled(&mut self) {
-        self.parts.extract_if(.., |part| part.is_cancelled()).for_each(|part| part.end(IoError::CANCELLED));
+        let cancelled = Cause::from(IoError::CANCELLED);
+        self.parts.extract_if(.., |part| part.is_cancelled()).for_each(|part| part.fail(&cancelled));
     }
 
     /// The device is closed.
@@ -111,7 +126,7 @@ impl Outstanding {
         self.parts.clear();
     }
 
-    pub(crate) fn fail(self, error: IoError) {
-        self.parts.into_iter().for_each(|part| part.end(error));
+    pub(crate) fn fail(self, cause: &Cause) {
+        self.parts.into_iter().for_each(|part| part.fail(cause));
     }
 }

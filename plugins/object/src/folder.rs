@@ -1,11 +1,14 @@
 //! A folder: keys that begin alike.
 
 use futures_util::StreamExt;
-use object_store::ObjectStore;
 use object_store::path::Path;
-use pactio_sdk::{Code, Entry, IoError, Listing, OpenError, OpenMode, Opened, Opening, Records, Rests, Tree};
+use object_store::{Attributes, ObjectStore};
+use pactio_sdk::{
+    Code, Entry, IoError, ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records, Tree,
+};
 
 use crate::backend;
+use crate::device::stat;
 use crate::failure::{cannot_open, failed};
 use crate::runtime::runtime;
 use crate::store::{Store, path};
@@ -15,20 +18,22 @@ pub(crate) struct Folder {
     store: Store,
     /// What keys begin with, without a slash at its end.
     prefix: String,
-    rests: Rests,
+    cursors: ListCursors<Entry>,
 }
 
 impl Folder {
     pub(crate) fn new(store: Store, key: &str) -> Self {
-        Self { store, prefix: key.trim_end_matches('/').to_owned(), rests: Rests::default() }
+        Self { store, prefix: key.trim_end_matches('/').to_owned(), cursors: ListCursors::default() }
     }
 
-    fn key(&self, name: &str) -> String {
-        match (self.prefix.as_str(), name) {
+    /// The key of a name. Keys are text: a name that is not UTF-8 has none.
+    fn key(&self, name: &[u8]) -> Option<String> {
+        let name = str::from_utf8(name).ok()?;
+        Some(match (self.prefix.as_str(), name) {
             ("", name) => name.to_owned(),
             (prefix, "") => prefix.to_owned(),
             (prefix, name) => format!("{prefix}/{name}"),
-        }
+        })
     }
 }
 
@@ -49,16 +54,14 @@ pub(crate) fn is_folder(store: &Store, key: &str) -> Result<bool, OpenError> {
 
 async fn list(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Vec<Entry>> {
     let listed = store.list_with_delimiter(Some(folder)).await?;
-    let name = |path: &Path| path.filename().map(str::to_owned);
-    let folders = listed.common_prefixes.iter().filter_map(name);
-    let folders = folders.map(|name| Entry { name, is_folder: true, size: None });
+    let folders = listed.common_prefixes.iter().filter_map(Path::filename).map(Entry::folder);
     // Some tools make an object with the name of the folder, so that it exists.
     let files = listed.objects.iter().filter(|object| object.location != *folder);
-    let files = files.filter_map(|object| Some((name(&object.location)?, object.size)));
-    let files = files.map(|(name, size)| Entry { name, is_folder: false, size: Some(size) });
-    let mut all: Vec<Entry> = folders.chain(files).filter(|entry| !entry.name.contains('/')).collect();
+    let files = files
+        .filter_map(|object| Some(Entry::new(object.location.filename()?, stat(object, &Attributes::new()))));
+    let mut all: Vec<Entry> = folders.chain(files).filter(|entry| !entry.name.contains(&b'/')).collect();
     // A key may also be a folder of others: that is listed once, as the folder.
-    all.sort_by(|one, other| one.name.cmp(&other.name).then(other.is_folder.cmp(&one.is_folder)));
+    all.sort_by(|one, other| one.name.cmp(&other.name).then(other.is_folder().cmp(&one.is_folder())));
     all.dedup_by(|later, earlier| later.name == earlier.name);
     Ok(all)
 }
@@ -66,28 +69,33 @@ async fn list(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Ve
 impl Tree for Folder {}
 
 impl Listing for Folder {
-    fn list(&self, folder: &str, from: u64, entries: Records<Entry>) {
-        let (Ok(runtime), Ok(path)) = (runtime(), path(&self.key(folder))) else {
+    fn list(&self, folder: &[u8], from: u64, entries: Records<Entry>) {
+        let key = self.key(folder);
+        let (Ok(runtime), Some(Ok(path))) = (runtime(), key.as_deref().map(path)) else {
             return entries.error(IoError::from_code(Code::NOT_FOUND));
         };
-        let (store, rests, folder) = (self.store.clone(), self.rests.clone(), folder.to_owned());
+        let (store, cursors, folder) = (self.store.clone(), self.cursors.clone(), folder.to_owned());
         runtime.spawn(async move {
-            if let Some(rest) = rests.take(&folder, from) {
-                return rests.answer(folder, from, rest, entries);
+            if let Some(tail) = cursors.take(&folder, from) {
+                return cursors.answer(folder, from, tail, entries, |at, _| at + 1);
             }
             match list(&*store.objects, &path).await {
                 Ok(all) if all.is_empty() && !folder.is_empty() => {
                     entries.error(IoError::from_code(Code::NOT_FOUND));
                 }
-                Ok(all) => rests.answer_all(folder, from, all, entries),
-                Err(error) => entries.error(failed("the list", &error)),
+                Ok(all) => cursors.answer_all(folder, from, all, entries),
+                Err(error) => entries.fail(&failed("the list", &error)),
             }
         });
     }
 }
 
 impl Opening for Folder {
-    fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
-        backend::open(self.store.clone(), &self.key(name), mode)
+    fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
+        let key = self.key(name).ok_or_else(|| {
+            let text = "there is no such object: keys are UTF-8, and this name is not";
+            OpenError::new(IoError::from_code(Code::NOT_FOUND), text)
+        })?;
+        backend::open(self.store.clone(), &key, mode)
     }
 }

@@ -11,7 +11,7 @@ use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
-use pactio_sdk::{OpenError, OpenMode, OpenRequest};
+use pactio_sdk::{Identity, OpenError, OpenMode, OpenRequest, Stat};
 
 use crate::failure::cannot_open;
 
@@ -29,6 +29,18 @@ pub(crate) struct Store {
     pub(crate) unversioned: bool,
     /// A web server, most of which list nothing.
     pub(crate) is_web: bool,
+    /// The address of the store and the bucket; `None` for files of this system.
+    address: Option<Arc<str>>,
+}
+
+impl Store {
+    /// Which storage holds the bytes of a key.
+    pub(crate) fn identity(&self, key: &Path) -> Option<Identity> {
+        match &self.address {
+            Some(address) => Some(Identity::stored(&**address, key.as_ref())),
+            None => Stat::of_file(&std::fs::metadata(format!("/{key}")).ok()?).identity,
+        }
+    }
 }
 
 /// Where something is in a store.
@@ -56,6 +68,7 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
         retries,
         unversioned: request.flag_option("unversioned")?,
         is_web: matches!(request.scheme(), "http" | "https"),
+        address: address(request).map(Arc::from),
     };
     let target = request.target();
     let key = match request.scheme() {
@@ -72,6 +85,20 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
         }
     };
     Ok(Place { store, key })
+}
+
+/// The address of a store and the bucket in it, as far as it tells one store from another; `None` for files of this system.
+fn address(request: &OpenRequest<'_>) -> Option<String> {
+    let (scheme, bucket) = (request.scheme(), split(request.target()).0);
+    let variable = endpoint_variable(request).map(|(_, url)| url);
+    match request.option("endpoint").or(variable.as_deref()) {
+        _ if scheme == "local" => None,
+        Some(endpoint) => Some(format!("{scheme} {} {bucket}", endpoint.trim_end_matches('/'))),
+        None => {
+            let account = request.option("account").map(|account| format!(" {account}")).unwrap_or_default();
+            Some(format!("{scheme}{account} {bucket}"))
+        }
+    }
 }
 
 /// An upload that is slower than this, in bytes per second and part, is given up.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use pactio_sdk::{
-    Answer, BackendDevice, BoundPacketView, Code, DeviceInfo, Flush, FlushScope, IoError, OpenError, Read,
-    Write,
+    Answer, BackendDevice, BoundPacketView, Cause, Code, Describe, DeviceInfo, ExtensionQuery, Flush,
+    FlushScope, Identity, IoError, Kind, OpenError, Read, Records, Stat, Write,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -27,6 +27,7 @@ pub(crate) struct Upload {
     work: Option<UnboundedSender<Work>>,
     open: Option<watch::Sender<()>>,
     size: Arc<AtomicU64>,
+    identity: Option<Identity>,
     /// Is closed when the writer has ended.
     ended: Mutex<Receiver<()>>,
 }
@@ -53,6 +54,7 @@ impl Upload {
         let (runtime, path) = (runtime()?, path(key)?);
         let (work, received) = unbounded_channel();
         let size = Arc::new(AtomicU64::new(0));
+        let identity = store.identity(&path);
         let ((open, closed), (running, ended)) = (watch::channel(()), std::sync::mpsc::channel());
         let writer = Writer {
             store,
@@ -68,7 +70,7 @@ impl Upload {
             writer.run(received, closed).await;
             drop(running);
         });
-        Ok(Self { work: Some(work), open: Some(open), size, ended: Mutex::new(ended) })
+        Ok(Self { work: Some(work), open: Some(open), size, identity, ended: Mutex::new(ended) })
     }
 
     /// If nobody takes it, it is dropped, and fails.
@@ -109,8 +111,17 @@ impl BackendDevice for Upload {
         self.send(Work::Write(position, view));
     }
 
-    fn flush(&self) -> Option<&dyn Flush> {
-        Some(self)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Flush>(self).offer::<dyn Describe>(self);
+    }
+}
+
+impl Describe for Upload {
+    fn stat(&self, answer: Records<Stat>) {
+        // Ordering: Relaxed. It is a number.
+        let mut stat = Stat::of(Kind::FILE).with_size(self.size.load(Ordering::Relaxed));
+        stat.identity = self.identity.clone();
+        answer.complete_one(Ok::<_, IoError>(stat));
     }
 }
 
@@ -132,7 +143,7 @@ struct Writer {
     multipart: Option<Box<dyn MultipartUpload>>,
     on_the_way: JoinSet<object_store::Result<()>>,
     /// Nothing is taken any more: it was published, or failed.
-    ended: Option<Result<(), IoError>>,
+    ended: Option<Result<(), Cause>>,
 }
 
 /// A part of the object.
@@ -181,7 +192,7 @@ impl Writer {
         }
         drop(work);
         // Closed before it was published: nobody has seen it, and nobody will.
-        if self.ended != Some(Ok(()))
+        if !matches!(self.ended, Some(Ok(())))
             && let Some(mut multipart) = self.multipart
         {
             self.on_the_way.shutdown().await;
@@ -192,27 +203,28 @@ impl Writer {
     async fn take(&mut self, work: Work) {
         match work {
             Work::Write(position, view) => {
-                if let Some(ended) = self.ended {
-                    view.error(ended.err().unwrap_or(IoError::from_code(Code::READ_ONLY)));
+                if let Some(ended) = &self.ended {
+                    let published = Cause::from(IoError::from_code(Code::READ_ONLY));
+                    view.fail(ended.as_ref().err().unwrap_or(&published));
                 } else if view.is_cancelled() {
                     view.error(IoError::CANCELLED);
-                } else if let Err(error) = self.write(position, view).await {
-                    self.ended = Some(Err(error));
+                } else if let Err(cause) = self.write(position, view).await {
+                    self.ended = Some(Err(cause));
                 }
             }
             Work::Publish(answer) => {
-                let result = match self.ended {
-                    Some(ended) => ended,
+                let result = match &self.ended {
+                    Some(ended) => ended.clone(),
                     None => self.publish().await,
                 };
-                self.ended = Some(result);
+                self.ended = Some(result.clone());
                 answer.result(result);
             }
         }
     }
 
     /// Takes bytes; when a part is whole, it is sent, and others wait while many are on their way.
-    async fn write(&mut self, position: u64, view: BoundPacketView<Read>) -> Result<(), IoError> {
+    async fn write(&mut self, position: u64, view: BoundPacketView<Read>) -> Result<(), Cause> {
         let unit = self.store.part as u64;
         let (mut position, mut rest) = (position, view);
         loop {
@@ -225,12 +237,12 @@ impl Writer {
                 (rest, None)
             };
             let end = start + view.len();
-            if let Err(error) = self.takes(number) {
-                view.error(error);
+            if let Err(cause) = self.takes(number) {
+                view.fail(&cause);
                 if let Some(behind) = behind {
-                    behind.error(error);
+                    behind.fail(&cause);
                 }
-                return Err(error);
+                return Err(cause);
             }
             let part = self.parts.entry(number).or_default();
             if part.bytes.len() < end {
@@ -240,12 +252,12 @@ impl Writer {
             part.write(start, end);
             // Ordering: Relaxed. It is a number.
             self.size.fetch_max(number * unit + end as u64, Ordering::Relaxed);
-            if let Err(error) = self.send_whole().await {
-                taken.error(error);
+            if let Err(cause) = self.send_whole().await {
+                taken.fail(&cause);
                 if let Some(behind) = behind {
-                    behind.error(error);
+                    behind.fail(&cause);
                 }
-                return Err(error);
+                return Err(cause);
             }
             taken.complete();
             let Some(behind) = behind else { return Ok(()) };
@@ -254,11 +266,8 @@ impl Writer {
     }
 
     /// A part may still be written to.
-    fn takes(&self, number: u64) -> Result<(), IoError> {
-        let refuse = |code, why: &str| {
-            tracing::warn!("'{}': {why}", self.path);
-            Err(IoError::from_code(code))
-        };
+    fn takes(&self, number: u64) -> Result<(), Cause> {
+        let refuse = |code, why: &str| Err(self.refuse(code, why));
         if number >= MOST_PARTS {
             return refuse(
                 Code::TOO_LARGE,
@@ -280,8 +289,15 @@ impl Writer {
         Ok(())
     }
 
+    /// The failure of a write that cannot be taken.
+    fn refuse(&self, code: Code, why: &str) -> Cause {
+        let text = format!("'{}': {why}", self.path);
+        tracing::warn!("{text}");
+        Cause::new(IoError::from_code(code), text)
+    }
+
     /// Sends parts that are whole, as long as none before them is missing.
-    async fn send_whole(&mut self) -> Result<(), IoError> {
+    async fn send_whole(&mut self) -> Result<(), Cause> {
         while let Some(first) = self.parts.first_entry() {
             if *first.key() != self.sent || first.get().len() != Some(self.store.part) {
                 break;
@@ -292,7 +308,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), IoError> {
+    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Cause> {
         while self.on_the_way.len() >= IN_FLIGHT {
             self.arrived().await?;
         }
@@ -309,16 +325,16 @@ impl Writer {
     }
 
     /// Waits for one of the parts on their way.
-    async fn arrived(&mut self) -> Result<(), IoError> {
+    async fn arrived(&mut self) -> Result<(), Cause> {
         match self.on_the_way.join_next().await {
             None | Some(Ok(Ok(()))) => Ok(()),
             Some(Ok(Err(error))) => Err(failed(&format!("a part of '{}'", self.path), &error)),
-            Some(Err(_)) => Err(IoError::from_code(Code::FAILED)),
+            Some(Err(_)) => Err(IoError::from_code(Code::FAILED).into()),
         }
     }
 
     /// Makes it an object: from now on others see it.
-    async fn publish(&mut self) -> Result<(), IoError> {
+    async fn publish(&mut self) -> Result<(), Cause> {
         let parts = std::mem::take(&mut self.parts);
         let (first, count) = (self.sent, parts.len() as u64);
         let last = (first + count).saturating_sub(1);
@@ -327,8 +343,7 @@ impl Writer {
                 .is_some_and(|len| len == part.bytes.len() && (*number == last || len == self.store.part))
         };
         if !parts.keys().copied().eq(first..first + count) || !parts.iter().all(whole) {
-            tracing::warn!("'{}': not every byte up to its end was written", self.path);
-            return Err(IoError::from_code(Code::INVALID_INPUT));
+            return Err(self.refuse(Code::INVALID_INPUT, "not every byte up to its end was written"));
         }
         let mut parts: Vec<Vec<u8>> = parts.into_values().map(|part| part.bytes).collect();
         if self.multipart.is_none() && parts.len() <= 1 {

@@ -4,10 +4,12 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fs;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
+use std::vec::IntoIter;
 
 use pactio_sdk::{
-    BackendDevice, Batch, BoundPacketView, Code, DeviceInfo, Driven, IoError, Limits, Mapping, PollingHandle,
-    Read, Records, Region, Submission, Write,
+    BackendDevice, Batch, BoundPacketView, Code, Describe, DeviceInfo, Driven, ExtensionQuery, Identity,
+    IoError, Kind, Limiting, Limits, ListCursors, Mapping, PollingHandle, Read, Records, Region, Stat,
+    Submission, Write,
 };
 
 use crate::gather::Gather;
@@ -21,6 +23,7 @@ pub(crate) struct ProcessDevice {
     memory: Memory,
     writable: bool,
     driven: Driven<(Gather, Scatter)>,
+    cursors: ListCursors<Region>,
 }
 
 /// Which of its addresses are positions.
@@ -66,7 +69,13 @@ impl Drop for Memory {
 
 impl ProcessDevice {
     pub(crate) fn new(target: Target, memory: Memory, writable: bool) -> Self {
-        Self { target, memory, writable, driven: Driven::new(Default::default()) }
+        Self {
+            target,
+            memory,
+            writable,
+            driven: Driven::new(Default::default()),
+            cursors: ListCursors::default(),
+        }
     }
 }
 
@@ -103,12 +112,11 @@ impl BackendDevice for ProcessDevice {
         }
     }
 
-    fn limits(&self) -> Limits {
-        Limits::NONE.with_zero_copy().with_in_flight(64)
-    }
-
-    fn mapping(&self) -> Option<&dyn Mapping> {
-        matches!(self.memory, Memory::All).then_some(self)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Limiting>(self).offer::<dyn Describe>(self);
+        if matches!(self.memory, Memory::All) {
+            query.offer::<dyn Mapping>(self);
+        }
     }
 
     fn polling_handle(&self) -> PollingHandle {
@@ -134,19 +142,46 @@ impl BackendDevice for ProcessDevice {
     }
 }
 
-impl Mapping for ProcessDevice {
-    fn map(&self, from: u64, mut answer: Records<Region>) {
-        let text = match fs::read(format!("/proc/{}/maps", self.target.pid())) {
-            _ if !self.target.is_alive() => return answer.error(IoError::from_code(Code::DISCONNECTED)),
-            Ok(text) => text,
-            Err(error) => return answer.error(error.into()),
-        };
-        let text = String::from_utf8_lossy(&text);
-        for region in regions::parse(&text).filter(|region| region.range.end > from) {
-            if !answer.push(&region) {
-                return answer.complete(Some(region.range.start.max(from)));
-            }
+impl Limiting for ProcessDevice {
+    fn limits(&self) -> Limits {
+        Limits::NONE.with_zero_copy().with_in_flight(64)
+    }
+}
+
+impl Describe for ProcessDevice {
+    fn stat(&self, answer: Records<Stat>) {
+        let mut stat =
+            Stat::of(Kind::MEMORY).with_identity(Identity::stored("process", self.target.identity()));
+        if let Memory::Own(start, layout) = &self.memory {
+            stat = stat.with_size(layout.size() as u64);
+            let key = format!("{} at {:#x}", self.target.identity(), start.addr());
+            stat = stat.with_identity(Identity::stored("process", key));
         }
-        answer.complete(None);
+        answer.complete_one(Ok::<_, IoError>(stat));
+    }
+}
+
+impl Mapping for ProcessDevice {
+    /// All answers of a list are of one moment, and the map is read once.
+    fn map(&self, from: u64, answer: Records<Region>) {
+        let rest = self.cursors.take(&[], from).map_or_else(|| self.regions_from(from), Ok);
+        match rest {
+            Ok(rest) => self.cursors.answer(Vec::new(), from, rest, answer, |_, region| region.range.end),
+            Err(error) => answer.error(error),
+        }
+    }
+}
+
+impl ProcessDevice {
+    /// The regions that end behind an address, as they are now.
+    fn regions_from(&self, from: u64) -> Result<IntoIter<Region>, IoError> {
+        match fs::read(format!("/proc/{}/maps", self.target.pid())) {
+            _ if !self.target.is_alive() => Err(IoError::from_code(Code::DISCONNECTED)),
+            Ok(text) => {
+                let regions = regions::parse(&text).filter(|region| region.range.end > from);
+                Ok(regions.collect::<Vec<_>>().into_iter())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }

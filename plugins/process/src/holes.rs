@@ -61,7 +61,6 @@ impl Holes {
             // If it cannot be had, everything may be there.
             let everything = Mapped { range: 0..u64::MAX, readable: true, writable: true };
             let Ok(text) = fs::read(format!("/proc/{}/maps", target.pid())) else { return vec![everything] };
-            let text = String::from_utf8_lossy(&text);
             let regions = regions::parse(&text).map(|region| Mapped {
                 range: region.range,
                 readable: region.readable,

@@ -52,6 +52,15 @@ impl Target {
         self.pid.as_raw_pid()
     }
 
+    /// Tells it from every other process since the system started: its number and when it began.
+    pub(crate) fn identity(&self) -> String {
+        let pid = self.pid();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name, which is in parentheses, may have any character in it; the time is the 20th word behind it.
+        let began = stat.rsplit(')').next().and_then(|words| words.split_whitespace().nth(19));
+        format!("{pid} since {}", began.unwrap_or("unknown"))
+    }
+
     pub(crate) fn is_self(&self) -> bool {
         self.pid() == std::process::id() as i32
     }

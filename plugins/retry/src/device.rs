@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use pactio_plugin_schedule::{Later, Schedule};
 use pactio_sdk::{
-    Admission, BackendDevice, BoundPacketView, Cancellation, Code, DeviceInfo, Figure, IoError, Lower,
-    PacketIo, PacketPerms, PollingHandle, Read, ReadWrite, ReboundPacket, Records, RequestId, Statistics,
-    Write,
+    BoundPacketView, Cancellation, Capability, Code, ExtensionQuery, Figure, Filter, IoError, Lower,
+    PacketIo, PacketPerms, PollingHandle, Read, ReboundPacket, Records, RequestId, Statistics, Write,
 };
 
 /// How it is tried again.
@@ -140,14 +139,24 @@ impl Shared {
     }
 }
 
-impl BackendDevice for RetryingDevice {
-    fn info(&self) -> DeviceInfo {
-        self.shared.below.info()
-    }
+impl Filter for RetryingDevice {
+    /// Exchanges and streams go on as they are: how much of a failed one was done is unknown. No admission: attempts do not wait for
+    /// room below.
+    const FORWARDS: &'static [Capability] = &[
+        Capability::EXCHANGE,
+        Capability::READ_NEXT,
+        Capability::WRITE_NEXT,
+        Capability::LIMITS,
+        Capability::STAT,
+        Capability::FLUSH,
+        Capability::RESIZE,
+        Capability::MAP,
+        Capability::LIST,
+        Capability::PROVENANCE,
+    ];
 
-    /// What has no positions goes on as it is: who knows how much of it was done.
-    fn below(&self) -> Option<&dyn BackendDevice> {
-        Some(&self.shared.below)
+    fn lower(&self) -> &Lower {
+        &self.shared.below
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
@@ -158,22 +167,8 @@ impl BackendDevice for RetryingDevice {
         self.shared.send(position, view, 1);
     }
 
-    /// A part that failed may have been exchanged: nothing is tried again.
-    fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
-        self.shared.below.exchange(position, view);
-    }
-
-    /// Attempts do not wait for room below.
-    fn admission(&self) -> Option<&dyn Admission> {
-        None
-    }
-
-    fn cancellation(&self) -> Option<&dyn Cancellation> {
-        Some(self)
-    }
-
-    fn statistics(&self) -> Option<&dyn Statistics> {
-        Some(self)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Cancellation>(self).offer::<dyn Statistics>(self);
     }
 
     fn polling_handle(&self) -> PollingHandle {
@@ -195,9 +190,7 @@ impl Cancellation for RetryingDevice {
         for (_, (_, resume)) in given_up {
             resume(Err(IoError::CANCELLED));
         }
-        if let Some(below) = self.shared.below.cancellation() {
-            below.cancel(request);
-        }
+        self.shared.below.cancel(request);
     }
 }
 

@@ -1,37 +1,61 @@
-//! A device that counts, and tells.
+//! A device that counts its requests, and tells.
 
 use pactio_sdk::{
-    BackendDevice, BoundPacketView, Counted, Counts, DeviceInfo, Figure, Lower, Records, Statistics, Write,
+    BoundPacketView, Capability, Counts, ExtensionQuery, Figure, Filter, Lower, NoPos, PacketIo, Read,
+    ReadWrite, Records, RequestKind, Statistics, Write,
 };
 
 /// See the [crate](crate).
 pub(crate) struct StatsDevice {
-    counted: Counted<Lower>,
+    lower: Lower,
     counts: Counts,
 }
 
 impl StatsDevice {
-    pub(crate) fn new(below: Lower) -> Self {
-        let counted = Counted::new(below);
-        Self { counts: counted.counts(), counted }
+    pub(crate) fn new(lower: Lower) -> Self {
+        Self { lower, counts: Counts::default() }
     }
 }
 
-impl BackendDevice for StatsDevice {
-    fn info(&self) -> DeviceInfo {
-        self.counted.info()
-    }
+impl Filter for StatsDevice {
+    const FORWARDS: &'static [Capability] = &[
+        Capability::CANCELLATION,
+        Capability::ADMISSION,
+        Capability::LIMITS,
+        Capability::STAT,
+        Capability::FLUSH,
+        Capability::RESIZE,
+        Capability::MAP,
+        Capability::LIST,
+        Capability::PROVENANCE,
+    ];
 
-    fn below(&self) -> Option<&dyn BackendDevice> {
-        Some(&self.counted)
+    fn lower(&self) -> &Lower {
+        &self.lower
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        self.counted.read(position, view);
+        self.counts.pass(RequestKind::Read, view, |view| self.lower.send_io(position, view));
     }
 
-    fn statistics(&self) -> Option<&dyn Statistics> {
-        Some(self)
+    fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        self.counts.pass(RequestKind::Write, view, |view| self.lower.send_io(position, view));
+    }
+
+    fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
+        self.counts.pass(RequestKind::Exchange, view, |view| self.lower.send_io(position, view));
+    }
+
+    fn read_next(&self, view: BoundPacketView<Write>) {
+        self.counts.pass(RequestKind::Read, view, |view| self.lower.send_io(NoPos, view));
+    }
+
+    fn write_next(&self, view: BoundPacketView<Read>) {
+        self.counts.pass(RequestKind::Write, view, |view| self.lower.send_io(NoPos, view));
+    }
+
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Statistics>(self);
     }
 }
 

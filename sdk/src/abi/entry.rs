@@ -25,7 +25,6 @@ pub const FINGERPRINT: u64 = {
     let print = crate::packet::describe_boundary(print);
     let print = super::waker::describe_boundary(print);
     let print = super::request::describe_boundary(print);
-    let print = super::extension::describe_boundary(print);
     let print = super::log::describe_boundary(print);
     let print = super::object::describe_boundary(print);
     print.finish()

@@ -8,6 +8,7 @@
 //! | [`PluginEntry`] | plugin → host | the one exported symbol, plain data, read before any code runs |
 //! | [`BackendObj`] | plugin → host | opens devices; any thread, may block for as long as opening takes |
 //! | [`DeviceObj`] | plugin → host | answers views; any thread, any number at once, must not block |
+//! | [`RawExtension`](crate::ext::RawExtension) | plugin → host | one [extension](crate::ext) of a device, valid while the device exists |
 //! | [`CWaker`] | host → plugin | wakes a driver's poller; any thread |
 //! | [`BoundPacketView`](crate::BoundPacketView) | both | a range that owes an answer; any thread |
 //!
@@ -15,21 +16,15 @@
 //! library stays loaded for the life of the process.
 
 mod entry;
-mod extension;
 mod fingerprint;
 mod log;
 mod object;
-mod operation;
 mod remote;
 mod request;
 mod waker;
 
 pub use entry::{
     ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry, StaticBytes, layout,
-};
-pub use extension::{
-    ADMISSION, AdmissionTable, CANCELLATION, CancellationTable, LIMITS, LimitsTable, MEMORY, MemoryTable,
-    OPENING, OpeningTable, RawExtension, RawLimits,
 };
 pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};
 pub use log::{Attach, HostTable, RawRecord};
@@ -38,7 +33,6 @@ pub use object::{
     SendIo, host_device, send,
 };
 pub(crate) use object::{backend_object, device_object};
-pub use operation::{Operate, Operates, Operation, OperationTable};
 pub use remote::Remote;
 pub use request::{OpenFailure, OwnedText, RawOpenRequest, RawOption};
 pub use waker::CWaker;

@@ -13,9 +13,9 @@ use cglue::slice::CSliceRef;
 use cglue::trait_group::{Opaquable, c_void};
 use cglue::{cglue_impl_group, cglue_trait, cglue_trait_group};
 
-use super::extension::{RawExtension, extension};
 use super::{CWaker, OpenFailure, RawOpenRequest};
 use crate::device::{DriverPoll, Guarded};
+use crate::ext::{RawExtension, find_for_other_side};
 use crate::plugin::GuardedBackend;
 use crate::{
     Backend, BackendDevice, Batch, BoundPacketView, DeviceInfo, IoError, NoPos, PacketPerms, PollingHandle,
@@ -189,7 +189,7 @@ impl<D: BackendDevice> IoBackend for Guarded<D> {
     }
 
     fn raw_extension(&self, id: CSliceRef<'_, u8>) -> RawExtension {
-        extension(self, id.as_slice())
+        find_for_other_side(self, id.as_slice())
     }
 }
 
@@ -332,6 +332,7 @@ pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Finge
     let print = super::fingerprint_struct!(print, RawPollingHandle, "RawPollingHandle" { kind, descriptor, interest });
     let print = super::fingerprint_struct!(print, Batch<'static, Read, u64>, "Batch" { next, left });
     let print = super::fingerprint_struct!(print, Submission<Read, u64>, "Submission" { param, view });
+    let print = super::fingerprint_struct!(print, RawExtension, "RawExtension" { object, table });
     print
         .text("SendIo::send_parts: unsafe fn(&self, P, *const (), usize, usize, u64)")
         .text("SendIo::send_many: fn(&self, Batch<Perms, P>)")

@@ -93,6 +93,7 @@ impl Calls {
     }
 
     /// Why the object is out of use, if it is.
+    #[cfg(feature = "plugin")]
     pub(super) fn out_of_use(&self) -> Option<IoError> {
         // Ordering: Relaxed. The answer is a report and guards no data.
         usable(self.state.load(Ordering::Relaxed)).err()

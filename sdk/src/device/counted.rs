@@ -1,11 +1,13 @@
 //! A device that counts what goes through it.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use core::task::{Context, Poll};
 use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{BackendDevice, DeviceInfo, Figure};
+use super::{BackendDevice, DeviceInfo, PollingHandle};
+use crate::ext::{ExtensionQuery, Figure};
 use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, Write};
 
 /// A device over another one that counts requests, bytes, errors, and how long answers took. What lies past the end of the device
@@ -28,11 +30,11 @@ use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, 
 #[derive(Debug)]
 pub struct Counted<D> {
     inner: D,
-    shared: Arc<Shared>,
+    counts: Counts,
 }
 
 /// What a [`Counted`] device has counted so far.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Counts(Arc<Shared>);
 
 #[derive(Debug, Default)]
@@ -140,39 +142,53 @@ impl Counts {
     }
 }
 
+/// A kind of request that is counted by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// A read, of a position or of a stream.
+    Read = 0,
+    /// A write.
+    Write = 1,
+    /// An exchange.
+    Exchange = 2,
+}
+
 impl<D: BackendDevice> Counted<D> {
-    /// Counts what is sent to `inner` from now on.
+    /// Counts the requests to `inner` from now on.
     pub fn new(inner: D) -> Self {
-        Self { inner, shared: Arc::default() }
+        Self { inner, counts: Counts::default() }
     }
 
     /// What was counted; it goes on counting.
     pub fn counts(&self) -> Counts {
-        Counts(self.shared.clone())
+        self.counts.clone()
     }
+}
 
-    fn pass<Perms: PacketPerms>(
+impl Counts {
+    /// Counts a request that `send` sends on: for a device that is no [`Counted`] one.
+    pub fn pass<Perms: PacketPerms>(
         &self,
-        kind: usize,
+        kind: RequestKind,
         view: BoundPacketView<Perms>,
-        send: impl FnOnce(&D, BoundPacketView<Perms>),
+        send: impl FnOnce(BoundPacketView<Perms>),
     ) {
         // Where that fails for want of memory, the view is failed already.
         let Ok(mut rebound) = ReboundPacket::new(view) else { return };
         let Ok(fresh) = rebound.bind() else { return };
         let begun = Instant::now();
-        let in_flight = self.shared.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        self.shared.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
-        let shared = self.shared.clone();
+        let in_flight = self.0.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.0.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        let shared = self.0.clone();
         rebound.on_complete(move |rebound| {
             let report = rebound.report();
-            // That a device ends is no failure of it.
+            // The end of a device is no failure of it.
             let failed = report.failed_ranges().any(|(_, error)| error.code() != Code::END);
-            shared.kinds[kind].count(begun.elapsed(), report.done(), failed);
+            shared.kinds[kind as usize].count(begun.elapsed(), report.done(), failed);
             shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             let _ = rebound.forward();
         });
-        send(&self.inner, fresh);
+        send(fresh);
     }
 }
 
@@ -181,28 +197,37 @@ impl<D: BackendDevice> BackendDevice for Counted<D> {
         self.inner.info()
     }
 
-    fn below(&self) -> Option<&dyn BackendDevice> {
-        Some(&self.inner)
-    }
-
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        self.pass(0, view, |inner, view| inner.read(position, view));
+        self.counts.pass(RequestKind::Read, view, |view| self.inner.read(position, view));
     }
 
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        self.pass(1, view, |inner, view| inner.write(position, view));
+        self.counts.pass(RequestKind::Write, view, |view| self.inner.write(position, view));
     }
 
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
-        self.pass(2, view, |inner, view| inner.exchange(position, view));
+        self.counts.pass(RequestKind::Exchange, view, |view| self.inner.exchange(position, view));
     }
 
     fn read_next(&self, view: BoundPacketView<Write>) {
-        self.pass(0, view, BackendDevice::read_next);
+        self.counts.pass(RequestKind::Read, view, |view| self.inner.read_next(view));
     }
 
     fn write_next(&self, view: BoundPacketView<Read>) {
-        self.pass(1, view, BackendDevice::write_next);
+        self.counts.pass(RequestKind::Write, view, |view| self.inner.write_next(view));
+    }
+
+    /// Those of the device that it counts: none of them moves bytes.
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        self.inner.extensions(query);
+    }
+
+    fn polling_handle(&self) -> PollingHandle {
+        self.inner.polling_handle()
+    }
+
+    fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.inner.poll_driver(cx)
     }
 }
 

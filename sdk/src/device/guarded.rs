@@ -6,13 +6,14 @@ use core::task::{Context, Poll, Waker};
 use std::sync::OnceLock;
 
 use super::calls::{Calls, ENDED, Left, PANICKED};
-#[cfg(feature = "plugin")]
-use super::{Answer, Limits, MemoryRange, Records};
 use super::{BackendDevice, DeviceInfo, PollingHandle};
 #[cfg(feature = "plugin")]
-use crate::abi::{DeviceObj, Library, Operation};
+use crate::abi::{DeviceObj, Library};
+use crate::ext::{Admission, Cancellation, Extension, extension_of};
+#[cfg(feature = "plugin")]
+use crate::ext::{Opening, Operation};
 use crate::firewall::{self, Panicked};
-use crate::{Batch, BoundPacketView, IoError, PacketPerms, Read, ReadWrite, RequestId, Write};
+use crate::{Batch, BoundPacketView, IoError, PacketPerms, Read, ReadWrite, Write};
 #[cfg(feature = "plugin")]
 use crate::{OpenError, OpenMode};
 
@@ -120,7 +121,7 @@ impl<D: BackendDevice> Guarded<D> {
         guarded.handle =
             guarded.call(|device| device.polling_handle()).map_err(|error| Panicked(error.message))?;
         let driven = guarded.handle != PollingHandle::None;
-        if driven || guarded.admits() || guarded.cancels() {
+        if driven || guarded.has::<dyn Admission>() || guarded.has::<dyn Cancellation>() {
             guarded.calls = Calls::counted(driven);
         }
         Ok(guarded)
@@ -218,76 +219,39 @@ impl<D: BackendDevice> Guarded<D> {
         self.calls.out_of_use()
     }
 
-    /// Which requests the device takes; all, if it is out of use.
-    #[cfg(feature = "plugin")]
-    pub(crate) fn limits(&self) -> Limits {
-        self.call(|device| device.limits()).unwrap_or_default()
+    /// The device has the extension.
+    pub(crate) fn has<E: Extension + ?Sized>(&self) -> bool {
+        self.call(|device| extension_of::<E>(device).is_some()).unwrap_or(false)
     }
 
-    /// The device can do operations of the kind of this one.
-    #[cfg(feature = "plugin")]
-    pub(crate) fn does(&self, operation: &Operation<'_>) -> bool {
-        let does = |device: &D| match operation {
-            Operation::Flush(_) => device.flush().is_some(),
-            Operation::Resize(_) => device.resize().is_some(),
-            Operation::List(..) => device.listing().is_some(),
-            Operation::Map(_) => device.mapping().is_some(),
-            Operation::Statistics(_) => device.statistics().is_some(),
-            Operation::Provenance(..) => device.provenance().is_some(),
-        };
-        self.call(does).unwrap_or(false)
+    /// Calls an extension of the device.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::UNSUPPORTED`] if the device has not got it; else why the device is out of use.
+    pub(crate) fn with<E: Extension + ?Sized, R>(&self, f: impl FnOnce(&E) -> R) -> Result<R, IoError> {
+        let called = self.call(|device| extension_of::<E>(device).map(f));
+        called.map_err(|failed| failed.error)?.ok_or(IoError::UNSUPPORTED)
     }
 
-    /// Has the device do something, or fails the view if it cannot or is out of use.
+    /// Has an extension of the device do something, or fails the view if the device has not got it or is out of use.
     #[cfg(feature = "plugin")]
-    pub(crate) fn operate(&self, operation: Operation<'_>, view: BoundPacketView<Write>) {
-        self.submit(view, |device, view| {
-            match operation {
-                Operation::Flush(scope) => {
-                    if let Some(device) = device.flush() {
-                        return device.flush(scope, Answer::new(view));
-                    }
-                }
-                Operation::Resize(size) => {
-                    if let Some(device) = device.resize() {
-                        return device.resize(size, Answer::new(view));
-                    }
-                }
-                Operation::List(folder, from) => {
-                    if let Some(device) = device.listing() {
-                        return device.list(folder, from, Records::new(view));
-                    }
-                }
-                Operation::Map(from) => {
-                    if let Some(device) = device.mapping() {
-                        return device.map(from, Records::new(view));
-                    }
-                }
-                Operation::Statistics(from) => {
-                    if let Some(device) = device.statistics() {
-                        return device.statistics(from, Records::new(view));
-                    }
-                }
-                Operation::Provenance(name, from) => {
-                    if let Some(device) = device.provenance() {
-                        return device.provenance(name, from, Records::new(view));
-                    }
-                }
-            }
-            view.error(IoError::UNSUPPORTED);
+    pub(crate) fn operate<E: Operation + ?Sized>(
+        &self,
+        number: u64,
+        text: &[u8],
+        view: BoundPacketView<Write>,
+    ) {
+        self.submit(view, |device, view| match extension_of::<E>(device) {
+            Some(extension) => extension.operate(number, text, view),
+            None => view.error(IoError::UNSUPPORTED),
         });
-    }
-
-    /// The device is a tree that opens what is in it.
-    #[cfg(feature = "plugin")]
-    pub(crate) fn opens(&self) -> bool {
-        self.call(|device| device.opening().is_some()).unwrap_or(false)
     }
 
     /// Opens what has a name in the device.
     #[cfg(feature = "plugin")]
-    pub(crate) fn open(&self, name: &str, mode: OpenMode) -> Result<DeviceObj, OpenError> {
-        let opened = self.call(|device| match (device.opening(), &self.library) {
+    pub(crate) fn open(&self, name: &[u8], mode: OpenMode) -> Result<DeviceObj, OpenError> {
+        let opened = self.call(|device| match (extension_of::<dyn Opening>(device), &self.library) {
             (Some(tree), Some(library)) => tree.open(name, mode)?.into_object(library.clone()),
             _ => Err(IoError::UNSUPPORTED.into()),
         });
@@ -328,45 +292,8 @@ impl<D: BackendDevice> Guarded<D> {
         ended
     }
 
-    pub(crate) fn cancels(&self) -> bool {
-        self.call(|device| device.cancellation().is_some()).unwrap_or(false)
-    }
-
-    pub(crate) fn cancel(&self, request: RequestId) {
-        // A device that is out of use has failed everything.
-        let _ = self.call(|device| device.cancellation().map(|extension| extension.cancel(request)));
-    }
-
-    /// The device is faster with memory that it was told of.
-    #[cfg(feature = "plugin")]
-    pub(crate) fn registers(&self) -> bool {
-        self.call(|device| device.registration().is_some()).unwrap_or(false)
-    }
-
-    #[cfg(feature = "plugin")]
-    pub(crate) fn register(&self, memory: MemoryRange) -> Result<u64, IoError> {
-        let registered = self.call(|device| match device.registration() {
-            Some(extension) => extension.register(memory),
-            None => Err(IoError::UNSUPPORTED),
-        });
-        registered.unwrap_or_else(|CallError { error, .. }| Err(error))
-    }
-
-    #[cfg(feature = "plugin")]
-    pub(crate) fn forget(&self, number: u64) {
-        // A device that is out of use has no requests any more.
-        let _ = self.call(|device| device.registration().map(|extension| extension.forget(number)));
-    }
-
-    pub(crate) fn admits(&self) -> bool {
-        self.call(|device| device.admission().is_some()).unwrap_or(false)
-    }
-
     /// A device that is out of use admits everything, and fails it.
     pub(crate) fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
-        self.call(|device| {
-            device.admission().map_or(Poll::Ready(()), |extension| extension.poll_admit(bytes, cx))
-        })
-        .unwrap_or(Poll::Ready(()))
+        self.with::<dyn Admission, _>(|extension| extension.poll_admit(bytes, cx)).unwrap_or(Poll::Ready(()))
     }
 }

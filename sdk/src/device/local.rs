@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::guarded::DriverPoll;
 use super::{BackendDevice, DeviceInfo, Guarded, PollingHandle};
+use crate::ext::{Admission, Cancellation};
 use crate::io::{Admitted, BlockOn, NoPos, PacketIo, Size, Turns};
 use crate::{Batch, BoundPacketView, IoError, Read, ReadWrite, RequestId, Write};
 
@@ -188,7 +189,8 @@ impl<D: BackendDevice> LocalDevice<D> {
     /// [`IoError::PANICKED`] if the device panics when it is asked who polls it.
     pub fn new(device: D) -> Result<Self, IoError> {
         let device = Guarded::device(device).map_err(|_| IoError::PANICKED)?;
-        let (turns, cancels) = (device.admits().then(Turns::default), device.cancels());
+        let turns = device.has::<dyn Admission>().then(Turns::default);
+        let cancels = device.has::<dyn Cancellation>();
         let drivers = Arc::new(Drivers::default());
         if device.polling_handle() == PollingHandle::None {
             drivers.ended.store(true, Ordering::Relaxed);
@@ -367,7 +369,8 @@ macro_rules! packet_io {
 
                 fn cancel(&self, request: RequestId) {
                     if self.0.cancels {
-                        self.0.device.cancel(request);
+                        // A device that is out of use has failed everything.
+                        let _ = self.0.device.with::<dyn Cancellation, _>(|extension| extension.cancel(request));
                         self.0.wake_waiting();
                     }
                 }

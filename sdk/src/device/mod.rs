@@ -5,74 +5,50 @@ mod counted;
 #[cfg(all(unix, any(feature = "tokio", feature = "smol")))]
 mod descriptor;
 mod driven;
-mod extensions;
 mod guarded;
 mod local;
-mod records;
-#[cfg(feature = "plugin")]
-mod rests;
-#[cfg(feature = "plugin")]
-mod tree;
 
 use core::task::{Context, Poll};
 
+use crate::ext::ExtensionQuery;
 use crate::{Batch, BoundPacketView, IoError, Read, ReadWrite, Write};
 
-pub use counted::{Counted, Counts};
+pub use counted::{Counted, Counts, RequestKind};
 pub use driven::{Driven, Requests};
-#[cfg(feature = "plugin")]
-pub use extensions::Opening;
-pub use extensions::{
-    Admission, Answer, Cancellation, Flush, FlushScope, Limits, Listing, Mapping, MemoryRange, Provenance,
-    Registration, Resize, Statistics,
-};
 pub(crate) use guarded::Guarded;
 #[cfg(feature = "plugin")]
 pub(crate) use guarded::{CallError, DriverPoll};
 pub use local::{LocalDevice, LocalDriver};
-pub use records::{Entry, Figure, Origin, Record, Records, Region, Unit, read_records};
-#[cfg(feature = "plugin")]
-pub use rests::Rests;
-#[cfg(feature = "plugin")]
-pub use tree::{Tree, TreeDevice};
 
-/// Something open that one can do I/O on.
+/// Something open that one can do I/O on: what a backend opens.
 ///
-/// All methods may be called from any thread, any number of threads at once, and must not block: what takes time is
+/// All methods may be called from any thread, any number of threads at once, and must not block: work that takes time is
 /// answered later, from the [driver](Self::poll_driver) or from a thread of the device's own. Panics are caught: the
-/// views that the call held fail, and the device is out of use from then on. Those that it keeps fail as well if it has a
-/// driver, or can [give requests up](Self::cancellation) or [be full](Self::admission); another device answers from threads of
-/// its own, and keeps nothing that only a later call would answer.
+/// views that the call held fail, and the device is out of use from then on. Views that it keeps fail as well if it has a
+/// driver, or offers [`Cancellation`](crate::Cancellation) or [`Admission`](crate::Admission); any other device answers from
+/// threads of its own, and keeps nothing that only a later call would answer.
+///
+/// A device that sits on another one implements [`Filter`](crate::Filter) instead, if it has the same positions as that one.
 pub trait BackendDevice: Send + Sync + 'static {
-    /// What the device can tell of itself. It may change over time, as a file's size does.
+    /// What the device tells of itself. It may change over time, as a file's size does.
     fn info(&self) -> DeviceInfo;
 
     /// Answers a read request at `position`, in bytes from the start of the device.
     ///
-    /// The `view` is to be written to. What lies past the end fails with [`IoError::END`].
+    /// The `view` is to be written to. Bytes past the end fail with [`IoError::END`].
     fn read(&self, position: u64, view: BoundPacketView<Write>);
-
-    /// The device that this one sits on and hands everything to that it does not do itself: all methods with a default do so
-    /// then. A device that must not let something through either has its own method for that or does not give this.
-    fn below(&self) -> Option<&dyn BackendDevice> {
-        None
-    }
 
     /// Answers a write request at `position`. Devices that can only be read keep this default, which fails the view
     /// with [`IoError::UNSUPPORTED`].
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        match self.below() {
-            Some(below) => below.write(position, view),
-            None => view.error(IoError::UNSUPPORTED),
-        }
+        let _ = position;
+        view.error(IoError::UNSUPPORTED);
     }
 
     /// Answers an exchange at `position`: the device's bytes and the view's change places.
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
-        match self.below() {
-            Some(below) => below.exchange(position, view),
-            None => view.error(IoError::UNSUPPORTED),
-        }
+        let _ = position;
+        view.error(IoError::UNSUPPORTED);
     }
 
     /// Answers many read requests: worth implementing where one lock or one system call can serve all.
@@ -87,79 +63,21 @@ pub trait BackendDevice: Send + Sync + 'static {
 
     /// Answers a read request of the next bytes of a stream: a pipe, a socket. A device has positions, or is a stream.
     fn read_next(&self, view: BoundPacketView<Write>) {
-        match self.below() {
-            Some(below) => below.read_next(view),
-            None => view.error(IoError::UNSUPPORTED),
-        }
+        view.error(IoError::UNSUPPORTED);
     }
 
     /// Answers a write request of the next bytes of a stream.
     fn write_next(&self, view: BoundPacketView<Read>) {
-        match self.below() {
-            Some(below) => below.write_next(view),
-            None => view.error(IoError::UNSUPPORTED),
-        }
+        view.error(IoError::UNSUPPORTED);
     }
 
-    /// How requests are given up, if the device can do that.
-    fn cancellation(&self) -> Option<&dyn Cancellation> {
-        self.below()?.cancellation()
+    /// Offers what the device can do beyond reading and writing: the [extensions](crate::ext) that it has, each as
+    /// `query.offer::<dyn Flush>(self)`.
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        let _ = query;
     }
 
-    /// How requests are kept waiting while the device is full, if it can be.
-    fn admission(&self) -> Option<&dyn Admission> {
-        self.below()?.admission()
-    }
-
-    /// Which requests it takes, and how it likes them best. Asked once, after opening.
-    fn limits(&self) -> Limits {
-        self.below().map_or(Limits::NONE, BackendDevice::limits)
-    }
-
-    /// How what was written is made to last, if that is not so at once.
-    fn flush(&self) -> Option<&dyn Flush> {
-        self.below()?.flush()
-    }
-
-    /// How its size is changed, if that is possible.
-    fn resize(&self) -> Option<&dyn Resize> {
-        self.below()?.resize()
-    }
-
-    /// How its names are listed, if it is a tree.
-    fn listing(&self) -> Option<&dyn Listing> {
-        self.below()?.listing()
-    }
-
-    /// How what has a name is opened, if it is a tree. Nothing is handed on here: what is opened would lack all that this device
-    /// does.
-    #[cfg(feature = "plugin")]
-    fn opening(&self) -> Option<&dyn Opening> {
-        None
-    }
-
-    /// Where names come from, if it is a tree made of others.
-    fn provenance(&self) -> Option<&dyn Provenance> {
-        self.below()?.provenance()
-    }
-
-    /// Which positions exist, if not all do.
-    fn mapping(&self) -> Option<&dyn Mapping> {
-        self.below()?.mapping()
-    }
-
-    /// What it counts.
-    fn statistics(&self) -> Option<&dyn Statistics> {
-        self.below()?.statistics()
-    }
-
-    /// How it is told of memory beforehand, if that makes it faster. Nothing is handed on here: a host tells the device below by
-    /// itself, which may outlive this one.
-    fn registration(&self) -> Option<&dyn Registration> {
-        None
-    }
-
-    /// Who polls the device. Asked once, after opening. The default is a device that needs nobody: it answers at once
+    /// Who polls the device. Asked once, after opening. The default is a device that needs no poll: it answers at once
     /// or from threads of its own.
     fn polling_handle(&self) -> PollingHandle {
         PollingHandle::None
@@ -167,10 +85,10 @@ pub trait BackendDevice: Send + Sync + 'static {
 
     /// Moves the device's work on, as a future that never gives a value.
     ///
-    /// Called by whoever waits for the device, one at a time, after its waker was woken or its descriptor became ready.
+    /// Called by the side that waits for the device, one call at a time, after its waker was woken or its descriptor became ready.
     /// The waker is the same in all calls, so that the first can be kept, as in a `OnceLock`.
     ///
-    /// It returns `Pending` after arranging for a wake; `Ready` says that the device has ended: what is still in flight
+    /// It returns `Pending` after arranging for a wake; `Ready` says that the device has ended: views that are still in flight
     /// must have been answered.
     fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
         let _ = cx;
@@ -219,6 +137,14 @@ impl DeviceInfo {
     /// The same, but it cannot be read.
     pub const fn write_only(mut self) -> Self {
         self.readable = false;
+        self
+    }
+
+    /// The same, but able to do only what `other` is able to do as well.
+    #[cfg(feature = "plugin")]
+    pub(crate) const fn and(mut self, other: Self) -> Self {
+        self.readable = self.readable && other.readable;
+        self.writable = self.writable && other.writable;
         self
     }
 

@@ -395,6 +395,14 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         if self.is_done() { None } else { self.report().min_error() }
     }
 
+    /// The lowest offset that failed, and the whole cause; see [`Report::min_cause`].
+    pub fn min_cause(&self) -> Option<(usize, Cause)> {
+        if self.is_done() {
+            return None;
+        }
+        self.report().min_cause().map(|(offset, cause)| (offset, cause.clone()))
+    }
+
     /// Length of the leading part that was done; see [`Report::err_on_zero`].
     ///
     /// # Errors

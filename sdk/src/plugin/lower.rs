@@ -1,21 +1,24 @@
-//! What a filter sits on.
+//! The device that a filter sits on.
 
 use core::fmt;
 use core::task::{Context, Poll};
 use std::sync::Arc;
 
-use crate::abi::{DeviceObj, Operates, Operation, Remote};
+use crate::abi::{DeviceObj, Remote};
+use crate::ext::{
+    Admission, Cancellation, Capability, Describe, Extension, ExtensionQuery, Limits, Records, Stat,
+    read_records,
+};
 use crate::io::{Admitted, Turns};
 use crate::{
-    Admission, BackendDevice, Batch, BoundPacketView, Cancellation, DeviceInfo, Flush, Limits, Listing,
-    Mapping, NoPos, OpenError, OpenMode, Opened, Opening, PacketIo, Provenance, Read, ReadWrite, RequestId,
-    Resize, Statistics, Write,
+    BackendDevice, Batch, BoundPacketView, DeviceInfo, NoPos, OpenError, OpenMode, PacketBox, PacketIo, Read,
+    ReadWrite, RequestId, Write,
 };
 
-/// The device below a filter: anything that a host can open. Cheap to clone; it is closed with the last clone.
+/// The device below a filter: any device that a host can open. Cheap to clone; it is closed with the last clone.
 ///
-/// It is sent views as any device is, with all that [`PacketIoExt`](crate::PacketIoExt) and the like make of that. What a filter only
-/// hands on is not copied. Its driver is the host's business.
+/// It takes views as any device does ([`PacketIo::send_io`]), and has all helpers that are made of that: reads of values, slices and
+/// vectors, streams of parts. A view that is sent on is not copied. The driver of the device is the host's business.
 #[derive(Clone)]
 pub struct Lower(Arc<Inner>);
 
@@ -27,8 +30,41 @@ struct Inner {
 impl Lower {
     pub(crate) fn new(object: DeviceObj) -> Self {
         let device = Remote::new(object);
-        let turns = device.admits().then(Turns::default);
+        let turns = device.extension::<dyn Admission>().map(|_| Turns::default());
         Self(Arc::new(Inner { device, turns }))
+    }
+
+    /// What the device tells of itself now.
+    pub fn info(&self) -> DeviceInfo {
+        self.0.device.info()
+    }
+
+    /// An extension of the device, if it has that: `lower.extension::<dyn Flush>()`.
+    pub fn extension<E: Extension + ?Sized>(&self) -> Option<&E> {
+        self.0.device.extension()
+    }
+
+    /// The device has an extension.
+    pub fn has(&self, capability: Capability) -> bool {
+        self.0.device.has(capability)
+    }
+
+    /// Offers the extension that is asked for, if the device has it: for what stands before the device and changes nothing.
+    pub fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        self.0.device.extensions(query);
+    }
+
+    /// Which requests it handles best. It takes all: the host fits them to its limits.
+    pub fn limits(&self) -> Limits {
+        self.0.device.limits()
+    }
+
+    /// Cancels a request that was sent on, or that a packet belongs to which was made to answer it: see
+    /// [`BoundPacketView::request`].
+    pub fn cancel(&self, request: RequestId) {
+        if let Some(extension) = self.extension::<dyn Cancellation>() {
+            extension.cancel(request);
+        }
     }
 
     /// Opens what has a name in it, if it is a tree: the names on the way joined with `/`. May block for as long as opening takes.
@@ -36,8 +72,26 @@ impl Lower {
     /// # Errors
     ///
     /// If it is no tree, nothing has that name, or it cannot be opened.
-    pub fn open(&self, name: &str, mode: OpenMode) -> Result<Self, OpenError> {
-        self.0.device.open(name, mode).map(Self::new)
+    pub fn open(&self, name: impl AsRef<[u8]>, mode: OpenMode) -> Result<Self, OpenError> {
+        self.0.device.open(name.as_ref(), mode).map(Self::new)
+    }
+
+    /// Answers with what the device knows of its bytes, after `change`: for a filter whose bytes are other ones. Where the device
+    /// knows nothing, `change` gets an empty record.
+    pub fn stat_with(&self, answer: Records<Stat>, change: impl FnOnce(Stat) -> Stat + Send + 'static) {
+        let Some(describe) = self.extension::<dyn Describe>() else {
+            return answer.complete_one(Ok::<_, crate::IoError>(change(Stat::default())));
+        };
+        let bound = PacketBox::<Write>::new_buf(STAT_BYTES).and_then(PacketBox::into_bound);
+        let (packet, view) = match bound {
+            Ok(bound) => bound,
+            Err(error) => return answer.error(error),
+        };
+        packet.on_complete(move |packet| {
+            let read = packet.simple_contiguous_slice().and_then(read_records::<Stat>);
+            answer.complete_one(read.map(|(mut records, _)| change(records.pop().unwrap_or_default())));
+        });
+        describe.stat(Records::new(view));
     }
 
     /// The object, or the same again if it is still used elsewhere.
@@ -46,106 +100,55 @@ impl Lower {
     }
 }
 
-impl BackendDevice for Lower {
+/// Room for a record of a device below, with the user's metadata.
+const STAT_BYTES: usize = 1 << 16;
+
+/// A lower device that is handed on as it is while somebody keeps a clone of it.
+pub(super) struct HandedOn(pub(super) Lower);
+
+impl BackendDevice for HandedOn {
     fn info(&self) -> DeviceInfo {
-        self.0.device.info()
+        self.0.info()
     }
 
-    #[inline]
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        self.0.device.send(position, view);
+        self.0.send_io(position, view);
     }
 
-    #[inline]
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        self.0.device.send(position, view);
+        self.0.send_io(position, view);
     }
 
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
-        self.0.device.send(position, view);
+        self.0.send_io(position, view);
     }
 
     fn read_batch(&self, batch: Batch<'_, Write, u64>) {
-        self.0.device.send_many(batch);
+        self.0.send_batch(batch);
     }
 
     fn write_batch(&self, batch: Batch<'_, Read, u64>) {
-        self.0.device.send_many(batch);
+        self.0.send_batch(batch);
     }
 
     fn read_next(&self, view: BoundPacketView<Write>) {
-        self.0.device.send(NoPos, view);
+        self.0.send_io(NoPos, view);
     }
 
     fn write_next(&self, view: BoundPacketView<Read>) {
-        self.0.device.send(NoPos, view);
+        self.0.send_io(NoPos, view);
     }
 
-    /// Views that are handed on keep their identity, so what is above may give this as its own.
-    fn cancellation(&self) -> Option<&dyn Cancellation> {
-        self.0.device.cancels().then_some(&*self.0 as _)
-    }
-
-    /// For a filter that hands on what it gets. One that makes requests of its own, which wait for room by themselves, does not
-    /// give this.
-    fn admission(&self) -> Option<&dyn Admission> {
-        self.0.device.admits().then_some(&*self.0 as _)
-    }
-
-    fn limits(&self) -> Limits {
-        self.0.device.limits()
-    }
-
-    fn flush(&self) -> Option<&dyn Flush> {
-        self.0.device.does(Operation::FLUSH).then_some(&*self.0 as _)
-    }
-
-    fn resize(&self) -> Option<&dyn Resize> {
-        self.0.device.does(Operation::RESIZE).then_some(&*self.0 as _)
-    }
-
-    fn listing(&self) -> Option<&dyn Listing> {
-        self.0.device.does(Operation::LIST).then_some(&*self.0 as _)
-    }
-
-    fn opening(&self) -> Option<&dyn Opening> {
-        self.0.device.opens().then_some(self as _)
-    }
-
-    fn provenance(&self) -> Option<&dyn Provenance> {
-        self.0.device.does(Operation::PROVENANCE).then_some(&*self.0 as _)
-    }
-
-    fn mapping(&self) -> Option<&dyn Mapping> {
-        self.0.device.does(Operation::MAP).then_some(&*self.0 as _)
-    }
-
-    fn statistics(&self) -> Option<&dyn Statistics> {
-        self.0.device.does(Operation::STATISTICS).then_some(&*self.0 as _)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        self.0.extensions(query);
     }
 }
 
-impl Opening for Lower {
-    fn open(&self, name: &str, mode: OpenMode) -> Result<Opened, OpenError> {
-        Self::open(self, name, mode).map(Opened::handed_on)
-    }
-}
-
-impl Operates for Inner {
-    fn operate(&self, operation: Operation<'_>, view: BoundPacketView<Write>) {
-        self.device.operate(operation, view);
-    }
-}
-
-impl Cancellation for Inner {
-    fn cancel(&self, request: RequestId) {
-        self.device.cancel(request);
-    }
-}
-
-impl Admission for Inner {
+impl Inner {
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
-        self.device.poll_admit(bytes, cx)
+        self.device
+            .extension::<dyn Admission>()
+            .map_or(Poll::Ready(()), |extension| extension.poll_admit(bytes, cx))
     }
 }
 
@@ -164,11 +167,11 @@ macro_rules! packet_io {
 
                 fn admit(&self, bytes: usize) -> Option<Admitted> {
                     let inner = self.0.clone();
-                    self.0.turns.as_ref()?.admit(move |cx| inner.device.poll_admit(bytes, cx))
+                    self.0.turns.as_ref()?.admit(move |cx| inner.poll_admit(bytes, cx))
                 }
 
                 fn cancel(&self, request: RequestId) {
-                    self.0.device.cancel(request);
+                    self.cancel(request);
                 }
             }
         )*

@@ -2,6 +2,7 @@
 
 mod backend;
 mod export;
+mod filter;
 mod guarded;
 #[cfg(feature = "tracing")]
 mod log;
@@ -13,6 +14,7 @@ mod values;
 pub use backend::{Backend, OpenError, OpenMode, OpenRequest};
 #[doc(hidden)]
 pub use export::__private;
+pub use filter::Filter;
 pub(crate) use guarded::GuardedBackend;
 pub use lower::Lower;
 pub use manifest::{MANIFEST_FORM, MANIFEST_SECTION, OptionSpec, StaticManifest};

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::lower::HandedOn;
 use super::{Lower, OpenError};
 use crate::BackendDevice;
 use crate::abi::{DeviceObj, Library, device_object};
@@ -43,7 +44,7 @@ impl Opened {
             Object::HandedOn(below) => match below.into_object() {
                 Ok(object) => Ok(object),
                 // Somebody has kept a clone.
-                Err(below) => Self::new(below).into_object(library),
+                Err(below) => Self::new(HandedOn(below)).into_object(library),
             },
         }
     }

@@ -30,8 +30,8 @@ impl BackendDevice for Small {
         lock(&self.0).views.push(view);
     }
 
-    fn admission(&self) -> Option<&dyn Admission> {
-        Some(self)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Admission>(self);
     }
 }
 
@@ -76,8 +76,8 @@ impl BackendDevice for Shared {
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
         self.0.read(position, view);
     }
-    fn admission(&self) -> Option<&dyn Admission> {
-        self.0.admission()
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        self.0.extensions(query);
     }
 }
 
@@ -175,8 +175,8 @@ fn rule_20_those_that_wait_for_a_device_that_panics_are_not_forgotten() {
         fn read(&self, _: u64, _: BoundPacketView<Write>) {
             panic!("in read");
         }
-        fn admission(&self) -> Option<&dyn Admission> {
-            Some(self)
+        fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+            query.offer::<dyn Admission>(self);
         }
     }
     impl Admission for Panics {

@@ -246,8 +246,8 @@ fn rule_2_a_device_that_keeps_views_and_panics_fails_them() {
             assert!(position != 666, "in read");
             crate::support::lock(&self.0).push(view);
         }
-        fn cancellation(&self) -> Option<&dyn Cancellation> {
-            Some(self)
+        fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+            query.offer::<dyn Cancellation>(self);
         }
     }
     impl Cancellation for Keeps {

@@ -87,7 +87,7 @@ fn rule_14_what_is_dropped_early_fails_what_is_left() {
     let mut packet = PacketBox::new_buf(4).unwrap();
     let (rebound, fresh) = super::interception::rebound(&mut packet);
     drop(fresh);
-    rebound.settle(|part| drop(part)).unwrap();
+    rebound.settle(drop).unwrap();
     assert_eq!(packet.report().min_error(), Some((0, IoError::UNANSWERED)));
 }
 
@@ -233,12 +233,12 @@ fn rule_14_parts_come_as_a_stream_with_an_account_of_what_is_missing() {
     let rebound = ReboundPacket::new(packet.bind().unwrap()).unwrap();
     let (mut stream, view) = rebound.bind_stream().unwrap();
     let (front, back) = view.split_at(4);
-    assert_eq!((stream.in_flight(), stream.ranges().collect::<Vec<_>>()), (2, vec![0..10]));
+    assert_eq!((stream.in_flight(), stream.ranges().next()), (2, Some(0..10)));
     back.transfer_data(&mut [0; 6]).complete();
     let part = futures_lite::future::block_on(stream.next()).unwrap();
     assert_eq!((part.range(), part.bytes()), (4..10, Some(&b"456789"[..])));
     part.complete();
-    assert_eq!((stream.in_flight(), stream.ranges().collect::<Vec<_>>()), (1, vec![0..4]));
+    assert_eq!((stream.in_flight(), stream.ranges().next()), (1, Some(0..4)));
     front.error(IoError::END);
     let part = futures_lite::future::block_on(stream.next()).unwrap();
     assert_eq!(part.result().unwrap_err().error(), IoError::END);

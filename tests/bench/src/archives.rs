@@ -48,7 +48,7 @@ pub(crate) fn archives(seconds: f64) {
             let file = format!("file:{}", path.display());
             let archive = open(format!("{file} | archive?cache=0"));
             let file_of =
-                |name: usize| archive.open(&name.to_string()).unwrap_or_else(|error| panic!("{error}"));
+                |name: usize| archive.open(name.to_string()).unwrap_or_else(|error| panic!("{error}"));
             let ours: Vec<Device> = (0..FILES).map(file_of).collect();
             let peer = ZipArchive::new(Cursor::new(bytes.clone())).unwrap_or_else(|error| panic!("{error}"));
             let variants = vec![

@@ -1,7 +1,7 @@
 //! Devices that have no bytes: trees of names.
 
-use super::{BackendDevice, DeviceInfo, Listing, Opening, Provenance, Statistics};
-use crate::{BoundPacketView, Code, IoError, Write};
+use super::{Describe, ExtensionQuery, Kind, Listing, Opening, Records, Stat};
+use crate::{BackendDevice, BoundPacketView, Code, DeviceInfo, IoError, Write};
 
 /// A tree of names: what it can do is list them and open what has one.
 ///
@@ -23,18 +23,18 @@ use crate::{BoundPacketView, Code, IoError, Write};
 /// }
 ///
 /// impl Listing for Hello {
-///     fn list(&self, folder: &str, from: u64, entries: Records<Entry>) {
+///     fn list(&self, folder: &[u8], from: u64, entries: Records<Entry>) {
 ///         match folder {
-///             "" => entries.complete_from(from, [Entry { name: "hello".into(), is_folder: false, size: Some(5) }]),
+///             b"" => entries.complete_from(from, [Entry::file("hello", Some(5))]),
 ///             _ => entries.error(IoError::from_code(Code::NOT_FOUND)),
 ///         }
 ///     }
 /// }
 ///
 /// impl Opening for Hello {
-///     fn open(&self, name: &str, _: OpenMode) -> Result<Opened, OpenError> {
+///     fn open(&self, name: &[u8], _: OpenMode) -> Result<Opened, OpenError> {
 ///         match name {
-///             "hello" => Ok(Opened::new(Text(b"hello"))),
+///             b"hello" => Ok(Opened::new(Text(b"hello"))),
 ///             _ => Err(OpenError::new(IoError::from_code(Code::NOT_FOUND), "there is only 'hello'")),
 ///         }
 ///     }
@@ -45,14 +45,14 @@ use crate::{BoundPacketView, Code, IoError, Write};
 /// # drop(opened);
 /// ```
 pub trait Tree: Listing + Opening + 'static {
-    /// Where names come from, if it is made of other trees.
-    fn provenance(&self) -> Option<&dyn Provenance> {
-        None
+    /// What is known of the tree itself.
+    fn stat(&self) -> Stat {
+        Stat::of(Kind::FOLDER)
     }
 
-    /// What it counts.
-    fn statistics(&self) -> Option<&dyn Statistics> {
-        None
+    /// Offers what else the tree can do: [`Provenance`](crate::Provenance), [`Statistics`](crate::Statistics).
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        let _ = query;
     }
 }
 
@@ -69,19 +69,14 @@ impl<T: Tree> BackendDevice for TreeDevice<T> {
         view.error(IoError::from_code(Code::IS_DIRECTORY));
     }
 
-    fn listing(&self) -> Option<&dyn Listing> {
-        Some(&self.0)
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Describe>(self).offer::<dyn Listing>(&self.0).offer::<dyn Opening>(&self.0);
+        self.0.extensions(query);
     }
+}
 
-    fn opening(&self) -> Option<&dyn Opening> {
-        Some(&self.0)
-    }
-
-    fn provenance(&self) -> Option<&dyn Provenance> {
-        self.0.provenance()
-    }
-
-    fn statistics(&self) -> Option<&dyn Statistics> {
-        self.0.statistics()
+impl<T: Tree> Describe for TreeDevice<T> {
+    fn stat(&self, answer: Records<Stat>) {
+        answer.complete_one(Ok::<_, IoError>(self.0.stat()));
     }
 }

@@ -1,0 +1,98 @@
+//! `pactio.admission/1`: a device can be full, and requests wait with the caller until it has room (rule 20).
+
+use core::task::{Context, Poll};
+
+use super::{Capability, Extension};
+
+#[cfg(feature = "plugin")]
+use super::extension::{RemoteExtension, guarded, of_size};
+#[cfg(feature = "plugin")]
+use crate::{BackendDevice, abi::CWaker};
+
+/// Admits requests while the device has room.
+///
+/// Requests wait their turn with the caller, in order, and other devices go on. One admission may stand for several requests, or
+/// for larger ones, where a host makes them fit the [limits](crate::Limits) of the device.
+pub trait Admission: Send + Sync {
+    /// Asks for room for a request of `bytes` bytes, or for a batch of requests with so many together. `Ready`: it will be
+    /// submitted right away. `Pending`: the device has kept the waker and wakes it when it may have room. One caller at a time
+    /// asks.
+    fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl Capability {
+    /// [`Admission`].
+    pub const ADMISSION: Self = Self::of_handling("pactio.admission/1", "back-pressure");
+}
+
+impl Extension for dyn Admission {
+    const CAPABILITY: Capability = Capability::ADMISSION;
+
+    #[cfg(feature = "plugin")]
+    type Table = AdmissionTable;
+
+    #[cfg(feature = "plugin")]
+    fn table<D: BackendDevice>() -> &'static AdmissionTable {
+        &TableOf::<D>::TABLE
+    }
+
+    #[cfg(feature = "plugin")]
+    fn of_remote(remote: &RemoteExtension<Self>) -> &Self {
+        remote
+    }
+}
+
+/// ===== The function of a device that can be full =====
+///
+/// Any thread may call, one at a time; it does not unwind or block.
+#[cfg(feature = "plugin")]
+#[repr(C)]
+#[derive(Debug)]
+pub struct AdmissionTable {
+    /// Size of this table in bytes; it grows at the end.
+    pub size: u32,
+    /// Asks for room for a request of so many bytes: 1 if it will be submitted right away. Otherwise, if there is a waker, the
+    /// device wakes it when it may have room.
+    pub poll_admit: unsafe extern "C" fn(object: *const (), bytes: usize, waker: Option<&CWaker>) -> u32,
+}
+
+#[cfg(feature = "plugin")]
+struct TableOf<D>(D);
+
+#[cfg(feature = "plugin")]
+impl<D: BackendDevice> TableOf<D> {
+    const TABLE: AdmissionTable =
+        AdmissionTable { size: of_size::<AdmissionTable>(), poll_admit: poll_admit::<D> };
+}
+
+#[cfg(feature = "plugin")]
+unsafe extern "C" fn poll_admit<D: BackendDevice>(
+    object: *const (),
+    bytes: usize,
+    waker: Option<&CWaker>,
+) -> u32 {
+    // SAFETY: the object belongs to the table, and its device exists during the call.
+    let device = unsafe { guarded::<D>(object) };
+    let polled = match waker {
+        Some(waker) => waker.with_waker(|waker| device.poll_admit(bytes, &mut Context::from_waker(waker))),
+        None => device.poll_admit(bytes, &mut Context::from_waker(core::task::Waker::noop())),
+    };
+    u32::from(polled == Poll::Ready(()))
+}
+
+#[cfg(feature = "plugin")]
+impl Admission for RemoteExtension<dyn Admission> {
+    fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let (object, table) = self.parts();
+        let ask = |waker: Option<&CWaker>| {
+            // SAFETY: the device exists, since `self` does.
+            unsafe { (table.poll_admit)(object, bytes, waker) != 0 }
+        };
+        // Without a waker first: in most cases there is room.
+        if ask(None) || ask(Some(&CWaker::from(cx.waker().clone()))) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The rest of a list between two answers, so that all answers are of one snapshot.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::vec::IntoIter;
+
+use super::{Record, Records};
+use crate::{Cause, IoError};
+
+/// Keeps the unsent tail of a list, so that a caller that continues sees the snapshot it started with, and the list is made once and
+/// not once for each answer.
+///
+/// Several lists may be read at once: the tails of the last 16 are kept. A caller that continues after its tail was dropped gets
+/// a new list from its cursor on. Cheap to clone; all clones are one.
+#[derive(Debug)]
+pub struct ListCursors<R>(Arc<Mutex<VecDeque<Tail<R>>>>);
+
+#[derive(Debug)]
+struct Tail<R> {
+    /// Of what: the folder, or nothing where a device has one list.
+    key: Vec<u8>,
+    /// The cursor of its first record.
+    from: u64,
+    records: IntoIter<R>,
+}
+
+/// Number of tails that are kept. The oldest may be of a caller that never continues.
+const MAX_TAILS: usize = 16;
+
+impl<R> Default for ListCursors<R> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<R> Clone for ListCursors<R> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<R: Record> ListCursors<R> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Tail<R>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tail that was kept of the list `key`, for a caller that continues at `from`.
+    pub fn take(&self, key: &[u8], from: u64) -> Option<IntoIter<R>> {
+        let mut tails = self.lock();
+        let index = tails.iter().position(|tail| tail.from == from && tail.key == key)?;
+        tails.remove(index).map(|tail| tail.records)
+    }
+
+    /// Answers with as many of `records` as there is room for, the first of which has the cursor `from`, and keeps the rest. `after`
+    /// gives the cursor behind a record, of which it gets the one before and the record itself.
+    pub fn answer(
+        &self,
+        key: Vec<u8>,
+        from: u64,
+        mut records: IntoIter<R>,
+        mut answer: Records<R>,
+        after: impl Fn(u64, &R) -> u64,
+    ) {
+        let mut next = from;
+        let mut any = false;
+        while let Some(record) = records.as_slice().first() {
+            if !answer.push(record) {
+                // An answer without a record would be asked for again for ever.
+                if !any {
+                    return answer.error(IoError::TOO_LARGE);
+                }
+                // Before the answer, since the caller may continue before this returns.
+                self.keep(Tail { key, from: next, records });
+                return answer.complete(Some(next));
+            }
+            next = after(next, record);
+            any = true;
+            records.next();
+        }
+        answer.complete(None);
+    }
+
+    /// Answers from the kept tail, or else from a list that `list` makes. The cursor is the number of a record.
+    pub fn answer_with(
+        &self,
+        key: Vec<u8>,
+        from: u64,
+        answer: Records<R>,
+        list: impl FnOnce(&[u8]) -> Result<Vec<R>, Cause>,
+    ) {
+        if let Some(tail) = self.take(&key, from) {
+            return self.answer(key, from, tail, answer, |at, _| at + 1);
+        }
+        match list(&key) {
+            Ok(all) => self.answer_all(key, from, all, answer),
+            Err(cause) => answer.fail(&cause),
+        }
+    }
+
+    /// Answers from a whole list that was just made. The cursor is the number of a record.
+    pub fn answer_all(&self, key: Vec<u8>, from: u64, all: Vec<R>, answer: Records<R>) {
+        let mut rest = all.into_iter();
+        rest.by_ref().take(usize::try_from(from).unwrap_or(usize::MAX)).for_each(drop);
+        self.answer(key, from, rest, answer, |at, _| at + 1);
+    }
+
+    fn keep(&self, tail: Tail<R>) {
+        let mut tails = self.lock();
+        if tails.len() == MAX_TAILS {
+            tails.pop_front();
+        }
+        tails.push_back(tail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Entry, PacketBox, Write, read_records};
+
+    fn entries(count: u32) -> IntoIter<Entry> {
+        (0..count).map(|index| Entry::file(format!("{index:03}"), None)).collect::<Vec<_>>().into_iter()
+    }
+
+    /// One answer of a list: its entries, and the cursor of the next.
+    fn answer(cursors: &ListCursors<Entry>, from: u64, list: IntoIter<Entry>) -> (Vec<Entry>, Option<u64>) {
+        let mut packet = PacketBox::<Write>::new_buf(200).unwrap();
+        let records = Records::new(packet.bind().unwrap());
+        cursors.answer(b"folder".to_vec(), from, list, records, |at, _| at + 1);
+        read_records(packet.simple_contiguous_slice().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_caller_that_continues_finds_its_tail_and_none_is_left_at_the_end() {
+        let cursors = ListCursors::default();
+        let mut going: Vec<_> = (0..MAX_TAILS).map(|_| answer(&cursors, 0, entries(20))).collect();
+        while going[0].1.is_some() {
+            for (got, next) in &mut going {
+                let from = next.unwrap();
+                let (part, behind) = answer(&cursors, from, cursors.take(b"folder", from).unwrap());
+                got.extend(part);
+                *next = behind;
+            }
+        }
+        assert!(going.iter().all(|(got, next)| got.as_slice() == entries(20).as_slice() && next.is_none()));
+        assert!(cursors.lock().is_empty(), "a tail is left");
+    }
+
+    #[test]
+    fn the_oldest_tail_makes_room() {
+        let cursors = ListCursors::default();
+        let next = (0..MAX_TAILS + 4).map(|_| answer(&cursors, 0, entries(20)).1.unwrap()).min().unwrap();
+        assert_eq!(cursors.lock().len(), MAX_TAILS);
+        assert!(cursors.take(b"other", next).is_none() && cursors.take(b"folder", next + 1).is_none());
+        assert!(cursors.take(b"folder", next).is_some());
+    }
+
+    #[test]
+    fn a_list_is_made_once_for_all_its_answers() {
+        let (cursors, mut made) = (ListCursors::default(), 0);
+        let (mut got, mut from) = (Vec::new(), Some(0));
+        while let Some(at) = from {
+            let mut packet = PacketBox::<Write>::new_buf(200).unwrap();
+            let records = Records::new(packet.bind().unwrap());
+            cursors.answer_with(Vec::new(), at, records, |_| {
+                made += 1;
+                Ok(entries(100).collect())
+            });
+            let (part, next) = read_records::<Entry>(packet.simple_contiguous_slice().unwrap()).unwrap();
+            got.extend(part);
+            from = next;
+        }
+        assert_eq!((got.as_slice(), made), (entries(100).as_slice(), 1));
+    }
+}

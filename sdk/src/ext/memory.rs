@@ -1,0 +1,156 @@
+//! `pactio.memory/1`: the device can be told of memory beforehand.
+
+use core::ptr::NonNull;
+
+use super::{Capability, Extension};
+use crate::IoError;
+
+#[cfg(feature = "plugin")]
+use super::extension::{RemoteExtension, guarded, of_size};
+#[cfg(feature = "plugin")]
+use crate::{BackendDevice, Code};
+
+/// Registers memory, which makes requests in it faster: a kernel's ring looks its pages up once.
+pub trait Registration: Send + Sync {
+    /// Requests may lie in this memory from now on, until it is [forgotten](Self::forget). Gives a number for it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be registered. Requests that lie in it are answered all the same.
+    fn register(&self, memory: MemoryRange) -> Result<u64, IoError>;
+
+    /// No request lies in the memory of that number any more, and none will.
+    fn forget(&self, number: u64);
+}
+
+/// A range of memory whose address is stable until it is unregistered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryRange {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it is an address and a length.
+unsafe impl Send for MemoryRange {}
+// SAFETY: as for `Send`: it gives no access to the memory.
+unsafe impl Sync for MemoryRange {}
+
+impl MemoryRange {
+    /// `len` bytes from `start`.
+    ///
+    /// # Safety
+    ///
+    /// They stay allocated until each device that was told of them has [forgotten](Registration::forget) them, or is gone.
+    pub const unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
+        Self { start, len }
+    }
+
+    /// The first byte.
+    pub const fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Length in bytes.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// There are no bytes.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Capability {
+    /// [`Registration`].
+    pub const MEMORY: Self = Self::of_handling("pactio.memory/1", "register memory");
+}
+
+impl Extension for dyn Registration {
+    const CAPABILITY: Capability = Capability::MEMORY;
+
+    #[cfg(feature = "plugin")]
+    type Table = MemoryTable;
+
+    #[cfg(feature = "plugin")]
+    fn table<D: BackendDevice>() -> &'static MemoryTable {
+        &TableOf::<D>::TABLE
+    }
+
+    #[cfg(feature = "plugin")]
+    fn of_remote(remote: &RemoteExtension<Self>) -> &Self {
+        remote
+    }
+}
+
+/// ===== The functions of a device that can be told of memory beforehand =====
+///
+/// Any thread may call; none unwinds. Registering may take as long as a system call that looks up all pages.
+#[cfg(feature = "plugin")]
+#[repr(C)]
+#[derive(Debug)]
+pub struct MemoryTable {
+    /// Size of this table in bytes; it grows at the end.
+    pub size: u32,
+    /// Requests may lie in this memory from now on; it stays allocated until it is forgotten. Gives 0 and writes a number for it,
+    /// or gives an error.
+    pub register:
+        unsafe extern "C" fn(object: *const (), start: *mut u8, len: usize, number: *mut u64) -> u32,
+    /// No request lies in it any more.
+    pub forget: unsafe extern "C" fn(object: *const (), number: u64),
+}
+
+#[cfg(feature = "plugin")]
+struct TableOf<D>(D);
+
+#[cfg(feature = "plugin")]
+impl<D: BackendDevice> TableOf<D> {
+    const TABLE: MemoryTable =
+        MemoryTable { size: of_size::<MemoryTable>(), register: register::<D>, forget: forget::<D> };
+}
+
+#[cfg(feature = "plugin")]
+unsafe extern "C" fn register<D: BackendDevice>(
+    object: *const (),
+    start: *mut u8,
+    len: usize,
+    number: *mut u64,
+) -> u32 {
+    let Some(start) = NonNull::new(start) else { return IoError::from_code(Code::INVALID_INPUT).to_raw() };
+    // SAFETY: the object belongs to the table, and its device exists during the call; the memory is as the caller says.
+    let (device, memory) = unsafe { (guarded::<D>(object), MemoryRange::new(start, len)) };
+    match device.with::<dyn Registration, _>(|extension| extension.register(memory)).and_then(|result| result)
+    {
+        Ok(registered) => {
+            // SAFETY: `number` is valid for a write.
+            unsafe { number.write(registered) };
+            0
+        }
+        Err(error) => error.to_raw(),
+    }
+}
+
+#[cfg(feature = "plugin")]
+unsafe extern "C" fn forget<D: BackendDevice>(object: *const (), number: u64) {
+    // SAFETY: the object belongs to the table, and its device exists during the call.
+    let device = unsafe { guarded::<D>(object) };
+    // A device that is out of use has no requests any more.
+    let _ = device.with::<dyn Registration, _>(|extension| extension.forget(number));
+}
+
+#[cfg(feature = "plugin")]
+impl Registration for RemoteExtension<dyn Registration> {
+    fn register(&self, memory: MemoryRange) -> Result<u64, IoError> {
+        let (object, table) = self.parts();
+        let mut number = 0;
+        // SAFETY: the device exists, since `self` does; the memory is as its maker has promised.
+        let raw = unsafe { (table.register)(object, memory.start().as_ptr(), memory.len(), &raw mut number) };
+        IoError::from_raw(raw).map_or(Ok(number), Err)
+    }
+
+    fn forget(&self, number: u64) {
+        let (object, table) = self.parts();
+        // SAFETY: the device exists, since `self` does.
+        unsafe { (table.forget)(object, number) };
+    }
+}

@@ -1,0 +1,151 @@
+//! Extensions: what a device can do beyond reading and writing. One file each.
+//!
+//! A device has any of them, or none. It says which by [offering](ExtensionQuery::offer) them, and a host finds each by its id and
+//! version:
+//!
+//! | trait | id | for |
+//! |-------|----|-----|
+//! | [`Cancellation`] | `pactio.cancellation/1` | requests that are not wanted any more end soon |
+//! | [`Admission`] | `pactio.admission/1` | requests wait with the caller while the device is full |
+//! | [`Limiting`] | `pactio.limits/1` | alignment, largest request, requests in flight |
+//! | [`Registration`] | `pactio.memory/1` | memory that the device is told of beforehand |
+//! | [`Describe`] | `pactio.stat/1` | kind, size, times, identity, version of the bytes |
+//! | [`Flush`] | `pactio.flush/1` | pending writes become durable, or visible |
+//! | [`Resize`] | `pactio.resize/1` | the size changes |
+//! | [`Mapping`] | `pactio.map/2` | the ranges of positions that exist |
+//! | [`Listing`] | `pactio.list/2` | the names in a folder |
+//! | `Opening` | `pactio.open/2` | opening what has a name |
+//! | [`Provenance`] | `pactio.provenance/2` | where a name comes from |
+//! | [`Statistics`] | `pactio.statistics/2` | what the device counts |
+//!
+//! # Adding one
+//!
+//! 1. A file in this folder, such as `flush.rs`: the trait, its docs, a [`Capability`] constant, and either [`Operation`] (one method whose
+//!    answer may come later, as most have) or [`Extension`] with a table of its own; both sides of the boundary; tests.
+//! 2. One line in the list below, and one in the table above.
+//!
+//! Nothing else knows extensions by name: the look-up, filters that forward one, a host's capabilities and its devices for filters
+//! follow from the list. A new version of a table that is not the old one with more at its end is a new id.
+
+mod admission;
+mod answer;
+mod cancellation;
+#[cfg(feature = "plugin")]
+mod cursors;
+mod extension;
+mod field;
+mod flush;
+mod limits;
+mod list;
+mod map;
+mod memory;
+mod name;
+#[cfg(feature = "plugin")]
+mod open;
+mod provenance;
+mod query;
+mod record;
+mod resize;
+mod stat;
+mod statistics;
+#[cfg(feature = "plugin")]
+mod tree;
+
+pub use admission::Admission;
+pub use answer::Answer;
+pub use cancellation::Cancellation;
+#[cfg(feature = "plugin")]
+pub use cursors::ListCursors;
+#[cfg(feature = "plugin")]
+pub(crate) use extension::extension as find_for_other_side;
+pub use extension::{Capability, Extension, Operation};
+#[cfg(feature = "plugin")]
+pub use extension::{Operates, OperationTable, RawExtension, Relay, RemoteExtension};
+pub use field::{Fields, FieldsOf};
+pub use flush::{Flush, FlushScope};
+pub use limits::{Limiting, Limits};
+pub use list::Listing;
+pub use map::Mapping;
+pub use memory::{MemoryRange, Registration};
+pub use name::Name;
+#[cfg(feature = "plugin")]
+pub use open::Opening;
+pub use provenance::Provenance;
+pub use query::{ExtensionQuery, extension_of};
+pub use record::{Entry, Figure, Origin, Record, Records, Region, Unit, read_records};
+pub use resize::Resize;
+pub use stat::{Describe, Identity, Kind, Stat};
+pub use statistics::Statistics;
+#[cfg(feature = "plugin")]
+pub use tree::{Tree, TreeDevice};
+
+/// Makes the list of extensions: their places in it, and what is done with one that is known by its place or id.
+macro_rules! extensions {
+    ($($(#[$condition:meta])? $name:ident,)*) => {
+        /// The places of all extensions in the list.
+        enum Place { $($(#[$condition])? $name,)* }
+
+        /// Number of extensions.
+        #[cfg(feature = "plugin")]
+        pub(crate) const COUNT: usize = EXTENSIONS.len();
+
+        $(
+            $(#[$condition])?
+            impl Listed for dyn $name {
+                const INDEX: usize = Place::$name as usize;
+            }
+        )*
+
+        /// All extensions.
+        pub const EXTENSIONS: &[Capability] = &[$($(#[$condition])? <dyn $name>::CAPABILITY,)*];
+
+        /// Calls with the extension that has an id.
+        #[cfg(feature = "plugin")]
+        pub(crate) fn ask_by_id<C: CallExtension>(id: &[u8], call: C) -> Option<C::Output> {
+            $(
+                if id == <dyn $name>::CAPABILITY.id().as_bytes() {
+                    return Some(call.call::<dyn $name>());
+                }
+            )*
+            None
+        }
+
+        /// Calls with the extension at a place.
+        #[cfg(feature = "plugin")]
+        pub(crate) fn ask_by_index<C: CallExtension>(index: usize, call: C) -> Option<C::Output> {
+            $(
+                if index == <dyn $name>::INDEX {
+                    return Some(call.call::<dyn $name>());
+                }
+            )*
+            None
+        }
+    };
+}
+
+#[cfg(feature = "plugin")]
+pub(crate) use extension::CallExtension;
+
+/// An extension of the list. So all extensions are in this crate.
+pub trait Listed {
+    /// Its place.
+    #[doc(hidden)]
+    const INDEX: usize;
+}
+
+// The list.
+extensions! {
+    Cancellation,
+    Admission,
+    Limiting,
+    Registration,
+    Describe,
+    Flush,
+    Resize,
+    Mapping,
+    Listing,
+    #[cfg(feature = "plugin")]
+    Opening,
+    Provenance,
+    Statistics,
+}
