@@ -107,7 +107,7 @@ pub use packet::*;
 
 pub use io::{
     Batch, Exact, Io, IoExchange, IoRead, IoWrite, NoPos, PacketIo, PacketIoExt, Param, StreamIoExt,
-    Submission, VectoredIo,
+    StreamRead, StreamWrite, Submission, VectoredIo,
 };
 #[cfg(feature = "std")]
 pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};

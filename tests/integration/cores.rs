@@ -40,7 +40,7 @@ fn memory_is_at_its_addresses_and_what_was_not_dumped_is_a_hole() {
         assert_eq!(host.block_on(device.read::<u32>(0xffff_8000_0000_0ffc)).unwrap(), 0xcccc_cccc);
         let error = host.block_on(device.read::<u32>(u64::MAX - 8)).unwrap_err();
         assert_eq!(error.code(), Some(Code::NOT_MAPPED));
-        assert!(host.block_on(device.write(0x60_0000, 0u8)).is_err());
+        assert!(host.block_on(device.write(0x60_0000, &0u8)).is_err());
         let regions = host.block_on(device.regions()).unwrap();
         let seen: Vec<_> = regions
             .iter()

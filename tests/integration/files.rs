@@ -419,7 +419,7 @@ fn what_is_written_is_there() {
         host.block_on(async {
             device.write_all_at(10, &[1; 5]).await.unwrap();
             assert_eq!(device.write_all_at(4, vec![2; 3]).await.unwrap(), [2; 3]);
-            device.write(0, 0x0403_0201u32).await.unwrap();
+            device.write(0, &0x0403_0201u32).await.unwrap();
             assert_eq!(device.read::<u32>(0).await.unwrap(), 0x0403_0201);
         });
         device.blocking_write_all_at(15, b"end").unwrap();

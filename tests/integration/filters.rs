@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use pactio::{Code, Device, ErrorKind, Host, OpenOptions, Url};
-use pactio_sdk::{PacketBox, Write};
+use pactio::{Capability, Code, Device, ErrorKind, Host, OpenOptions, Url};
+use pactio_sdk::{IoExchange, IoRead, IoWrite, NoPos, PacketBox, Write};
 use pactio_tests::{host, in_time};
 
 /// A host with two filters and devices of all sorts.
@@ -20,7 +20,54 @@ fn filters() -> Host {
         "fixture_panic_driver",
         "fixture_panic_submit",
         "fixture_queued",
+        "fixture_xor",
     ])
+}
+
+#[test]
+fn a_filter_does_only_what_it_names_and_no_more_than_what_is_below() {
+    in_time(|| {
+        let host = filters();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stored");
+        fs::write(&path, [0x5A; 100]).unwrap();
+        let url = format!("file:{} | xor", path.display());
+        let device = host.open_with(&url, OpenOptions::new().read(true).write(true)).unwrap();
+        assert_eq!(bytes(&host, &device, 0..100), [0; 100]);
+        host.block_on(device.write_all_at(10, b"secret")).unwrap();
+        assert_eq!(bytes(&host, &device, 10..16), b"secret");
+        let stored: Vec<u8> = b"secret".iter().map(|byte| byte ^ 0x5A).collect();
+        assert_eq!(fs::read(&path).unwrap()[10..16], stored);
+        // The file below can do these, the filter does not name them.
+        let can = device.capabilities();
+        assert!(device.below().unwrap().capabilities().has(Capability::RESIZE));
+        assert!(
+            !can.has(Capability::RESIZE) && !can.has(Capability::MAP) && can.has(Capability::FLUSH),
+            "{can:?}"
+        );
+        assert_eq!(host.block_on(device.resize(5)).unwrap_err().code(), Some(Code::UNSUPPORTED));
+        // Memory can exchange, but what is exchanged would be stored in clear text.
+        let memory = host.open("memory:?size=100 | xor").unwrap();
+        let (report, _) = host.block_on(memory.exchange_raw(0, vec![1; 10])).unwrap();
+        assert_eq!(report.min_error().map(|(at, error)| (at, error.code())), Some((0, Code::UNSUPPORTED)));
+        // It names this, but memory has nothing to flush.
+        assert!(!memory.capabilities().has(Capability::FLUSH));
+        let read_only = host.open(&url).unwrap();
+        assert!(!read_only.info().writable());
+        // A folder has names, which it does not name.
+        let tree = host.open(&format!("file:{} | xor", folder.path().display())).unwrap();
+        assert!(tree.open("stored").is_err() && host.block_on(tree.list("")).is_err());
+        // Streams are changed in both directions.
+        let stream = host.open("gated:2 | xor").unwrap();
+        let below = stream.below().unwrap();
+        host.block_on(async {
+            stream.write_raw(NoPos, b"flow".to_vec()).await.unwrap();
+            let (_, read) = stream.read_raw(NoPos, vec![0; 2]).await.unwrap();
+            assert_eq!(read, b"fl");
+            let (_, read) = below.read_raw(NoPos, vec![0; 2]).await.unwrap();
+            assert_eq!(read, [b'o' ^ 0x5A, b'w' ^ 0x5A]);
+        });
+    });
 }
 
 fn bytes(host: &Host, device: &Device, range: std::ops::Range<u64>) -> Vec<u8> {
@@ -111,7 +158,9 @@ fn what_makes_no_sense_in_a_stack_is_explained() {
     }
     let error = host.open("memory:?size=1 | nothing").unwrap_err().to_string();
     assert!(
-        error.starts_with("no plugin has the filter 'nothing'; those that exist are: cow, fault, identity\n"),
+        error.starts_with(
+            "no plugin has the filter 'nothing'; those that exist are: cow, fault, identity, leaky, xor\n"
+        ),
         "{error}"
     );
 }

@@ -5,6 +5,7 @@ mod archives;
 mod caching;
 mod capabilities;
 mod cores;
+mod describing;
 mod drops;
 mod executors;
 mod extensions;

@@ -123,7 +123,8 @@ fn serve(stream: &TcpStream, shared: &Mutex<Shared>) -> Option<()> {
     };
     let tag = format!("\"v{version}\"");
     if manners.busy > 0 {
-        return answer("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_owned(), &[]);
+        let text = b"the disks are being moved until noon";
+        return answer(format!("HTTP/1.1 503 Busy\r\nContent-Length: {}\r\n\r\n", text.len()), text);
     }
     if !request.contains("/folder/file ") {
         return answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(), &[]);
@@ -212,6 +213,25 @@ fn ranges_are_read_and_joined_where_they_are_close() {
         );
         let asked = server.shared.lock().unwrap().asked.len();
         assert!(asked < 32, "64 ranges close to each other took {asked} requests");
+    });
+}
+
+#[test]
+fn what_the_server_says_reaches_the_program() {
+    in_time(|| {
+        let (host, server) = (object_host(), Server::start(&body(1000)));
+        let device = open(&host, &format!("{}&retries=0", server.url()));
+        let stat = host.block_on(device.stat()).unwrap();
+        assert_eq!((stat.kind, stat.size), (Some(pactio::Kind::FILE), Some(1000)));
+        assert_eq!(stat.version.as_deref(), Some("\"v1\""));
+        let modified = stat.modified.unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(modified.as_secs() % 60, 1, "{modified:?}");
+        let address = server.address.as_str();
+        let same = pactio::Identity::stored(format!("http {address}"), "folder/file");
+        assert_eq!(stat.identity, Some(same));
+        server.set(|shared| shared.manners.busy = 100);
+        let error = host.block_on(device.read_exact_at(0, vec![0; 10])).unwrap_err();
+        assert!(error.to_string().contains("the disks are being moved until noon"), "{error}");
     });
 }
 

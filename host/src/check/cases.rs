@@ -9,7 +9,8 @@ use std::thread;
 
 use futures_lite::future::{block_on, poll_once};
 use pactio_sdk::{
-    Capability, Code, ComplexPacket, IoError, Name, PacketBox, PacketBytes, PacketIo, Read, Write,
+    Capability, Code, ComplexPacket, IoError, IoExchange, Name, PacketBox, PacketBytes, PacketIo, Read,
+    VectoredIo, Write,
 };
 
 use super::subject::{Finding, Subject, answered, open, same, unexpected, wait, wrong};
@@ -88,6 +89,11 @@ pub const CASES: &[Case] = &[
         name: "faults",
         about: "a filter answers every request when the device below fails, and reports only what was done",
         run: faults,
+    },
+    Case {
+        name: "paths",
+        about: "every way to read and write reaches the same bytes: exchange, batches, vectored, regions, stat",
+        run: paths,
     },
     Case {
         name: "again",
@@ -587,6 +593,109 @@ fn faults(subject: &Subject) -> Result<(), Finding> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Reads and writes in every way that the device has, and holds each against the model.
+fn paths(subject: &Subject) -> Result<(), Finding> {
+    subject.needs_bytes()?;
+    let device = &subject.device;
+    for count in [1, 7, 100] {
+        let ranges: Vec<_> = (0..count).map(|_| subject.range()).collect();
+        let pairs = ranges.iter().map(|range| (range.start as u64, vec![0; range.len()]));
+        let what = format!("a vectored read of {ranges:?}");
+        let read =
+            subject.wait(&what, VectoredIo::<Write, u64>::vectored(device, pairs.collect::<Vec<_>>()))?;
+        let (report, buffers) = read.map_err(no_memory)?;
+        answered(&what, &report)?;
+        if !report.is_done() {
+            wrong!("{what} was not done: {report}");
+        }
+        for (range, bytes) in ranges.into_iter().zip(buffers) {
+            same(&bytes, &subject.model.borrow()[range.clone()], range.start)
+                .map_err(|wrong| of(&what, wrong))?;
+        }
+    }
+    if subject.writable {
+        write_together(subject)?;
+        exchange(subject)?;
+    }
+    if let Some(stat) = subject.wait("a stat", device.stat())?.map_err(unexpected)?.size
+        && let Some(size) = device.size()
+        && stat != size
+    {
+        wrong!("its stat says {stat} bytes, its info {size}");
+    }
+    outside_of_regions(subject)
+}
+
+/// Says on which path something is wrong.
+fn of(what: &str, finding: Finding) -> Finding {
+    match finding {
+        Finding::Wrong(wrong) => Finding::Wrong(format!("{what}: {wrong}")),
+        other => other,
+    }
+}
+
+/// Writes to several ranges in one call.
+fn write_together(subject: &Subject) -> Result<(), Finding> {
+    let unit = subject.unit();
+    let units = subject.model.borrow().len() / unit;
+    let pairs: Vec<(u64, Vec<u8>)> = (0..units.min(20))
+        .map(|index| {
+            let bytes = (0..unit).map(|_| subject.below(256) as u8).collect();
+            ((index * unit * (units / units.min(20))) as u64, bytes)
+        })
+        .collect();
+    let what = format!("a vectored write of {} parts", pairs.len());
+    for (position, bytes) in &pairs {
+        subject.model.borrow_mut()[*position as usize..][..unit].copy_from_slice(bytes);
+    }
+    let written = subject.wait(&what, VectoredIo::<Read, u64>::vectored(&subject.device, pairs))?;
+    let (report, _) = written.map_err(no_memory)?;
+    answered(&what, &report)?;
+    if !report.is_done() {
+        wrong!("{what} was not done: {report}");
+    }
+    subject.read_all().map_err(|finding| of(&format!("after {what}"), finding))
+}
+
+/// Exchanges a range, unless the device cannot.
+fn exchange(subject: &Subject) -> Result<(), Finding> {
+    let range = subject.range_to_write();
+    let bytes: Vec<u8> = (0..range.len()).map(|_| subject.below(256) as u8).collect();
+    let what = format!("an exchange of {range:?}");
+    let exchanged = subject.wait(&what, subject.device.exchange_raw(range.start as u64, bytes.clone()))?;
+    let (report, old) = exchanged.map_err(no_memory)?;
+    answered(&what, &report)?;
+    if report.done() == 0 {
+        return Ok(());
+    }
+    for done in report.done_ranges() {
+        let mut model = subject.model.borrow_mut();
+        let place = &mut model[range.start + done.start..range.start + done.end];
+        same(&old[done.clone()], place, range.start + done.start).map_err(|finding| of(&what, finding))?;
+        place.copy_from_slice(&bytes[done]);
+    }
+    subject.read_all().map_err(|finding| of(&format!("after {what}"), finding))
+}
+
+/// What lies in no region cannot be read, or is zero.
+fn outside_of_regions(subject: &Subject) -> Result<(), Finding> {
+    let device = &subject.device;
+    if !device.capabilities().has(Capability::MAP) {
+        return Ok(());
+    }
+    let regions = subject.wait("its regions", device.regions())?.map_err(unexpected)?;
+    let model = subject.model.borrow();
+    let mut at = 0;
+    for next in regions.iter().map(|region| &region.range).chain([&(u64::MAX..u64::MAX)]) {
+        let gap = at..usize::try_from(next.start).unwrap_or(usize::MAX).min(model.len());
+        if let Some(index) = gap.into_iter().find(|index| model[*index] != 0) {
+            wrong!("byte {index} is {}, but lies in none of its regions", model[index]);
+        }
+        at = at.max(usize::try_from(next.end).unwrap_or(usize::MAX));
     }
     Ok(())
 }

@@ -36,8 +36,8 @@ impl Device {
     /// # Errors
     ///
     /// If any byte of it could not be written.
-    pub fn write<T: NoUninit>(&self, position: u64, value: T) -> WriteValue<'_, T> {
-        WriteValue(self.write_all_at(position, Value(value)))
+    pub fn write<T: NoUninit>(&self, position: u64, value: &T) -> WriteValue<'_, T> {
+        WriteValue(self.write_all_at(position, Value(*value)))
     }
 
     /// Reads a value like [`read`](Self::read), on this thread.
@@ -54,8 +54,8 @@ impl Device {
     /// # Errors
     ///
     /// As [`write`](Self::write).
-    pub fn blocking_write<T: NoUninit>(&self, position: u64, value: T) -> Result<(), Error> {
-        self.blocking_write_all_at(position, bytemuck::bytes_of(&value))
+    pub fn blocking_write<T: NoUninit>(&self, position: u64, value: &T) -> Result<(), Error> {
+        self.blocking_write_all_at(position, bytemuck::bytes_of(value))
     }
 }
 

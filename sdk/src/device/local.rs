@@ -39,7 +39,8 @@ use crate::{Batch, BoundPacketView, IoError, Read, ReadWrite, RequestId, Write};
 /// }
 ///
 /// let device = LocalDevice::new(Text("some text"))?;
-/// let all = device.block_on(device.read_to_end(5))?;
+/// let mut all = Vec::new();
+/// device.block_on(device.read_to_end(5, &mut all))?;
 /// assert_eq!(all, b"text");
 /// # Ok::<(), IoError>(())
 /// ```

@@ -4,6 +4,7 @@
 //! (rule 1). That is what [`Lent`] holds: it waits in its drop.
 
 use core::future::poll_fn;
+use core::mem::MaybeUninit;
 use std::thread;
 use std::time::Duration;
 
@@ -65,16 +66,37 @@ pub trait BlockingIo<P: Param>: BlockOn {
         self.block_on(self.read(param))
     }
 
-    /// Reads until the device says that it has no more.
+    /// Reads what can be read into memory that need not be initialised. Gives what became of every byte, and the leading part that was
+    /// done.
     ///
     /// # Errors
     ///
-    /// Any other error than [`Code::END`](crate::Code::END).
-    fn blocking_read_to_end(&self, param: P) -> Result<Vec<u8>, IoError>
+    /// As [`blocking_read_raw`](Self::blocking_read_raw).
+    fn blocking_read_uninit<'b>(
+        &self,
+        param: P,
+        buffer: &'b mut [MaybeUninit<u8>],
+    ) -> Result<(Report, &'b mut [u8]), IoError>
     where
         Self: PacketIo<Write, P> + Sized,
     {
-        self.block_on(self.read_to_end(param))
+        // SAFETY: as in `blocking_read_raw`.
+        let report = lend(self, param, unsafe { RefPacket::for_read_uninit(buffer) }?)?;
+        let done = &mut buffer[..report.error_clamp()];
+        // SAFETY: the device initialised the leading part, which was done.
+        Ok((report, unsafe { &mut *(core::ptr::from_mut(done) as *mut [u8]) }))
+    }
+
+    /// Reads until the device says that it has no more, and appends to `all`; gives the number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// Any other error than [`Code::END`](crate::Code::END). The bytes that were read before it are in `all`.
+    fn blocking_read_to_end(&self, param: P, all: &mut Vec<u8>) -> Result<usize, IoError>
+    where
+        Self: PacketIo<Write, P> + Sized,
+    {
+        self.block_on(self.read_to_end(param, all))
     }
 
     /// Writes what can be written, and says what became of every byte.
@@ -107,7 +129,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
     /// # Errors
     ///
     /// The error at the lowest offset that was not written.
-    fn blocking_write<T: NoUninit>(&self, param: P, value: T) -> Result<(), IoError>
+    fn blocking_write<T: NoUninit>(&self, param: P, value: &T) -> Result<(), IoError>
     where
         Self: PacketIo<Read, P> + Sized,
     {

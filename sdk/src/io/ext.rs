@@ -7,8 +7,8 @@ use futures_core::Stream;
 
 use super::{Admitted, Io, NoPos, PacketIo, Param, admit, poll_admitted, send_now};
 use crate::{
-    IntoPacket, IoError, OutputFunction, OutputRef, PacketBox, PacketPerms, PacketStream, Segment,
-    StreamSegment,
+    IntoPacket, IoError, OutputFunction, OutputRef, PacketBox, PacketPerms, PacketStream, Read, Segment,
+    StreamSegment, Write,
 };
 
 /// Requests as futures and streams. They are submitted when they are polled first.
@@ -54,7 +54,34 @@ pub trait PacketIoExt<Perms: PacketPerms, P: Param>: PacketIo<Perms, P> {
 
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param> PacketIoExt<Perms, P> for D {}
 
-/// The same for streams, which have no positions.
+/// Reading from a stream, which has no positions.
+pub trait StreamRead: PacketIo<Write, NoPos> {
+    /// Reads what comes next into `buffer`; gives the report and the buffer.
+    fn read_next<B: IntoPacket<Write>>(&self, buffer: B) -> Io<&Self, Write, NoPos, B>
+    where
+        Self: Sized,
+    {
+        self.io(NoPos, buffer)
+    }
+}
+
+impl<D: PacketIo<Write, NoPos>> StreamRead for D {}
+
+/// Writing to a stream, which has no positions.
+pub trait StreamWrite: PacketIo<Read, NoPos> {
+    /// Writes `buffer` behind what was written before; gives the report and the buffer.
+    fn write_next<B: IntoPacket<Read>>(&self, buffer: B) -> Io<&Self, Read, NoPos, B>
+    where
+        Self: Sized,
+    {
+        self.io(NoPos, buffer)
+    }
+}
+
+impl<D: PacketIo<Read, NoPos>> StreamWrite for D {}
+
+/// All that [`PacketIoExt`] has for streams, in code that is generic over the permission. Elsewhere, [`StreamRead`] and [`StreamWrite`] need no
+/// annotation of types.
 pub trait StreamIoExt<Perms: PacketPerms>: PacketIo<Perms, NoPos> {
     /// Sends `buffer` to the stream; gives the report and the buffer.
     fn stream_io<B: IntoPacket<Perms>>(&self, buffer: B) -> Io<&Self, Perms, NoPos, B>

@@ -34,7 +34,7 @@ use crate::{BoundPacketView, IoError, PacketPerms, RequestId};
 pub use batch::{Batch, Submission};
 #[cfg(feature = "std")]
 pub use blocking::{BlockOn, BlockingIo};
-pub use ext::{IoStream, PacketIoExt, StreamIoExt};
+pub use ext::{IoStream, PacketIoExt, StreamIoExt, StreamRead, StreamWrite};
 pub use read::{IoRead, ReadToEnd, ReadValue};
 pub use request::{Exact, Incomplete, Io};
 #[cfg(feature = "std")]

@@ -47,16 +47,16 @@ pub trait IoRead<P: Param>: PacketIo<Write, P> {
         ReadValue::new(self, param)
     }
 
-    /// Reads until the device says that it has no more, and gives everything as one vector.
+    /// Reads until the device says that it has no more, and appends to `all`; gives the number of bytes.
     ///
     /// # Errors
     ///
-    /// Any other error than [`Code::END`]; what was read is lost then.
-    fn read_to_end(&self, param: P) -> ReadToEnd<&Self, P>
+    /// Any other error than [`Code::END`]. The bytes that were read before it are in `all`.
+    fn read_to_end<'v>(&self, param: P, all: &'v mut Vec<u8>) -> ReadToEnd<'v, &Self, P>
     where
         Self: Sized,
     {
-        ReadToEnd { device: self, param, all: Vec::new(), chunk: FIRST_CHUNK, request: None }
+        ReadToEnd { device: self, param, before: all.len(), all, chunk: FIRST_CHUNK, request: None }
     }
 }
 
@@ -119,16 +119,18 @@ const LARGEST_CHUNK: usize = 1 << 22;
 /// The future of [`IoRead::read_to_end`].
 #[must_use = "a request does nothing until it is polled"]
 #[derive(Debug)]
-pub struct ReadToEnd<D: PacketIo<Write, P>, P> {
+pub struct ReadToEnd<'v, D: PacketIo<Write, P>, P> {
     device: D,
     param: P,
-    all: Vec<u8>,
+    all: &'v mut Vec<u8>,
+    /// Length of `all` at the beginning.
+    before: usize,
     chunk: usize,
     request: Option<Io<D, Write, P, VecPacket<Write>>>,
 }
 
-impl<D: PacketIo<Write, P> + Clone + Unpin, P: Param> Future for ReadToEnd<D, P> {
-    type Output = Result<Vec<u8>, IoError>;
+impl<D: PacketIo<Write, P> + Clone + Unpin, P: Param> Future for ReadToEnd<'_, D, P> {
+    type Output = Result<usize, IoError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -145,8 +147,8 @@ impl<D: PacketIo<Write, P> + Clone + Unpin, P: Param> Future for ReadToEnd<D, P>
             let failed = store.report().min_error();
             let part = store.take_done()?;
             this.param = this.param.advanced(part.len());
-            if this.all.is_empty() {
-                this.all = part;
+            if this.all.capacity() == 0 {
+                *this.all = part;
             } else {
                 this.all.try_reserve(part.len()).map_err(|_| IoError::OUT_OF_MEMORY)?;
                 this.all.extend_from_slice(&part);
@@ -154,7 +156,7 @@ impl<D: PacketIo<Write, P> + Clone + Unpin, P: Param> Future for ReadToEnd<D, P>
             match failed {
                 None => this.chunk = (this.chunk * 2).min(LARGEST_CHUNK),
                 Some((_, error)) if error.code() == Code::END => {
-                    return Poll::Ready(Ok(core::mem::take(&mut this.all)));
+                    return Poll::Ready(Ok(this.all.len() - this.before));
                 }
                 // A device may give less than it was asked for and go on in the next request.
                 Some((done, error)) if done > 0 && error.code() == Code::SHORT => {}

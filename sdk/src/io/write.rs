@@ -33,15 +33,15 @@ pub trait IoWrite<P: Param>: PacketIo<Read, P> {
     /// struct Padded(u8, u32);
     ///
     /// async fn write(device: &impl PacketIo<Read, u64>) {
-    ///     let _ = device.write(0, Padded(1, 2)).await;
+    ///     let _ = device.write(0, &Padded(1, 2)).await;
     /// }
     /// ```
     #[inline]
-    fn write<T: NoUninit>(&self, param: P, value: T) -> Exact<&Self, Read, P, Value<T>>
+    fn write<T: NoUninit>(&self, param: P, value: &T) -> Exact<&Self, Read, P, Value<T>>
     where
         Self: Sized,
     {
-        Exact::new(self, param, Value(value))
+        Exact::new(self, param, Value(*value))
     }
 }
 

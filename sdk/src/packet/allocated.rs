@@ -5,6 +5,44 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 use super::{BoundPacketView, Cause, Errorable, PacketPerms, Read, ReadWrite, Splittable, Write};
 use crate::IoError;
 
+/// Direct bytes of any permission, for code that is generic over it: a queue of system calls, a DMA engine.
+///
+/// ```
+/// use pactio_sdk::{AllocatedPacket, BoundPacketView, Errorable, IoError, PacketPerms, Splittable};
+///
+/// /// Has a system call move the bytes of a request in either direction.
+/// fn perform<Perms: PacketPerms>(view: BoundPacketView<Perms>, call: impl Fn(*mut u8, usize) -> Result<usize, IoError>) {
+///     let Ok(mut bytes) = view.try_alloc(1) else { return };
+///     match call(bytes.start(), bytes.len()) {
+///         // SAFETY: the call moved so many bytes, from the first one on.
+///         Ok(done) => unsafe { bytes.complete_moved(done, IoError::END) },
+///         Err(error) => bytes.error(error),
+///     }
+/// }
+/// # let mut packet = pactio_sdk::PacketBox::<pactio_sdk::Write>::new_buf(4)?;
+/// # perform(packet.bind()?, |start, _| { unsafe { start.write_bytes(7, 3) }; Ok(3) });
+/// # assert_eq!(packet.simple_contiguous_slice()?, [7; 3]);
+/// # Ok::<(), IoError>(())
+/// ```
+pub trait AllocatedPacket: Splittable + Errorable + Send + Sync {
+    /// The first byte of the range, which is as long as the range until the packet is answered. A device may only do with the bytes
+    /// what the permission says: those of a write request are read, those of a read request need not be initialised.
+    fn start(&mut self) -> *mut u8;
+
+    /// The tag of the view.
+    fn tag(&self) -> u64;
+
+    /// The result is not wanted any more; see [`BoundPacketView::is_cancelled`].
+    fn is_cancelled(&self) -> bool;
+
+    /// The first `done` bytes were moved; the rest failed with `error`.
+    ///
+    /// # Safety
+    ///
+    /// The range has at least `done` bytes, and those of a read request or an exchange are initialised.
+    unsafe fn complete_moved(self, done: usize, error: IoError);
+}
+
 /// A view as direct bytes: what all three forms have in common.
 #[derive(Debug)]
 struct Direct<Perms: PacketPerms> {
@@ -72,6 +110,26 @@ macro_rules! direct {
             /// Fails the whole range, with a text for people where the cause has one.
             pub fn fail(self, cause: &Cause) {
                 self.direct.view.fail(cause);
+            }
+        }
+
+        impl AllocatedPacket for $name {
+            fn start(&mut self) -> *mut u8 {
+                self.direct.view.touch();
+                self.direct.bytes
+            }
+
+            fn tag(&self) -> u64 {
+                self.tag()
+            }
+
+            fn is_cancelled(&self) -> bool {
+                self.is_cancelled()
+            }
+
+            unsafe fn complete_moved(self, done: usize, error: IoError) {
+                debug_assert!(done <= self.direct.len());
+                self.direct.settle(done, error);
             }
         }
 

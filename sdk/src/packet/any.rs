@@ -161,6 +161,15 @@ impl<Perms: PacketPerms> From<MaybeAlloced<Perms>> for StandardPktVariations<Per
     }
 }
 
+impl<Perms: PacketPerms> From<AllocedOrTransferred<Perms>> for StandardPktVariations<Perms> {
+    fn from(view: AllocedOrTransferred<Perms>) -> Self {
+        match view {
+            Ok(view) => Self::Alloced(view),
+            Err(view) => Self::Transferred(view),
+        }
+    }
+}
+
 macro_rules! any_from {
     ($($perms:ident: $allocated:ident),*) => {
         $(
@@ -182,9 +191,27 @@ macro_rules! any_from {
                 }
             }
 
+            impl From<super::$allocated> for StandardPktVariations<$perms> {
+                fn from(view: super::$allocated) -> Self {
+                    Self::Alloced(view)
+                }
+            }
+
             impl From<super::$allocated> for AnyPacket {
                 fn from(view: super::$allocated) -> Self {
-                    Self::$perms(StandardPktVariations::Alloced(view))
+                    Self::$perms(view.into())
+                }
+            }
+
+            impl From<MaybeAlloced<$perms>> for AnyPacket {
+                fn from(view: MaybeAlloced<$perms>) -> Self {
+                    Self::$perms(view.into())
+                }
+            }
+
+            impl From<AllocedOrTransferred<$perms>> for AnyPacket {
+                fn from(view: AllocedOrTransferred<$perms>) -> Self {
+                    Self::$perms(view.into())
                 }
             }
         )*

@@ -69,8 +69,8 @@ impl<T: AnyBitPattern, Perms: PacketPerms> FullPacket<T, Perms> {
     }
 }
 
-impl<T: NoUninit, Perms: Filled> FullPacket<T, Perms> {
-    /// A value that a device will read, or exchange for its own.
+impl<T: NoUninit, Perms: PacketPerms> FullPacket<T, Perms> {
+    /// A value that a device will read, overwrite, or exchange for its own.
     ///
     /// # Errors
     ///
@@ -83,6 +83,18 @@ impl<T: NoUninit, Perms: Filled> FullPacket<T, Perms> {
             block::set_initialised(block);
         }
         Ok(Self { packet: PacketBox::new(block), _value: PhantomData })
+    }
+}
+
+impl<T: NoUninit, Perms: Filled> FullPacket<T, Perms> {
+    /// Puts another value in place, for the next request.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::IN_FLIGHT`] while views exist.
+    pub fn set(&mut self, value: T) -> Result<(), IoError> {
+        self.packet.bytes_mut()?.copy_from_slice(bytemuck::bytes_of(&value));
+        Ok(())
     }
 }
 

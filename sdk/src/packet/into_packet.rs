@@ -1,12 +1,13 @@
 //! What a user may pass as the buffer of a request, and how the result comes back into it.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 
 use super::{
     ComplexPacket, FullPacket, KeptPacket, OwnedPacket, PacketBox, PacketBytes, PacketMut, PacketPerms,
-    PacketStore, Read, ReadWrite, StableBytes, VecPacket, Write,
+    PacketStore, Read, ReadWrite, SharedPacket, StableBytes, VecPacket, Write,
 };
 use crate::IoError;
 
@@ -19,6 +20,7 @@ use crate::IoError;
 /// | `&[u8]`, `&[u8; N]`, `&Vec<u8>` | write | one, at the start | `()` |
 /// | `&mut [u8]` | exchange | two | `()` |
 /// | `Vec<u8>`, `Box<[u8]>` | all | none | the same memory |
+/// | `Arc<[u8]>`, of which several requests may have a clone | write | none | the `Arc` |
 /// | buffers of a pool, any [`StableBytes`] in a [`KeptPacket`] | all | none | the same buffer |
 /// | [`PacketBox`], [`VecPacket`], [`FullPacket`], [`ComplexPacket`] | its own | none | the packet, or what it keeps |
 ///
@@ -160,6 +162,7 @@ own_store! {
     [T, P: PacketPerms] P, FullPacket<T, P>;
     [T: PacketBytes<P>, P: PacketPerms] P, ComplexPacket<T, P>;
     [T: StableBytes, P: PacketPerms] P, KeptPacket<T, P>;
+    [] Read, SharedPacket;
 }
 
 impl<'a> IntoPacket<Write> for &'a mut [u8] {
@@ -241,6 +244,14 @@ impl<P: PacketPerms> IntoPacket<P> for Vec<u8> {
 
     fn into_packet(self) -> Result<VecPacket<P>, IoError> {
         VecPacket::new(self)
+    }
+}
+
+impl IntoPacket<Read> for Arc<[u8]> {
+    type Store = SharedPacket;
+
+    fn into_packet(self) -> Result<SharedPacket, IoError> {
+        SharedPacket::new(self)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Memory of a caller who waits, and memory with an owner of its own kind.
 
+use alloc::sync::Arc;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 use core::pin::Pin;
 use core::ptr::NonNull;
 use core::task::{Context, Poll};
@@ -34,6 +36,22 @@ impl<'a> RefPacket<'a, Write> {
     #[inline]
     pub unsafe fn for_read(memory: &'a mut [u8]) -> Result<Self, IoError> {
         Self::lend(NonNull::from(&mut *memory).cast(), memory.len())
+    }
+}
+
+impl<'a> RefPacket<'a, Write> {
+    /// A read request into `memory`, of which the ranges that are done are initialised afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`for_read`](RefPacket::for_read).
+    ///
+    /// # Safety
+    ///
+    /// As for [`for_read`](RefPacket::for_read).
+    pub unsafe fn for_read_uninit(memory: &'a mut [MaybeUninit<u8>]) -> Result<Self, IoError> {
+        let block = block::allocate_lent(NonNull::from(&mut *memory).cast(), memory.len(), false)?;
+        Ok(Self { packet: PacketBox::new(block), _memory: PhantomData })
     }
 }
 
@@ -176,3 +194,74 @@ impl<T: StableBytes, Perms: PacketPerms> PacketStore<Perms> for KeptPacket<T, Pe
 }
 
 impl<T, Perms: PacketPerms> Unpin for KeptPacket<T, Perms> {}
+
+/// One buffer that several write requests read at the same time, without a copy.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use pactio_sdk::{IoError, SharedPacket};
+///
+/// let content: Arc<[u8]> = Arc::from(*b"to be kept twice");
+/// let mut first = SharedPacket::new(content.clone())?;
+/// let mut second = SharedPacket::new(content.clone())?;
+/// let (one, other) = (first.bind()?, second.bind()?);
+/// let mut copies = [[0; 16]; 2];
+/// one.transfer_data(&mut copies[0]).complete();
+/// other.transfer_data(&mut copies[1]).complete();
+/// assert_eq!(copies, [*b"to be kept twice"; 2]);
+/// # Ok::<(), IoError>(())
+/// ```
+#[derive(Debug)]
+pub struct SharedPacket {
+    packet: PacketBox<super::Read>,
+}
+
+impl SharedPacket {
+    /// A write request of all of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated.
+    pub fn new(bytes: Arc<[u8]>) -> Result<Self, IoError> {
+        let (start, len) = (bytes.as_ptr().cast_mut(), bytes.len());
+        let block = block::allocate_kept(bytes)?;
+        // SAFETY: the packet is ours, and its room keeps a count of the bytes. Devices only read those of a write request.
+        unsafe { block::set_bytes(block, start, len, true) };
+        Ok(Self { packet: PacketBox::new(block) })
+    }
+
+    /// Starts a request; see [`PacketBox::bind`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketBox::bind`].
+    pub fn bind(&mut self) -> Result<BoundPacketView<super::Read>, IoError> {
+        self.packet.bind()
+    }
+
+    /// What happened to every byte.
+    pub fn report(&self) -> Report {
+        self.packet.report()
+    }
+}
+
+impl PacketStore<super::Read> for SharedPacket {
+    type Back = Arc<[u8]>;
+
+    fn packet(&self) -> &PacketBox<super::Read> {
+        &self.packet
+    }
+
+    fn packet_mut(&mut self) -> PacketMut<'_, super::Read> {
+        PacketMut::new(&mut self.packet)
+    }
+
+    fn sync_back(self) -> Result<Arc<[u8]>, IoError> {
+        if !self.packet.is_complete() {
+            return Err(IoError::IN_FLIGHT);
+        }
+        // SAFETY: complete, ours, made by `new`, and taken once, since `self` ends.
+        Ok(unsafe { block::take_kept::<Arc<[u8]>>(self.packet.block()) })
+    }
+}

@@ -67,14 +67,14 @@ mod storms;
 #[cfg(all(test, not(any(pactio_loom, pactio_shuttle))))]
 mod tests;
 
-pub use allocated::{ReadPacketObj, ReadWritePacketObj, WritePacketObj};
+pub use allocated::{AllocatedPacket, ReadPacketObj, ReadWritePacketObj, WritePacketObj};
 pub use any::{AllocedOrTransferred, AnyPacket, Errorable, MaybeAlloced, Splittable, StandardPktVariations};
 pub use complex::{ComplexPacket, DirectMemory, Generated, Lazy, PacketBytes};
 pub use derived::DerivedPacket;
 pub use full::FullPacket;
 pub use header::Packet;
 pub use into_packet::{CopiedBack, IntoPacket, WriteFrom};
-pub use lent::{KeptPacket, RefPacket, StableBytes};
+pub use lent::{KeptPacket, RefPacket, SharedPacket, StableBytes};
 pub use memory::AlignedBytes;
 #[cfg(feature = "std")]
 pub use memory::{MemoryPool, PooledBytes};

@@ -94,6 +94,35 @@ impl<Perms: Filled> PacketBox<Perms> {
     }
 }
 
+impl<Perms: Filled> PacketBox<Perms> {
+    /// The bytes, to be filled for the next request. What became of the last request is still in the [report](Self::report).
+    ///
+    /// ```
+    /// # use pactio_sdk::{IoError, PacketBox, Read};
+    /// let mut packet = PacketBox::<Read>::copy_from_slice(b"first")?;
+    /// let mut stored = [0; 5];
+    /// packet.bind()?.transfer_data(&mut stored).complete();
+    /// packet.bytes_mut()?.copy_from_slice(b"other");
+    /// packet.bind()?.transfer_data(&mut stored).complete();
+    /// assert_eq!(&stored, b"other");
+    /// # Ok::<(), IoError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::IN_FLIGHT`] while views exist.
+    pub fn bytes_mut(&mut self) -> Result<&mut [u8], IoError> {
+        if !self.is_complete() {
+            return Err(IoError::IN_FLIGHT);
+        }
+        self.packet().state.owner_touches_bytes();
+        // SAFETY: no view exists and none can be made while `self` is borrowed. Every `PacketBox` with this permission that can be
+        // had as `&mut` was made by `copy_from_slice`: its bytes are its own room, and initialised. (Those that lie over other
+        // memory are only lent as `PacketMut`.)
+        Ok(unsafe { core::slice::from_raw_parts_mut(self.packet().bytes, self.len()) })
+    }
+}
+
 impl Packet<Write> {
     /// The same as [`PacketBox::new_buf`].
     ///

@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use super::{BoundPacketView, Errorable, ReadPacketObj, ReadWritePacketObj, Splittable, WritePacketObj};
+use super::{AllocatedPacket, BoundPacketView, ReadPacketObj, ReadWritePacketObj, WritePacketObj};
 use crate::Crossing;
 
 /// The packet's bytes may be read by the device: the packet is a *write request*.
@@ -25,6 +25,9 @@ pub struct ReadWrite;
 
 /// A permission, named from the packet's side: [`Read`], [`Write`] or [`ReadWrite`].
 ///
+/// It is sealed: these three are all that a packet's function table can be made for, and what crosses the boundary says which by its
+/// type alone. A fourth permission of another crate would have no table, and no device would know it.
+///
 /// The function table of a [`ComplexPacket`](super::ComplexPacket) is made for one of them.
 pub trait PacketPerms: sealed::Sealed + Copy + Send + Sync + Crossing + 'static {
     /// What a request with it does, for messages: `read`, `write` or `exchange`.
@@ -34,7 +37,7 @@ pub trait PacketPerms: sealed::Sealed + Copy + Send + Sync + Crossing + 'static 
     type Data<'a>;
 
     /// What a view becomes when the device gets the packet's own bytes.
-    type Allocated: Splittable + Errorable;
+    type Allocated: AllocatedPacket;
 
     #[doc(hidden)]
     fn allocated(view: BoundPacketView<Self>, bytes: *mut u8) -> Self::Allocated;

@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use rangemap::RangeMap;
 
-use super::{BoundPacketView, Write};
+use super::{BoundPacketView, PacketPerms, Read, Write};
 use crate::IoError;
 
 /// The exact account of a request: every byte is done, or failed with an error.
@@ -186,18 +186,38 @@ impl Report {
         view: BoundPacketView<Write>,
         bytes: impl Fn(Range<usize>) -> Result<&'b [u8], IoError>,
     ) {
+        self.answer_parts(start, view, |range, part, outcome| {
+            match outcome.and_then(|()| bytes(range).map_err(Cause::from)) {
+                Ok(bytes) => part.transfer_data(bytes).complete(),
+                Err(cause) => part.fail(&cause),
+            }
+        });
+    }
+
+    /// Answers the view of a write whose encoded copy this is the account of: what was written is done, and what failed fails with
+    /// the same cause. The view's bytes begin at `start`; those past the end of the request fail with [`IoError::END`].
+    pub fn answer_write(&self, start: usize, view: BoundPacketView<Read>) {
+        self.answer_parts(start, view, |_, part, outcome| match outcome {
+            Ok(()) => part.accept().complete(),
+            Err(cause) => part.fail(&cause),
+        });
+    }
+
+    /// Gives `answer` each part of a view that has one outcome, with its range in the request; what lies past the end fails.
+    fn answer_parts<Perms: PacketPerms>(
+        &self,
+        start: usize,
+        view: BoundPacketView<Perms>,
+        answer: impl Fn(Range<usize>, BoundPacketView<Perms>, Result<(), Cause>),
+    ) {
         let (mut rest, mut at) = (view, start);
         while let Some((end, outcome)) = self.outcome_at(at)
             && !rest.is_empty()
         {
             let (part, behind) = rest.split_at(end - at);
-            rest = behind;
             let range = at..at + part.len();
-            at = range.end;
-            match outcome.and_then(|()| bytes(range).map_err(Cause::from)) {
-                Ok(bytes) => part.transfer_data(bytes).complete(),
-                Err(cause) => part.fail(&cause),
-            }
+            (rest, at) = (behind, range.end);
+            answer(range, part, outcome);
         }
         // An empty rest fails no byte.
         rest.error(IoError::END);

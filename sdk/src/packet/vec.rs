@@ -138,6 +138,24 @@ impl VecPacket<Write> {
     }
 }
 
+/// Fails as [`VecPacket::new`] does: a request needs a header.
+impl<Perms: PacketPerms> TryFrom<Vec<u8>> for VecPacket<Perms> {
+    type Error = IoError;
+
+    fn try_from(vector: Vec<u8>) -> Result<Self, IoError> {
+        Self::new(vector)
+    }
+}
+
+/// Fails as [`VecPacket::new`] does. What a device does not fill is zero when the vector is taken.
+impl TryFrom<Uninit> for VecPacket<Write> {
+    type Error = IoError;
+
+    fn try_from(vector: Uninit) -> Result<Self, IoError> {
+        Self::keep(vector, false)
+    }
+}
+
 impl<Perms: PacketPerms> PacketStore<Perms> for VecPacket<Perms> {
     type Back = Vec<u8>;
 
@@ -207,6 +225,24 @@ impl<Perms: PacketPerms> OwnedPacket<Perms> {
     pub fn take(&mut self) -> Result<Box<[u8]>, IoError> {
         // The capacity is the length, so nothing is moved.
         self.0.take().map(Vec::into_boxed_slice)
+    }
+}
+
+/// Fails as [`OwnedPacket::new`] does: a request needs a header.
+impl<Perms: PacketPerms> TryFrom<Box<[u8]>> for OwnedPacket<Perms> {
+    type Error = IoError;
+
+    fn try_from(bytes: Box<[u8]>) -> Result<Self, IoError> {
+        Self::new(bytes)
+    }
+}
+
+/// Fails as [`OwnedPacket::new`] does. What a device does not fill is zero when the slice is taken.
+impl TryFrom<Box<[MaybeUninit<u8>]>> for OwnedPacket<Write> {
+    type Error = IoError;
+
+    fn try_from(bytes: Box<[MaybeUninit<u8>]>) -> Result<Self, IoError> {
+        VecPacket::try_from(bytes.into_vec()).map(Self)
     }
 }
 

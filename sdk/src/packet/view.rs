@@ -343,18 +343,27 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
 
     #[cold]
     fn transfer_complex(self, device: *mut u8, len: usize) -> TransferredPacket<Perms> {
+        // SAFETY: the device's memory has `len` bytes, which are not more than the range has, and is borrowed by the caller.
+        match unsafe { self.move_complex(device, len) } {
+            Ok(()) => TransferredPacket::new(self, len, IoError::END),
+            Err(error) => TransferredPacket::new(self, 0, error),
+        }
+    }
+
+    /// Moves the first `len` bytes of a complex packet's range.
+    ///
+    /// # Safety
+    ///
+    /// The range is as long, and so many bytes are at `device`.
+    unsafe fn move_complex(&self, device: *mut u8, len: usize) -> Result<(), IoError> {
         let bytes = self.alloc(1);
         if !bytes.is_null() {
             // SAFETY: the memory stands for this view's range until it is answered, and has its length.
             unsafe { Perms::transfer(bytes, device, len) };
-            return TransferredPacket::new(self, len, IoError::END);
+            return Ok(());
         }
-        // SAFETY: the range is this view's; the device's memory has `len` bytes and is borrowed by the caller.
-        let error = unsafe { self.transfer_range(0, device, len) };
-        match IoError::from_raw(error) {
-            None => TransferredPacket::new(self, len, IoError::END),
-            Some(error) => TransferredPacket::new(self, 0, error),
-        }
+        // SAFETY: the range is this view's; the rest as required.
+        IoError::from_raw(unsafe { self.transfer_range(0, device, len) }).map_or(Ok(()), Err)
     }
 
     /// The first byte of the range; `None` in a complex packet.
@@ -512,6 +521,32 @@ impl BoundPacketView<Read> {
     pub fn accept(self) -> TransferredPacket<Read> {
         let len = self.len();
         TransferredPacket::new(self, len, IoError::END)
+    }
+
+    /// Copies the first bytes of the range, as many as `data` has, and leaves the view as it is: for a layer that writes an
+    /// encoded copy ([`DerivedPacket`](super::DerivedPacket)) before it answers.
+    ///
+    /// # Errors
+    ///
+    /// What the requester failed with when it made the bytes. The view still owes its answer.
+    ///
+    /// # Panics
+    ///
+    /// If `data` is longer than the range.
+    pub fn copy_to(&self, data: &mut [u8]) -> Result<(), IoError> {
+        assert!(data.len() <= self.len(), "{} bytes of {} cannot be copied", data.len(), self.len());
+        let (device, len) = (data.as_mut_ptr(), data.len());
+        self.touch();
+        match self.bytes() {
+            Some(bytes) => {
+                // SAFETY: both have at least `len` bytes. Those of a write request are only read, and the caller's memory, which
+                // is borrowed mutably, cannot overlap them.
+                unsafe { Read::transfer(bytes, device, len) };
+                Ok(())
+            }
+            // SAFETY: `len` is at most the length of the range, and `data` has so many bytes.
+            None => unsafe { self.move_complex(device, len) },
+        }
     }
 }
 

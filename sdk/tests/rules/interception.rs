@@ -334,3 +334,50 @@ fn a_derived_packet_that_is_dropped_fails_its_origin_when_its_memory_is_free() {
     fresh.transfer_data(&[1; 8]).complete();
     assert_eq!(packet.min_error(), Some((0, IoError::UNANSWERED)));
 }
+
+#[test]
+fn an_encoded_copy_of_a_write_answers_its_origin_part_by_part() {
+    let encode = |view: BoundPacketView<Read>| {
+        let mut bytes = vec![0; view.len()];
+        view.copy_to(&mut bytes).unwrap();
+        bytes.iter_mut().for_each(|byte| *byte = byte.to_ascii_uppercase());
+        let mut copy = DerivedPacket::<_, Read, Read>::new(view, bytes).unwrap();
+        let fresh = copy.bind().unwrap();
+        copy.on_complete(|copy| {
+            let (view, _, report) = copy.into_parts().unwrap();
+            report.answer_write(0, view);
+        });
+        fresh
+    };
+    let mut packet = PacketBox::<Read>::copy_from_slice(b"written").unwrap();
+    let (front, rest) = encode(packet.bind().unwrap()).split_at(2);
+    let (middle, back) = rest.split_at(2);
+    let mut stored = [0; 7];
+    front.transfer_data(&mut stored[..2]).complete();
+    middle.fail(&Cause::new(IoError::from_code(Code::NO_SPACE), "block 1 is full"));
+    back.transfer_data(&mut stored[4..]).complete();
+    assert_eq!(&stored, b"WR\0\0TEN");
+    let report = packet.report();
+    assert_eq!(report.to_string(), "5 of 7 bytes; 2..4: no space left: block 1 is full");
+    assert_eq!(packet.bytes_mut().unwrap(), b"written", "the caller's bytes are as they were");
+
+    // Bytes that are made when they are read, and some that cannot be made.
+    let generated = Generated::new(6, |at, bytes| {
+        bytes.fill(b'a');
+        if at > 3 { Err(IoError::UNSUPPORTED) } else { Ok(()) }
+    });
+    let mut packet = ComplexPacket::<_, Read>::new(generated).unwrap();
+    let (front, back) = packet.bind().unwrap().split_at(4);
+    assert_eq!(back.copy_to(&mut [0; 2]), Err(IoError::UNSUPPORTED));
+    let mut stored = [0; 4];
+    encode(front).transfer_data(&mut stored).complete();
+    back.error(IoError::UNSUPPORTED);
+    assert_eq!(&stored, b"AAAA");
+}
+
+#[test]
+#[should_panic(expected = "3 bytes of 2 cannot be copied")]
+fn no_more_is_copied_out_of_a_write_than_it_has() {
+    let mut packet = PacketBox::<Read>::copy_from_slice(b"12").unwrap();
+    let _ = packet.bind().unwrap().copy_to(&mut [0; 3]);
+}

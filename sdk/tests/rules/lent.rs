@@ -19,9 +19,14 @@ fn blocking_calls_work_on_the_caller_s_memory() {
     let report = device.blocking_read_raw(45u64, &mut buffer).unwrap();
     assert_eq!(report.error_clamp(), 5);
     assert_eq!(device.blocking_write_all(48u64, &[1; 3]), Err(IoError::END));
-    device.blocking_write(0u64, 0x0605u16.to_le()).unwrap();
+    device.blocking_write(0u64, &0x0605u16.to_le()).unwrap();
     assert_eq!(device.blocking_read::<[u8; 3]>(0u64), Ok([5, 6, 2]));
-    assert_eq!(device.blocking_read_to_end(45u64).unwrap(), [45, 46, 47, 1, 1]);
+    let mut rest = vec![9];
+    assert_eq!(device.blocking_read_to_end(45u64, &mut rest), Ok(5));
+    assert_eq!(rest, [9, 45, 46, 47, 1, 1]);
+    let mut uninit = [core::mem::MaybeUninit::uninit(); 8];
+    let (report, read) = device.blocking_read_uninit(45u64, &mut uninit).unwrap();
+    assert_eq!((report.done(), &*read), (5, &[45, 46, 47, 1, 1][..]));
     let mut mine = [9, 9];
     device.blocking_exchange_raw(10u64, &mut mine).unwrap();
     assert_eq!(mine, [10, 11]);

@@ -98,8 +98,91 @@ fn every_kind_of_buffer_comes_back_as_it_should() {
     let (report, done) = now(device.read_raw(95, &mut uninit[..])).unwrap();
     assert_eq!((done, report.done()), (&mut [95, 96, 97, 98, 99][..], 5));
     now(device.write_all(0, vec![5, 6])).unwrap();
-    now(device.write(2, 0x0807u16.to_le())).unwrap();
+    now(device.write(2, &0x0807u16.to_le())).unwrap();
     assert_eq!(now(device.read::<[u8; 4]>(0)), Ok([5, 6, 7, 8]));
+    // Uninitialised memory: what was not read is zero.
+    let vector = VecPacket::try_from(vec![MaybeUninit::uninit(); 8]).unwrap();
+    assert_eq!(now(device.read_raw(95, vector)).unwrap().1, [95, 96, 97, 98, 99, 0, 0, 0]);
+    let boxed = OwnedPacket::try_from(vec![MaybeUninit::uninit(); 3].into_boxed_slice()).unwrap();
+    assert_eq!(*now(device.read_all(4, boxed)).unwrap(), [4, 5, 6]);
+    assert!(
+        VecPacket::<Read>::try_from(vec![1]).is_ok() && OwnedPacket::<Read>::try_from(Box::from([1])).is_ok()
+    );
+    // A value that is there already, and only replaced as a whole.
+    let mut value = FullPacket::<u16, Write>::new(7).unwrap();
+    value.bind().unwrap().transfer_data(&[1, 1]).complete();
+    assert_eq!(value.get(), Ok(0x0101));
+}
+
+#[test]
+fn a_write_request_is_filled_anew_and_sent_again() {
+    let device = plain();
+    let mut packet = PacketBox::<Read>::copy_from_slice(&[1, 2]).unwrap();
+    let view = packet.bind().unwrap();
+    assert_eq!(packet.bytes_mut(), Err(IoError::IN_FLIGHT));
+    device.send_io(0u64, view);
+    packet.bytes_mut().unwrap()[1] = 3;
+    device.send_io(10u64, packet.bind().unwrap());
+    assert_eq!(now(device.read::<[u8; 2]>(0)), Ok([1, 2]));
+    assert_eq!(now(device.read::<[u8; 2]>(10)), Ok([1, 3]));
+    let mut value = FullPacket::<u32, Read>::new(1).unwrap();
+    for at in 0..3u32 {
+        value.set(at.to_le()).unwrap();
+        device.send_io(u64::from(at) * 4, value.bind().unwrap());
+    }
+    assert_eq!(now(device.read::<[u8; 12]>(0)), Ok([0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0]));
+    let mut mine = PacketBox::<ReadWrite>::copy_from_slice(&[9]).unwrap();
+    device.send_io(0u64, mine.bind().unwrap());
+    assert_eq!(mine.bytes_mut().unwrap(), [0]);
+}
+
+#[test]
+fn one_buffer_is_written_to_several_places_at_once() {
+    let device = Held::<Read>::new();
+    let content: Arc<[u8]> = Arc::from(*b"shared");
+    let mut requests: Vec<_> =
+        (0..3).map(|at| Box::pin(device.write_all(at * 10, content.clone()))).collect();
+    let wakes = Arc::new(Wakes::default());
+    for request in &mut requests {
+        assert!(poll(request, &wakes).is_pending());
+    }
+    assert_eq!(Arc::strong_count(&content), 4, "no copy was made");
+    // One is given up while its device still reads.
+    drop(requests.remove(0));
+    let mut copies = Vec::new();
+    while device.len() > 0 {
+        let (_, view) = device.take();
+        let mut bytes = [0; 6];
+        view.transfer_data(&mut bytes).complete();
+        copies.push(bytes);
+    }
+    assert_eq!(copies, [*b"shared"; 3]);
+    for mut request in requests {
+        let back = match poll(&mut request, &wakes) {
+            std::task::Poll::Ready(back) => back.unwrap(),
+            std::task::Poll::Pending => panic!("it was answered"),
+        };
+        assert!(Arc::ptr_eq(&back, &content));
+    }
+    assert_eq!(Arc::strong_count(&content), 1);
+}
+
+#[test]
+fn views_in_every_state_fit_into_one_type() {
+    fn settle(view: impl Into<AnyPacket>) {
+        Errorable::error(view.into(), IoError::END);
+    }
+    let mut read = PacketBox::<Write>::new_buf(4).unwrap();
+    let mut write = PacketBox::<Read>::copy_from_slice(b"1234").unwrap();
+    settle(read.bind().unwrap());
+    settle(read.bind().unwrap().try_alloc(1));
+    settle(write.bind().unwrap().try_alloc(1));
+    settle(read.bind().unwrap().transfer_data(b"1234"));
+    settle(AllocedOrTransferred::<Write>::Err(read.bind().unwrap().transfer_data(b"1234")));
+    settle(write.bind().unwrap().try_alloc(1).unwrap());
+    let packet: StandardPktVariations<Read> = write.bind().unwrap().try_alloc(1).unwrap().into();
+    settle(packet);
+    assert_eq!((read.min_error(), write.min_error()), (Some((0, IoError::END)), Some((0, IoError::END))));
 }
 
 #[test]
@@ -116,11 +199,32 @@ fn an_exchange_moves_both_ways() {
 #[test]
 fn reading_to_the_end_takes_as_many_requests_as_it_needs() {
     let device = LocalDevice::new(Plain::new(100_000)).unwrap();
-    let all = now(device.read_to_end(7)).unwrap();
+    let mut all = Vec::new();
+    assert_eq!(now(device.read_to_end(7, &mut all)), Ok(100_000 - 7));
     assert_eq!(all.len(), 100_000 - 7);
     assert!(all.iter().enumerate().all(|(index, byte)| *byte == (index + 7) as u8));
-    assert_eq!(now(device.read_to_end(100_000)), Ok(vec![]));
-    assert_eq!(now(device.read_to_end(u64::MAX)), Err(IoError::TOO_LARGE));
+    // What is in the vector stays in front, also when nothing is read or reading fails.
+    let mut few = b"before".to_vec();
+    assert_eq!(now(device.read_to_end(100_000, &mut few)), Ok(0));
+    assert_eq!(now(device.read_to_end(u64::MAX, &mut few)), Err(IoError::TOO_LARGE));
+    assert_eq!(now(device.read_to_end(99_998, &mut few)), Ok(2));
+    assert_eq!(few, b"before\x9e\x9f");
+
+    /// Has 20,000 bytes, and fails behind them.
+    struct Torn;
+    impl BackendDevice for Torn {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::endless()
+        }
+        fn read(&self, position: u64, view: BoundPacketView<Write>) {
+            let left = 20_000usize.saturating_sub(position as usize).min(view.len());
+            view.transfer_data(&vec![7; left]).complete_with(left, IoError::from_code(Code::IO));
+        }
+    }
+    let mut read = Vec::new();
+    let torn = LocalDevice::new(Torn).unwrap();
+    assert_eq!(now(torn.read_to_end(0, &mut read)).unwrap_err().code(), Code::IO);
+    assert_eq!(read, [7; 20_000], "what was read before the failure is kept");
 }
 
 #[test]
@@ -204,11 +308,13 @@ fn streams_without_positions_have_the_same_helpers() {
     }
     let pipe = LocalDevice::new(Pipe(Default::default())).unwrap();
     now(IoWrite::write_all(&pipe, NoPos, b"one two")).unwrap();
-    now(pipe.stream_io(&b"!"[..])).unwrap();
-    let (report, buffer) = now(StreamIoExt::<Write>::stream_io(&pipe, vec![0; 4])).unwrap();
+    now(pipe.write_next(b"!".to_vec())).unwrap();
+    let (report, buffer) = now(pipe.read_next(vec![0; 4])).unwrap();
     assert!(report.is_done());
     assert_eq!(buffer, b"one ");
-    assert_eq!(now(IoRead::read_to_end(&pipe, NoPos)).unwrap(), b"two!");
+    let mut rest = Vec::new();
+    now(IoRead::read_to_end(&pipe, NoPos, &mut rest)).unwrap();
+    assert_eq!(rest, b"two!");
     assert!(pipe.info().is_stream());
     assert_eq!(now(pipe.read::<u8>(0u64)), Err(IoError::UNSUPPORTED));
 }
