@@ -2,6 +2,7 @@
 
 mod answers;
 mod archives;
+mod blocks;
 mod caching;
 mod capabilities;
 mod cores;

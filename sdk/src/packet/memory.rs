@@ -136,6 +136,8 @@ mod pool {
     /// A buffer of a [`MemoryPool`]. It holds what its last user left, and goes back when it is dropped.
     pub struct PooledBytes {
         bytes: Option<AlignedBytes>,
+        /// How many of them are shown.
+        len: usize,
         pool: Weak<Shared>,
     }
 
@@ -156,11 +158,16 @@ mod pool {
                 Some(bytes) => bytes,
                 None => AlignedBytes::zeroed(self.0.len, self.0.align)?,
             };
-            Ok(PooledBytes { bytes: Some(bytes), pool: Arc::downgrade(&self.0) })
+            Ok(PooledBytes { bytes: Some(bytes), len: self.0.len, pool: Arc::downgrade(&self.0) })
         }
     }
 
     impl PooledBytes {
+        /// Keeps the first `len` bytes, for a request that is shorter than the buffers of the pool. It has no effect if there are fewer.
+        pub fn truncate(&mut self, len: usize) {
+            self.len = self.len.min(len);
+        }
+
         fn bytes(&self) -> &AlignedBytes {
             self.bytes.as_ref().expect("only the drop takes the bytes")
         }
@@ -170,13 +177,14 @@ mod pool {
         type Target = [u8];
 
         fn deref(&self) -> &[u8] {
-            self.bytes()
+            &self.bytes()[..self.len]
         }
     }
 
     impl DerefMut for PooledBytes {
         fn deref_mut(&mut self) -> &mut [u8] {
-            self.bytes.as_mut().expect("only the drop takes the bytes")
+            let len = self.len;
+            &mut self.bytes.as_mut().expect("only the drop takes the bytes")[..len]
         }
     }
 
@@ -187,7 +195,7 @@ mod pool {
         }
 
         fn len(&self) -> usize {
-            StableBytes::len(self.bytes())
+            self.len
         }
     }
 
@@ -210,7 +218,7 @@ mod pool {
 
     impl fmt::Debug for PooledBytes {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "PooledBytes({} bytes)", StableBytes::len(self))
+            write!(f, "PooledBytes({} bytes)", self.len)
         }
     }
 }
