@@ -4,6 +4,7 @@
 
 mod archives;
 mod files;
+mod filters;
 mod measure;
 mod ours;
 mod peers;
@@ -49,6 +50,9 @@ struct Arguments {
     /// Measure nothing else: whole files of a zip archive, against the codec's own call and the zip crate.
     #[arg(long)]
     archives: bool,
+    /// Measure nothing else: the filters verify and crypt, against the hash and the cipher alone.
+    #[arg(long)]
+    filters: bool,
     /// Measure nothing else: reads of another process, against the system's own call.
     #[arg(long)]
     processes: bool,
@@ -88,6 +92,10 @@ fn main() -> ExitCode {
     }
     if arguments.archives {
         archives::archives(arguments.seconds);
+        return ExitCode::SUCCESS;
+    }
+    if arguments.filters {
+        filters::filters(arguments.seconds);
         return ExitCode::SUCCESS;
     }
     if arguments.hold {
