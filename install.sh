@@ -33,8 +33,8 @@ completions=(
   "zsh share/zsh/site-functions/_pactio"
   "fish share/fish/vendor_completions.d/pactio.fish"
 )
-# What is there for other plugins is no plugin.
-manifests=$(grep -l cdylib plugins/*/Cargo.toml)
+# Each plugin is a library that programs can link in, and a small crate that makes the file which hosts load.
+manifests=$(ls plugins/*/cdylib/Cargo.toml)
 plugins=$(sed -n 's/^name = "\(pactio_[a-z_]*\)"$/\1/p' $manifests)
 
 if [ -n "$uninstall" ]; then

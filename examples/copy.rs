@@ -34,7 +34,7 @@ fn main() -> Result<(), Failure> {
     let to = host.open_url(&file(&target)?, OpenOptions::new().write(true).create(true))?;
 
     for plugin in host.plugins().iter().filter(|plugin| plugin.is_loaded()) {
-        println!("loaded {:<7} from {}", plugin.manifest().id, plugin.path().display());
+        println!("loaded {:<7} from {}", plugin.manifest().id, plugin.place());
     }
 
     copy(&host, &from, &memory, size)?;

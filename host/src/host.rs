@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_executor::Task;
-use pactio_sdk::OpenMode;
 use pactio_sdk::abi::DeviceObj;
+use pactio_sdk::{LinkedPlugin, OpenMode};
 
 use crate::device::{DeviceStatistics, Statistics};
 use crate::executor::{self, Runtime};
@@ -42,6 +42,7 @@ struct Known {
 /// Sets up a [`Host`].
 #[derive(Clone, Debug)]
 pub struct HostBuilder {
+    linked: Vec<LinkedPlugin>,
     folders: Vec<PathBuf>,
     default_folders: bool,
     profiles: Option<PathBuf>,
@@ -54,6 +55,7 @@ impl Host {
     /// A host to be set up.
     pub fn builder() -> HostBuilder {
         HostBuilder {
+            linked: Vec::new(),
             folders: Vec::new(),
             default_folders: true,
             profiles: None,
@@ -247,6 +249,16 @@ impl std::fmt::Debug for Host {
 }
 
 impl HostBuilder {
+    /// Adds a plugin that is linked into the program, such as `pactio_plugin_file::PLUGIN`. It goes before plugins with the same schemes that
+    /// are found in files, and a file with its id is refused.
+    ///
+    /// A linked plugin works as a loaded one does, through the same objects. It cannot be replaced while the program runs.
+    #[must_use]
+    pub fn plugin(mut self, plugin: LinkedPlugin) -> Self {
+        self.linked.push(plugin);
+        self
+    }
+
     /// Adds a folder to search for plugins, before the default ones.
     #[must_use]
     pub fn search_path(mut self, folder: impl Into<PathBuf>) -> Self {
@@ -309,7 +321,7 @@ impl HostBuilder {
     ///
     /// # Errors
     ///
-    /// If a thread cannot be started.
+    /// If a thread cannot be started, or a [linked](Self::plugin) plugin cannot be used.
     pub fn build(self) -> Result<Host, Error> {
         let paths = if self.default_folders {
             SearchPaths::with_defaults(self.folders)
@@ -321,7 +333,7 @@ impl HostBuilder {
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |count| count.get().min(4)));
         Ok(Host {
             known: Arc::new(Known {
-                registry: RwLock::new(Arc::new(Registry::scan(paths))),
+                registry: RwLock::new(Arc::new(Registry::scan(&self.linked, paths)?)),
                 rescan: Mutex::new(()),
             }),
             profiles: Arc::new(Profiles::new(self.profiles)),

@@ -131,8 +131,8 @@ pub use ext::{ListCursors, Opening, Tree, TreeDevice};
 pub use plugin::__private;
 #[cfg(feature = "plugin")]
 pub use plugin::{
-    Backend, Filter, Lower, MANIFEST_FORM, MANIFEST_SECTION, OpenError, OpenMode, OpenRequest, Opened,
-    OptionSpec, StaticManifest, parse_duration, parse_size,
+    Backend, Filter, LinkedPlugin, Lower, MANIFEST_FORM, MANIFEST_SECTION, OpenError, OpenMode, OpenRequest,
+    Opened, OptionSpec, StaticManifest, parse_duration, parse_size,
 };
 
 /// A read request's view: the device writes to the packet, which gives the permission its name.

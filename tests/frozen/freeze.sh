@@ -11,7 +11,7 @@ folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT
 git archive HEAD Cargo.toml Cargo.lock sdk plugins/memory | tar -x -C "$folder"
 rm -r "$folder/sdk/tests"
-sed -i '/^exclude = \|^default-members = \|^# What people use/d; s|^members = .*|members = ["sdk", "plugins/memory"]|' "$folder/Cargo.toml"
+sed -i '/^exclude = \|^default-members = \|^# What people use/d; s|^members = .*|members = ["sdk", "plugins/memory", "plugins/memory/cdylib"]|' "$folder/Cargo.toml"
 sed -i '/^\[\[test\]\]/,/^$/d; /^\[dev-dependencies\]/,/^$/d' "$folder/sdk/Cargo.toml"
 # The lock file of what is left.
 cargo metadata --format-version 1 --manifest-path "$folder/Cargo.toml" >/dev/null

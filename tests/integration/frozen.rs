@@ -19,7 +19,7 @@ fn build(archive: &Path) -> std::path::PathBuf {
     assert!(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&source).status().unwrap().success());
     let target = folder.join("target");
     let status = plain_cargo("cargo")
-        .args(["build", "--quiet", "--locked", "-p", "pactio-plugin-memory", "--target-dir"])
+        .args(["build", "--quiet", "--locked", "--workspace", "--target-dir"])
         .arg(&target)
         .current_dir(&source)
         .status()

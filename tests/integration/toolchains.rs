@@ -41,7 +41,7 @@ fn a_plugin_of_another_compiler_loads_and_works() {
     let mut cargo = plain_cargo("rustup");
     cargo
         .args(["run", &toolchain, "cargo", "build", "--quiet", "--locked", "--release"])
-        .args(["-p", "pactio-plugin-memory", "-p", "fixture-queued", "--target-dir"])
+        .args(["-p", "pactio-plugin-memory-cdylib", "-p", "fixture-queued", "--target-dir"])
         .arg(&target)
         .current_dir(workspace);
     let status = cargo.status().unwrap();

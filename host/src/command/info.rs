@@ -26,7 +26,8 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     // A stack, from the top.
     let mut layer = Some(&top);
     while let Some(device) = layer {
-        let (manifest, path) = (device.plugin().manifest(), device.plugin().path().display());
+        let manifest = device.plugin().manifest();
+        let path = device.plugin().place();
         let word = if std::ptr::eq(device, &top) { "plugin" } else { "on" };
         text.push_str(&format!(
             "{word:<9} {} {} ({})\n{:<9} {path}\n",

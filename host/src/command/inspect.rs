@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return refused(arguments, &refusal);
     }
     let text = if arguments.json {
-        let file = plugin.path().to_string_lossy();
+        let file = plugin.place();
         format!(
             "{:#}\n",
             json!({ "file": file, "manifest": plugin.manifest(), "loaded": plugin.is_loaded() })
@@ -74,7 +74,7 @@ fn as_text(plugin: &Plugin) -> String {
         ("compiler", &manifest.rustc),
         ("target", &manifest.target),
         ("panics", &manifest.panic),
-        ("file", &plugin.path().display().to_string()),
+        ("file", &plugin.place()),
     ] {
         if !value.is_empty() {
             let _ = writeln!(text, "{name:<12} {value}");

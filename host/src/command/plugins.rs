@@ -60,7 +60,7 @@ fn as_text(host: &Host, all: bool) -> String {
             manifest.id,
             manifest.description
         );
-        let _ = writeln!(text, "{:<12} {}", "", plugin.path().display());
+        let _ = writeln!(text, "{:<12} {}", "", plugin.place());
     }
     if text.is_empty() {
         let _ = writeln!(text, "no plugin was found; `pactio info x:` lists the folders that are searched");

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cglue::arc::CArc;
 use cglue::trait_group::Opaquable;
-use pactio_sdk::OpenMode;
 use pactio_sdk::abi::{
     self, BackendIo, BackendObj, DeviceObj, ENTRY_SYMBOL, Library, PluginEntry, RawOpenRequest, RawOption,
     host_device,
 };
+use pactio_sdk::{LinkedPlugin, OpenMode};
 
 use super::candidate::{Described, Stamp, text_of};
 use super::options::Options;
@@ -29,11 +29,17 @@ pub(crate) enum Below<'a> {
     Device(&'a Device),
 }
 
-/// A plugin that was found. Its library is loaded when the first device is opened.
+/// A plugin that was found in a file or linked into the program. Its library is loaded when the first device is opened.
 pub struct Plugin {
     described: Described,
-    path: PathBuf,
+    source: Source,
     backend: OnceLock<Result<Backend, Refusal>>,
+}
+
+/// Where a plugin's code is.
+enum Source {
+    File(PathBuf),
+    Linked(LinkedPlugin),
 }
 
 struct Backend {
@@ -58,9 +64,20 @@ struct LibraryRecord {
     library: libloading::Library,
 }
 
+/// What every object of a linked plugin keeps.
+struct LinkedRecord;
+
 impl Plugin {
     pub(super) fn new(path: PathBuf, described: Described) -> Self {
-        Self { described, path, backend: OnceLock::new() }
+        Self { described, source: Source::File(path), backend: OnceLock::new() }
+    }
+
+    /// A plugin that is linked into this program.
+    pub(super) fn linked(plugin: LinkedPlugin) -> Result<Self, Refusal> {
+        // SAFETY: the bytes are those of `StaticBytes::new`, in this program.
+        let raw = text_of(unsafe { plugin.entry().manifest.as_slice() }).to_owned();
+        let described = Described { manifest: Manifest::parse(&raw)?, raw, stamp: None };
+        Ok(Self { described, source: Source::Linked(plugin), backend: OnceLock::new() })
     }
 
     /// What it says of itself.
@@ -68,9 +85,17 @@ impl Plugin {
         &self.described.manifest
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The file; `None` if the plugin is [linked](crate::HostBuilder::plugin) into the program.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.source {
+            Source::File(path) => Some(path),
+            Source::Linked(_) => None,
+        }
+    }
+
+    /// Where its code is, for people: the path of the file, or `linked into the program`.
+    pub fn place(&self) -> String {
+        self.path().map_or("linked into the program".to_owned(), |path| path.display().to_string())
     }
 
     /// The file at its path is the one that this was made of, or one with the same bytes.
@@ -84,7 +109,7 @@ impl Plugin {
         }
         // Only what is loaded is worth being compared; the rest is made anew.
         let digest = self.backend.get().and_then(|backend| backend.as_ref().ok()?.digest);
-        described.raw == self.described.raw && digest.is_some() && digest == digest_of(&self.path)
+        described.raw == self.described.raw && digest.is_some() && digest == self.path().and_then(digest_of)
     }
 
     /// Its library is loaded.
@@ -103,11 +128,17 @@ impl Plugin {
 
     fn backend(&self) -> Result<&Backend, Refusal> {
         let backend = self.backend.get_or_init(|| {
-            let backend = load(&self.path, &self.described);
-            let (plugin, path) = (self.manifest().id.as_str(), self.path.display());
+            let backend = match &self.source {
+                Source::File(path) => load(path, &self.described),
+                Source::Linked(plugin) => {
+                    let record = CArc::<LinkedRecord>::from(Arc::new(LinkedRecord)).into_opaque();
+                    create(&plugin.entry(), record).map(|object| Backend { object, digest: None })
+                }
+            };
+            let (plugin, path) = (self.manifest().id.as_str(), self.place());
             match &backend {
-                Ok(_) => tracing::debug!(plugin, %path, "loaded"),
-                Err(refusal) => tracing::warn!(plugin, %path, "refused: {refusal}"),
+                Ok(_) => tracing::debug!(plugin, path, "loaded"),
+                Err(refusal) => tracing::warn!(plugin, path, "refused: {refusal}"),
             }
             backend
         });
@@ -130,7 +161,7 @@ impl Plugin {
         };
         let id = &self.manifest().id;
         let backend = self.backend().map_err(|refusal| {
-            let path = self.path.display();
+            let path = self.place();
             Error::new(
                 ErrorKind::Refused(refusal.kind()),
                 format!("cannot open '{shown}': the plugin '{id}' ({path}) cannot be used: {refusal}"),
@@ -170,7 +201,7 @@ impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Plugin")
             .field("manifest", self.manifest())
-            .field("path", &self.path)
+            .field("path", &self.path())
             .finish_non_exhaustive()
     }
 }
@@ -215,14 +246,19 @@ fn load(path: &Path, described: &Described) -> Result<Backend, Refusal> {
         // SAFETY: the table is for the life of the process.
         unsafe { attach(log::table(&described.manifest.id)) };
     }
+    create(entry, record).map(|object| Backend { object, digest })
+}
+
+/// Makes the backend of an entry that was found right, or is of this program.
+fn create(entry: &PluginEntry, record: Library) -> Result<BackendObj, Refusal> {
     let mut backend = MaybeUninit::uninit();
-    // SAFETY: `backend` is valid for a write; the function belongs to an entry that was found right.
+    // SAFETY: `backend` is valid for a write; the function belongs to the entry.
     let status = unsafe { (entry.create)(record, &raw mut backend) };
     if let Some(error) = pactio_sdk::IoError::from_raw(status) {
         return Err(Refusal::new(RefusalKind::Setup, format!("it failed while it was set up: {error}")));
     }
     // SAFETY: `create` returned 0, so it wrote the object.
-    Ok(Backend { object: unsafe { backend.assume_init() }, digest })
+    Ok(unsafe { backend.assume_init() })
 }
 
 fn digest_of(path: &Path) -> Option<Digest> {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pactio_sdk::LinkedPlugin;
+
 use super::candidate;
 use super::search::{PATH_VARIABLE, SearchPaths};
 use super::spec::similar;
@@ -69,6 +71,8 @@ impl Candidate {
 /// All candidates of the search paths.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
+    /// Those that are linked into the program. They come first.
+    linked: Vec<Arc<Plugin>>,
     paths: SearchPaths,
     candidates: Vec<Candidate>,
     /// What was there before and is loaded: its library stays, so it is used again if the same file comes back.
@@ -76,21 +80,37 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Looks at every file in the search paths. One bad file never hides the others.
-    pub(crate) fn scan(paths: SearchPaths) -> Self {
-        Self::scan_after(paths, Vec::new())
+    /// Takes the plugins that are linked into the program, and looks at every file in the search paths. One bad file never hides the others.
+    ///
+    /// # Errors
+    ///
+    /// If a linked plugin cannot be used.
+    pub(crate) fn scan(linked: &[LinkedPlugin], paths: SearchPaths) -> Result<Self, Error> {
+        let mut all: Vec<Arc<Plugin>> = Vec::new();
+        for plugin in linked {
+            let id = plugin.manifest().id;
+            let refused = |refusal: Refusal| {
+                let message = format!("the linked plugin '{id}' cannot be used: {refusal}");
+                Error::new(ErrorKind::Refused(refusal.kind()), message)
+            };
+            if all.iter().any(|earlier| earlier.manifest().id == id) {
+                return Err(refused(Refusal::new(RefusalKind::Duplicate, "two linked plugins have this id")));
+            }
+            all.push(Arc::new(Plugin::linked(*plugin).map_err(refused)?));
+        }
+        Ok(Self::scan_after(all, paths, Vec::new()))
     }
 
     /// Looks again; `None` if all is as it was.
     pub(crate) fn scan_again(&self) -> Option<Self> {
-        let mut before: Vec<Arc<Plugin>> = self.plugins().cloned().collect();
+        let mut before: Vec<Arc<Plugin>> = self.found().cloned().collect();
         before.extend(self.before.iter().cloned());
-        let registry = Self::scan_after(self.paths.clone(), before);
+        let registry = Self::scan_after(self.linked.clone(), self.paths.clone(), before);
         (!registry.is_like(self)).then_some(registry)
     }
 
-    fn scan_after(paths: SearchPaths, before: Vec<Arc<Plugin>>) -> Self {
-        let mut registry = Self { before, ..Self::default() };
+    fn scan_after(linked: Vec<Arc<Plugin>>, paths: SearchPaths, before: Vec<Arc<Plugin>>) -> Self {
+        let mut registry = Self { linked, before, ..Self::default() };
         for folder in paths.iter() {
             for path in candidate::files(folder) {
                 registry.add(path);
@@ -144,16 +164,22 @@ impl Registry {
         let id = &described.manifest.id;
         match self.plugins().find(|earlier| earlier.manifest().id == *id) {
             None => {
-                let same = |plugin: &&Arc<Plugin>| plugin.path() == resolved && plugin.is_current(&described);
+                let same = |plugin: &&Arc<Plugin>| {
+                    plugin.path() == Some(resolved.as_path()) && plugin.is_current(&described)
+                };
                 let known = self.before.iter().find(same).cloned();
                 Ok(known.unwrap_or_else(|| Arc::new(Plugin::new(resolved, described))))
             }
             Some(earlier) => Err(Refusal::new(
                 RefusalKind::Duplicate,
-                format!(
-                    "its plugin id '{id}' is taken by {}, which was found first",
-                    earlier.path().display()
-                ),
+                match earlier.path() {
+                    Some(path) => {
+                        format!("its plugin id '{id}' is taken by {}, which was found first", path.display())
+                    }
+                    None => {
+                        format!("its plugin id '{id}' is taken by the plugin that is linked into the program")
+                    }
+                },
             )
             .with_remedy("remove one of the two, or name the folder of the other first")),
         }
@@ -163,7 +189,12 @@ impl Registry {
         &self.candidates
     }
 
+    /// All plugins: those that are linked in, then those that were found.
     pub(crate) fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
+        self.linked.iter().chain(self.found())
+    }
+
+    fn found(&self) -> impl Iterator<Item = &Arc<Plugin>> {
         self.candidates.iter().filter_map(Candidate::plugin)
     }
 
@@ -226,7 +257,8 @@ impl Registry {
             message.push_str(&format!("\n  {}: {}", folder.display(), self.found_in(folder)));
         }
         Error::new(ErrorKind::UnknownScheme, message).with_hint(format!(
-            "put the plugin's .so into one of these folders, or name its folder in {PATH_VARIABLE}"
+            "put the plugin's .so into one of these folders, or name its folder in {PATH_VARIABLE}; a program may also link the \
+             plugin in: see HostBuilder::plugin"
         ))
     }
 

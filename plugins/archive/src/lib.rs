@@ -28,7 +28,7 @@ mod zip;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "archive",
     description: "the files in zip, PAK and VPK archives",
     schemes: ["archive"],

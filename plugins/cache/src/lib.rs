@@ -6,7 +6,7 @@ mod device;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "cache",
     description: "keeps blocks that were read in memory",
     schemes: ["cache"],

@@ -10,7 +10,7 @@ mod segments;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "core",
     description: "memory in ELF core files, LiME dumps and raw images, at its addresses",
     schemes: ["core"],

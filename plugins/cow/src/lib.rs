@@ -8,7 +8,7 @@ mod overlay;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "cow",
     description: "keeps writes in memory and the device below as it is",
     schemes: ["cow"],

@@ -19,7 +19,7 @@ mod write;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "crypt",
     description: "encrypts blocks with AES-XTS",
     schemes: ["crypt"],

@@ -5,7 +5,7 @@ mod device;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "delay",
     description: "answers later, for tests",
     schemes: ["delay"],

@@ -7,7 +7,7 @@ mod device;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "fault",
     description: "makes requests fail, for tests",
     schemes: ["fault"],

@@ -20,7 +20,7 @@ mod ring;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "file",
     description: "files of the local system",
     schemes: ["file"],

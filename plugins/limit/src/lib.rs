@@ -5,7 +5,7 @@ mod device;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "limit",
     description: "bounds bytes and requests per second, and requests in flight",
     schemes: ["limit"],

@@ -9,7 +9,7 @@ mod device;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "memory",
     description: "devices in memory",
     schemes: ["memory"],

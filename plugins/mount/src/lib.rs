@@ -6,7 +6,7 @@ mod device;
 mod plan;
 mod sources;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "mount",
     description: "trees mounted over each other",
     schemes: ["mount"],

@@ -17,7 +17,7 @@ mod upload;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "object",
     description: "objects in S3, Google Cloud Storage, Azure, on web servers and in folders",
     schemes: ["s3", "gs", "az", "http", "https", "local"],

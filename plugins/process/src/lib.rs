@@ -11,7 +11,7 @@ mod target;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "process",
     description: "memory of running processes",
     schemes: ["process"],

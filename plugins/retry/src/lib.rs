@@ -5,7 +5,7 @@ mod device;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "retry",
     description: "tries again what failed for a while",
     schemes: ["retry"],

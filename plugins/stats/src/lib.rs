@@ -3,7 +3,7 @@
 mod backend;
 mod device;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "stats",
     description: "counts requests, bytes, errors and times",
     schemes: ["stats"],

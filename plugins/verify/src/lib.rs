@@ -16,7 +16,7 @@ mod hashes;
 
 use pactio_sdk::OptionSpec;
 
-pactio_sdk::export_plugin! {
+pactio_sdk::plugin! {
     id: "verify",
     description: "checks what is read against hashes",
     schemes: ["verify"],

@@ -34,6 +34,7 @@ pub const FINGERPRINT: u64 = {
 ///
 /// A host reads it from the front: nothing behind a field is looked at before that field was found right.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct PluginEntry {
     /// [`MAGIC`].
     pub magic: u64,
@@ -72,6 +73,8 @@ pub struct StaticBytes {
 
 // SAFETY: the entry is made of constants and function pointers and never written.
 unsafe impl Sync for PluginEntry {}
+// SAFETY: as above.
+unsafe impl Send for PluginEntry {}
 
 impl StaticBytes {
     /// Bytes of this library.

@@ -1,7 +1,162 @@
-//! The macro that makes a plugin of a backend.
+//! The macros that make a plugin of a backend.
 
-/// Makes a plugin of one backend: exports the entry that hosts look for, and puts the [`StaticManifest`](crate::StaticManifest) into the
-/// file.
+use crate::StaticManifest;
+use crate::abi::PluginEntry;
+
+/// A plugin as a value, made by [`plugin!`](crate::plugin): what a library exports, or what a program links in.
+#[derive(Clone, Copy)]
+pub struct LinkedPlugin {
+    manifest: StaticManifest,
+    entry: PluginEntry,
+}
+
+impl LinkedPlugin {
+    #[doc(hidden)]
+    pub const fn new(manifest: StaticManifest, entry: PluginEntry) -> Self {
+        Self { manifest, entry }
+    }
+
+    /// What it says of itself.
+    pub const fn manifest(&self) -> &StaticManifest {
+        &self.manifest
+    }
+
+    /// What a host gets to see.
+    #[doc(hidden)]
+    pub const fn entry(&self) -> PluginEntry {
+        self.entry
+    }
+}
+
+impl core::fmt::Debug for LinkedPlugin {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("LinkedPlugin").field(&self.manifest.id).finish()
+    }
+}
+
+/// Makes a plugin of one backend, as the constant `PLUGIN`: for a crate that programs link
+/// in, and whose library is made by another crate with [`export_plugin!`](crate::export_plugin).
+///
+/// The fields are those of [`export_plugin!`](crate::export_plugin).
+///
+/// ```
+/// # use pactio_sdk::*;
+/// # struct Nothing;
+/// # struct Empty;
+/// # impl BackendDevice for Empty {
+/// #     fn info(&self) -> DeviceInfo { DeviceInfo::with_size(0) }
+/// #     fn read(&self, _: u64, view: BoundPacketView<Write>) { view.error(IoError::END) }
+/// # }
+/// # impl Backend for Nothing {
+/// #     type Device = Empty;
+/// #     fn open(&self, _: &OpenRequest<'_>) -> Result<Empty, OpenError> { Ok(Empty) }
+/// # }
+/// // The crate `nothing`: a program calls `Host::builder().plugin(nothing::PLUGIN)`.
+/// pactio_sdk::plugin! {
+///     id: "nothing",
+///     description: "devices without a byte",
+///     schemes: ["nothing"],
+///     backend: Nothing,
+/// }
+/// // The crate of the library, a `cdylib`: `pactio_sdk::export_plugin!(nothing::PLUGIN);`
+/// assert_eq!(PLUGIN.manifest().id, "nothing");
+/// ```
+#[macro_export]
+macro_rules! plugin {
+    (
+        id: $id:expr,
+        $(version: $version:expr,)?
+        $(license: $license:expr,)?
+        description: $description:expr,
+        schemes: [$($scheme:expr),+ $(,)?],
+        $(options: [$($option:expr),* $(,)?],)?
+        $(requires: [$($feature:expr),* $(,)?],)?
+        $(check: $check:expr,)?
+        backend: $backend:expr $(,)?
+    ) => {
+        /// The plugin, to be exported by a library or linked into a program.
+        pub const PLUGIN: $crate::LinkedPlugin = $crate::__plugin!(
+            $crate::StaticManifest {
+                id: $id,
+                version: $crate::__private::first(&[$($version,)? ::core::env!("CARGO_PKG_VERSION")]),
+                license: $crate::__private::first(&[$($license,)? ::core::env!("CARGO_PKG_LICENSE")]),
+                description: $description,
+                schemes: &[$($scheme),+],
+                filter: false,
+                below_read_only: false,
+                options: &[$($($option),*)?],
+                requires: &[$($($feature),*)?],
+                check: $crate::__private::first(&[$($check,)? ""]),
+                unwinds: ::core::cfg!(panic = "unwind"),
+            },
+            $backend
+        );
+    };
+    (
+        id: $id:expr,
+        $(version: $version:expr,)?
+        $(license: $license:expr,)?
+        description: $description:expr,
+        schemes: [$($scheme:expr),+ $(,)?],
+        $(options: [$($option:expr),* $(,)?],)?
+        $(requires: [$($feature:expr),* $(,)?],)?
+        $(check: $check:expr,)?
+        $(below_read_only: $below_read_only:expr,)?
+        filter: $filter:expr $(,)?
+    ) => {
+        /// The plugin, to be exported by a library or linked into a program.
+        pub const PLUGIN: $crate::LinkedPlugin = $crate::__plugin!(
+            $crate::StaticManifest {
+                id: $id,
+                version: $crate::__private::first(&[$($version,)? ::core::env!("CARGO_PKG_VERSION")]),
+                license: $crate::__private::first(&[$($license,)? ::core::env!("CARGO_PKG_LICENSE")]),
+                description: $description,
+                schemes: &[$($scheme),+],
+                filter: true,
+                below_read_only: $crate::__private::first(&[$($below_read_only,)? false]),
+                options: &[$($($option),*)?],
+                requires: &[$($($feature),*)?],
+                check: $crate::__private::first(&[$($check,)? ""]),
+                unwinds: ::core::cfg!(panic = "unwind"),
+            },
+            $filter
+        );
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __plugin {
+    ($manifest:expr, $backend:expr) => {{
+        unsafe extern "C" fn create(
+            library: $crate::abi::Library,
+            out: *mut ::core::mem::MaybeUninit<$crate::abi::BackendObj>,
+        ) -> u32 {
+            // SAFETY: the host promises that `out` is valid for a write.
+            unsafe { $crate::__private::create(library, || $backend, out) }
+        }
+
+        const MANIFEST: $crate::StaticManifest = $manifest;
+        static BYTES: [u8; MANIFEST.encoded_len()] = MANIFEST.encode();
+
+        $crate::LinkedPlugin::new(
+            MANIFEST,
+            $crate::abi::PluginEntry {
+                magic: $crate::abi::MAGIC,
+                size: ::core::mem::size_of::<$crate::abi::PluginEntry>() as u32,
+                abi_major: $crate::abi::ABI_MAJOR,
+                abi_minor: $crate::abi::ABI_MINOR,
+                fingerprint: $crate::abi::FINGERPRINT,
+                layout: $crate::abi::layout(),
+                manifest: $crate::abi::StaticBytes::new(&BYTES),
+                create,
+                attach: $crate::__private::ATTACH,
+            },
+        )
+    }};
+}
+
+/// Exports a plugin from a library: the entry that hosts look for, and the [`StaticManifest`] in the file.
 ///
 /// The crate is a `cdylib`. `backend` is a constant expression; its type implements [`Backend`](crate::Backend). `version`,
 /// `license`, `options`, `requires` and `check`, which is the URL that `pactio check` opens, may be left out: the first two are
@@ -32,100 +187,29 @@
 ///     backend: Nothing,
 /// }
 /// ```
+///
+/// A crate that programs can link in too makes its plugin with [`plugin!`](crate::plugin), and the crate of the library exports that:
+/// `pactio_sdk::export_plugin!(nothing::PLUGIN);`. Exported by the library alone, the symbols of two linked plugins do not collide.
 #[macro_export]
 macro_rules! export_plugin {
-    (
-        id: $id:expr,
-        $(version: $version:expr,)?
-        $(license: $license:expr,)?
-        description: $description:expr,
-        schemes: [$($scheme:expr),+ $(,)?],
-        $(options: [$($option:expr),* $(,)?],)?
-        $(requires: [$($feature:expr),* $(,)?],)?
-        $(check: $check:expr,)?
-        backend: $backend:expr $(,)?
-    ) => {
-        $crate::__export_plugin!(
-            $crate::StaticManifest {
-                id: $id,
-                version: $crate::__private::first(&[$($version,)? ::core::env!("CARGO_PKG_VERSION")]),
-                license: $crate::__private::first(&[$($license,)? ::core::env!("CARGO_PKG_LICENSE")]),
-                description: $description,
-                schemes: &[$($scheme),+],
-                filter: false,
-                below_read_only: false,
-                options: &[$($($option),*)?],
-                requires: &[$($($feature),*)?],
-                check: $crate::__private::first(&[$($check,)? ""]),
-                unwinds: ::core::cfg!(panic = "unwind"),
-            },
-            $backend
-        );
-    };
-    (
-        id: $id:expr,
-        $(version: $version:expr,)?
-        $(license: $license:expr,)?
-        description: $description:expr,
-        schemes: [$($scheme:expr),+ $(,)?],
-        $(options: [$($option:expr),* $(,)?],)?
-        $(requires: [$($feature:expr),* $(,)?],)?
-        $(check: $check:expr,)?
-        $(below_read_only: $below_read_only:expr,)?
-        filter: $filter:expr $(,)?
-    ) => {
-        $crate::__export_plugin!(
-            $crate::StaticManifest {
-                id: $id,
-                version: $crate::__private::first(&[$($version,)? ::core::env!("CARGO_PKG_VERSION")]),
-                license: $crate::__private::first(&[$($license,)? ::core::env!("CARGO_PKG_LICENSE")]),
-                description: $description,
-                schemes: &[$($scheme),+],
-                filter: true,
-                below_read_only: $crate::__private::first(&[$($below_read_only,)? false]),
-                options: &[$($($option),*)?],
-                requires: &[$($($feature),*)?],
-                check: $crate::__private::first(&[$($check,)? ""]),
-                unwinds: ::core::cfg!(panic = "unwind"),
-            },
-            $filter
-        );
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __export_plugin {
-    ($manifest:expr, $backend:expr) => {
+    (id: $($fields:tt)*) => {
         const _: () = {
-            unsafe extern "C" fn create(
-                library: $crate::abi::Library,
-                out: *mut ::core::mem::MaybeUninit<$crate::abi::BackendObj>,
-            ) -> u32 {
-                // SAFETY: the host promises that `out` is valid for a write.
-                unsafe { $crate::__private::create(library, || $backend, out) }
-            }
-
-            const MANIFEST: $crate::StaticManifest = $manifest;
+            $crate::plugin! { id: $($fields)* }
+            $crate::export_plugin!(PLUGIN);
+        };
+    };
+    ($plugin:path) => {
+        const _: () = {
+            const EXPORTED: $crate::LinkedPlugin = $plugin;
 
             #[used]
             #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__pactio"))]
             #[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".pactio"))]
-            static BYTES: [u8; MANIFEST.encoded_len()] = MANIFEST.encode();
+            static BYTES: [u8; EXPORTED.manifest().encoded_len()] = EXPORTED.manifest().encode();
 
             #[unsafe(no_mangle)]
             #[used]
-            static PACTIO_PLUGIN: $crate::abi::PluginEntry = $crate::abi::PluginEntry {
-                magic: $crate::abi::MAGIC,
-                size: ::core::mem::size_of::<$crate::abi::PluginEntry>() as u32,
-                abi_major: $crate::abi::ABI_MAJOR,
-                abi_minor: $crate::abi::ABI_MINOR,
-                fingerprint: $crate::abi::FINGERPRINT,
-                layout: $crate::abi::layout(),
-                manifest: $crate::abi::StaticBytes::new(&BYTES),
-                create,
-                attach: $crate::__private::ATTACH,
-            };
+            static PACTIO_PLUGIN: $crate::abi::PluginEntry = EXPORTED.entry();
         };
     };
 }

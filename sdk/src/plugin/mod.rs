@@ -14,6 +14,7 @@ mod values;
 pub use backend::{Backend, OpenError, OpenMode, OpenRequest};
 #[doc(hidden)]
 pub use export::__private;
+pub use export::LinkedPlugin;
 pub use filter::Filter;
 pub(crate) use guarded::GuardedBackend;
 pub use lower::Lower;

@@ -41,8 +41,11 @@ pub(crate) fn filters(seconds: f64) {
             _ => cipher(512, write),
         };
         let transfer = if write { written } else { read };
-        let variants =
-            vec![alone, transfer("device", host, open(memory.to_owned())), transfer("filter", host, open(url))];
+        let variants = vec![
+            alone,
+            transfer("device", host, open(memory.to_owned())),
+            transfer("filter", host, open(url)),
+        ];
         let table = measure(variants, seconds / 4.0);
         let (device, filter) = (table.rows[1].ratio, table.rows[2].ratio);
         println!("| {name} | {:.3} | {device:.3} |", filter - device);

@@ -1,0 +1,3 @@
+//! The library of the plugin `archive`.
+
+pactio_sdk::export_plugin!(pactio_plugin_archive::PLUGIN);

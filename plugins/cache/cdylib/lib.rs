@@ -1,0 +1,3 @@
+//! The library of the plugin `cache`.
+
+pactio_sdk::export_plugin!(pactio_plugin_cache::PLUGIN);

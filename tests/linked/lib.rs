@@ -1,0 +1,1 @@
+//! Tests of plugins that are linked into a program.
