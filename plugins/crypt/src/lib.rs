@@ -19,6 +19,10 @@ mod write;
 
 use pactio_sdk::OptionSpec;
 
+// For the bench, which compares the filter with the same code alone.
+#[doc(hidden)]
+pub use cipher::Cipher;
+
 pactio_sdk::plugin! {
     id: "crypt",
     description: "encrypts blocks with AES-XTS",

@@ -58,6 +58,8 @@ pub(crate) struct Row {
     pub(crate) name: String,
     nanoseconds: f64,
     pub(crate) ratio: f64,
+    /// Nanoseconds of the fastest samples, one in twenty: what others do on the machine only makes samples slower.
+    pub(crate) fastest: f64,
     /// Processor time of all threads, user and system, as a multiple of the reference's.
     cpu: f64,
     allocations: f64,
@@ -108,6 +110,8 @@ pub(crate) fn measure_after(prepare: impl Fn(), mut variants: Vec<Variant>, seco
             name: variant.name.to_owned(),
             nanoseconds: medians[index],
             ratio: medians[index] / medians[reference],
+            // `median` has sorted them.
+            fastest: samples[index][samples[index].len() / 20],
             cpu: cpu[index] / cpu[reference],
             allocations: allocations[index],
             instructions: None,
