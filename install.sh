@@ -46,7 +46,7 @@ if [ -n "$uninstall" ]; then
   exit
 fi
 
-packages=(-p pactio)
+packages=(-p pactio-command)
 for manifest in $manifests; do
   packages+=(-p "$(sed -n 's/^name = "\(pactio-plugin-[a-z-]*\)"$/\1/p' "$manifest")")
 done

@@ -71,7 +71,7 @@ fn other_bytes_have_their_own_size_and_version_and_the_identity_of_their_storage
     in_time(|| {
         let (host, folder) = (hosted(), tempfile::tempdir().unwrap());
         let path = folder.path().join("x.zip");
-        fs::write(&path, include_bytes!("../../host/src/check/tree.zip")).unwrap();
+        fs::write(&path, include_bytes!("../../host/command/src/tree.zip")).unwrap();
         let url = format!("file:{}", path.display());
         let storage = stat(&host, &url);
         for name in ["deflated", "stored"] {

@@ -66,7 +66,7 @@ fn linked_plugins_work_without_a_file() {
     host.block_on(disk.write_all_at(100, b"secret")).unwrap();
     assert_eq!(host.block_on(disk.read_exact_at(100, vec![0; 6])).unwrap(), b"secret");
     let zip = folder.path().join("tree.zip");
-    fs::write(&zip, include_bytes!("../../host/src/check/tree.zip")).unwrap();
+    fs::write(&zip, include_bytes!("../../host/command/src/tree.zip")).unwrap();
     let inner = host.open(&format!("file:{} | archive | /folder/inner", zip.display())).unwrap();
     assert_eq!(inner.size(), Some(12));
     assert!(!host.rescan(), "nothing of a linked plugin changes");

@@ -256,10 +256,12 @@ impl Registry {
         for folder in self.paths.iter() {
             message.push_str(&format!("\n  {}: {}", folder.display(), self.found_in(folder)));
         }
-        Error::new(ErrorKind::UnknownScheme, message).with_hint(format!(
-            "put the plugin's .so into one of these folders, or name its folder in {PATH_VARIABLE}; a program may also link the \
-             plugin in: see HostBuilder::plugin"
-        ))
+        let mut hint =
+            format!("put the plugin's .so into one of these folders, or name its folder in {PATH_VARIABLE}");
+        if self.plugins().next().is_none() {
+            hint.push_str("; a program may also link plugins in, with HostBuilder::plugin");
+        }
+        Error::new(ErrorKind::UnknownScheme, message).with_hint(hint)
     }
 
     /// What was found in a folder, in words.

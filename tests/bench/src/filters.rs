@@ -34,7 +34,9 @@ pub(crate) fn filters(seconds: f64) {
     };
     let memory = "memory:?size=64KiB";
     let hashes = folder.path().join("hashes");
-    println!("| 64 KiB in memory, fastest samples | (filter - device) / hash or cipher | device / hash or cipher |");
+    println!(
+        "| 64 KiB in memory, fastest samples | (filter - device) / hash or cipher | device / hash or cipher |"
+    );
     println!("|---|---:|---:|");
     for (name, url, write) in [
         ("verify, read", format!("{memory} | verify?make=true&hashes={}", hashes.display()), false),

@@ -114,7 +114,7 @@ fn default_url(manifest: &Manifest) -> Result<String, Failure> {
 }
 
 /// An archive that is in the folder: files `stored` and `deflated`, and `inner` in a folder.
-const TREE: &[u8] = include_bytes!("../check/tree.zip");
+const TREE: &[u8] = include_bytes!("tree.zip");
 
 /// Runs one case in this process.
 fn here(

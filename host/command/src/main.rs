@@ -1,4 +1,4 @@
-//! What the command can do. One file per subcommand; `stream` is what they share.
+//! The command `pactio`. One file per subcommand; `stream` is what they share.
 
 mod cat;
 mod check;
@@ -164,7 +164,7 @@ fn block_size(text: &str) -> Result<usize, String> {
 }
 
 /// Does what the command line says.
-pub(crate) fn run() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr(arguments.verbose);
     match arguments.run() {

@@ -10,8 +10,8 @@ use pactio_sdk::IoError as PacketError;
 
 use super::Arguments;
 use super::window::{Found, Piece, Search, Window};
-use crate::command::failure::{Failure, to_stdout};
-use crate::command::progress::Progress;
+use crate::failure::{Failure, to_stdout};
+use crate::progress::Progress;
 
 /// Bytes of a match that are shown.
 const SHOWN: usize = 32;

@@ -5,8 +5,8 @@ use std::ops::Range;
 use pactio::Device;
 use pactio_sdk::IoError as PacketError;
 
-use crate::command::failure::Failure;
-use crate::command::pattern::{Pattern, Text};
+use crate::failure::Failure;
+use crate::pattern::{Pattern, Text};
 
 /// Matches of a piece that are kept at once.
 pub(super) const BATCH: u64 = 1 << 14;

@@ -1,7 +1,0 @@
-//! The command `pactio`.
-
-mod command;
-
-fn main() -> std::process::ExitCode {
-    command::run()
-}
