@@ -6,8 +6,10 @@ use core::num::NonZeroU32;
 /// Why a range of a request, or a whole call, failed.
 ///
 /// Four bytes: a [`Code`] (what went wrong), a [`Subject`] (with what), a [`State`] (how that was found) and a
-/// [`Location`] (who says so). They are packed into one non-zero integer, so that `Option<IoError>` is a plain `u32` on
-/// both sides of the ABI. Values that this version does not know keep their number.
+/// [`Location`] (who says so) with the class: [temporary](Self::is_temporary) or permanent. They are packed into one non-zero integer, so
+/// that `Option<IoError>` is a plain `u32` on both sides of the ABI. Values that this version does not know keep their number.
+///
+/// A [`Cause`](crate::Cause) is an error with a text for people.
 ///
 /// ```
 /// use pactio_sdk::{Code, IoError};
@@ -196,6 +198,11 @@ byte_type! {
     }
 }
 
+/// The bits of the location's byte that are the class, and their values; 0 follows from the code.
+const CLASS: u8 = 0b1100_0000;
+const TEMPORARY: u8 = 0b0100_0000;
+const PERMANENT: u8 = 0b1000_0000;
+
 impl IoError {
     /// The range lies past the end of the device.
     pub const END: Self = Self::new(Code::END, Subject::POSITION, State::OUTSIDE, Location::PLUGIN);
@@ -241,7 +248,8 @@ impl IoError {
             0 => Code::FAILED.to_byte(),
             byte => byte,
         };
-        let raw = u32::from_le_bytes([code, subject.to_byte(), state.to_byte(), location.to_byte()]);
+        let location = location.to_byte() & !CLASS;
+        let raw = u32::from_le_bytes([code, subject.to_byte(), state.to_byte(), location]);
         match NonZeroU32::new(raw) {
             Some(raw) => Self(raw),
             None => unreachable!(),
@@ -270,7 +278,48 @@ impl IoError {
 
     /// Who says so.
     pub const fn location(self) -> Location {
-        Location::from_byte(self.0.get().to_le_bytes()[3])
+        Location::from_byte(self.0.get().to_le_bytes()[3] & !CLASS)
+    }
+
+    /// The same request may succeed later, with nothing changed: a server is busy, a connection broke.
+    ///
+    /// The class is what the device said with [`temporary`](Self::temporary) or [`permanent`](Self::permanent), or else follows from the code:
+    /// [`Code::BUSY`], [`Code::TIMED_OUT`] and [`Code::DISCONNECTED`] are temporary.
+    ///
+    /// ```
+    /// use pactio_sdk::{Code, IoError};
+    ///
+    /// assert!(IoError::from_code(Code::BUSY).is_temporary());
+    /// assert!(!IoError::from_code(Code::IO).is_temporary());
+    /// // The server answered "500 Internal Server Error".
+    /// assert!(IoError::from_code(Code::IO).temporary().is_temporary());
+    /// ```
+    pub const fn is_temporary(self) -> bool {
+        match self.0.get().to_le_bytes()[3] & CLASS {
+            TEMPORARY => true,
+            0 => matches!(self.code(), Code::BUSY | Code::TIMED_OUT | Code::DISCONNECTED),
+            _ => false,
+        }
+    }
+
+    /// The same error, of the class temporary.
+    #[must_use]
+    pub const fn temporary(self) -> Self {
+        self.with_class(TEMPORARY)
+    }
+
+    /// The same error, of the class permanent: trying again changes nothing.
+    #[must_use]
+    pub const fn permanent(self) -> Self {
+        self.with_class(PERMANENT)
+    }
+
+    const fn with_class(self, class: u8) -> Self {
+        let [code, subject, state, location] = self.0.get().to_le_bytes();
+        match NonZeroU32::new(u32::from_le_bytes([code, subject, state, location & !CLASS | class])) {
+            Some(raw) => Self(raw),
+            None => self,
+        }
     }
 
     /// The integer that crosses the ABI.
@@ -303,6 +352,7 @@ impl fmt::Debug for IoError {
             .field("subject", &self.subject())
             .field("state", &self.state())
             .field("location", &self.location())
+            .field("temporary", &self.is_temporary())
             .finish()
     }
 }
@@ -311,10 +361,18 @@ impl core::error::Error for IoError {}
 
 #[cfg(feature = "std")]
 impl From<std::io::Error> for IoError {
-    /// Keeps the kind of the error. Numbers of the operating system do not cross the ABI, since the two sides need
-    /// not agree on them.
+    /// Keeps the kind of the error, or all of an error that was made of an `IoError` or a [`Cause`](crate::Cause). Numbers of the
+    /// operating system do not cross the ABI, since the two sides need not agree on them.
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind as Kind;
+        if let Some(inner) = error.get_ref() {
+            if let Some(error) = inner.downcast_ref::<Self>() {
+                return *error;
+            }
+            if let Some(cause) = inner.downcast_ref::<crate::Cause>() {
+                return cause.error();
+            }
+        }
         let code = match error.kind() {
             Kind::NotFound => Code::NOT_FOUND,
             Kind::PermissionDenied => Code::PERMISSION_DENIED,
@@ -326,9 +384,14 @@ impl From<std::io::Error> for IoError {
             Kind::OutOfMemory => Code::OUT_OF_MEMORY,
             Kind::StorageFull | Kind::QuotaExceeded => Code::NO_SPACE,
             Kind::ResourceBusy | Kind::WouldBlock => Code::BUSY,
-            Kind::BrokenPipe | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::NotConnected => {
-                Code::DISCONNECTED
-            }
+            Kind::BrokenPipe
+            | Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::NotConnected
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown => Code::DISCONNECTED,
             Kind::ReadOnlyFilesystem => Code::READ_ONLY,
             Kind::IsADirectory => Code::IS_DIRECTORY,
             Kind::NotSeekable => Code::NOT_SEEKABLE,
@@ -343,27 +406,50 @@ impl From<std::io::Error> for IoError {
 #[cfg(feature = "std")]
 impl From<IoError> for std::io::Error {
     fn from(error: IoError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+#[cfg(feature = "std")]
+impl From<crate::Cause> for std::io::Error {
+    fn from(cause: crate::Cause) -> Self {
+        Self::new(cause.error().kind(), cause)
+    }
+}
+
+#[cfg(feature = "std")]
+impl IoError {
+    /// The nearest kind of the standard library.
+    ///
+    /// ```
+    /// use pactio_sdk::{Code, IoError};
+    /// use std::io::ErrorKind;
+    ///
+    /// assert_eq!(IoError::END.kind(), ErrorKind::UnexpectedEof);
+    /// assert_eq!(IoError::from_code(Code::DISCONNECTED).kind(), ErrorKind::ConnectionReset);
+    /// ```
+    pub fn kind(self) -> std::io::ErrorKind {
         use std::io::ErrorKind as Kind;
-        let kind = match error.code() {
+        match self.code() {
             Code::NOT_FOUND => Kind::NotFound,
             Code::PERMISSION_DENIED => Kind::PermissionDenied,
             Code::ALREADY_EXISTS => Kind::AlreadyExists,
-            Code::INVALID_INPUT => Kind::InvalidInput,
+            Code::INVALID_INPUT | Code::MISALIGNED => Kind::InvalidInput,
             Code::UNSUPPORTED => Kind::Unsupported,
-            Code::END => Kind::UnexpectedEof,
+            Code::END | Code::SHORT => Kind::UnexpectedEof,
             Code::TIMED_OUT => Kind::TimedOut,
             Code::OUT_OF_MEMORY => Kind::OutOfMemory,
             Code::NO_SPACE => Kind::StorageFull,
             Code::BUSY => Kind::ResourceBusy,
-            Code::DISCONNECTED => Kind::BrokenPipe,
+            // Programs take a broken pipe as the end of their own output.
+            Code::DISCONNECTED => Kind::ConnectionReset,
             Code::READ_ONLY => Kind::ReadOnlyFilesystem,
             Code::IS_DIRECTORY => Kind::IsADirectory,
             Code::NOT_SEEKABLE => Kind::NotSeekable,
             Code::TOO_LARGE => Kind::FileTooLarge,
             Code::CORRUPT => Kind::InvalidData,
             _ => Kind::Other,
-        };
-        Self::new(kind, error)
+        }
     }
 }
 
@@ -379,6 +465,28 @@ mod tests {
             assert!(!format!("{error} {error:?}").is_empty());
         }
         assert_eq!(IoError::from_raw(0), None);
+    }
+
+    #[test]
+    fn the_class_is_what_was_said_and_changes_nothing_else() {
+        let busy = IoError::new(Code::BUSY, Subject::DEVICE, State::FULL, Location::from_byte(0xff));
+        assert_eq!((busy.location().to_byte(), busy.is_temporary()), (0x3f, true));
+        let permanent = busy.permanent();
+        assert!(!permanent.is_temporary() && permanent.temporary().is_temporary());
+        assert_eq!((permanent.code(), permanent.location()), (busy.code(), busy.location()));
+        assert_eq!(IoError::from_raw(permanent.to_raw()), Some(permanent));
+        // Bits that no version has given a meaning are permanent.
+        assert!(!IoError::from_raw(0xc000_0012).unwrap().is_temporary());
+    }
+
+    #[test]
+    fn an_error_comes_back_whole_from_an_error_of_the_system() {
+        let error = IoError::new(Code::CHANGED, Subject::TARGET, State::INVALID, Location::PLUGIN).temporary();
+        assert_eq!(IoError::from(std::io::Error::from(error)), error);
+        let cause = crate::Cause::new(error, "it is another one now");
+        let system = std::io::Error::from(cause);
+        assert!(system.to_string().contains("it is another one now"));
+        assert_eq!(IoError::from(system), error);
     }
 
     #[test]

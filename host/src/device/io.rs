@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use pactio_sdk::abi::Remote;
-use pactio_sdk::io::{Admitted, Submitted};
+use pactio_sdk::io::{Admitted, Internal, Submitted};
 use pactio_sdk::{
     Batch, BlockOn, BoundPacketView, Cancellation, NoPos, PacketIo, Read, ReadWrite, RequestId, Size,
     Submission, Write,
@@ -80,6 +80,7 @@ macro_rules! packet_io {
                         position: $param,
                         view: BoundPacketView<$perms>,
                         cx: &mut Context<'_>,
+                        _: Internal,
                     ) -> Submitted {
                         let Some(driver) = &self.0.driver else {
                             {
@@ -100,7 +101,7 @@ macro_rules! packet_io {
                 )?
 
                 #[cold]
-                fn send_deferred(&self) {
+                fn send_deferred(&self, _: Internal) {
                     if let Some(driver) = &self.0.driver {
                         local::flush(driver);
                     }

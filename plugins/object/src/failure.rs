@@ -49,6 +49,8 @@ fn of_source(error: &StoreError) -> Code {
     } else if has(&["401 Unauthorized", "403 Forbidden", "169.254.169.254", "metadata.google.internal"]) {
         // Without credentials, the client asks for those of a machine in the store's own cloud.
         Code::PERMISSION_DENIED
+    } else if has(&["503 Service", "503 Slow", "429 Too Many", "SlowDown"]) {
+        Code::BUSY
     } else if has(&["timed out", "timeout", "Timeout"]) {
         Code::TIMED_OUT
     } else if has(&["error sending request", "connection", "Connection", "error decoding response body"]) {
@@ -62,7 +64,10 @@ fn of_source(error: &StoreError) -> Code {
 pub(crate) fn failed(what: &str, error: &StoreError) -> Cause {
     let text = format!("{what}: {}", explain(error));
     tracing::warn!("{text}");
-    Cause::new(IoError::from_code(code(error)), text)
+    let failure = IoError::from_code(code(error));
+    // Its own trouble; that of others has a code of its own.
+    let is_servers = ["500 Internal", "502 Bad Gateway", "504 Gateway"].iter().any(|status| text.contains(status));
+    Cause::new(if is_servers { failure.temporary() } else { failure }, text)
 }
 
 /// An error of opening.

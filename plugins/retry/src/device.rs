@@ -48,11 +48,7 @@ type Resume = Box<dyn FnOnce(Result<(), IoError>) + Send>;
 impl Plan {
     /// It may be over soon.
     fn is_temporary(&self, error: IoError) -> bool {
-        match error.code() {
-            Code::BUSY | Code::TIMED_OUT | Code::DISCONNECTED => true,
-            Code::IO => self.io,
-            _ => false,
-        }
+        error.is_temporary() || (self.io && error.code() == Code::IO)
     }
 
     /// How long to wait after so many attempts.

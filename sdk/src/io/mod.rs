@@ -122,9 +122,10 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
         batch.for_each(|(param, view)| self.send_io(param, view));
     }
 
-    /// Hands a view over on behalf of the task that is polled with `cx`.
+    /// Hands a view over on behalf of the task that is polled with `cx`. For the host, which sends the requests of a task together.
+    #[doc(hidden)]
     #[inline]
-    fn submit(&self, param: P, view: BoundPacketView<Perms>, cx: &mut Context<'_>) -> Submitted {
+    fn submit(&self, param: P, view: BoundPacketView<Perms>, cx: &mut Context<'_>, _: Internal) -> Submitted {
         let _ = cx;
         self.send_io(param, view);
         Submitted::Sent
@@ -132,8 +133,9 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
 
     /// Sends what this thread has [deferred](Submitted::Deferred), because a request is polled again in another way than it was
     /// deferred for.
+    #[doc(hidden)]
     #[cold]
-    fn send_deferred(&self) {}
+    fn send_deferred(&self, _: Internal) {}
 
     /// Asks whether a request of so many bytes, or a batch of so many together, may be submitted (rule 20). `None`: now, and
     /// the caller does. Otherwise when the future is ready, and the caller does in the same poll.
@@ -153,7 +155,13 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
 /// Ready when the device takes the request.
 pub type Admitted = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// Keeps methods to this crate that only the host implements.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Internal(());
+
 /// What became of a view that was handed over for a task.
+#[doc(hidden)]
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submitted {
@@ -180,13 +188,19 @@ macro_rules! pointer {
                 }
 
                 #[inline(always)]
-                fn submit(&self, param: P, view: BoundPacketView<Perms>, cx: &mut Context<'_>) -> Submitted {
-                    (**self).submit(param, view, cx)
+                fn submit(
+                    &self,
+                    param: P,
+                    view: BoundPacketView<Perms>,
+                    cx: &mut Context<'_>,
+                    internal: Internal,
+                ) -> Submitted {
+                    (**self).submit(param, view, cx, internal)
                 }
 
                 #[inline]
-                fn send_deferred(&self) {
-                    (**self).send_deferred();
+                fn send_deferred(&self, internal: Internal) {
+                    (**self).send_deferred(internal);
                 }
 
                 #[inline(always)]
@@ -250,7 +264,7 @@ fn send<D: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P: Param>(
         refuse(view);
         Submitted::Sent
     } else {
-        device.submit(param, view, cx)
+        device.submit(param, view, cx, Internal(()))
     }
 }
 

@@ -158,7 +158,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, IoError>> {
         if let Stage::Deferred(_) = self.stage {
             // Mostly it is sent already; but the task may wait for it in a way that never goes back to whoever deferred it.
-            self.device.send_deferred();
+            self.device.send_deferred(super::Internal(()));
             let store = self.take_store();
             self.stage = Stage::Sent(store);
         }

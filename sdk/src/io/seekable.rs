@@ -4,6 +4,7 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::io::{self, SeekFrom};
+use std::sync::{Mutex, PoisonError};
 
 use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
 
@@ -51,15 +52,30 @@ impl<T: Size + ?Sized> Size for &T {
 pub struct Seekable<D> {
     device: D,
     position: u64,
-    reading: Option<InFlight<PacketBox<Write>>>,
+    reading: Unshared<InFlight<PacketBox<Write>>>,
     /// A packet with bytes that were read and not given out, and how many of them were.
     left_over: Option<(PacketBox<Write>, usize)>,
-    writing: Option<InFlight<()>>,
+    writing: Unshared<InFlight<()>>,
     /// A write waits for room in the device.
-    admission: Option<Admitted>,
+    admission: Unshared<Admitted>,
 }
 
 type InFlight<T> = Pin<Box<dyn Future<Output = Result<T, IoError>> + Send>>;
+
+/// An optional value that only the owner of a `&mut` reaches, which makes it `Sync`.
+struct Unshared<T>(Mutex<Option<T>>);
+
+impl<T> Unshared<T> {
+    fn get(&mut self) -> &mut Option<T> {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Default for Unshared<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
 
 /// The most that one asynchronous call moves.
 const LARGEST: usize = 1 << 20;
@@ -67,7 +83,14 @@ const LARGEST: usize = 1 << 20;
 impl<D> Seekable<D> {
     /// Begins at position 0.
     pub fn new(device: D) -> Self {
-        Self { device, position: 0, reading: None, left_over: None, writing: None, admission: None }
+        Self {
+            device,
+            position: 0,
+            reading: Unshared::default(),
+            left_over: None,
+            writing: Unshared::default(),
+            admission: Unshared::default(),
+        }
     }
 
     /// The position of the next byte.
@@ -82,12 +105,12 @@ impl<D> Seekable<D> {
 
     /// A write that waited for room and was given up must not stand in the way of what comes.
     fn give_up_turn(&mut self) {
-        self.admission = None;
+        *self.admission.get() = None;
     }
 
     /// Forgets what was read ahead of the position.
     fn forget_reads(&mut self) {
-        self.reading = None;
+        *self.reading.get() = None;
         self.left_over = None;
     }
 
@@ -120,7 +143,7 @@ impl<D> Seekable<D> {
 impl<D: PacketIo<Write, u64> + BlockOn> io::Read for Seekable<D> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.give_up_turn();
-        if let Some(writing) = self.writing.take() {
+        if let Some(writing) = self.writing.get().take() {
             self.device.block_on(writing)?;
         }
         self.forget_reads();
@@ -138,7 +161,7 @@ impl<D: PacketIo<Read, u64> + BlockOn> io::Write for Seekable<D> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         self.flush()?;
         self.forget_reads();
-        let done = self.device.blocking_write_raw(self.position, buffer)?.err_on_zero()?;
+        let done = self.device.blocking_write_raw(self.position, buffer)?.err_on_zero().map_err(of_write)?;
         self.position += done as u64;
         Ok(done)
     }
@@ -146,10 +169,18 @@ impl<D: PacketIo<Read, u64> + BlockOn> io::Write for Seekable<D> {
     /// Waits for a write that was accepted asynchronously. It says nothing of what the device keeps to itself.
     fn flush(&mut self) -> io::Result<()> {
         self.give_up_turn();
-        match self.writing.take() {
-            Some(writing) => Ok(self.device.block_on(writing)?),
+        match self.writing.get().take() {
+            Some(writing) => self.device.block_on(writing).map_err(of_write),
             None => Ok(()),
         }
+    }
+}
+
+/// Past the end of a device that does not grow, there is no room.
+fn of_write(error: IoError) -> io::Error {
+    match error.code() {
+        Code::END => io::Error::new(io::ErrorKind::WriteZero, error),
+        _ => error.into(),
     }
 }
 
@@ -176,16 +207,16 @@ where
         // What was accepted has to be there for the read.
         ready!(this.poll_written(cx))?;
         if this.left_over.is_none() {
-            if this.reading.is_none() {
+            if this.reading.get().is_none() {
                 let packet = PacketBox::new_buf(buffer.len().min(LARGEST))?;
                 let (device, position) = (this.device.clone(), this.position);
-                this.reading = Some(Box::pin(async move {
+                *this.reading.get() = Some(Box::pin(async move {
                     Io::new(device, position, packet).await.map(|(_, packet)| packet)
                 }));
             }
-            if let Some(reading) = &mut this.reading {
+            if let Some(reading) = this.reading.get() {
                 let read = ready!(reading.as_mut().poll(cx));
-                this.reading = None;
+                *this.reading.get() = None;
                 this.left_over = Some((read?, 0));
             }
         }
@@ -213,10 +244,10 @@ where
 
 impl<D> Seekable<D> {
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(writing) = &mut self.writing {
+        if let Some(writing) = self.writing.get() {
             let written = ready!(writing.as_mut().poll(cx));
-            self.writing = None;
-            written?;
+            *self.writing.get() = None;
+            written.map_err(of_write)?;
         }
         Poll::Ready(Ok(()))
     }
@@ -235,10 +266,10 @@ where
         this.forget_reads();
         let accepted = &buffer[..buffer.len().min(LARGEST)];
         // What is accepted is with the device: nobody may poll this before it is flushed.
-        if this.admission.is_none() {
-            this.admission = admit(&this.device, &this.position, accepted.len());
+        if this.admission.get().is_none() {
+            *this.admission.get() = admit(&this.device, &this.position, accepted.len());
         }
-        ready!(poll_admitted(&mut this.admission, cx));
+        ready!(poll_admitted(this.admission.get(), cx));
         let mut packet = PacketBox::<Read>::copy_from_slice(accepted)?;
         send_now(&this.device, this.position, packet.bind()?);
         let mut writing: InFlight<()> = Box::pin(async move {
@@ -247,8 +278,8 @@ where
         });
         // It is submitted now; if it is complete already, so is its error.
         match writing.as_mut().poll(cx) {
-            Poll::Ready(written) => written?,
-            Poll::Pending => this.writing = Some(writing),
+            Poll::Ready(written) => written.map_err(of_write)?,
+            Poll::Pending => *this.writing.get() = Some(writing),
         }
         this.position += accepted.len() as u64;
         Poll::Ready(Ok(accepted.len()))

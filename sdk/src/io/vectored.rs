@@ -338,11 +338,7 @@ impl<P: Param> PacketStore<Write> for CopiedApart<'_, '_, P> {
         if !self.packet.is_complete() {
             return Err(IoError::IN_FLIGHT);
         }
-        let mut at = 0;
-        for (_, buffer) in self.pairs {
-            self.packet.copy_done_range_to(at, buffer);
-            at += buffer.len();
-        }
+        self.packet.copy_done_apart(self.pairs.iter_mut().map(|(_, buffer)| &mut **buffer));
         Ok(())
     }
 }

@@ -468,17 +468,24 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         }
     }
 
-    /// Copies every byte from `start` on that was done to its place in `buffer`; the other places keep what they held.
-    pub(crate) fn copy_done_range_to(&self, start: usize, buffer: &mut [u8]) {
-        let wanted = start..start + buffer.len();
-        if self.is_done() {
-            return self.copy_range(wanted, buffer);
-        }
-        for done in self.report().done_ranges() {
-            let (from, to) = (done.start.max(wanted.start), done.end.min(wanted.end));
-            if from < to {
-                self.copy_range(from..to, &mut buffer[from - start..to - start]);
+    /// Copies every byte that was done to its place in `buffers`, which lie one behind the other; the other places keep what they held.
+    pub(crate) fn copy_done_apart<'b>(&self, buffers: impl Iterator<Item = &'b mut [u8]>) {
+        let report = self.report();
+        let mut all_done = report.done_ranges().peekable();
+        let mut start = 0;
+        for buffer in buffers {
+            let end = start + buffer.len();
+            while let Some(done) = all_done.peek() {
+                let (from, to) = (done.start.max(start), done.end.min(end));
+                if from < to {
+                    self.copy_range(from..to, &mut buffer[from - start..to - start]);
+                }
+                if done.end > end {
+                    break;
+                }
+                all_done.next();
             }
+            start = end;
         }
     }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_lite::StreamExt;
 use futures_lite::future::block_on;
-use pactio_sdk::io::Submitted;
+use pactio_sdk::io::{Internal, Submitted};
 use pactio_sdk::*;
 
 use crate::support::{Held, Plain, Wakes, lock, now, poll};
@@ -418,12 +418,18 @@ impl PacketIo<Write, u64> for KeepsBack {
         self.kept.lock().unwrap().push(view);
     }
 
-    fn submit(&self, position: u64, view: BoundPacketView<Write>, _: &mut Context<'_>) -> Submitted {
+    fn submit(
+        &self,
+        position: u64,
+        view: BoundPacketView<Write>,
+        _: &mut Context<'_>,
+        _: Internal,
+    ) -> Submitted {
         self.send_io(position, view);
         Submitted::Deferred
     }
 
-    fn send_deferred(&self) {
+    fn send_deferred(&self, _: Internal) {
         self.flushed.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -26,7 +26,7 @@ fn std_io_reads_writes_and_seeks_like_a_file() {
     assert_eq!(file.read_to_end(&mut rest).unwrap(), 2);
     assert_eq!(rest, [18, 19]);
     assert_eq!(file.read(&mut buffer).unwrap(), 0, "the end is no error");
-    assert_eq!(file.write(&[1]).unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+    assert_eq!(file.write(&[1]).unwrap_err().kind(), std::io::ErrorKind::WriteZero);
     file.rewind().unwrap();
     file.read_exact(&mut buffer).unwrap();
     assert_eq!(buffer, [0, 1, 2, 3, 100, 100, 100, 7]);

@@ -54,3 +54,38 @@ fn all_parts_travel_in_one_call_and_nothing_is_nothing() {
     let (report, buffers) = now(device.vectored(Vec::<(u64, Vec<u8>)>::new())).unwrap();
     assert!(report.is_done() && buffers.is_empty());
 }
+
+#[test]
+fn many_borrowed_buffers_with_many_failures_take_linear_time() {
+    /// Fails at every seventh position.
+    struct Holes;
+    impl BackendDevice for Holes {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::endless()
+        }
+        fn read(&self, position: u64, view: BoundPacketView<Write>) {
+            if position.is_multiple_of(7) {
+                return view.error(IoError::from_code(Code::NOT_MAPPED));
+            }
+            view.transfer_data(&[position as u8; 8]).complete();
+        }
+    }
+    let device = LocalDevice::new(Holes).unwrap();
+    let read = |count: usize| {
+        let mut memory = vec![0xEE; count * 8];
+        let mut pairs: Vec<(u64, &mut [u8])> = (0..).zip(memory.chunks_mut(8)).collect();
+        let begun = std::time::Instant::now();
+        let (report, ()) = now(device.vectored(&mut pairs[..])).unwrap();
+        let time = begun.elapsed();
+        assert_eq!(report.failed_ranges().count(), count.div_ceil(7));
+        for (position, buffer) in pairs {
+            let byte = if position.is_multiple_of(7) { 0xEE } else { position as u8 };
+            assert_eq!(buffer, [byte; 8], "at {position}");
+        }
+        time
+    };
+    let fastest = |count| (0..3).map(|_| read(count)).min().unwrap();
+    let (few, many) = (fastest(2048), fastest(16_384));
+    // 8 times as many took 64 times as long.
+    assert!(many < few * 32, "{many:?} for 8 times as many as {few:?}");
+}
