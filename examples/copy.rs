@@ -27,11 +27,11 @@ fn main() -> Result<(), Failure> {
     let target = folder.path().join("copy");
 
     let host = Host::builder().build()?;
-    let from = host.open_url(&file(&source)?, OpenOptions::new())?;
+    let from = host.open_url(&file(&source)?, OpenOptions::new().read(true))?;
     let size = from.size().ok_or("the source has no size")?;
     let memory = Url::new("memory", "")?.with_option("size", &size.to_string());
-    let memory = host.open_url(&memory, OpenOptions::new().write(true))?;
-    let to = host.open_url(&file(&target)?, OpenOptions::new().write(true).create(true))?;
+    let memory = host.open_url(&memory, OpenOptions::new().read(true).write(true))?;
+    let to = host.open_url(&file(&target)?, OpenOptions::new().read(true).write(true).create(true))?;
 
     for plugin in host.plugins().iter().filter(|plugin| plugin.is_loaded()) {
         println!("loaded {:<7} from {}", plugin.manifest().id, plugin.place());

@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let host = Host::builder().build()?;
     let url = pactio::Url::new("file", &path.to_string_lossy())?.with_filter(pactio::Url::filter("archive")?);
-    let assets = host.open_url(&url, pactio::OpenOptions::new())?;
+    let assets = host.open_url(&url, pactio::OpenOptions::new().read(true))?;
     let names = names(&host, &assets)?;
     if names.is_empty() {
         return Err("there are no files in the archive".into());

@@ -2,11 +2,31 @@
 
 use std::fmt;
 
-use pactio_sdk::{Code, Report};
+use pactio_sdk::{Cause, Code, IoError, Report};
 
 use crate::RefusalKind;
 
 /// An error with a message that names what failed, where and why.
+///
+/// ```no_run
+/// # fn main() -> Result<(), pactio::Error> {
+/// # let host = pactio::Host::builder().build()?;
+/// # let device = host.open("s3:bucket/key")?;
+/// let mut waited = std::time::Duration::from_millis(100);
+/// let bytes = loop {
+///     match host.block_on(device.read_range(0..4096)) {
+///         Err(error) if error.is_temporary() => std::thread::sleep(waited),
+///         other => break other?,
+///     }
+///     waited *= 2;
+/// };
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Beside the message there are the [kind](Self::kind), the device's own [error](Self::io_error) and [text](Self::text), the
+/// [account](Self::report) of the request, and a [hint](Self::hint). It converts into [`std::io::Error`] with the nearest kind. Its
+/// [source](std::error::Error::source) is what the device or the system said.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -14,6 +34,10 @@ struct Inner {
     message: String,
     hint: Option<String>,
     report: Option<Report>,
+    /// What a device said.
+    cause: Option<Cause>,
+    /// What the system said.
+    system: Option<std::io::Error>,
 }
 
 /// What kind of failure it is.
@@ -40,7 +64,8 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), hint: None, report: None }))
+        let (hint, report, cause, system) = (None, None, None, None);
+        Self(Box::new(Inner { kind, message: message.into(), hint, report, cause, system }))
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -48,8 +73,20 @@ impl Error {
         self
     }
 
+    /// The cause is that of the lowest offset that failed.
     pub(crate) fn with_report(mut self, report: Report) -> Self {
+        self.0.cause = report.min_cause().map(|(_, cause)| cause.clone());
         self.0.report = Some(report);
+        self
+    }
+
+    pub(crate) fn with_cause(mut self, cause: impl Into<Cause>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    pub(crate) fn with_system(mut self, error: std::io::Error) -> Self {
+        self.0.system = Some(error);
         self
     }
 
@@ -65,6 +102,21 @@ impl Error {
             ErrorKind::InvalidOption => Some(Code::INVALID_INPUT),
             _ => None,
         }
+    }
+
+    /// The error of the device, if it came from one.
+    pub fn io_error(&self) -> Option<IoError> {
+        self.0.cause.as_ref().map(Cause::error).or_else(|| self.code().map(IoError::from_code))
+    }
+
+    /// The text of the device, such as a server's own message, if it gave one.
+    pub fn text(&self) -> Option<&str> {
+        self.0.cause.as_ref()?.text()
+    }
+
+    /// The same may succeed later, with nothing changed: see [`IoError::is_temporary`].
+    pub fn is_temporary(&self) -> bool {
+        self.io_error().is_some_and(IoError::is_temporary)
     }
 
     /// What to try, if something is known.
@@ -94,17 +146,38 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match (&self.0.cause, &self.0.system) {
+            (Some(cause), _) => Some(cause),
+            (None, Some(error)) => Some(error),
+            (None, None) => None,
+        }
+    }
+}
 
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> Self {
-        let kind = match error.code() {
-            Some(code) => {
-                let error = pactio_sdk::IoError::from_code(code);
-                std::io::Error::from(error).kind()
-            }
-            None => std::io::ErrorKind::InvalidInput,
+        let kind = match (error.0.kind, error.io_error(), &error.0.system) {
+            (_, Some(error), _) => error.kind(),
+            (_, None, Some(system)) => system.kind(),
+            (ErrorKind::UnknownScheme | ErrorKind::Refused(_), ..) => std::io::ErrorKind::Unsupported,
+            _ => std::io::ErrorKind::InvalidInput,
         };
         std::io::Error::new(kind, error)
+    }
+}
+
+/// For code that mixes the host with requests of `pactio_sdk`.
+impl From<IoError> for Error {
+    fn from(error: IoError) -> Self {
+        Self::from(Cause::from(error))
+    }
+}
+
+/// For code that mixes the host with requests of `pactio_sdk`.
+impl From<Cause> for Error {
+    fn from(cause: Cause) -> Self {
+        Self::new(ErrorKind::Io(cause.error().code()), cause.to_string()).with_cause(cause)
     }
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use async_executor::Task;
 use pactio_sdk::abi::DeviceObj;
 use pactio_sdk::{LinkedPlugin, OpenMode};
 
@@ -14,7 +13,7 @@ use crate::executor::{self, Runtime};
 use crate::opener::Opener;
 use crate::plugin::{Below, Registry, SearchPaths};
 use crate::profiles::{self, Profiles};
-use crate::{Candidate, Device, Error, LiveDevice, OpenOptions, Plugin, Url};
+use crate::{Candidate, Device, Error, LiveDevice, OpenOptions, Plugin, Task, Url};
 
 /// Plugins and an executor. Cheap to clone; all clones are one host.
 #[derive(Clone)]
@@ -81,7 +80,7 @@ impl Host {
     /// # }
     /// ```
     pub fn open(&self, url: &str) -> Result<Device, Error> {
-        self.open_url(&url.parse()?, OpenOptions::new())
+        self.open_url(&url.parse()?, OpenOptions::new().read(true))
     }
 
     /// Opens a device for what `options` say.
@@ -99,6 +98,7 @@ impl Host {
     ///
     /// As [`open`](Self::open).
     pub fn open_url(&self, url: &Url, options: OpenOptions) -> Result<Device, Error> {
+        options.check(&format!("{}:...", url.scheme()))?;
         self.open_nested(url, options, 0)
     }
 

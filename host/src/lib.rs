@@ -51,7 +51,9 @@ mod live;
 mod opener;
 mod plugin;
 mod profiles;
+mod scope;
 mod streamer;
+mod task;
 mod url;
 
 pub use buffers::{Buffer, BufferPool};
@@ -63,16 +65,24 @@ pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};
 pub use live::LiveDevice;
 pub use pactio_sdk::{
-    BlockOn, BlockingIo, Capability, Cause, Code, DeviceInfo, Entry, Figure, Identity, IntoPacket,
-    IoExchange, IoRead, IoWrite, Kind, Limits, Name, Origin, PacketBox, PacketIo, PacketIoExt, Read,
-    ReadWrite, Region, Report, Seekable, Stat, StreamIoExt, Unit, VectoredIo, Write, parse_duration,
-    parse_size, scope,
+    Capability, Cause, Code, DeviceInfo, Entry, Figure, Identity, IntoPacket, IoError, KeptPacket, Kind,
+    Limits, LinkedPlugin, Name, Origin, PacketBox, Region, Report, Seekable, StableBytes, Stat, Unit,
+    parse_duration, parse_size,
 };
 pub use plugin::{
     Candidate, Difference, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal, RefusalKind,
 };
+pub use scope::{Scope, Scoped};
 pub use streamer::{Done, Progress, Streamer, Ticket, Urgency};
+pub use task::Task;
 pub use url::Url;
 
-/// A spawned task; dropping it cancels the task, [`detach`](async_executor::Task::detach) lets it run on.
-pub use async_executor::Task;
+/// A read request, in bounds such as `B: IntoPacket<ReadRequest>`: its bytes are written by the device. `pactio_sdk` calls the permission
+/// [`Write`](pactio_sdk::Write).
+pub type ReadRequest = pactio_sdk::Write;
+
+/// A write request: its bytes are read by the device, which `pactio_sdk` calls [`Read`](pactio_sdk::Read).
+pub type WriteRequest = pactio_sdk::Read;
+
+/// A request whose bytes and the device's change places: [`ReadWrite`](pactio_sdk::ReadWrite) in `pactio_sdk`.
+pub type ExchangeRequest = pactio_sdk::ReadWrite;

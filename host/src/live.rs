@@ -20,7 +20,7 @@ use crate::{Device, Error, Host, OpenOptions, Url};
 /// # fn main() -> Result<(), pactio::Error> {
 /// # use pactio::OpenOptions;
 /// let host = pactio::Host::builder().build()?;
-/// let live = host.open_live("file:/data/image", OpenOptions::new())?;
+/// let live = host.open_live("file:/data/image", OpenOptions::new().read(true))?;
 /// // The plugin's file was replaced.
 /// host.rescan();
 /// let first: u64 = host.block_on(live.device().read(0))?;

@@ -13,11 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
-use async_executor::Task;
 use pactio_sdk::Code;
 
 use crate::device::Bottom;
-use crate::{Device, Error, ErrorKind, Host};
+use crate::{Device, Error, ErrorKind, Host, Task};
 
 /// Reads from devices by urgency, and hands over what was read when there is time for it. Cheap to clone; all clones are one.
 ///

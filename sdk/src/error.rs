@@ -481,7 +481,8 @@ mod tests {
 
     #[test]
     fn an_error_comes_back_whole_from_an_error_of_the_system() {
-        let error = IoError::new(Code::CHANGED, Subject::TARGET, State::INVALID, Location::PLUGIN).temporary();
+        let error =
+            IoError::new(Code::CHANGED, Subject::TARGET, State::INVALID, Location::PLUGIN).temporary();
         assert_eq!(IoError::from(std::io::Error::from(error)), error);
         let cause = crate::Cause::new(error, "it is another one now");
         let system = std::io::Error::from(cause);

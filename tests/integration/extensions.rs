@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use pactio::{
-    BufferPool, Code, Device, Host, IoExchange, IoRead, IoWrite, PacketIoExt, Seekable, VectoredIo, scope,
-};
-use pactio_sdk::{NoPos, PacketBox, StreamIoExt, Write};
+use pactio::{BufferPool, Code, Device, Host, IoError, Seekable};
+use pactio_sdk::{PacketBox, PacketIoExt, Write};
 use pactio_tests::{in_time, open};
 
 #[derive(Default)]
@@ -28,7 +26,7 @@ fn poll<F: Future + Unpin>(future: &mut F, wakes: &Arc<Wakes>) -> Poll<F::Output
 fn answer(device: &Device, count: u8) {
     // A write is a request, too, and waits like one: it is sent without asking.
     let mut packet = PacketBox::<pactio_sdk::Read>::copy_from_slice(&[count]).unwrap();
-    pactio::PacketIo::send_io(device, 0u64, packet.bind().unwrap());
+    pactio_sdk::PacketIo::send_io(device, 0u64, packet.bind().unwrap());
     assert!(packet.is_done());
 }
 
@@ -73,7 +71,7 @@ fn rule_20_who_waits_above_a_device_hears_of_its_end() {
         // Not through the filter, which would tell those that wait above it.
         let below = device.below().unwrap();
         let mut packet = PacketBox::<pactio_sdk::Read>::copy_from_slice(&[255]).unwrap();
-        pactio::PacketIo::send_io(below, 0u64, packet.bind().unwrap());
+        pactio_sdk::PacketIo::send_io(below, 0u64, packet.bind().unwrap());
         assert!(wakes[1].0.load(Ordering::SeqCst) > 0, "who waits for room was not woken");
         let results: Vec<_> = requests.into_iter().map(|request| host.block_on(request)).collect();
         assert_eq!(results[0].as_ref().unwrap_err().code(), Some(Code::UNANSWERED));
@@ -136,10 +134,10 @@ fn rule_21_all_parts_of_a_split_request_are_given_up_where_they_are_counted() {
         let (front, rest) = view.split_at(4);
         let (middle, back) = rest.split_at(4);
         for view in [front, middle, back] {
-            pactio::PacketIo::send_io(&device, 0u64, view);
+            pactio_sdk::PacketIo::send_io(&device, 0u64, view);
         }
         answer(&device, 1);
-        pactio::PacketIo::<Write, u64>::cancel(&device, request);
+        pactio_sdk::PacketIo::<Write, u64>::cancel(&device, request);
         host.block_on(&mut packet);
         assert_eq!(packet.report().to_string(), "4 of 12 bytes; 4..12: cancelled");
     });
@@ -208,9 +206,12 @@ fn rule_21_a_device_that_cannot_cancel_answers_as_before() {
 fn streams_have_no_positions() {
     let (host, device) = open("fixture_gated", "gated:100");
     host.block_on(async {
-        IoWrite::write_all(&device, NoPos, b"first second").await.unwrap();
-        assert_eq!(IoRead::read::<[u8; 6]>(&device, NoPos).await, Ok(*b"first "));
-        let (report, rest) = StreamIoExt::<Write>::stream_io(&device, vec![0; 10]).await.unwrap();
+        let (report, _) = device.write_next(b"first second").await.unwrap();
+        assert!(report.is_done());
+        let mut first = [0; 6];
+        device.read_next(&mut first).await.unwrap();
+        assert_eq!(&first, b"first ");
+        let (report, rest) = device.read_next(vec![0; 10]).await.unwrap();
         assert_eq!((report.done(), &rest[..6]), (6, &b"second"[..]));
     });
 }
@@ -225,10 +226,12 @@ fn exchanges_cross_the_boundary() {
     host.block_on(async {
         device.write_all_at(100, b"theirs").await.unwrap();
         let mut mine = *b"mymine";
-        device.exchange_all(100, &mut mine).await.unwrap();
+        let (report, ()) = device.exchange_at(100, &mut mine).await.unwrap();
+        assert!(report.is_done());
         assert_eq!(&mine, b"theirs");
         assert_eq!(device.read::<[u8; 6]>(100).await.unwrap(), *b"mymine");
-        assert_eq!(device.exchange_all(4094, vec![1; 4]).await.unwrap_err().code(), Code::END);
+        let (report, _) = device.exchange_at(4094, vec![1; 4]).await.unwrap();
+        assert_eq!(report.min_error().map(|(at, error)| (at, error.code())), Some((2, Code::END)));
     });
 }
 
@@ -240,10 +243,10 @@ fn vectored_requests_cross_the_boundary_in_one_call() {
         host.block_on(async {
             let pairs: Vec<(u64, Vec<u8>)> =
                 (0..100).map(|index| (index * 40, vec![index as u8; 10])).collect();
-            let (report, _) = VectoredIo::<pactio::Read, u64>::vectored(&device, pairs).await.unwrap();
+            let (report, _) = device.write_vectored(pairs).await.unwrap();
             assert!(report.is_done());
             let pairs: Vec<(u64, Vec<u8>)> = (0..101).map(|index| (index * 41, vec![0; 1])).collect();
-            let (report, buffers) = VectoredIo::<Write, u64>::vectored(&device, pairs).await.unwrap();
+            let (report, buffers) = device.read_vectored(pairs).await.unwrap();
             assert_eq!(report.to_string(), "100 of 101 bytes; 100..101: past the end of the device");
             // Byte 41 i lies in the pair at 40 k if it is among the first ten behind that.
             for (index, buffer) in buffers.iter().enumerate().take(100) {
@@ -252,6 +255,73 @@ fn vectored_requests_cross_the_boundary_in_one_call() {
                 }
             }
         });
+        // The same with borrowed memory, waiting for it.
+        let report = device.blocking_write_vectored(&[(7, &b"seven"[..]), (4090, b"past the end")]).unwrap();
+        assert_eq!(report.done(), 5 + 6);
+        let (mut one, mut other) = ([9; 5], [9; 8]);
+        let report = device.blocking_read_vectored(&mut [(7, &mut one[..]), (4092, &mut other[..])]).unwrap();
+        assert_eq!((&one, &other, report.done()), (b"seven", b"st t\x09\x09\x09\x09", 9));
+    }
+}
+
+#[test]
+fn ranges_and_what_is_left_come_as_vectors() {
+    let (host, device) = memory();
+    host.block_on(async {
+        device.write_all_at(4000, vec![7; 96]).await.unwrap();
+        assert_eq!(device.read_range(3998..4002).await.unwrap(), [0, 0, 7, 7]);
+        assert!(device.read_range(5000..5000).await.unwrap().is_empty());
+        let error = device.read_range(4000..4097).await.unwrap_err();
+        assert_eq!((error.code(), error.report().unwrap().done()), (Some(Code::END), 96));
+        let error = device.read_range(0..u64::MAX).await.unwrap_err();
+        assert_eq!(error.code(), Some(Code::OUT_OF_MEMORY));
+        let mut rest = b"in front".to_vec();
+        assert_eq!(device.read_to_end(4090, &mut rest).await.unwrap(), 6);
+        assert_eq!(rest, b"in front\x07\x07\x07\x07\x07\x07");
+        assert_eq!(device.read_to_end(4096, &mut rest).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn what_was_read_before_a_failure_is_kept_and_the_error_says_where() {
+    in_time(|| {
+        let host = pactio_tests::host(&["pactio_fault", "pactio_memory"]);
+        let failed = (1..100).find_map(|seed| {
+            let url = format!("memory:?size=64KiB&fill=3 | fault?read=50&error=busy&seed={seed}");
+            let (device, mut all) = (host.open(&url).unwrap(), Vec::new());
+            let error = host.block_on(device.read_to_end(0, &mut all)).err().filter(|_| !all.is_empty())?;
+            Some((error, all))
+        });
+        let (error, all) = failed.expect("one of the seeds fails late");
+        assert!(all.len() % (16 << 10) == 0 && all.iter().all(|byte| *byte == 3), "{} bytes", all.len());
+        assert_eq!(error.code(), Some(Code::BUSY));
+        assert!(error.is_temporary() && error.to_string().starts_with("cannot read "), "{error}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(source, "busy");
+        assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::ResourceBusy);
+        // An error of the sdk becomes one of the host.
+        let error = pactio::Error::from(IoError::END);
+        assert_eq!((error.code(), error.io_error()), (Some(Code::END), Some(IoError::END)));
+    });
+}
+
+#[test]
+fn opening_for_nothing_is_refused_as_in_the_standard_library() {
+    let (host, _) = memory();
+    for (options, what) in [
+        (pactio::OpenOptions::new(), "neither to be read nor to be written"),
+        (
+            pactio::OpenOptions::new().read(true).create(true),
+            "only what is opened to be written can be created",
+        ),
+        (
+            pactio::OpenOptions::new().read(true).truncate(true),
+            "only what is opened to be written can be created",
+        ),
+    ] {
+        let error = host.open_with("memory:?size=1", options).unwrap_err();
+        assert_eq!(error.code(), Some(Code::INVALID_INPUT));
+        assert!(error.to_string().contains(what), "{error}");
     }
 }
 
@@ -300,7 +370,7 @@ fn a_scope_lends_memory_to_devices_of_plugins() {
         ] {
             let (host, device) = open(library, url);
             let mut buffers = vec![vec![0; 300]; 64];
-            scope(&host, |scope| {
+            host.scope(|scope| {
                 for (index, buffer) in buffers.iter_mut().enumerate() {
                     let _ = scope.read(&device, index as u64 * 300, buffer);
                 }
@@ -321,8 +391,10 @@ fn a_scope_lends_memory_to_devices_of_plugins() {
 #[test]
 fn a_device_is_a_file_for_code_that_wants_one() {
     use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+    fn is_shared<T: Send + Sync>(_: &T) {}
     let (_host, device) = memory();
     let mut file = Seekable::new(device);
+    is_shared(&file);
     writeln!(file, "one\ntwo").unwrap();
     file.seek(SeekFrom::Start(4)).unwrap();
     let mut line = String::new();

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::task::Poll;
 
 use futures_util::future::join_all;
-use pactio::{BufferPool, Code, OpenOptions, PacketIo, Read};
+use pactio::{BufferPool, Code, OpenOptions};
 use pactio_sdk::{ComplexPacket, Generated};
+use pactio_sdk::{PacketIo, Read};
 use pactio_tests::{host, in_time, random};
 use tempfile::tempdir;
 
@@ -38,7 +39,10 @@ fn random_requests_in_flight_together_leave_what_a_model_has() {
             let mut model = content(300 * BLOCK);
             fs::write(&path, &model).unwrap();
             let device = host
-                .open_with(&format!("file:{}{options}", path.display()), OpenOptions::new().write(true))
+                .open_with(
+                    &format!("file:{}{options}", path.display()),
+                    OpenOptions::new().read(true).write(true),
+                )
                 .unwrap();
             for round in 0..20 {
                 if round % 4 == 0 {
@@ -171,7 +175,7 @@ fn a_request_that_no_memory_can_be_had_for_fails_alone() {
         let path = folder.path().join("file");
         fs::write(&path, [1; 100]).unwrap();
         let host = host(&["pactio_file"]);
-        let options = OpenOptions::new().write(true);
+        let options = OpenOptions::new().read(true).write(true);
         let device = host.open_with(&format!("file:{}", path.display()), options).unwrap();
         // It is made when it is sent, which is more than there is.
         let made = Generated::new(1 << 46, |_, part: &mut [u8]| {
@@ -197,7 +201,7 @@ fn memory_that_is_registered_is_used_until_it_is_forgotten() {
             let path = folder.path().join("file");
             fs::write(&path, vec![0; bytes.len()]).unwrap();
             let url = format!("file:{}{way}", path.display());
-            let device = host.open_with(&url, OpenOptions::new().write(true)).unwrap();
+            let device = host.open_with(&url, OpenOptions::new().read(true).write(true)).unwrap();
             for round in 0..4 {
                 // So large that it is given back to the system, and most likely at the address of the one before, which the kernel must
                 // not know any more.
@@ -241,7 +245,7 @@ fn memory_that_is_registered_is_used_until_it_is_forgotten() {
                 // Whichever goes first.
                 if round == 3 {
                     drop(
-                        host.open_with(&url, OpenOptions::new().write(true))
+                        host.open_with(&url, OpenOptions::new().read(true).write(true))
                             .map(|other| other.register(&pool)),
                     );
                 }
@@ -315,7 +319,7 @@ fn a_mapped_file_shows_what_others_write_and_how_it_grows() {
         let mut model = content(300_000);
         fs::write(&path, &model).unwrap();
         let url = format!("file:{}?map=true", path.display());
-        let device = host.open_with(&url, OpenOptions::new().write(true)).unwrap();
+        let device = host.open_with(&url, OpenOptions::new().read(true).write(true)).unwrap();
         assert!(
             !device.capabilities().has(pactio::Capability::RESIZE),
             "it would be made shorter under the mapping"
@@ -395,7 +399,7 @@ fn positions_at_the_end_of_the_world_are_errors() {
         let host = host(&["pactio_file", "pactio_memory"]);
         let url = format!("file:{}", path.display());
         for url in [url.as_str(), "memory:?size=10"] {
-            let device = host.open_with(url, OpenOptions::new().write(true)).unwrap();
+            let device = host.open_with(url, OpenOptions::new().read(true).write(true)).unwrap();
             for position in [u64::MAX, u64::MAX - 3, i64::MAX as u64, i64::MAX as u64 - 1] {
                 let error = host.block_on(device.read_exact_at(position, &mut [0; 4])).unwrap_err();
                 assert!(matches!(error.code(), Some(Code::END | Code::TOO_LARGE)), "{error}");
@@ -415,7 +419,7 @@ fn what_is_written_is_there() {
         let host = host(&["pactio_file"]);
         let url = format!("file:{}", path.display());
         assert_eq!(host.open(&url).unwrap_err().code(), Some(Code::NOT_FOUND));
-        let device = host.open_with(&url, OpenOptions::new().write(true).create(true)).unwrap();
+        let device = host.open_with(&url, OpenOptions::new().read(true).write(true).create(true)).unwrap();
         host.block_on(async {
             device.write_all_at(10, &[1; 5]).await.unwrap();
             assert_eq!(device.write_all_at(4, vec![2; 3]).await.unwrap(), [2; 3]);
@@ -425,7 +429,7 @@ fn what_is_written_is_there() {
         device.blocking_write_all_at(15, b"end").unwrap();
         let expected = [&0x0403_0201u32.to_ne_bytes()[..], &[2; 3], &[0; 3], &[1; 5], b"end"].concat();
         assert_eq!(fs::read(&path).unwrap(), expected);
-        let emptied = host.open_with(&url, OpenOptions::new().write(true).truncate(true)).unwrap();
+        let emptied = host.open_with(&url, OpenOptions::new().read(true).write(true).truncate(true)).unwrap();
         assert_eq!(emptied.size(), Some(0));
     });
 }
@@ -448,7 +452,7 @@ fn a_file_that_was_opened_to_be_read_cannot_be_written() {
 fn a_full_device_says_so() {
     in_time(|| {
         let host = host(&["pactio_file"]);
-        let device = host.open_with("file:/dev/full", OpenOptions::new().write(true)).unwrap();
+        let device = host.open_with("file:/dev/full", OpenOptions::new().read(true).write(true)).unwrap();
         let error = host.block_on(device.write_all_at(0, &[0; 10])).unwrap_err();
         assert_eq!(error.code(), Some(Code::NO_SPACE));
         assert_eq!(error.report().unwrap().done(), 0);

@@ -99,7 +99,7 @@ fn what_is_written_over_a_file_stays_in_memory() {
         // Positions that no file has.
         let mut packet = PacketBox::<Write>::new_buf(8).unwrap();
         for position in [u64::MAX, u64::MAX - 4, 1 << 63, 10] {
-            pactio::PacketIo::send_io(&device, position, packet.bind().unwrap());
+            pactio_sdk::PacketIo::send_io(&device, position, packet.bind().unwrap());
             host.block_on(&mut packet);
             assert_eq!(packet.report().done(), 0, "at {position}");
         }
@@ -124,7 +124,7 @@ fn a_stack_is_shown_from_the_bottom_and_can_be_made_of_parts() {
     let host = filters();
     let cow = Url::filter("cow").unwrap().with_option("limit", "1KiB");
     let url = Url::new("memory", "").unwrap().with_option("size", "10").with_filter(cow);
-    let device = host.open_url(&url, OpenOptions::new()).unwrap();
+    let device = host.open_url(&url, OpenOptions::new().read(true)).unwrap();
     assert_eq!(device.url(), "memory:?size=10 | cow?limit=1KiB");
     assert_eq!(device.plugin().manifest().id, "cow");
     let below = device.below().unwrap();
@@ -192,7 +192,7 @@ fn closing_in_any_order_answers_everything() {
             let host = filters();
             let device = host.open("queued:4096 | identity | cow").unwrap();
             let mut packet = PacketBox::<Write>::new_buf(16).unwrap();
-            pactio::PacketIo::send_io(&device, 0u64, packet.bind().unwrap());
+            pactio_sdk::PacketIo::send_io(&device, 0u64, packet.bind().unwrap());
             let mut parts = [Some(Box::new(host) as Box<dyn std::any::Any>), Some(Box::new(device)), None];
             for part in [order % 3, (order + 1 + order / 3) % 3, (order + 2 - order / 3) % 3] {
                 drop(parts[part].take());

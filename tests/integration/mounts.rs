@@ -117,7 +117,7 @@ fn the_highest_source_that_has_a_name_serves_it() {
         // Sources see what happens to them.
         fs::write(folder.path().join("mods/readme"), "new").unwrap();
         assert_eq!(text(&host, &mount.open("readme").unwrap()), "new");
-        let error = mount.open_with("readme", OpenOptions::new().write(true)).unwrap_err();
+        let error = mount.open_with("readme", OpenOptions::new().read(true).write(true)).unwrap_err();
         assert_eq!(error.code(), Some(Code::READ_ONLY));
     });
 }

@@ -388,7 +388,7 @@ fn a_folder_as_a_store_is_read_written_and_listed() {
     in_time(|| {
         let (folder, host) = (tempfile::tempdir().unwrap(), object_host());
         let path = folder.path().display();
-        let new = OpenOptions::new().read(false).write(true).create(true).truncate(true);
+        let new = OpenOptions::new().write(true).create(true).truncate(true);
         let bytes = body(12_000_000);
         let device = host.open_with(&format!("local:{path}/deep/big?part=5MiB"), new).unwrap();
         // Out of order, but not far.
@@ -450,7 +450,7 @@ fn servers_of_others_take_parts_list_keys_and_hold_versions() {
 
 fn write_list_and_replace(store: Store) {
     let host = object_host();
-    let new = OpenOptions::new().read(false).write(true).create(true).truncate(true);
+    let new = OpenOptions::new().write(true).create(true).truncate(true);
     let bytes = body(12_345_678);
     for (key, len) in [("small", 5), ("folder/big", bytes.len()), ("empty", 0)] {
         let device = host.open_with(&store.url(key, "&part=5MiB"), new).unwrap();
@@ -505,7 +505,7 @@ fn a_dump_in_an_archive_on_an_s3_server_is_read_at_its_addresses() {
             zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
         zip.start_file("dumps/image", deflated).unwrap();
         zip.write_all(&body(20_000_000)).unwrap();
-        let new = OpenOptions::new().read(false).write(true).create(true).truncate(true);
+        let new = OpenOptions::new().write(true).create(true).truncate(true);
         let url = store.url("dumps.zip", "");
         let device = host.open_with(&url, new).unwrap();
         host.block_on(device.write_all_at(0, zip.finish().unwrap().into_inner())).unwrap();
@@ -546,7 +546,7 @@ fn nginx_gives_ranges_of_one_version_and_takes_what_is_put() {
         fs::rename(folder.path().join("new"), folder.path().join("file")).unwrap();
         let error = host.block_on(device.read_exact_at(0, vec![0; 10])).unwrap_err();
         assert_eq!(error.code(), Some(Code::CHANGED), "{error}");
-        let new = OpenOptions::new().read(false).write(true).create(true).truncate(true);
+        let new = OpenOptions::new().write(true).create(true).truncate(true);
         let device = host.open_with(&url.replace("/file", "/deep/put"), new).unwrap();
         host.block_on(device.write_all_at(0, bytes.clone())).unwrap();
         host.block_on(device.publish()).unwrap();

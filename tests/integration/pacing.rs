@@ -72,8 +72,8 @@ fn a_device_that_is_closed_fails_what_it_would_have_done_later() {
         let task = host.spawn({
             let device = device.clone();
             async move {
-                let mut packet = pactio::PacketBox::<pactio::Write>::new_buf(10).unwrap();
-                pactio::PacketIo::send_io(&device, 0, packet.bind().unwrap());
+                let mut packet = pactio::PacketBox::<pactio_sdk::Write>::new_buf(10).unwrap();
+                pactio_sdk::PacketIo::send_io(&device, 0, packet.bind().unwrap());
                 drop(device);
                 (&mut packet).await;
                 packet.min_error().unwrap().1.code()
@@ -266,8 +266,8 @@ fn a_filter_that_is_closed_closes_what_it_sits_on_whatever_is_in_flight() {
                 "fixture_gated",
             ]);
             let device = host.open(&format!("gated:8 | {filter}")).unwrap();
-            let mut packet = pactio::PacketBox::<pactio::Write>::new_buf(8).unwrap();
-            pactio::PacketIo::send_io(&device, 0u64, packet.bind().unwrap());
+            let mut packet = pactio::PacketBox::<pactio_sdk::Write>::new_buf(8).unwrap();
+            pactio_sdk::PacketIo::send_io(&device, 0u64, packet.bind().unwrap());
             drop(device);
             host.block_on(&mut packet);
             assert_eq!(packet.report().min_error().unwrap().1.code(), Code::UNANSWERED, "{filter}");

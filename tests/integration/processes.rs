@@ -209,7 +209,8 @@ fn another_process_is_read_as_the_system_shows_it_until_it_ends() {
         assert!(compared > 100_000, "{compared}");
         let stack = regions.iter().find(|region| region.name == "[stack]").unwrap().range.clone();
         // What is written is there, for the other as for us.
-        let writing = host.open_with(&format!("process:{pid}"), OpenOptions::new().write(true)).unwrap();
+        let writing =
+            host.open_with(&format!("process:{pid}"), OpenOptions::new().read(true).write(true)).unwrap();
         host.block_on(writing.write_all_at(stack.start, b"written")).unwrap();
         let mut there = [0; 7];
         memory.read_exact_at(&mut there, stack.start).unwrap();

@@ -125,7 +125,7 @@ fn a_thousand_replacements_under_load_lose_no_request() {
         let versions = [queued.version(one), queued.version(other)];
         replace(&path, &versions[0]);
         let host = host_of(folder.path());
-        let live = Arc::new(host.open_live("queued:100000", OpenOptions::new()).unwrap());
+        let live = Arc::new(host.open_live("queued:100000", OpenOptions::new().read(true)).unwrap());
         let stop = Arc::new(AtomicBool::new(false));
         let requests = Arc::new(AtomicU64::new(0));
         let tasks: Vec<_> = (0..8u64)
@@ -169,7 +169,7 @@ fn a_new_plugin_that_cannot_be_used_leaves_the_old_one() {
         let picky = Library::new("fixture_picky", b"block ");
         replace(&path, &picky.version(b"first "));
         let host = host_of(folder.path());
-        let live = host.open_live("picky:10000", OpenOptions::new()).unwrap();
+        let live = host.open_live("picky:10000", OpenOptions::new().read(true)).unwrap();
         replace(&path, b"no library at all");
         assert!(host.rescan());
         assert_eq!(says(&host, &live.device()), "first 0");

@@ -5,7 +5,8 @@ use std::io::{Cursor, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pactio::{Code, Device, Host, PacketBox, PacketIo, Progress, Streamer, Urgency, Write};
+use pactio::{Code, Device, Host, PacketBox, Progress, Streamer, Urgency};
+use pactio_sdk::{PacketIo, Write};
 use pactio_tests::{host, in_time, random};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;

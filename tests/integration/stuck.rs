@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pactio::{Code, Device, Health, Host, PacketBox, PacketIo, Write};
+use pactio::{Code, Device, Health, Host, PacketBox};
+use pactio_sdk::{PacketIo, Write};
 use pactio_tests::{Records, folder_of, in_time};
 
 fn host() -> Host {

@@ -31,7 +31,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let source = host.open(&arguments.source)?;
     refuse_same(host, &source, &arguments.destination)?;
     refuse_unreadable(host, &source)?;
-    let options = OpenOptions::new().read(false).write(true).create(true).truncate(true);
+    let options = OpenOptions::new().write(true).create(true).truncate(true);
     let destination = host.open_with(&arguments.destination, options)?;
     // A size of 0 is what systems say of files that are made when they are read: those end where they end.
     let size = source.size().filter(|&size| size > 0);

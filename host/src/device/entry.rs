@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Weak};
 
 use pactio_sdk::abi::Remote;
-use pactio_sdk::{Capability, Code, IoError, Name, OpenError, OpenMode};
+use pactio_sdk::{Capability, Cause, Code, IoError, Name, OpenError, OpenMode};
 
 use super::{Device, Shared};
 use crate::url::trimmed;
@@ -28,7 +28,7 @@ impl Device {
     ///
     /// If the device is no tree, nothing has that name, or it cannot be opened.
     pub fn open(&self, name: impl AsRef<[u8]>) -> Result<Self, Error> {
-        self.open_with(name, OpenOptions::new())
+        self.open_with(name, OpenOptions::new().read(true))
     }
 
     /// Opens what has a name for what `options` say.
@@ -38,11 +38,13 @@ impl Device {
     /// As [`open`](Self::open).
     pub fn open_with(&self, name: impl AsRef<[u8]>, options: OpenOptions) -> Result<Self, Error> {
         let name = name.as_ref();
+        options.check(&Name::show(name).to_string())?;
         self.open_in(name, options.mode()).map_err(|error| {
             let (url, plugin) = (self.url(), &self.plugin().manifest().id);
             let name = Name::show(name);
             let text = format!("cannot open '{name}' in '{url}' (plugin '{plugin}'): {}", error.message());
             Error::new(ErrorKind::Open(error.error().code()), text)
+                .with_cause(Cause::new(error.error(), error.message()))
         })
     }
 

@@ -158,6 +158,7 @@ impl Device {
         let closing = std::thread::Builder::new().name("pactio-close".to_owned()).spawn(move || drop(self));
         closing.map_err(|error| {
             Error::new(ErrorKind::Setup, format!("cannot start a thread that closes '{url}': {error}"))
+                .with_system(error)
         })?;
         match ended.recv_timeout(limit) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => Ok(()),

@@ -6,6 +6,7 @@ mod entry;
 mod io;
 mod lent;
 mod life;
+mod many;
 mod operations;
 mod registered;
 mod request;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use async_io::Async;
 use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, Remote};
-use pactio_sdk::{Batch, Capability, DeviceInfo, Limits, OpenMode, PollingHandle};
+use pactio_sdk::{Batch, Capability, Code, DeviceInfo, Limits, OpenMode, PollingHandle};
 
 use crate::executor::{Drive, Driver, Queues, Runtime};
 use crate::{Error, ErrorKind, Plugin, Task};
@@ -173,7 +174,7 @@ impl Device {
                     let (url, plugin) = (&shared.url, &shared.plugin.manifest().id);
                     let text =
                         format!("cannot wait for the descriptor of '{url}' (plugin '{plugin}'): {error}");
-                    Error::new(ErrorKind::Setup, text)
+                    Error::new(ErrorKind::Setup, text).with_system(error)
                 })?;
                 shared.watch.get_or_init(|| shared.runtime.spawn_watch(watch));
             }
@@ -310,11 +311,12 @@ impl fmt::Debug for Device {
     }
 }
 
-/// What a device is opened for. The default is reading.
+/// What a device is opened for. As in the standard library, everything is off at first; opening a device for nothing is an error.
 ///
 /// ```
 /// # use pactio::OpenOptions;
 /// let copy_target = OpenOptions::new().write(true).create(true).truncate(true);
+/// let in_place = OpenOptions::new().read(true).write(true);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenOptions(OpenMode);
@@ -326,9 +328,22 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// Reading.
+    /// For nothing yet.
     pub const fn new() -> Self {
-        Self(OpenMode::READ)
+        Self(OpenMode::NONE)
+    }
+
+    /// Refuses what no device can be opened for.
+    pub(crate) fn check(self, url: &str) -> Result<(), Error> {
+        let has = |mode| self.0.contains(mode);
+        let what = if !has(OpenMode::READ) && !has(OpenMode::WRITE) {
+            "it is opened neither to be read nor to be written: see `OpenOptions::read` and `OpenOptions::write`"
+        } else if !has(OpenMode::WRITE) && (has(OpenMode::CREATE) || has(OpenMode::TRUNCATE)) {
+            "only what is opened to be written can be created or emptied: see `OpenOptions::write`"
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::Open(Code::INVALID_INPUT), format!("cannot open '{url}': {what}")))
     }
 
     fn set(self, bit: OpenMode, on: bool) -> Self {

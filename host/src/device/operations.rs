@@ -260,7 +260,7 @@ impl Device {
             let name = E::OPERATION.name();
             format!("cannot {what} '{url}': its plugin '{plugin}' does not support '{name}'")
         };
-        Error::new(ErrorKind::Io(cause.error().code()), message)
+        Error::new(ErrorKind::Io(cause.error().code()), message).with_cause(cause.clone())
     }
 }
 

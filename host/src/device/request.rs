@@ -62,11 +62,12 @@ impl Device {
 
     /// The error for a request that was not done.
     #[cold]
-    pub(super) fn failed(&self, what: &str, position: u64, incomplete: Incomplete) -> Error {
+    pub(crate) fn failed(&self, what: &str, position: u64, incomplete: Incomplete) -> Error {
         let url = self.url();
         match incomplete {
             Incomplete::NotStarted(error) => {
                 Error::new(ErrorKind::Io(error.code()), format!("cannot {what} '{url}': {error}"))
+                    .with_cause(error)
             }
             Incomplete::Partly(report) => {
                 let code = report.min_error().map_or(Code::FAILED, |(_, error)| error.code());
@@ -102,7 +103,8 @@ impl Device {
             // What the device says of itself now would not explain the failure.
             _ if self.health() != Health::Alive => return None,
             Code::UNSUPPORTED if self.info().is_stream() => {
-                "it is a stream, which has no positions: see `StreamIoExt`".to_owned()
+                "it is a stream, which has no positions: see `Device::read_next` and `Device::write_next`"
+                    .to_owned()
             }
             _ if what == "write" && !self.info().writable() => {
                 "it can only be read, or was opened so: see `OpenOptions::write`".to_owned()
@@ -136,7 +138,7 @@ where
 }
 
 /// What a buffer comes back as.
-type Back<P, B> = <<B as IntoPacket<P>>::Store as PacketStore<P>>::Back;
+pub(super) type Back<P, B> = <<B as IntoPacket<P>>::Store as PacketStore<P>>::Back;
 
 impl<P: PacketPerms, B: IntoPacket<P>> PartialRequest<'_, P, B>
 where

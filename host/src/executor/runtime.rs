@@ -9,12 +9,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
-use async_executor::{Executor, Task};
+use async_executor::Executor;
 
 use super::driver::Driver;
 use super::local::Local;
 use super::watchdog::Watchdog;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Task};
 
 /// An executor for tasks with its worker threads, and one for drivers with a thread of its own, so that drivers are polled
 /// even while all tasks block. It lives as long as the host or a device of it does.
@@ -50,10 +50,13 @@ impl Runtime {
         };
         for (name, executor) in workers.chain([("pactio-driver".to_owned(), &drivers)]) {
             let (executor, stopped) = (executor.clone(), stopped.clone());
-            let thread =
-                thread::Builder::new().name(name.clone()).spawn(move || work(&executor, &stopped)).map_err(
-                    |error| Error::new(ErrorKind::Setup, format!("cannot start thread '{name}': {error}")),
-                )?;
+            let thread = thread::Builder::new()
+                .name(name.clone())
+                .spawn(move || work(&executor, &stopped))
+                .map_err(|error| {
+                Error::new(ErrorKind::Setup, format!("cannot start thread '{name}': {error}"))
+                    .with_system(error)
+            })?;
             runtime.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         Ok(Arc::new(runtime))
@@ -64,12 +67,12 @@ impl Runtime {
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Task<T> {
-        self.tasks.spawn(future)
+        Task::new(self.tasks.spawn(future))
     }
 
     /// Runs what waits for a device, on the driving thread.
     pub(crate) fn spawn_watch(&self, future: impl Future<Output = ()> + Send + 'static) -> Task<()> {
-        self.drivers.spawn(future)
+        Task::new(self.drivers.spawn(future))
     }
 
     /// Who notices calls that do not come back.

@@ -12,7 +12,7 @@ use pactio_sdk::abi::{
     self, BackendIo, BackendObj, DeviceObj, ENTRY_SYMBOL, Library, PluginEntry, RawOpenRequest, RawOption,
     host_device,
 };
-use pactio_sdk::{LinkedPlugin, OpenMode};
+use pactio_sdk::{Cause, LinkedPlugin, OpenMode};
 
 use super::candidate::{Described, Stamp, text_of};
 use super::options::Options;
@@ -186,12 +186,14 @@ impl Plugin {
                 ErrorKind::Open(error.code()),
                 format!("cannot open '{shown}': what is below is out of use: {error}"),
             )
+            .with_cause(error)
         })?;
         let device = backend.object.open_device(&request, below.into()).map_err(|failure| {
             Error::new(
                 ErrorKind::Open(failure.error.code()),
                 format!("cannot open '{shown}' with plugin '{id}': {}", failure.message.to_text()),
             )
+            .with_cause(Cause::new(failure.error, failure.message.to_text()))
         })?;
         Ok((device, shown))
     }

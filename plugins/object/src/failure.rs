@@ -66,7 +66,8 @@ pub(crate) fn failed(what: &str, error: &StoreError) -> Cause {
     tracing::warn!("{text}");
     let failure = IoError::from_code(code(error));
     // Its own trouble; that of others has a code of its own.
-    let is_servers = ["500 Internal", "502 Bad Gateway", "504 Gateway"].iter().any(|status| text.contains(status));
+    let is_servers =
+        ["500 Internal", "502 Bad Gateway", "504 Gateway"].iter().any(|status| text.contains(status));
     Cause::new(if is_servers { failure.temporary() } else { failure }, text)
 }
 

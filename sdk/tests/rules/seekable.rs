@@ -58,6 +58,6 @@ fn futures_io_does_the_same() {
             file.write(&[1]).await?;
             file.flush().await
         };
-        assert_eq!(error.await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+        assert_eq!(error.await.unwrap_err().kind(), std::io::ErrorKind::WriteZero);
     });
 }

@@ -7,7 +7,8 @@ use std::task::Poll;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use pactio::{BufferPool, Device, Error, Host, PacketBox, Write};
+use pactio::{BufferPool, Device, Error, Host, PacketBox};
+use pactio_sdk::Write;
 
 use crate::measure::Variant;
 use crate::{LEN, SIZE};

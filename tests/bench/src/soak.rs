@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use pactio::{BufferPool, Host, PacketBox, VectoredIo, Write};
+use pactio::{BufferPool, Host, PacketBox};
+use pactio_sdk::{VectoredIo, Write};
 
 /// Resident memory in bytes and open descriptors of this process.
 fn held() -> Option<(u64, usize)> {
