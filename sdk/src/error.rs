@@ -21,7 +21,7 @@ use core::num::NonZeroU32;
 /// ```
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct IoError(NonZeroU32);
 
 /// A byte with named values. A constant that a later version adds breaks no `match`.

@@ -97,7 +97,9 @@ mod device;
 #[cfg(feature = "std")]
 pub mod ext;
 
+// For the host and the macros alone: it changes with each version of the ABI.
 #[cfg(feature = "plugin")]
+#[doc(hidden)]
 pub mod abi;
 #[cfg(feature = "plugin")]
 mod plugin;
@@ -146,15 +148,15 @@ pub type ReadBatch<'a> = Batch<'a, Write, u64>;
 /// A batch of write requests at positions.
 pub type WriteBatch<'a> = Batch<'a, Read, u64>;
 
-/// What may cross the boundary: everything, where there is none.
-#[cfg(feature = "plugin")]
+/// What may cross the boundary: types whose layout is known, where that is compared.
+#[cfg(feature = "layout-check")]
 use abi_stable::StableAbi as Crossing;
 
-#[cfg(not(feature = "plugin"))]
+#[cfg(not(feature = "layout-check"))]
 mod crossing {
-    /// What may cross the boundary: everything, where there is none.
+    /// What may cross the boundary: everything, where no layouts are compared.
     pub trait Crossing {}
     impl<T> Crossing for T {}
 }
-#[cfg(not(feature = "plugin"))]
+#[cfg(not(feature = "layout-check"))]
 use crossing::Crossing;

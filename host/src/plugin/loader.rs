@@ -225,17 +225,7 @@ fn load(path: &Path, described: &Described) -> Result<Backend, Refusal> {
     entry::check(unsafe { &*address.cast::<[u8; entry::PREFIX]>() })?;
     // SAFETY: magic, version, size and fingerprint are those of this host's `PluginEntry`.
     let entry: &'static PluginEntry = unsafe { &*address };
-    abi_stable::abi_stability::check_layout_compatibility(abi::layout(), entry.layout)
-        .into_result()
-        .map_err(|error| {
-            // The whole explanation is several pages.
-            tracing::debug!(path = %path.display(), "layout check: {error}");
-            let text = format!(
-                "it lays out a type that both sides share differently: {}",
-                difference(&error.to_string())
-            );
-            Refusal::new(RefusalKind::Layout, text).with_remedy(REBUILD)
-        })?;
+    check_layout(path, entry)?;
     // SAFETY: the whole entry is right, so the bytes are those of `StaticBytes::new`, and the library stays loaded.
     if text_of(unsafe { entry.manifest.as_slice() }) != described.raw {
         let text = "what was loaded is not the file whose manifest was read";
@@ -249,6 +239,26 @@ fn load(path: &Path, described: &Described) -> Result<Backend, Refusal> {
         unsafe { attach(log::table(&described.manifest.id)) };
     }
     create(entry, record).map(|object| Backend { object, digest })
+}
+
+/// Compares the layouts of the types that both sides share, if the plugin has them.
+fn check_layout(path: &Path, entry: &'static PluginEntry) -> Result<(), Refusal> {
+    // SAFETY: both were made by `of_backend`, with the same fingerprint; this program and the library stay loaded.
+    let layouts = unsafe { (abi::Layout::of_backend().describe(), entry.layout.describe()) };
+    let (Some(ours), Some(theirs)) = layouts else {
+        tracing::debug!(path = %path.display(), "it was built without the feature layout-check, so only its fingerprint was compared");
+        return Ok(());
+    };
+    let compared = abi_stable::abi_stability::check_layout_compatibility(ours, theirs).into_result();
+    compared.map_err(|error| {
+        // The whole explanation is several pages.
+        tracing::debug!(path = %path.display(), "layout check: {error}");
+        let text = format!(
+            "it lays out a type that both sides share differently: {}",
+            difference(&error.to_string())
+        );
+        Refusal::new(RefusalKind::Layout, text).with_remedy(REBUILD)
+    })
 }
 
 /// Makes the backend of an entry that was found right, or is of this program.

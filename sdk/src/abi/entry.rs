@@ -2,8 +2,8 @@
 
 use core::mem::MaybeUninit;
 
-use abi_stable::StableAbi;
-use abi_stable::type_layout::TypeLayout;
+#[cfg(feature = "layout-check")]
+use abi_stable::{StableAbi, type_layout::TypeLayout};
 
 use super::{Attach, BackendObj, Fingerprint, Library};
 
@@ -46,8 +46,8 @@ pub struct PluginEntry {
     pub abi_minor: u16,
     /// [`FINGERPRINT`].
     pub fingerprint: u64,
-    /// Layout of [`BackendObj`] and all it refers to.
-    pub layout: &'static TypeLayout,
+    /// Layout of [`BackendObj`] and all it refers to, if the plugin was built with that.
+    pub layout: Layout,
     /// The manifest: the same bytes as in its section.
     pub manifest: StaticBytes,
     /// Makes the backend.
@@ -93,7 +93,37 @@ impl StaticBytes {
     }
 }
 
-/// Layout of everything that a host reaches from a [`BackendObj`].
-pub const fn layout() -> &'static TypeLayout {
-    <BackendObj as StableAbi>::LAYOUT
+/// Layout of everything that a host reaches from a [`BackendObj`], as `abi_stable` describes it; or nothing, if the library was built
+/// without the feature `layout-check`. The [fingerprint](FINGERPRINT) is compared in any case.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct Layout(*const ());
+
+impl Layout {
+    /// That of this library.
+    pub const fn of_backend() -> Self {
+        #[cfg(feature = "layout-check")]
+        let layout = core::ptr::from_ref::<TypeLayout>(<BackendObj as StableAbi>::LAYOUT).cast();
+        #[cfg(not(feature = "layout-check"))]
+        let layout = core::ptr::null();
+        Self(layout)
+    }
+
+    /// Another one: a test says that it has it.
+    #[doc(hidden)]
+    #[cfg(feature = "layout-check")]
+    pub const fn other(layout: &'static TypeLayout) -> Self {
+        Self(core::ptr::from_ref(layout).cast())
+    }
+
+    /// The description, if there is one.
+    ///
+    /// # Safety
+    ///
+    /// It was made by [`of_backend`](Self::of_backend), by a library with the same fingerprint that is loaded for the life of the process.
+    #[cfg(feature = "layout-check")]
+    pub unsafe fn describe(self) -> Option<&'static TypeLayout> {
+        // SAFETY: it is null or came from a static reference.
+        unsafe { self.0.cast::<TypeLayout>().as_ref() }
+    }
 }

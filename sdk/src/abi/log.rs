@@ -1,6 +1,5 @@
 //! How records and spans of a plugin get to its host.
 
-use abi_stable::StableAbi;
 use cglue::slice::CSliceRef;
 
 /// ===== What a host gives to each plugin that it loads =====
@@ -37,7 +36,7 @@ unsafe impl Sync for HostTable {}
 
 /// A record, or a span.
 #[repr(C)]
-#[derive(StableAbi)]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct RawRecord<'a> {
     /// 1 (error) to 5 (trace).
     pub level: u32,

@@ -24,7 +24,7 @@ mod request;
 mod waker;
 
 pub use entry::{
-    ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry, StaticBytes, layout,
+    ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, Layout, MAGIC, PluginEntry, StaticBytes,
 };
 pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};
 pub use log::{Attach, HostTable, RawRecord};

@@ -6,7 +6,6 @@
 
 use core::task::Context;
 
-use abi_stable::StableAbi;
 use cglue::arc::CArc;
 use cglue::option::COption;
 use cglue::slice::CSliceRef;
@@ -18,8 +17,8 @@ use crate::device::{DriverPoll, Guarded};
 use crate::ext::{RawExtension, find_for_other_side};
 use crate::plugin::GuardedBackend;
 use crate::{
-    Backend, BackendDevice, Batch, BoundPacketView, DeviceInfo, IoError, NoPos, PacketPerms, PollingHandle,
-    Read, ReadWrite, Submission, Write,
+    Backend, BackendDevice, Batch, BoundPacketView, Crossing, DeviceInfo, IoError, NoPos, PacketPerms,
+    PollingHandle, Read, ReadWrite, Submission, Write,
 };
 
 /// The handle that keeps the host's record of a plugin's library alive in every object of that plugin.
@@ -36,7 +35,7 @@ pub type BackendObj = BackendIoArcBox<'static>;
 /// It does not block, may be called from any thread and any number of threads at once, and takes over the duty to
 /// answer the views. [`PacketIo`](crate::PacketIo) is the same without a boundary.
 #[cglue_trait]
-pub trait SendIo<Perms: PacketPerms, P: StableAbi + 'static> {
+pub trait SendIo<Perms: PacketPerms, P: Crossing + 'static> {
     /// Hands one view over, taken apart: so it crosses in registers. [`send`] is the way to call it.
     ///
     /// # Safety
@@ -48,7 +47,7 @@ pub trait SendIo<Perms: PacketPerms, P: StableAbi + 'static> {
 
 /// Hands one view to an object.
 #[inline(always)]
-pub fn send<Perms: PacketPerms, P: StableAbi + 'static>(
+pub fn send<Perms: PacketPerms, P: Crossing + 'static>(
     object: &impl SendIo<Perms, P>,
     param: P,
     view: BoundPacketView<Perms>,
@@ -218,7 +217,8 @@ pub(crate) fn backend_object<B: Backend>(backend: GuardedBackend<B>, library: Li
 
 /// What a device tells of itself.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, StableAbi)]
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct RawDeviceInfo {
     /// Bits: 1 the size is known, 2 readable, 4 writable, 8 a stream; 16 out of use since its code panicked, 32 out of use since
     /// its driver ended.
@@ -275,7 +275,8 @@ impl From<RawDeviceInfo> for DeviceInfo {
 
 /// Who polls the device, and what to sleep on.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, StableAbi)]
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct RawPollingHandle {
     /// 0: no driver; 1: a driver that wakes its waker; 2: a driver that also waits for `descriptor`.
     pub kind: u32,
@@ -314,7 +315,8 @@ impl From<RawPollingHandle> for PollingHandle {
 
 /// What a driver said when it was polled.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, StableAbi)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct DriverStatus(pub u32);
 
 impl DriverStatus {

@@ -1,13 +1,12 @@
 //! How a device is asked for, and how that is refused.
 
-use abi_stable::StableAbi;
 use cglue::slice::CSliceRef;
 
 use crate::IoError;
 
 /// What to open. All text is UTF-8 and borrowed for the call.
 #[repr(C)]
-#[derive(StableAbi)]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct RawOpenRequest<'a> {
     /// The scheme of the URL.
     pub scheme: CSliceRef<'a, u8>,
@@ -21,7 +20,7 @@ pub struct RawOpenRequest<'a> {
 
 /// One option of a URL.
 #[repr(C)]
-#[derive(StableAbi)]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct RawOption<'a> {
     /// Its name.
     pub key: CSliceRef<'a, u8>,
@@ -31,7 +30,8 @@ pub struct RawOption<'a> {
 
 /// Why a device was not opened.
 #[repr(C)]
-#[derive(StableAbi, Debug)]
+#[derive(Debug)]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct OpenFailure {
     /// The kind of failure.
     pub error: IoError,
@@ -41,7 +41,7 @@ pub struct OpenFailure {
 
 /// Text that is freed by the side that made it.
 #[repr(C)]
-#[derive(StableAbi)]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct OwnedText {
     data: *mut u8,
     len: usize,

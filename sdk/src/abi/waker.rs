@@ -8,15 +8,13 @@ use core::ptr::NonNull;
 use core::task::{RawWaker, RawWakerVTable, Waker};
 use std::sync::Arc;
 
-use abi_stable::StableAbi;
-
 use crate::firewall;
 
 /// A counted reference to something that can be woken.
 #[repr(transparent)]
-#[derive(StableAbi)]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct CWaker {
-    #[sabi(unsafe_opaque_field)]
+    #[cfg_attr(feature = "layout-check", sabi(unsafe_opaque_field))]
     object: NonNull<WakerObject>,
 }
 

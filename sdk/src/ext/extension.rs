@@ -191,8 +191,6 @@ mod crossing {
     use core::marker::PhantomData;
     use core::{fmt, ptr, slice};
 
-    use abi_stable::StableAbi;
-
     use super::super::{Listed, ask_by_id};
     use super::{Extension, Operates, Operation};
     use crate::device::Guarded;
@@ -200,13 +198,14 @@ mod crossing {
 
     /// An extension as it is found over the boundary, or two null pointers. It is valid while its device exists.
     #[repr(C)]
-    #[derive(Clone, Copy, Debug, StableAbi)]
+    #[derive(Clone, Copy, Debug)]
+    #[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
     pub struct RawExtension {
         /// The first argument of all functions of the table.
-        #[sabi(unsafe_opaque_field)]
+        #[cfg_attr(feature = "layout-check", sabi(unsafe_opaque_field))]
         pub object: *const (),
         /// The table; its type follows from the id.
-        #[sabi(unsafe_opaque_field)]
+        #[cfg_attr(feature = "layout-check", sabi(unsafe_opaque_field))]
         pub table: *const (),
     }
 

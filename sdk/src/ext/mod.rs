@@ -60,6 +60,7 @@ pub use cursors::ListCursors;
 pub(crate) use extension::extension as find_for_other_side;
 pub use extension::{Capability, Extension, Operation};
 #[cfg(feature = "plugin")]
+#[doc(hidden)]
 pub use extension::{Operates, OperationTable, RawExtension, Relay, RemoteExtension};
 pub use field::{Fields, FieldsOf};
 pub use flush::{Flush, FlushScope};

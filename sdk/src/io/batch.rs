@@ -10,7 +10,7 @@ use crate::{BoundPacketView, PacketPerms};
 /// A view and where it goes.
 #[repr(C)]
 #[derive(Debug)]
-#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct Submission<Perms: PacketPerms, P> {
     /// Where.
     pub param: P,
@@ -59,7 +59,7 @@ impl<Perms: PacketPerms, P> Submission<Perms, P> {
 /// # Ok::<(), IoError>(())
 /// ```
 #[repr(C)]
-#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct Batch<'a, Perms: PacketPerms, P> {
     /// The next one to be taken out.
     pub(crate) next: *mut Submission<Perms, P>,

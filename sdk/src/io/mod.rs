@@ -74,7 +74,7 @@ impl Param for u64 {
 /// No position: the next bytes of a stream, such as a pipe or a socket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct NoPos;
 
 impl Param for NoPos {

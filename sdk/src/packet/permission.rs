@@ -8,19 +8,19 @@ use crate::Crossing;
 /// The packet's bytes may be read by the device: the packet is a *write request*.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct Read;
 
 /// The packet's bytes may be written by the device: the packet is a *read request*.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct Write;
 
 /// The packet's bytes and the device's change places: the packet is an *exchange*.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct ReadWrite;
 
 /// A permission, named from the packet's side: [`Read`], [`Write`] or [`ReadWrite`].

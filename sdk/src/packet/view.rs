@@ -44,15 +44,15 @@ use crate::IoError;
 /// }
 /// ```
 #[repr(C)]
-#[cfg_attr(feature = "plugin", derive(abi_stable::StableAbi))]
+#[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 #[must_use = "a view that is dropped fails its range"]
 pub struct BoundPacketView<Perms: PacketPerms> {
-    #[cfg_attr(feature = "plugin", sabi(unsafe_opaque_field))]
+    #[cfg_attr(feature = "layout-check", sabi(unsafe_opaque_field))]
     packet: NonNull<()>,
     start: usize,
     end: usize,
     tag: u64,
-    #[cfg_attr(feature = "plugin", sabi(unsafe_opaque_field))]
+    #[cfg_attr(feature = "layout-check", sabi(unsafe_opaque_field))]
     _perms: PhantomData<Perms>,
 }
 

@@ -1,7 +1,7 @@
 //! The macros that make a plugin of a backend.
 
 use crate::StaticManifest;
-use crate::abi::PluginEntry;
+use crate::abi::{PluginEntry, StaticBytes};
 
 /// A plugin as a value, made by [`plugin!`](crate::plugin): what a library exports, or what a program links in.
 #[derive(Clone, Copy)]
@@ -25,6 +25,12 @@ impl LinkedPlugin {
     #[doc(hidden)]
     pub const fn entry(&self) -> PluginEntry {
         self.entry
+    }
+
+    /// The same of a library, with the manifest that is in a section of its file.
+    #[doc(hidden)]
+    pub const fn exported(&self, manifest: &'static [u8]) -> PluginEntry {
+        PluginEntry { manifest: StaticBytes::new(manifest), ..self.entry }
     }
 }
 
@@ -147,7 +153,7 @@ macro_rules! __plugin {
                 abi_major: $crate::abi::ABI_MAJOR,
                 abi_minor: $crate::abi::ABI_MINOR,
                 fingerprint: $crate::abi::FINGERPRINT,
-                layout: $crate::abi::layout(),
+                layout: $crate::abi::Layout::of_backend(),
                 manifest: $crate::abi::StaticBytes::new(&BYTES),
                 create,
                 attach: $crate::__private::ATTACH,
@@ -209,7 +215,7 @@ macro_rules! export_plugin {
 
             #[unsafe(no_mangle)]
             #[used]
-            static PACTIO_PLUGIN: $crate::abi::PluginEntry = EXPORTED.entry();
+            static PACTIO_PLUGIN: $crate::abi::PluginEntry = EXPORTED.exported(&BYTES);
         };
     };
 }

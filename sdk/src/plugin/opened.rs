@@ -33,6 +33,7 @@ impl Opened {
     }
 
     /// An object that a host has made.
+    #[doc(hidden)]
     pub fn object(object: DeviceObj) -> Self {
         Self(Object::Made(object))
     }
