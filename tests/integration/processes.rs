@@ -254,7 +254,7 @@ fn what_cannot_be_opened_says_why() {
     in_time(|| {
         let host = process_host();
         let says = |url: &str, options: OpenOptions| host.open_with(url, options).unwrap_err().to_string();
-        let read = OpenOptions::new;
+        let read = || OpenOptions::new().read(true);
         assert!(says("process:", read()).contains("write process:PID or process:NAME"));
         assert!(says("process:no-such-thing", read()).contains("no process is called 'no-such-thing'"));
         assert!(says("process:2147483646", read()).contains("there is no process 2147483646"));
