@@ -32,18 +32,19 @@ fn check(names: &Names, file: impl Fn(&str, &Content)) {
     while let Some(folder) = folders.pop() {
         assert!(matches!(names.find(&folder), Some(Child::Folder(_))));
         for (number, entry) in names.list(&folder).expect("it is a folder").enumerate() {
-            assert!(!matches!(entry.name.as_str(), "" | "." | "..") && !entry.name.contains('/'));
+            let name = entry.name.to_str().expect("names of archives are text");
+            assert!(!matches!(name, "" | "." | "..") && !name.contains('/'));
             assert_eq!(names.list(&folder).and_then(|mut all| all.nth(number)).as_ref(), Some(&entry));
-            let path = if folder.is_empty() { entry.name } else { format!("{folder}/{}", entry.name) };
+            let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             match names.find(&path).expect("it was listed") {
                 Child::Folder(_) => {
-                    assert!(entry.is_folder);
+                    assert!(entry.is_folder());
                     folders.push(path);
                 }
                 Child::File(number) => {
                     files += 1;
                     let content = names.content(number);
-                    assert!(!entry.is_folder && entry.size == Some(content.size()));
+                    assert!(!entry.is_folder() && entry.size().is_some() && entry.stat == content.stat());
                     file(&path, content);
                 }
             }

@@ -5,9 +5,9 @@ use libfuzzer_sys::fuzz_target;
 use pactio_sdk::IoError;
 
 fuzz_target!(|raw: u32| {
-    let Some(error) = Error::from_raw(raw) else { return assert_eq!(raw, 0) };
+    let Some(error) = IoError::from_raw(raw) else { return assert_eq!(raw, 0) };
     assert_eq!(error.to_raw(), raw);
-    let again = Error::new(error.code(), error.subject(), error.state(), error.location());
+    let again = IoError::new(error.code(), error.subject(), error.state(), error.location());
     // A code of zero is never made.
     assert!(again == error || raw & 0xff == 0);
     assert!(!format!("{error} {error:?}").is_empty());

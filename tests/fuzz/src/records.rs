@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pactio_sdk::{Entry, Figure, PacketBox, Record, Records, Region, Write, read_records};
+use pactio_sdk::{Entry, Figure, Origin, PacketBox, Record, Records, Region, Stat, Write, read_records};
 
 fn check<R: Record>(bytes: &[u8]) {
     let Ok((records, next)) = read_records::<R>(bytes) else { return };
@@ -17,6 +17,8 @@ fn check<R: Record>(bytes: &[u8]) {
 
 fuzz_target!(|bytes: &[u8]| {
     check::<Entry>(bytes);
+    check::<Stat>(bytes);
+    check::<Origin>(bytes);
     check::<Region>(bytes);
     check::<Figure>(bytes);
 });
