@@ -8,7 +8,11 @@ fuzz_target!(|raw: u32| {
     let Some(error) = IoError::from_raw(raw) else { return assert_eq!(raw, 0) };
     assert_eq!(error.to_raw(), raw);
     let again = IoError::new(error.code(), error.subject(), error.state(), error.location());
-    // A code of zero is never made.
-    assert!(again == error || raw & 0xff == 0);
+    // A code of zero is never made. The class is given apart: it was stated, or follows from the code.
+    let whole = [again, again.temporary(), again.permanent()];
+    assert!(whole.contains(&error) || raw & 0xff == 0 || raw >> 30 == 3);
+    let class = if error.is_temporary() { error.temporary() } else { error.permanent() };
+    assert!(class.is_temporary() == error.is_temporary());
+    assert_eq!((class.code(), class.location()), (error.code(), error.location()));
     assert!(!format!("{error} {error:?}").is_empty());
 });
