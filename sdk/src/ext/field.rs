@@ -69,7 +69,8 @@ impl Fields<'_> {
                 let before = before.duration();
                 let seconds = before.as_secs().cast_signed();
                 match before.subsec_nanos() {
-                    0 => (-seconds, 0),
+                    // The earliest time has no positive counterpart.
+                    0 => (seconds.wrapping_neg(), 0),
                     nanoseconds => (-seconds - 1, 1_000_000_000 - nanoseconds),
                 }
             }
@@ -158,6 +159,8 @@ mod tests {
             UNIX_EPOCH + Duration::new(1, 999_999_999),
             UNIX_EPOCH - Duration::new(5, 1),
             UNIX_EPOCH - Duration::new(7, 0),
+            // The earliest that an integer of 64 bits has.
+            UNIX_EPOCH.checked_sub(Duration::from_secs(1 << 63)).unwrap_or(UNIX_EPOCH),
         ];
         for (tag, time) in (10..).zip(times) {
             fields.time(tag, time);
@@ -172,7 +175,7 @@ mod tests {
         assert_eq!(fields.bytes(5), None);
         for cut in 1..bytes.len() {
             if let Ok(fields) = FieldsOf::new(&bytes[..cut]) {
-                assert!(fields.iter().count() < 9, "a field that was cut off counts");
+                assert!(fields.iter().count() < 10, "a field that was cut off counts");
             }
         }
     }

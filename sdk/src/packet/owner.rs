@@ -331,6 +331,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     }
 
     /// The first `len` bytes. The packet is complete and they are initialised. Complex packets have none.
+    #[inline]
     fn checked_slice(&self, len: usize) -> Result<&[u8], IoError> {
         debug_assert!(self.is_complete() && len <= self.len());
         self.packet().state.owner_touches_bytes();
@@ -350,9 +351,11 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// The error at the lowest offset that was not done; [`IoError::NO_BYTES`] for a complex packet.
     #[inline]
     pub fn simple_slice(&self) -> Result<&[u8], IoError> {
-        if self.is_done() {
-            return self.checked_slice(self.len());
-        }
+        if self.is_done() { self.checked_slice(self.len()) } else { self.slice_or_error() }
+    }
+
+    #[cold]
+    fn slice_or_error(&self) -> Result<&[u8], IoError> {
         match self.report().min_error() {
             Some((_, error)) => Err(error),
             // It completed between the two looks, or has no bytes.

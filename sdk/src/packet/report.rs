@@ -1,5 +1,6 @@
 //! What happened to every byte of a request.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::Range;
@@ -30,7 +31,8 @@ use crate::IoError;
 pub struct Report {
     len: usize,
     segments: usize,
-    failed: RangeMap<usize, Cause>,
+    /// `None` until a range fails: a request that was done allocates nothing and drops nothing.
+    failed: Option<Box<RangeMap<usize, Cause>>>,
 }
 
 /// Why a range failed: the four-byte error, and the text of the side that failed it, if there is one.
@@ -92,7 +94,7 @@ impl core::error::Error for Cause {}
 impl Report {
     /// The account of a request of `len` bytes that were all done.
     pub fn all_done(len: usize) -> Self {
-        Self { len, segments: 1, failed: RangeMap::new() }
+        Self { len, segments: 1, failed: None }
     }
 
     pub(super) fn with_segments(mut self, segments: usize) -> Self {
@@ -117,7 +119,7 @@ impl Report {
             self.len
         );
         if !range.is_empty() {
-            self.failed.insert(range, cause.into());
+            self.failed.get_or_insert_default().insert(range, cause.into());
         }
     }
 
@@ -139,13 +141,13 @@ impl Report {
     /// The same with the whole cause of each failure.
     pub fn outcomes(&self) -> impl Iterator<Item = (Range<usize>, Result<(), &Cause>)> + '_ {
         let mut at = 0;
-        let mut failed = self.failed.iter().peekable();
+        let mut failed = self.causes().peekable();
         core::iter::from_fn(move || {
             if at == self.len {
                 return None;
             }
             let (range, result) = match failed.peek() {
-                Some((range, cause)) if range.start == at => ((*range).clone(), Err(*cause)),
+                Some((range, cause)) if range.start == at => (range.clone(), Err(*cause)),
                 next => (at..next.map_or(self.len, |(range, _)| range.start), Ok(())),
             };
             if result.is_err() {
@@ -161,10 +163,11 @@ impl Report {
         if offset >= self.len {
             return None;
         }
-        if let Some((range, cause)) = self.failed.get_key_value(&offset) {
+        let Some(failed) = &self.failed else { return Some((self.len, Ok(()))) };
+        if let Some((range, cause)) = failed.get_key_value(&offset) {
             return Some((range.end, Err(cause.clone())));
         }
-        let next = self.failed.overlapping(offset..self.len).next();
+        let next = failed.overlapping(offset..self.len).next();
         Some((next.map_or(self.len, |(range, _)| range.start), Ok(())))
     }
 
@@ -235,17 +238,17 @@ impl Report {
 
     /// The ranges that failed, in order, with the whole cause of each.
     pub fn causes(&self) -> impl Iterator<Item = (Range<usize>, &Cause)> + '_ {
-        self.failed.iter().map(|(range, cause)| (range.clone(), cause))
+        self.failed.iter().flat_map(|failed| failed.iter()).map(|(range, cause)| (range.clone(), cause))
     }
 
     /// Number of bytes that were done.
     pub fn done(&self) -> usize {
-        self.len - self.failed.iter().map(|(range, _)| range.len()).sum::<usize>()
+        self.len - self.causes().map(|(range, _)| range.len()).sum::<usize>()
     }
 
     /// Every byte was done.
     pub fn is_done(&self) -> bool {
-        self.failed.is_empty()
+        self.failed.is_none()
     }
 
     /// Length of the leading part that was done.
@@ -260,7 +263,7 @@ impl Report {
 
     /// The lowest offset that failed, and the whole cause.
     pub fn min_cause(&self) -> Option<(usize, &Cause)> {
-        self.failed.iter().next().map(|(range, cause)| (range.start, cause))
+        self.causes().next().map(|(range, cause)| (range.start, cause))
     }
 
     /// Length of the leading part that was done.
