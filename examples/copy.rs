@@ -1,7 +1,7 @@
 //! The main job, on real input: copies a file through two plugins that are loaded from their shared libraries.
 //!
-//! `file:` → `memory:` → `file:`, with many requests in flight, and the digest at the end. Without an argument it copies
-//! itself.
+//! `file:` → `memory:` → `file:`, with many requests in flight, and the digest at the end. Without an argument, the program
+//! copies its own file.
 
 use std::error::Error;
 use std::io::IsTerminal;
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 const BLOCK: u64 = 256 << 10;
 const IN_FLIGHT: usize = 16;
 
-/// Why the copy ended early; it may come from another thread.
+/// The reason why the copy ended early. It may come from another thread.
 type Failure = Box<dyn Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
@@ -130,7 +130,7 @@ fn progress_bar(size: u64) -> ProgressBar {
     }
 }
 
-/// The digest by other means than ours.
+/// The digest of a file, read without pactio.
 fn digest(path: &Path) -> std::io::Result<String> {
     let mut digest = Sha256::new();
     std::io::copy(&mut std::fs::File::open(path)?, &mut Hasher(&mut digest))?;

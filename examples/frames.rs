@@ -1,12 +1,12 @@
-//! Plays 60 frames a second while 10,000 requests for files in an archive are queued, and shows what that costs the frames:
+//! Plays 60 frames a second while 10,000 requests for files in an archive are queued, and shows the cost for the frames:
 //!
 //! ```text
 //! cargo run --release --bin frames -- [ARCHIVE] [SECONDS]
 //! ```
 //!
-//! Without an archive it makes one: 10,000 files, two thirds of them compressed. Each frame works for 6 ms, as a game would, and then
-//! takes for at most 2 ms what has arrived; for each file another one is requested. Ten times a second something is needed at once. The table is printed, the plot is written to
-//! frames.svg.
+//! Without an archive, the program makes one of 10,000 files, two thirds of them compressed. Each frame works for 6 ms, as a game
+//! would, and then takes arrived files for at most 2 ms. For each file another one is requested. Ten times a second, an urgent file is
+//! requested. The table is printed, the plot is written to frames.svg.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -24,11 +24,11 @@ const WORK: Duration = Duration::from_millis(6);
 const BUDGET: Duration = Duration::from_millis(2);
 const FILES: usize = 10_000;
 
-/// What is requested, and why.
+/// The reason of a request.
 enum Wanted {
-    /// Some time soon: it is in the level.
+    /// Needed some time soon: the file is in the level.
     Bulk,
-    /// Now: the player looks at it.
+    /// Needed now: the player looks at it.
     Urgent,
 }
 
@@ -121,7 +121,7 @@ fn play(host: &Host, assets: &Device, names: &[String], longest: Duration) -> Me
         let poll = Instant::now();
         streamer.poll(BUDGET, |done| {
             match done.bytes() {
-                // What a game does with it: here it is looked at once.
+                // A game would use the bytes here.
                 Ok(bytes) => measured.bytes += hint::black_box(bytes).len() as u64,
                 Err(error) => {
                     measured.failed += 1;
@@ -183,7 +183,7 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Frames over time, and what of each was spent on taking what arrived.
+/// A plot of the time of each frame, and of the part of it that was spent on taking arrived files.
 fn plot(measured: &Measured) -> String {
     const WIDTH: f64 = 900.0;
     const HEIGHT: f64 = 300.0;

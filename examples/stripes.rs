@@ -1,7 +1,7 @@
 //! A middle layer: one device that spreads its bytes over several others, stripe by stripe. One of them fails.
 //!
-//! It is written with the public traits only: it cuts a view where a stripe ends and hands the parts on. The bytes are not
-//! copied on the way, each part answers for itself, and the requester gets one exact account.
+//! The layer uses the public traits only: it cuts a view where a stripe ends and hands the parts on. The bytes are not
+//! copied on the way, each part is answered separately, and the requester gets one exact account.
 
 use pactio::{Device, Host};
 use pactio_sdk::{

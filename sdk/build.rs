@@ -1,4 +1,4 @@
-//! Remembers the compiler and the target for the manifest of plugins.
+//! Records the compiler and the target for the manifest of plugins.
 
 use std::env;
 use std::process::Command;

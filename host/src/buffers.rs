@@ -14,10 +14,10 @@ use crate::{Error, ErrorKind};
 
 /// A bounded number of buffers of one size in one piece of memory.
 ///
-/// A [`Buffer`] goes with a request and comes back with the result, without a copy, like a `Vec`; when it is dropped, also by
-/// a request that nobody waits for any more, it is free again. The memory is aligned to pages, as direct I/O wants it, stays
-/// where it is while the pool or a buffer exists, and every buffer has a number. A device may be faster with memory that it
-/// [knows](crate::Device::register).
+/// A [`Buffer`] goes with a request and comes back with the result, without a copy, like a `Vec`. When it is dropped, also by
+/// an abandoned request, it is free again. The memory is aligned to pages, as direct I/O needs it, and does not move while the
+/// pool or a buffer exists. Every buffer has a number. A device may be faster with memory that is
+/// [registered](crate::Device::register) with it.
 ///
 /// ```no_run
 /// # async fn run(device: &pactio::Device) -> Result<(), pactio::Error> {
@@ -38,19 +38,19 @@ pub struct BufferPool(Arc<Pool>);
 struct Pool {
     memory: NonNull<u8>,
     layout: Layout,
-    /// Length of each buffer in bytes, and how far they are apart.
+    /// Length of each buffer in bytes; `stride` is the distance from one buffer to the next.
     size: usize,
     stride: usize,
-    /// The numbers of those that are free.
+    /// The numbers of the free buffers.
     free: Receiver<usize>,
     freed: Sender<usize>,
-    /// What devices were told of it.
+    /// The registrations of the memory with devices.
     registered: Mutex<Vec<Registered>>,
 }
 
-// SAFETY: the memory is reached through buffers only, each of which is one owner's at a time.
+// SAFETY: the memory is reached only through buffers, and each buffer has one owner at a time.
 unsafe impl Send for Pool {}
-// SAFETY: as above.
+// SAFETY: the memory is reached only through buffers, and each buffer has one owner at a time.
 unsafe impl Sync for Pool {}
 
 /// Buffers begin at page boundaries if they are this large, and at cache lines otherwise.
@@ -62,7 +62,7 @@ impl BufferPool {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Setup`] if there are none, or the memory cannot be had.
+    /// [`ErrorKind::Setup`] if `count` or `size` is 0, or the memory cannot be allocated.
     pub fn new(count: usize, size: usize) -> Result<Self, Error> {
         let refused = |why: &str| {
             let message = format!("cannot make a pool of {count} buffers of {size} bytes: {why}");
@@ -80,7 +80,7 @@ impl BufferPool {
         let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(|| refused("out of memory"))?;
         let (freed, free) = async_channel::bounded(count);
         for index in 0..count {
-            // There is room for all.
+            // The channel has room for all numbers.
             let _ = freed.try_send(index);
         }
         Ok(Self(Arc::new(Pool {
@@ -98,19 +98,19 @@ impl BufferPool {
         self.0.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A device was told of the memory already.
+    /// The memory is already registered with a device.
     pub(crate) fn is_registered(&self, device: &Arc<Shared>) -> bool {
         self.registered().iter().any(|registered| registered.is_of(device))
     }
 
-    /// Keeps what a device was told of it.
+    /// Keeps a registration of the memory with a device.
     pub(crate) fn keep(&self, new: Registered) {
         let mut registered = self.registered();
         registered.retain(Registered::is_alive);
         registered.push(new);
     }
 
-    /// A free buffer, as soon as there is one. It holds what its last user left.
+    /// A free buffer, as soon as there is one. It holds the bytes that its last user left.
     pub async fn get(&self) -> Buffer {
         match self.0.free.recv().await {
             Ok(index) => self.buffer(index),
@@ -142,8 +142,8 @@ impl BufferPool {
         self.0.size
     }
 
-    /// Start and length of the memory, and the distance from one buffer to the next in bytes: what a kernel ring registers.
-    /// It is valid while the pool or a buffer exists, and its content belongs to whoever has the buffers.
+    /// Start and length of the memory, and the distance from one buffer to the next in bytes, for the registration with a kernel
+    /// ring. The memory is valid while the pool or a buffer exists, and its content belongs to the owners of the buffers.
     pub fn memory(&self) -> (NonNull<u8>, usize, usize) {
         (self.0.memory, self.0.layout.size(), self.0.stride)
     }
@@ -151,14 +151,14 @@ impl BufferPool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // First: from then on nobody knows this memory any more.
+        // First, so that no device knows the memory when it is freed.
         self.registered.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        // SAFETY: it was allocated with this layout, and no buffer is left.
+        // SAFETY: the memory was allocated with this layout, and no buffer is left, since each buffer keeps the pool.
         unsafe { dealloc(self.memory.as_ptr(), self.layout) };
     }
 }
 
-/// A buffer of a [`BufferPool`]. Dropping it gives it back.
+/// A buffer of a [`BufferPool`]. When it is dropped, it is free again.
 pub struct Buffer {
     pool: Arc<Pool>,
     index: usize,
@@ -166,16 +166,16 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Its number in the pool.
+    /// Number of the buffer in the pool.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// Uses only the first `len` bytes, for a shorter request. Nothing is lost: it can be made longer again.
+    /// Uses only the first `len` bytes, for a shorter request. Nothing is lost: the buffer can be made longer again.
     ///
     /// # Panics
     ///
-    /// If the buffer is not so long.
+    /// If `len` is larger than [`BufferPool::buffer_size`].
     pub fn set_len(&mut self, len: usize) {
         assert!(len <= self.pool.size, "a buffer of {} bytes cannot have {len}", self.pool.size);
         self.len = len;
@@ -191,20 +191,20 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the memory is initialised, and this buffer's while it exists.
+        // SAFETY: the memory is initialised, and belongs to this buffer while the buffer exists.
         unsafe { std::slice::from_raw_parts(self.pointer().as_ptr(), self.len) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above.
+        // SAFETY: the memory is initialised, and belongs to this buffer, which is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.pointer().as_ptr(), self.len) }
     }
 }
 
-// SAFETY: the memory is initialised, does not move, is valid while the pool exists, which the buffer keeps, and is one
-// buffer's at a time.
+// SAFETY: the memory is initialised, does not move, is valid while the pool exists, which the buffer keeps, and belongs to one
+// buffer at a time.
 unsafe impl StableBytes for Buffer {
     fn start(&mut self) -> NonNull<u8> {
         self.pointer()
@@ -225,7 +225,7 @@ impl<P: PacketPerms> IntoPacket<P> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // There is room for every number.
+        // The channel has room for every number.
         let _ = self.pool.freed.try_send(self.index);
     }
 }

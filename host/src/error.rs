@@ -1,4 +1,4 @@
-//! What can go wrong in a host.
+//! Errors of a host.
 
 use std::fmt;
 
@@ -25,8 +25,8 @@ use crate::RefusalKind;
 /// ```
 ///
 /// Beside the message there are the [kind](Self::kind), the device's own [error](Self::io_error) and [text](Self::text), the
-/// [account](Self::report) of the request, and a [hint](Self::hint). It converts into [`std::io::Error`] with the nearest kind. Its
-/// [source](std::error::Error::source) is what the device or the system said.
+/// [account](Self::report) of the request, and a [hint](Self::hint). An error converts into [`std::io::Error`] with the nearest
+/// kind. Its [source](std::error::Error::source) is the error of the device or the system.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -34,29 +34,29 @@ struct Inner {
     message: String,
     hint: Option<String>,
     report: Option<Report>,
-    /// What a device said.
+    /// The error of a device, with its text.
     cause: Option<Cause>,
-    /// What the system said.
+    /// The error of the system.
     system: Option<std::io::Error>,
 }
 
-/// What kind of failure it is.
+/// The kind of the failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A URL makes no sense.
+    /// A URL is invalid.
     InvalidUrl,
-    /// A profile does not exist or makes no sense.
+    /// A profile does not exist or is invalid.
     InvalidProfile,
     /// No plugin has the scheme.
     UnknownScheme,
-    /// An option of a URL is not what the plugin's manifest asks for.
+    /// An option of a URL does not match the plugin's manifest.
     InvalidOption,
     /// The plugin was found, but cannot be used.
     Refused(RefusalKind),
     /// The host itself could not be set up.
     Setup,
-    /// A device could not be opened; the plugin says why.
+    /// A device could not be opened; the code is the reason.
     Open(Code),
     /// A request was not done completely; the code is that of the lowest offset that failed.
     Io(Code),
@@ -73,7 +73,7 @@ impl Error {
         self
     }
 
-    /// The cause is that of the lowest offset that failed.
+    /// Adds a report. The cause is that of the lowest offset that failed.
     pub(crate) fn with_report(mut self, report: Report) -> Self {
         self.0.cause = report.min_cause().map(|(_, cause)| cause.clone());
         self.0.report = Some(report);
@@ -90,12 +90,12 @@ impl Error {
         self
     }
 
-    /// What kind of failure it is.
+    /// The kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The code of the device or plugin, if it came from one; [`Code::INVALID_INPUT`] for an invalid option.
+    /// The code of the device or plugin, if the error came from one; [`Code::INVALID_INPUT`] for an invalid option.
     pub fn code(&self) -> Option<Code> {
         match self.0.kind {
             ErrorKind::Open(code) | ErrorKind::Io(code) => Some(code),
@@ -104,7 +104,7 @@ impl Error {
         }
     }
 
-    /// The error of the device, if it came from one.
+    /// The error of the device, if this one came from a device.
     pub fn io_error(&self) -> Option<IoError> {
         self.0.cause.as_ref().map(Cause::error).or_else(|| self.code().map(IoError::from_code))
     }
@@ -114,12 +114,12 @@ impl Error {
         self.0.cause.as_ref()?.text()
     }
 
-    /// The same may succeed later, with nothing changed: see [`IoError::is_temporary`].
+    /// Whether the same operation may succeed later, with nothing changed: see [`IoError::is_temporary`].
     pub fn is_temporary(&self) -> bool {
         self.io_error().is_some_and(IoError::is_temporary)
     }
 
-    /// What to try, if something is known.
+    /// How to proceed, if a hint is known.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }

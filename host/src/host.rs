@@ -24,17 +24,17 @@ pub struct Host {
     statistics: Option<Arc<Statistics>>,
 }
 
-/// What is put onto a device.
+/// A layer that is put onto a device.
 enum Step<'a> {
     Filter(&'a Url, &'a Arc<Plugin>),
-    /// What has this name in it.
+    /// The entry of the device with this name.
     Name(&'a pactio_sdk::Name),
 }
 
 /// The plugins that a host knows.
 struct Known {
     registry: RwLock<Arc<Registry>>,
-    /// One at a time looks again; others go on opening meanwhile.
+    /// Held during a rescan: one runs at a time, and other threads go on opening meanwhile.
     rescan: Mutex<()>,
 }
 
@@ -51,7 +51,7 @@ pub struct HostBuilder {
 }
 
 impl Host {
-    /// A host to be set up.
+    /// A builder that sets up a host.
     pub fn builder() -> HostBuilder {
         HostBuilder {
             linked: Vec::new(),
@@ -64,12 +64,12 @@ impl Host {
         }
     }
 
-    /// Opens a device to be read, by URL: `scheme:target?key=value`, or `profile:name` for one that is described in the file of
-    /// [profiles](HostBuilder::profiles), and then any filters: `... | name?key=value`.
+    /// Opens a device to be read, by URL: `scheme:target?key=value`, or `profile:name` for a device that is described in the file
+    /// of [profiles](HostBuilder::profiles), and then any filters: `... | name?key=value`.
     ///
     /// # Errors
     ///
-    /// If the URL makes no sense, no plugin has its scheme, or the plugin cannot open it.
+    /// If the URL is invalid, no plugin has its scheme, or the plugin cannot open it.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), pactio::Error> {
@@ -83,7 +83,7 @@ impl Host {
         self.open_url(&url.parse()?, OpenOptions::new().read(true))
     }
 
-    /// Opens a device for what `options` say.
+    /// Opens a device with `options`.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Host {
         self.open_nested(url, options, 0)
     }
 
-    /// The same for a plugin that was itself opened by so many others, one inside the other.
+    /// Opens a device inside of `depth` other devices that are being opened, one inside the other.
     pub(crate) fn open_nested(&self, url: &Url, options: OpenOptions, depth: u32) -> Result<Device, Error> {
         let resolved;
         let url = if profiles::is_profile(url) {
@@ -121,7 +121,8 @@ impl Host {
                 None => Ok(Step::Filter(step, registry.filter_with(step.scheme())?)),
             })
             .collect::<Result<_, Error>>()?;
-        // What is below a filter that only reads is not made, emptied or written; a tree in which something is, is not itself.
+        // A device below a filter that only reads is not created, emptied or written. A tree below a name is not created or
+        // emptied itself.
         let mode = |above: &[Step<'_>]| {
             let read_only = |step: &Step<'_>| matches!(step, Step::Filter(_, plugin) if plugin.manifest().below_read_only);
             if above.iter().any(read_only) {
@@ -171,15 +172,15 @@ impl Host {
         LiveDevice::open(self.clone(), url.parse()?, options)
     }
 
-    /// Looks again where plugins are looked for; `true` if something has changed.
+    /// Searches for plugins again; `true` if something has changed.
     ///
-    /// A file that was replaced, also by one of the same name, is a new plugin: devices that are opened from now on are the new
-    /// one's. Those that are open stay with the old one, whose library stays loaded, until they are closed; a
-    /// [`LiveDevice`] changes over by itself. A replaced file should be a new one that was moved over the old: a library that
-    /// is written to while it is loaded takes the process down.
+    /// A replaced file is a new plugin, also if the name is the same: devices that are opened from now on belong to the new
+    /// plugin. Open devices stay with the old plugin until they are closed, and its library stays loaded; a [`LiveDevice`]
+    /// changes over by itself. Replace a file by moving a new file over it: a library that is written to while it is loaded
+    /// crashes the process.
     pub fn rescan(&self) -> bool {
         let _one_at_a_time = self.known.rescan.lock().unwrap_or_else(PoisonError::into_inner);
-        // Not under the lock of the registry: files are read, and whoever takes the records may open a device.
+        // Not under the lock of the registry: files are read, and the subscriber of the records may open a device.
         let Some(changed) = self.registry().scan_again() else { return false };
         *self.known.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
         true
@@ -189,8 +190,8 @@ impl Host {
         self.known.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What was counted of each device, and of each filter, in the order in which they were opened; of those that are closed, the
-    /// last thousand. Nothing, unless the host was built with [`statistics`](HostBuilder::statistics).
+    /// Statistics of each device and each filter, in the order in which they were opened. Of closed devices, the last thousand
+    /// are kept. Empty, unless the host was built with [`statistics`](HostBuilder::statistics).
     ///
     /// ```no_run
     /// # fn main() -> Result<(), pactio::Error> {
@@ -207,12 +208,12 @@ impl Host {
         self.statistics.as_ref().map_or(Vec::new(), |statistics| statistics.all())
     }
 
-    /// Every file that was found where plugins are looked for, and what became of it.
+    /// Every file that was found in the search paths, with its outcome.
     pub fn candidates(&self) -> Vec<Candidate> {
         self.registry().candidates().to_vec()
     }
 
-    /// The plugins that were found, in the order of the search. Each is loaded when a device of it is opened first.
+    /// The plugins that were found, in the order of the search. Each is loaded when its first device is opened.
     pub fn plugins(&self) -> Vec<Arc<Plugin>> {
         self.registry().plugins().cloned().collect()
     }
@@ -221,22 +222,22 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// If there is none; the message says which schemes exist and where was searched.
+    /// If there is none; the message lists the schemes that exist and the folders that were searched.
     pub fn plugin_with_scheme(&self, scheme: &str) -> Result<Arc<Plugin>, Error> {
         self.registry().plugin_or_filter(scheme).cloned()
     }
 
     /// Runs a future to its end on this thread, and the drivers of the devices it uses.
     ///
-    /// It may borrow, need not be `Send`, and may be called on several threads at once.
+    /// The future may borrow and need not be `Send`. This may be called on several threads at once.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         executor::block_on(future)
     }
 
-    /// Runs a future on the host's worker threads. A panic in it goes to whoever awaits the task.
+    /// Runs a future on the host's worker threads. A panic in the future goes to the code that awaits the task.
     ///
-    /// The threads end when the host and all its devices are gone. The last of these to be dropped waits for tasks that
-    /// are being polled just then; those that were not finished are dropped.
+    /// The threads end when the host and all its devices are gone. The drop of the last of these waits for tasks that are being
+    /// polled at that time; unfinished tasks are dropped.
     pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Task<T> {
         self.runtime.spawn(future)
     }
@@ -249,10 +250,10 @@ impl std::fmt::Debug for Host {
 }
 
 impl HostBuilder {
-    /// Adds a plugin that is linked into the program, such as `pactio_plugin_file::PLUGIN`. It goes before plugins with the same schemes that
-    /// are found in files, and a file with its id is refused.
+    /// Adds a plugin that is linked into the program, such as `pactio_plugin_file::PLUGIN`. The linked plugin goes before plugins
+    /// with the same schemes that are found in files, and a file with its id is refused.
     ///
-    /// A linked plugin works as a loaded one does, through the same objects. It cannot be replaced while the program runs.
+    /// A linked plugin works like a loaded one, through the same objects. It cannot be replaced while the program runs.
     #[must_use]
     pub fn plugin(mut self, plugin: LinkedPlugin) -> Self {
         self.linked.push(plugin);
@@ -267,8 +268,8 @@ impl HostBuilder {
     }
 
     /// Whether to search the default folders too: those in `PACTIO_PLUGIN_PATH`, `plugins` beside the program,
-    /// `../lib/pactio/plugins` from there, `~/.local/lib/pactio/plugins`, and the same below `/usr/local/lib` and
-    /// `/usr/lib`. In a build folder of cargo, `deps` too. It is on unless set.
+    /// `../lib/pactio/plugins` from there, `~/.local/lib/pactio/plugins`, and the same below `/usr/local/lib` and `/usr/lib`. In
+    /// a build folder of cargo, `deps` too. The default is on.
     #[must_use]
     pub fn default_search_paths(mut self, on: bool) -> Self {
         self.default_folders = on;
@@ -283,8 +284,8 @@ impl HostBuilder {
     /// options = { size = "64MiB", fill = 1 }
     /// ```
     ///
-    /// `profile:assets?fill=2` opens `memory:?size=64MiB&fill=2`. The default is what `PACTIO_PROFILES` names, or
-    /// `pactio/profiles.toml` in the user's folder for configuration. It is read when a profile is opened.
+    /// `profile:assets?fill=2` opens `memory:?size=64MiB&fill=2`. The default is the file that `PACTIO_PROFILES` names, or
+    /// `pactio/profiles.toml` in the user's folder for configuration. The file is read when a profile is opened.
     #[must_use]
     pub fn profiles(mut self, file: impl Into<PathBuf>) -> Self {
         self.profiles = Some(file.into());
@@ -299,16 +300,16 @@ impl HostBuilder {
         self
     }
 
-    /// A plugin that has not come back from opening or closing a device, or from polling its driver, after so long is told of in
-    /// a record of level error, once per call; see also [`Device::health`]. The default is 5 seconds.
+    /// The time after which a call that opens or closes a device, or polls its driver, is reported as hanging. The report is a
+    /// record of level error, once per call; see also [`Device::health`]. The default is 5 seconds.
     #[must_use]
     pub fn hang_limit(mut self, limit: Duration) -> Self {
         self.hang_limit = limit;
         self
     }
 
-    /// Whether requests, bytes, errors and times are counted on each device and each filter: see [`Host::statistics`]. It is
-    /// off unless set, since it costs about as much as a filter.
+    /// Whether requests, bytes, errors and times are counted on each device and each filter: see [`Host::statistics`]. The
+    /// default is off, since counting costs about as much as a filter.
     #[must_use]
     pub fn statistics(mut self, on: bool) -> Self {
         self.statistics = on;

@@ -22,21 +22,21 @@
 //! # }
 //! ```
 //!
-//! # Who polls
+//! # Polling
 //!
-//! Devices answer at once, from threads of their own, or from a *driver*, which somebody has to poll. That is done by
-//! [`Host::block_on`] on its own thread, by the futures themselves when they are polled by somebody else, and by a
-//! thread of the host's that looks after the rest. So the futures of a device work under any executor.
+//! Devices answer at once, from threads of their own, or from a *driver*, which must be polled. [`Host::block_on`] polls drivers
+//! on its own thread, futures poll them when another executor polls the futures, and a thread of the host polls the remaining
+//! drivers. So the futures of a device work under any executor.
 //!
-//! # What is in flight
+//! # Requests in flight
 //!
-//! A request owns its memory. Dropping its future detaches it: the device goes on, and the memory is freed by the last
-//! who needs it. A [`Device`] may outlive its [`Host`]; a plugin's library stays loaded until the process ends.
+//! A request owns its memory. Dropping its future detaches the request: the device goes on, and the memory is freed by its last
+//! user. A [`Device`] may outlive its [`Host`]; a plugin's library stays loaded until the process ends.
 //!
 //! # Reading order
 //!
-//! `url`, `profiles`, `plugin` (`search`, `candidate`, `manifest`, `spec`, `options`, `registry`, `loader`), `host`, `device` (`request`, `typed`, `blocking`),
-//! `executor` (`runtime`, `driver`, `local`).
+//! `url`, `profiles`, `plugin` (`search`, `candidate`, `manifest`, `spec`, `options`, `registry`, `loader`), `host`, `device`
+//! (`request`, `typed`, `blocking`), `executor` (`runtime`, `driver`, `local`).
 
 #![deny(missing_docs)]
 
@@ -84,5 +84,5 @@ pub type ReadRequest = pactio_sdk::Write;
 /// A write request: its bytes are read by the device, which `pactio_sdk` calls [`Read`](pactio_sdk::Read).
 pub type WriteRequest = pactio_sdk::Read;
 
-/// A request whose bytes and the device's change places: [`ReadWrite`](pactio_sdk::ReadWrite) in `pactio_sdk`.
+/// A request that exchanges its bytes with those of the device: [`ReadWrite`](pactio_sdk::ReadWrite) in `pactio_sdk`.
 pub type ExchangeRequest = pactio_sdk::ReadWrite;

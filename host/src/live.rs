@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, TryLockError}
 use crate::plugin::Registry;
 use crate::{Device, Error, Host, OpenOptions, Url};
 
-/// A device that is opened again when one of its plugins was replaced and the host has [seen](Host::rescan) it.
+/// A device that is opened again when one of its plugins was replaced and the host has [found](Host::rescan) the replacement.
 ///
 /// ```text
 ///   device() ──► old ── requests under way ──► answered by the old plugin ──► closed with the last handle
@@ -14,7 +14,8 @@ use crate::{Device, Error, Host, OpenOptions, Url};
 ///       └──────► new ── requests from now on
 /// ```
 ///
-/// No request is lost, as none moves. Bytes that only the device has, such as those of `memory:`, are gone with the old one.
+/// No request is lost, since each request stays with its device. Bytes that only the device holds, such as those of `memory:`,
+/// are lost with the old device.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), pactio::Error> {
@@ -32,14 +33,14 @@ pub struct LiveDevice {
     url: Url,
     options: OpenOptions,
     current: RwLock<Current>,
-    /// One at a time opens it again.
+    /// Held while a thread opens the device again: one at a time.
     changing: Mutex<()>,
 }
 
 #[derive(Clone)]
 struct Current {
     device: Device,
-    /// What it was opened with, or was found to be the same in.
+    /// The registry that the device was opened with, or last compared with.
     registry: Arc<Registry>,
 }
 
@@ -47,7 +48,7 @@ impl LiveDevice {
     pub(crate) fn open(host: Host, url: Url, options: OpenOptions) -> Result<Self, Error> {
         let registry = host.registry();
         let device = host.open_url(&url, options)?;
-        // Opened again, it is the same device: nothing is made or emptied.
+        // Opening it again gives the same device: nothing is created or emptied.
         let options = options.create(false).truncate(false);
         Ok(Self {
             host,
@@ -58,26 +59,27 @@ impl LiveDevice {
         })
     }
 
-    /// The device as it is now: to be taken anew for each request, or for some that belong together.
+    /// The current device. Call this anew for each request, or for each group of requests that belong together.
     ///
-    /// If the new plugin cannot open it, it stays the old one, and a record says why. While another thread opens it anew, it is
-    /// the old one, too.
+    /// If the new plugin cannot open the device, the old device stays, and a record states the reason. While another thread opens
+    /// the device again, this gives the old device, too.
     ///
-    /// Hold the handle for as long as its requests are under way: with its last handle the old device is closed, and what
-    /// it has not answered fails. What an old device holds back is flushed through its own handle, not through the new one.
+    /// Hold the handle for as long as its requests are under way: the old device is closed with its last handle, and requests
+    /// that it has not answered fail. Writes that an old device holds back are flushed through its own handle, not through the
+    /// new one.
     pub fn device(&self) -> Device {
         let known = self.host.registry();
         let Current { device, registry } = self.current();
         if Arc::ptr_eq(&registry, &known) {
             return device;
         }
-        // Opening runs the plugin's code, for as long as it likes. Until then the old device is as good as it was.
+        // Opening runs the plugin's code, which may take any time. Until it is done, the old device is as good as before.
         let _one_at_a_time = match self.changing.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
             Err(TryLockError::WouldBlock) => return device,
         };
-        // Somebody else may have been faster.
+        // Another thread may have been faster.
         let known = self.host.registry();
         let Current { device, registry } = self.current();
         if Arc::ptr_eq(&registry, &known) {
@@ -99,7 +101,7 @@ impl LiveDevice {
         };
         let current = Current { device: device.clone(), registry: known };
         let old = std::mem::replace(&mut *self.write(), current);
-        // Not under the lock: if it is the last handle, the old plugin closes its device.
+        // Not under the lock: if `old` is the last handle, the old plugin closes its device.
         drop(old);
         device
     }
@@ -113,7 +115,7 @@ impl LiveDevice {
     }
 }
 
-/// None of the plugins of a stack was replaced.
+/// Whether none of the plugins of a stack was replaced.
 fn stays(device: &Device, registry: &Registry) -> bool {
     let known = registry.plugins().any(|plugin| std::ptr::eq(&raw const **plugin, device.plugin()));
     known && device.below().is_none_or(|below| stays(below, registry))

@@ -1,4 +1,4 @@
-//! The host as a plugin sees it that opens other devices: a tree whose names are URLs.
+//! The host for a plugin that opens other devices: a tree with URLs as names.
 
 use pactio_sdk::{
     BackendDevice, BoundPacketView, Code, DeviceInfo, ExtensionQuery, IoError, OpenError, OpenMode, Opened,
@@ -8,7 +8,7 @@ use pactio_sdk::{
 use crate::plugin::{OPEN, Plugin};
 use crate::{Error, ErrorKind, Host, OpenOptions};
 
-/// So many devices may be opened one inside the other.
+/// Number of devices that may be opened one inside the other.
 const DEEPEST: u32 = 16;
 
 const CIRCLE: &str = "sixteen devices open each other, one inside the other: they go round in a circle";
@@ -16,12 +16,12 @@ const CIRCLE: &str = "sixteen devices open each other, one inside the other: the
 /// Opens URLs for a plugin.
 pub(crate) struct Opener {
     host: Host,
-    /// How many devices are being opened around those that this one opens.
+    /// Number of devices that are being opened around those that this opener opens.
     depth: u32,
 }
 
 impl Opener {
-    /// What a plugin gets that is opened at this depth, if it asks for that.
+    /// The opener for a plugin at this depth, if the plugin requires one.
     pub(crate) fn for_plugin(host: &Host, plugin: &Plugin, depth: u32) -> Result<Option<Self>, Error> {
         if !plugin.manifest().requires.iter().any(|feature| feature == OPEN) {
             return Ok(None);
@@ -56,7 +56,7 @@ impl Opening for Opener {
         };
         let opened = open().map_err(|error: Error| {
             let text = match error.hint() {
-                // Each of those around it would say its part.
+                // Each of the devices around it would add its part to the text.
                 _ if error.to_string().ends_with(CIRCLE) => CIRCLE.to_owned(),
                 Some(hint) => format!("{error} ({hint})"),
                 None => error.to_string(),

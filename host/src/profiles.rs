@@ -17,7 +17,7 @@ pub(crate) const SCHEME: &str = "profile";
 /// Environment variable with the file of profiles.
 const VARIABLE: &str = "PACTIO_PROFILES";
 
-/// Where profiles are.
+/// The file of profiles.
 #[derive(Clone, Debug)]
 pub(crate) struct Profiles(Option<PathBuf>);
 
@@ -79,11 +79,11 @@ impl Profiles {
     }
 }
 
-/// How a profile is written.
+/// A hint that shows the form of a profile.
 const EXAMPLE: &str = "a profile is a table such as [scratch] with scheme = \"memory\", target = \"\" and options = { size = \
                        \"64MiB\" }";
 
-/// Where and what, without the text: that may have secrets.
+/// The line and the message of an error, without the text of the file, which may have secrets.
 fn one_line(error: &toml::de::Error, text: &str) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     format!("line {}: {}", before.matches('\n').count() + 1, error.message())

@@ -8,8 +8,8 @@ use pactio_sdk::io::{self, Incomplete};
 use crate::{Device, Error, Host};
 
 impl Host {
-    /// Calls `f` with a scope in which requests may use everything that outlives the call, without a copy. It returns, or unwinds,
-    /// when all of them are complete, in the manner of [`std::thread::scope`].
+    /// Calls `f` with a scope in which requests may use all memory that outlives the call, without a copy. The call returns, or
+    /// unwinds, when all requests are complete, in the manner of [`std::thread::scope`].
     ///
     /// ```no_run
     /// # fn main() -> Result<(), pactio::Error> {
@@ -30,12 +30,12 @@ impl Host {
     }
 }
 
-/// Where requests over borrowed memory are made; see [`Host::scope`].
+/// A scope in which requests over borrowed memory are made; see [`Host::scope`].
 #[derive(Clone, Copy)]
 pub struct Scope<'scope, 'env>(&'scope io::Scope<'scope, 'env, Host>);
 
 impl<'scope, 'env> Scope<'scope, 'env> {
-    /// Reads into `buffer` at `position` of `device`. If the device is full, this waits until it is not.
+    /// Reads into `buffer` at `position` of `device`. If the device is full, this waits until the device has room.
     pub fn read<'d>(
         self,
         device: &'d Device,
@@ -45,7 +45,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         Scoped { request: self.0.read(device, position, buffer), what: "read", device, position }
     }
 
-    /// Writes `buffer` to `position` of `device`. If the device is full, this waits until it is not.
+    /// Writes `buffer` to `position` of `device`. If the device is full, this waits until the device has room.
     pub fn write<'d>(
         self,
         device: &'d Device,
@@ -56,7 +56,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     }
 }
 
-/// A request of a [scope](Host::scope). It need not be waited for: the end of the scope does that.
+/// A request of a [scope](Host::scope). The caller need not wait for it: the end of the scope does.
 pub struct Scoped<'scope, 'env, 'd, B> {
     request: io::Scoped<'scope, 'env, Host, B>,
     what: &'static str,
@@ -65,7 +65,7 @@ pub struct Scoped<'scope, 'env, 'd, B> {
 }
 
 impl<'scope> Scoped<'scope, '_, '_, &'scope mut [u8]> {
-    /// Waits until all of the buffer was read, and gives it back.
+    /// Waits until all of the buffer was read, and gives the buffer back.
     ///
     /// # Errors
     ///

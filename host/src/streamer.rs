@@ -1,4 +1,5 @@
-//! Many requests of different urgency, for programs that have little time for them at a time: engines that stream what they show.
+//! Many requests of different urgency, for programs that have little time for them at a time, such as engines that stream the
+//! content that they show.
 //!
 //! ```text
 //!  read, load ──► queue of each device, the most urgent first ──► under way, so many per device and so much memory
@@ -18,10 +19,12 @@ use pactio_sdk::Code;
 use crate::device::Bottom;
 use crate::{Device, Error, ErrorKind, Host, Task};
 
-/// Reads from devices by urgency, and hands over what was read when there is time for it. Cheap to clone; all clones are one.
+/// Reads from devices by urgency, and hands over the bytes when the program has time for them. Cheap to clone; all clones are one
+/// streamer.
 ///
-/// The thread that asks never does I/O: requests are sent by the host's threads, so many at a time per device, and memory for
-/// them is taken only then. Each request is handed over once, by [`poll`](Self::poll): done, failed, cancelled or too late.
+/// The thread that makes a request never does I/O: the host's threads send the requests, a limited number at a time per device,
+/// and memory is taken only when a request is sent. Each request is handed over once, by [`poll`](Self::poll): done, failed,
+/// cancelled or too late.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -43,11 +46,11 @@ use crate::{Device, Error, ErrorKind, Host, Task};
 /// ```
 pub struct Streamer<T: Send + 'static = ()>(Arc<Shared<T>>);
 
-/// Names a request of a [`Streamer`].
+/// Identifies a request of a [`Streamer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
-/// How urgent a request is: first the priority counts, then the deadline, then who came first.
+/// The urgency of a request: first the priority counts, then the deadline, then the order of arrival.
 ///
 /// ```
 /// # use std::time::{Duration, Instant};
@@ -62,12 +65,12 @@ pub struct Urgency {
 }
 
 impl Urgency {
-    /// A priority; the higher goes first.
+    /// An urgency with a priority; the higher goes first.
     pub const fn of(priority: i32) -> Self {
         Self { priority, deadline: None }
     }
 
-    /// What is not there by then is of no use: it is given up, also when it is under way, and fails as timed out.
+    /// Adds a deadline: a request that is not done by then is given up, also when it is under way, and fails as timed out.
     #[must_use]
     pub const fn until(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
@@ -75,33 +78,33 @@ impl Urgency {
     }
 }
 
-/// A request that has come to its end.
+/// A request that has ended.
 #[derive(Debug)]
 pub struct Done<T> {
-    /// Which one.
+    /// The ticket of the request.
     pub ticket: Ticket,
-    /// What was given with it.
+    /// The data that was given with the request.
     pub data: T,
-    /// How urgent it was at last.
+    /// The last urgency of the request.
     pub urgency: Urgency,
-    /// From the request until it was sent to its device; until its end, if it never was.
+    /// Time from the request until it was sent to its device, or until its end if it was never sent.
     pub queued: Duration,
-    /// From the request until it was handed over.
+    /// Time from the request until it was handed over.
     pub took: Duration,
     result: Result<Vec<u8>, Error>,
 }
 
 impl<T> Done<T> {
-    /// What was read.
+    /// The bytes that were read.
     ///
     /// # Errors
     ///
-    /// Why not all of it was.
+    /// If not all bytes were read; the error states the reason.
     pub fn bytes(&self) -> Result<&[u8], &Error> {
         self.result.as_deref()
     }
 
-    /// The same, to be kept.
+    /// The bytes that were read, as an owned vector.
     ///
     /// # Errors
     ///
@@ -111,7 +114,7 @@ impl<T> Done<T> {
     }
 }
 
-/// What is going on in a [`Streamer`].
+/// The state of a [`Streamer`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -119,14 +122,14 @@ pub struct Progress {
     pub queued: usize,
     /// Requests that were sent.
     pub under_way: usize,
-    /// Requests that have come to an end and were not handed over yet.
+    /// Requests that have ended and were not handed over yet.
     pub ready: usize,
-    /// Bytes of memory that requests have which are under way or ready.
+    /// Bytes of memory of the requests that are under way or ready.
     pub memory: u64,
 }
 
 struct Shared<T> {
-    /// First, so that what is under way is given up before the host may end.
+    /// Declared first, so that requests under way are given up before the host may end.
     state: Mutex<State<T>>,
     host: Host,
     memory_limit: u64,
@@ -135,34 +138,34 @@ struct Shared<T> {
 struct State<T> {
     next: u64,
     requests: HashMap<u64, Request<T>>,
-    /// By the device at the bottom.
+    /// The groups, by the device at the bottom.
     groups: HashMap<Bottom, Group>,
-    /// Those that have a deadline and are queued or under way.
+    /// Requests that have a deadline and are queued or under way.
     deadlines: BTreeSet<(Instant, u64)>,
     memory: u64,
-    /// Files that are open and wait for memory. Who lets go of the other end has them look again.
+    /// One sender for each open file that waits for memory. Dropping the sender has the file's request ask again.
     thirsty: Vec<Sender<()>>,
-    /// Of what was never sent: its devices may be closed with it, which is not done under the lock.
+    /// Targets of requests that were never sent. Dropping them may close their devices, which is not done under the lock.
     over: Vec<Wanted>,
     ready: BTreeMap<Order, Ended<T>>,
-    /// How long a handler took lately.
+    /// The time that a call of the handler took lately.
     pace: Duration,
 }
 
-/// Requests of one device, and how many of them may be under way.
+/// Requests of one device, and the number of them that may be under way.
 struct Group {
     queue: BTreeMap<Order, u64>,
     under_way: usize,
     most: usize,
-    /// Set by the user: it stays when nobody asks for anything.
+    /// Set by the user: the group stays when it has no requests.
     kept: bool,
 }
 
-/// What goes first is the least.
+/// The order of requests: the least goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Order {
     priority: std::cmp::Reverse<i32>,
-    /// None is last.
+    /// `None` is last.
     deadline: (bool, Option<Instant>),
     ticket: u64,
 }
@@ -185,17 +188,18 @@ struct Request<T> {
 
 enum Stage {
     Queued(Wanted),
-    /// The task is there as soon as it was made.
+    /// `task` is set as soon as the task was made.
     UnderWay {
         task: Option<Task<()>>,
         sent: Instant,
         memory: u64,
-        /// Somebody opens it, which is not given up: its place among those that are under way is free when that is through.
+        /// A thread opens the entry, which is not given up: the place among the requests under way is free when the opening has
+        /// ended.
         opening: bool,
     },
 }
 
-/// What is to be read.
+/// The bytes that are to be read.
 enum Wanted {
     Range(Device, Range<u64>),
     Whole(Device, String),
@@ -223,12 +227,12 @@ impl<T> Ended<T> {
 }
 
 impl<T: Send + 'static> Streamer<T> {
-    /// A streamer of a host, with 256 MiB of memory for what is under way or not handed over yet.
+    /// A streamer of a host, with 256 MiB of memory for requests that are under way or not handed over yet.
     pub fn new(host: &Host) -> Self {
         Self::with_memory(host, 256 << 20)
     }
 
-    /// The same with another bound for memory. One request goes on, however large it is.
+    /// A streamer with another bound for memory. One request proceeds, of any size.
     pub fn with_memory(host: &Host, bytes: u64) -> Self {
         let state = State {
             next: 0,
@@ -244,12 +248,12 @@ impl<T: Send + 'static> Streamer<T> {
         Self(Arc::new(Shared { state: Mutex::new(state), host: host.clone(), memory_limit: bytes }))
     }
 
-    /// Has a range of a device read.
+    /// Requests a range of a device.
     pub fn read(&self, device: &Device, range: Range<u64>, urgency: Urgency, data: T) -> Ticket {
         self.request(Wanted::Range(device.clone(), range), urgency, data)
     }
 
-    /// Has all of something read that has a name in a tree, such as a file in an archive. It is opened when its turn comes.
+    /// Requests all bytes of an entry of a tree, such as a file in an archive. The entry is opened when its turn comes.
     pub fn load(&self, tree: &Device, name: &str, urgency: Urgency, data: T) -> Ticket {
         self.request(Wanted::Whole(tree.clone(), name.to_owned()), urgency, data)
     }
@@ -277,8 +281,8 @@ impl<T: Send + 'static> Streamer<T> {
         Ticket(ticket)
     }
 
-    /// Changes how soon a request has its turn, and is handed over; `false` if it has ended already. One that is under way is with its
-    /// device, which has its own order.
+    /// Changes the priority with which a request is sent and handed over; `false` if it has ended already. A request that is
+    /// under way is with its device, which has its own order.
     pub fn set_priority(&self, ticket: Ticket, priority: i32) -> bool {
         let mut state = self.0.lock();
         let Some(request) = state.requests.get_mut(&ticket.0) else { return false };
@@ -294,18 +298,18 @@ impl<T: Send + 'static> Streamer<T> {
         true
     }
 
-    /// Gives a request up: it is handed over as cancelled; `false` if it has ended already.
+    /// Gives up a request, which is handed over as cancelled; `false` if it has ended already.
     pub fn cancel(&self, ticket: Ticket) -> bool {
         let state = self.0.lock();
         let (ended, task) = self.0.give_up(state, ticket.0, Code::CANCELLED);
-        // Not under the lock: what it drops may come back here.
+        // Not under the lock: dropping the task may call this streamer again.
         drop(task);
         ended
     }
 
-    /// How many requests may be under way at a device: more keep it busy, fewer let the urgent ones overtake sooner. It counts for all
-    /// that lies on the same device, such as all files of an archive. Unless set, it is what the device of the first request
-    /// wants, or 8.
+    /// Sets the number of requests that may be under way at a device: more keep the device busy, fewer let urgent requests
+    /// overtake sooner. The number counts for everything that lies on the same device, such as all files of an archive. Unless
+    /// set, it is the number that the device of the first request asks for, or 8.
     pub fn set_in_flight(&self, device: &Device, most: usize) {
         let mut state = self.0.lock();
         let group = state.groups.entry(device.bottom()).or_insert_with(|| Group {
@@ -318,10 +322,10 @@ impl<T: Send + 'static> Streamer<T> {
         self.0.send(state);
     }
 
-    /// Hands over what has come to an end, the most urgent first, as long as there is time: it stops before a handler that would
-    /// take longer than what is left, if that takes as long as the last ones. At least one is handed over, if there is any.
+    /// Hands over ended requests, the most urgent first, as long as there is time: it stops before a call of the handler that
+    /// would exceed the budget, if the call takes as long as the last ones. At least one request is handed over, if there is any.
     ///
-    /// Returns what is left. The handler may make requests.
+    /// Returns the state afterwards. The handler may make requests.
     pub fn poll(&self, budget: Duration, mut handler: impl FnMut(Done<T>)) -> Progress {
         let begun = Instant::now();
         self.expire(begun, budget);
@@ -340,18 +344,18 @@ impl<T: Send + 'static> Streamer<T> {
             handler(Done { ticket, data, urgency, queued, took, result });
             handed += 1;
             let mut state = self.0.lock();
-            // An average in which the last ones count most; a slow one counts at once, but not for many polls.
+            // An average in which the last calls count most; a slow call counts at once, but not for many polls.
             let time = at.elapsed().min(budget);
             state.pace = if time > state.pace { time } else { (state.pace * 7 + time) / 8 };
         }
     }
 
-    /// What is going on.
+    /// The current state.
     pub fn progress(&self) -> Progress {
         self.0.lock().progress()
     }
 
-    /// Gives up what has passed its deadline, as long as there is time.
+    /// Gives up requests that have passed their deadline, as long as there is time.
     fn expire(&self, begun: Instant, budget: Duration) {
         loop {
             let (mut state, mut tasks) = (self.0.lock(), Vec::new());
@@ -362,7 +366,7 @@ impl<T: Send + 'static> Streamer<T> {
                 tasks.push(state.end(ticket, Err(given_up(Code::TIMED_OUT))));
             }
             self.0.send(state);
-            // The tasks end here, not under the lock: what they drop may come back.
+            // The tasks are dropped here, not under the lock: dropping them may call this streamer again.
             if tasks.len() < EXPIRED || begun.elapsed() >= budget {
                 return;
             }
@@ -370,13 +374,13 @@ impl<T: Send + 'static> Streamer<T> {
     }
 }
 
-/// So many are given up before others have the lock.
+/// Number of requests that are given up before other threads get the lock.
 const EXPIRED: usize = 64;
 
-/// No request counts as more, so that sums have room. There is no such memory: it fails.
+/// No request counts with more bytes, so that sums do not overflow. No machine has this memory: such a request fails.
 const MOST_MEMORY: u64 = 1 << 56;
 
-/// Requests under way at a device that has no wish.
+/// Requests under way at a device that asks for no number.
 const IN_FLIGHT: usize = 8;
 
 impl Wanted {
@@ -386,7 +390,7 @@ impl Wanted {
         }
     }
 
-    /// How much memory it takes, as far as that is known before it is opened.
+    /// The memory that it takes, in bytes, as far as known before it is opened.
     fn memory(&self) -> u64 {
         match self {
             Self::Range(_, range) => range.end.saturating_sub(range.start).min(MOST_MEMORY),
@@ -402,18 +406,18 @@ impl<T> State<T> {
         Progress { queued, under_way, ready: self.ready.len(), memory: self.memory }
     }
 
-    /// Places that are taken.
+    /// Number of places that are taken.
     fn under_way(&self) -> usize {
         self.groups.values().map(|group| group.under_way).sum()
     }
 
-    /// The most urgent request that may be sent now. What is too late by then ends.
+    /// The most urgent request that may be sent now. Requests that are too late end.
     fn next(&mut self, memory_limit: u64) -> Option<u64> {
         loop {
             if self.memory >= memory_limit && self.under_way() + self.ready.len() > 0 {
                 return None;
             }
-            // Smaller ones would take what a larger one waits for.
+            // Smaller requests would take the memory that a larger one waits for.
             self.thirsty.retain(|asked| !asked.is_closed());
             if !self.thirsty.is_empty() {
                 return None;
@@ -432,7 +436,7 @@ impl<T> State<T> {
         }
     }
 
-    /// A place among those under way at a device is free again.
+    /// Frees a place among the requests under way at a device.
     fn free(&mut self, group: &Bottom) {
         if let Some(of_group) = self.groups.get_mut(group) {
             of_group.under_way -= 1;
@@ -440,7 +444,7 @@ impl<T> State<T> {
         self.forget(group);
     }
 
-    /// Nobody asks for anything of a device any more, perhaps.
+    /// Removes the group of a device, if it has no requests and was not set by the user.
     fn forget(&mut self, group: &Bottom) {
         let idle = |group: &Group| group.queue.is_empty() && group.under_way == 0 && !group.kept;
         if self.groups.get(group).is_some_and(idle) {
@@ -448,7 +452,7 @@ impl<T> State<T> {
         }
     }
 
-    /// A request has ended.
+    /// Ends a request with a result; gives its task, if there is one.
     fn end(&mut self, ticket: u64, result: Result<Vec<u8>, Error>) -> Option<Task<()>> {
         let Request { data, urgency, begun, group, stage } = self.requests.remove(&ticket)?;
         if let Some(deadline) = urgency.deadline {
@@ -484,7 +488,7 @@ impl<T: Send + 'static> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what may be sent. Requests are made by the host's threads, so this takes no time.
+    /// Sends the requests that may be sent. Requests are made by the host's threads, so this takes no time.
     fn send(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>) {
         while let Some(ticket) = state.next(self.memory_limit) {
             let Some(request) = state.requests.get_mut(&ticket) else { continue };
@@ -503,7 +507,7 @@ impl<T: Send + 'static> Shared<T> {
                 let result = wanted.read(&running, place).await;
                 running.ended(result);
             });
-            // It ends only after the lock is let go.
+            // The task ends only after the lock is released.
             if let Some(Request { stage: Stage::UnderWay { task: place, .. }, .. }) =
                 state.requests.get_mut(&ticket)
             {
@@ -514,7 +518,7 @@ impl<T: Send + 'static> Shared<T> {
         let thirsty = if room { std::mem::take(&mut state.thirsty) } else { Vec::new() };
         let over = std::mem::take(&mut state.over);
         drop(state);
-        // Not under the lock, since it wakes them.
+        // Not under the lock, since this wakes the waiting requests.
         drop((thirsty, over));
     }
 
@@ -533,7 +537,8 @@ impl<T: Send + 'static> Shared<T> {
         (true, task)
     }
 
-    /// A request takes so much memory, which is known now. If there is no room for it, gives what to wait for before it asks again.
+    /// Takes `bytes` of memory for a request, which are known now. If there is no room, gives the channel to wait for before
+    /// asking again.
     fn takes(&self, ticket: u64, bytes: u64) -> Result<(), Receiver<()>> {
         let bytes = bytes.min(MOST_MEMORY);
         let mut state = self.lock();
@@ -551,12 +556,12 @@ impl<T: Send + 'static> Shared<T> {
     }
 }
 
-/// The error of what is of no use any more.
+/// The error of a request that is of no use any more.
 fn given_up(code: Code) -> Error {
     Error::new(ErrorKind::Io(code), pactio_sdk::IoError::from_code(code).to_string())
 }
 
-/// A place among those that are under way at a device, while something is opened. The one who waits for it may give up meanwhile.
+/// A place among the requests under way at a device, while an entry is opened. The request may be given up meanwhile.
 struct Place<T: Send + 'static> {
     of: Weak<Shared<T>>,
     ticket: u64,
@@ -584,7 +589,7 @@ impl Wanted {
         let (device, range) = match self {
             Self::Range(device, range) => (device, range),
             Self::Whole(tree, name) => {
-                // Opening may take its time, in which others of this host's threads shall not wait.
+                // Opening may take long, and must not delay other tasks on the host's threads.
                 let device = blocking::unblock(move || {
                     let opened = tree.open(&name);
                     drop(place);
@@ -617,14 +622,14 @@ struct Running<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Running<T> {
-    /// Takes so much memory, as soon as there is room.
+    /// Takes `bytes` of memory, as soon as there is room.
     async fn takes(&self, bytes: u64) {
         loop {
             let Some(room) = self.of.upgrade().and_then(|shared| shared.takes(self.ticket, bytes).err())
             else {
                 return;
             };
-            // Nothing is ever sent: it ends.
+            // No message is ever sent: `recv` ends when the sender is dropped.
             let _ = room.recv().await;
         }
     }
@@ -636,7 +641,7 @@ impl<T: Send + 'static> Running<T> {
         let result = if late { result.and(Err(given_up(Code::TIMED_OUT))) } else { result };
         let task = state.end(self.ticket, result);
         shared.send(state);
-        // It is this one, which is about to end.
+        // The task is the current one, which is about to end.
         if let Some(task) = task {
             task.detach();
         }
@@ -645,7 +650,7 @@ impl<T: Send + 'static> Running<T> {
 
 impl<T: Send + 'static> Drop for Running<T> {
     fn drop(&mut self) {
-        // Nothing, if it has ended.
+        // Without effect, if the request has ended.
         let text = "the host has stopped, or a panic ended the request";
         self.ended(Err(Error::new(ErrorKind::Io(Code::CANCELLED), text)));
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 /// A spawned task, and the future of its result. Dropping it cancels the task; [`detach`](Self::detach) lets it run on.
 ///
-/// If the task panics, so does whoever awaits it.
+/// If the task panics, awaiting it panics.
 #[must_use = "a task that is dropped is cancelled: await it, or detach it"]
 pub struct Task<T>(async_executor::Task<T>);
 
@@ -16,17 +16,17 @@ impl<T> Task<T> {
         Self(task)
     }
 
-    /// Lets it run on by itself.
+    /// Lets the task run on by itself.
     pub fn detach(self) {
         self.0.detach();
     }
 
-    /// Stops it, and waits until it does not run any more. Gives its result, if it had finished.
+    /// Stops the task, and waits until it does not run any more. Gives the task's result, if it had finished.
     pub async fn cancel(self) -> Option<T> {
         self.0.cancel().await
     }
 
-    /// It has finished, or its host is gone.
+    /// Whether the task has finished, or its host is gone.
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()
     }

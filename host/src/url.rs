@@ -7,7 +7,7 @@ use pactio_sdk::Name;
 
 use crate::{Error, ErrorKind};
 
-/// Names a device: which backend opens it, what it is, and with which options.
+/// Names a device: the scheme of its backend, its target, and its options.
 ///
 /// ```
 /// # use pactio::Url;
@@ -18,15 +18,16 @@ use crate::{Error, ErrorKind};
 /// # Ok::<(), pactio::Error>(())
 /// ```
 ///
-/// `?` begins the options, `|` a filter that sits on what is before it: `file:/data/a?threads=2 | cow?size=1GiB`. A part that begins
-/// with `/` opens what has that name in the tree before it: `file:/data/a.zip | archive | /maps/e1.bsp`. In the target a literal `?` is written `%3F`, a literal `|` as `%7C` and a literal `%` as `%25`; in options also `&` as `%26`.
+/// `?` begins the options, `|` a filter that sits on the part before it: `file:/data/a?threads=2 | cow?size=1GiB`. A part that
+/// begins with `/` opens the entry with that name in the tree before it: `file:/data/a.zip | archive | /maps/e1.bsp`. In the
+/// target a literal `?` is written `%3F`, a literal `|` as `%7C` and a literal `%` as `%25`; in options also `&` as `%26`.
 ///
-/// `Display` gives the whole URL, also its secrets; `Debug`, and all messages of this crate, hide what may be one.
+/// `Display` gives the whole URL, also its secrets; `Debug`, and all messages of this crate, hide values that may be secrets.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Url {
     scheme: String,
     target: String,
-    /// Of a part that opens a name: the names on the way.
+    /// The path, if this part opens a name.
     name: Name,
     options: Vec<(String, String)>,
     filters: Vec<Url>,
@@ -51,7 +52,7 @@ impl Url {
         })
     }
 
-    /// The same with one more option.
+    /// This URL with one more option.
     #[must_use]
     pub fn with_option(mut self, key: &str, value: &str) -> Self {
         self.options.push((key.to_owned(), value.to_owned()));
@@ -62,19 +63,19 @@ impl Url {
     ///
     /// # Errors
     ///
-    /// If the name is not one: it has the form of a scheme.
+    /// If the name does not have the form of a scheme.
     pub fn filter(name: &str) -> Result<Self, Error> {
         Self::new(name, "")
     }
 
-    /// The same with one more [filter](Self::filter) on top.
+    /// This URL with one more [filter](Self::filter) on top.
     #[must_use]
     pub fn with_filter(mut self, filter: Url) -> Self {
         self.filters.push(filter);
         self
     }
 
-    /// The same with another filter below the last one; `None` if its last part is no filter.
+    /// This URL with another filter below the last filter; `None` if the last part is no filter.
     #[cfg(feature = "check")]
     pub(crate) fn below_last_filter(mut self, filter: Url) -> Option<Self> {
         let last = self.filters.len().checked_sub(1).filter(|&last| self.filters[last].name().is_none())?;
@@ -82,7 +83,7 @@ impl Url {
         Some(self)
     }
 
-    /// The same with something opened by its name in the tree that it is: the names on the way joined with `/`. Names are bytes.
+    /// This URL of a tree, with an entry that is opened by its name: the names of the path joined with `/`. Names are bytes.
     ///
     /// ```
     /// # use pactio::Url;
@@ -107,7 +108,7 @@ impl Url {
         format!("{NAME}{}", escape(name, b"?|"))
     }
 
-    /// What is opened by its name, if this is such a part of another URL and not a filter.
+    /// The name of the entry, if this is a part of another URL that opens a name and not a filter.
     pub fn name(&self) -> Option<&Name> {
         (self.scheme == NAME).then_some(&self.name)
     }
@@ -122,12 +123,12 @@ impl Url {
         &self.scheme
     }
 
-    /// What stands behind the scheme, up to the options.
+    /// The text between the scheme and the options.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// The URL as text, with something else in place of the values of some options.
+    /// The URL as text, with `instead` in place of the values of hidden options.
     pub(crate) fn hiding(&self, hidden: impl Fn(&str) -> bool, instead: &str) -> String {
         let mut shown = self.hiding_of_layer(&hidden, instead);
         for filter in &self.filters {
@@ -143,10 +144,10 @@ impl Url {
         shown
     }
 
-    /// The same without the filters.
+    /// This URL as text without its filters, with `instead` in place of the values of hidden options.
     pub(crate) fn hiding_of_layer(&self, hidden: impl Fn(&str) -> bool, instead: &str) -> String {
         let mut shown = format!("{}:{}", self.scheme, escape(self.target.as_bytes(), b"?|"));
-        // An option of the name of the scheme's own part: a password in `//user:password@host/`.
+        // A password in `//user:password@host/` is hidden like an option with the empty name.
         if hidden(PASSWORD)
             && let Some(range) = password(&shown)
         {
@@ -170,13 +171,13 @@ impl Url {
     }
 }
 
-/// What begins a name in a tree, in place of a filter's.
+/// Begins a name in a tree, in place of a filter's name.
 const NAME: &str = "/";
 
-/// What hides a password in an address, as if it were an option.
+/// The option name by which a password in an address is hidden.
 pub(crate) const PASSWORD: &str = "";
 
-/// Where it is.
+/// The range of the password in a URL.
 fn password(url: &str) -> Option<Range<usize>> {
     let start = url.find("://")? + 3;
     let authority = &url[start..url[start..].find('/').map_or(url.len(), |len| start + len)];
@@ -190,7 +191,7 @@ pub(crate) fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// Names on a way without separators at its ends.
+/// A path without separators at its ends.
 pub(crate) fn trimmed(mut name: &[u8]) -> &[u8] {
     while let [b'/', rest @ ..] | [rest @ .., b'/'] = name {
         name = rest;
@@ -213,7 +214,7 @@ fn unescape_bytes(text: &str, what: &str) -> Result<Name, Error> {
 /// Bytes as a part of a URL: the text form of names, with more escapes.
 fn escape(bytes: &[u8], special: &[u8]) -> String {
     let text = Name::show(bytes).to_string();
-    // Spaces at an end would be taken for those around a bar.
+    // Spaces at the end would be taken for spaces around a bar.
     let spaces_at_end = text.trim_end().len();
     let mut escaped = String::with_capacity(text.len());
     for (at, character) in text.char_indices() {
@@ -268,19 +269,19 @@ impl std::str::FromStr for Url {
     }
 }
 
-/// What stands before and behind the '?'.
+/// The text before and after the '?'.
 fn split(text: &str) -> (&str, &str) {
     text.split_once('?').unwrap_or((text, ""))
 }
 
 impl Url {
-    /// The same with options as they are written; `shown` is what is before them.
+    /// This URL with options in their written form; `shown` is the text before them.
     fn with_options(mut self, options: &str, shown: &str) -> Result<Self, Error> {
         let invalid = |message: String| Error::new(ErrorKind::InvalidUrl, message);
         let options = options.split('&').filter(|option| !option.is_empty());
         for (index, option) in options.enumerate() {
             let Some((key, value)) = option.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-                // It may be a piece of a secret, which nobody shall see.
+                // The option may be a piece of a secret, which must not be shown.
                 let number = index + 1;
                 return Err(invalid(format!("option {number} of '{shown}?...' has no '='")).with_hint(
                     "options are key=value, joined with '&'; write %3F for a plain '?' in the target",

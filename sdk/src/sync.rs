@@ -1,8 +1,8 @@
-//! One place to choose between real atomics and those of the model checker.
+//! One place to choose between real atomics and those of the model checkers.
 //!
-//! Under `--cfg pactio_loom` and `--cfg pactio_shuttle` the packet core runs on the types of these, so that what is checked
-//! is the code that ships and not a copy of it: `loom` for every interleaving and ordering of a few threads, `shuttle` for
-//! random schedules of many.
+//! Under `--cfg pactio_loom` and `--cfg pactio_shuttle` the packet core runs on the types of these checkers, so that they check
+//! the code that ships and not a copy of it: `loom` for every interleaving and ordering of a few threads, `shuttle` for random
+//! schedules of many.
 
 #[cfg(all(feature = "std", not(any(pactio_loom, pactio_shuttle))))]
 pub(crate) use core::sync::atomic::AtomicBool;

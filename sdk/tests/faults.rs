@@ -11,13 +11,13 @@ use pactio_sdk::{
     VecPacket, Write,
 };
 
-/// Which allocations of this thread fail.
+/// The allocations of this thread that fail.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Fault {
     None,
-    /// The one with this number.
+    /// The allocation with this number.
     Once(usize),
-    /// That and all later ones.
+    /// That allocation and all later ones.
     From(usize),
 }
 
@@ -39,15 +39,15 @@ impl Failing {
     }
 }
 
-// SAFETY: everything is passed on to the system's allocator, or fails.
+// SAFETY: each call is passed on to the system's allocator, or fails.
 unsafe impl GlobalAlloc for Failing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as required of the caller.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`, which is the same for `System`.
         if Self::fails() { std::ptr::null_mut() } else { unsafe { System.alloc(layout) } }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as required of the caller.
+        // SAFETY: the caller gives a pointer that `alloc` returned for this layout, which came from `System`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -55,7 +55,7 @@ unsafe impl GlobalAlloc for Failing {
 #[global_allocator]
 static ALLOCATOR: Failing = Failing;
 
-/// Calls `f` under the fault, and gives the number of allocations so far.
+/// Calls `f` under the fault, and gives its result.
 fn under<R>(fault: Fault, f: impl FnOnce() -> R) -> R {
     FAULT.set(fault);
     let result = f();
@@ -65,7 +65,7 @@ fn under<R>(fault: Fault, f: impl FnOnce() -> R) -> R {
 
 const LEN: usize = 300;
 
-/// One life of several packets. Only what is in `under` meets the fault; gives how many requests were made.
+/// The life of several packets. Only allocations in `under` meet the fault; gives the number of requests that were made.
 fn scenario(fault: Fault) -> usize {
     COUNT.set(0);
     let mut made = 0;
@@ -81,7 +81,7 @@ fn scenario(fault: Fault) -> usize {
         Err(error) => assert_eq!(error, IoError::OUT_OF_MEMORY),
         Ok(mut packet) => {
             made += 1;
-            // In four parts, of which two fail: two entries.
+            // Four parts, of which two fail: two entries.
             let view = under(fault, || packet.bind_to(output));
             match view {
                 Err(error) => assert_eq!(error, IoError::OUT_OF_MEMORY),
@@ -107,7 +107,7 @@ fn scenario(fault: Fault) -> usize {
                     }
                 }
             }
-            // What failed is forgotten with the next request.
+            // The next request forgets the failure.
             if let Ok(view) = under(fault, || packet.bind()) {
                 view.transfer_data(&[3; LEN]).complete();
                 assert_eq!(packet.simple_slice(), Ok(&[3; LEN][..]));
@@ -143,7 +143,7 @@ fn scenario(fault: Fault) -> usize {
     made
 }
 
-/// A thread of its own, so that no memory is left from the last one.
+/// Runs the scenario on a thread of its own, so that no memory is left from the last run.
 fn run(fault: Fault) -> (usize, usize) {
     thread::spawn(move || {
         let made = scenario(fault);

@@ -1,4 +1,4 @@
-//! Devices that answer late, from elsewhere, or not at all.
+//! Devices that answer late, from another thread, or not at all.
 
 use std::future::Future;
 use std::pin::pin;
@@ -41,7 +41,7 @@ fn a_leaked_view_holds_up_its_own_request_only() {
             Timer::after(Duration::from_millis(1)).await;
             assert!(leaked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         });
-        // Giving up is dropping: nothing waits for the device.
+        // Giving up means dropping: nothing waits for the device.
         drop(device);
         drop(host);
     });
@@ -72,7 +72,7 @@ fn completion_after_future_device_and_host_are_gone() {
             let mut abandoned = pin!(device.read_exact_at(0, &mut buffer));
             assert!(abandoned.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
-        // One whose owner still waits when the device is gone.
+        // A request with an owner that still waits when the device is gone.
         let task = {
             let device = device.clone();
             host.spawn(async move {
@@ -104,7 +104,7 @@ fn completion_after_future_device_and_host_are_gone() {
 fn a_descriptor_wakes_the_driver() {
     in_time(|| {
         let (host, device) = open("fixture_descriptor", "descriptor:");
-        // On a thread that drives by itself, on worker threads, and under a foreign executor.
+        // On a thread that drives the device itself, on worker threads, and under a foreign executor.
         for round in 0..50 {
             assert_eq!(host.block_on(device.read_exact_at(0, vec![0; 10])).unwrap(), [0x5a; 10]);
             let spawned = {

@@ -1,4 +1,4 @@
-//! The archive filter, against archives of another maker, archives made here byte by byte, and archives that lie.
+//! The archive filter, against archives of another program, archives made here byte by byte, and archives with false contents.
 
 use std::fs;
 use std::io::{Cursor, Write};
@@ -15,7 +15,7 @@ fn archive_host() -> Host {
     host(&["pactio_archive", "pactio_core", "pactio_delay", "pactio_fault", "pactio_file", "pactio_stats"])
 }
 
-/// Text that can be compressed, as words can.
+/// Text that compresses like words.
 fn words(random: &mut fastrand::Rng, len: usize) -> Vec<u8> {
     let words: Vec<Vec<u8>> = (0..300)
         .map(|_| (0..random.usize(2..9)).map(|_| random.u8(b'a'..=b'z')).chain([b' ']).collect())
@@ -83,7 +83,7 @@ fn files_of_every_method_and_size_are_what_went_in() {
                 if bytes.is_empty() {
                     continue;
                 }
-                // At random, forwards, backwards, over the end; with many at once.
+                // At random, forwards, backwards, over the end; many at once.
                 let mut tasks = Vec::new();
                 for _ in 0..if bytes.len() > 1 << 20 { 12 } else { 60 } {
                     let position = random.usize(0..bytes.len() + 10);
@@ -124,7 +124,7 @@ fn many_readers_of_one_file_cost_one_decompression() {
             let before = figure(&host, &archive, "decoded");
             let tasks: Vec<_> = (0..64)
                 .map(|index| {
-                    // Each opens it anew.
+                    // Each task opens the file again.
                     let (device, at) = (archive.open(name).unwrap(), index * bytes.len() / 64);
                     (at, host.spawn(async move { device.read_exact_at(at as u64, vec![0; 5000]).await }))
                 })
@@ -165,7 +165,7 @@ fn an_archive_may_lie_in_an_archive_and_a_dump_in_that() {
         let device = host.open(&url).unwrap();
         assert_eq!(device.url(), url);
         assert_eq!(host.block_on(device.read::<u32>(0x40_1000)).unwrap(), 0xabab_abab);
-        // A folder is a tree as it is, and an archive in it is named.
+        // The filter passes a folder on as a tree, and opens an archive in it by name.
         let folder = folder.path().display();
         let same = host.open(&format!("file:{folder} | archive | /out.zip | archive | /in.zip")).unwrap();
         assert!(read_all(&host, &same).unwrap() == inner);
@@ -195,7 +195,7 @@ fn quake_and_valve_archives() {
         for (name, range) in [("maps/e1m1.bsp", 0..2000), ("progs/x.mdl", 2000..3000)] {
             assert!(read_all(&host, &archive.open(name).unwrap()).unwrap() == bytes[range], "{name}");
         }
-        // VPK: a directory with a bit of each file, and the rest in it or beside it.
+        // VPK: a directory with the first bytes of each file, and the rest in the same file or beside it.
         for version in [1u32, 2] {
             let mut tree = Vec::new();
             let mut file =
@@ -252,9 +252,9 @@ fn quake_and_valve_archives() {
 /// A file of a zip archive that is made here.
 struct Member<'a> {
     name: &'a [u8],
-    /// What its header says.
+    /// The name in its header.
     header_name: &'a [u8],
-    /// In its header, and in the directory.
+    /// The extra fields in its header, and in the directory.
     extra: [&'a [u8]; 2],
     comment: &'a [u8],
     method: u16,
@@ -264,7 +264,7 @@ struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    /// A file as it is; all that are read have this one's check sum, which nobody looks at.
+    /// A stored file, with a check sum of 0: the check sum of stored files is not checked.
     fn stored(name: &'a [u8], bytes: &'a [u8]) -> Self {
         let size = bytes.len();
         Self {
@@ -280,7 +280,7 @@ impl<'a> Member<'a> {
     }
 }
 
-/// A zip archive, with what stands behind it.
+/// A zip archive, with a comment at its end.
 fn made(members: &[Member<'_>], comment: &[u8], disk: u16) -> Vec<u8> {
     let (mut archive, mut directory) = (Vec::new(), Vec::new());
     for member in members {
@@ -313,7 +313,7 @@ fn made(members: &[Member<'_>], comment: &[u8], disk: u16) -> Vec<u8> {
     archive
 }
 
-/// What another maker makes of bytes, and their check sum.
+/// The bytes as another program compresses them, and their check sum.
 fn packed(method: CompressionMethod, bytes: &[u8]) -> (Vec<u8>, u32) {
     let archive = zipped(&[("x", method, bytes)], false);
     let directory = *find(&archive, b"PK\x01\x02").last().unwrap();
@@ -322,7 +322,7 @@ fn packed(method: CompressionMethod, bytes: &[u8]) -> (Vec<u8>, u32) {
     (archive[start..start + word(directory + 20) as usize].to_vec(), word(directory + 16))
 }
 
-/// Random bytes, what deflate makes of them when it gives up, and their check sum.
+/// Random bytes, their deflate stream of stored blocks, and their check sum.
 fn deflated(random: &mut fastrand::Rng, len: usize) -> (Vec<u8>, Vec<u8>, u32) {
     let mut bytes = vec![0; len];
     random.fill(&mut bytes);
@@ -346,7 +346,7 @@ fn begin<F: Future + Unpin>(host: &Host, reads: &mut [F]) {
     }));
 }
 
-/// A PAK of files, with their bytes wherever they are.
+/// A PAK of files, with any offsets and lengths.
 fn pak(bytes: &[u8], files: &[(&str, u32, u32)]) -> Vec<u8> {
     let mut pak = b"PACK".to_vec();
     pak.extend((12 + bytes.len() as u32).to_le_bytes());
@@ -362,7 +362,7 @@ fn pak(bytes: &[u8], files: &[(&str, u32, u32)]) -> Vec<u8> {
     pak
 }
 
-/// The directory of a VPK of files: a name without folder and extension, a part, and where in it.
+/// The directory of a VPK of files: a name without folder and extension, a part, and the offset and length in that part.
 fn vpk(files: &[(&str, u16, u32, u32)], behind: &[u8]) -> Vec<u8> {
     let mut tree = b" \0 \0".to_vec();
     for (name, part, offset, len) in files {
@@ -415,7 +415,7 @@ fn archives_that_lie_are_refused() {
         for len in [0, 1, 22, 100, good.len() - 1, good.len() - 23] {
             assert_eq!(open(&good[..len]).unwrap_err().code(), Some(Code::CORRUPT), "{len}");
         }
-        // What is only seen when a file is opened or read.
+        // Errors that are found only when a file is opened or read.
         let fails = |bytes: &[u8], name: &str| {
             let archive = open(bytes).unwrap();
             match archive.open(name) {
@@ -423,14 +423,14 @@ fn archives_that_lie_are_refused() {
                 Ok(device) => {
                     let size = device.size().unwrap().min(1 << 20) as usize;
                     let error = host.block_on(device.read_exact_at(0, vec![0; size])).unwrap_err();
-                    // It stays so, and in all ways to read it.
+                    // The error stays, for all ways to read the file.
                     let (report, _) = host.block_on(device.read_at(1, vec![0; 3])).unwrap();
                     assert_eq!(report.min_error().map(|(_, error)| error.code()), error.code());
                     error.code()
                 }
             }
         };
-        // The check sum, the size in both directions (a bomb, and one that is said to be huge), the method, the header.
+        // The check sum, the size in both directions (a bomb, and a size that is said to be huge), the method, the header.
         assert_eq!(fails(&change(entries[0] + 16, &[0; 4]), "aa"), Some(Code::CORRUPT));
         assert_eq!(fails(&change(entries[0] + 24, &100u32.to_le_bytes()), "aa"), Some(Code::CORRUPT));
         assert_eq!(fails(&change(entries[0] + 24, &5001u32.to_le_bytes()), "aa"), Some(Code::CORRUPT));
@@ -459,7 +459,7 @@ fn whatever_is_changed_in_an_archive_gives_the_right_bytes_or_an_error() {
         let (mut right, mut wrong) = (0, 0);
         for round in 0..150 {
             let mut bytes = good.clone();
-            // Half of them where headers and the short ones are.
+            // Half of the changed bytes lie among headers and the short files, the others at the end.
             let edge = 30_000.min(bytes.len());
             for _ in 0..random.usize(1..4) {
                 let at = if random.bool() {
@@ -511,7 +511,7 @@ fn what_fails_below_for_a_while_can_be_read_later_and_closing_leaves_nothing() {
             ("long", CompressionMethod::Deflated, &long),
         ];
         let file = write(folder.path(), "a.zip", &zipped(&all, false));
-        // A third of what is read below fails.
+        // 30 % of the reads below fail.
         let mut failed = 0;
         for seed in 0..20 {
             let Ok(archive) = host.open(&format!("{file} | fault?read=30&seed={seed} | archive?cache=0"))
@@ -543,7 +543,7 @@ fn what_fails_below_for_a_while_can_be_read_later_and_closing_leaves_nothing() {
             if round % 4 == 0 {
                 std::thread::sleep(std::time::Duration::from_millis(round / 2));
             }
-            // Some are dropped on their way.
+            // Some requests are dropped in flight.
             for (index, task) in tasks.into_iter().enumerate() {
                 if index % 3 > 0 {
                     let _ = host.block_on(task);
@@ -557,7 +557,7 @@ fn what_fails_below_for_a_while_can_be_read_later_and_closing_leaves_nothing() {
 fn nothing_is_read_below_for_requests_that_were_cancelled_while_they_waited() {
     in_time(|| {
         let (folder, host, mut random) = (tempfile::tempdir().unwrap(), archive_host(), random());
-        // Four of these are more than may be under way at once.
+        // Four of these are more than may be in progress at once.
         let (deflated, bytes, crc) = deflated(&mut random, 8 << 20);
         let member = |name| Member { method: 8, size: bytes.len(), crc, ..Member::stored(name, &deflated) };
         let members = [&b"0"[..], b"1", b"2", b"3", b"4"].map(member);
@@ -573,7 +573,7 @@ fn nothing_is_read_below_for_requests_that_were_cancelled_while_they_waited() {
         for read in reads {
             assert!(host.block_on(read).unwrap() == bytes[5..15]);
         }
-        // Whoever is next is behind the one that was cancelled.
+        // The next request is behind the cancelled one.
         let next = archive.open("4").unwrap();
         assert!(host.block_on(next.read_exact_at(5, vec![0; 10])).unwrap() == bytes[5..15]);
         let read = figure(&host, &below, "bytes read") - before;
@@ -602,7 +602,7 @@ fn names_that_would_take_much_memory_are_refused() {
         let tree = [b" \0", long.as_bytes(), &[0; 3]].concat();
         archive.splice(8.., [&(tree.len() as u32).to_le_bytes()[..], &tree].concat());
         refused(&archive, "it has a text of more than 4096 bytes");
-        // A table with more names than are kept, in a file that has no bytes on the disk.
+        // A table with more names than are kept, in a file without bytes on the disk.
         let path = folder.path().join("many.pak");
         let len = ((1u32 << 24) + 1) * 64;
         fs::write(&path, [&b"PACK"[..], &12u32.to_le_bytes(), &len.to_le_bytes()].concat()).unwrap();
@@ -634,7 +634,7 @@ fn what_fails_below_keeps_its_code_when_an_archive_or_a_file_is_opened() {
     in_time(|| {
         let (folder, host, mut random) = (tempfile::tempdir().unwrap(), archive_host(), random());
         let bytes = words(&mut random, 3000);
-        // Directories that are too long to be read at once, with the archive behind something else.
+        // Directories that are too long to be read at once, with the archive behind other bytes.
         let names: Vec<String> = (0..3000).map(|number| format!("{number:060}")).collect();
         let members: Vec<_> =
             names.iter().map(|name| Member::stored(name.as_bytes(), &bytes[..10])).collect();
@@ -686,7 +686,7 @@ fn what_the_format_of_zip_allows_works_and_what_misleads_is_refused() {
         let archive = open(&made(&[Member::stored(b"d\\", b""), x()], b"", 0)).unwrap();
         let entries = host.block_on(archive.list("")).unwrap();
         assert!(entries.len() == 1 && entries[0].is_folder() && read(&archive, "d/x") == b"bytes");
-        // Texts as long as they can be.
+        // Texts of the maximum length.
         let (long, name) = (vec![b'?'; 65_535], vec![b'n'; 4096]);
         let texts = Member { extra: [&long, &long], comment: &long, ..Member::stored(&name, b"long") };
         let archive = open(&made(&[x(), texts, Member::stored(b"y", b"y")], b"", 0)).unwrap();
@@ -700,12 +700,12 @@ fn what_the_format_of_zip_allows_works_and_what_misleads_is_refused() {
             let archive = open(&made(&[x()], &comment, 0)).unwrap();
             assert!(read(&archive, "d/x") == b"bytes");
         }
-        // The archive in an archive is not taken for it if that is broken.
+        // If an archive is broken, an archive inside of it is not opened in its place.
         let mut broken = made(&[Member::stored(b"in.zip", &made(&[x()], b"", 0))], b"", 0);
         let end = *find(&broken, b"PK\x05\x06").last().unwrap();
         broken[end + 12..end + 20].copy_from_slice(&[1; 8]);
         assert_eq!(open(&broken).unwrap_err().code(), Some(Code::CORRUPT));
-        // The header and the directory are of two minds.
+        // The header and the directory disagree.
         for header_name in [&b"d/y"[..], b"d/xx", b"d/x/.."] {
             let archive = open(&made(&[Member { header_name, ..x() }], b"", 0)).unwrap();
             let error = archive.open("d/x").unwrap_err();
@@ -714,7 +714,7 @@ fn what_the_format_of_zip_allows_works_and_what_misleads_is_refused() {
         }
         let same = Member { header_name: b"d\\x", ..x() };
         assert!(read(&open(&made(&[same], b"", 0)).unwrap(), "d/x") == b"bytes");
-        // The last part of several, and the first.
+        // The last part of a split archive, and the first.
         for part in [made(&[x()], b"", 1), b"PK\x07\x08PK\x03\x04 and so on".to_vec()] {
             let error = open(&part).unwrap_err();
             assert!(
@@ -740,7 +740,7 @@ fn files_that_overlap_in_other_archives_are_refused_too() {
         refused(&pak(&bytes, &[("a", 12, 50), ("b", 61, 50)]), 61);
         refused(&pak(&bytes, &[("a", 11, 50)]), 11);
         refused(&pak(&bytes, &[("a", 12, 101)]), 112);
-        // What is the same in several may be there once, and other parts are other bytes.
+        // Bytes that several files share may be stored once, and other parts have other bytes.
         let here = |offset, len| (0x7fff, offset, len);
         let with = |first: (u16, u32, u32), second: (u16, u32, u32)| {
             vpk(&[("a", first.0, first.1, first.2), ("b", second.0, second.1, second.2)], &bytes)
@@ -775,7 +775,7 @@ fn opening_costs_few_requests_below() {
         // The directory has 5 MiB.
         assert!(reads() <= 12, "{}", reads());
         for name in [&names[100], &names[101]] {
-            // One for the header, once.
+            // One read for the header, once.
             let before = reads();
             let first = archive.open(name).unwrap();
             assert_eq!(reads() - before, 1);
@@ -806,7 +806,7 @@ fn who_reads_on_needs_no_memory_and_who_waits_is_served() {
                 assert_eq!(decoded, bytes.len() as u64, "{method}, {cache}");
             }
         }
-        // Somebody reads far ahead, and somebody else is behind them.
+        // One reader is far ahead, and another one is behind it.
         let (deflated, bytes, crc) = deflated(&mut random, 40 << 20);
         let member = Member { method: 8, size: bytes.len(), crc, ..Member::stored(b"x", &deflated) };
         let file = write(folder.path(), "b.zip", &made(&[member], b"", 0));

@@ -1,4 +1,4 @@
-//! The filters `crypt` and `verify`: bytes that only make sense in whole blocks.
+//! The filters `crypt` and `verify`, which process whole blocks only.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -62,14 +62,14 @@ fn what_is_written_encrypted_is_read_back_and_nothing_of_it_is_in_the_file() {
 fn writes_to_parts_of_a_block_at_the_same_time_lose_nothing() {
     in_time(|| {
         let host = hosted();
-        // Each request takes a while and they come back in any order.
+        // Each request takes some time, and the answers come in any order.
         let url = format!("memory:?size=4KiB | delay?latency=1ms&jitter=5ms | crypt?key={KEY}&block=1KiB");
         let device = open(&host, &url);
         host.block_on(device.write_all_at(0, vec![0; 4096])).unwrap();
         let mut tasks = Vec::new();
         for at in 0..256u64 {
             let device = device.clone();
-            // Parts, among them some that lie in two blocks.
+            // Parts of blocks, some of which lie in two blocks.
             tasks.push(
                 host.spawn(async move { device.write_all_at(at * 16, vec![at as u8; 16]).await.map(drop) }),
             );
@@ -95,7 +95,7 @@ fn a_device_that_is_closed_with_writes_in_flight_answers_them() {
             .collect();
         drop(device);
         for write in writes {
-            // Done, or not; the request does not hang.
+            // The write is done or not; the request does not hang.
             let _ = host.block_on(write);
         }
     });
@@ -119,10 +119,10 @@ fn an_encrypted_device_grows_by_whole_blocks() {
         host.block_on(device.write_all_at(100, b"part")).unwrap();
         assert_eq!((device.size(), fs::metadata(&path).unwrap().len()), (Some(1024), 1024));
         assert_eq!(read(&host, &device, 98, 8), b"\x07\x07part\x07\x07");
-        // Over the end: the block that exists is written.
+        // Over the end: the existing block is written.
         let (report, _) = host.block_on(device.write_at(1000, vec![9; 100])).unwrap();
         assert_eq!((report.done(), report.min_error().unwrap().0), (24, 24));
-        // Nothing of this goes past it in clear text.
+        // No capability bypasses the filter with clear text.
         let can = device.capabilities();
         assert!(
             can.has(Capability::FLUSH) && !can.has(Capability::RESIZE) && !can.has(Capability::MAP),

@@ -1,4 +1,4 @@
-//! The cache filter: what is read once, and what is never out of date.
+//! The cache filter: bytes are read once, and are never out of date.
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ fn memory_is_bounded_and_what_is_read_is_right() {
     });
 }
 
-/// Random reads and writes at once of many tasks, each of which has a part of its own: every read sees the last write.
+/// Random reads and writes at once of many tasks, each with a part of its own: every read sees the last write.
 fn random_work(url: &'static str, size: u64) {
     let (host, device) = cached(url);
     let device = Arc::new(device);
@@ -127,7 +127,7 @@ fn an_end_that_moves_is_noticed() {
             device.write_all_at(0, b"start".to_vec()).await.unwrap();
             let (report, _) = device.read_at(0, vec![1; 100]).await.unwrap();
             assert_eq!(report.done(), 5);
-            // In another block: the first one now has zeros where it ended.
+            // A write to another block: the first block now has zeros behind its old end.
             device.write_all_at(10_000, b"far".to_vec()).await.unwrap();
             let (report, bytes) = device.read_at(0, vec![1; 100]).await.unwrap();
             assert_eq!((report.done(), &bytes[..7]), (100, &b"start\0\0"[..]));
@@ -152,7 +152,7 @@ fn what_failed_is_not_kept() {
                     assert_eq!(value[0], (4096 % 251) as u8);
                     done += 1;
                 }
-                // Once it is there, it stays.
+                // After the block is read, it stays.
                 Err(error) => {
                     assert_eq!((error.code(), done), (Some(Code::IO), 0));
                     failed += 1;
@@ -160,7 +160,7 @@ fn what_failed_is_not_kept() {
             }
         }
         assert!(done > 0, "{failed} failed");
-        // Two at once share the failure as well.
+        // Two concurrent reads share the failure as well.
         let (one, other) = host.block_on(zip(device.read::<u8>(8192 * 3), device.read::<u8>(8192 * 3 + 1)));
         assert_eq!(one.is_ok(), other.is_ok());
     });

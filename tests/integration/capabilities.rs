@@ -1,4 +1,4 @@
-//! What devices can do beyond reading and writing, and which requests they take: the host keeps to it.
+//! Capabilities of devices beyond reading and writing, and the requests that they take: the host observes both.
 
 use std::fs;
 
@@ -56,7 +56,7 @@ fn large_requests_are_split_and_the_rest_of_a_unit_is_not_given_away() {
         let mut blocking = [0; 3];
         device.blocking_read_exact_at(251, &mut blocking).unwrap();
         assert_eq!(blocking, [0, 1, 2]);
-        // Positions at the end of all numbers.
+        // Positions at the end of the range of `u64`.
         let (report, _) = host.block_on(device.read_at(u64::MAX - 3, vec![0; 3])).unwrap();
         assert_eq!(report.done(), 0);
     });
@@ -148,7 +148,7 @@ fn what_fails_says_what_was_asked_for() {
             error(list("nowhere")),
             "cannot list 'nowhere' in 'picky:100000' (plugin 'fixture-picky'): not found"
         );
-        // A device that never comes to an end is not asked for ever.
+        // A device that gives a list without end is not asked for ever.
         assert_eq!(
             error(list("deep/stuck")),
             "cannot list 'deep/stuck' in 'picky:100000' (plugin 'fixture-picky'): corrupt data"
@@ -158,12 +158,12 @@ fn what_fails_says_what_was_asked_for() {
             error(host.block_on(memory.resize(1))),
             "cannot set a size of 1 bytes on 'memory:?size=4KiB': its plugin 'memory' does not support 'resize'"
         );
-        // A device without these has nothing to do or to say.
+        // A device without these extensions flushes nothing and has no statistics.
         host.block_on(memory.flush()).unwrap();
         assert!(host.block_on(memory.statistics()).unwrap().is_empty());
         assert_eq!(host.block_on(memory.regions()).unwrap()[0].range, 0..4096);
         assert!(host.block_on(memory.list("")).is_err());
-        // At last: a panic puts it out of use.
+        // Last: a panic puts the device out of use.
         assert!(error(ask(14)).ends_with(": dropped by the device without an answer"));
         assert!(error(ask(20)).ends_with(": out of use since the plugin panicked"));
     });
@@ -183,7 +183,7 @@ fn a_file_is_flushed_resized_and_has_holes() {
             device.flush().await.unwrap();
             let regions = device.regions().await.unwrap();
             assert_eq!(device.size(), Some(1 << 20));
-            // What exists covers what was written, and on a file system that knows holes not more than its blocks.
+            // The existing regions cover the written bytes, and on a file system with holes no more than their blocks.
             let covered = |at: u64| regions.iter().any(|region| region.range.contains(&at));
             assert!(covered(0) && covered(4095) && covered(1 << 19), "{regions:?}");
             assert!(
@@ -196,7 +196,7 @@ fn a_file_is_flushed_resized_and_has_holes() {
         assert!(!read_only.capabilities().has(Capability::RESIZE));
         let error = host.block_on(read_only.write_all_at(0, b"x")).unwrap_err();
         assert_eq!(error.hint(), Some("it can only be read, or was opened so: see `OpenOptions::write`"));
-        // A filter that keeps writes to itself lets nothing of this through.
+        // A filter that keeps writes to itself passes none of these on.
         let overlay = host.open(&format!("{url} | cow")).unwrap();
         let can = overlay.capabilities();
         assert!(!can.has(Capability::RESIZE) && !can.has(Capability::FLUSH));

@@ -1,4 +1,4 @@
-//! The core filter: files that were made here byte by byte, and what `gcore` made of a process, where that is installed.
+//! The core filter: files that were made here byte by byte, and the dump that `gcore` made of a process, where that is installed.
 
 use std::fs;
 use std::path::Path;
@@ -91,7 +91,7 @@ fn lime_dumps_and_raw_images_are_memory_too() {
     });
 }
 
-/// Start, end, and whether it can be read.
+/// Start, end, and whether the range can be read.
 fn ranges(regions: &[Region]) -> Vec<(u64, u64, bool)> {
     regions.iter().map(|region| (region.range.start, region.range.end, region.readable)).collect()
 }
@@ -117,7 +117,7 @@ fn a_dump_that_is_cut_off_has_what_the_file_has_and_the_map_says_so() {
             &one[..16],
         ]
         .concat();
-        // `tracing` asks who listens when it comes to a place first, or when somebody begins to.
+        // `tracing` asks for the interest in a call site when it is first reached, or when a subscriber is added.
         open(&host, folder.path(), &dump[..0x800], "").unwrap();
         let check = |content: &[u8], missing: usize, expected: &[(u64, u64, bool)]| {
             let records = Records::default();
@@ -154,7 +154,7 @@ fn a_dump_that_is_cut_off_has_what_the_file_has_and_the_map_says_so() {
             (0x5000, 0x5010, false),
         ];
         check(&file[..file.len() - 0x110], 0x110, &cut);
-        // There, the header behind is lost too.
+        // In the dump, the header behind the cut is lost too.
         check(&dump[..dump.len() - 0x30 - 0x100], 0x100, &cut[..3]);
         let cut = [
             (0x1000, 0x1800, true),
@@ -204,7 +204,7 @@ fn a_part_that_ends_with_the_last_of_all_addresses_is_a_part() {
         let page: Vec<u8> = (0..0x1000u32).map(|at| (at % 251) as u8).collect();
         let file = core_file(4, &[(0x1000, 0x1000, 4, &page), (u64::MAX - 0xfff, 0x1000, 4, &page)]);
         let device = open(&host, folder.path(), &file, "").unwrap();
-        // A request cannot have the very last.
+        // A request cannot cover the very last address.
         let bytes = host.block_on(device.read_exact_at(u64::MAX - 0xfff, vec![0; 0xfff])).unwrap();
         assert_eq!(bytes, page[..0xfff]);
         let regions = host.block_on(device.regions()).unwrap();
@@ -234,7 +234,7 @@ fn damaged_dumps_are_errors_that_say_what_is_wrong() {
         let error = open(&host, folder.path(), &twice, "").unwrap_err().to_string();
         assert!(error.ends_with(&format!("{overlap}; try core?address=physical")), "{error}");
         assert!(open(&host, folder.path(), &twice, "?address=physical").is_ok());
-        // Of a process, which has no physical addresses.
+        // The dump of a process, which has no physical addresses.
         [1, 2].iter().for_each(|part| twice[64 + 56 * part + 24..][..8].fill(0));
         let error = open(&host, folder.path(), &twice, "").unwrap_err().to_string();
         assert!(error.ends_with(overlap), "{error}");
@@ -243,7 +243,7 @@ fn damaged_dumps_are_errors_that_say_what_is_wrong() {
         says(b"EMiL\x01\0\0\0cut", "", "is cut off");
         says(&[&b"EMiL\x02\0\0\0"[..], &[0; 24]].concat(), "", "none of version 1");
         says(b"x", "?map=/no/such/map", "the map /no/such/map");
-        // Only names are lost with a note: that is damaged, behind the end of the file, or longer than that.
+        // A bad note loses only names: a note that is damaged, behind the end of the file, or longer than the file.
         let name = "/usr/lib/a file";
         for (at, bytes, name) in
             [(176, &[0xff; 12][..], ""), (64 + 8, &[0xff; 7], ""), (64 + 32, &[0xff; 7], name)]
@@ -254,7 +254,7 @@ fn damaged_dumps_are_errors_that_say_what_is_wrong() {
             assert_eq!(host.block_on(device.read::<u8>(0x1000)).unwrap(), 1);
             assert_eq!(host.block_on(device.regions()).unwrap()[0].name, name);
         }
-        // Cut at any place, it is an error to open or to read, and nothing worse.
+        // Cut at any place, the file gives an error when it is opened or read, and nothing worse.
         let mut opened = 0;
         for len in (0..good.len()).step_by(7) {
             if let Ok(device) = open(&host, folder.path(), &good[..len], "") {
@@ -264,7 +264,7 @@ fn damaged_dumps_are_errors_that_say_what_is_wrong() {
             }
         }
         assert!(opened > 100);
-        // And so with any byte changed.
+        // The same with any byte changed.
         let mut random = fastrand::Rng::with_seed(11);
         for _ in 0..2000 {
             let mut bad = good[..200].to_vec();
@@ -286,7 +286,7 @@ fn a_dump_of_a_process_is_what_the_process_has() {
         let (folder, host) = (tempfile::tempdir().unwrap(), core_host());
         let child = crate::processes::Sleeper::start("/bin/sleep");
         let pid = child.0.id();
-        // Until it sleeps, and its memory stays as it is.
+        // Waits until the process sleeps, and its memory does not change.
         while !fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|text| text.contains("nanosleep"))
             && !fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|text| text.starts_with("230 "))
         {
@@ -312,10 +312,10 @@ fn a_dump_of_a_process_is_what_the_process_has() {
                 let (there, bytes) = host.block_on(dump.read_at(region.range.start, vec![0; len])).unwrap();
                 let (report, alive) = host.block_on(live.read_at(region.range.start, vec![0; len])).unwrap();
                 assert!(there.is_done(), "{region:?}: {there}");
-                // The kernel's own pages change, and are not everybody's to read; gdb has a breakpoint where it stopped.
+                // The kernel's own pages change, and not every process may read them; gdb has a breakpoint where it stopped.
                 if report.is_done() && !region.executable {
                     let differ = bytes.iter().zip(&alive).filter(|(one, other)| one != other).count();
-                    // The kernel writes into the memory of a thread which processor it runs on.
+                    // The kernel writes the number of the processor that a thread runs on into the thread's memory.
                     assert!(differ == 0 || (region.writable && differ <= 16), "{region:?}: {differ} bytes");
                     compared += len;
                 }

@@ -1,4 +1,4 @@
-//! `stat`: what devices tell of the stored bytes, alone and through filters.
+//! `stat`: the description that devices give of the stored bytes, alone and through filters.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -43,7 +43,7 @@ fn a_file_tells_what_the_system_knows_and_filters_pass_it_on() {
         assert_eq!(plain.identity, Some(Identity::file(known.dev(), known.ino())));
         for filter in ["stats", "cache", "limit?rate=1GiB", "limit?rate=1GiB | stats | cache"] {
             let filtered = stat(&host, &format!("{url} | {filter}"));
-            // Reads through the filter may have changed when it was read last.
+            // Reads through the filter may have changed the time of the last access.
             assert_eq!(steady(&filtered), steady(&plain), "{filter}");
         }
         let folder_url = format!("file:{}", folder.path().display());
@@ -59,7 +59,7 @@ fn a_file_tells_what_the_system_knows_and_filters_pass_it_on() {
     });
 }
 
-/// What reading does not change.
+/// The fields that reading does not change.
 fn steady(stat: &Stat) -> Stat {
     let mut stat = stat.clone();
     stat.accessed = None;
@@ -96,7 +96,7 @@ fn memory_and_processes_tell_which_they_are() {
         let process = stat(&host, &format!("process:{}", std::process::id()));
         assert_eq!((process.kind, process.size), (Some(Kind::MEMORY), None));
         assert!(matches!(process.identity, Some(Identity::Stored { .. })), "{process:?}");
-        // One that tells nothing has its size.
+        // A device that describes nothing has its size.
         let device = host.open("picky:4096").unwrap();
         assert!(!device.capabilities().has(Capability::STAT));
         assert_eq!(host.block_on(device.stat()).unwrap(), Stat::default().with_size(4096));

@@ -1,6 +1,6 @@
 //! Futures, devices and hosts that are dropped at any time, in any order, on any thread.
 //!
-//! Run under AddressSanitizer and valgrind, these show that nothing is used after it was freed and nothing is left.
+//! Run under AddressSanitizer and valgrind, these tests show that nothing is used after it was freed and nothing is leaked.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -54,7 +54,7 @@ fn request(device: &Device, random: &mut fastrand::Rng) -> Request {
     }
 }
 
-/// One of the threads of the storm: makes requests, polls them a few times, and drops them, finishes them, or hands them to
+/// One of the threads of the storm: makes requests, polls them a few times, and drops them, finishes them, or sends them to
 /// another thread, which does the same.
 fn storm(
     count: usize,
@@ -110,7 +110,7 @@ fn a_hundred_thousand_requests_dropped_at_random() {
             })
             .collect();
         drop(senders);
-        // Some are still on their way when the handles go, in this order or that.
+        // Some requests are in flight when the handles are dropped, in this order or the other.
         if random.bool() {
             drop(host);
             drop(devices);
@@ -130,7 +130,7 @@ fn a_hundred_thousand_requests_dropped_at_random() {
     });
 }
 
-/// What can be dropped, with a request that was polled once.
+/// Drops the host, the device and a request that was polled once, in this order.
 fn in_order(order: [u8; 3], url: &str) {
     let host = host(&LIBRARIES);
     let device = host.open(url).unwrap();
@@ -182,7 +182,7 @@ fn host_device_and_request_in_every_order() {
                 in_order(order, url);
             }
         }
-        // What `late:` keeps would be a leak of the plugin's.
+        // The views that `late:` keeps would be a leak of the plugin.
         drop(host(&LIBRARIES).open("late:release").unwrap());
     });
 }
@@ -195,7 +195,7 @@ fn a_forgotten_future_leaks_its_own_memory_only() {
         let mut buffer = [0; 64];
         let mut request = device.read_exact_at(0, &mut buffer);
         let _ = Pin::new(&mut request).poll(&mut Context::from_waker(Waker::noop()));
-        // It is dropped later all the same, so that the leak checkers have nothing to say.
+        // The request is dropped later, so that the leak checkers report nothing.
         let forgotten = std::mem::ManuallyDrop::new(request);
         let expected: Vec<u8> = (0..64).collect();
         assert_eq!(host.block_on(device.read_exact_at(0, vec![0; 64])).unwrap(), expected);

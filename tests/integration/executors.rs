@@ -1,5 +1,5 @@
-//! Futures of a device under the host's executor and under others, for a device that answers at once, one that needs its
-//! driver polled, one that answers from threads, and one whose driver waits for a descriptor.
+//! Futures of a device under the host's executor and under others, for four devices: one answers at once, one needs its driver
+//! polled, one answers from threads, and one has a driver that waits for a descriptor.
 
 use std::future::Future;
 
@@ -15,7 +15,7 @@ fn devices(host: &Host) -> Vec<Device> {
         .into()
 }
 
-/// Many requests at once and one after the other.
+/// Many requests, at once and one after the other.
 async fn work(device: Device) {
     let first = device.read_exact_at(100, vec![0; 1000]).await.unwrap();
     let mut all: Vec<_> = (0..50).map(|_| Box::pin(device.read_exact_at(100, vec![0; 1000]))).collect();
@@ -118,7 +118,7 @@ fn tasks_that_block_on_all_workers() {
     });
 }
 
-/// A thread leaves its `block_on` with a driver that somebody else has polled meanwhile; later wakes are not lost.
+/// A thread leaves its `block_on` with a driver that another thread has polled meanwhile; later wakes are not lost.
 #[test]
 fn a_driver_that_was_taken_over_and_left() {
     in_time(|| {
@@ -206,7 +206,7 @@ fn a_panic_in_a_task_goes_to_whoever_awaits_it() {
     });
 }
 
-/// Polls a future once with the waker of whoever polls this.
+/// Polls a future once with the waker of the caller.
 async fn poll_once<F: Future + Unpin>(future: &mut F) {
     std::future::poll_fn(|cx| {
         assert!(std::pin::Pin::new(&mut *future).poll(cx).is_pending());
@@ -225,7 +225,7 @@ fn a_block_on_inside_sends_what_was_deferred_outside() {
             let read = std::future::poll_fn(|cx| {
                 let polled = std::pin::Pin::new(&mut request).poll(cx);
                 if std::mem::take(&mut first) {
-                    // It sends everything, and leaves nothing to do for the one outside.
+                    // The inner `block_on` sends all deferred requests, and leaves none for the outer one.
                     host.block_on(async {});
                 }
                 polled

@@ -1,4 +1,4 @@
-//! What devices can beyond reading and writing, over the boundary.
+//! Abilities of devices beyond reading and writing, over the boundary.
 
 use std::future::Future;
 use std::pin::pin;
@@ -24,7 +24,7 @@ fn poll<F: Future + Unpin>(future: &mut F, wakes: &Arc<Wakes>) -> Poll<F::Output
 }
 
 fn answer(device: &Device, count: u8) {
-    // A write is a request, too, and waits like one: it is sent without asking.
+    // A write is a request, too, and waits like one; this write is sent without asking.
     let mut packet = PacketBox::<pactio_sdk::Read>::copy_from_slice(&[count]).unwrap();
     pactio_sdk::PacketIo::send_io(device, 0u64, packet.bind().unwrap());
     assert!(packet.is_done());
@@ -32,7 +32,7 @@ fn answer(device: &Device, count: u8) {
 
 #[test]
 fn rule_20_requests_wait_with_the_host_while_the_device_is_full() {
-    // Also where a filter is in between.
+    // The same with a filter in between.
     for url in ["gated:2", "gated:2 | identity"] {
         let host = pactio_tests::host(&["fixture_gated", "fixture_identity"]);
         requests_wait_while_the_device_is_full(&host.open(url).unwrap());
@@ -49,7 +49,7 @@ fn requests_wait_while_the_device_is_full(device: &Device) {
     for done in 0..5 {
         answer(device, 1);
         assert!(poll(&mut requests[done], &wakes[done]).is_ready());
-        // Whoever is first in the queue was woken, and goes in.
+        // The first request in the queue was woken, and is sent.
         if let Some(next) = requests.get_mut(done + 2) {
             assert!(wakes[done + 2].0.load(Ordering::SeqCst) > 0, "request {} was not woken", done + 2);
             assert!(poll(next, &wakes[done + 2]).is_pending());
@@ -68,7 +68,7 @@ fn rule_20_who_waits_above_a_device_hears_of_its_end() {
         for (request, wakes) in requests.iter_mut().zip(&wakes) {
             assert!(poll(request, wakes).is_pending());
         }
-        // Not through the filter, which would tell those that wait above it.
+        // Not through the filter, which would notify the requests that wait above it.
         let below = device.below().unwrap();
         let mut packet = PacketBox::<pactio_sdk::Read>::copy_from_slice(&[255]).unwrap();
         pactio_sdk::PacketIo::send_io(below, 0u64, packet.bind().unwrap());
@@ -92,7 +92,7 @@ fn rule_20_two_who_ask_one_device_do_not_forget_each_other() {
         assert!(poll(&mut first, &wakes[0]).is_pending());
         assert!(poll(&mut above, &wakes[1]).is_pending());
         assert!(poll(&mut beside, &wakes[2]).is_pending());
-        // The device keeps one waker, that of whoever asked last.
+        // The device keeps one waker, that of the request that asked last.
         answer(below, 1);
         assert!(wakes[1].0.load(Ordering::SeqCst) > 0 && wakes[2].0.load(Ordering::SeqCst) > 0);
         assert!(poll(&mut first, &wakes[0]).is_ready());
@@ -183,7 +183,7 @@ fn rule_21_a_cancelled_request_gives_its_buffer_back() {
     assert_eq!((report.to_string(), buffer), ("0 of 4 bytes; 0..4: cancelled".to_owned(), vec![9; 4]));
     assert_eq!(device.size(), Some(0));
 
-    // Dropping asks as well.
+    // Dropping asks for cancellation as well.
     let mut request = device.read_exact_at(0, vec![9; 4]);
     assert!(poll(&mut request, &wakes).is_pending());
     assert_eq!(device.size(), Some(1));
@@ -248,14 +248,14 @@ fn vectored_requests_cross_the_boundary_in_one_call() {
             let pairs: Vec<(u64, Vec<u8>)> = (0..101).map(|index| (index * 41, vec![0; 1])).collect();
             let (report, buffers) = device.read_vectored(pairs).await.unwrap();
             assert_eq!(report.to_string(), "100 of 101 bytes; 100..101: past the end of the device");
-            // Byte 41 i lies in the pair at 40 k if it is among the first ten behind that.
+            // Byte 41 i lies in the pair at 40 k if it is among the first ten bytes behind 40 k.
             for (index, buffer) in buffers.iter().enumerate().take(100) {
                 if (41 * index) % 40 < 10 {
                     assert_eq!(buffer[..], [(41 * index / 40) as u8], "byte {}", 41 * index);
                 }
             }
         });
-        // The same with borrowed memory, waiting for it.
+        // The same with borrowed memory, in blocking calls.
         let report = device.blocking_write_vectored(&[(7, &b"seven"[..]), (4090, b"past the end")]).unwrap();
         assert_eq!(report.done(), 5 + 6);
         let (mut one, mut other) = ([9; 5], [9; 8]);
@@ -299,7 +299,7 @@ fn what_was_read_before_a_failure_is_kept_and_the_error_says_where() {
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert_eq!(source, "busy");
         assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::ResourceBusy);
-        // An error of the sdk becomes one of the host.
+        // An error of the sdk becomes an error of the host.
         let error = pactio::Error::from(IoError::END);
         assert_eq!((error.code(), error.io_error()), (Some(Code::END), Some(IoError::END)));
     });
@@ -407,7 +407,7 @@ fn rule_21_a_request_that_is_dropped_before_it_was_sent_is_not_sent() {
     in_time(|| {
         let (host, device) = open("fixture_queued", "queued:4096");
         let read = host.block_on(async {
-            // Polled first with the waker of this `block_on`, it is sent when the task is pending.
+            // The request is polled first with the waker of this `block_on`, and is sent when the task is pending.
             let mut request = device.write_all_at(0, &[1; 4]);
             std::future::poll_fn(|cx| {
                 assert!(pin!(&mut request).poll(cx).is_pending());
@@ -419,7 +419,7 @@ fn rule_21_a_request_that_is_dropped_before_it_was_sent_is_not_sent() {
         });
         assert_eq!(read, [0, 1, 2, 3], "the dropped write was done");
 
-        // One that is cancelled gives its buffer back.
+        // A request that is cancelled gives its buffer back.
         let (report, buffer) = host.block_on(async {
             let mut request = device.write_at(0, vec![1; 4]);
             std::future::poll_fn(|cx| {

@@ -17,10 +17,10 @@ fn content(len: usize) -> Vec<u8> {
     (0..len).map(|byte| (byte * 7 % 253) as u8).collect()
 }
 
-/// How the plugin can be asked to do it.
+/// Options for the plugin's ways to do I/O.
 const WAYS: [&str; 5] = ["", "?io=ring", "?io=threads", "?direct=true", "?map=true"];
 
-/// Has the system forget what it knows of a file, so that the next read waits for the disk, where there is one.
+/// Has the system drop its cache of a file, so that the next read waits for the disk, where there is one.
 fn evict(path: &Path) {
     let file = fs::File::open(path).unwrap();
     file.sync_all().unwrap();
@@ -80,7 +80,7 @@ fn random_requests_in_flight_together_leave_what_a_model_has() {
     });
 }
 
-/// Waits for all with the waker of the task, so that the host sends them in one call.
+/// Waits for all requests with the waker of the task, so that the host sends them in one call.
 async fn together(requests: impl Iterator<Item = impl Future<Output = ()>>) {
     let mut requests: Vec<_> = requests.map(Box::pin).collect();
     poll_fn(|cx| {
@@ -105,7 +105,7 @@ fn each_of_many_reads_in_one_call_says_what_there_is() {
                 if round % 3 == 2 {
                     evict(&path);
                 }
-                // Some end behind the file, begin there, are long, or are given up before they are sent.
+                // Some reads end behind the file, begin there, are long, or are dropped before they are sent.
                 let count = random.usize(1..400);
                 let reads: Vec<_> = (0..count)
                     .map(|_| {
@@ -142,7 +142,7 @@ fn requests_that_nobody_waits_for_may_be_with_the_kernel_when_the_device_is_clos
         for _ in 0..20 {
             evict(&path);
             let device = host.open(&format!("file:{}?io=ring&direct=true", path.display())).unwrap();
-            // Sent, and given up right before the device is closed.
+            // Sent, and dropped right before the device is closed.
             let mut requests: Vec<_> =
                 (0..200).map(|n| Box::pin(device.read_exact_at(n * 131_072, vec![0; 131_072]))).collect();
             for request in &mut requests {
@@ -154,12 +154,12 @@ fn requests_that_nobody_waits_for_may_be_with_the_kernel_when_the_device_is_clos
     });
 }
 
-/// As many as wanted, or fewer where the system does not let this process have so many.
+/// The number of files to open: `wanted`, or fewer where the system does not allow this process that many.
 fn open_files(wanted: u64) -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
-    // The others are for the rest of this process, in which other tests run.
+    // The other descriptors are for the rest of this process, in which other tests run.
     let possible = maximum.map_or(wanted, |most| wanted.min(most.saturating_sub(2000)));
     assert!(possible > 300, "only {possible} files can be open");
     if possible < wanted {
@@ -177,7 +177,7 @@ fn a_request_that_no_memory_can_be_had_for_fails_alone() {
         let host = host(&["pactio_file"]);
         let options = OpenOptions::new().read(true).write(true);
         let device = host.open_with(&format!("file:{}", path.display()), options).unwrap();
-        // It is made when it is sent, which is more than there is.
+        // The bytes are made when the request is sent, and need more memory than exists.
         let made = Generated::new(1 << 46, |_, part: &mut [u8]| {
             part.fill(7);
             Ok(())
@@ -203,12 +203,12 @@ fn memory_that_is_registered_is_used_until_it_is_forgotten() {
             let url = format!("file:{}{way}", path.display());
             let device = host.open_with(&url, OpenOptions::new().read(true).write(true)).unwrap();
             for round in 0..4 {
-                // So large that it is given back to the system, and most likely at the address of the one before, which the kernel must
-                // not know any more.
+                // The pool is so large that its memory is given back to the system. The next pool most likely has the address of
+                // the previous one, which the kernel must no longer know.
                 let pool = BufferPool::new(64, 1 << 20).unwrap();
                 if round != 2 {
                     match device.register(&pool) {
-                        // Not everybody may lock so much memory.
+                        // A process may not be allowed to lock that amount of memory.
                         Err(error) if error.code() == Some(Code::OUT_OF_MEMORY) => {
                             return println!("skipped: {error}");
                         }
@@ -242,7 +242,7 @@ fn memory_that_is_registered_is_used_until_it_is_forgotten() {
                         assert!(read.unwrap()[..] == bytes[place(index) as usize..][..LEN], "{url}, {index}");
                     }
                 }
-                // Whichever goes first.
+                // Another device with the same pool may be closed before the pool.
                 if round == 3 {
                     drop(
                         host.open_with(&url, OpenOptions::new().read(true).write(true))
@@ -251,7 +251,7 @@ fn memory_that_is_registered_is_used_until_it_is_forgotten() {
                 }
             }
         }
-        // A filter may go before the file.
+        // A filter may be closed before the file.
         let path = folder.path().join("file");
         let filtered = host.open(&format!("file:{}?direct=true | stats", path.display())).unwrap();
         let below = filtered.below().unwrap().clone();
@@ -297,7 +297,7 @@ fn more_files_than_have_a_queue_of_their_own() {
         evict(&path);
         for (index, device) in devices.iter().enumerate() {
             let device = &device;
-            // Alone, and enough in one call for a queue that is shared.
+            // One request, or enough in one call for a queue that is shared.
             host.block_on(together((0..if index % 2 == 0 { 1 } else { 8 }).map(|_| async move {
                 assert_eq!(device.read_exact_at(4, vec![0; 4]).await.unwrap(), b"same");
             })));
@@ -331,7 +331,7 @@ fn a_mapped_file_shows_what_others_write_and_how_it_grows() {
             let there = model.len().saturating_sub(position).min(len);
             assert_eq!(report.done(), there);
             assert!(there == 0 || bytes[..there] == model[position..][..there]);
-            // Others write into it, also behind its end, as does the device.
+            // Others write into the file, also behind its end, as does the device.
             let at = random.usize(0..=model.len());
             let new = vec![random.u8(..); random.usize(1..500)];
             model.resize(model.len().max(at + new.len()), 0);
@@ -383,7 +383,7 @@ fn every_range_of_a_file_is_read_as_far_as_it_exists() {
                 let mut buffer = vec![0xee; wanted];
                 let blocking = device.blocking_read_at(start as u64, &mut buffer).unwrap();
                 assert_eq!(blocking, report);
-                // What lies behind it is nobody's: direct I/O moves whole blocks.
+                // The bytes behind the end are undefined: direct I/O moves whole blocks.
                 assert_eq!(&buffer[..there.len()], there);
             }
         }

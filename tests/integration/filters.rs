@@ -38,7 +38,7 @@ fn a_filter_does_only_what_it_names_and_no_more_than_what_is_below() {
         assert_eq!(bytes(&host, &device, 10..16), b"secret");
         let stored: Vec<u8> = b"secret".iter().map(|byte| byte ^ 0x5A).collect();
         assert_eq!(fs::read(&path).unwrap()[10..16], stored);
-        // The file below can do these, the filter does not name them.
+        // The file below can do these, but the filter does not name them.
         let can = device.capabilities();
         assert!(device.below().unwrap().capabilities().has(Capability::RESIZE));
         assert!(
@@ -46,15 +46,15 @@ fn a_filter_does_only_what_it_names_and_no_more_than_what_is_below() {
             "{can:?}"
         );
         assert_eq!(host.block_on(device.resize(5)).unwrap_err().code(), Some(Code::UNSUPPORTED));
-        // Memory can exchange, but what is exchanged would be stored in clear text.
+        // Memory can exchange, but the exchanged bytes would be stored in clear text.
         let memory = host.open("memory:?size=100 | xor").unwrap();
         let (report, _) = host.block_on(memory.exchange_raw(0, vec![1; 10])).unwrap();
         assert_eq!(report.min_error().map(|(at, error)| (at, error.code())), Some((0, Code::UNSUPPORTED)));
-        // It names this, but memory has nothing to flush.
+        // The filter names this one, but memory has nothing to flush.
         assert!(!memory.capabilities().has(Capability::FLUSH));
         let read_only = host.open(&url).unwrap();
         assert!(!read_only.info().writable());
-        // A folder has names, which it does not name.
+        // A folder has names, but the filter does not name listing or opening.
         let tree = host.open(&format!("file:{} | xor", folder.path().display())).unwrap();
         assert!(tree.open("stored").is_err() && host.block_on(tree.list("")).is_err());
         // Streams are changed in both directions.
@@ -83,7 +83,7 @@ fn what_is_written_over_a_file_stays_in_memory() {
         let path = folder.path().join("base");
         fs::write(&path, "0123456789").unwrap();
         let url = format!("file:{} | cow", path.display());
-        // Not even these make a filter that only reads empty what is below.
+        // Not even these options empty the file below a filter that only reads it.
         let everything = OpenOptions::new().read(true).write(true).create(true).truncate(true);
         let device = host.open_with(&url, everything).unwrap();
         host.block_on(async {
@@ -93,7 +93,7 @@ fn what_is_written_over_a_file_stays_in_memory() {
         assert_eq!(bytes(&host, &device, 0..10), b"01abXY6789");
         assert_eq!(bytes(&host, &device, 3..5), b"bX");
         assert_eq!(fs::read(&path).unwrap(), b"0123456789");
-        // Past the end there is nothing to write over.
+        // Past the end there are no bytes to overwrite.
         let (report, _) = host.block_on(device.write_at(8, b"UVWX".to_vec())).unwrap();
         assert_eq!((report.done(), report.min_error().unwrap().1.code()), (2, Code::END));
         // Positions that no file has.
@@ -174,7 +174,7 @@ fn drivers_threads_and_failures_below_reach_through_filters() {
             let expected = bytes(&host, &plain, 0..64);
             let stacked = host.open(&format!("{base} | identity | cow | identity")).unwrap();
             assert_eq!(bytes(&host, &stacked, 0..64), expected, "{base}");
-            // Under another executor, too.
+            // The same under another executor.
             let buffer = pollster::block_on(stacked.read_exact_at(0, vec![0; 64])).unwrap();
             assert_eq!(buffer, expected, "{base}");
             assert_eq!(stacked.size(), plain.size());
@@ -207,7 +207,7 @@ fn closing_in_any_order_answers_everything() {
 fn faults_come_as_they_were_asked_for_and_come_again() {
     in_time(|| {
         let host = filters();
-        // Which of 200 reads of 64 bytes were done, and how far.
+        // The number of done bytes of each of 200 reads of 64 bytes.
         let done = |options: &str| -> Vec<usize> {
             let device = host.open(&format!("memory:?size=4KiB&fill=7 | fault?{options}")).unwrap();
             let reads = (0..200).map(|_| {
@@ -229,7 +229,7 @@ fn faults_come_as_they_were_asked_for_and_come_again() {
         assert_eq!(done("read=100&error=busy"), [0; 200]);
         let partly = done("read=100&error=busy&partly=true");
         assert!(partly.iter().all(|&done| done < 64) && partly.iter().any(|&done| done > 0), "{partly:?}");
-        // Writes are not meant by `read`.
+        // The option `read` does not affect writes.
         let device = host.open("memory:?size=10 | fault?read=100&error=corrupt").unwrap();
         host.block_on(device.write_all_at(0, b"x")).unwrap();
         assert_eq!(

@@ -11,7 +11,8 @@ use pactio_tests::{host_of, plain_cargo};
 /// Builds the plugin `memory` of a frozen sdk; gives the folder that it is in.
 fn build(archive: &Path) -> std::path::PathBuf {
     let name = archive.file_name().unwrap().to_str().unwrap().trim_end_matches(".tar.gz");
-    // An archive that was frozen anew before its version was released has another folder: its files have no times to tell them apart.
+    // An archive that was frozen again before its version was released gets another folder: its files have no times to tell them
+    // apart.
     let len = fs::metadata(archive).unwrap().len();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{len}"));
     let source = folder.join("source");

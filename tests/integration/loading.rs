@@ -1,4 +1,4 @@
-//! Files that are plugins, files that are not, and what is said of them.
+//! Files that are plugins, files that are not, and the messages about them.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use object::{Object, ObjectSection};
 use pactio::{Candidate, ErrorKind, Refusal, RefusalKind};
 use pactio_tests::{folder_of, host_of, library};
 
-/// What became of a library beside another, by looking at it.
+/// The refusal of a library beside another one, found without loading it.
 fn refused(name: &str) -> Refusal {
     let folder = folder_of(&[name, "pactio_memory"]);
     let host = host_of(folder.path());
@@ -18,13 +18,13 @@ fn refused(name: &str) -> Refusal {
     candidate.refusal().unwrap().clone()
 }
 
-/// What became of a library when a device of it was opened.
+/// The error of a library when a device of it is opened.
 fn refused_when_opened(name: &str, url: &str) -> (ErrorKind, String) {
     let folder = folder_of(&[name, "pactio_memory"]);
     let host = host_of(folder.path());
     let error = host.open(url).unwrap_err();
     assert!(host.open("memory:?size=1").is_ok());
-    // It stays so.
+    // The error stays.
     assert_eq!(host.open(url).unwrap_err().to_string(), error.to_string());
     let real = library(name).canonicalize().unwrap();
     (error.kind(), error.to_string().replace(&real.display().to_string(), "FILE"))
@@ -118,7 +118,7 @@ fn looking_at_a_plugin_runs_none_of_its_code() {
     assert!(touched.exists(), "the child has not run this test");
 }
 
-/// The file of a plugin with another manifest, which is not longer.
+/// The file of a plugin with another manifest, which is not longer than the old one.
 fn with_manifest(change: impl Fn(&str) -> String) -> Vec<u8> {
     let mut bytes = fs::read(library("pactio_memory")).unwrap();
     let (offset, len) = {
@@ -238,13 +238,13 @@ fn what_a_manifest_says_beyond_this_version_is_ignored() {
     fs::write(folder.path().join("x.so"), bytes).unwrap();
     let candidate = Candidate::of_file(folder.path().join("x.so"));
     assert_eq!(candidate.plugin().unwrap().manifest().license, "");
-    // But what is loaded has to be what was read: here it is, since both are the changed file.
+    // But the loaded manifest must be the one that was read: here it is, since both come from the changed file.
     candidate.plugin().unwrap().load().unwrap();
 }
 
 #[test]
 fn what_is_put_behind_a_manifest_is_no_part_of_it() {
-    // As AddressSanitizer does.
+    // AddressSanitizer does so.
     let bytes =
         with_manifest(|manifest| manifest.replace("\"license\":\"MIT OR Apache-2.0\",", "") + "\0\0\0");
     let folder = tempfile::tempdir().unwrap();
@@ -317,7 +317,7 @@ fn what_is_no_library_is_refused() {
 #[test]
 fn truncated_plugins_are_refused_at_any_length() {
     let whole = fs::read(library("pactio_memory")).unwrap();
-    // The head of the file and the tables at its end are where a cut changes what is read.
+    // A cut changes the data that is read in the head of the file and in the tables at its end.
     for cut in (0..200).map(|step| step * step * whole.len() / 40_000) {
         let refusal = of_bytes(&whole[..cut]);
         assert!(!refusal.refusal().unwrap().to_string().is_empty());

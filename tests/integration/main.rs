@@ -1,4 +1,4 @@
-//! Tests of a host with really loaded plugins, by situation. What concerns one crate only stands in that crate.
+//! Tests of a host with really loaded plugins, by situation. Tests that concern only one crate are in that crate.
 
 mod answers;
 mod archives;

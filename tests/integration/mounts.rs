@@ -78,7 +78,7 @@ fn the_highest_source_that_has_a_name_serves_it() {
             ("maps/e3", "mods maps/e3"),
             ("textures/hats/red", "hats red"),
             ("textures/hats/deep/blue", "hats deep/blue"),
-            // Of equal priority, the later one.
+            // Of equal priority, the later source.
             ("clash", "patch clash"),
             ("readme", "base readme"),
         ] {
@@ -88,7 +88,7 @@ fn the_highest_source_that_has_a_name_serves_it() {
         assert_eq!(names(&host, &mount, "maps"), ["e1", "e2", "e3"]);
         assert_eq!(names(&host, &mount, "textures"), ["hats/"]);
         assert_eq!(names(&host, &mount, "textures/hats/deep"), ["blue"]);
-        // A file hides the folder, but not what is in it.
+        // A file hides a folder, but not the names in it.
         assert_eq!(names(&host, &mount, "clash"), ["inner"]);
         assert_eq!(text(&host, &mount.open("clash/inner").unwrap()), "base clash/inner");
         let long = "x".repeat(300);
@@ -114,7 +114,7 @@ fn the_highest_source_that_has_a_name_serves_it() {
         );
         assert_eq!(origins("clash"), [origin("patch", 0, Some(11)), origin("base", 0, None)]);
         assert_eq!(origins("textures"), [origin("hats", 0, None)]);
-        // Sources see what happens to them.
+        // A change in a source is visible.
         fs::write(folder.path().join("mods/readme"), "new").unwrap();
         assert_eq!(text(&host, &mount.open("readme").unwrap()), "new");
         let error = mount.open_with("readme", OpenOptions::new().read(true).write(true)).unwrap_err();
@@ -128,7 +128,7 @@ fn a_source_that_cannot_give_what_it_has_does_not_let_the_hidden_be_seen() {
         let (folder, host) = (game(), mount_host());
         let path = folder.path().display();
         let mut bytes = fs::read(folder.path().join("base.zip")).unwrap();
-        // Its method, in the directory, is one that nobody knows.
+        // The compression method in the directory is unknown.
         let entry = (0..bytes.len()).find(|&at| bytes[at..].starts_with(b"PK\x01\x02")).unwrap();
         bytes[entry + 10] = 99;
         fs::write(folder.path().join("bad.zip"), bytes).unwrap();
@@ -189,7 +189,7 @@ fn mounts_that_mount_each_other_come_to_an_end() {
 fn mounts_of_mounts_list_however_deep_and_many_at_once() {
     in_time(|| {
         let (folder, host) = (game(), mount_host());
-        // More names than one answer has room for.
+        // More names than fit into one answer.
         for index in 0..1000 {
             let name = format!("mods/a rather long name of a file with the number {index:05}");
             fs::write(folder.path().join(name), "").unwrap();
@@ -198,7 +198,7 @@ fn mounts_of_mounts_list_however_deep_and_many_at_once() {
         for level in 0..6 {
             let plan = format!("[[source]]\nurl = \"mount:{{folder}}/{inner}.toml\"\n");
             inner = format!("m{level}");
-            // Two of the same below the outermost: their lists are under way together.
+            // Two equal sources below the outermost mount: their lists are in progress together.
             let plan = if level == 5 { plan.repeat(2) } else { plan };
             fs::write(folder.path().join(format!("{inner}.toml")), plan).unwrap();
         }
@@ -231,7 +231,7 @@ fn a_folder_is_a_tree_that_can_be_written_to() {
         for outside in ["../x", "mods/../../x", ".", "a//b"] {
             assert_eq!(tree.open(outside).unwrap_err().code(), Some(Code::INVALID_INPUT), "{outside}");
         }
-        // No folder can be at such names.
+        // There is no folder at these names.
         for nowhere in ["base.zip/x", "base.zip", &"x".repeat(300)] {
             let error = host.block_on(tree.list(nowhere)).unwrap_err();
             assert_eq!(error.code(), Some(Code::NOT_FOUND), "{nowhere}: {error}");
@@ -239,7 +239,7 @@ fn a_folder_is_a_tree_that_can_be_written_to() {
         let error = tree.open("x".repeat(300)).unwrap_err();
         assert_eq!(error.code(), Some(Code::NOT_FOUND));
         assert!(error.to_string().ends_with("the system has no names as long as this"), "{error}");
-        // More names than one answer has room for, and one of them is not UTF-8.
+        // More names than fit into one answer, and one of them is not UTF-8.
         let many = folder.path().join("many");
         fs::create_dir(&many).unwrap();
         for index in 0..3000 {

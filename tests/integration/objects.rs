@@ -1,5 +1,5 @@
-//! The object plugin against servers on loopback: one made here that misbehaves as it is told, and those of others, where they
-//! are installed.
+//! The object plugin against servers on loopback: one that is made here and misbehaves on request, and those of other projects,
+//! where they are installed.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,24 +17,24 @@ fn object_host() -> Host {
     host(&["pactio_archive", "pactio_core", "pactio_file", "pactio_memory", "pactio_object"])
 }
 
-/// What the server does wrong.
+/// The faults of the server.
 #[derive(Clone, Copy, Default)]
 struct Manners {
-    /// Closes the connection after so many bytes of each body.
+    /// Closes the connection after this number of bytes of each body.
     cut_after: Option<usize>,
-    /// Answers every range with everything.
+    /// Answers every range with the whole body.
     ignores_ranges: bool,
-    /// Does not look at conditions.
+    /// Ignores conditions.
     ignores_conditions: bool,
     /// Waits before each answer.
     slow: Duration,
-    /// Answers so many requests with an error first.
+    /// Answers this number of requests with an error first.
     busy: usize,
-    /// Says no tags to those who read, or to nobody.
+    /// The answers that have a tag: all, only those to HEAD, or none.
     tags: Tags,
-    /// Says no dates.
+    /// Gives no dates.
     dateless: bool,
-    /// Says that the file is empty, until it is read.
+    /// Reports an empty file, until the file is read.
     lazy: bool,
 }
 
@@ -56,7 +56,7 @@ struct Shared {
     body: Vec<u8>,
     version: u32,
     manners: Manners,
-    /// Ranges that were asked for.
+    /// Ranges that were requested.
     asked: Vec<(usize, usize)>,
 }
 
@@ -88,7 +88,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The thread that listens sees that nobody wants it any more.
+        // The listening thread finds that the server is not used any more.
         self.shared = Arc::new(Mutex::new(Shared {
             body: Vec::new(),
             version: 0,
@@ -99,7 +99,7 @@ impl Drop for Server {
     }
 }
 
-/// One request; nothing, if the connection is to be closed.
+/// Answers one request; `None` if the connection is to be closed.
 fn serve(stream: &TcpStream, shared: &Mutex<Shared>) -> Option<()> {
     let mut lines = BufReader::new(stream).lines();
     let request = lines.next()?.ok()?;
@@ -267,7 +267,7 @@ fn versions_are_told_apart_by_whatever_the_server_says() {
             let error = host.block_on(device.read_exact_at(100, vec![0; 100])).unwrap_err();
             assert_eq!(error.code(), Some(Code::CHANGED), "{error}");
         }
-        // Nothing at all is only read when that was asked for.
+        // An object without any version is read only when the option asks for that.
         server.set(|shared| shared.manners.dateless = true);
         let error = host.open(&server.url()).unwrap_err();
         assert!(error.to_string().contains("unversioned=true reads it all the same"), "{error}");
@@ -289,7 +289,7 @@ fn large_reads_share_connections_and_far_ones_have_their_turn() {
         let mut asked = std::mem::take(&mut server.shared.lock().unwrap().asked);
         asked.sort_unstable();
         assert!(asked.len() == 5 && asked.windows(2).all(|pair| pair[0].1 == pair[1].0), "{asked:?}");
-        // As many as want to read at the front: one at the end is not the last.
+        // As many readers as possible at the front: a read at the end is not the last.
         server.set(|shared| shared.manners.slow = Duration::from_millis(5));
         let far = Arc::new(Mutex::new(None));
         let front: Vec<_> = (0..64)
@@ -344,7 +344,7 @@ fn connections_that_are_cut_are_taken_up_where_they_ended() {
         server.set(|shared| shared.manners.cut_after = Some(70_000));
         let bytes = host.block_on(device.read_exact_at(0, vec![0; 300_000])).unwrap();
         assert!(bytes == body(300_000));
-        // A server that gives a bit and dies: what came is there, and the rest is told.
+        // A server that sends some bytes and dies: the received bytes are done, and the rest is reported.
         server.set(|shared| shared.manners = Manners { busy: 2, ..Manners::default() });
         assert!(host.block_on(device.read_exact_at(7, vec![0; 10])).unwrap()[0] == 7);
         let few = open(&host, &format!("{}&retries=0", server.url()));
@@ -368,7 +368,7 @@ fn servers_that_are_slow_ignore_ranges_or_are_gone_give_errors_in_time() {
         let error = host.block_on(device.read_exact_at(5, vec![0; 10])).unwrap_err();
         assert!(matches!(error.code(), Some(Code::TIMED_OUT | Code::DISCONNECTED)), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(3));
-        // Given up, and closed, while an answer is awaited.
+        // A read that is dropped, and a device that is closed, while an answer is awaited.
         let slow = open(&host, &format!("http://{}/folder/file", server.address));
         let read = host.spawn({
             let slow = slow.clone();
@@ -402,12 +402,12 @@ fn a_folder_as_a_store_is_read_written_and_listed() {
         assert!(fs::read(folder.path().join("deep/big")).unwrap() == bytes);
         let again = host.block_on(device.write_all_at(0, vec![1])).unwrap_err();
         assert_eq!(again.code(), Some(Code::READ_ONLY));
-        // With a gap it is not whole; dropped, it never was.
+        // With a gap the object is not complete; when it is dropped, it never existed.
         let gap = host.open_with(&format!("local:{path}/gap"), new).unwrap();
         host.block_on(gap.write_all_at(10, vec![1; 10])).unwrap();
         assert_eq!(host.block_on(gap.publish()).unwrap_err().code(), Some(Code::INVALID_INPUT));
         drop(gap);
-        // Nor is anything left of what was uploaded, at once.
+        // Nothing of the uploaded parts is left either, at once.
         let given_up = host.open_with(&format!("local:{path}/given-up?part=5MiB"), new).unwrap();
         let mut writes: Vec<_> = bytes
             .chunks(1 << 20)
@@ -437,7 +437,7 @@ fn a_folder_as_a_store_is_read_written_and_listed() {
     });
 }
 
-/// The servers of others that are here.
+/// The servers of other projects that are installed.
 fn stores() -> Vec<Store> {
     [servers::moto("s3"), servers::moto("gs"), servers::azurite()].into_iter().flatten().collect()
 }
@@ -472,7 +472,7 @@ fn write_list_and_replace(store: Store) {
     let entry = |name: &str, size| (name.to_owned(), size);
     assert_eq!(names(""), [entry("empty", Some(0)), entry("folder", None), entry("small", Some(5))]);
     assert_eq!(names("folder"), [entry("big", Some(12_345_678))]);
-    // Replaced while it is open.
+    // The object is replaced while it is open.
     let device = tree.open("small").unwrap();
     let other = tree.open_with("small", new).unwrap();
     host.block_on(other.write_all_at(0, b"other".to_vec())).unwrap();
@@ -534,7 +534,7 @@ fn nginx_gives_ranges_of_one_version_and_takes_what_is_put() {
             assert_eq!(report.done(), there);
             assert!(read[..there] == bytes[position.min(3_000_000)..][..there]);
         }
-        // Replaced as programs do it, by another file of the same length.
+        // The file is replaced as programs do it, by another file of the same length.
         fs::write(folder.path().join("new"), vec![1; 3_000_000]).unwrap();
         let later = std::time::SystemTime::now() + Duration::from_secs(2);
         fs::File::options()

@@ -1,4 +1,4 @@
-//! Filters that send requests later, again, or counted.
+//! Filters that delay, retry or count requests.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ fn figure(host: &Host, device: &Device, name: &str) -> Option<u64> {
     figures.iter().find(|figure| figure.name == name).map(|figure| figure.value)
 }
 
-/// Sends so many reads of 100 bytes at once, and waits for all.
+/// Sends `count` reads of 100 bytes at once, and waits for all.
 fn reads(host: &Host, device: &Device, count: u64) -> Vec<Result<Vec<u8>, pactio::Error>> {
     let tasks: Vec<_> = (0..count)
         .map(|index| {
@@ -50,7 +50,7 @@ fn delayed_answers_come_later_and_are_right() {
         let took = begun.elapsed();
         // All at once, and not one after the other.
         assert!(took >= Duration::from_millis(50) && took < Duration::from_millis(50 * 15), "{took:?}");
-        // Who does not wait does not disturb the others.
+        // A request that is dropped does not disturb the others.
         drop(device.read_exact_at(0, vec![0; 10]));
         let (host, device) = open("queued:100000 | delay?latency=1h");
         let request = device.read_exact_at(0, vec![0; 10]);
@@ -148,7 +148,7 @@ fn what_fails_for_a_while_is_tried_again_and_only_that() {
         }
         assert!(figure(&host, &device, "retried").unwrap() > 50);
         assert_eq!(figure(&host, &device, "given up"), Some(0));
-        // No byte was read twice: only what failed was asked for again.
+        // No byte was read twice: only failed bytes were requested again.
         let stats = device.below().unwrap().below().unwrap();
         assert_eq!(figure(&host, stats, "bytes read"), Some(100 * 100));
 
@@ -159,14 +159,14 @@ fn what_fails_for_a_while_is_tried_again_and_only_that() {
         assert_eq!(figure(&host, &device, "retried"), Some(2));
         assert_eq!(figure(&host, &device, "given up"), Some(1));
 
-        // What stays is not tried again, unless one wants that.
+        // Permanent errors are not retried, unless an option asks for that.
         let (host, device) = open("queued:100000 | fault?read=100&error=io | retry");
         assert_eq!(reads(&host, &device, 1).remove(0).unwrap_err().code(), Some(Code::IO));
         assert_eq!(figure(&host, &device, "retried"), Some(0));
         let (host, device) =
             open("queued:100000 | fault?read=50&error=io | retry?io=true&delay=0s&attempts=100");
         assert!(reads(&host, &device, 20).iter().all(Result::is_ok));
-        // Writes too.
+        // The same for writes.
         let (host, device) =
             open("memory:?size=1KiB | fault?write=70&error=busy&partly=true | retry?attempts=100&delay=0s");
         host.block_on(async {
@@ -206,7 +206,7 @@ fn what_goes_through_is_counted() {
         let [p50, p99, most] = ["p50", "p99", "most"]
             .map(|which| figure(&host, &device, &format!("read time {which}")).unwrap());
         assert!(5_000_000 <= p50 && p50 <= p99 && p99 <= most, "{p50} {p99} {most}");
-        // A request can be given up through it.
+        // A request can be cancelled through the filter.
         let (host, device) = open("gated:8 | stats");
         assert!(device.capabilities().has(pactio::Capability::CANCELLATION));
         host.block_on(async {

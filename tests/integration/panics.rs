@@ -1,4 +1,4 @@
-//! Plugins that panic: the host survives, and says what happened.
+//! Plugins that panic: the host survives, and reports the panic.
 
 use pactio::{Code, ErrorKind, Health};
 use pactio_tests::{host, in_time, open};
@@ -68,7 +68,7 @@ fn a_driver_that_ends() {
     driver("panic-driver:end", Code::DRIVER_ENDED);
 }
 
-/// Three requests wait for a driver that goes away: all of them end, and so does every later one.
+/// Three requests wait for a driver that ends: all of them end, and so does every later one.
 fn driver(url: &'static str, later: Code) {
     in_time(move || {
         let (host, device) = open("fixture_panic_driver", url);

@@ -1,4 +1,4 @@
-//! The process plugin: memory of this process and of others, held against `/proc/PID/mem` and against what is known to be there.
+//! The process plugin: memory of this process and of others, compared with `/proc/PID/mem` and with known contents.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -12,7 +12,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 
 const PAGE: usize = 4096;
 
-/// Pages of this process, all with known bytes; some cannot be read then.
+/// Pages of this process, all with known bytes; some of them are made unreadable afterwards.
 struct Pages {
     start: *mut u8,
     count: usize,
@@ -21,15 +21,15 @@ struct Pages {
 impl Pages {
     fn new(count: usize, holes: &[usize]) -> Self {
         let rights = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: new memory somewhere.
+        // SAFETY: new memory at an address that the system chooses.
         let start = unsafe { mmap_anonymous(ptr::null_mut(), count * PAGE, rights, MapFlags::PRIVATE) };
         let start = start.unwrap().cast::<u8>();
         for at in 0..count * PAGE {
-            // SAFETY: within it.
+            // SAFETY: `at` is within the new memory.
             unsafe { start.add(at).write(byte(at)) };
         }
         for hole in holes {
-            // SAFETY: one of its pages, which nobody uses.
+            // SAFETY: one page of the new memory, which nothing accesses.
             unsafe { mprotect(start.add(hole * PAGE).cast(), PAGE, MprotectFlags::empty()) }.unwrap();
         }
         Self { start, count }
@@ -42,7 +42,7 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: its own, and nobody uses it any more.
+        // SAFETY: the memory belongs to this value, and nothing uses it any more.
         unsafe { munmap(self.start.cast(), self.count * PAGE) }.unwrap();
     }
 }
@@ -131,7 +131,7 @@ fn small_reads_over_the_edge_of_a_hole_get_what_is_behind_it() {
         let pages = Pages::new(4, &[1, 2]);
         let host = process_host();
         let device = host.open("process:self").unwrap();
-        // Alone, and with others that lie in the same piece.
+        // Alone, and with other reads in the same piece.
         for others in 0..3 {
             let starts = [PAGE - 32, 3 * PAGE - 32].into_iter().chain((0..others).map(|at| 3 * PAGE + at));
             let reads = starts.map(|start| (start, device.read_at(pages.at(start), vec![0; 64])));
@@ -154,7 +154,7 @@ fn a_mapping_without_a_file_behind_it_keeps_nobody_waiting() {
     in_time(|| {
         let (file, len) = (tempfile::tempfile().unwrap(), 64 << 20);
         file.set_len(len as u64).unwrap();
-        // SAFETY: new memory somewhere.
+        // SAFETY: new memory at an address that the system chooses.
         let start = unsafe {
             rustix::mm::mmap(ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, &file, 0).unwrap()
         };
@@ -162,7 +162,7 @@ fn a_mapping_without_a_file_behind_it_keeps_nobody_waiting() {
         let host = process_host();
         let device = host.open("process:self").unwrap();
         let good = Pages::new(1, &[]);
-        // The map says that it is there, so each page is found out by itself; others go on meanwhile.
+        // The map lists these pages, so each missing page is found separately; other requests continue meanwhile.
         let mut holes = device.read_at(start.addr() as u64, vec![0; len]);
         host.block_on(async {
             assert!(futures_util::poll!(&mut holes).is_pending());
@@ -170,7 +170,7 @@ fn a_mapping_without_a_file_behind_it_keeps_nobody_waiting() {
             let (report, _) = holes.await.unwrap();
             assert_eq!(report.done(), 0, "{report}");
         });
-        // SAFETY: its own, and nobody uses it any more.
+        // SAFETY: the memory belongs to this test, and nothing uses it any more.
         unsafe { munmap(start, len) }.unwrap();
     });
 }
@@ -184,7 +184,7 @@ fn another_process_is_read_as_the_system_shows_it_until_it_ends() {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let child = Sleeper::start(program.to_str().unwrap());
         let pid = child.0.id();
-        // Until it is that program.
+        // Waits until the process runs that program.
         while fs::read_link(format!("/proc/{pid}/exe")).unwrap() != program {
             std::thread::yield_now();
         }
@@ -208,14 +208,15 @@ fn another_process_is_read_as_the_system_shows_it_until_it_ends() {
         }
         assert!(compared > 100_000, "{compared}");
         let stack = regions.iter().find(|region| region.name == "[stack]").unwrap().range.clone();
-        // What is written is there, for the other as for us.
+        // Written bytes are visible to the other process and to this one.
         let writing =
             host.open_with(&format!("process:{pid}"), OpenOptions::new().read(true).write(true)).unwrap();
         host.block_on(writing.write_all_at(stack.start, b"written")).unwrap();
         let mut there = [0; 7];
         memory.read_exact_at(&mut there, stack.start).unwrap();
         assert_eq!(&there, b"written");
-        // Many together, the last of those to one place counts; what cannot be written is told, and what is behind it is written.
+        // Many writes together: the last write to a place counts, a failed write is reported, and the bytes behind it are
+        // written.
         let edge = regions.windows(2).find(|pair| {
             let (one, next) = (&pair[0], &pair[1]);
             one.range.end == next.range.start
@@ -260,7 +261,7 @@ fn what_cannot_be_opened_says_why() {
         assert!(says("process:2147483646", read()).contains("there is no process 2147483646"));
         assert!(says("process:-5", read()).contains("there is no process -5"));
         assert!(says("process:self", read().write(true)).contains("cannot write to its own memory"));
-        // A thread of the kernel, where they are to be seen.
+        // A thread of the kernel, where these are visible.
         if fs::read_to_string("/proc/2/comm").is_ok_and(|name| name == "kthreadd\n") {
             assert!(says("process:2", read()).contains("it has no memory of its own"));
         }

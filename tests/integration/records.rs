@@ -2,7 +2,8 @@
 
 use pactio_tests::{Records, host, in_time};
 
-/// One test, since `tracing` remembers of each place whether anybody listens, and asks only the thread that comes there first.
+/// One test, since `tracing` remembers for each call site whether a subscriber listens, and asks only the thread that first gets
+/// there.
 #[test]
 fn records_and_spans_of_a_plugin_are_the_host_s() {
     in_time(|| {
@@ -27,16 +28,16 @@ fn records_and_spans_of_a_plugin_are_the_host_s() {
             "{text}"
         );
         assert!(lines[0].ends_with("fields=\"target=\\\"here\\\"\""), "{text}");
-        // With the device, though a filter is on it, and in the spans of both sides.
+        // The record names the device, though a filter is on it, and is in the spans of both sides.
         assert!(lines[1].trim_start().starts_with("WARN mine:plugin{name=\"reading\" plugin=\"fixture-chatty\" device=\"chatty:here\" target=\"fixture_chatty\" fields=\"position=0\"}: pactio::plugin: a request of 'here' plugin=\"fixture-chatty\" device=\"chatty:here\""), "{text}");
         assert!(lines[1].contains("fields=\"len=8 text=\\\"a \\\\\\\"b\\\\\\\"\\\"\""), "{text}");
-        // The debug record in between is of no interest.
+        // The debug record in between is filtered out.
         assert!(
             lines[2].contains("plugin{name=\"reading\"") && lines[2].contains("plugin{name=\"deeper\""),
             "{text}"
         );
         assert!(lines[2].contains("still inside") && lines[2].contains("target=\"elsewhere\""), "{text}");
-        // Who left the spans is in none.
+        // A record outside of the spans is in none.
         assert_eq!(text.matches("mine:").count(), 2);
     });
 }
@@ -44,11 +45,11 @@ fn records_and_spans_of_a_plugin_are_the_host_s() {
 fn nobody_listens_and_nothing_is_made() {
     let host = host(&["fixture_chatty"]);
     let device = host.open("chatty:here").unwrap();
-    // Its value would panic when it is shown.
+    // A value in this record would panic when it is shown.
     assert_eq!(host.block_on(device.read::<u64>(2)).unwrap(), u64::from_ne_bytes([1; 8]));
     let records = Records::default();
     tracing::subscriber::with_default(records.subscriber("pactio::plugin=info"), || {
-        // Where it is shown, the panic is the plugin's.
+        // When the value is shown, the panic is the plugin's.
         assert!(host.block_on(device.read::<u64>(2)).is_err());
     });
 }

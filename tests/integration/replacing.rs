@@ -1,4 +1,4 @@
-//! Plugins whose files are replaced while they are used.
+//! Plugin files that are replaced while the plugins are used.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use pactio::{Device, Host, OpenOptions};
 use pactio_tests::{host_of, in_time, library};
 
-/// A library, of which a word can be made another one.
+/// A library in which a word can be replaced by another one.
 struct Library {
     bytes: Vec<u8>,
     word: &'static [u8],
@@ -19,7 +19,7 @@ struct Library {
 
 impl Library {
     fn new(name: &str, word: &'static [u8]) -> Self {
-        // Most of it is of no use here.
+        // Most of the file is not needed here.
         let folder = tempfile::tempdir().unwrap();
         let stripped = folder.path().join("stripped");
         let strip =
@@ -27,7 +27,7 @@ impl Library {
         assert!(strip.unwrap().success());
         let bytes = fs::read(stripped).unwrap();
         let mut places = Vec::new();
-        // Looked for by its first byte, since these are slow builds.
+        // Searched by its first byte, since these are slow builds.
         let mut at = 0;
         while let Some(next) = bytes[at..].iter().position(|byte| *byte == word[0]) {
             at += next;
@@ -57,12 +57,12 @@ fn replace(path: &Path, bytes: &[u8]) {
     fs::rename(new, path).unwrap();
 }
 
-/// What the code of the fixture calls its first region.
+/// The name that the fixture's code gives its first region.
 fn says(host: &Host, device: &Device) -> String {
     host.block_on(device.regions()).unwrap()[0].name.to_string()
 }
 
-/// How many libraries of a folder are mapped.
+/// The number of libraries of a folder that are mapped.
 fn mapped(folder: &Path) -> usize {
     let folder = folder.to_string_lossy().into_owned();
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
@@ -90,13 +90,13 @@ fn a_file_that_was_replaced_is_a_new_plugin() {
             replace(&path, &picky.version(&word));
             assert!(host.rescan());
             let device = host.open("picky:10000").unwrap();
-            // Not only the manifest: the code is the new one's, though the path is one that the system knows.
+            // Not only the manifest: the code is that of the new file, though the system knows the path already.
             assert_eq!(says(&host, &device), format!("new{}- 0", char::from(b'a' + round)));
             assert!(!host.rescan());
         }
-        // What is open stays what it is.
+        // Open devices do not change.
         assert_eq!(says(&host, &first), "first 0");
-        // What comes back is not loaded again, also if it is another file.
+        // A plugin that comes back is not loaded again, also if it is another file.
         let before = mapped(folder.path());
         assert_eq!(before, 21);
         replace(&path, &picky.version(b"first "));
@@ -105,7 +105,7 @@ fn a_file_that_was_replaced_is_a_new_plugin() {
         assert_eq!(says(&host, &again), "first 0");
         assert!(std::ptr::eq(again.plugin(), first.plugin()));
         assert_eq!(mapped(folder.path()), before);
-        // A file that is gone is a plugin that is gone, but not for what is open.
+        // A plugin without its file is gone, but open devices stay.
         fs::remove_file(&path).unwrap();
         assert!(host.rescan());
         assert!(
@@ -146,7 +146,7 @@ fn a_thousand_replacements_under_load_lose_no_request() {
             replace(&path, &versions[round % 2]);
             assert!(host.rescan(), "in round {round}");
             let description = if round % 2 == 0 { one } else { other };
-            // While one of the tasks opens the new one, it is the old one for everybody else.
+            // While one of the tasks opens the new device, the other tasks use the old one.
             while live.device().plugin().manifest().description.as_bytes() != description {
                 std::thread::yield_now();
             }
@@ -156,7 +156,7 @@ fn a_thousand_replacements_under_load_lose_no_request() {
             host.block_on(task);
         }
         assert!(requests.load(Ordering::SeqCst) > 1000);
-        // Libraries stay mapped: as many as there are different ones.
+        // Libraries stay mapped: one for each different file.
         assert_eq!(mapped(folder.path()), 2);
     });
 }

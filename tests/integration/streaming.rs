@@ -25,7 +25,7 @@ fn streaming_host() -> Host {
 
 const FRAME: Duration = Duration::from_millis(1);
 
-/// Polls until nothing is left, and gives what was handed over.
+/// Polls until nothing is left, and gives the requests that were handed over.
 fn all<T: Send + 'static>(streamer: &Streamer<T>) -> Vec<pactio::Done<T>> {
     let mut all = Vec::new();
     while streamer.poll(FRAME, |done| all.push(done)) != Progress::default() {
@@ -55,11 +55,11 @@ fn the_urgent_overtake_also_when_they_become_so_later() {
         streamer.read(&device, 0..10, Urgency::of(-1), "last");
         assert!(streamer.set_priority(low[15], 9));
         assert!(streamer.set_priority(low[1], -2));
-        // In the order in which they were sent, however late they are handed over.
+        // In the order in which they were sent, regardless of when they are handed over.
         let mut sent = all(&streamer);
         sent.sort_by_key(|done| done.queued);
         let order: Vec<_> = sent.into_iter().map(|done| (done.ticket, done.data)).collect();
-        // The first was sent when nobody else was there.
+        // The first request was sent when no other request was queued.
         assert_eq!(order[0], (first, "low"));
         assert_eq!(order[1], (low[15], "low"));
         assert_eq!((order[2].1, order[3].1), ("first of the high", "high"));
@@ -103,7 +103,7 @@ fn no_more_are_under_way_than_should_be_on_all_that_lies_on_a_device() {
         tickets.sort_unstable();
         tickets.dedup();
         assert_eq!(tickets.len(), 102);
-        // Opening reads a header, which counts as a read of what is below.
+        // Opening reads a header, which counts as a read of the device below.
         assert!(figure(&host, &counted, "in flight most") <= 3);
     });
 }
@@ -125,7 +125,7 @@ fn what_is_given_up_or_too_late_is_handed_over_as_that() {
         streamer.poll(FRAME * 10, |done| handed.push((done.data, done.bytes().unwrap_err().code().unwrap())));
         handed.sort_unstable_by_key(|(data, _)| *data);
         assert_eq!(handed, [("cancelled", Code::CANCELLED), ("late in the queue", Code::TIMED_OUT)]);
-        // The next is sent at once, though the device still works on the one before.
+        // The next request is sent at once, though the device still works on the one before.
         assert!(streamer.cancel(under_way));
         let soon = Instant::now() + Duration::from_millis(10);
         streamer.read(&device, 0..100, Urgency::default().until(soon), "late under way");
@@ -218,7 +218,7 @@ fn what_is_being_opened_counts_also_when_it_is_given_up_and_so_does_its_memory()
         for index in 30..60 {
             streamer.load(&archive, &index.to_string(), Urgency::default(), index);
         }
-        // Nobody polls, so three of them have all the memory.
+        // Without polls, three of them take all the memory.
         while streamer.progress().ready < 3 {
             thread::sleep(Duration::from_millis(1));
         }
@@ -243,7 +243,7 @@ fn what_closes_with_a_request_may_ask_the_streamer() {
         while streamer.progress().ready < 1 {
             thread::sleep(Duration::from_millis(1));
         }
-        // Cannot be sent, as the memory is in use, and has the last handle.
+        // This request cannot be sent, as the memory is in use, and has the last handle.
         let queued = streamer.read(&other, 0..10, Urgency::default(), ());
         let (packet, view) = PacketBox::<Write>::new_buf(10).and_then(PacketBox::into_bound).unwrap();
         let (asking, (told, answer)) = (streamer.clone(), std::sync::mpsc::channel());
@@ -252,7 +252,7 @@ fn what_closes_with_a_request_may_ask_the_streamer() {
         drop(other);
         assert!(streamer.cancel(queued));
         assert_eq!(answer.recv(), Ok(0));
-        // More than there ever is.
+        // More memory than ever exists.
         streamer.read(&one, 0..u64::MAX, Urgency::default(), ());
         let failed =
             all(&streamer).into_iter().filter_map(|done| done.bytes().err().and_then(pactio::Error::code));
@@ -279,13 +279,13 @@ fn handing_over_keeps_to_its_time_and_gives_at_least_one() {
                 handed += 1;
                 thread::sleep(Duration::from_millis(6));
             });
-            // The first time nobody knows how long it takes.
+            // In the first frame, the time per request is unknown.
             assert!(handed > 0);
             most = most.max(handed);
             frames += 1;
         }
         assert!(most <= 4 && frames >= 8, "{most} in {frames} frames");
-        // Not even one fits: one is handed over.
+        // Not even one request fits: one is handed over.
         for index in 0..3 {
             streamer.read(&device, 0..64, Urgency::default(), index);
         }
@@ -307,7 +307,7 @@ fn memory_is_bounded_and_what_is_not_handed_over_counts() {
         for index in 0..50 {
             streamer.read(&device, 0..300_000, Urgency::default(), index);
         }
-        // Nobody polls: it stops.
+        // Without polls the streamer stops.
         let begun = Instant::now();
         while streamer.progress().ready < 4 && begun.elapsed() < Duration::from_secs(10) {
             thread::sleep(Duration::from_millis(1));
@@ -321,7 +321,7 @@ fn memory_is_bounded_and_what_is_not_handed_over_counts() {
             assert!(streamer.progress().memory <= 1_200_000);
         }
         assert_eq!(handed, 50);
-        // One that is larger than all of it goes on alone.
+        // A request that is larger than the whole memory is sent alone.
         streamer.read(&device, 0..1 << 20, Urgency::default(), 0);
         let only = Streamer::with_memory(&host, 1);
         only.read(&device, 0..1000, Urgency::default(), 0);

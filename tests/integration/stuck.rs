@@ -1,4 +1,4 @@
-//! Plugins that do not come back: who notices, and who does not wait.
+//! Plugins that do not return: they are reported, and callers do not wait for them.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ fn host() -> Host {
         .unwrap()
 }
 
-/// All that the process records from here on: the watchdog has a thread of its own.
+/// All records of the process from here on: the watchdog has a thread of its own.
 fn records() -> Records {
     use std::sync::OnceLock;
     static RECORDS: OnceLock<Records> = OnceLock::new();
@@ -61,7 +61,7 @@ fn a_driver_that_hangs_ends_or_panics_is_reported() {
             "{text}"
         );
         assert!(line.contains("plugin=\"fixture-stuck\" call=\"poll_driver\""), "{text}");
-        // A pause between polls is none.
+        // A pause between polls is not reported.
         assert_eq!(text.matches("device=\"stuck:driver\"").count(), 1);
 
         for (url, health, code) in [
@@ -114,7 +114,7 @@ fn closing_fails_what_is_under_way_and_does_not_wait_for_ever() {
                 assert_eq!(packet.min_error().unwrap().1.code(), Code::UNANSWERED);
             }
         }
-        // The plugin's own time is not the caller's.
+        // The time of the plugin is not the caller's.
         let device = host.open("stuck:close").unwrap();
         let begun = Instant::now();
         let error = device.close(Duration::from_millis(50)).unwrap_err();
@@ -131,7 +131,7 @@ fn closing_fails_what_is_under_way_and_does_not_wait_for_ever() {
             "'stuck:' is not closed after 50ms: it is still used, by other handles or a filter on it"
         );
         other.close(Duration::from_secs(10)).unwrap();
-        // One that takes only some requests is two devices, and is closed all the same.
+        // A device that takes only some requests is two devices, and is closed all the same.
         host.open("picky:10000").unwrap().close(Duration::from_secs(10)).unwrap();
     });
 }

@@ -1,10 +1,10 @@
-//! Random trees of everything that can be done to a view, against a model; see the crate `pactio-trees`.
+//! Random trees of all operations on a view, against a model; see the crate `pactio-trees`.
 
 use std::sync::Arc;
 
 use pactio_trees::{Workers, case};
 
-/// `PACTIO_CASES` says how many; `PACTIO_SEED` with what the random numbers begin.
+/// `PACTIO_CASES` is the number of cases; `PACTIO_SEED` is the seed of the random numbers.
 #[test]
 fn what_becomes_of_each_byte_is_what_the_model_says() {
     let cases = std::env::var("PACTIO_CASES").map_or(20_000, |cases| cases.parse().expect("a number"));

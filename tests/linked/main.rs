@@ -11,16 +11,16 @@ struct Largest;
 
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: everything is passed on to the system's allocator.
+// SAFETY: each call is passed on to the system's allocator.
 unsafe impl GlobalAlloc for Largest {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: as required of the caller.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`, which is the same for `System`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as required of the caller.
+        // SAFETY: the caller gives a pointer that `alloc` returned for this layout, which came from `System`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -50,7 +50,7 @@ fn linked_plugins_work_without_a_file() {
     let device = host.open(&format!("file:{}", path.display())).unwrap();
     assert_eq!(host.block_on(device.read_exact_at(0, vec![0; 9])).unwrap(), b"linked in");
     assert_eq!((device.plugin().path(), device.plugin().place().as_str()), (None, "linked into the program"));
-    // Its own log goes where the program's goes, and errors say the same as those of a loaded plugin.
+    // The plugin's log goes to the program's log, and errors have the same text as those of a loaded plugin.
     let error = host.open("file:/no/such/file").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Open(Code::NOT_FOUND));
     assert_eq!(
@@ -72,7 +72,7 @@ fn linked_plugins_work_without_a_file() {
     assert!(!host.rescan(), "nothing of a linked plugin changes");
     assert_eq!(host.plugins().len(), 5);
 
-    // A file with the id of a linked plugin is refused; without that, the file is loaded.
+    // A file with the id of a linked plugin is refused; without the linked plugin, the file is loaded.
     let plugins = pactio_tests::folder_of(&["pactio_memory"]);
     let both = builder().search_path(plugins.path()).build().unwrap();
     let candidates = both.candidates();

@@ -3,12 +3,12 @@
 /// A part of memory: address, size in memory, flags, bytes in the file.
 pub type Part<'a> = (u64, u64, u32, &'a [u8]);
 
-/// The physical address of a part, as those of kernels: the same memory may be at several virtual ones.
+/// The physical address of a part, as in dumps of kernels: the same memory may be at several virtual addresses.
 fn physical(address: u64) -> u64 {
     0x1_0000_0000 + (address & 0x0fff_ffff)
 }
 
-/// A core file of 64 bits, lowest byte first, with a note that names what was mapped at the first part.
+/// A core file of 64 bits, lowest byte first, with a note that names the file that was mapped at the first part.
 pub fn core_file(kind: u16, parts: &[Part<'_>]) -> Vec<u8> {
     let count = parts.len() + 1;
     let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();

@@ -1,4 +1,4 @@
-//! What the tests share: hosts with chosen plugins, time limits, seeds, core files, servers.
+//! Helpers that the tests share: hosts with chosen plugins, time limits, seeds, core files, servers.
 
 mod elf;
 mod records;
@@ -14,7 +14,7 @@ use pactio::{Device, Host};
 pub use elf::{Part, core_file};
 pub use records::Records;
 
-/// Where cargo puts the plugins that a test or bench depends on: the `deps` folder of its build.
+/// The folder where cargo puts the plugins that a test or bench depends on: the `deps` folder of its build.
 pub fn build_folder() -> PathBuf {
     let binary = std::env::current_exe().expect("the program has a path");
     let folder = binary.parent().expect("the program is in a folder");
@@ -87,7 +87,7 @@ pub fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     }
 }
 
-/// A command for another build than the one that runs this: with no settings of that.
+/// A command for another build, without the settings of the build that runs this program.
 pub fn plain_cargo(program: &str) -> Command {
     let mut command = Command::new(program);
     for variable in

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What was recorded, a line each.
+/// The recorded events, one line each.
 #[derive(Clone, Default)]
 pub struct Records(Arc<Mutex<Vec<u8>>>);
 
@@ -15,7 +15,7 @@ impl Records {
         String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
-    /// A subscriber for them, of a filter such as `pactio=debug`.
+    /// A subscriber that collects these, with a filter such as `pactio=debug`.
     pub fn subscriber(&self, filter: &str) -> impl tracing::Subscriber + Send + Sync + 'static {
         tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -1,4 +1,5 @@
-//! Servers of objects on loopback, where their programs are: an environment variable names each. The gate installs them.
+//! Servers of objects on loopback, where their programs are installed: an environment variable names each. The gate installs
+//! them.
 
 use std::env;
 use std::fs;
@@ -14,9 +15,9 @@ use tempfile::TempDir;
 /// A server that was started here. It ends with this value.
 pub struct Server {
     child: Child,
-    /// Where it listens, on 127.0.0.1.
+    /// The port on 127.0.0.1 that it listens at.
     pub port: u16,
-    /// What it writes.
+    /// The folder for its files.
     folder: TempDir,
 }
 
@@ -30,7 +31,7 @@ impl Drop for Server {
 /// A server with a bucket or container of the name `bucket`.
 pub struct Store {
     pub server: Server,
-    /// How to write its URLs: `s3`.
+    /// The scheme of its URLs: `s3`.
     pub scheme: &'static str,
     /// Options of its URLs.
     pub options: String,
@@ -43,7 +44,7 @@ impl Store {
     }
 }
 
-/// What a variable names; otherwise the test says that it is skipped.
+/// The program that a variable names; without the variable, the test prints that it is skipped.
 fn program(variable: &str, hint: &str) -> Option<PathBuf> {
     let named = env::var_os(variable).map(PathBuf::from);
     if named.is_none() {
@@ -52,7 +53,7 @@ fn program(variable: &str, hint: &str) -> Option<PathBuf> {
     named
 }
 
-/// Starts a server at a free port. Somebody else may take that before: then at another one.
+/// Starts a server at a free port. If another process takes the port first, another port is tried.
 fn start(program: &Path, set: impl Fn(&mut Command, u16, &Path)) -> Server {
     for _ in 0..5 {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
@@ -101,7 +102,7 @@ pub fn moto(scheme: &'static str) -> Option<Store> {
     Some(Store { server, scheme, options })
 }
 
-/// The account that this server has, and everybody knows.
+/// The well-known account of this server.
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Turns of phrase that hide the subject of a sentence, and how many of them per 1,000 words are allowed. A limit may only be lowered:
-/// the test fails as well if a limit is more than [`SLACK`] above the count.
+/// Turns of phrase that hide the subject of a sentence, and the number of them that is allowed per 1,000 words. A limit may only
+/// be lowered: the test fails as well if a limit is more than [`SLACK`] above the count.
 const LIMITS: [(&str, &[&str], f64); 4] = [
     ("what", &["what", "whatever"], 13.6),
     ("who", &["who", "whoever", "whose", "whom"], 2.7),
@@ -64,7 +64,7 @@ impl Prose {
         self.files.iter().map(|(_, words)| words.len()).sum()
     }
 
-    /// How often one of some turns occurs, and in which files most.
+    /// The number of occurrences of some turns, and the files with the most of them.
     fn count(&self, turns: &[&str]) -> (usize, Vec<(usize, &Path)>) {
         let in_file = |all: &[String]| -> usize {
             turns

@@ -75,7 +75,7 @@ pub(super) fn run(
         command.args(["--here", "--case", case.name(), "--url", &url, "--reproduce", &seed.to_string()]);
         command
     };
-    // A reader that has gone is told of at the end.
+    // If the reader of the output has gone, `account` fails at the end.
     let outcomes = check::run(&cases, arguments.limit, command, |outcome| {
         let _ = to_stdout(check::table(outcome).as_bytes());
     });
@@ -86,7 +86,7 @@ pub(super) fn run(
     account(&outcomes)
 }
 
-/// The cases with these names; all, if there are none.
+/// The cases with these names, or all cases if there are no names.
 fn cases(names: &[String]) -> Result<Vec<&'static Case>, Failure> {
     if names.is_empty() {
         return Ok(CASES.iter().collect());
@@ -113,7 +113,7 @@ fn default_url(manifest: &Manifest) -> Result<String, Failure> {
         .with_hint(format!("give one: --url '{name}:...', or `check: \"{name}:...\"` in `export_plugin!`")))
 }
 
-/// An archive that is in the folder: files `stored` and `deflated`, and `inner` in a folder.
+/// An archive for the folder, with the files `stored` and `deflated`, and `inner` in a folder.
 const TREE: &[u8] = include_bytes!("tree.zip");
 
 /// Runs one case in this process.
@@ -133,7 +133,7 @@ fn here(
         symlink(&file, plugins.join(file.file_name().unwrap_or_default()))
     });
     made.map_err(|error| Failure::new(format!("a temporary folder cannot be filled: {error}")))?;
-    // The file comes first, and what is below a filter from where plugins are.
+    // The folder with the file is searched first. The plugins of devices below a filter come from the other search paths.
     let host = set_up(Host::builder().search_path(plugins)).build()?;
     let url = url.replace("{folder}", &data.to_string_lossy());
     let found = Subject::new(&host, &url, seed).and_then(|subject| case.run(&subject));

@@ -33,10 +33,10 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     refuse_unreadable(host, &source)?;
     let options = OpenOptions::new().write(true).create(true).truncate(true);
     let destination = host.open_with(&arguments.destination, options)?;
-    // A size of 0 is what systems say of files that are made when they are read: those end where they end.
+    // Systems report a size of 0 for files that are made when they are read: their end is found by reading.
     let size = source.size().filter(|&size| size > 0);
     refuse_small(&destination, size)?;
-    // Where the end is found by reading, one block at a time looks for it: a source that grows meanwhile leaves no hole.
+    // If the end is found by reading, one block at a time is copied: a source that grows meanwhile leaves no hole.
     let in_flight = if size.is_some() { arguments.flow.in_flight(&source).into() } else { 1 };
     let devices = Arc::new(Devices { source, destination });
     let mut copy = Copy { devices, size, block_size: arguments.flow.block_size, in_flight, done: 0 };
@@ -50,7 +50,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
                 copy.done
             )));
         }
-        // Only what is whole is to be seen.
+        // Only a complete copy is published.
         copy.devices.destination.publish().await?;
         if arguments.flush {
             copy.devices.destination.flush().await?;
@@ -61,13 +61,13 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let (done, url) = (copy.done, copy.devices.destination.url());
     result.map_err(|failure| {
         failure.and(&match size {
-            // It failed when it was published or flushed.
+            // The copy failed when it was published or flushed.
             Some(size) if done == size => {
                 format!(
                     "'{url}' is not finished: all {size} bytes were sent, but may not be kept; copy again"
                 )
             }
-            // What others see of it is the store's: a file has those bytes, an object is as it was before.
+            // The visible state depends on the store: a file has those bytes, an object is as it was before.
             size => {
                 let total = size.map_or(String::new(), |size| format!(" of {size}"));
                 format!("'{url}' is not finished: {done}{total} bytes were copied to it; copy again")
@@ -76,19 +76,19 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     })
 }
 
-/// From where to where.
+/// The source and the destination.
 struct Devices {
     source: Device,
     destination: Device,
 }
 
-/// A copy, and how far it is.
+/// A copy and its progress.
 struct Copy {
     devices: Arc<Devices>,
     size: Option<u64>,
     block_size: usize,
-    /// So many blocks are copied at a time. Nobody is further ahead of the oldest one, so that a destination that wants its bytes in
-    /// order, more or less, gets them so.
+    /// Number of blocks that are copied at a time. No block is further ahead of the oldest one, so that a destination that wants its
+    /// bytes roughly in order gets them so.
     in_flight: usize,
     /// Number of bytes that were written.
     done: u64,
@@ -97,14 +97,14 @@ struct Copy {
 /// A block that was copied.
 struct Block {
     len: usize,
-    /// There is nothing behind it.
+    /// The source ends behind this block.
     last: bool,
-    /// To be used again.
+    /// The buffer, to be used again.
     buffer: Vec<u8>,
 }
 
 impl Copy {
-    /// Copies one block after the other, until there are no more. After a failure, those that were begun come to their end.
+    /// Copies one block after the other until there are no more. After a failure, the copies of started blocks are still awaited.
     async fn blocks(&mut self, host: &Host, progress: &Progress) -> Result<(), Failure> {
         let (mut position, mut ended, mut result) = (0u64, false, Ok(()));
         let mut under_way: VecDeque<Task<Result<Block, Failure>>> = VecDeque::new();
@@ -159,8 +159,8 @@ impl Devices {
     }
 }
 
-/// Refuses a copy onto the file that the source reads: opening the destination would empty it. The source may be a file, a part of one, or a
-/// name in an archive.
+/// Refuses a copy onto the file that the source reads: opening the destination would empty it. The source may be a file, a part
+/// of one, or a name in an archive.
 fn refuse_same(host: &Host, source: &Device, destination: &str) -> Result<(), Failure> {
     let Some(Identity::File { device, inode, .. }) = host.block_on(source.stat())?.identity else {
         return Ok(());

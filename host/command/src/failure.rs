@@ -1,10 +1,10 @@
-//! How the command fails: a message, a hint, an exit code.
+//! Failures of the command: a message, a hint, an exit code.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Why the command ends with another code than 0.
+/// The reason why the command ends with a code other than 0.
 #[derive(Debug)]
 pub(super) struct Failure {
     message: String,
@@ -23,7 +23,7 @@ impl Failure {
         Self { code: 2, ..Self::new(message) }
     }
 
-    /// A part of the range that was asked for does not exist.
+    /// A part of the requested range does not exist.
     pub(super) fn incomplete(message: impl Into<String>) -> Self {
         Self { code: 3, ..Self::new(message) }
     }
@@ -37,7 +37,7 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// The same failure, with something said behind it.
+    /// The same failure, with a line added to its message.
     pub(super) fn and(mut self, what: &str) -> Self {
         self.message = format!("{}\n{what}", self.message);
         self

@@ -38,7 +38,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     to_stdout(text.as_bytes())
 }
 
-/// What it can do beyond reading and writing.
+/// The capabilities of a device beyond reading and writing.
 fn can(device: &Device) -> String {
     let can = device.capabilities();
     let words: Vec<&str> =
@@ -46,7 +46,7 @@ fn can(device: &Device) -> String {
     if words.is_empty() { "nothing else".to_owned() } else { words.join(", ") }
 }
 
-/// Which requests its plugin takes; the host makes these of all others.
+/// The requests that the plugin of a device takes; the host makes such requests of all others.
 fn limits(limits: &Limits) -> String {
     let mut words = Vec::new();
     if limits.alignment() > 1 {

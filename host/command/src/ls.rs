@@ -56,7 +56,7 @@ fn show(text: &mut String, name: &[u8], entry: &Entry, long: bool) {
     text.push_str(if entry.is_folder() { "/\n" } else { "\n" });
 }
 
-/// Everything in a folder and the folders in it, each folder before its content, with the names on the way.
+/// All entries of a folder and of the folders in it with their paths, each folder before its content.
 pub(super) fn all_below(
     host: &Host,
     device: &Device,
@@ -71,7 +71,7 @@ pub(super) fn all_below(
     };
     let (mut all, mut todo) = (Vec::new(), list(folder)?);
     while let Some((path, entry)) = todo.pop() {
-        // Links may make a circle of folders; no path is longer than what systems allow.
+        // Links may make a circle of folders; no path is longer than systems allow.
         if entry.is_folder() && path.len() < 4096 {
             todo.extend(list(&path)?);
         }

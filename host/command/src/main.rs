@@ -1,4 +1,4 @@
-//! The command `pactio`. One file per subcommand; `stream` is what they share.
+//! The command `pactio`. One file per subcommand; `stream` is shared by several.
 
 mod cat;
 mod check;
@@ -132,7 +132,7 @@ struct Flow {
 }
 
 impl Flow {
-    /// How many requests a device should have in flight.
+    /// Number of requests that a device should have in flight.
     fn in_flight(&self, device: &Device) -> u16 {
         let wanted =
             || device.capabilities().limits().in_flight().map_or(8, |count| count.clamp(1, 64) as u16);
@@ -163,7 +163,7 @@ fn block_size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Does what the command line says.
+/// Runs the command line.
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr(arguments.verbose);
@@ -184,7 +184,7 @@ impl Arguments {
         self.workers.map_or(builder.clone(), |count| builder.worker_threads(count.into()))
     }
 
-    /// What of the command line concerns the host, for another process.
+    /// The arguments that select the plugins, for another process.
     fn of_host(&self) -> Vec<String> {
         let mut all = Vec::new();
         for folder in &self.plugin_path {
@@ -243,7 +243,7 @@ fn help(command: &mut clap::Command) -> Result<(), Failure> {
 
 fn log_to_stderr(verbosity: u8) {
     use tracing_subscriber::EnvFilter;
-    // Refused plugins are not news for a command that does not need them: it says so when it does.
+    // Refused plugins are not logged for a command that does not need them; a command that needs one reports the refusal.
     let level = match verbosity {
         0 => "pactio=error",
         1 => "pactio=debug",

@@ -6,7 +6,7 @@ use pactio::{Host, OptionKind, PluginOption};
 
 use super::failure::{Failure, to_stdout};
 
-/// Prints what can be written in a URL with this scheme.
+/// Prints the form and the options of URLs with this scheme.
 pub(super) fn run(host: &Host, scheme: &str) -> Result<(), Failure> {
     let scheme = scheme.trim_end_matches(':');
     let plugin = host.plugin_with_scheme(scheme)?;
@@ -58,7 +58,7 @@ pub(super) fn table(options: &[PluginOption]) -> String {
     text
 }
 
-/// What a value looks like.
+/// The form of a value.
 fn form(option: &PluginOption) -> String {
     match option.kind {
         OptionKind::Flag => "true|false".to_owned(),

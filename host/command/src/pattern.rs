@@ -1,4 +1,4 @@
-//! What `pactio scan` looks for.
+//! The patterns of `pactio scan`.
 
 use std::ops::Range;
 
@@ -7,16 +7,18 @@ use regex::bytes::{Regex, RegexBuilder};
 /// A pattern over bytes.
 pub(super) struct Pattern {
     regex: Regex,
-    /// The same with one more byte behind it, which is no part of the match: the end of a text that goes on is nothing that
-    /// `$` or `\b` may take for its end. What has a fixed length does not look there, and its matches may overlap.
+    /// The same with one more byte behind it, which is no part of the match: where a text goes on, `$` and `\b` must not take
+    /// the end of the read bytes for the end of the text. A pattern of fixed length does not look there, and its matches may
+    /// overlap.
     within: Option<Regex>,
-    /// So many bytes before a match decide whether it is one.
+    /// Number of bytes before a match that decide whether it is one.
     pub(super) before: usize,
-    /// So many bytes behind the first of a match belong to it or decide whether it is one.
+    /// Number of bytes behind the first byte of a match that belong to it or decide whether it is one.
     pub(super) behind: usize,
 }
 
-/// What `^`, `$` and `\b` look at: a character has at most 4 bytes, and with 8 an aligned position before remains one.
+/// Number of bytes that `^`, `$` and `\b` look at: a character has at most 4 bytes, and with 8 an aligned position before
+/// remains one.
 const AROUND: usize = 8;
 
 impl Pattern {
@@ -24,7 +26,7 @@ impl Pattern {
     ///
     /// # Errors
     ///
-    /// What makes no sense.
+    /// If the text has another form.
     pub(super) fn hex(text: &str) -> Result<Self, String> {
         let digits: Vec<char> = text.chars().filter(|character| !character.is_whitespace()).collect();
         if digits.is_empty() || !digits.len().is_multiple_of(2) {
@@ -66,7 +68,7 @@ impl Pattern {
     ///
     /// # Errors
     ///
-    /// What makes no sense.
+    /// If the text has another form, or the value does not fit the type.
     pub(super) fn value(text: &str, big_endian: bool) -> Result<Self, String> {
         macro_rules! bytes_of {
             ($kind:expr, $number:expr, $($name:literal $type:ty),*) => {
@@ -85,11 +87,11 @@ impl Pattern {
         Self::bytes(&bytes)
     }
 
-    /// A regular expression over bytes. Matches up to `longest` are found wherever they are.
+    /// A regular expression over bytes. Matches of up to `longest` bytes are found wherever they are.
     ///
     /// # Errors
     ///
-    /// What makes no sense.
+    /// If the expression is not valid, or matches no bytes at all.
     pub(super) fn regex(text: &str, longest: usize) -> Result<Self, String> {
         let build = |text: &str| RegexBuilder::new(text).unicode(false).build();
         let regex = build(text).map_err(|error| error.to_string())?;
@@ -97,7 +99,7 @@ impl Pattern {
             return Err("it matches nothing at all, which is everywhere".to_owned());
         }
         let within = build(&format!("(?:{text})(?s-u:.)"))
-            // The expression ends with a remark, which goes on to the end of the line.
+            // The expression ends with a comment, which extends to the end of the line.
             .or_else(|_| build(&format!("(?:{text}\n)(?s-u:.)")))
             .map_err(|error| error.to_string())?;
         Ok(Self { regex, within: Some(within), before: AROUND, behind: longest - 1 + AROUND })
@@ -120,7 +122,7 @@ impl Pattern {
         }
     }
 
-    /// Where the search for the next match begins.
+    /// The position at which the search for the next match begins.
     pub(super) fn next(&self, found: &Range<usize>) -> usize {
         if self.within.is_some() { found.end.max(found.start + 1) } else { found.start + 1 }
     }
@@ -130,7 +132,7 @@ impl Pattern {
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a> {
     pub(super) bytes: &'a [u8],
-    /// There is also nothing behind them.
+    /// Nothing lies behind the bytes either.
     pub(super) ends: bool,
 }
 

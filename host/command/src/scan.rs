@@ -1,7 +1,7 @@
 //! `pactio scan`
 //!
-//! Threads read pieces of the device and search them, and one takes what they found in order. A match belongs to the piece
-//! that it begins in; what lies around a piece is read with it, as far as the pattern looks:
+//! Threads read pieces of the device and search them, and one thread takes the matches in order. A match belongs to the piece
+//! in which it begins. The bytes around a piece are read with it, as far as the pattern looks:
 //!
 //! ```text
 //!           before |============ own ============| behind
@@ -89,7 +89,7 @@ struct What {
     value: Option<String>,
 }
 
-/// Bytes of a piece.
+/// Size of a piece in bytes.
 const PIECE: u64 = 1 << 20;
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
@@ -104,7 +104,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         None => regions(host, &device, arguments)?,
     };
     let len = |span: &Range<u64>| span.end - span.start;
-    // Otherwise the end is found by reading, and nobody reads far behind it.
+    // Otherwise the end is found by reading, with one thread, so that no thread reads far behind the end.
     let is_known = spans.last().is_none_or(|span| span.end < u64::MAX);
     let count = if is_known { spans.iter().map(|span| len(span).div_ceil(PIECE)).sum() } else { 1 };
     let wanted = device.capabilities().limits().in_flight().unwrap_or(1).clamp(1, 8) as usize;
@@ -149,14 +149,14 @@ impl Arguments {
         self.limit.unwrap_or(u64::MAX)
     }
 
-    /// The positions that are meant, whether they exist or not.
+    /// The requested positions, whether they exist or not.
     fn range(&self) -> Range<u64> {
         let start = self.offset.unwrap_or(0);
         start..self.length.map_or(u64::MAX, |length| start.saturating_add(length))
     }
 
-    /// Where the search of a device ends at the latest, if that is not for its regions to say. What is in none of them may still
-    /// be read, as the holes of a file: they are searched where there is no end, and if they are asked for.
+    /// The position at which the search of a device ends at the latest, or `None` if its regions are searched. Bytes in no region
+    /// may still be readable, such as the holes of a file. So regions are searched only if the device has no size, or on request.
     fn end_of(&self, device: &Device) -> Result<Option<u64>, Failure> {
         let by_region = self.region.is_some() || self.writable;
         let has_regions = device.capabilities().has(pactio::Capability::MAP);
@@ -165,7 +165,7 @@ impl Arguments {
             _ if by_region => {
                 Err(Failure::usage("the device has no regions; leave --region and --writable out"))
             }
-            // A size of 0 is what systems say of files that are made when they are read.
+            // Systems report a size of 0 for files that are made when they are read.
             Some(0) => Ok(Some(u64::MAX)),
             Some(size) => Ok(Some(size)),
             None if has_regions => Ok(None),
@@ -175,7 +175,7 @@ impl Arguments {
     }
 }
 
-/// The regions that are asked for.
+/// The requested regions.
 fn regions(host: &Host, device: &Device, arguments: &Arguments) -> Result<Vec<Range<u64>>, Failure> {
     let (Range { start, end }, text) = (arguments.range(), arguments.region.as_deref().unwrap_or_default());
     let mut spans: Vec<Range<u64>> = Vec::new();
@@ -186,7 +186,7 @@ fn regions(host: &Host, device: &Device, arguments: &Arguments) -> Result<Vec<Ra
             continue;
         }
         match spans.last_mut() {
-            // What touches is searched across.
+            // Adjacent regions are searched as one.
             Some(last) if last.end == part.start => last.end = part.end,
             _ => spans.push(part),
         }

@@ -1,10 +1,10 @@
-//! What `--stats` prints at the end.
+//! The output of `--stats` at the end.
 
 use std::time::Duration;
 
 use pactio::{Figure, Host, Unit};
 
-/// Prints what was counted to standard error, since standard output is the data's.
+/// Prints the statistics to standard error, since standard output is for the data.
 pub(super) fn print(host: &Host) {
     for layer in host.statistics() {
         eprintln!("{} (plugin '{}')", layer.url, layer.plugin);

@@ -15,18 +15,18 @@ pub(super) struct Stream<'h> {
     block_size: usize,
     in_flight: VecDeque<Pending>,
     depth: usize,
-    /// Where the next request begins, relative to the range.
+    /// Start of the next request, relative to the range.
     requested: u64,
-    /// How many bytes were given out.
+    /// Number of bytes that were given out.
     done: u64,
     /// Buffers to be used again.
     spare: Vec<Vec<u8>>,
     ended: bool,
-    /// What is to be said after the last good block.
+    /// The failure to report after the last good block.
     failed: Option<Failure>,
 }
 
-/// A request for so many bytes.
+/// A request for `len` bytes.
 struct Pending {
     len: usize,
     task: Task<Result<(Report, Vec<u8>), Error>>,
@@ -55,9 +55,9 @@ impl<'h> Stream<'h> {
         self.done
     }
 
-    /// How many bytes will come, as far as that is known.
+    /// Expected number of bytes, if that is known.
     pub(super) fn expected(&self) -> Option<u64> {
-        // A size of 0 is what systems say of files that are made when they are read.
+        // Systems report a size of 0 for files that are made when they are read.
         let size = self.device.size().filter(|&size| size > 0);
         let rest = size.map(|size| size.saturating_sub(self.range.offset));
         match (rest, self.range.length) {
@@ -66,12 +66,12 @@ impl<'h> Stream<'h> {
         }
     }
 
-    /// Keeps as many requests in flight as there should be.
+    /// Sends requests until `depth` are in flight.
     fn fill(&mut self) {
         while self.in_flight.len() < self.depth && !self.ended {
             let left = self.range.length.map_or(u64::MAX, |length| length - self.requested);
             let len = left.min(self.block_size as u64) as usize;
-            // Behind the end that is known now, one request at a time looks for more.
+            // Behind the end that is known now, only one request at a time looks for more bytes.
             let behind = self.expected().is_none_or(|expected| self.requested >= expected);
             if len == 0 || (behind && !self.in_flight.is_empty()) {
                 return;
@@ -113,7 +113,7 @@ impl<'h> Stream<'h> {
                 if done == 0 {
                     return Err(failure);
                 }
-                // What was read before is given out first.
+                // The bytes before the failure are given out first.
                 self.failed = Some(failure);
             }
         }
@@ -127,7 +127,7 @@ impl<'h> Stream<'h> {
         self.spare.push(block);
     }
 
-    /// Says what is missing of the range that was asked for.
+    /// Reports the missing part of the requested range.
     pub(super) fn account(&self) -> Result<(), Failure> {
         let Range { offset, length } = self.range;
         let url = self.device.url();

@@ -14,7 +14,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
-    // A file is meant unless it can be nothing but a URL.
+    // An argument that is no URL is the path of a file.
     let is_url = arguments.mounts.parse::<pactio::Url>().is_ok();
     let url = if is_url {
         arguments.mounts.clone()
@@ -37,7 +37,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         };
         let how = match hidden_by {
             None => "serves it".to_owned(),
-            // Folders of all sources are seen as one.
+            // The folders of all sources are shown as one.
             Some((_, true)) if origin.stat.is_folder() => "adds to it".to_owned(),
             Some((by, _)) => format!("hidden by '{by}'"),
         };

@@ -1,4 +1,4 @@
-//! `pactio check`: what is right passes, and what is wrong is found by the case that is for it.
+//! `pactio check`: correct plugins pass, and each mistake is found by the case that is for it.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

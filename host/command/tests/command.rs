@@ -1,4 +1,4 @@
-//! The command, as a person or a script meets it: output, errors, exit codes.
+//! The command, as a user or a script sees it: output, errors, exit codes.
 
 use serde_json::Value;
 use std::fs::{self, File, Permissions};
@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::{TempDir, tempdir};
 
-/// A folder to work in, and the command in it, with the two plugins and no others.
+/// A folder to work in, and the command in it, with the plugins `file` and `memory` and no others.
 struct Place(TempDir);
 
 impl Place {
@@ -47,7 +47,7 @@ impl Place {
         command
     }
 
-    /// Runs it, checks the exit code, and gives what it printed and said.
+    /// Runs the command, checks the exit code, and gives the standard output and the standard error.
     fn check(&self, arguments: &[&str], code: i32) -> (Vec<u8>, String) {
         let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
         let said = String::from_utf8(stderr).unwrap();
@@ -198,7 +198,7 @@ fn no_permission_is_said() {
     place.file("closed", 1);
     fs::set_permissions(place.path("closed"), Permissions::from_mode(0o000)).unwrap();
     let mut command = place.command(&["cat", "file:closed"]);
-    // Root may read everything, so somebody else asks, with a copy of all that is needed.
+    // Root may read everything, so another user runs the command, with a copy of all files that it needs.
     let folder = tempdir().unwrap();
     if File::open(place.path("closed")).is_ok() {
         for folder in [place.0.path(), folder.path()] {
@@ -536,11 +536,11 @@ fn what_was_counted_is_printed_at_the_end() {
     assert!(has(&written, "writes", "3") && has(&written, "bytes written", "2.86 MiB"), "{said}");
     assert!(has(&written, "writes failed", "0") && has(&read, "in flight", "0"), "{said}");
     assert!(read.iter().any(|line| line.starts_with("read time p99 ")), "{said}");
-    // It is asked for.
+    // Without the option, no statistics are printed.
     assert_eq!(place.check(&["sum", "file:a"], 0).1, "");
 }
 
-/// Positions and shown bytes of what `scan` printed.
+/// Positions in the output of `scan`.
 fn matches(printed: &[u8]) -> Vec<u64> {
     let text = std::str::from_utf8(printed).unwrap();
     let position =
@@ -583,7 +583,7 @@ fn scan_finds_what_is_there_also_across_the_pieces_that_it_reads() {
         place.printed(&["scan", "file:x", "--text", "needle", "--length", "64"]).lines().next().unwrap(),
         "0x000000000003  6e 65 65 64 6c 65  |needle|"
     );
-    // What is longer than what is shown, and overlaps.
+    // Matches that are longer than the shown bytes, and overlap.
     fs::write(place.path("zeros"), [0; 40]).unwrap();
     let (printed, _) = place.check(&["scan", "file:zeros", "--hex", &"00".repeat(38)], 0);
     assert_eq!(matches(&printed), [0, 1, 2]);
@@ -610,7 +610,7 @@ fn scan_says_what_makes_no_sense() {
     fails(&[], "required");
     let (_, said) = place.check(&["scan", "memory:?size=10", "--text", "a", "--region", "heap"], 2);
     assert!(said.contains("the device has no regions"), "{said}");
-    // What has no map is one region.
+    // A device without a map is one region.
     assert_eq!(
         place.printed(&["maps", "memory:?size=10"]),
         "0x000000000000-0x00000000000a rw-           10\n"
@@ -619,7 +619,7 @@ fn scan_says_what_makes_no_sense() {
 
 const MIB: usize = 1 << 20;
 
-/// A text of so many bytes, all `x` but for what is put in.
+/// A text of `len` bytes, all `x` except for the texts of `put`.
 fn text(len: usize, put: &[(usize, &str)]) -> Vec<u8> {
     let mut text = vec![b'x'; len];
     put.iter().for_each(|(at, what)| text[*at..at + what.len()].copy_from_slice(what.as_bytes()));
@@ -643,7 +643,7 @@ fn scan_of_an_expression_is_one_search_from_front_to_back() {
     }
     assert_eq!(place.printed(&["scan", "file:x", "--regex", "\"[^\"]*\"", "--count"]), "400000\n");
     check(&text(2 * MIB, &[(MIB - 2, "abababa")]), &["aba"], &[MIB - 2, MIB + 2]);
-    // What is before a piece is seen.
+    // The search sees the bytes before a piece.
     let foo = text(2 * MIB, &[(MIB, "foo")]);
     check(&foo, &["^foo"], &[]);
     check(&foo, &["\\bfoo"], &[]);
@@ -651,11 +651,11 @@ fn scan_of_an_expression_is_one_search_from_front_to_back() {
     check(&foo, &["^foo", "--offset", "1MiB"], &[MIB]);
     check(&text(2 * MIB, &[(MIB - 2, "\u{e9}foo")]), &["(?u:\\b)foo"], &[]);
     check(&text(2 * MIB, &[(MIB - 1, "\nfoo")]), &["(?m)^foo"], &[MIB]);
-    // What is read with a piece ends somewhere, but the text goes on.
+    // The bytes that are read with a piece end somewhere, but the text goes on.
     let ends = "foo".repeat(5000);
     check(&text(2 * MIB, &[(MIB - 1, "y"), (MIB, &ends)]), &["y[fo]*\\z"], &[]);
     check(&text(2 * MIB, &[(2 * MIB - 4, "yfoo")]), &["y[fo]*\\z"], &[2 * MIB - 4]);
-    // A match of the promised length is found from the last byte of a piece on; of a longer one, there are parts.
+    // A match of the promised length is found from the last byte of a piece on; a longer match is found in parts.
     for (len, longest) in [(4096, "4096"), (MIB, "1MiB")] {
         let long = format!("y{}z", "a".repeat(len - 2));
         check(&text(3 * MIB, &[(MIB - 1, &long)]), &["y[^z]*z", "--longest", longest], &[MIB - 1]);
@@ -666,15 +666,15 @@ fn scan_of_an_expression_is_one_search_from_front_to_back() {
         &["a+"],
         &[0, behind, MIB + behind, 2 * MIB + behind, 3 * MIB + behind, 4 * MIB + behind],
     );
-    // What is not aligned is no match, and none that is aligned is lost to it.
+    // Text at an unaligned position is no match, and hides no aligned match.
     check(b"xaaaxxaaaa", &["aa", "--align", "2"], &[2, 6, 8]);
     check(&text(2 * MIB, &[(MIB - 1, "aaaa")]), &["a+", "--align", "2"], &[MIB]);
 }
 
-/// The contents of parts that have no hole between them, and where they begin.
+/// Start and content of parts that have no hole between them.
 type Runs = Vec<(usize, Vec<u8>)>;
 
-/// A map for `core` of an image of so many bytes, where some parts are cut off, and what can be read.
+/// A map for `core` of an image, where some parts are cut off, and the runs that can be read.
 fn holes(random: &mut fastrand::Rng, image: &[u8]) -> (String, Runs) {
     let (mut map, mut runs, mut at, mut offset) = (String::new(), Runs::new(), 0x7000, 0);
     while offset < image.len() {
@@ -682,7 +682,7 @@ fn holes(random: &mut fastrand::Rng, image: &[u8]) -> (String, Runs) {
         let len = lens[random.usize(..lens.len())].min(image.len() - offset);
         match random.u8(..6) {
             0 => at += random.usize(1..4).pow(8),
-            // There by the map, but not in the file.
+            // In the map, but not in the file.
             1 => {
                 map += &format!("{at:x}-{:x} {:x}\n", at + len, image.len());
                 at += len;
@@ -708,7 +708,7 @@ fn scan_finds_what_a_search_of_each_run_of_bytes_finds() {
     for _ in 0..2 {
         let alphabet = [&b"ab\n"[..], b"aaab\"", b"\0\0\0\0a"][random.usize(..3)];
         let mut image: Vec<u8> = vec![b'-'; 2 * MIB + random.usize(..MIB)];
-        // Runs of letters with blanks in between, so that there are some matches, not millions.
+        // Runs of letters with `-` in between, so that there are some matches, not millions.
         while random.u16(..200) > 0 {
             let (at, len) = (random.usize(..image.len()), random.usize(1..2000));
             let some = image.iter_mut().skip(at).take(len);
@@ -770,7 +770,7 @@ fn scan_needs_little_memory_and_ends_at_the_limit() {
             count if arguments.contains(&"--count") => assert_eq!(count.trim(), expected.to_string()),
             lines => assert_eq!(lines.lines().count(), expected),
         }
-        // No more than one piece of the many was needed for a few.
+        // One match needs no more than one piece of the many.
         assert!(expected > 1 || said.ends_with(" 1048576 bytes; 0 bytes could not be read\n"), "{said}");
     };
     check(&["file:/dev/zero", "--length", "0x7fffffffffffffff", "--limit", "1"], 1);
@@ -847,7 +847,7 @@ fn scan_says_what_could_not_be_searched() {
     // Enough was found before the end.
     let found = format!("1 match in {MIB} bytes; 0 bytes could not be read");
     check(&["file:x", "--text", "needle", "--length", "4MiB", "--limit", "1"], 0, &[7], &found);
-    // What was cut off of a dump is no region that can be read, and does not end the others.
+    // A part that was cut off from a dump is no readable region, and does not end the other regions.
     fs::write(place.path("map"), "1000-2000 2ff000\n5000-7000 2ff000\n8000-9000 0\n").unwrap();
     let cut = "file:x | core?map=map";
     let found = "1 match in 12288 bytes; 0 bytes could not be read";
@@ -855,7 +855,7 @@ fn scan_says_what_could_not_be_searched() {
     check(&[cut, "--text", "needle", "--length", "1MiB"], 0, &[0x8007], found);
 }
 
-/// A process that ends with this value.
+/// A process that is ended when this value is dropped.
 struct Ends(std::process::Child);
 
 impl Drop for Ends {
@@ -874,7 +874,7 @@ fn scan_finds_in_a_process_what_a_debugger_finds() {
     let sleep = sleep.arg("600").env("MARKER", format!("{marker}{marker}")).stdout(Stdio::null());
     let child = Ends(sleep.stderr(Stdio::null()).spawn().unwrap());
     let pid = child.0.id();
-    // Until it is that program, with its stack.
+    // Wait until the process is that program, with its stack.
     while !fs::read(format!("/proc/{pid}/environ")).unwrap().windows(6).any(|text| text == b"MARKER")
         || !fs::read_link(format!("/proc/{pid}/exe")).unwrap().ends_with("sleep")
     {
@@ -888,7 +888,7 @@ fn scan_finds_in_a_process_what_a_debugger_finds() {
     let found = matches(&printed);
     assert_eq!(found.len(), 2, "{said}");
     assert_eq!(found[1] - found[0], marker.len() as u64);
-    // All of it has the same two, or copies that the program made.
+    // The whole process has the same two matches, and possibly copies that the program made.
     let (everywhere, _) = place.check(&["scan", &url, "--regex", &marker], 0);
     assert!(found.iter().all(|at| matches(&everywhere).contains(at)));
     let gdb = Command::new("gdb")
@@ -910,10 +910,10 @@ fn scan_finds_in_a_process_what_a_debugger_finds() {
                 .collect();
             assert_eq!(theirs, found, "{text}");
         }
-        // It is not everywhere, and what was found is checked above.
+        // gdb is not installed everywhere, and the matches are checked above.
         Err(error) => println!("not compared with gdb: {error}"),
     }
-    // And so has a dump of it.
+    // A dump of the process has the same matches.
     let dumped = Command::new("gcore").args(["-o", "dump", &pid.to_string()]).current_dir(&place.0).output();
     if dumped.is_ok_and(|dumped| dumped.status.success()) {
         let dump = format!("file:dump.{pid} | core");

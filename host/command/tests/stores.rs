@@ -1,4 +1,4 @@
-//! The command with servers of objects, where those are installed.
+//! The command with object servers, where those are installed.
 
 use std::fs;
 use std::io::{Cursor, Write as _};
@@ -32,7 +32,7 @@ impl Place {
     }
 }
 
-/// What a command printed and said.
+/// The standard output and the standard error of a command.
 fn run(mut command: Command, code: i32) -> (String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let said = String::from_utf8(stderr).unwrap();
@@ -50,7 +50,7 @@ fn a_core_file_in_an_archive_on_an_s3_server_is_scanned() {
     for at in [0, 4_194_290, 8_999_971] {
         heap[at..at + marker.len()].copy_from_slice(marker);
     }
-    // With a hole behind it, of which nothing was dumped.
+    // The second part has a hole behind it, of which nothing was dumped.
     let parts = [(0x40_0000, 0x1000, 5, &[0xcc; 0x1000][..]), (0x7000_0000, 9_400_000, 6, &heap[..])];
     let core = core_file(4, &parts);
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
@@ -67,7 +67,7 @@ fn a_core_file_in_an_archive_on_an_s3_server_is_scanned() {
     let there = run(place.command(&["scan", &composed, "--text", text]), 0);
     let addresses: Vec<_> = there.0.lines().map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(addresses, ["0x000070000000", "0x0000703ffff2", "0x000070895423"]);
-    // The same as of the file here, holes and all.
+    // The output is the same as for the local file, with all holes.
     assert_eq!(run(place.command(&["scan", "file:core.1 | core", "--text", text]), 0), there);
     assert_eq!(
         run(place.command(&["maps", &composed]), 0),
@@ -75,7 +75,7 @@ fn a_core_file_in_an_archive_on_an_s3_server_is_scanned() {
     );
 }
 
-/// Files of a certificate for 127.0.0.1, of who signed it, and of its key.
+/// Files of a certificate for 127.0.0.1, of the certificate of its signer, and of its key.
 fn certificates(folder: &Path) -> (PathBuf, PathBuf, PathBuf) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut root = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -118,7 +118,7 @@ fn a_web_server_is_read_with_tls_if_its_certificate_is_trusted() {
     command.env("SSL_CERT_FILE", &certificate);
     let (_, said) = run(command, 1);
     assert!(said.contains("invalid peer certificate"), "{said}");
-    // Plain text to a server that wants TLS.
+    // Plain text to a server that requires TLS.
     let (_, said) = run(trusting(&["info", &url.replace("https:", "http:")]), 1);
     assert!(said.contains("400"), "{said}");
     drop(server);

@@ -1,4 +1,4 @@
-//! What is checked.
+//! The cases of the suite.
 
 use std::collections::HashSet;
 use std::future::{Future, poll_fn};
@@ -16,7 +16,7 @@ use pactio_sdk::{
 use super::subject::{Finding, Subject, answered, open, same, unexpected, wait, wrong};
 use crate::{Device, Url};
 
-/// One thing that is checked.
+/// One case of the suite.
 #[derive(Debug)]
 pub struct Case {
     name: &'static str,
@@ -25,27 +25,27 @@ pub struct Case {
 }
 
 impl Case {
-    /// A word.
+    /// The name of the case, one word.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What must be so.
+    /// The property that is checked.
     pub fn about(&self) -> &'static str {
         self.about
     }
 
-    /// Checks it, in this process.
+    /// Runs the case in this process.
     ///
     /// # Errors
     ///
-    /// What is wrong, or why it does not apply.
+    /// The mistake, or the reason why the case does not apply.
     pub fn run(&self, subject: &Subject) -> Result<(), Finding> {
         (self.run)(subject)
     }
 }
 
-/// The case without which the others make no sense.
+/// The name of the case that all others depend on.
 pub(super) const OPENS: &str = "opens";
 
 /// All cases.
@@ -181,7 +181,7 @@ fn write_over_the_end(subject: &Subject) -> Result<(), Finding> {
     subject.read_all()
 }
 
-/// All that failed did so since it lies past the end.
+/// Checks that all failed ranges failed as past the end.
 fn past_the_end(report: &crate::Report) -> Result<(), Finding> {
     match report.failed_ranges().find(|(_, error)| error.code() != Code::END) {
         None => Ok(()),
@@ -202,7 +202,7 @@ fn splits(subject: &Subject) -> Result<(), Finding> {
         let packet = PacketBox::<Write>::new_buf(len).and_then(|mut packet| Ok((packet.bind()?, packet)));
         let (view, mut packet) = packet.map_err(no_memory)?;
         let (front, back) = view.split_at(at);
-        // The other way round, since nobody said in which order.
+        // The back goes first, since no order is prescribed.
         subject.device.send_io((start + at) as u64, back);
         subject.device.send_io(start as u64, front);
         let what = format!("a read of {len} bytes at {start} that was split after {at}");
@@ -250,7 +250,7 @@ fn memory(subject: &Subject) -> Result<(), Finding> {
             wrong!("a read wrote beside the memory that it was given");
         }
     }
-    // A packet whose bytes are nowhere: they are made when the device asks, or are moved by functions.
+    // A packet without memory: its bytes are made when the device asks for them, or are moved by functions.
     let range = subject.range();
     let len = range.len();
     let collected = Arc::new(Mutex::new(vec![0; len]));
@@ -269,7 +269,7 @@ fn memory(subject: &Subject) -> Result<(), Finding> {
     same(&bytes, &subject.model.borrow()[range.clone()], range.start)
 }
 
-/// Memory that can only be moved to, piece by piece.
+/// Bytes that can only be transferred, piece by piece.
 struct Scattered(Arc<Mutex<Vec<u8>>>);
 
 impl PacketBytes<Write> for Scattered {
@@ -292,7 +292,7 @@ fn many(subject: &Subject) -> Result<(), Finding> {
             .iter()
             .map(|range| (subject.device.read_at(range.start as u64, vec![0; range.len()]), None))
             .collect();
-        // In one task, so that they are handed over together.
+        // All requests are in one task, so that they are handed over together.
         let all = poll_fn(|cx| {
             for (request, result) in requests.iter_mut().filter(|(_, result)| result.is_none()) {
                 if let Poll::Ready(ready) = Pin::new(request).poll(cx) {
@@ -360,7 +360,7 @@ fn cancel(subject: &Subject) -> Result<(), Finding> {
         let what = format!("a read of {range:?} that was given up");
         let (report, bytes) = subject.wait(&what, request.cancel())?.map_err(unexpected)?;
         answered(&what, &report).or_else(|finding| match report.min_error() {
-            // It was given up before it was sent.
+            // The request was given up before it was sent.
             Some((_, error)) if error.code() == Code::NOT_SUBMITTED => Ok(()),
             _ => Err(finding),
         })?;
@@ -369,7 +369,7 @@ fn cancel(subject: &Subject) -> Result<(), Finding> {
             same(&bytes[done.clone()], &subject.model.borrow()[start..][..done.len()], start)?;
         }
     }
-    // Others are not concerned.
+    // Other requests are not affected.
     subject.read_all()
 }
 
@@ -396,7 +396,7 @@ fn drops(subject: &Subject) -> Result<(), Finding> {
         for (range, mut packet) in packets {
             let what = format!("a read of {range:?} whose device was closed");
             subject.wait(&what, &mut packet)?;
-            // It may have been done, or not; what was done is right.
+            // The read may have been done, or not; the bytes that were done are right.
             for done in packet.report().done_ranges() {
                 let start = range.start + done.start;
                 let bytes = packet.done_slice(done.clone()).map_err(no_memory)?;
@@ -461,7 +461,7 @@ fn honest(subject: &Subject) -> Result<(), Finding> {
             wrong!("its last region {:?} ends behind its size of {size}", last.range);
         }
     }
-    // Otherwise nobody knows what lies behind the model.
+    // Otherwise the bytes behind the model are unknown.
     if can.has(Capability::RESIZE) && subject.writable && subject.whole {
         let unit = subject.unit() as u64;
         let before = subject.model.borrow().len() as u64;
@@ -499,7 +499,7 @@ fn names(subject: &Subject) -> Result<(), Finding> {
     Ok(())
 }
 
-/// Opens what is in a folder, and in those that are in it, up to a depth.
+/// Opens all names in a folder, and in the folders in it, up to a depth.
 fn names_of(subject: &Subject, tree: &Device, folder: &[u8], depth: u32) -> Result<(), Finding> {
     let listed = subject.wait("a listing", tree.list(folder))?;
     let entries = match listed {
@@ -544,7 +544,7 @@ fn names_of(subject: &Subject, tree: &Device, folder: &[u8], depth: u32) -> Resu
     Ok(())
 }
 
-/// Opens the filter over a device that fails now and then, and holds every answer against a model of each byte.
+/// Opens the filter over a device that fails now and then, and compares every answer with a model of each byte.
 fn faults(subject: &Subject) -> Result<(), Finding> {
     let does_not_apply = |why: &str| Err(Finding::DoesNotApply(why.to_owned()));
     let url: Url = subject.url.parse().map_err(unexpected)?;
@@ -597,7 +597,7 @@ fn faults(subject: &Subject) -> Result<(), Finding> {
     Ok(())
 }
 
-/// Reads and writes in every way that the device has, and holds each against the model.
+/// Reads and writes in every way that the device has, and compares each result with the model.
 fn paths(subject: &Subject) -> Result<(), Finding> {
     subject.needs_bytes()?;
     let device = &subject.device;
@@ -630,7 +630,7 @@ fn paths(subject: &Subject) -> Result<(), Finding> {
     outside_of_regions(subject)
 }
 
-/// Says on which path something is wrong.
+/// Adds the path on which a mistake was found.
 fn of(what: &str, finding: Finding) -> Finding {
     match finding {
         Finding::Wrong(wrong) => Finding::Wrong(format!("{what}: {wrong}")),
@@ -681,7 +681,7 @@ fn exchange(subject: &Subject) -> Result<(), Finding> {
     subject.read_all().map_err(|finding| of(&format!("after {what}"), finding))
 }
 
-/// What lies in no region cannot be read, or is zero.
+/// Checks that bytes in no region cannot be read or are zero.
 fn outside_of_regions(subject: &Subject) -> Result<(), Finding> {
     let device = &subject.device;
     if !device.capabilities().has(Capability::MAP) {
@@ -709,7 +709,7 @@ fn again(subject: &Subject) -> Result<(), Finding> {
         }
         Ok(device)
     };
-    // The first ones may start what stays.
+    // The first devices may open descriptors and start threads that stay.
     (0..3).try_for_each(|_| open().map(drop))?;
     let before = resources();
     (0..50).try_for_each(|_| open().map(drop))?;
@@ -731,7 +731,7 @@ fn again(subject: &Subject) -> Result<(), Finding> {
     )
 }
 
-/// Descriptors and threads of this process; zeros where the system does not say.
+/// Number of descriptors and of threads of this process; zeros where the system does not report them.
 fn resources() -> (usize, usize) {
     let count = |folder: &str| std::fs::read_dir(folder).map_or(0, Iterator::count);
     (count("/proc/self/fd"), count("/proc/self/task"))

@@ -1,7 +1,7 @@
-//! The conformance suite: whether a plugin keeps what a plugin promises.
+//! The conformance suite, which checks that a plugin keeps the promises of plugins.
 //!
-//! Each [`Case`] opens devices of one URL and holds what they do against a model. A case may hang, crash or end the process if the
-//! plugin is wrong, so [`run`] gives each a process of its own; `pactio check` does that. What happens at random follows from
+//! Each [`Case`] opens devices of one URL and compares their behaviour with a model. A case may hang, crash or end the process if
+//! the plugin is wrong, so [`run`] gives each case a process of its own; `pactio check` does that. All random choices follow from
 //! a seed.
 //!
 //! ```no_run
@@ -37,13 +37,13 @@ pub use cases::{CASES, Case};
 pub use outcome::{Outcome, Verdict, junit, table};
 pub use subject::{Finding, Subject};
 
-/// What a process for one case ends with if the case does not apply; 0 is all right, anything else is not.
+/// Exit code of the process for one case if the case does not apply. 0 means that the case passed, any other code that it failed.
 pub const DOES_NOT_APPLY: u8 = 77;
 
 /// Runs cases, each in the process that `command` gives for it, and `report`s each when it has ended.
 ///
-/// The process prints what is wrong, or why the case does not apply, and ends with 0, 1 or [`DOES_NOT_APPLY`]. One that takes
-/// longer than `limit` is ended. If the first case is wrong, which only opens a device, the others are not run.
+/// The process prints the mistake, or the reason why the case does not apply, and ends with 0, 1 or [`DOES_NOT_APPLY`]. A process
+/// that takes longer than `limit` is ended. If the case that only opens a device does not pass, the cases behind it are not run.
 pub fn run(
     cases: &[&'static Case],
     limit: Duration,
@@ -79,7 +79,7 @@ fn verdict(mut command: Command, limit: Duration) -> Verdict {
             if let Some(pipe) = pipe
                 && let Ok(mut pipe) = async_io::Async::new(pipe)
             {
-                // What was read before an error is better than nothing.
+                // The text that was read before an error is better than none.
                 let _ = pipe.read_to_end(&mut text).await;
             }
             String::from_utf8_lossy(&text).trim().to_owned()
@@ -93,12 +93,12 @@ fn verdict(mut command: Command, limit: Duration) -> Verdict {
     };
     let said = futures_lite::future::block_on(futures_lite::future::or(async { Some(said.await) }, late));
     let Some((said, logged)) = said else {
-        // It may have ended just now; either way it is gone afterwards.
+        // The process may have ended just now; in both cases it is gone afterwards.
         let _ = child.kill();
         let _ = child.wait();
         return Verdict::Wrong(format!("it has not ended after {limit:?}"));
     };
-    // It has closed its output, which need not be its end.
+    // The process has closed its output, but need not have ended.
     let status = loop {
         match child.try_wait() {
             Ok(None) if begun.elapsed() < limit => std::thread::sleep(Duration::from_millis(1)),

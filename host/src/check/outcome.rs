@@ -1,29 +1,29 @@
-//! What became of the cases, for people and for machines.
+//! The outcomes of the cases, for people and for machines.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use super::Case;
 
-/// What became of one case.
+/// The outcome of one case.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The case.
     pub case: &'static Case,
-    /// How it ended.
+    /// How the case ended.
     pub verdict: Verdict,
-    /// How long it took.
+    /// Time that the case took.
     pub time: Duration,
 }
 
 /// How a case ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All is as it should be.
+    /// No mistake was found.
     Passed,
-    /// It does not concern this device; why.
+    /// The case does not concern this device, for this reason.
     DoesNotApply(String),
-    /// Something is not; what.
+    /// This mistake was found.
     Wrong(String),
 }
 
@@ -37,7 +37,7 @@ pub fn table(outcome: &Outcome) -> String {
     format!("{word:<6} {:<13} {rest}\n", outcome.case.name())
 }
 
-/// All of them as JUnit's XML.
+/// All outcomes as JUnit's XML.
 pub fn junit(suite: &str, outcomes: &[Outcome]) -> String {
     let count = |is: fn(&Verdict) -> bool| outcomes.iter().filter(|outcome| is(&outcome.verdict)).count();
     let failures = count(|verdict| matches!(verdict, Verdict::Wrong(_)));
@@ -76,7 +76,7 @@ fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\n' => escaped.push_str("&#10;"),
-            // XML has no way to say these.
+            // XML cannot represent these.
             control if control.is_control() => escaped.push('\u{fffd}'),
             other => escaped.push(other),
         }

@@ -1,4 +1,4 @@
-//! The device that is checked, and what it should hold.
+//! The device that is checked, and its expected content.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -11,13 +11,13 @@ use crate::{Device, Error, ErrorKind, Host, OpenOptions};
 /// Why a case ended early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// Something is not as it should be.
+    /// A mistake was found.
     Wrong(String),
     /// The case does not concern this device.
     DoesNotApply(String),
 }
 
-/// Shortens what the cases say.
+/// Ends a case with a formatted mistake.
 macro_rules! wrong {
     ($($arguments:tt)*) => {
         return Err($crate::check::Finding::Wrong(format!($($arguments)*)))
@@ -25,33 +25,33 @@ macro_rules! wrong {
 }
 pub(super) use wrong;
 
-/// How much of a device is looked at, if it is larger or grows.
+/// Number of bytes of a device that are checked, if it is larger or grows.
 const MOST: u64 = 128 << 10;
 
-/// How long an answer may take.
+/// Time that an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A URL, a device of it, and what that holds.
+/// A URL, a device of it, and the expected content of the device.
 #[derive(Debug)]
 pub struct Subject {
     pub(super) host: Host,
     pub(super) url: String,
     pub(super) device: Device,
-    /// What the first bytes are; all of them, unless the device is large.
+    /// The expected first bytes; all bytes of the device, unless it is large.
     pub(super) model: RefCell<Vec<u8>>,
-    /// It can be written, and more than that was not asked for.
+    /// The device was opened for writing, and reports that it can be written.
     pub(super) writable: bool,
-    /// It ends where the model ends.
+    /// The device ends where the model ends.
     pub(super) whole: bool,
     random: RefCell<fastrand::Rng>,
 }
 
 impl Subject {
-    /// Opens a device, to be written if that is possible; then all of it, or the first part, is filled at random.
+    /// Opens a device, for writing if that is possible; in that case all of it, or the first part, is filled at random.
     ///
     /// # Errors
     ///
-    /// If it cannot be opened, filled or read.
+    /// If the device cannot be opened, filled or read.
     pub fn new(host: &Host, url: &str, seed: u64) -> Result<Self, Finding> {
         let (device, writable) = open(host, url)?;
         let info = device.info();
@@ -86,7 +86,7 @@ impl Subject {
             if all.len() as u64 != len || !info.readable() {
                 return Ok(this);
             }
-            // What did not have a size has one now.
+            // A device that had no size may have one now.
             let whole = whole || this.device.size() == Some(len);
             return Ok(Self { whole, ..this });
         }
@@ -99,7 +99,7 @@ impl Subject {
                         "of the first {len} bytes that it says it has, reading fails at {offset}: {error}"
                     );
                 }
-                // Its end is only found by reading.
+                // The end of the device is only found by reading.
                 this.model.replace(bytes[..offset].to_vec());
                 return Ok(Self { whole: true, ..this });
             }
@@ -113,7 +113,7 @@ impl Subject {
         open(&self.host, &self.url).map(|(device, _)| device)
     }
 
-    /// A number below another.
+    /// A random number below `bound`, or 0 if that is 0.
     pub(super) fn below(&self, bound: usize) -> usize {
         if bound == 0 { 0 } else { self.random.borrow_mut().usize(0..bound) }
     }
@@ -123,14 +123,14 @@ impl Subject {
         self.device.capabilities().limits().alignment() as usize
     }
 
-    /// A range at random that exists, of at least one byte.
+    /// A random range that exists, of at least one byte.
     pub(super) fn range(&self) -> std::ops::Range<usize> {
         let len = self.model.borrow().len();
         let start = self.below(len);
         start..start + 1 + self.below((len - start).min(5000))
     }
 
-    /// The same of whole units.
+    /// A random range that exists, of whole units.
     pub(super) fn range_to_write(&self) -> std::ops::Range<usize> {
         let (range, unit) = (self.range(), self.unit());
         let len = self.model.borrow().len();
@@ -143,7 +143,7 @@ impl Subject {
         wait(&self.host, what, future)
     }
 
-    /// Reads what can be read; a view that the device dropped is wrong.
+    /// Reads the bytes that can be read; a view that the device dropped is a mistake.
     pub(super) fn read_at<B: IntoPacket<Write>>(
         &self,
         position: u64,
@@ -156,7 +156,7 @@ impl Subject {
         Ok((report, back))
     }
 
-    /// Reads a range and holds it against the model.
+    /// Reads a range and compares it with the model.
     pub(super) fn read(&self, range: std::ops::Range<usize>) -> Result<(), Finding> {
         let (report, bytes) = self.read_at(range.start as u64, vec![0; range.len()])?;
         if !report.is_done() {
@@ -165,7 +165,7 @@ impl Subject {
         same(&bytes, &self.model.borrow()[range.clone()], range.start)
     }
 
-    /// Writes to the device; the model is the caller's business.
+    /// Writes to the device. The caller updates the model.
     pub(super) fn write(&self, position: usize, bytes: &[u8]) -> Result<(), Finding> {
         let what = format!("a write at {position}");
         let written = self.wait(&what, self.device.write_at(position as u64, bytes.to_vec()))?;
@@ -180,13 +180,13 @@ impl Subject {
         Ok(())
     }
 
-    /// All of it is still what it should be.
+    /// Checks that the device still has the expected content.
     pub(super) fn read_all(&self) -> Result<(), Finding> {
         let len = self.model.borrow().len();
         if len == 0 || !self.device.info().readable() { Ok(()) } else { self.read(0..len) }
     }
 
-    /// Ends a case that needs something to read.
+    /// Ends a case that needs bytes to read, if the device has none.
     pub(super) fn needs_bytes(&self) -> Result<(), Finding> {
         if !self.device.info().readable() {
             return Err(Finding::DoesNotApply("it cannot be read".to_owned()));
@@ -208,7 +208,7 @@ pub(super) fn wait<T>(host: &Host, what: &str, future: impl Future<Output = T>) 
     result.ok_or_else(|| Finding::Wrong(format!("{what} was not answered within {PATIENCE:?}")))
 }
 
-/// Bytes of a device are those of the model.
+/// Checks that bytes of a device are those of the model.
 pub(super) fn same(bytes: &[u8], model: &[u8], start: usize) -> Result<(), Finding> {
     match bytes.iter().zip(model).position(|(one, other)| one != other) {
         None => Ok(()),
@@ -218,7 +218,7 @@ pub(super) fn same(bytes: &[u8], model: &[u8], start: usize) -> Result<(), Findi
     }
 }
 
-/// No part was dropped, and nothing panicked.
+/// Checks that no part was dropped, and nothing panicked.
 pub(super) fn answered(what: &str, report: &Report) -> Result<(), Finding> {
     for (range, error) in report.failed_ranges() {
         if matches!(
@@ -240,7 +240,7 @@ pub(super) fn unexpected(error: Error) -> Finding {
     Finding::Wrong(error.to_string())
 }
 
-/// Opens a device to be read and written, or if that is not possible to be read. Says which.
+/// Opens a device for reading and writing (`true`), or only for reading if that is not possible (`false`).
 pub(super) fn open(host: &Host, url: &str) -> Result<(Device, bool), Finding> {
     let both = OpenOptions::new().read(true).write(true).create(true);
     match host.open_with(url, both) {

@@ -1,4 +1,4 @@
-//! The same on the calling thread, straight into and out of the caller's memory.
+//! Requests on the calling thread, directly into and out of the caller's memory.
 
 use pactio_sdk::Report;
 use pactio_sdk::io::{BlockingIo, Incomplete};
@@ -11,14 +11,14 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// As [`read_exact_at`](Self::read_exact_at). `buffer` then holds what was read and, elsewhere, anything.
+    /// As [`read_exact_at`](Self::read_exact_at). `buffer` then holds the bytes that were read and, elsewhere, any bytes.
     #[inline]
     pub fn blocking_read_exact_at(&self, position: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let report = self.blocking_read_at(position, buffer)?;
         self.exactly("read", position, report)
     }
 
-    /// Reads what can be read, without a copy in between, and says what became of every byte.
+    /// Reads the bytes that can be read, without a copy in between, and reports the result of every byte.
     ///
     /// # Errors
     ///
@@ -39,7 +39,7 @@ impl Device {
         self.exactly("write", position, report)
     }
 
-    /// Writes what can be written, without a copy in between, and says what became of every byte.
+    /// Writes the bytes that can be written, without a copy in between, and reports the result of every byte.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Which device this thread is in a call of: what a plugin says then is of that device.
+//! The device that this thread is in a call of: records and spans of a plugin during the call are attributed to that device.
 
 use std::cell::Cell;
 use std::ptr;
@@ -9,7 +9,7 @@ thread_local! {
     static CURRENT: Cell<*const Shared> = const { Cell::new(ptr::null()) };
 }
 
-/// While it lives, this thread is in a call of a device, which it borrows.
+/// While this value lives, the thread is in a call of a device, which the value borrows.
 pub(super) struct Entered<'d> {
     device: &'d Shared,
     before: *const Shared,
@@ -30,12 +30,12 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Gives the URL of the device that this thread is in a call of.
+/// Gives the URL of the device that this thread is in a call of, if any.
 pub(crate) fn url<T>(give: impl FnOnce(Option<&str>) -> T) -> T {
     let device = CURRENT.with(Cell::get);
     if device.is_null() {
         return give(None);
     }
-    // SAFETY: an `Entered` of this thread borrows it; they are only made on the stack, around calls, and end in order.
+    // SAFETY: an `Entered` of this thread borrows the device; such values are only made on the stack, around calls, and end in order.
     give(Some(unsafe { &(*device).url }))
 }

@@ -1,4 +1,4 @@
-//! What is opened by its name in a tree.
+//! Opening of names in a tree.
 
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Weak};
@@ -11,7 +11,7 @@ use crate::url::trimmed;
 use crate::{Error, ErrorKind, OpenOptions, Url};
 
 impl Device {
-    /// Opens what has a name in a device that is a tree, such as an archive or a folder: the names on the way, joined with `/`. May
+    /// Opens a name in a device that is a tree, such as an archive or a folder: the names on the way, joined with `/`. The call may
     /// block for as long as opening takes.
     ///
     /// ```no_run
@@ -26,12 +26,12 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// If the device is no tree, nothing has that name, or it cannot be opened.
+    /// If the device is no tree, the name does not exist, or it cannot be opened.
     pub fn open(&self, name: impl AsRef<[u8]>) -> Result<Self, Error> {
         self.open_with(name, OpenOptions::new().read(true))
     }
 
-    /// Opens what has a name for what `options` say.
+    /// Opens a name in a tree with `options`.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Device {
         }
     }
 
-    /// The plugin's own object: what stands before it concerns its bytes, and what is opened has that of its own.
+    /// The plugin's own object. The host's layers before it concern its bytes, and an opened device has such layers of its own.
     pub(super) fn tree(&self) -> &Remote {
         match &self.0.inner {
             Some(inner) => inner.tree(),
@@ -64,12 +64,12 @@ impl Device {
         }
     }
 
-    /// The same for a plugin.
+    /// Opens a name like [`open_with`](Self::open_with), with an error for a plugin.
     pub(super) fn open_in(&self, name: &[u8], mode: OpenMode) -> Result<Self, OpenError> {
         let shared = &*self.0;
         let remote = self.tree();
         if !remote.has(Capability::OPEN) {
-            // What would be opened lacks what the filter does: a copy on write that writes.
+            // The opened device would bypass the filter: under copy on write, for example, its writes would reach the device below.
             let text = match self.below() {
                 Some(below) if below.tree().has(Capability::OPEN) => {
                     "a filter opens no names; open the name first: URL | /NAME | FILTER"
@@ -99,7 +99,7 @@ impl Device {
     }
 }
 
-/// Tells devices apart. It keeps none open, and no later device is taken for one that was closed.
+/// The identity of a device. It keeps no device open, and no later device is taken for one that was closed.
 #[derive(Clone)]
 pub(crate) struct Bottom(Weak<Shared>);
 

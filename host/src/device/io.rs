@@ -1,4 +1,4 @@
-//! How views get from a handle to its device: at once, in a batch, or when it has room.
+//! How views get from a handle to its device: at once, in a batch, or when the device has room.
 
 use std::sync::Arc;
 use std::task::Context;
@@ -15,7 +15,7 @@ use super::{Device, Shared};
 use crate::executor::{Helper, block_on, local};
 
 impl Shared {
-    /// Whoever waits for room asks again.
+    /// Has the callers that wait for room ask again.
     #[inline(always)]
     pub(super) fn wake_waiting(&self) {
         if let Some(room) = &self.room {
@@ -47,7 +47,7 @@ impl Device {
         self.0.room.as_ref()?.turns.admit(move |_| room.ask(&shared.remote, bytes))
     }
 
-    /// Hands views to the device, and sees to it that the driver, if that wakes it, is polled on this thread.
+    /// Hands views to the device. If that wakes the driver, the driver is polled on this thread.
     #[inline(always)]
     pub(super) fn helped(&self, send: impl FnOnce(&Remote)) {
         {
@@ -55,7 +55,7 @@ impl Device {
             let _entered = Entered::new(&self.0);
             send(&self.0.remote);
         }
-        // If it has panicked, it has forgotten who waits for room.
+        // If the device has panicked, it has forgotten the waker of the callers that wait for room.
         self.0.wake_waiting();
     }
 }
@@ -90,7 +90,7 @@ macro_rules! packet_io {
                             self.0.wake_waiting();
                             return Submitted::Sent;
                         };
-                        // If the task is the one that this thread is blocked on: together with what else it has to send.
+                        // If the task is the one that this thread is blocked on, the view is sent together with the task's other views.
                         let Some(mut place) = local::place(driver, cx.waker()) else {
                             self.send_io(position, view);
                             return Submitted::Sent;

@@ -1,4 +1,5 @@
-//! A device as a filter gets it, or its users where it has limits: any request goes, and is made into what the device takes.
+//! The object of a device for filters, and for users of a device with limits: it takes any request, and makes requests of it
+//! that the device takes.
 
 use std::task::{Context, Poll};
 
@@ -13,21 +14,21 @@ use pactio_sdk::{
 
 use super::Device;
 
-/// Hands on what it is sent, as if whoever sends were a user of the device: so its driver is looked after.
+/// Hands requests on as a user of the device would send them, so that the device's driver is polled.
 struct Lent {
     device: Device,
     limits: Limits,
 }
 
 impl Device {
-    /// The device as an object that a plugin can be given, or a handle: it takes requests of all sizes.
+    /// The device as an object for a plugin or a handle: it takes requests of all sizes.
     pub(crate) fn lend(&self) -> Result<DeviceObj, IoError> {
         host_device(Lent::new(self))
     }
 }
 
 impl Device {
-    /// The same, which counts what goes through it.
+    /// The same object, which also counts the requests that go through it.
     pub(super) fn lend_counted(&self) -> Result<(DeviceObj, Counts), IoError> {
         let counted = Counted::new(Lent::new(self));
         let counts = counted.counts();
@@ -40,8 +41,8 @@ impl Lent {
         Self { device: device.clone(), limits: device.0.remote.limits() }
     }
 
-    /// Sends a view in parts that the device takes. They begin and end at multiples of its unit; `after` gives where the
-    /// next one is.
+    /// Sends a view in parts that the device takes. The parts begin and end at multiples of the device's unit; `after` gives the
+    /// position of the next part.
     fn send_in_parts<Perms: PacketPerms, P: Copy>(
         &self,
         mut at: P,
@@ -61,7 +62,7 @@ impl Lent {
         self.device.send_io(at, view);
     }
 
-    /// The same for a stream, where the next part is where the last one ended.
+    /// Sends a view of a stream in parts; the next part begins where the last one ended.
     fn send_next_in_parts<Perms: PacketPerms>(&self, view: BoundPacketView<Perms>)
     where
         Device: PacketIo<Perms, NoPos>,
@@ -74,13 +75,13 @@ impl Lent {
         (position | len as u64) & unit == 0
     }
 
-    /// Reads the units that a request lies in, and gives it its part.
+    /// Reads the units that a request lies in, and answers the request with its part.
     fn read_around(&self, position: u64, view: BoundPacketView<Write>) {
         let unit = u64::from(self.limits.alignment());
         let start = position - position % unit;
         let skip = (position - start) as usize;
         let len = skip.checked_add(view.len()).and_then(|len| len.checked_next_multiple_of(unit as usize));
-        // The last of them may end where positions do.
+        // The last unit may end where positions end.
         let Some(len) = len.filter(|&len| len == 0 || start.checked_add(len as u64 - 1).is_some()) else {
             return view.error(IoError::END);
         };
@@ -89,7 +90,7 @@ impl Lent {
             Ok(memory) => memory,
             Err(error) => return view.error(error),
         };
-        // Where that fails for want of memory, the view is failed already.
+        // If that fails for lack of memory, the view has failed already.
         let Ok(mut around) = DerivedPacket::<_, Write, Write>::new(view, memory) else { return };
         let Ok(whole) = around.bind() else { return };
         around.on_complete(move |around| {
@@ -122,7 +123,7 @@ impl BackendDevice for Lent {
         if self.is_aligned(position, view.len()) {
             self.send_in_parts(position, view, u64::checked_add);
         } else {
-            // To read the rest of the units and write it back could undo what others write there meanwhile.
+            // Reading the rest of the units and writing it back could undo concurrent writes there.
             view.error(IoError::from_code(Code::MISALIGNED));
         }
     }
@@ -163,7 +164,7 @@ impl BackendDevice for Lent {
         }
     }
 
-    /// All that the device has. Registering memory is the host's business.
+    /// All extensions of the device, except for the registration of memory, which only the host does.
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         let remote = &self.device.0.remote;
         match query.capability() {
@@ -210,7 +211,7 @@ impl Cancellation for Lent {
 
 impl Admission for Lent {
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
-        // The filter's own users wait for their turn above it.
+        // The users of the filter wait for their turn above the filter.
         match &self.device.0.room {
             Some(room) => room.ask_from_above(&self.device.0.remote, bytes, cx),
             None => Poll::Ready(()),

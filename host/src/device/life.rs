@@ -1,4 +1,4 @@
-//! How a device is, and how it ends.
+//! The health of a device, and its end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -11,13 +11,13 @@ use super::{Device, Shared};
 use crate::executor::UnderWay;
 use crate::{Error, ErrorKind};
 
-/// How a device is.
+/// The health of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Health {
-    /// As it should be, as far as is known.
+    /// No failure of the device is known.
     Alive,
-    /// Its driver has not come back from a poll for so long: requests are not answered.
+    /// Its driver has not come back from a poll for this time: requests are not answered.
     Hangs(Duration),
     /// Its driver has ended: requests fail.
     Ended,
@@ -25,14 +25,14 @@ pub enum Health {
     Panicked,
 }
 
-/// What is known of a device's life beside its driver.
+/// The state of a device's life that is not in its driver.
 pub(super) struct Life {
     /// The poll of its driver that was found hanging last: how long after `opened` it began, and its number.
     hangs: Mutex<Option<(Duration, u32)>>,
     opened: Instant,
-    /// Its object is being dropped.
+    /// The device's object is being dropped.
     ends: AtomicBool,
-    /// Whoever waits for its end, each with something to be dropped then.
+    /// One sender for each caller that waits for the end of the device. The end drops the senders.
     waiting: Mutex<Vec<Sender<()>>>,
 }
 
@@ -61,7 +61,7 @@ impl Life {
     }
 }
 
-/// Dropped when the device's object was: those who wait for that are told.
+/// Dropped after the device's object. The drop tells the callers that wait for the end of the device.
 pub(super) struct End {
     life: Arc<Life>,
     /// The call that drops the object.
@@ -81,9 +81,9 @@ impl Drop for End {
 }
 
 impl Drop for Shared {
-    /// Its fields are dropped next, and the object first.
+    /// The fields of the value are dropped next, and the object first.
     fn drop(&mut self) {
-        // Ordering: Relaxed. It is only for a message.
+        // Ordering: Relaxed. The flag only selects a message.
         self.life.ends.store(true, Ordering::Relaxed);
         self.end.call = Some(self.runtime.watchdog().begin("close", &self.url));
         if let Some(counted) = self.counted.get() {
@@ -93,7 +93,7 @@ impl Drop for Shared {
 }
 
 impl Device {
-    /// How the device and the devices below it are, as far as the host can know: the first of them that is not
+    /// The health of the device and of the devices below it, as far as the host can know: the first of them that is not
     /// [`Alive`](Health::Alive) counts, from the top. A driver that has been in one poll for longer than the
     /// [limit](crate::HostBuilder::hang_limit) hangs.
     pub fn health(&self) -> Health {
@@ -107,7 +107,7 @@ impl Device {
         }
     }
 
-    /// The same without the devices below.
+    /// The health of the device without the devices below.
     fn own_health(&self) -> Health {
         let told = *self.0.life.lock();
         if let Some(driver) = &self.0.driver {
@@ -128,14 +128,14 @@ impl Device {
         }
     }
 
-    /// Closes the device, and waits for that at most so long. Requests under way fail, unless the device answers them before;
-    /// what the plugin does while it closes may go on longer than the limit, on a thread of its own.
+    /// Closes the device, and waits for that at most for `limit`. Requests in flight fail, unless the device answers them before.
+    /// The plugin may take longer than the limit to close the device, on a thread of its own.
     ///
     /// Dropping the last handle closes it as well, and waits as long as the plugin takes.
     ///
     /// # Errors
     ///
-    /// If it is not closed by then: since there are other handles, or since the plugin takes longer.
+    /// If the device is not closed by then, because there are other handles or the plugin takes longer.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -162,7 +162,7 @@ impl Device {
         })?;
         match ended.recv_timeout(limit) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => Ok(()),
-            // Ordering: Relaxed. It is only for a message.
+            // Ordering: Relaxed. The flag only selects a message.
             Err(RecvTimeoutError::Timeout) if life.ends.load(Ordering::Relaxed) => {
                 Err(failed("its plugin has not come back from closing it".to_owned()))
             }

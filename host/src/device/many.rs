@@ -12,7 +12,7 @@ use super::Device;
 use super::request::Back;
 use crate::{Error, ExchangeRequest, ReadRequest, WriteRequest};
 
-/// What the buffers of a request come back as.
+/// The type in which the buffers of a request come back.
 type VectoredBack<R, V> = <<V as IntoVectored<R, u64>>::Store as PacketStore<R>>::Back;
 
 /// First and largest read of a [`Device::read_to_end`], in bytes.
@@ -44,7 +44,7 @@ impl Device {
         self.read_exact_at(range.start, VecPacket::with_len(len).map_err(not_started)?).await
     }
 
-    /// Reads from `position` until the device says that it has no more, and appends to `all`; gives the number of bytes.
+    /// Reads from `position` until the device reports its end, and appends to `all`; gives the number of bytes.
     ///
     /// # Errors
     ///
@@ -62,15 +62,15 @@ impl Device {
             match report.min_error() {
                 None => chunk = (chunk * 2).min(CHUNKS.1),
                 Some((_, error)) if error.code() == Code::END => return Ok(all.len() - before),
-                // A device may give less than it was asked for and go on in the next request.
+                // A device may give fewer bytes than were requested, and continue in the next request.
                 Some((_, error)) if done > 0 && error.code() == Code::SHORT => {}
                 Some(_) => return Err(self.failed("read", at - done as u64, Incomplete::Partly(report))),
             }
         }
     }
 
-    /// Reads into many buffers, each at its own position, in one call to the plugin. Gives one account of all bytes, those of one
-    /// buffer behind those of the other, and the buffers.
+    /// Reads into many buffers, each at its own position, in one call to the plugin. Gives the buffers, and one account of all
+    /// bytes, those of one buffer behind those of the other.
     ///
     /// | pairs | copies | come back as |
     /// |-------|--------|--------------|
@@ -87,7 +87,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// If the request could not be made. What the device reports is in the account.
+    /// If the request could not be made. Failures that the device reports are in the account.
     pub async fn read_vectored<V: IntoVectored<ReadRequest, u64>>(
         &self,
         pairs: V,
@@ -97,12 +97,12 @@ impl Device {
             .map_err(|error| self.not_started("read", error))
     }
 
-    /// Writes many buffers, each to its own position, in one call to the plugin; see [`read_vectored`](Self::read_vectored). `&[(u64, &[u8])]` is
-    /// copied once, `Vec<(u64, Vec<u8>)>` is not.
+    /// Writes many buffers, each to its own position, in one call to the plugin; see [`read_vectored`](Self::read_vectored).
+    /// `&[(u64, &[u8])]` is copied once, `Vec<(u64, Vec<u8>)>` is not.
     ///
     /// # Errors
     ///
-    /// If the request could not be made. What the device reports is in the account.
+    /// If the request could not be made. Failures that the device reports are in the account.
     pub async fn write_vectored<V: IntoVectored<WriteRequest, u64>>(
         &self,
         pairs: V,
@@ -116,7 +116,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`read_vectored`](Self::read_vectored).
     pub fn blocking_read_vectored(&self, pairs: &mut [(u64, &mut [u8])]) -> Result<Report, Error> {
         crate::executor::block_on(self.read_vectored(pairs)).map(|(report, ())| report)
     }
@@ -125,17 +125,17 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`write_vectored`](Self::write_vectored).
     pub fn blocking_write_vectored(&self, pairs: &[(u64, &[u8])]) -> Result<Report, Error> {
         crate::executor::block_on(self.write_vectored(pairs)).map(|(report, ())| report)
     }
 
-    /// Exchanges the bytes of `buffer` with those of the device; gives the account and the buffer, in which the bytes that were
-    /// exchanged are the device's.
+    /// Exchanges the bytes of `buffer` with those of the device; gives the account and the buffer, in which the exchanged bytes are
+    /// those of the device.
     ///
     /// # Errors
     ///
-    /// If the request could not be made. What the device reports is in the account.
+    /// If the request could not be made. Failures that the device reports are in the account.
     pub async fn exchange_at<B: IntoPacket<ExchangeRequest>>(
         &self,
         position: u64,
@@ -145,11 +145,11 @@ impl Device {
         exchanged.map_err(|error| self.failed("exchange", position, Incomplete::NotStarted(error)))
     }
 
-    /// Reads what comes next of a stream; gives the account and the buffer.
+    /// Reads the next bytes of a stream; gives the account and the buffer.
     ///
     /// # Errors
     ///
-    /// If the request could not be made. What the device reports is in the account.
+    /// If the request could not be made. Failures that the device reports are in the account.
     pub async fn read_next<B: IntoPacket<ReadRequest>>(
         &self,
         buffer: B,
@@ -157,11 +157,11 @@ impl Device {
         StreamRead::read_next(self, buffer).await.map_err(|error| self.not_started("read", error))
     }
 
-    /// Writes to a stream, behind what was written before; gives the account and the buffer.
+    /// Writes to a stream, behind the bytes that were written before; gives the account and the buffer.
     ///
     /// # Errors
     ///
-    /// If the request could not be made. What the device reports is in the account.
+    /// If the request could not be made. Failures that the device reports are in the account.
     pub async fn write_next<B: IntoPacket<WriteRequest>>(
         &self,
         buffer: B,

@@ -1,4 +1,4 @@
-//! What a device can do beyond reading and writing.
+//! Operations of a device beyond reading and writing.
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ use pactio_sdk::{
 use super::Device;
 use crate::{Error, ErrorKind};
 
-/// Room for one answer. A name may be nearly as long.
+/// Room for one answer, in bytes. A name may be nearly as long.
 const ANSWER_BYTES: usize = 1 << 16;
 
-/// A list that is longer than this has no end.
+/// A list with more records than this counts as endless.
 const MAX_RECORDS: usize = 1 << 24;
 
-/// What a device can do: see [`Device::capabilities`].
+/// The capabilities of a device: see [`Device::capabilities`].
 ///
 /// ```no_run
 /// # fn main() -> Result<(), pactio::Error> {
@@ -38,7 +38,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// The device has this extension.
+    /// Whether the device has this extension.
     pub fn has(&self, capability: Capability) -> bool {
         self.has.contains(&capability)
     }
@@ -48,25 +48,26 @@ impl Capabilities {
         self.has.iter().copied()
     }
 
-    /// Which requests the plugin takes. A [`Device`] takes all, and keeps to these towards the plugin.
+    /// Limits of the requests that the plugin takes. A [`Device`] takes all requests, and keeps to these limits towards the
+    /// plugin.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 }
 
 impl Device {
-    /// What the device can do. Asks the plugin for each extension once in the device's life.
+    /// The capabilities of the device. Asks the plugin for each extension once in the device's life.
     pub fn capabilities(&self) -> Capabilities {
         let has = EXTENSIONS.iter().copied().filter(|capability| self.can(*capability)).collect();
         Capabilities { has, limits: self.0.limits }
     }
 
-    /// Which requests the plugin takes.
+    /// Limits of the requests that the plugin takes.
     pub(crate) fn limits(&self) -> Limits {
         self.0.limits
     }
 
-    /// The device has an extension.
+    /// Whether the device has an extension.
     fn can(&self, capability: Capability) -> bool {
         match capability {
             Capability::OPEN => self.tree().has(capability),
@@ -74,17 +75,16 @@ impl Device {
         }
     }
 
-    /// Makes everything last that was written before, with all that is known of it. A device that keeps nothing for later
-    /// has nothing to do.
+    /// Makes all earlier writes durable, with all metadata. A device that holds nothing back has nothing to do.
     ///
     /// # Errors
     ///
-    /// Why it may be lost.
+    /// If written bytes may be lost; the error states the reason.
     pub async fn flush(&self) -> Result<(), Error> {
         self.flush_scope(FlushScope::All).await
     }
 
-    /// The same for the bytes alone, which may be faster.
+    /// Makes the bytes of all earlier writes durable, which may be faster than [`flush`](Self::flush).
     ///
     /// # Errors
     ///
@@ -93,12 +93,13 @@ impl Device {
         self.flush_scope(FlushScope::Data).await
     }
 
-    /// Has others see what was written, where that is not so at once: an object is uploaded as a whole, and does not exist before.
-    /// Without it, closing the device gives up what was written to it. Elsewhere there is nothing to do.
+    /// Makes earlier writes visible to others, on devices where writes are not visible at once: an object is uploaded as a whole,
+    /// and does not exist before. Without this call, closing the device discards the bytes that were written to it. On other
+    /// devices there is nothing to do.
     ///
     /// # Errors
     ///
-    /// Why it cannot be seen.
+    /// If the writes cannot be made visible; the error states the reason.
     pub async fn publish(&self) -> Result<(), Error> {
         self.flush_scope(FlushScope::Visible).await
     }
@@ -116,13 +117,13 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// If it cannot do that, or why it did not.
+    /// If the device does not support it, or the operation failed; the error states the reason.
     pub async fn resize(&self, size: u64) -> Result<(), Error> {
         let what = format!("set a size of {size} bytes on");
         self.ask::<dyn Resize>(What(&what, b""), size, ONE_BYTE).await.map(drop)
     }
 
-    /// What is known of the stored bytes: kind, size, times, identity, version. A device that tells nothing gives a record with its
+    /// The metadata of the stored bytes: kind, size, times, identity, version. A device without metadata gives a record with its
     /// size alone.
     ///
     /// ```no_run
@@ -138,7 +139,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// Why that could not be found out.
+    /// If the device's operation failed; the error states the reason.
     pub async fn stat(&self) -> Result<Stat, Error> {
         let mut stat = Stat::default();
         if self.can(Capability::STAT) {
@@ -152,7 +153,7 @@ impl Device {
         Ok(stat)
     }
 
-    /// The names in a folder of a device that is a tree. `folder` is the names on the way, joined with `/`; empty for the root. Names
+    /// The names in a folder of a device that is a tree. `folder` is the path: names joined with `/`, empty for the root. Names
     /// are bytes: a [`Name`](crate::Name) shows one as text.
     ///
     /// # Errors
@@ -162,8 +163,8 @@ impl Device {
         self.collect::<dyn Listing, _>(What("list", folder.as_ref())).await
     }
 
-    /// Which sources of a tree made of others have a name, in the order in which it is looked up: the first serves it, and hides the
-    /// rest.
+    /// The sources that have a name in a tree made of other trees, in the order in which they are looked up: the first serves the
+    /// name, and hides the rest.
     ///
     /// # Errors
     ///
@@ -172,12 +173,12 @@ impl Device {
         self.collect::<dyn Provenance, _>(What("find", name.as_ref())).await
     }
 
-    /// The ranges of positions that exist, in order: of a device with holes, such as a file or the memory of a process. All of
-    /// it, if the device does not say.
+    /// The ranges of positions that exist, in order, for a device with holes, such as a file or the memory of a process. A device
+    /// that does not report regions gives one region over all of it.
     ///
     /// # Errors
     ///
-    /// Why that could not be found out.
+    /// If the device's operation failed; the error states the reason.
     pub async fn regions(&self) -> Result<Vec<Region>, Error> {
         if self.can(Capability::MAP) {
             return self.collect::<dyn Mapping, _>(What("find the regions of", b"")).await;
@@ -188,11 +189,11 @@ impl Device {
         Ok(vec![all])
     }
 
-    /// What the device counts, if it does.
+    /// The figures that the device counts; empty, if it counts none.
     ///
     /// # Errors
     ///
-    /// Why that could not be found out.
+    /// If the device's operation failed; the error states the reason.
     pub async fn statistics(&self) -> Result<Vec<Figure>, Error> {
         if !self.can(Capability::STATISTICS) {
             return Ok(Vec::new());
@@ -200,7 +201,7 @@ impl Device {
         self.collect::<dyn Statistics, _>(What("get the statistics of", b"")).await
     }
 
-    /// All records of as many answers as it takes.
+    /// Collects all records, with as many answers as needed.
     async fn collect<E: Operation + ?Sized, R: Record>(&self, what: What<'_>) -> Result<Vec<R>, Error> {
         let mut all = Vec::new();
         let mut from = 0;
@@ -212,7 +213,7 @@ impl Device {
             all.extend(records);
             match next {
                 None => return Ok(all),
-                // A device that says again and again that there is more would be asked for ever.
+                // A device that always announces more records would be asked for ever.
                 Some(next) if none || next == from || all.len() > MAX_RECORDS => {
                     return Err(self.refused::<E>(what, &IoError::from_code(Code::CORRUPT).into()));
                 }
@@ -221,7 +222,7 @@ impl Device {
         }
     }
 
-    /// Has an extension do something; gives the answer, of at most `room` bytes and at least one.
+    /// Calls an operation of an extension; gives the answer, of at most `room` bytes. `room` is at least one.
     async fn ask<E: Operation + ?Sized>(
         &self,
         what: What<'_>,
@@ -241,7 +242,7 @@ impl Device {
         }
     }
 
-    /// Has an extension do something, and the device's driver looked after.
+    /// Calls an operation of an extension, and polls the device's driver on this thread if that wakes it.
     pub(super) fn operate<E: Operation + ?Sized>(
         &self,
         number: u64,
@@ -267,7 +268,7 @@ impl Device {
 /// Room for an answer without bytes.
 const ONE_BYTE: usize = 1;
 
-/// What an extension is asked to do, in words, and the name that it concerns.
+/// The operation that an extension is called for, in words, and the name that it concerns.
 #[derive(Clone, Copy)]
 struct What<'a>(&'a str, &'a [u8]);
 

@@ -1,4 +1,4 @@
-//! Memory that a device was told of beforehand.
+//! Memory that is registered with a device.
 
 use std::sync::{Arc, Weak};
 
@@ -8,10 +8,10 @@ use super::{Device, Shared};
 use crate::{BufferPool, Error, ErrorKind};
 
 impl Device {
-    /// Tells the device of the memory of a pool, if that makes it faster: a kernel's ring then looks its pages up once, and not
-    /// for each request. With filters on it, the first device below that makes something of it is told. `false` means that there
-    /// was nothing to do. It counts until the pool or the device is dropped. The system may bound how much memory can be registered
-    /// (`ulimit -l`).
+    /// Registers the memory of a pool with the device, if that makes requests faster: a kernel's ring then looks its pages up
+    /// once, and not for each request. Under filters, the memory is registered with the first device below that supports it.
+    /// `false` means that there was nothing to do. The registration holds until the pool or the device is dropped. The system may
+    /// bound how much memory can be registered (`ulimit -l`).
     ///
     /// ```no_run
     /// # fn main() -> Result<(), pactio::Error> {
@@ -27,12 +27,12 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// If the system refuses it. The pool can be used all the same.
+    /// If the system refuses the registration. The pool can be used all the same.
     pub fn register(&self, pool: &BufferPool) -> Result<bool, Error> {
         let Some(device) = self.registrar() else { return Ok(false) };
         if !pool.is_registered(&device.0) {
             let (start, len, _) = pool.memory();
-            // SAFETY: the pool has it forgotten before it frees its memory.
+            // SAFETY: the pool drops its registrations, which forgets the memory, before it frees the memory.
             let memory = unsafe { MemoryRange::new(start, len) };
             let registration = device.0.remote.extension::<dyn Registration>();
             let registered =
@@ -48,8 +48,8 @@ impl Device {
         Ok(true)
     }
 
-    /// The device that memory is registered with: this one's plugin's, or that of one below it. Filters have no part in it, so that
-    /// none can be gone when the memory is to be forgotten.
+    /// The device that memory is registered with: the own device of this one's plugin, or that of a device below. The
+    /// registration does not pass through filters, so that no filter can be gone when the memory is to be forgotten.
     fn registrar(&self) -> Option<&Self> {
         match &self.0.inner {
             Some(inner) => inner.registrar(),
@@ -59,7 +59,7 @@ impl Device {
     }
 }
 
-/// Memory that a device knows, until this is dropped.
+/// A registration of memory with a device; dropping it forgets the memory.
 pub(crate) struct Registered {
     device: Weak<Shared>,
     number: u64,
@@ -77,7 +77,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        // A device that is gone gets no requests any more, in whatever memory.
+        // A closed device gets no more requests, in any memory.
         if let Some(device) = self.device.upgrade()
             && let Some(registration) = device.remote.extension::<dyn Registration>()
         {

@@ -1,4 +1,4 @@
-//! Reading and writing with a buffer of the caller's.
+//! Reads and writes with a buffer of the caller.
 
 use std::fmt;
 use std::future::Future;
@@ -19,8 +19,8 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// If any byte could not be read; [`Error::report`] says which. A slice keeps what it held then. A `Vec` is gone: to
-    /// keep it, use [`read_at`](Self::read_at).
+    /// If any byte could not be read; [`Error::report`] says which. A slice then keeps its old content. A `Vec` is lost: to keep
+    /// it, use [`read_at`](Self::read_at).
     #[inline]
     pub fn read_exact_at<B: IntoPacket<Write>>(
         &self,
@@ -30,11 +30,11 @@ impl Device {
         ExactRequest { request: pactio_sdk::Exact::new(self, position, buffer) }
     }
 
-    /// Reads what can be read, and says what became of every byte.
+    /// Reads as many bytes as possible, and reports the result of every byte.
     ///
     /// # Errors
     ///
-    /// If the request could not be made, for want of memory. What a device reports is not an error here.
+    /// If there is no memory for the request. A failure that the device reports is not an error here: it is in the report.
     pub fn read_at<B: IntoPacket<Write>>(&self, position: u64, buffer: B) -> PartialRequest<'_, Write, B> {
         PartialRequest { request: Io::new(self, position, buffer) }
     }
@@ -51,7 +51,7 @@ impl Device {
         ExactRequest { request: pactio_sdk::Exact::new(self, position, buffer) }
     }
 
-    /// Writes what can be written, and says what became of every byte.
+    /// Writes as many bytes as possible, and reports the result of every byte.
     ///
     /// # Errors
     ///
@@ -86,12 +86,12 @@ impl Device {
 }
 
 impl Device {
-    /// What to try after a request failed with `code`.
+    /// A hint for a request that failed with `code`.
     fn hint(&self, what: &str, code: Code) -> Option<String> {
         let hint = match code {
             Code::PANICKED | Code::POISONED => PANICKED.to_owned(),
             Code::DRIVER_ENDED => "the device is out of use: open it again".to_owned(),
-            // Views that a panic drops fail so.
+            // Views that are dropped by a panic fail with this code.
             Code::UNANSWERED if self.health() == Health::Panicked => PANICKED.to_owned(),
             Code::UNANSWERED => {
                 "the plugin dropped the request without an answer: `pactio check` examines it".to_owned()
@@ -100,7 +100,7 @@ impl Device {
                 let unit = self.0.limits.alignment();
                 format!("positions and lengths of what is written here are multiples of {unit} bytes")
             }
-            // What the device says of itself now would not explain the failure.
+            // The information of a device that is not alive would not explain the failure.
             _ if self.health() != Health::Alive => return None,
             Code::UNSUPPORTED if self.info().is_stream() => {
                 "it is a stream, which has no positions: see `Device::read_next` and `Device::write_next`"
@@ -117,7 +117,7 @@ impl Device {
 
 const PANICKED: &str = "the plugin panicked, and the device is out of use: open it again";
 
-/// Where a request goes, for the message if it fails.
+/// The device and the position of a request, for the message if it fails.
 pub(super) fn target<'d, P: PacketPerms, B: IntoPacket<P>>(
     request: &Io<&'d Device, P, u64, B>,
 ) -> (&'d Device, u64)
@@ -127,8 +127,7 @@ where
     (request.device(), *request.param())
 }
 
-/// A request that does what it can. It is submitted when it is polled first; dropping it detaches it and asks for
-/// cancellation.
+/// A request that may succeed in part. It is submitted at its first poll; dropping it detaches it and asks for cancellation.
 #[must_use = "a request does nothing until it is polled"]
 pub struct PartialRequest<'d, P: PacketPerms, B: IntoPacket<P>>
 where
@@ -137,15 +136,15 @@ where
     request: Io<&'d Device, P, u64, B>,
 }
 
-/// What a buffer comes back as.
+/// The type as which a buffer comes back.
 pub(super) type Back<P, B> = <<B as IntoPacket<P>>::Store as PacketStore<P>>::Back;
 
 impl<P: PacketPerms, B: IntoPacket<P>> PartialRequest<'_, P, B>
 where
     Device: PacketIo<P, u64>,
 {
-    /// Asks the device to give the request up, and waits for its end, which is when the buffer can be used again. What the
-    /// device did before counts as done.
+    /// Asks the device to give the request up, and waits for its end; then the buffer can be used again. Bytes that the device
+    /// moved before count as done.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -165,14 +164,14 @@ where
     }
 }
 
-// Nothing in it is ever pinned.
+// No field is ever pinned.
 impl<P: PacketPerms, B: IntoPacket<P>> Unpin for PartialRequest<'_, P, B> where Device: PacketIo<P, u64> {}
 
 impl<P: PacketPerms, B: IntoPacket<P>> Future for PartialRequest<'_, P, B>
 where
     Device: PacketIo<P, u64>,
 {
-    /// The account, and what the buffer comes back as.
+    /// The report, and the buffer in the form in which it comes back.
     type Output = Result<(Report, Back<P, B>), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -184,8 +183,8 @@ where
     }
 }
 
-/// A request that succeeds only if every byte was done. It is submitted when it is polled first; dropping it detaches
-/// it and asks for cancellation.
+/// A request that succeeds only if every byte was done. It is submitted at its first poll; dropping it detaches it and asks for
+/// cancellation.
 #[must_use = "a request does nothing until it is polled"]
 pub struct ExactRequest<'d, P: PacketPerms, B: IntoPacket<P>>
 where
@@ -200,7 +199,7 @@ impl<P: PacketPerms, B: IntoPacket<P>> Future for ExactRequest<'_, P, B>
 where
     Device: PacketIo<P, u64>,
 {
-    /// What the buffer comes back as.
+    /// The buffer in the form in which it comes back.
     type Output = Result<Back<P, B>, Error>;
 
     #[inline]

@@ -1,4 +1,5 @@
-//! Who waits for room in a device that can be full: its users, in order, and whoever a filter or the host stands for.
+//! The callers that wait for room in a device that can be full: its users, in order, and the filter or the layer of the host
+//! above it, which asks for its own users.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -7,16 +8,17 @@ use pactio_sdk::Admission;
 use pactio_sdk::abi::Remote;
 use pactio_sdk::io::Turns;
 
-/// The device knows one waker, this one: so it may forget all but the last that it was given.
+/// The device gets one waker, this one, so it may forget all wakers but the last.
 #[derive(Default)]
 pub(super) struct Room {
     pub(super) turns: Turns,
-    /// Whoever asks through [`Lent`](super::lent), one at a time. Counted, so that no foreign code runs under the lock.
+    /// The waker of the caller that asks through [`Lent`](super::lent); there is one at a time. Reference-counted, so that no
+    /// foreign code runs under the lock.
     above: Mutex<Option<Arc<Waker>>>,
 }
 
 impl Room {
-    /// Asks the device, for one of its users, whose waker is with the turns.
+    /// Asks the device for room for one of its users. The user's waker is in `turns`.
     pub(super) fn ask(self: &Arc<Self>, remote: &Remote, bytes: usize) -> Poll<()> {
         match remote.extension::<dyn Admission>() {
             Some(admission) => {
@@ -26,20 +28,20 @@ impl Room {
         }
     }
 
-    /// Asks the device, for whoever is above it.
+    /// Asks the device for room for the layer above it.
     pub(super) fn ask_from_above(
         self: &Arc<Self>,
         remote: &Remote,
         bytes: usize,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        // Before the question, whose answer may come by the waker at once.
+        // Stored before the question, because the device may wake the waker at once.
         let stale = self.above().replace(Arc::new(cx.waker().clone()));
         drop(stale);
         self.ask(remote, bytes)
     }
 
-    /// All who wait for room ask again.
+    /// Has the first waiting user and the layer above ask again.
     pub(super) fn wake_all(&self) {
         self.turns.wake_first();
         let above = self.above().take();

@@ -1,4 +1,4 @@
-//! What is counted of the devices of a host.
+//! Statistics of the devices of a host.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -6,34 +6,34 @@ use pactio_sdk::{Capability, Counts, Figure, PacketBox, Write, read_records};
 
 use super::Shared;
 
-/// So many devices that are closed are remembered.
+/// Number of closed devices that are remembered.
 const MOST_CLOSED: usize = 1000;
 
-/// Of all devices of a host, in the order in which they were opened.
+/// Statistics of all devices of a host, in the order in which the devices were opened.
 #[derive(Default)]
 pub(crate) struct Statistics(Mutex<Vec<Arc<Entry>>>);
 
-/// Of one device.
+/// Statistics of one device.
 pub(super) struct Entry {
     url: String,
     plugin: String,
     counts: Counts,
     device: Weak<Shared>,
-    /// What the device itself counted, when it was closed.
+    /// The device's own figures, from when it was closed.
     last: Mutex<Vec<Figure>>,
 }
 
-/// What was counted of one device: see [`Host::statistics`](crate::Host::statistics).
+/// Statistics of one device: see [`Host::statistics`](crate::Host::statistics).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeviceStatistics {
-    /// The URL of the device; of a filter, with what it sits on.
+    /// The URL of the device; of a filter, with the URL of the device below.
     pub url: String,
     /// The plugin.
     pub plugin: String,
     /// Requests, bytes, errors and times, as the host has seen them.
     pub counted: Vec<Figure>,
-    /// What the plugin counts itself.
+    /// The figures that the plugin counts itself.
     pub of_plugin: Vec<Figure>,
 }
 
@@ -80,7 +80,7 @@ impl Entry {
 }
 
 impl Shared {
-    /// What the device counts itself, if it says so at once, as all do that only look at their counts.
+    /// The device's own figures, if it answers at once, as all devices do that only look at their counts.
     fn figures_now(&self) -> Vec<Figure> {
         if !self.remote.has(Capability::STATISTICS) {
             return Vec::new();

@@ -1,18 +1,18 @@
-//! Who polls a device's driver, so that it is polled by one thread at a time and never forgotten.
+//! Decides which thread polls a device's driver, so that one thread at a time polls it and no wake is lost.
 //!
 //! | bit | true means |
 //! |-----|------------|
-//! | NOTIFIED | there may be work: somebody will claim the driver |
-//! | RUNNING | a thread polls it; when it is through, it looks at NOTIFIED again |
-//! | QUEUED | it lies in the channel of the driving thread |
-//! | ENDED | it is not polled any more |
-//! | PANICKED | and that is why |
+//! | NOTIFIED | there may be work: a thread will claim the driver |
+//! | RUNNING | a thread polls the driver; after the poll it looks at NOTIFIED again |
+//! | QUEUED | the driver is in the channel of the driving thread |
+//! | ENDED | the driver is not polled any more |
+//! | PANICKED | the driver ended by a panic |
 //!
-//! A wake sets NOTIFIED. Then one of these looks after it:
+//! A wake sets NOTIFIED. Then one of these threads polls the driver:
 //!
-//! - the thread that polls it now (RUNNING);
-//! - the thread that woke it, if that is about to drive what it woke: inside a request that will [help](Helper) when it
-//!   has been submitted, or inside `block_on` where `local` allows it;
+//! - the thread that polls the driver now (RUNNING);
+//! - the thread that woke the driver, if it is about to poll the drivers that it woke: inside a request that will [help](Helper)
+//!   when it has been submitted, or inside `block_on` where `local` allows it;
 //! - otherwise the driving thread of the runtime (QUEUED).
 
 use std::cell::Cell;
@@ -35,33 +35,34 @@ const QUEUED: u8 = 4;
 const ENDED: u8 = 8;
 const PANICKED: u8 = 16;
 
-/// A driver that keeps waking itself is handed to the driving thread after so many polls in a row, so that others get their
-/// turn.
+/// A driver that keeps waking itself is handed to the driving thread after this number of polls in a row, so that other drivers
+/// get their turn.
 const POLLS_IN_A_ROW: usize = 32;
 
-/// What can be driven.
+/// A device with a driver.
 pub(crate) trait Drive: Send + Sync + 'static {
     /// Polls the driver once.
     ///
     /// # Safety
     ///
-    /// No other poll of it is under way, on any thread.
+    /// No other poll of the driver is under way, on any thread.
     unsafe fn poll_driver(&self) -> DriverStatus;
 
-    /// Hands over what was deferred.
+    /// Hands the deferred requests to the device.
     fn send(&self, queues: &mut Queues);
 
-    /// The driver has ended by itself or in a panic.
+    /// The driver has ended, by itself or in a panic.
     fn driver_ended(&self, status: DriverStatus);
 
-    /// The driver has been in the poll of this number for so long.
+    /// The driver has been in the poll with the number `poll` for `time`.
     fn driver_hangs(&self, time: Duration, poll: u32);
 }
 
-/// The driver of one device. It does not keep the device, which keeps it, also through the waker that the device's code holds.
+/// The driver of one device. The device keeps its driver alive, also through the waker that the device's code holds. The driver
+/// does not keep the device alive.
 pub(crate) struct Driver {
     state: AtomicU8,
-    /// Number of the last poll that was begun. Only whoever polls changes it.
+    /// Number of the last poll that was begun. Only the polling thread changes it.
     polls: AtomicU32,
     device: Weak<dyn Drive>,
     queue: Sender<Arc<Driver>>,
@@ -75,47 +76,47 @@ impl Driver {
 
     /// The driver may have work.
     fn notify(self: &Arc<Self>) {
-        // This thread is about to look after it. Nobody else needs to know.
+        // This thread is about to poll the driver. No other thread needs to know.
         if HELPED.with(|helped| helped.notify(self)) {
             return;
         }
-        // Ordering: Release, so that whoever claims the driver sees what led to the wake.
+        // Ordering: Release, so that the thread that claims the driver sees the writes that led to the wake.
         let state = self.state.fetch_or(NOTIFIED, Ordering::Release);
-        // Whoever runs it looks again. A thread that takes it over does so even if it was notified before: the thread
-        // that was to look after it then may be busy with something else.
+        // A thread that runs the driver looks at NOTIFIED again. Otherwise this thread may take the driver over, even if it was
+        // notified before: the thread that was to poll it then may be busy with something else.
         if state & (RUNNING | ENDED) == 0 && !local::take_over(self) {
             self.schedule();
         }
     }
 
-    /// Sends it to the driving thread, unless it is on its way there.
+    /// Sends the driver to the driving thread, unless it is in the channel already.
     pub(super) fn schedule(self: &Arc<Self>) {
-        // Ordering: Relaxed. The channel orders what follows.
+        // Ordering: Relaxed. The channel orders the accesses that follow.
         let state = self.state.fetch_or(QUEUED, Ordering::Relaxed);
         if state & (QUEUED | ENDED) == 0 {
-            // The channel is closed only when the runtime is gone, and with it the devices.
+            // The channel is closed only when the runtime is gone, and the devices with it.
             let _ = self.queue.try_send(self.clone());
         }
     }
 
-    /// The driving thread took it out of the channel.
+    /// Runs the driver, which the driving thread took out of the channel.
     pub(super) fn run_from_queue(self: &Arc<Self>) {
-        // Ordering: Relaxed. QUEUED says nothing but that it lies in the channel; it is cleared before the driver is
-        // claimed, so that a notification that comes later is queued again.
+        // Ordering: Relaxed. QUEUED says only that the driver is in the channel. The bit is cleared before the driver is claimed,
+        // so that a later notification queues the driver again.
         self.state.fetch_and(!QUEUED, Ordering::Relaxed);
         self.run();
     }
 
-    /// Polls it on this thread, or has it polled again by whoever does now.
+    /// Polls the driver on this thread, or has the thread that polls it now poll it again.
     pub(crate) fn run_anyway(self: &Arc<Self>) {
         // Ordering: Release, as in `notify`.
         self.state.fetch_or(NOTIFIED, Ordering::Release);
         self.run();
     }
 
-    /// Polls it if it was notified and nobody else does.
+    /// Polls the driver if it was notified and no other thread polls it.
     pub(super) fn run(self: &Arc<Self>) {
-        // Ordering: Relaxed. It is only a question; `claim` acquires.
+        // Ordering: Relaxed. The load is only a check; `claim` acquires.
         if self.state.load(Ordering::Relaxed) & NOTIFIED != 0
             && let Some(device) = self.device()
         {
@@ -123,14 +124,14 @@ impl Driver {
         }
     }
 
-    /// Hands over what was deferred for the device, and polls the driver if that or something else notified it.
+    /// Hands the deferred requests to the device, and polls the driver if that or another event notified it.
     pub(super) fn send_and_run(self: &Arc<Self>, queues: &mut Queues) {
         queues.fail_cancelled();
         let Some(device) = self.device() else { return queues.fail() };
         let helper = Helper::new(self, &*device);
         device.send(queues);
         drop(helper);
-        // Somebody else may have notified it before.
+        // Another thread may have notified the driver before.
         self.run_with(&*device);
     }
 
@@ -144,11 +145,11 @@ impl Driver {
         device
     }
 
-    /// Runs it if `notified` by this thread, or by another.
+    /// Runs the driver if it was `notified` by this thread, or was notified by another.
     fn run_notified(self: &Arc<Self>, device: &dyn Drive, notified: bool) {
         if notified {
-            // Mostly nobody else has to do with it.
-            // Ordering: Acquire, for what the last poll did.
+            // Mostly no other thread notifies or polls the driver.
+            // Ordering: Acquire, to see the writes of the last poll.
             let claimed =
                 self.state.compare_exchange(0, RUNNING, Ordering::Acquire, Ordering::Relaxed).is_ok();
             if claimed {
@@ -172,13 +173,14 @@ impl Driver {
         self.schedule();
     }
 
-    /// Polls it once; `true` if it was notified meanwhile.
+    /// Polls the driver once; `true` if it was notified meanwhile and has not ended.
     fn poll_claimed(&self, device: &dyn Drive) -> bool {
-        // Ordering: Relaxed. It is only compared with itself.
+        // Ordering: Relaxed. The number is only compared with earlier values of itself.
         self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        // Plugins do not unwind; a subscriber of our records, or a waker that is dropped, might.
+        // Plugins do not unwind; a subscriber of the host's records, or a waker that is dropped, might.
         let status = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: whoever polls has set RUNNING, and until it is cleared nobody else does; the device has one driver.
+            // SAFETY: this thread has set RUNNING, and no other thread polls the driver until the bit is cleared; the device has
+            // one driver.
             let status = unsafe { device.poll_driver() };
             if status != DriverStatus::PENDING {
                 device.driver_ended(status);
@@ -197,7 +199,7 @@ impl Driver {
     }
 
     fn claim(&self) -> bool {
-        // Ordering: Acquire, for what the last poll and the wakes did. Relaxed for a question with the answer no.
+        // Ordering: Acquire, to see the writes of the last poll and of the wakes. Relaxed if the driver is not claimed.
         self.state
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, |state| {
                 (state & (NOTIFIED | RUNNING | ENDED) == NOTIFIED).then_some(state & !NOTIFIED | RUNNING)
@@ -207,32 +209,32 @@ impl Driver {
 
     /// The number of the poll that is under way.
     pub(crate) fn current_poll(&self) -> Option<u32> {
-        // Ordering: Relaxed. A look that finds the number of a poll that has just ended finds another at the next look.
+        // Ordering: Relaxed. If a look finds the number of a poll that has just ended, the next look finds another number.
         let running = self.state.load(Ordering::Relaxed) & RUNNING != 0;
         running.then(|| self.polls.load(Ordering::Relaxed))
     }
 
-    /// It has been in one poll for so long.
+    /// Reports that the driver has been in the poll with the number `poll` for `time`.
     pub(super) fn hangs(&self, time: Duration, poll: u32) {
         if let Some(device) = self.device.upgrade() {
             device.driver_hangs(time, poll);
         }
     }
 
-    /// It has ended by a panic.
+    /// Whether the driver has ended by a panic.
     pub(crate) fn has_panicked(&self) -> bool {
         // Ordering: Relaxed. Nothing is read because of this bit.
         self.state.load(Ordering::Relaxed) & PANICKED != 0
     }
 
-    /// It will not be polled any more.
+    /// Whether the driver will not be polled any more.
     pub(crate) fn is_ended(&self) -> bool {
         // Ordering: Relaxed. Nothing is read because of this bit.
         self.state.load(Ordering::Relaxed) & ENDED != 0 || self.device.strong_count() == 0
     }
 }
 
-/// What a plugin wakes.
+/// The waker that a plugin gets.
 impl Wake for Driver {
     fn wake(self: Arc<Self>) {
         self.notify();
@@ -247,7 +249,7 @@ thread_local! {
     static HELPED: Helped = const { Helped { driver: Cell::new(ptr::null()), notified: Cell::new(false) } };
 }
 
-/// The driver that this thread will poll when it has handed views to its device, if they notify it.
+/// The driver that this thread will poll when it has handed views to the device, if the views notify the driver.
 struct Helped {
     driver: Cell<*const Driver>,
     notified: Cell<bool>,
@@ -271,14 +273,14 @@ impl Helped {
     }
 }
 
-/// What this thread looked after before.
+/// The driver that this thread helped before, and its notification.
 struct Helping {
     driver: *const Driver,
     notified: bool,
 }
 
 impl Helping {
-    /// Whether the driver was notified.
+    /// Ends the help; gives whether the driver was notified.
     fn end(self) -> bool {
         HELPED.with(|helped| {
             helped.driver.set(self.driver);
@@ -287,7 +289,8 @@ impl Helping {
     }
 }
 
-/// While it lives, this thread looks after one driver; when it is dropped, the driver is polled if it was notified.
+/// While a helper lives, this thread takes the notifications of one driver; when the helper is dropped, the driver is polled if
+/// it was notified.
 ///
 /// So a future that is polled by a foreign executor needs no second thread for a device that can answer soon.
 pub(crate) struct Helper<'a> {
@@ -297,7 +300,7 @@ pub(crate) struct Helper<'a> {
 }
 
 impl<'a> Helper<'a> {
-    /// The driver is that of the device.
+    /// A helper for `driver`, which is the driver of `device`.
     pub(crate) fn new(driver: &'a Arc<Driver>, device: &'a dyn Drive) -> Self {
         Self { driver, device, outer: Some(Helped::begin(driver)) }
     }

@@ -1,9 +1,10 @@
-//! What a thread inside `block_on` does by itself: it sends what its task has deferred, and polls the drivers that this wakes.
+//! The work of a thread inside `block_on`: it sends the requests that its task has deferred, and polls the drivers that this
+//! wakes.
 //!
-//! So a request and its completion need no second thread, and everything that was submitted meanwhile is handled in one go.
+//! So a request and its completion need no second thread, and all requests that were submitted meanwhile are handled together.
 //!
-//! That is only right if the thread does come back to [`Local::drive`]. A request can tell: it is polled with the waker of
-//! this `block_on`. One that is polled with another waker may belong to an executor that blocks the thread further inside.
+//! That is only correct if the thread comes back to [`Local::drive`]. It does for a request that is polled with the waker of this
+//! `block_on`. A request that is polled with another waker may belong to an executor that blocks the thread further inside.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::marker::PhantomData;
@@ -30,14 +31,14 @@ thread_local! {
 struct Thread {
     /// Identity of the waker of the innermost `block_on` on this thread.
     waker: Cell<Identity>,
-    /// The task of the innermost `block_on` has deferred something since it was polled, and is to be polled again.
+    /// The task of the innermost `block_on` has deferred a request since it was polled, and is to be polled again.
     deferred: Cell<bool>,
-    /// What is woken now will be polled by this thread.
+    /// Drivers that are woken now will be polled by this thread.
     driving: Cell<bool>,
-    /// How many nested calls of `block_on` this thread is in.
+    /// Number of nested calls of `block_on` that this thread is in.
     depth: Cell<usize>,
-    /// The drivers that have to do with this thread; kept when there is nothing to do, to be found again without counting.
-    /// Empty outside of `block_on`, so that it need not be dropped.
+    /// The drivers that this thread uses. Idle entries are kept, so that they are found again without reference counting. Empty
+    /// outside of `block_on`, so that it need not be dropped.
     drivers: ManuallyDrop<RefCell<Vec<Entry>>>,
 }
 
@@ -62,23 +63,23 @@ impl Entry {
     }
 }
 
-/// What belongs to this thread.
+/// The state of this thread.
 #[inline(always)]
 fn this_thread() -> &'static Thread {
     // Not inside of `with`, since that is not always inlined: views would be copied on the stack.
-    // SAFETY: it has no destructor, so it exists until the thread ends; the reference cannot leave the thread, since `Thread`
-    // is not `Sync`, and this module keeps it nowhere.
+    // SAFETY: the thread-local has no destructor, so it exists until the thread ends; the reference cannot leave the thread,
+    // since `Thread` is not `Sync`, and this module does not store it.
     unsafe { &*THREAD.with(ptr::from_ref) }
 }
 
 impl Thread {
-    /// Where the entry of a driver is.
+    /// The index of a driver's entry.
     #[inline(always)]
     fn find(&self, driver: &Arc<Driver>) -> Option<usize> {
         self.drivers.borrow().iter().position(|entry| Arc::ptr_eq(&entry.driver, driver))
     }
 
-    /// The same; makes one if there is none.
+    /// The index of a driver's entry; adds an entry if there is none.
     #[inline(always)]
     fn find_or_add(&self, driver: &Arc<Driver>) -> usize {
         self.find(driver).unwrap_or_else(|| Self::add_entry(&mut self.drivers.borrow_mut(), driver))
@@ -86,7 +87,7 @@ impl Thread {
 
     #[cold]
     fn add_entry(drivers: &mut Vec<Entry>, driver: &Arc<Driver>) -> usize {
-        // Devices that are gone need no place.
+        // Closed devices need no entry.
         drivers.retain(|entry| entry.has_work() || !entry.driver.is_ended());
         drivers.push(Entry {
             driver: driver.clone(),
@@ -97,14 +98,14 @@ impl Thread {
         drivers.len() - 1
     }
 
-    /// Takes an entry with something to do.
+    /// Takes an entry that has work.
     fn take_entry(&self) -> Option<Entry> {
         let mut drivers = self.drivers.borrow_mut();
         let index = drivers.iter().position(Entry::has_work)?;
         Some(drivers.swap_remove(index))
     }
 
-    /// Takes the entry of a driver, if there is something to send.
+    /// Takes the entry of a driver, if it has requests to send.
     fn take_entry_of(&self, driver: &Arc<Driver>) -> Option<Entry> {
         let index = self.find(driver)?;
         let mut drivers = self.drivers.borrow_mut();
@@ -114,7 +115,7 @@ impl Thread {
     /// Keeps an entry for the next time.
     fn keep_entry(&self, entry: Entry) {
         let mut drivers = self.drivers.borrow_mut();
-        // A driver that submits to its own device has made another one meanwhile.
+        // A driver that submits to its own device has made another entry meanwhile.
         match drivers.iter_mut().find(|other| Arc::ptr_eq(&other.driver, &entry.driver)) {
             Some(other) => {
                 other.queues.append(entry.queues);
@@ -130,7 +131,7 @@ pub(super) struct Local {
     outer: Identity,
     outer_deferred: bool,
     outer_driving: bool,
-    /// It belongs to its thread.
+    /// The value belongs to its thread.
     _thread: PhantomData<*const ()>,
 }
 
@@ -151,14 +152,16 @@ impl Local {
         this_thread().waker.set(identity(waker));
     }
 
-    /// Sends what was deferred on this thread, and polls the drivers that were woken here; `false` if there was nothing.
+    /// Sends the requests that were deferred on this thread, and polls the drivers that were woken here; `false` if there was no
+    /// work.
     pub(super) fn drive(&self) -> bool {
         let thread = this_thread();
-        // What the task has deferred may have been sent by a `block_on` further inside: it is polled again all the same.
+        // A `block_on` further inside may have sent the requests that the task has deferred: the task is polled again all the
+        // same.
         let mut any = thread.deferred.replace(false);
         while let Some(mut entry) = thread.take_entry() {
             any = true;
-            // What a driver wakes on its way is polled in this loop.
+            // Drivers that are woken by this driver are polled in this loop.
             let outer = Driving(thread.driving.replace(true));
             if entry.queues.is_empty() {
                 entry.woken = false;
@@ -175,7 +178,7 @@ impl Local {
     }
 }
 
-/// Puts back whether this thread is driving.
+/// Restores `driving` of this thread when it is dropped.
 struct Driving(bool);
 
 impl Drop for Driving {
@@ -191,8 +194,8 @@ impl Drop for Local {
         thread.deferred.set(self.outer_deferred);
         thread.driving.set(self.outer_driving);
         thread.depth.set(thread.depth.get() - 1);
-        // What the task has deferred is sent, though it does not wait for it; and its devices are looked after by the
-        // driving thread from here on.
+        // The requests that the task has deferred are sent, though the task does not wait for them. From here on the driving
+        // thread polls the drivers of its devices.
         while let Some(mut entry) = thread.take_entry() {
             entry.woken = false;
             if entry.queues.is_empty() {
@@ -209,10 +212,10 @@ impl Drop for Local {
     }
 }
 
-/// Where the views for one device are left that this thread's `block_on` will send.
+/// The queues of one device, to which a task adds views that this thread's `block_on` will send.
 pub(crate) struct Place(RefMut<'static, Queues>);
 
-/// Where a view for a task can be left; `None` if this thread's `block_on` is not polling a task with this waker, or if the
+/// The queues to which a task can add a view; `None` if this thread's `block_on` is not polling a task with this waker, or if the
 /// task waits for each request before it sends the next.
 #[inline(always)]
 pub(crate) fn place(driver: &Arc<Driver>, waker: &Waker) -> Option<Place> {
@@ -231,14 +234,14 @@ pub(crate) fn place(driver: &Arc<Driver>, waker: &Waker) -> Option<Place> {
 }
 
 impl Place {
-    /// What goes there is sent.
+    /// The queues. Views that are added are sent.
     #[inline(always)]
     pub(crate) fn queues(&mut self) -> &mut Queues {
         &mut self.0
     }
 }
 
-/// A request to this device was cancelled: if it was deferred on this thread, it is not sent any more.
+/// A request to this device was cancelled: if it was deferred on this thread, it is not sent.
 pub(crate) fn cancelled(driver: &Arc<Driver>) {
     let thread = this_thread();
     if let Some(index) = thread.find(driver) {
@@ -246,7 +249,7 @@ pub(crate) fn cancelled(driver: &Arc<Driver>) {
     }
 }
 
-/// Sends what was deferred for a device on this thread.
+/// Sends the requests that were deferred for a device on this thread.
 #[cold]
 pub(crate) fn flush(driver: &Arc<Driver>) {
     let thread = this_thread();
@@ -258,7 +261,7 @@ pub(crate) fn flush(driver: &Arc<Driver>) {
     }
 }
 
-/// Takes a woken driver if this thread is about to poll what it wakes.
+/// Takes over a woken driver if this thread is about to poll the drivers that it wakes.
 pub(super) fn take_over(driver: &Arc<Driver>) -> bool {
     let thread = this_thread();
     let driving = thread.driving.get();

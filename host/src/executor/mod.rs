@@ -1,7 +1,7 @@
 //! Runs tasks and device drivers.
 //!
-//! `runtime` has the threads, `driver` decides who polls a device's driver, `local` is what a blocked thread
-//! does by itself, `queues` what its task leaves for that, `watchdog` notices who does not come back.
+//! `runtime` has the threads, `driver` decides which thread polls a device's driver, `local` is the work of a blocked thread,
+//! `queues` holds the views that its task leaves for that, `watchdog` notices calls that do not return.
 
 mod driver;
 pub(crate) mod local;

@@ -1,23 +1,23 @@
 //! Views that wait until the task that this thread is blocked on has nothing more to send.
 //!
-//! A request that is polled first, with the waker of this thread's own `block_on`, leaves its view here. When that task is
-//! pending, everything goes to the devices, one call for each, and the task is polled again in any case. So a request
-//! needs no waker, and many cost one call. A task that sends one request after the other is better served at once: see
-//! [`Pace`].
+//! A request that is polled the first time, with the waker of this thread's own `block_on`, puts its view here. When that task is
+//! pending, all views go to the devices, one call for the reads and one for the writes of each device, and the task is polled
+//! again in any case. So a request needs no waker, and many requests cost one call. For a task that sends one request after the
+//! other, it is better to send at once: see [`Pace`].
 
 use pactio_sdk::{IoError, PacketPerms, Read, Submission, Write};
 
-/// Whether a task waits for each request before it sends the next, by what it did before.
+/// Whether a task waits for each request before it sends the next, judged by its earlier requests.
 #[derive(Default)]
 pub(super) struct Pace {
-    /// So many requests are sent at once, before one is deferred again to see whether others come with it.
+    /// Number of requests that are sent at once, before one is deferred again to see whether others come with it.
     alone: u8,
 }
 
 impl Pace {
     const ALONE: u8 = 63;
 
-    /// The next request is sent at once.
+    /// Whether the next request is sent at once. Counts the request.
     #[inline(always)]
     pub(super) fn is_alone(&mut self) -> bool {
         let alone = self.alone > 0;
@@ -25,18 +25,18 @@ impl Pace {
         alone
     }
 
-    /// So many requests were sent together.
+    /// Records the number of requests that were sent together.
     pub(super) fn sent(&mut self, together: usize) {
         self.alone = if together == 1 { Self::ALONE } else { 0 };
     }
 }
 
-/// What one thread has to send to one device.
+/// The views that one thread has to send to one device.
 #[derive(Default)]
 pub(crate) struct Queues {
     pub(crate) reads: Vec<Submission<Write, u64>>,
     pub(crate) writes: Vec<Submission<Read, u64>>,
-    /// Some of it may be cancelled.
+    /// Some of the requests may be cancelled.
     pub(super) cancelled: bool,
 }
 
@@ -55,7 +55,8 @@ impl Queues {
         self.cancelled |= other.cancelled;
     }
 
-    /// Fails what was cancelled before it was sent: a device that is told to give up a request does not know it yet.
+    /// Fails requests that were cancelled before they were sent: a device that is told to give up such a request does not know it
+    /// yet.
     pub(super) fn fail_cancelled(&mut self) {
         if std::mem::take(&mut self.cancelled) {
             fail_cancelled(&mut self.reads);
@@ -63,7 +64,7 @@ impl Queues {
         }
     }
 
-    /// The device is closed.
+    /// Fails all requests: the device is closed.
     pub(super) fn fail(&mut self) {
         self.reads.drain(..).for_each(|submission| submission.view.error(IoError::NOT_SUBMITTED));
         self.writes.drain(..).for_each(|submission| submission.view.error(IoError::NOT_SUBMITTED));

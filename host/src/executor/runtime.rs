@@ -16,13 +16,13 @@ use super::local::Local;
 use super::watchdog::Watchdog;
 use crate::{Error, ErrorKind, Task};
 
-/// An executor for tasks with its worker threads, and one for drivers with a thread of its own, so that drivers are polled
-/// even while all tasks block. It lives as long as the host or a device of it does.
+/// An executor for tasks with its worker threads, and one for drivers with a thread of its own, so that drivers are polled even
+/// while all tasks block. The runtime lives as long as the host or a device of the host.
 pub(crate) struct Runtime {
     tasks: Arc<Executor<'static>>,
     drivers: Arc<Executor<'static>>,
     woken: Sender<Arc<Driver>>,
-    /// The other end, to be emptied at the end: what lies in the channel keeps the channel.
+    /// The other end of the channel, emptied when the runtime ends: a driver in the channel keeps the channel alive.
     to_drive: Receiver<Arc<Driver>>,
     /// Closed to stop the threads.
     stop: Sender<()>,
@@ -31,7 +31,7 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Starts `workers` threads, at least one. Calls that take longer than `limit` are told of.
+    /// Starts `workers` threads, at least one. Calls that take longer than `limit` are reported.
     pub(crate) fn start(workers: usize, limit: Duration) -> Result<Arc<Self>, Error> {
         let (stop, stopped) = async_channel::bounded(1);
         let (woken, to_drive) = async_channel::unbounded();
@@ -70,17 +70,17 @@ impl Runtime {
         Task::new(self.tasks.spawn(future))
     }
 
-    /// Runs what waits for a device, on the driving thread.
+    /// Runs a future that waits for a device, on the driving thread.
     pub(crate) fn spawn_watch(&self, future: impl Future<Output = ()> + Send + 'static) -> Task<()> {
         Task::new(self.drivers.spawn(future))
     }
 
-    /// Who notices calls that do not come back.
+    /// The watchdog, which notices calls that do not return.
     pub(crate) fn watchdog(&self) -> &Watchdog {
         &self.watchdog
     }
 
-    /// Where drivers go that nobody else is about to poll.
+    /// The channel for drivers that no other thread is about to poll.
     pub(crate) fn woken(&self) -> Sender<Arc<Driver>> {
         self.woken.clone()
     }
@@ -113,8 +113,8 @@ async fn drive_woken(to_drive: Receiver<Arc<Driver>>) {
 
 /// The life of a worker thread.
 fn work(executor: &Executor<'static>, stopped: &Receiver<()>) {
-    // Panics of tasks go to whoever awaits them; one that gets here comes from a waker or a drop, and must not take the
-    // thread along.
+    // The panic of a task goes to the code that awaits the task. A panic that gets here comes from a waker or a drop, and must
+    // not end the thread.
     while catch_unwind(AssertUnwindSafe(|| block_on(executor.run(stopped.recv())))).is_err() {
         tracing::error!("a task panicked where nobody waited for it");
     }
@@ -125,7 +125,7 @@ impl Drop for Runtime {
         self.stop.close();
         let this = thread::current().id();
         let threads = std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner));
-        // A task may have held the last device: then this is one of the threads, and it ends when it returns.
+        // A task may have held the last device: then the current thread is one of the threads, and it ends when it returns.
         for thread in threads.into_iter().filter(|thread| thread.thread().id() != this) {
             if thread.join().is_err() {
                 tracing::error!("a worker thread panicked");

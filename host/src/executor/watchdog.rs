@@ -1,7 +1,7 @@
-//! Notices calls into plugins that do not come back.
+//! Notices calls into plugins that do not return.
 //!
-//! Drivers are looked at from outside: one that is in the same poll as at the look before has not come back. Calls that are rare
-//! are written down.
+//! Drivers are inspected from outside: a driver that is in the same poll as at the look before has not returned. Rare calls are
+//! recorded.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::driver::Driver;
 
-/// Looks at drivers and calls on a thread of its own, from the first on.
+/// Inspects drivers and calls on a thread of its own, which starts with the first of them.
 pub(crate) struct Watchdog {
     watched: Arc<Mutex<Watched>>,
     /// Dropping it ends the thread.
@@ -26,12 +26,12 @@ struct Watched {
     number: u64,
 }
 
-/// What a look at a driver has found.
+/// The result of a look at a driver.
 #[derive(Clone, Copy)]
 struct Look {
-    /// The poll that it was in, if it was in one.
+    /// The poll that the driver was in, if it was in one.
     poll: Option<u32>,
-    /// When it was seen in that poll first.
+    /// The time at which the driver was first seen in that poll.
     since: Instant,
     told: bool,
 }
@@ -44,7 +44,7 @@ struct Call {
     told: bool,
 }
 
-/// A call that is watched.
+/// A watched call, which ends when this is dropped.
 pub(crate) struct UnderWay {
     watched: Arc<Mutex<Watched>>,
     number: u64,
@@ -64,7 +64,7 @@ fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
 }
 
 impl Watchdog {
-    /// One that tells of calls that take longer than `limit`.
+    /// A watchdog that reports calls that take longer than `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         Self { watched: Arc::default(), stop: OnceLock::new(), limit }
     }
@@ -76,7 +76,7 @@ impl Watchdog {
         self.start();
     }
 
-    /// Makes a call that is told of if it does not come back.
+    /// Makes a call that is reported if it does not return.
     pub(crate) fn call<T>(&self, what: &'static str, whom: &str, call: impl FnOnce() -> T) -> T {
         let _under_way = self.begin(what, whom);
         call()
@@ -103,7 +103,7 @@ impl Watchdog {
                     look(&watched, limit);
                 }
             };
-            // Without it, nobody is told; that is no reason to do nothing.
+            // Without the thread, no hanging call is reported. The host works all the same.
             if let Err(error) = thread::Builder::new().name("pactio-watchdog".to_owned()).spawn(look) {
                 tracing::warn!("nobody will notice drivers that hang: {error}");
             }
@@ -132,7 +132,8 @@ fn look(watched: &Mutex<Watched>, limit: Duration) {
             calls.push((call.what, call.whom.clone(), call.begun));
         }
     }
-    // Not under the lock: whoever takes the records may open a device, and a device may end with the handle here.
+    // Not under the lock: the subscriber of the records may open a device, and a device may be closed when its handle here is
+    // dropped.
     for (call, whom, begun) in calls {
         tracing::error!(call, whom, "the plugin has not come back for {:.1?}", begun.elapsed());
     }

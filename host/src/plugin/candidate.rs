@@ -1,4 +1,4 @@
-//! What can be said of a file without running any of its code.
+//! Examines a file without running any of its code.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
@@ -25,22 +25,22 @@ pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What was read from a file.
+/// The data that was read from a file.
 #[derive(Clone)]
 pub(super) struct Described {
     pub(super) manifest: Manifest,
-    /// The section as it is, to be compared with what is loaded.
+    /// The bytes of the section, to be compared with those of the loaded library.
     pub(super) raw: Vec<u8>,
-    /// Of the file, where the system has such things.
+    /// The stamp of the file, where the system supports it.
     pub(super) stamp: Option<Stamp>,
 }
 
-/// What changes when a file changes.
+/// Values that change when a file changes.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct Stamp([u64; 5]);
 
 impl Stamp {
-    /// Of the file that is at a path now.
+    /// The stamp of the file that is at a path now.
     pub(super) fn at(path: &Path) -> Option<Self> {
         Self::of(&fs::metadata(path).ok()?)
     }
@@ -71,10 +71,10 @@ static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 
 type Known = HashMap<PathBuf, (Stamp, Result<Described, Refusal>)>;
 
-/// So many are remembered.
+/// Number of files that are remembered.
 const MOST_KNOWN: usize = 4096;
 
-/// Reads the manifest of a file, and refuses what cannot be a plugin for this host.
+/// Reads the manifest of a file, and refuses a file that cannot be a plugin for this host.
 pub(super) fn describe(path: &Path) -> Result<Described, Refusal> {
     let unreadable = |error| Refusal::new(RefusalKind::Unreadable, format!("it cannot be read: {error}"));
     let file = File::open(path).map_err(unreadable)?;
@@ -128,7 +128,8 @@ fn read(file: File, stamp: Option<Stamp>) -> Result<Described, Refusal> {
     Ok(Described { manifest, raw, stamp })
 }
 
-/// A section or a static without what was put behind the manifest: sanitizers, for one, pad what they watch with zeros.
+/// The manifest in a section or a static, without the bytes behind it: sanitizers, for example, pad the data that they watch with
+/// zeros.
 pub(super) fn text_of(bytes: &[u8]) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The first bytes of a plugin's entry, read from the file before it is loaded, and from memory after.
+//! The first bytes of a plugin's entry, read from the file before it is loaded, and from memory afterwards.
 
 use std::mem::offset_of;
 
@@ -8,7 +8,7 @@ use pactio_sdk::abi::{ABI_MAJOR, ABI_MINOR, ENTRY_SYMBOL, FINGERPRINT, MAGIC, Pl
 use super::refusal::REBUILD;
 use super::{Refusal, RefusalKind};
 
-/// Length of what is read before the rest of the entry is trusted: magic, size, version, fingerprint.
+/// Number of bytes that are read before the rest of the entry is trusted: magic, size, version, fingerprint.
 pub(super) const PREFIX: usize = offset_of!(PluginEntry, layout);
 const _: () = assert!(PREFIX == 24);
 
@@ -37,7 +37,7 @@ pub(super) fn check_file<'data, R: ReadRef<'data>>(
     check(prefix)
 }
 
-/// Holds the first bytes of an entry against this host.
+/// Checks the first bytes of an entry against this host.
 pub(super) fn check(prefix: &[u8; PREFIX]) -> Result<(), Refusal> {
     fn bytes<const N: usize>(prefix: &[u8; PREFIX], at: usize) -> [u8; N] {
         std::array::from_fn(|index| prefix[at + index])

@@ -1,4 +1,4 @@
-//! Loads a plugin's library when it is needed first, and makes its backend.
+//! Loads a plugin's library when it is first needed, and makes its backend.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,9 +21,9 @@ use super::{Manifest, Refusal, RefusalKind, entry, log};
 use crate::opener::Opener;
 use crate::{Device, Error, ErrorKind, Url};
 
-/// What a plugin opens a device on.
+/// The layer that a plugin opens a device on.
 pub(crate) enum Below<'a> {
-    /// The host, if the plugin asks for that.
+    /// The host, if the plugin requires it.
     Host(Option<Opener>),
     /// Another device: the plugin is a filter.
     Device(&'a Device),
@@ -44,27 +44,27 @@ enum Source {
 
 struct Backend {
     object: BackendObj,
-    /// Of the file, if it did not change while it was loaded.
+    /// The digest of the file, if the file did not change while it was loaded.
     digest: Option<Digest>,
 }
 
-/// Tells one library from another.
+/// Identifies the file of a library by its bytes.
 type Digest = [u8; 32];
 
 // SAFETY: `BackendObj` is only made by the sdk's `export_plugin!`, from a `Backend`, which is `Send` and `Sync`.
 unsafe impl Send for Backend {}
-// SAFETY: as above.
+// SAFETY: `BackendObj` is only made by the sdk's `export_plugin!`, from a `Backend`, which is `Send` and `Sync`.
 unsafe impl Sync for Backend {}
 
-/// What every object of a plugin keeps: the open library.
+/// The open library, which every object of a plugin keeps.
 ///
-/// The library is never unloaded, since libraries with thread-local destructors cannot be: it is opened so that closing
-/// it leaves it mapped. The record tells how many objects of a plugin are alive.
+/// The library is never unloaded, since libraries with thread-local destructors cannot be unloaded: it is opened so that closing
+/// it leaves it mapped. The record tells the number of live objects of a plugin.
 struct LibraryRecord {
     library: libloading::Library,
 }
 
-/// What every object of a linked plugin keeps.
+/// The record that every object of a linked plugin keeps.
 struct LinkedRecord;
 
 impl Plugin {
@@ -80,7 +80,7 @@ impl Plugin {
         Ok(Self { described, source: Source::Linked(plugin), backend: OnceLock::new() })
     }
 
-    /// What it says of itself.
+    /// The plugin's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.described.manifest
     }
@@ -93,26 +93,26 @@ impl Plugin {
         }
     }
 
-    /// Where its code is, for people: the path of the file, or `linked into the program`.
+    /// The place of the plugin's code, for people: the path of the file, or `linked into the program`.
     pub fn place(&self) -> String {
         self.path().map_or("linked into the program".to_owned(), |path| path.display().to_string())
     }
 
-    /// The file at its path is the one that this was made of, or one with the same bytes.
+    /// Whether the file at the plugin's path is the one that this was made from, or has the same bytes.
     pub(super) fn is_current(&self, described: &Described) -> bool {
         if self.backend.get().is_some_and(Result::is_err) {
-            // What was missing may be there now.
+            // The cause of the failure may be gone now.
             return false;
         }
         if described.stamp.is_some() && described.stamp == self.described.stamp {
             return true;
         }
-        // Only what is loaded is worth being compared; the rest is made anew.
+        // Only a loaded library is worth a comparison; other plugins are made anew.
         let digest = self.backend.get().and_then(|backend| backend.as_ref().ok()?.digest);
         described.raw == self.described.raw && digest.is_some() && digest == self.path().and_then(digest_of)
     }
 
-    /// Its library is loaded.
+    /// Whether the plugin is loaded.
     pub fn is_loaded(&self) -> bool {
         self.backend.get().is_some_and(Result::is_ok)
     }
@@ -121,7 +121,7 @@ impl Plugin {
     ///
     /// # Errors
     ///
-    /// Why it cannot be used. That stays so for the life of this value.
+    /// If the plugin cannot be used; the refusal states the reason. The result stays the same for the life of this value.
     pub fn load(&self) -> Result<(), Refusal> {
         self.backend().map(drop)
     }
@@ -145,9 +145,9 @@ impl Plugin {
         backend.as_ref().map_err(Clone::clone)
     }
 
-    /// Opens a device of it.
+    /// Opens a device of the plugin.
     ///
-    /// `url` is one layer of a stack; `below` is what is under it.
+    /// `url` is one layer of a stack; `below` is the layer under it.
     pub(crate) fn open(
         &self,
         url: &Url,
@@ -220,13 +220,13 @@ fn load(path: &Path, described: &Described) -> Result<Backend, Refusal> {
     let entry =
         unsafe { library.get::<*const PluginEntry>(ENTRY_SYMBOL) }.map_err(|error| cannot_load(&error))?;
     let address: *const PluginEntry = *entry;
-    // SAFETY: `entry::check_file` has seen that so many bytes of data are there. They are looked at again, since the file
-    // could have been replaced meanwhile.
+    // SAFETY: `entry::check_file` has found `PREFIX` bytes of data there. The bytes are checked again, since the file could have
+    // been replaced meanwhile.
     entry::check(unsafe { &*address.cast::<[u8; entry::PREFIX]>() })?;
     // SAFETY: magic, version, size and fingerprint are those of this host's `PluginEntry`.
     let entry: &'static PluginEntry = unsafe { &*address };
     check_layout(path, entry)?;
-    // SAFETY: the whole entry is right, so the bytes are those of `StaticBytes::new`, and the library stays loaded.
+    // SAFETY: the entry passed all checks, so the bytes are those of `StaticBytes::new`, and the library stays loaded.
     if text_of(unsafe { entry.manifest.as_slice() }) != described.raw {
         let text = "what was loaded is not the file whose manifest was read";
         return Err(Refusal::new(RefusalKind::Replaced, text).with_remedy(
@@ -235,7 +235,7 @@ fn load(path: &Path, described: &Described) -> Result<Backend, Refusal> {
     }
     let record: Library = CArc::<LibraryRecord>::from(Arc::new(LibraryRecord { library })).into_opaque();
     if let Some(attach) = entry.attach {
-        // SAFETY: the table is for the life of the process.
+        // SAFETY: the table lives as long as the process.
         unsafe { attach(log::table(&described.manifest.id)) };
     }
     create(entry, record).map(|object| Backend { object, digest })
@@ -261,7 +261,7 @@ fn check_layout(path: &Path, entry: &'static PluginEntry) -> Result<(), Refusal>
     })
 }
 
-/// Makes the backend of an entry that was found right, or is of this program.
+/// Makes the backend of an entry that was checked, or belongs to this program.
 fn create(entry: &PluginEntry, record: Library) -> Result<BackendObj, Refusal> {
     let mut backend = MaybeUninit::uninit();
     // SAFETY: `backend` is valid for a write; the function belongs to the entry.
@@ -280,8 +280,8 @@ fn digest_of(path: &Path) -> Option<Digest> {
 
 /// The path, written in a way that this process has not loaded before.
 ///
-/// glibc gives back what it has loaded by a name, also if there is another file by now, and does not know that two ways of
-/// writing a path are one. It also looks whether it knows the file itself: so the same file is loaded once all the same.
+/// glibc returns the library that it has loaded under a name, even if another file has the name by now. It takes two ways of
+/// writing a path for two names. It also checks whether the file itself is loaded, so the same file is loaded only once.
 fn unheard_of(path: &Path) -> PathBuf {
     static LOADED: Mutex<Option<HashMap<PathBuf, u32>>> = Mutex::new(None);
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -319,9 +319,11 @@ fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
 
 #[cfg(not(unix))]
 fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
-    // SAFETY: as above.
+    // SAFETY: loading runs the library's constructors. That cannot be made safe: a plugin is trusted with everything, and only
+    // files that export the entry of a plugin come here.
     let library = unsafe { libloading::Library::new(path) }?;
-    // SAFETY: as above; a second handle that is never closed keeps the library mapped.
+    // SAFETY: a plugin is trusted with everything, also with its constructors; a second handle that is never closed keeps the library
+    // mapped.
     std::mem::forget(unsafe { libloading::Library::new(path) }?);
     Ok(library)
 }

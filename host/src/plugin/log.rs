@@ -1,4 +1,4 @@
-//! Takes the records and spans of plugins, and makes them the host's.
+//! Turns the records and spans of plugins into those of the host.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,7 @@ use tracing::{Level, Span};
 
 use crate::device::current;
 
-/// Where the records of one plugin go. It is made when the plugin's library is loaded and stays as that does.
+/// The destination of one plugin's records. It is made when the plugin's library is loaded, and lives as long as the process.
 struct Sink {
     plugin: String,
     spans: Mutex<Spans>,
@@ -22,7 +22,7 @@ struct Spans {
     alive: HashMap<u64, (Span, usize)>,
 }
 
-/// The table for a plugin. Each has one for the life of the process, however many hosts load it.
+/// The table for a plugin. Each plugin has one table for the life of the process, also if several hosts load it.
 pub(super) fn table(plugin: &str) -> &'static HostTable {
     static TABLES: Mutex<BTreeMap<String, &HostTable>> = Mutex::new(BTreeMap::new());
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,9 +109,10 @@ macro_rules! at_level {
     };
 }
 
-/// What all functions of the table have in common: a subscriber may panic, and the plugin's code cannot take that.
+/// Calls `act` with the sink for a function of the table, and catches panics: a subscriber may panic, and the plugin's code
+/// cannot handle that.
 fn with<T: Default>(object: *const (), act: impl FnOnce(&'static Sink) -> T) -> T {
-    // SAFETY: the object is what `table` gave, which lives as long as the process.
+    // SAFETY: the object is the sink that `make` put into the table, and lives as long as the process.
     let sink: &'static Sink = unsafe { &*object.cast() };
     catch_unwind(AssertUnwindSafe(|| act(sink))).unwrap_or_default()
 }
@@ -202,7 +203,7 @@ unsafe extern "C" fn close(object: *const (), span: u64) -> u32 {
             return 0;
         }
         let ended = spans.alive.remove(&span);
-        // Not under the lock: the subscriber hears of it.
+        // Not under the lock: dropping the span calls the subscriber.
         drop(spans);
         drop(ended);
         1

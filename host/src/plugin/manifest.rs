@@ -1,4 +1,4 @@
-//! What a plugin says of itself in its file.
+//! The description of a plugin in its file.
 
 use pactio_sdk::MANIFEST_FORM;
 use pactio_sdk::abi::{ABI_MAJOR, ABI_MINOR, FINGERPRINT};
@@ -9,7 +9,7 @@ use super::refusal::REBUILD;
 use super::spec::{self, OptionKind, PluginOption};
 use super::{Refusal, RefusalKind};
 
-/// What a plugin says of itself. It is read from the file; no code of the plugin runs for it.
+/// The description of a plugin. It is read from the file; no code of the plugin runs for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Manifest {
@@ -22,10 +22,11 @@ pub struct Manifest {
     /// License expression; may be empty.
     #[serde(default)]
     pub license: String,
-    /// Its devices sit on others: it is put onto a URL with `|`, and has no URLs of its own.
+    /// Whether the plugin is a filter: its devices sit on others. A filter is put onto a URL with `|`, and has no URLs of its
+    /// own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub filter: bool,
-    /// A filter that only reads what it sits on.
+    /// Whether the plugin is a filter that only reads the device below.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub below_read_only: bool,
     /// URL schemes that its backend opens; of a filter, its names.
@@ -33,10 +34,10 @@ pub struct Manifest {
     /// Options of its URLs.
     #[serde(default)]
     pub options: Vec<PluginOption>,
-    /// Features that it needs of the host.
+    /// Features of the host that the plugin needs.
     #[serde(default)]
     pub requires: Vec<String>,
-    /// A URL to check it with; may be empty. `{folder}` stands for a folder that is there for that alone.
+    /// A URL to check the plugin with; may be empty. `{folder}` stands for a folder that exists for the check alone.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub check: String,
     /// Version of the ABI, `major.minor`.
@@ -52,27 +53,27 @@ pub struct Manifest {
     /// Target that it was built for.
     #[serde(default)]
     pub target: String,
-    /// `unwind` or `abort`: what a panic in it does.
+    /// The effect of a panic in the plugin: `unwind` or `abort`.
     #[serde(default)]
     pub panic: String,
 }
 
-/// A backend gets the host itself, to open other devices by their URLs.
+/// With this feature, a backend gets the host itself, to open other devices by their URLs.
 pub(crate) const OPEN: &str = "open";
 
 /// Features that a plugin may require of this host.
 const FEATURES: &[&str] = &[OPEN];
 
-/// More than this is no manifest.
+/// Largest size of a manifest, in bytes.
 pub(super) const MOST_BYTES: u64 = 1 << 20;
 
 impl Manifest {
-    /// Reads a manifest from the bytes of its section, and holds it against this host. What stands behind a field is only
-    /// looked at if that field is right.
+    /// Reads a manifest from the bytes of its section, and checks it against this host. The fields are checked in order, up to
+    /// the first that is wrong.
     ///
     /// # Errors
     ///
-    /// Which field is wrong, and why.
+    /// If a field is wrong; the refusal names the field and the reason.
     pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
         let damaged =
             |what: &str| Refusal::new(RefusalKind::Damaged, format!("its manifest is damaged: {what}"));
@@ -110,7 +111,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// What the fields promise.
+    /// Checks the values of the fields.
     fn check(&self) -> Result<(), String> {
         if !is_name(&self.id) {
             return Err(format!("the id {:?} is not a name of letters, digits, '-', '_' and '.'", self.id));
@@ -144,7 +145,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// It has this scheme.
+    /// Whether the plugin has this scheme.
     pub fn has_scheme(&self, scheme: &str) -> bool {
         self.schemes.iter().any(|own| own.eq_ignore_ascii_case(scheme))
     }
@@ -162,7 +163,7 @@ fn check_abi(text: &str) -> Result<(), Refusal> {
         .and_then(|(major, minor)| Some((major.parse::<u16>().ok()?, minor.parse::<u16>().ok()?)));
     let refusal = || Refusal::differs(RefusalKind::AbiVersion, "ABI version", text, own.clone());
     match version {
-        // Until a first release, minor versions do not promise anything to each other.
+        // Until a first release, minor versions are not compatible with each other.
         Some((ABI_MAJOR, ABI_MINOR)) => Ok(()),
         Some(version) if version > (ABI_MAJOR, ABI_MINOR) => {
             Err(refusal()

@@ -1,4 +1,4 @@
-//! Plugins: where they are looked for, what makes a file one, how it is loaded, and what became of each.
+//! Plugins: the search for files, the checks of a file, the loading of its library, and the outcome for each file.
 
 mod candidate;
 mod entry;

@@ -1,4 +1,4 @@
-//! The options of a URL, held against what the plugin's manifest asks for.
+//! The options of a URL, checked against the plugin's manifest.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::{Error, ErrorKind, Url};
 
 /// The options of a URL, checked, with defaults and secrets filled in.
 pub(crate) struct Options {
-    /// As the plugin gets them.
+    /// The options as the plugin gets them.
     pub(crate) values: Vec<(String, String)>,
     /// The URL as it may be shown.
     pub(crate) shown: String,
@@ -19,7 +19,7 @@ impl Options {
     pub(crate) fn of(url: &Url, manifest: &Manifest) -> Result<Self, Error> {
         let mut shown = url.hiding_of_layer(|key| spec(manifest, key).is_none_or(|spec| spec.secret), HIDDEN);
         if manifest.filter {
-            // It is written without the colon.
+            // A filter is written without the colon.
             shown = shown.replacen(':', "", 1);
         }
         let invalid = |message: String| Error::new(ErrorKind::InvalidOption, format!("'{shown}': {message}"));
@@ -39,7 +39,7 @@ impl Options {
                     "the option is deprecated: {instead}"
                 );
             }
-            // The last one counts.
+            // The last value of an option counts.
             values.retain(|(earlier, _)| earlier != key);
             values.push((key.clone(), value));
         }
@@ -66,7 +66,7 @@ fn spec<'m>(manifest: &'m Manifest, key: &str) -> Option<&'m PluginOption> {
     manifest.options.iter().find(|spec| spec.name == key)
 }
 
-/// What to say of an option that does not exist.
+/// The message and the hint for an option that does not exist.
 fn unknown(scheme: &str, key: &str, manifest: &Manifest) -> (String, String) {
     let owner = if manifest.filter { format!("the filter '{scheme}'") } else { format!("'{scheme}:'") };
     let names: Vec<&str> = manifest.options.iter().map(|spec| spec.name.as_str()).collect();
@@ -80,7 +80,7 @@ fn unknown(scheme: &str, key: &str, manifest: &Manifest) -> (String, String) {
     }
 }
 
-/// Where a secret is to be read from, or the secret itself.
+/// Reads a secret from the place that `value` names; a value that names no place is the secret itself.
 fn secret(key: &str, value: &str) -> Result<String, String> {
     let text = if let Some(name) = value.strip_prefix("env:") {
         std::env::var(name).map_err(|_| {
@@ -90,7 +90,7 @@ fn secret(key: &str, value: &str) -> Result<String, String> {
         fs::read_to_string(path)
             .map_err(|error| format!("the secret '{key}' cannot be read from {path}: {error}"))?
     } else if let Some(number) = value.strip_prefix("fd:") {
-        // The system gives descriptors names, so that nothing has to be said of who owns them.
+        // The system gives descriptors names, so that this code need not claim to own the descriptor.
         let number: u32 =
             number.parse().map_err(|_| format!("the secret '{key}': '{number}' is not a descriptor"))?;
         fs::read_to_string(format!("/dev/fd/{number}"))
@@ -98,11 +98,11 @@ fn secret(key: &str, value: &str) -> Result<String, String> {
     } else {
         value.to_owned()
     };
-    // Editors and `echo` end files with a line.
+    // Editors and `echo` end files with a line break.
     Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
 }
 
-/// A value that could be given.
+/// An example of a value.
 fn example(spec: &PluginOption) -> &str {
     match spec.kind {
         OptionKind::Flag => "true",
@@ -230,7 +230,7 @@ mod tests {
                 .0
                 .contains("cannot be read from /nowhere/at/all: No such file")
         );
-        // A secret under a wrong name is one, too.
+        // A secret under a wrong name is a secret, too.
         assert!(!said(&manifest, "x:?tokem=hunter2").0.contains("hunter2"));
     }
 }

@@ -1,29 +1,29 @@
-//! Why a file is not used as a plugin.
+//! The reasons for which a file is not used as a plugin.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Why a file was refused, or a plugin could not be loaded.
+/// The reason for which a file was refused, or a plugin could not be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     #[serde(rename = "code", serialize_with = "code")]
     kind: RefusalKind,
     message: String,
-    /// What is wrong, where one value can be named.
+    /// The wrong value, where one value can be named.
     #[serde(flatten)]
     difference: Option<Difference>,
     remedy: Option<String>,
 }
 
-/// A value that is not what it must be.
+/// A value that differs from the required value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Which, such as `abi`: a field of the manifest or of the entry.
+    /// The wrong field, such as `abi`: a field of the manifest or of the entry.
     pub field: &'static str,
-    /// What it is.
+    /// The value that was found.
     pub found: String,
-    /// What it must be.
+    /// The required value.
     pub expected: String,
 }
 
@@ -31,7 +31,7 @@ fn code<S: serde::Serializer>(kind: &RefusalKind, serializer: S) -> Result<S::Ok
     serializer.serialize_str(kind.code())
 }
 
-/// The step at which a file was refused. Nothing behind that step was trusted.
+/// The step at which a file was refused. Nothing after that step was trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefusalKind {
@@ -41,7 +41,7 @@ pub enum RefusalKind {
     NotALibrary,
     /// It has no manifest, so it is not a pactio plugin.
     NoManifest,
-    /// Its manifest or its entry is not what it should be.
+    /// Its manifest or its entry is invalid.
     Damaged,
     /// It was built for another version of the ABI.
     AbiVersion,
@@ -53,7 +53,7 @@ pub enum RefusalKind {
     Duplicate,
     /// The system could not load it.
     CannotLoad,
-    /// What was loaded is not the file that was looked at.
+    /// The loaded library is not the file that was examined.
     Replaced,
     /// The memory layout of a boundary type differs.
     Layout,
@@ -85,7 +85,7 @@ impl RefusalKind {
     }
 }
 
-/// What to do about most differences.
+/// The remedy for most differences.
 pub(super) const REBUILD: &str = "rebuild it with the pactio-sdk of this host";
 
 impl Refusal {
@@ -93,7 +93,7 @@ impl Refusal {
         Self { kind, message: message.into(), difference: None, remedy: None }
     }
 
-    /// A field has another value than it must have.
+    /// A refusal for a field that has another value than the required one.
     pub(super) fn differs(
         kind: RefusalKind,
         field: &'static str,
@@ -114,12 +114,12 @@ impl Refusal {
         self.kind
     }
 
-    /// Which value is wrong, where one can be named.
+    /// The wrong value, where one can be named.
     pub fn difference(&self) -> Option<&Difference> {
         self.difference.as_ref()
     }
 
-    /// What to do about it, if something is known.
+    /// The remedy, if one is known.
     pub fn remedy(&self) -> Option<&str> {
         self.remedy.as_deref()
     }

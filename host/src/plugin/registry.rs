@@ -1,4 +1,4 @@
-//! What became of every file that could be a plugin.
+//! The outcome for every file that could be a plugin.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,25 +11,25 @@ use super::spec::similar;
 use super::{Plugin, Refusal, RefusalKind};
 use crate::{Error, ErrorKind};
 
-/// A file that was found where plugins are looked for.
+/// A file that was found in the search paths.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     path: PathBuf,
     outcome: Outcome,
 }
 
-/// What became of a [`Candidate`].
+/// The outcome for a [`Candidate`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It is a plugin for this host. It is loaded when a device of it is opened first.
+    /// The file is a plugin for this host. It is loaded when its first device is opened.
     Found(Arc<Plugin>),
-    /// It is not, and this is why.
+    /// The file is refused, for this reason.
     Refused(Refusal),
 }
 
 impl Candidate {
-    /// Looks at one file, wherever it is. None of its code runs.
+    /// Examines one file, in any folder. None of its code runs.
     ///
     /// ```
     /// let candidate = pactio::Candidate::of_file("/etc/hostname");
@@ -41,17 +41,17 @@ impl Candidate {
         registry.candidates.remove(0)
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What became of it.
+    /// The outcome for the file.
     pub fn outcome(&self) -> &Outcome {
         &self.outcome
     }
 
-    /// The plugin, if it is one.
+    /// The plugin, if the file is one.
     pub fn plugin(&self) -> Option<&Arc<Plugin>> {
         match &self.outcome {
             Outcome::Found(plugin) => Some(plugin),
@@ -59,7 +59,7 @@ impl Candidate {
         }
     }
 
-    /// Why it was refused, if it was.
+    /// The refusal, if the file was refused.
     pub fn refusal(&self) -> Option<&Refusal> {
         match &self.outcome {
             Outcome::Found(_) => None,
@@ -71,16 +71,17 @@ impl Candidate {
 /// All candidates of the search paths.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    /// Those that are linked into the program. They come first.
+    /// The plugins that are linked into the program. They come first.
     linked: Vec<Arc<Plugin>>,
     paths: SearchPaths,
     candidates: Vec<Candidate>,
-    /// What was there before and is loaded: its library stays, so it is used again if the same file comes back.
+    /// Loaded plugins of earlier scans: their libraries stay loaded, so a plugin is used again if the same file comes back.
     before: Vec<Arc<Plugin>>,
 }
 
 impl Registry {
-    /// Takes the plugins that are linked into the program, and looks at every file in the search paths. One bad file never hides the others.
+    /// Takes the plugins that are linked into the program, and examines every file in the search paths. One bad file never hides
+    /// the others.
     ///
     /// # Errors
     ///
@@ -101,7 +102,7 @@ impl Registry {
         Ok(Self::scan_after(all, paths, Vec::new()))
     }
 
-    /// Looks again; `None` if all is as it was.
+    /// Scans again; `None` if nothing has changed.
     pub(crate) fn scan_again(&self) -> Option<Self> {
         let mut before: Vec<Arc<Plugin>> = self.found().cloned().collect();
         before.extend(self.before.iter().cloned());
@@ -145,7 +146,7 @@ impl Registry {
                 Outcome::Found(plugin)
             }
             Err(refusal) => {
-                // Most files beside plugins are no plugins: that is no news.
+                // Most files beside plugins are no plugins: that is not worth a warning.
                 if refusal.kind() == RefusalKind::NoManifest {
                     tracing::trace!(path = %path.display(), "{refusal}");
                 } else {
@@ -159,7 +160,7 @@ impl Registry {
 
     fn look_at(&self, path: &Path) -> Result<Arc<Plugin>, Refusal> {
         let described = candidate::describe(path)?;
-        // It is loaded later, perhaps from another working directory.
+        // The file is loaded later, perhaps from another working directory.
         let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let id = &described.manifest.id;
         match self.plugins().find(|earlier| earlier.manifest().id == *id) {
@@ -208,7 +209,7 @@ impl Registry {
         self.plugin_of(name, true)
     }
 
-    /// The first that has the scheme, or else says what exists.
+    /// The first plugin or filter that has the scheme; the error lists those that exist.
     pub(crate) fn plugin_or_filter(&self, name: &str) -> Result<&Arc<Plugin>, Error> {
         let found = self.plugins().find(|plugin| plugin.manifest().has_scheme(name));
         found.ok_or_else(|| self.unknown(name, false))
@@ -220,7 +221,7 @@ impl Registry {
             .ok_or_else(|| self.unknown(scheme, filter))
     }
 
-    /// Says what exists and where was searched.
+    /// The error for an unknown scheme: it lists the schemes that exist and the folders that were searched.
     fn unknown(&self, scheme: &str, filter: bool) -> Error {
         let of_kind =
             |filter| self.plugins().map(|plugin| plugin.manifest()).filter(move |m| m.filter == filter);
@@ -264,7 +265,7 @@ impl Registry {
         Error::new(ErrorKind::UnknownScheme, message).with_hint(hint)
     }
 
-    /// What was found in a folder, in words.
+    /// The files that were found in a folder, in words.
     fn found_in(&self, folder: &Path) -> String {
         match std::fs::read_dir(folder) {
             Ok(_) => {}

@@ -1,4 +1,4 @@
-//! Where plugins are looked for. Never in the current directory.
+//! The folders that are searched for plugins. The current directory is never searched.
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What a plugin says of one option of its URLs, and whether a value is one.
+//! The specification of an option of a plugin's URLs, and the check of a value against it.
 
 use pactio_sdk::{parse_duration, parse_size};
 use serde::{Deserialize, Serialize};
@@ -9,36 +9,36 @@ use serde::{Deserialize, Serialize};
 pub struct PluginOption {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// The kind of its value.
     #[serde(rename = "type")]
     pub kind: OptionKind,
     /// One line for people.
     #[serde(default)]
     pub help: String,
-    /// What it is when it is not given.
+    /// The value if the option is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
-    /// The least it may be.
+    /// The least value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub least: Option<String>,
-    /// The most it may be.
+    /// The greatest value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<String>,
-    /// The words that a choice has.
+    /// The words of a choice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<String>,
-    /// It must be given.
+    /// Whether the option must be given.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
-    /// It is shown nowhere.
+    /// Whether the value is a secret, which is shown nowhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret: bool,
-    /// It should not be used any more; this says what to do.
+    /// Set if the option should not be used any more; the text says how to proceed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deprecated: Option<String>,
 }
 
-/// What an option is.
+/// The kind of an option's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -71,7 +71,7 @@ pub(crate) fn similar<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) 
         .map(|(_, word)| word)
 }
 
-/// Holds a value against what is asked for.
+/// Checks a value against the specification of its option.
 pub(super) fn check(spec: &PluginOption, value: &str) -> Result<(), String> {
     let (name, shown) = (&spec.name, if spec.secret { HIDDEN } else { value });
     let right = match spec.kind {
@@ -106,7 +106,7 @@ pub(crate) fn range(spec: &PluginOption) -> String {
     }
 }
 
-/// What a value of this kind looks like.
+/// The form of a value of this kind, in words.
 fn wanted(spec: &PluginOption) -> String {
     match spec.kind {
         OptionKind::Flag => "true or false".to_owned(),

@@ -1,4 +1,4 @@
-//! Finds out what kind of archive it is.
+//! Detects the kind of an archive and opens it.
 
 use std::sync::{Arc, Mutex};
 
@@ -67,7 +67,7 @@ fn archive(below: Lower, parts: Option<Parts>, decoding: Arc<Decoding>) -> Resul
                 ));
             }
             None if *magic == zip::SPLIT => return Err(corrupt(zip::JOIN)),
-            // Something may stand in front of a zip archive, so only now it is known.
+            // Other data may be in front of a zip archive, so only now the kind is known.
             None => return Err(corrupt("it is no archive: neither zip, nor PAK, nor VPK")),
         },
     };

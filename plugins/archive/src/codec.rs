@@ -6,18 +6,18 @@ use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZFlush, MZStatus};
 use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
-/// How a file is compressed.
+/// The compression of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Codec {
     Deflate,
     Zstd,
 }
 
-/// What was compressed makes no sense, or is not what it was said to be.
+/// The compressed bytes are invalid, or do not match the recorded size or check sum.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Corrupt;
 
-/// What each thread decompresses with, made once.
+/// The decompressors of a thread, made once.
 struct Contexts {
     deflate: libdeflater::Decompressor,
     zstd: Option<zstd::bulk::Decompressor<'static>>,
@@ -51,16 +51,16 @@ pub(crate) enum Steps {
     Zstd(ZstdDecoder<'static>),
 }
 
-/// What a step did.
+/// The result of a step.
 pub(crate) struct Step {
     pub(crate) consumed: usize,
     pub(crate) produced: usize,
-    /// Nothing will come any more.
+    /// The stream, or a frame of zstd, has ended.
     pub(crate) ended: bool,
 }
 
 impl Steps {
-    /// Begins.
+    /// A decompressor at the front of a file.
     pub(crate) fn new(codec: Codec) -> Result<Self, Corrupt> {
         Ok(match codec {
             Codec::Deflate => Self::Deflate(InflateState::new_boxed(DataFormat::Raw)),
@@ -68,7 +68,7 @@ impl Steps {
         })
     }
 
-    /// The same again from here on, if the codec can do that.
+    /// A copy of the state, if the codec can make one.
     pub(crate) fn fork(&self) -> Option<Self> {
         match self {
             Self::Deflate(state) => Some(Self::Deflate(state.clone())),

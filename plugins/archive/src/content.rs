@@ -1,12 +1,12 @@
-//! What an archive says of a file in it.
+//! The record of a file in an archive.
 
 use std::sync::OnceLock;
 
 use pactio_sdk::{Kind, Stat};
 
-/// What a file is.
+/// The content of a file.
 pub(crate) enum Content {
-    /// Its bytes as they are, in parts that follow each other.
+    /// Uncompressed bytes, in parts that follow each other.
     Stored(Vec<Extent>),
     /// A file of a zip archive.
     Zip(ZipFile),
@@ -15,19 +15,19 @@ pub(crate) enum Content {
 /// Bytes of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
-    /// In which file of an archive that has several; the directory's own, if none is named.
+    /// Number of the file that holds them, if the archive has several; `None` for the directory's own file.
     pub(crate) part: Option<u16>,
     pub(crate) offset: u64,
     pub(crate) len: u64,
 }
 
-/// What the directory of a zip archive says of a file.
+/// The record of a file in the directory of a zip archive.
 pub(crate) struct ZipFile {
     /// Where its header is.
     pub(crate) header: u64,
-    /// Length of its name as it is written.
+    /// Length of its name as written in the archive.
     pub(crate) name_len: u16,
-    /// Where its bytes are, since the header was read.
+    /// Where its bytes are, once the header was read.
     pub(crate) start: OnceLock<u64>,
     pub(crate) method: u16,
     pub(crate) packed: u64,
@@ -37,7 +37,7 @@ pub(crate) struct ZipFile {
 }
 
 impl Content {
-    /// The record of the file, without the identity of what the archive is stored in.
+    /// The record of the file, without the identity of the archive's storage.
     pub(crate) fn stat(&self) -> Stat {
         let file = Stat::of(Kind::FILE);
         match self {
@@ -52,10 +52,10 @@ pub(crate) fn version(crc: u32) -> String {
     format!("crc32:{crc:08x}")
 }
 
-/// Bytes that files have, in one of the archive's files: from, and behind.
+/// A range of bytes in one of the archive's files: the part, the first byte and the end.
 pub(crate) type Range = (Option<u16>, u64, u64);
 
-/// Where two files have a byte in common: that makes a small archive that unpacks to a huge one.
+/// The position where two ranges overlap: overlaps allow a small archive that unpacks to a huge one.
 pub(crate) fn overlap(mut ranges: Vec<Range>) -> Option<u64> {
     ranges.sort_unstable();
     let pair = ranges.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[0].2 > pair[1].1)?;

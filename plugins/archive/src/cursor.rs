@@ -1,11 +1,12 @@
-//! A place in a compressed file, and the blocks that come out from there on. It does no input: it is given what it needs.
+//! A place in a compressed file, and the blocks that are decompressed from there on. It does no input: the caller passes the
+//! compressed bytes.
 
 use crc32fast::Hasher;
 
 use crate::block::Block;
 use crate::codec::{Codec, Corrupt, Steps};
 
-/// What an archive says of a compressed file.
+/// The directory's data about a compressed file.
 #[derive(Clone, Copy)]
 pub(crate) struct Coded {
     pub(crate) codec: Codec,
@@ -14,19 +15,19 @@ pub(crate) struct Coded {
     pub(crate) crc: u32,
 }
 
-/// A place in a file, always at the beginning of a block when nobody works on it.
+/// A place in a file: the beginning of a block, except while a block is being made.
 pub(crate) struct Cursor {
     steps: Steps,
     block: u64,
     position: u64,
     crc: Hasher,
     ended: bool,
-    /// The block that is being made, and how much of it there is.
+    /// The block that is being made, and the number of bytes in it.
     begun: Option<(Block, usize)>,
 }
 
 impl Cursor {
-    /// At the front.
+    /// A cursor at the front of the file.
     pub(crate) fn new(codec: Codec) -> Result<Self, Corrupt> {
         let steps = Steps::new(codec)?;
         Ok(Self { steps, block: 0, position: 0, crc: Hasher::new(), ended: false, begun: None })
@@ -37,19 +38,19 @@ impl Cursor {
         self.block
     }
 
-    /// What comes next of what is compressed.
+    /// The position of the next compressed byte.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// The same place again, if the codec can do that.
+    /// A copy of the cursor, if the codec can make one.
     pub(crate) fn fork(&self) -> Option<Self> {
         let (steps, crc) = (self.steps.fork()?, self.crc.clone());
         Some(Self { steps, block: self.block, position: self.position, crc, ended: self.ended, begun: None })
     }
 
-    /// Makes the next of the blocks of `unit` bytes, from `packed`, which begins at [`position`](Self::position); nothing, if
-    /// there has to be more of it. The last block is there when the codec has said so as well.
+    /// Makes the next block of `unit` bytes from `packed`, which begins at [`position`](Self::position); `None`, if more input is
+    /// needed. The last block is complete only when the codec has reported the end as well.
     pub(crate) fn make(&mut self, coded: &Coded, unit: u64, packed: &[u8]) -> Result<Option<Block>, Corrupt> {
         let len = (coded.size - self.block * unit).min(unit) as usize;
         let last = (self.block + 1) * unit >= coded.size;
@@ -67,13 +68,13 @@ impl Cursor {
             let out = if filled < len { &mut block.bytes_mut()[filled..] } else { &mut beyond[..] };
             let step = self.steps.step(rest, out)?;
             if filled == len && step.produced > 0 {
-                // There is more than there should be.
+                // The file is longer than its recorded size.
                 return Err(Corrupt);
             }
             self.position += step.consumed as u64;
             rest = &rest[step.consumed..];
             filled += step.produced;
-            // Deflate ends once. Behind a frame of zstd may be another, wherever in a block that is.
+            // Deflate ends once. A frame of zstd may be followed by another one, at any place in a block.
             self.ended = step.ended && (coded.codec == Codec::Deflate || self.position == coded.packed);
             if step.consumed == 0 && step.produced == 0 && !self.ended {
                 return Err(Corrupt);
@@ -98,7 +99,7 @@ mod tests {
         (0..len).map(|index| (index * index / 7) as u8).collect()
     }
 
-    /// What comes out, given so many bytes at once.
+    /// The decompressed bytes, where the cursor gets `at_once` bytes at a time.
     fn made(codec: Codec, packed: &[u8], bytes: &[u8], at_once: usize) -> Result<Vec<u8>, Corrupt> {
         let (len, size) = (packed.len() as u64, bytes.len() as u64);
         let coded = Coded { codec, packed: len, size, crc: crc32fast::hash(bytes) };

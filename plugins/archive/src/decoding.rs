@@ -1,4 +1,5 @@
-//! What all files of an archive share that are decompressed: threads, memory for what comes out, and a bound for what goes in.
+//! Resources that all compressed files of an archive share: threads, memory for decompressed bytes, and a bound for the bytes
+//! under way.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,13 +14,13 @@ use quick_cache::sync::Cache;
 
 use crate::block::Block;
 
-/// What is on its way from below or being decompressed, in bytes. One file goes on, however long it is.
+/// Maximum number of bytes that are being read from below or decompressed. A single file is begun regardless of its length.
 const MOST_UNDER_WAY: u64 = 64 << 20;
 
-/// A file's number, and a block's in it.
+/// A file's number, and the number of a block in it.
 pub(crate) type Key = (u32, u64);
 
-/// Counts what is kept by its bytes.
+/// Weighs a cached block by its bytes.
 #[derive(Clone)]
 pub(crate) struct Bytes;
 
@@ -36,7 +37,7 @@ pub(crate) struct Decoding {
     under_way: Mutex<UnderWay>,
 }
 
-// All orderings are Relaxed: they are numbers, and nothing is read because of them.
+// All orderings are Relaxed: the counters are numbers, and no other memory is read because of them.
 #[derive(Default)]
 struct Counts {
     hits: AtomicU64,
@@ -49,13 +50,13 @@ struct Counts {
 struct UnderWay {
     bytes: u64,
     waiting: VecDeque<(u64, Job)>,
-    /// Those that begin jobs at this moment.
+    /// The threads that begin jobs at this moment.
     threads: Vec<ThreadId>,
 }
 
 type Job = Box<dyn FnOnce(Ticket) + Send>;
 
-/// Leave for so many bytes to be under way, until it is dropped.
+/// The right to have `bytes` bytes under way, until the ticket is dropped.
 pub(crate) struct Ticket {
     of: Arc<Decoding>,
     bytes: u64,
@@ -63,9 +64,10 @@ pub(crate) struct Ticket {
 
 impl Decoding {
     pub(crate) fn new(pool: Arc<Pool>, memory: u64) -> Self {
-        // An estimate of how many there will be, for which room is made.
+        // An estimate of the number of blocks, for which room is made.
         let estimate = (memory >> 20).clamp(16, 1 << 16) as usize;
-        // The cache takes nothing that is longer than 97 % of it; a block fits where memory for one is given.
+        // The cache refuses an entry that is longer than 97 % of its capacity. With 1/32 more, memory for one block holds one
+        // block.
         let kept = Cache::with_weighter(estimate, memory.saturating_add(memory / 32), Bytes);
         Self { pool, kept, counts: Counts::default(), under_way: Mutex::default() }
     }
@@ -74,7 +76,7 @@ impl Decoding {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a job for so many bytes as soon as there is room, in the order of the calls.
+    /// Begins a job for `bytes` bytes as soon as there is room, in the order of the calls.
     pub(crate) fn begin(self: &Arc<Self>, bytes: u64, job: impl FnOnce(Ticket) + Send + 'static) {
         let mut under_way = self.under_way();
         under_way.waiting.push_back((bytes, Box::new(job)));
@@ -82,8 +84,9 @@ impl Decoding {
         self.go_on();
     }
 
-    /// Begins what there is room for. A job may end before it is through here, as when its file was closed, and calls this again:
-    /// then the loop that it was called from looks again instead, or else the stack would get as deep as the queue is long.
+    /// Begins the jobs that there is room for. A job may end during this call, such as when its file was closed, and calls this
+    /// function again. The inner call then returns, and the loop of the outer call looks again; otherwise the stack would get as
+    /// deep as the queue is long.
     fn go_on(self: &Arc<Self>) {
         let Some(_beginning) = Beginning::new(self) else { return };
         while let Some((bytes, job)) = self.next() {
@@ -97,7 +100,7 @@ impl Decoding {
         let in_use = under_way.bytes;
         let fits = |(bytes, _): &mut (u64, Job)| in_use == 0 || in_use + *bytes <= MOST_UNDER_WAY;
         let (bytes, job) = under_way.waiting.pop_front_if(fits)?;
-        // So that what counts nothing cannot be without end.
+        // A job of 0 bytes counts as 1, so that the number of such jobs is bounded too.
         let bytes = bytes.max(1);
         under_way.bytes += bytes;
         Some((bytes, job))
@@ -129,11 +132,12 @@ impl Decoding {
     }
 }
 
-/// This thread begins jobs, until it is dropped, also by a panic. Other threads may as well: what one began must not wait for another.
+/// Marks this thread as one that begins jobs, until the value is dropped, also by a panic. Other threads may begin jobs at the
+/// same time: jobs that one thread began must not wait for another thread.
 struct Beginning<'d>(&'d Decoding);
 
 impl<'d> Beginning<'d> {
-    /// Nothing, if the thread does already.
+    /// `None`, if the thread is marked already.
     fn new(decoding: &'d Decoding) -> Option<Self> {
         let thread = thread::current().id();
         let mut under_way = decoding.under_way();

@@ -29,15 +29,15 @@ pub(crate) struct Archive {
     pub(crate) open: Mutex<OpenFiles>,
 }
 
-/// Compressed files that are open: who opens one again shares what it does.
+/// Compressed files that are open. A second open of a file shares its decompression.
 #[derive(Default)]
 pub(crate) struct OpenFiles {
     by_number: HashMap<u32, Weak<Packed>>,
-    /// The last long ones, also when they are closed: how far they are is worth keeping.
+    /// The last long files, also after they are closed: their decompression state is worth keeping.
     long: VecDeque<Arc<Packed>>,
 }
 
-/// So many long files stay.
+/// Maximum number of long files that are kept.
 const MOST_LONG: usize = 8;
 
 impl OpenFiles {
@@ -46,7 +46,7 @@ impl OpenFiles {
     }
 
     fn insert(&mut self, number: u32, packed: &Arc<Packed>) {
-        // Those that were closed are forgotten from time to time.
+        // Closed files are removed from time to time.
         if self.by_number.len().is_power_of_two() {
             self.by_number.retain(|_, packed| packed.strong_count() > 0);
         }
@@ -60,7 +60,7 @@ impl OpenFiles {
 
 /// The other files of an archive that has several.
 pub(crate) struct Parts {
-    /// The folder that they are in, and what their names begin with.
+    /// The folder that holds the files, and the first part of their names.
     pub(crate) folder: Lower,
     pub(crate) stem: String,
     pub(crate) open: Mutex<HashMap<u16, Lower>>,
@@ -90,7 +90,7 @@ impl Statistics for Archive {
 
 impl Opening for Archive {
     fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
-        // The directory's names were made UTF-8 when it was read.
+        // The directory's names were converted to UTF-8 when it was read.
         let found = str::from_utf8(name).ok().and_then(|name| Some((name, self.names.find(name)?)));
         let (name, number) = match found {
             Some((name, Child::File(number))) => (name, number),
@@ -184,7 +184,7 @@ impl Archive {
             return Ok(Opened::new(StoredDevice::new(parts, self.names.content(number).stat())));
         };
         let mut open = self.open_files();
-        // Somebody may have been faster.
+        // Another thread may have opened the file in the meantime.
         if let Some(packed) = open.get(number) {
             return Ok(Opened::new(PackedDevice(packed)));
         }

@@ -1,15 +1,16 @@
-//! Why an archive, or a file in it, cannot be opened.
+//! The errors for an archive, or a file in it, that cannot be opened.
 
 use std::io;
 
 use pactio_sdk::{Code, IoError, OpenError};
 
-/// What it says makes no sense.
+/// An error for invalid data.
 pub(crate) fn corrupt(what: impl Into<String>) -> OpenError {
     OpenError::new(IoError::from_code(Code::CORRUPT), what)
 }
 
-/// `what` cannot be read. What failed below may be better the next time; what ends too early stays so.
+/// An error for a failed read of `what`. A failure of the device below keeps its code: a retry may succeed. An archive that ends
+/// too early is corrupt.
 pub(crate) fn unread(what: &str, below: IoError) -> OpenError {
     if below.code() == Code::END {
         return corrupt(format!("{what} ends behind the archive's end: it was cut; get it again"));
@@ -17,7 +18,7 @@ pub(crate) fn unread(what: &str, below: IoError) -> OpenError {
     OpenError::new(below, format!("{what} cannot be read: {below}"))
 }
 
-/// What a device failed with says more than the kind that it has here.
+/// The device's error inside of an [`io::Error`], which is more exact than the kind; without one, an error of that kind.
 pub(crate) fn below(error: &io::Error) -> IoError {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<IoError>());
     inner.copied().unwrap_or_else(|| io::Error::from(error.kind()).into())

@@ -1,4 +1,4 @@
-//! Decompresses a long file block by block, from the front or from a place where it was before.
+//! Decompresses a long file block by block, from the front or from an earlier place.
 //!
 //! ```text
 //!  │ block │ block │ block │ block │ block │ ...
@@ -17,34 +17,34 @@ use crate::decoding::Ticket;
 use crate::marks::Marks;
 use crate::packed::{Packed, Part, fail};
 
-/// What is decompressed and kept at once.
+/// Number of bytes that are decompressed and kept at once.
 pub(crate) const BLOCK: u64 = 1 << 20;
 
-/// What is read at once.
+/// Number of compressed bytes that are read at once.
 const CHUNK: u64 = 512 << 10;
 
-/// So many blocks are made for others before whoever waits longest is served.
+/// Number of blocks that are made for other parts before the part that waits longest is served.
 const PATIENCE: u32 = 8;
 
-/// How far a long file is.
+/// The decompression state of a long file.
 #[derive(Default)]
 pub(crate) struct Long {
-    /// Where the last one stopped.
+    /// The place where the last decompression stopped.
     parked: Option<Place>,
     marks: Marks<Cursor>,
-    /// The block that was made last: who reads on wants more of it, however little is kept.
+    /// The block that was made last: a sequential reader wants more of it, even if the cache keeps little.
     last: Option<(u64, Arc<Block>)>,
-    /// Blocks that were made since whoever waits longest does.
+    /// Number of blocks that were made while the part that waits longest waited for another one.
     passed: u32,
 }
 
-/// A place in a file, and what was read from there on.
+/// A place in a file, and the compressed bytes that were read from there on.
 struct Place {
     cursor: Box<Cursor>,
     chunk: Chunk,
 }
 
-/// What was read of what is compressed.
+/// Compressed bytes that were read.
 #[derive(Default)]
 struct Chunk {
     packet: Option<PacketBox<Write>>,
@@ -52,7 +52,7 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// What there is from a position on.
+    /// The bytes from a position on.
     fn from(&self, position: u64) -> &[u8] {
         let bytes = self.packet.as_ref().and_then(|packet| packet.simple_contiguous_slice().ok());
         let skip = position.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
@@ -74,13 +74,13 @@ impl Long {
 }
 
 impl Packed {
-    /// Goes on with whatever is waited for.
+    /// Continues with the blocks that parts wait for.
     pub(crate) fn go_on_in_blocks(self: &Arc<Self>, ticket: Ticket) {
         let this = self.clone();
         self.decoding.pool.submit(move || this.run(None, ticket));
     }
 
-    /// Works at a place until nobody waits, or there is more to be read.
+    /// Decompresses from a place on, until no part waits, or more input has to be read.
     fn run(self: &Arc<Self>, place: Option<Place>, ticket: Ticket) {
         let _working = self.working();
         let mut place = place;
@@ -103,8 +103,9 @@ impl Packed {
         }
     }
 
-    /// Answers what is there by now, and finds the place to go on at: the next block that somebody waits for, or
-    /// else the first, or what was waited for longest; nothing, if nobody waits.
+    /// Answers the parts with blocks that are kept by now, and returns the place to continue at: for the next block in the
+    /// direction of reading that a part waits for, or else the first one, or the block of the part that waits longest. `None`, if
+    /// no part waits.
     fn next(&self) -> Result<Option<Place>, IoError> {
         let mut served: Vec<(Part, Arc<Block>)> = Vec::new();
         let mut cancelled = Vec::new();
@@ -152,7 +153,7 @@ impl Packed {
         cursor.map(Place::from).map_err(|Corrupt| IoError::from_code(Code::OUT_OF_MEMORY))
     }
 
-    /// A block is there: gives it to who waits, and keeps it.
+    /// Gives a finished block to the parts that wait for it, and keeps it.
     fn came_out(&self, cursor: &Cursor, block: Block) {
         let number = cursor.block() - 1;
         self.decoding.decoded(block.bytes().len());
@@ -169,7 +170,7 @@ impl Packed {
         parts.into_iter().for_each(|part| part.answer(block.bytes()));
     }
 
-    /// Reads more of what is compressed, and goes on when it is there.
+    /// Reads more compressed bytes, and continues when they have arrived.
     fn read_on(self: &Arc<Self>, cursor: Box<Cursor>, ticket: Ticket) {
         let start = cursor.position();
         let len = (self.source.coded.packed - start).min(CHUNK);

@@ -1,13 +1,13 @@
-//! Copies of a state at places in a long file, as many as are worth their memory.
+//! Copies of a state at places in a long file. Their number is bounded.
 
 use std::collections::BTreeMap;
 
-/// There are no more than this.
+/// Maximum number of copies.
 const MOST: usize = 256;
 
-/// Copies by the block that they are in front of.
+/// Copies by the number of the block that follows them.
 pub(crate) struct Marks<T> {
-    /// They are at multiples of it.
+    /// The copies are at multiples of this number of blocks.
     distance: u64,
     by_block: BTreeMap<u64, T>,
 }
@@ -19,7 +19,7 @@ impl<T> Default for Marks<T> {
 }
 
 impl<T> Marks<T> {
-    /// Keeps a copy, if one is missing there; every second goes when there are too many.
+    /// Keeps a copy, if none is there yet. If there are too many copies, every second one is removed.
     pub(crate) fn add(&mut self, block: u64, copy: impl FnOnce() -> Option<T>) {
         if !block.is_multiple_of(self.distance) || self.by_block.contains_key(&block) {
             return;
@@ -32,7 +32,7 @@ impl<T> Marks<T> {
         }
     }
 
-    /// The last one that is not behind a block.
+    /// The last copy at or before a block.
     pub(crate) fn before(&self, block: u64) -> Option<(u64, &T)> {
         self.by_block.range(..=block).next_back().map(|(block, copy)| (*block, copy))
     }
@@ -55,7 +55,7 @@ mod tests {
             assert!(at == *copy && at <= block && block - at < marks.distance, "{block}: {at}");
         }
         assert!(marks.before(marks.distance - 1).is_none());
-        // One that cannot be had is not missed, and one that is there is not made again.
+        // A copy that cannot be made is left out, and an existing one is not made again.
         marks.add(marks.distance * 1_000_000, || None);
         marks.add(marks.distance, || unreachable!("it is there"));
     }

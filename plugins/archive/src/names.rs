@@ -9,19 +9,19 @@ use pactio_sdk::{Entry, Kind, Stat};
 
 use crate::content::Content;
 
-/// More names than this are not kept in memory.
+/// Maximum number of names that are kept in memory.
 pub(crate) const MOST: usize = 1 << 24;
 
-/// A name has no more bytes than this, as a path has in most systems.
+/// Maximum length of a name in bytes, the limit for a path on most systems.
 pub(crate) const LONGEST: usize = 4096;
 
-/// It is in no more folders than this.
+/// Maximum number of folders that a name is in.
 const DEEPEST: usize = 128;
 
-/// The folder that all is in.
+/// Number of the root folder.
 pub(crate) const ROOT: u32 = 0;
 
-/// What a name stands for: a file's number, or a folder's.
+/// The object of a name: a file's number, or a folder's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Child {
     File(u32),
@@ -31,24 +31,24 @@ pub(crate) enum Child {
 /// A folder's number, and a name in it.
 type Key = (u32, Box<str>);
 
-/// Names, and what they stand for.
+/// Names, and the files and folders that they stand for.
 pub(crate) struct Names {
     contents: Vec<Content>,
-    /// In order, so that those of a folder stand together.
+    /// Sorted, so that the names of a folder are next to each other.
     children: Vec<(Key, Child)>,
 }
 
-/// Names while they come in.
+/// Names while they are added.
 #[derive(Default)]
 pub(crate) struct Coming {
     contents: Vec<Content>,
     children: BTreeMap<Key, Child>,
     folders: u32,
-    /// The folder of the last file: the next one is most often there, too.
+    /// The folder of the last file: most often, the next file is in the same one.
     last: Option<(String, u32)>,
 }
 
-/// A name as it is found: what some tools write in front says nothing.
+/// A name without the `./` that some tools write in front of it.
 pub(crate) fn clean(written: &str) -> &str {
     written.strip_prefix("./").unwrap_or(written)
 }
@@ -65,7 +65,7 @@ pub(crate) fn shown(written: &str) -> String {
 
 /// # Errors
 ///
-/// If a name is longer or deeper than any that is meant well.
+/// If a name is longer or deeper than any legitimate one.
 pub(crate) fn bounded(written: &[u8]) -> Result<(), String> {
     let depth = written.iter().filter(|byte| matches!(byte, b'/' | b'\\')).count();
     let what = if written.len() > LONGEST {
@@ -84,8 +84,8 @@ impl Coming {
     ///
     /// # Errors
     ///
-    /// If a name could be meant to leave the archive, or two are one: whoever reads it may mean another file than whoever has
-    /// made or examined it. If it takes too much memory.
+    /// If a name could leave the archive, or two names conflict: a reader of the archive might take another file than its author
+    /// or examiner. If a name is too long or in too many folders, or there are more than `MOST` names.
     pub(crate) fn add(&mut self, written: &str, content: Option<Content>) -> Result<(), String> {
         bounded(written.as_bytes())?;
         let name = clean(written);
@@ -135,7 +135,7 @@ impl Coming {
         if self.children.len() >= MOST { Err(format!("it has more than {MOST} names")) } else { Ok(()) }
     }
 
-    /// The number of a folder, which is made with those that it is in.
+    /// The number of a folder, which is created with its parent folders.
     fn walk(&mut self, path: &str, written: &str) -> Result<u32, String> {
         check(path, written)?;
         self.room()?;
@@ -156,13 +156,13 @@ impl Coming {
         Ok(at)
     }
 
-    /// All are there.
+    /// The finished tree of names.
     pub(crate) fn finish(self) -> Names {
         Names { contents: self.contents, children: self.children.into_iter().collect() }
     }
 }
 
-/// Each part of a path is a name.
+/// Checks that each part of a path is a name.
 fn check(path: &str, written: &str) -> Result<(), String> {
     path.split('/').try_for_each(|part| check_name(part, written))
 }
@@ -180,7 +180,7 @@ impl Names {
         self.contents.len()
     }
 
-    /// What a path stands for.
+    /// The file or folder of a path.
     pub(crate) fn find(&self, path: &str) -> Option<Child> {
         if path.is_empty() {
             return Some(Child::Folder(ROOT));
@@ -200,7 +200,7 @@ impl Names {
         &self.contents[number as usize]
     }
 
-    /// What is in a folder, by name; nothing, if there is no such folder.
+    /// The entries of a folder, by name; `None`, if there is no such folder.
     pub(crate) fn list(&self, folder: &str) -> Option<Entries<'_>> {
         let Child::Folder(number) = self.find(folder)? else { return None };
         let start = self.children.partition_point(|((of, _), _)| *of < number);
@@ -209,7 +209,7 @@ impl Names {
     }
 }
 
-/// What is in a folder. Skipping costs nothing, so that a list in many answers is as cheap as in one.
+/// The entries of a folder. Skipping costs nothing, so that a list in many answers is as cheap as in one.
 pub(crate) struct Entries<'n> {
     names: &'n Names,
     rest: std::slice::Iter<'n, (Key, Child)>,
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(names.list("folder").unwrap().count(), all.len());
         let whole = began.elapsed();
         let began = Instant::now();
-        // As Records do it.
+        // `Records` skips in the same way.
         let mut rest = names.list("folder").unwrap().enumerate().skip(all.len() - 1);
         let (number, last) = rest.next().unwrap();
         assert!(began.elapsed() * 10 < whole, "{:?} of {whole:?}", began.elapsed());

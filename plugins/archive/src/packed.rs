@@ -19,17 +19,17 @@ use crate::decoding::Decoding;
 use crate::long::{BLOCK, Long};
 use crate::stored::describe;
 
-/// A file up to this size is decompressed in one call; what is longer, block by block.
+/// Maximum size of a file that is decompressed in one call. A longer file is decompressed block by block.
 const MOST_WHOLE: u64 = 8 << 20;
 
-/// What is compressed, and where.
+/// The compressed bytes, and where they are.
 pub(crate) struct Source {
     pub(crate) below: Lower,
     pub(crate) start: u64,
     pub(crate) coded: Coded,
 }
 
-/// A compressed file, for all that have opened it.
+/// A compressed file, shared by all devices that have opened it.
 pub(crate) struct Packed {
     pub(crate) source: Source,
     /// Its number in the archive.
@@ -47,9 +47,9 @@ pub(crate) struct Part {
 
 pub(crate) struct State {
     pub(crate) waiting: Vec<Part>,
-    /// Somebody decompresses, and looks after who waits.
+    /// A decompression is queued or runs, and serves the waiting parts.
     pub(crate) running: bool,
-    /// It cannot be decompressed.
+    /// The file cannot be decompressed.
     broken: bool,
     pub(crate) long: Long,
 }
@@ -151,7 +151,7 @@ impl Packed {
 
     /// Decompresses when there is room for it.
     fn take_turn(self: &Arc<Self>) {
-        // What waits for its turn keeps nothing open.
+        // A job that waits for its turn does not keep the file open.
         let this = Arc::downgrade(self);
         let bytes =
             if self.is_whole() { self.source.coded.packed + self.source.coded.size } else { 2 * BLOCK };
@@ -162,13 +162,13 @@ impl Packed {
         });
     }
 
-    /// To be held while there is work: a panic ends it for those who wait, too.
+    /// Returns a guard to be held during the work: a panic ends the work for the waiting parts, too.
     pub(crate) fn working(&self) -> Working<'_> {
         Working(self)
     }
 
-    /// Reads a range of what is compressed, and goes on with it on one of the threads. If it cannot be read, the file is given up,
-    /// on one of the threads too: letting go of `then` may begin the next file, which may fail as well.
+    /// Reads a range of the compressed bytes, and calls `then` with it on one of the pool's threads. If the range cannot be read,
+    /// the file is given up, on one of the threads too: dropping `then` may begin the next file, which may fail as well.
     pub(crate) fn fetch(
         self: &Arc<Self>,
         start: u64,
@@ -180,7 +180,7 @@ impl Packed {
             Ok(bound) => bound,
             Err(error) => return self.give_up(error),
         };
-        // The device below keeps this, and is kept by what this names.
+        // The device below keeps this callback, and the file keeps the device below: a strong reference would be a cycle.
         let this = Arc::downgrade(self);
         packet.on_complete(move |packet| {
             let Some(this) = this.upgrade() else { return };
@@ -197,12 +197,12 @@ impl Packed {
         self.source.below.send_io(self.source.start + start, view);
     }
 
-    /// Nobody decompresses any more; who waits is told why.
+    /// Ends the decompression and fails the waiting parts with the cause.
     pub(crate) fn give_up(&self, cause: impl Into<Cause>) {
         let cause = cause.into();
         let mut state = self.lock();
         state.running = false;
-        // What comes from below may be better the next time; what makes no sense stays so.
+        // A failure of the device below may be gone the next time. Corrupt data stays corrupt.
         if cause.error().code() == Code::CORRUPT {
             state.broken = true;
             state.long = Long::default();

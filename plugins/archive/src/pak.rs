@@ -1,4 +1,4 @@
-//! Quake's PAK: a table of names of up to 55 bytes, and files as they are.
+//! Quake's PAK: a table of names of up to 55 bytes, and uncompressed files.
 //!
 //! ```text
 //!  "PACK" │ offset: u32 │ length: u32 │ ... files ... │ table: ( name: [u8; 56] │ offset: u32 │ length: u32 ) ...

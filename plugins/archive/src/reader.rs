@@ -1,4 +1,4 @@
-//! Reads directories and headers of what is below. It waits, so it is for opening only.
+//! Reads directories and headers from the device below. It blocks, so it is for opening only.
 
 use std::cell::Cell;
 use std::io;
@@ -12,7 +12,7 @@ use crate::failure::below;
 #[derive(Clone, Debug)]
 pub(crate) struct Reader(pub(crate) Lower);
 
-/// More is not asked for at once.
+/// Maximum length of one read.
 const LARGEST: usize = 1 << 20;
 
 impl ReaderAt for Reader {
@@ -22,7 +22,7 @@ impl ReaderAt for Reader {
             return Ok(0);
         }
         let (report, bytes) = pollster::block_on(self.0.read_raw(offset, vec![0; len]))?;
-        // What is behind a gap is not there yet.
+        // Only the bytes before the first gap count.
         let count = report.done_ranges().next().filter(|done| done.start == 0).map_or(0, |done| done.end);
         match report.min_error() {
             Some((0, error)) if error.code() != Code::END => Err(error.into()),
@@ -34,19 +34,19 @@ impl ReaderAt for Reader {
     }
 }
 
-/// So many bytes from a position.
+/// Reads `len` bytes from a position.
 ///
 /// # Errors
 ///
-/// If they are not all there.
+/// If not all of them can be read.
 pub(crate) fn read(reader: &impl ReaderAt, offset: u64, len: usize) -> Result<Vec<u8>, IoError> {
     let mut bytes = vec![0; len];
     reader.read_exact_at(&mut bytes, offset).map_err(|error| below(&error))?;
     Ok(bytes)
 }
 
-/// A reader whose end was read at once, since that is where most is looked for; it remembers what has failed, whoever does not
-/// say so.
+/// A reader that has read the end of the archive at once, where most lookups are. It remembers the first failure, which some
+/// callers do not report.
 pub(crate) struct Tail<'r, R> {
     reader: &'r R,
     start: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Tail<'r, R> {
 }
 
 impl<'r, R: ReaderAt> Tail<'r, R> {
-    /// More than the end record of a zip archive with the longest comment.
+    /// Length of that end: more than the end record of a zip archive with the longest comment.
     const LONGEST: u64 = 128 << 10;
 
     pub(crate) fn new(reader: &'r R, size: u64) -> Result<Self, IoError> {
@@ -64,7 +64,7 @@ impl<'r, R: ReaderAt> Tail<'r, R> {
         Ok(Self { reader, start, end, failed: Cell::default() })
     }
 
-    /// What failed first.
+    /// The first failure.
     pub(crate) fn failed(&self) -> Option<IoError> {
         self.failed.get()
     }

@@ -1,4 +1,4 @@
-//! A file of an archive that is not compressed: ranges of what is below, handed on without a copy.
+//! A file of an archive that is not compressed: ranges of the device below, handed on without a copy.
 
 use pactio_sdk::{
     Admission, BackendDevice, BoundPacketView, Cancellation, Capability, Describe, DeviceInfo,
@@ -7,10 +7,10 @@ use pactio_sdk::{
 
 /// An open stored file.
 pub(crate) struct StoredDevice {
-    /// In order: where each begins in the file, and where that is.
+    /// The stretches, in the order of the file.
     parts: Vec<Stretch>,
     size: u64,
-    /// What the archive's directory says of it.
+    /// The file's record from the archive's directory.
     stat: Stat,
 }
 
@@ -53,7 +53,7 @@ impl BackendDevice for StoredDevice {
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         query.offer::<dyn Describe>(self);
-        // Views keep their request, whichever part they are sent to.
+        // A view keeps its request on each device that it is sent to.
         if self.parts.iter().any(|part| part.below.has(Capability::CANCELLATION)) {
             query.offer::<dyn Cancellation>(self);
         }
@@ -84,7 +84,7 @@ impl Cancellation for StoredDevice {
     }
 }
 
-/// Answers with what the archive's directory says of a file, and which storage holds the archive.
+/// Answers with the record from the archive's directory, and with the identity of the storage that holds the archive.
 pub(crate) fn describe(below: &Lower, answer: Records<Stat>, file: Stat) {
     below.stat_with(answer, |below| {
         let mut file = file;

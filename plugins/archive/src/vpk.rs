@@ -1,4 +1,4 @@
-//! Valve's VPK: a directory of texts that end with a zero, and files as they are: behind it, or in files beside it.
+//! Valve's VPK: a directory of zero-terminated texts, and uncompressed files behind it or in other files of the folder.
 //!
 //! ```text
 //!  0x55aa1234 │ version │ tree: u32 │ (version 2: four more) │ tree │ data
@@ -16,16 +16,16 @@ use crate::reader::read;
 
 pub(crate) const MAGIC: [u8; 4] = 0x55aa_1234_u32.to_le_bytes();
 
-/// The part that is the directory's own file.
+/// The part number of the directory's own file.
 const HERE: u16 = 0x7fff;
 
-/// A directory that is longer is none.
+/// Maximum length of a directory. A longer one is refused as corrupt.
 const LONGEST: u32 = 1 << 30;
 
-/// Names and extensions are no longer than file systems have them: an extension is kept with each name that has it.
+/// Maximum length of a name or an extension, as in file systems: an extension is kept with each name that has it.
 const LONGEST_NAME: usize = 255;
 
-/// The files of an archive of which `size` bytes are here.
+/// The files of an archive. `size` is the size of the directory's own file.
 pub(crate) fn parse(reader: &impl ReaderAt, size: u64) -> Result<Names, OpenError> {
     let header = read(reader, 0, 12).map_err(|error| unread("its header", error))?;
     let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
@@ -43,14 +43,14 @@ pub(crate) fn parse(reader: &impl ReaderAt, size: u64) -> Result<Names, OpenErro
     Rest { bytes: &tree, at: 0 }.names(start, data, size).map_err(corrupt)
 }
 
-/// What was not read yet of a directory.
+/// The unread rest of a directory.
 struct Rest<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Rest<'a> {
-    /// All of it. A single space stands for no folder, and for no extension.
+    /// Reads all names of the directory. A single space stands for no folder, and for no extension.
     fn names(&mut self, start: u64, data: u64, size: u64) -> Result<Names, String> {
         let mut names = Coming::default();
         let mut ranges = Vec::new();
@@ -68,7 +68,7 @@ impl<'a> Rest<'a> {
                 }
             }
         }
-        // What several files have alike may be there once, as a whole.
+        // Files with equal bytes may share one range, as a whole.
         ranges.sort_unstable();
         ranges.dedup();
         match overlap(ranges) {
@@ -83,7 +83,7 @@ impl<'a> Rest<'a> {
         taken.ok_or_else(|| "its directory ends in the middle of an entry".to_owned())
     }
 
-    /// Up to a zero; nothing, if it is empty: that ends a level.
+    /// Reads a text up to its zero; `None`, if it is empty, which ends a level.
     fn text(&mut self, longest: usize) -> Result<Option<&'a str>, String> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let Some(end) = rest.iter().take(longest + 1).position(|&byte| byte == 0) else {

@@ -10,19 +10,19 @@ use crate::decoding::Ticket;
 use crate::packed::{Packed, Part};
 
 impl Packed {
-    /// Reads what is compressed, and has it decompressed by one of the threads, if somebody still waits for it.
+    /// Reads the compressed bytes, and has them decompressed by one of the threads, if a part still waits for them.
     pub(crate) fn load(self: &Arc<Self>, ticket: Ticket) {
         if self.nobody_waits() {
             return;
         }
         self.fetch(0, self.source.coded.packed, move |this, packet| {
             this.decode(&packet);
-            // Only now: the next one may be run by whoever lets this go.
+            // Only now: dropping the ticket may run the next job on this thread.
             drop(ticket);
         });
     }
 
-    /// Then nobody decompresses either, from now on.
+    /// Whether no part waits. In that case, the decompression counts as ended from now on.
     fn nobody_waits(&self) -> bool {
         let mut state = self.lock();
         state.running = !state.waiting.is_empty();
@@ -43,7 +43,8 @@ impl Packed {
         }
     }
 
-    /// Answers who waits now. Whoever wants all of it alone gets it without a copy, and it is not kept.
+    /// Answers the parts that wait now. A single part that wants the whole file gets it without a copy, and the bytes are not
+    /// kept.
     fn serve(
         &self,
         packed: &PacketBox<Write>,

@@ -10,13 +10,13 @@ use crate::failure::{corrupt, unread};
 use crate::names::{Coming, Names, bounded, clean, shown};
 use crate::reader::{Tail, read};
 
-/// What a zip file begins with, unless something is in front of it.
+/// The first bytes of a zip file, unless other data is in front of them.
 pub(crate) const MAGIC: [u8; 4] = *b"PK\x03\x04";
 
-/// What the first part of a split one begins with.
+/// The first bytes of the first part of a split archive.
 pub(crate) const SPLIT: [u8; 4] = *b"PK\x07\x08";
 
-/// What to do with a part of a split one.
+/// The message for a part of a split archive.
 pub(crate) const JOIN: &str =
     "it is a part of a split archive; put the parts together first: zip -s 0 NAME.zip --out WHOLE.zip";
 
@@ -25,13 +25,13 @@ const END: [u8; 4] = *b"PK\x05\x06";
 const END_64: [u8; 4] = *b"PK\x06\x06";
 const LOCATOR_64: [u8; 4] = *b"PK\x06\x07";
 
-/// A file's header before its name.
+/// Length of a file's header before its name.
 const HEADER: u64 = 30;
 
 /// The directory is read in pieces of this size. The longest entry fits: three texts of up to 64 KiB.
 const PIECE: usize = 1 << 20;
 
-/// So many places that look like the end of a directory are looked at.
+/// Maximum number of places that are tried because they look like the end of a directory.
 const MOST_ENDS: usize = 64;
 
 /// A zip archive.
@@ -42,18 +42,18 @@ pub(crate) struct Zip<R> {
 }
 
 impl<R: ReaderAt> Zip<R> {
-    /// Finds the directory of an archive of `size` bytes, and the files that it names; nothing, if there is no directory.
+    /// Finds the directory of an archive of `size` bytes, and the files that it names; `None`, if there is no directory.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or makes no sense.
+    /// If the directory cannot be read, or is corrupt.
     pub(crate) fn parse(reader: R, size: u64) -> Result<Option<(Self, Names)>, OpenError> {
         let tail = Tail::new(&reader, size).map_err(|error| unread("its end", error))?;
         let mut buffer = vec![0; PIECE];
         let Some(archive) = locate(&tail, &mut buffer, size)? else { return Ok(None) };
         let directory = archive.directory_offset();
         let mut names = Coming::default();
-        // Where each begins, and the least that it takes.
+        // The range that each file takes at least.
         let mut ranges = Vec::new();
         let mut entries = archive.entries(&mut buffer);
         while let Some(entry) = entries.next_entry().map_err(|error| failed(&tail, &error))? {
@@ -88,7 +88,7 @@ impl<R: ReaderAt> Zip<R> {
         Ok(Some((Self { reader, directory }, names.finish())))
     }
 
-    /// Where the bytes of the file with this name are: the offset of the first.
+    /// The offset of the first byte of the file with this name.
     pub(crate) fn locate(&self, file: &ZipFile, name: &str) -> Result<u64, OpenError> {
         if let Some(start) = file.start.get() {
             return Ok(*start);
@@ -112,8 +112,8 @@ impl<R: ReaderAt> Zip<R> {
     }
 }
 
-/// Finds the last directory. What looks like the end of one may be in the comment behind that, which then is all that follows:
-/// a directory further in front is another archive's, which is in this one.
+/// Finds the last directory. Bytes that look like the end of a directory may be in the comment of the real end record, which then
+/// reaches to the end of the archive. A directory further in front belongs to another archive, which is stored in this one.
 fn locate<'t, R: ReaderAt>(
     tail: &'t Tail<'t, R>,
     buffer: &mut [u8],
@@ -135,7 +135,7 @@ fn locate<'t, R: ReaderAt>(
             if there { Ok(archive) } else { Err(corrupt("its directory is not where its end says")) }
         });
         let found = if is_part(tail, at) { Err(corrupt(JOIN)) } else { found };
-        // What could not be read is not to be taken for something that is not there.
+        // A failed read must not be taken for a missing directory.
         if let Some(error) = tail.failed() {
             return Err(unread("its directory", error));
         }
@@ -148,16 +148,16 @@ fn locate<'t, R: ReaderAt>(
     first.map_or(Ok(None), Err)
 }
 
-/// An entry of a directory is there, or the end of an empty one.
+/// Whether an entry of a directory is at `at`, or the end of an empty directory.
 fn is_directory(reader: &impl ReaderAt, at: u64) -> bool {
     let mut signature = [0; 4];
     reader.read_exact_at(&mut signature, at).is_ok() && [ENTRY, END, END_64].contains(&signature)
 }
 
-/// The end of a directory that is there says that there are other files of the archive.
+/// Whether the end of a directory at `at` refers to other files of the archive.
 fn is_part(reader: &impl ReaderAt, at: u64) -> bool {
     let mut numbers = [0; 4];
-    // All ones refer to the longer form, which is found by what is in front.
+    // All ones refer to the longer form (zip64), which is found by the locator in front.
     let other = |number: &[u8]| !matches!(number, [0, 0] | [255, 255]);
     if reader.read_exact_at(&mut numbers, at + 4).is_ok() && numbers.chunks_exact(2).any(other) {
         return true;
@@ -168,7 +168,7 @@ fn is_part(reader: &impl ReaderAt, at: u64) -> bool {
         && !matches!(locator[16..], [0 | 1, 0, 0, 0])
 }
 
-/// What failed below, or else that the directory makes no sense.
+/// The error for the failure of the device below, or else for a corrupt directory.
 fn failed<R: ReaderAt>(tail: &Tail<'_, R>, error: &rawzip::Error) -> OpenError {
     match tail.failed() {
         Some(below) => unread("its directory", below),
@@ -176,17 +176,17 @@ fn failed<R: ReaderAt>(tail: &Tail<'_, R>, error: &rawzip::Error) -> OpenError {
     }
 }
 
-/// Stored as it is.
+/// Stored without compression.
 pub(crate) const STORED: u16 = CompressionMethod::STORE.as_u16();
 pub(crate) const DEFLATE: u16 = CompressionMethod::DEFLATE.as_u16();
 pub(crate) const ZSTD: u16 = CompressionMethod::ZSTD.as_u16();
 
-/// A method that is not known here, in words.
+/// The name of an unsupported method.
 pub(crate) fn method_name(method: u16) -> String {
     CompressionMethod::new(method).name().map_or_else(|| format!("method {method}"), str::to_lowercase)
 }
 
-/// A name as text: UTF-8, as all tools write it by now, or what DOS had.
+/// A name as text: UTF-8, as current tools write it, or else the code page of DOS.
 fn text(bytes: &[u8]) -> String {
     /// The upper half of code page 437.
     const UPPER: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";

@@ -1,4 +1,4 @@
-//! Reading through a filter whose bytes only make sense in whole blocks: a cipher, a checksum.
+//! Reads through a filter on data that is only meaningful in whole blocks: encrypted or checksummed data.
 //!
 //! ```text
 //!          block 0     block 1     block 2     block 3
@@ -16,7 +16,7 @@ use pactio_sdk::{
     Report, ReturnedPart, ReturnedParts, Write,
 };
 
-/// What a block is, and how it is decoded.
+/// The size of blocks, and how a block is decoded.
 pub trait Blocks: Send + Sync + 'static {
     /// Size of a block in bytes.
     fn unit(&self) -> usize;
@@ -28,7 +28,7 @@ pub trait Blocks: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Why its bytes are not to be used.
+    /// The reason that its bytes must not be used.
     fn decode(&self, block: u64, bytes: &mut [u8]) -> Result<(), Cause>;
 }
 
@@ -42,7 +42,7 @@ pub struct Reader<B> {
     buffer: usize,
 }
 
-/// A buffer holds at least a block, and more if blocks are small.
+/// Size of a buffer if blocks are small. A buffer holds at least one block.
 const BUFFER: usize = 64 << 10;
 
 /// Buffers that stay allocated while they are free.
@@ -66,7 +66,7 @@ impl<B: Blocks> Reader<B> {
         &self.blocks
     }
 
-    /// Most bytes that [`buffer`](Self::buffer) gives: whole blocks.
+    /// Maximum length of a [`buffer`](Self::buffer) in bytes: whole blocks.
     pub fn buffer_len(&self) -> usize {
         self.buffer
     }
@@ -75,7 +75,7 @@ impl<B: Blocks> Reader<B> {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if it cannot be had.
+    /// [`IoError::OUT_OF_MEMORY`] if it cannot be allocated.
     pub fn buffer(&self, len: usize) -> Result<PooledBytes, IoError> {
         let mut buffer = self.pool.take()?;
         buffer.truncate(len);
@@ -96,7 +96,7 @@ impl<B: Blocks> Reader<B> {
             behind.error(IoError::END);
             (view, stop) = (front, end.max(position));
         }
-        // Nothing is left, or nothing was asked for.
+        // Nothing is left, or the request is empty.
         if view.is_empty() {
             return view.transfer_data(&[]).complete();
         }
@@ -120,7 +120,7 @@ impl<B: Blocks> Reader<B> {
         }
     }
 
-    /// Reads whole blocks into the requester's memory. Where memory fails, the view is failed already.
+    /// Reads whole blocks into the requester's memory. If memory for that cannot be allocated, the view has failed already.
     fn in_place(&self, position: u64, view: BoundPacketView<Write>) {
         let Ok(mut rebound) = ReboundPacket::new(view) else { return };
         let Ok(fresh) = rebound.bind() else { return };
@@ -133,7 +133,7 @@ impl<B: Blocks> Reader<B> {
         self.lower.send_io(position, fresh);
     }
 
-    /// Reads whole blocks for a request whose bytes are not in memory.
+    /// Reads whole blocks for a request without bytes in memory.
     fn in_buffers(&self, mut position: u64, mut view: BoundPacketView<Write>) {
         while view.len() > self.buffer {
             let (front, behind) = view.split_at(self.buffer);
@@ -143,7 +143,7 @@ impl<B: Blocks> Reader<B> {
         self.copied(position, view);
     }
 
-    /// Reads the blocks that have a range, which fit into a buffer, and answers with the range.
+    /// Reads the blocks that contain a range, which fit into a buffer, and answers with the range.
     fn copied(&self, position: u64, view: BoundPacketView<Write>) {
         let unit = self.blocks.unit() as u64;
         let start = position - position % unit;
@@ -165,7 +165,7 @@ impl<B: Blocks> Reader<B> {
     }
 }
 
-/// Decodes the blocks of a buffer; a block of which a byte is missing, or that cannot be decoded, fails as a whole.
+/// Decodes the blocks of a buffer. A block of which a byte is missing, or that cannot be decoded, fails as a whole.
 pub fn decode_blocks<B: Blocks>(blocks: &B, first: u64, bytes: &mut [u8], read: Report) -> Report {
     let mut report = read;
     let unit = blocks.unit();
@@ -182,7 +182,7 @@ pub fn decode_blocks<B: Blocks>(blocks: &B, first: u64, bytes: &mut [u8], read: 
     report
 }
 
-/// Extends each failure of an account to the whole blocks of `unit` bytes that it touches.
+/// Extends each failure of a report to the whole blocks of `unit` bytes that it touches.
 pub fn fail_whole_blocks(report: &mut Report, unit: usize) {
     let failed: Vec<_> = report.causes().map(|(range, cause)| (range, cause.clone())).collect();
     for (range, cause) in failed {
@@ -191,7 +191,7 @@ pub fn fail_whole_blocks(report: &mut Report, unit: usize) {
     }
 }
 
-/// Decodes what came back of whole blocks, in place. A block of which a part failed fails as a whole.
+/// Decodes returned whole blocks in place. A block of which a part failed fails as a whole.
 fn decode_parts<B: Blocks>(blocks: &B, position: u64, read: Report, parts: ReturnedParts<Write>) {
     let mut report = read;
     fail_whole_blocks(&mut report, blocks.unit());
@@ -213,12 +213,12 @@ fn decode_parts<B: Blocks>(blocks: &B, position: u64, read: Report, parts: Retur
                 Err(cause) => front.fail(cause),
             }
         }
-        // Nothing is left of it.
+        // The rest of the part is empty.
         part.complete();
     }
 }
 
-/// Decodes a part that was read and begins with a block.
+/// Decodes a part that was read and that begins at a block.
 fn decode_part<B: Blocks>(blocks: &B, position: u64, mut part: ReturnedPart<Write>) {
     let unit = blocks.unit();
     let mut block = (position + part.range().start as u64) / unit as u64;

@@ -1,4 +1,4 @@
-//! Which blocks are kept, and which are on their way.
+//! The blocks that are kept, and those that are being read.
 //!
 //! ```text
 //!  nothing ──first reader──► flight ──read──► kept ──► evicted
@@ -15,7 +15,7 @@ use pactio_sdk::{BoundPacketView, Code, PacketBox, Write};
 use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
-/// A part of a request, and where it begins in its block.
+/// A part of a request, and its start in its block.
 pub(crate) struct Part {
     pub(crate) view: BoundPacketView<Write>,
     pub(crate) start: usize,
@@ -29,42 +29,42 @@ pub(crate) struct Blocks {
 
 #[derive(Default)]
 struct Flights {
-    /// By number.
+    /// Flights by their number.
     all: HashMap<u64, Flight>,
     /// The flight of a block that readers may join: nothing was written to the block since it began.
     current: HashMap<u64, u64>,
-    /// The last block that was kept of which not everything exists: the device ended there.
+    /// The last kept block that is incomplete: the device ended there.
     last: Option<u64>,
-    /// How often something was changed.
+    /// Number of changes so far.
     changes: u64,
 }
 
-/// A block that is being read, for all who wait.
+/// A block that is being read, for all parts that wait for it.
 struct Flight {
     block: u64,
     /// [`Flights::changes`] when it began.
     changes: u64,
-    /// Each with [`Flights::changes`] when it came.
+    /// Each with [`Flights::changes`] at its arrival.
     waiting: Vec<(u64, Part)>,
 }
 
-/// Who waited for a block that was read.
+/// The parts that waited for a block that was read.
 #[derive(Default)]
 pub(crate) struct Landed {
-    /// For these it is right.
+    /// The read is valid for these.
     pub(crate) answered: Vec<Part>,
     /// These came after a change that may have moved the end that was found; they read again.
     pub(crate) late: Vec<Part>,
 }
 
-/// What a reader finds.
+/// The result of a lookup.
 pub(crate) enum Found {
     Kept(Arc<PacketBox<Write>>, Part),
-    /// Somebody else reads it; the part waits.
+    /// Another request reads the block; the part waits.
     Joined,
-    /// The reader is the first, and has to read it; the part waits.
+    /// The part is the first one, so the caller has to read the block; the part waits.
     First {
-        /// For [`Blocks::landed`].
+        /// The number for [`Blocks::landed`].
         flight: u64,
     },
 }
@@ -83,7 +83,7 @@ impl Blocks {
         self.kept.len()
     }
 
-    /// Finds a block, or has the part wait for it. `number` is one that no other call has given.
+    /// Finds a block, or has the part wait for it. `number` must be one that no other call has given.
     pub(crate) fn find(&self, block: u64, part: Part, number: u64) -> Found {
         if let Some(kept) = self.kept.get(&block) {
             return Found::Kept(kept, part);
@@ -94,7 +94,7 @@ impl Blocks {
             flight.waiting.push((*changes, part));
             return Found::Joined;
         }
-        // It may have landed since.
+        // The block may have arrived since the first lookup.
         if let Some(kept) = self.kept.get(&block) {
             return Found::Kept(kept, part);
         }
@@ -103,8 +103,8 @@ impl Blocks {
         Found::First { flight: number }
     }
 
-    /// A block was read: keeps it, if all of it that exists was, and nothing was written to it meanwhile. Gives who waits for
-    /// it: whoever came before a write had its answer may see what was there before.
+    /// Keeps a block that was read, if all of its existing bytes were read and nothing was written to it meanwhile. Returns the
+    /// parts that waited for it: a part that came before a write was answered may get the bytes from before the write.
     pub(crate) fn landed(&self, number: u64, packet: &Arc<PacketBox<Write>>) -> Landed {
         let mut flights = self.flights();
         let Some(flight) = flights.all.remove(&number) else { return Landed::default() };
@@ -112,7 +112,7 @@ impl Blocks {
         if current {
             flights.current.remove(&flight.block);
         }
-        // Under the lock, so that nobody reads it again, and no write comes in between.
+        // Under the lock, so that no other request reads the block again, and no write comes in between.
         let report = packet.report();
         let ended = |(_, error): (_, pactio_sdk::IoError)| error.code() == Code::END;
         // A write elsewhere may have moved the end that this read has seen.
@@ -131,7 +131,7 @@ impl Blocks {
         Landed { answered: parts(answered), late: parts(late) }
     }
 
-    /// A block cannot be read: gives who waits for it.
+    /// Removes the flight of a block that cannot be read, and returns the parts that wait for it.
     pub(crate) fn abandon(&self, number: u64) -> Vec<Part> {
         let mut flights = self.flights();
         let Some(flight) = flights.all.remove(&number) else { return Vec::new() };
@@ -141,11 +141,11 @@ impl Blocks {
         flight.waiting.into_iter().map(|(_, part)| part).collect()
     }
 
-    /// Something was written to these blocks: who comes from now on reads anew.
+    /// Removes these blocks after a write to them: later parts read them again.
     pub(crate) fn forget(&self, changed: RangeInclusive<u64>) {
         let mut flights = self.flights();
         flights.changes += 1;
-        // What is written behind the end moves the end.
+        // A write behind the end moves the end.
         let moved = flights.last.filter(|last| last < changed.start() || changed.contains(last));
         if moved.is_some() {
             flights.last = None;
@@ -156,7 +156,7 @@ impl Blocks {
         }
     }
 
-    /// Everything may have changed.
+    /// Removes all blocks, since all of them may have changed.
     pub(crate) fn forget_all(&self) {
         let mut flights = self.flights();
         flights.changes += 1;
@@ -170,7 +170,7 @@ impl Blocks {
 mod tests {
     use super::*;
 
-    /// A block of 8 bytes of which so many exist, and parts that want its first ones.
+    /// A block of 8 bytes of which the first `there` exist; `part` makes parts that want its first bytes.
     fn block(there: usize) -> Arc<PacketBox<Write>> {
         let mut packet = PacketBox::<Write>::new_buf(8).unwrap();
         packet.bind().unwrap().transfer_data(&[7; 8][..there]).complete();

@@ -1,4 +1,4 @@
-//! A device that reads each block once, for all who want it.
+//! A device that reads each block once, for all requests that want it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ struct Shared {
     counts: Counts,
 }
 
-/// Numbers that order nothing.
+/// Counters that order no other memory.
 #[derive(Default)]
 struct Counts {
     hits: AtomicU64,
@@ -39,17 +39,17 @@ impl CachedDevice {
 }
 
 impl Shared {
-    /// Sends a view that changes something, and forgets the blocks that it lies in before whoever sent it hears of it.
+    /// Sends a view that changes bytes, and removes the blocks that it touches before the view is answered.
     fn change<Perms: PacketPerms>(self: &Arc<Self>, position: u64, view: BoundPacketView<Perms>)
     where
         Lower: PacketIo<Perms, u64>,
     {
         let unit = self.block as u64;
         let blocks = position / unit..=position.saturating_add(view.len() as u64).div_ceil(unit);
-        // Where that fails for want of memory, the view is failed already.
+        // If memory for this cannot be allocated, the view has failed already.
         let Ok(mut rebound) = ReboundPacket::new(view) else { return };
         let Ok(fresh) = rebound.bind() else { return };
-        // The device below keeps this, and is kept by what this names.
+        // The device below keeps this callback, and `Shared` keeps the device below: a strong reference would be a cycle.
         let this = Arc::downgrade(self);
         rebound.on_complete(move |rebound| {
             if let Some(this) = this.upgrade() {
@@ -84,7 +84,7 @@ impl Shared {
         };
         let this = Arc::downgrade(self);
         packet.on_complete(move |packet| {
-            // Otherwise all who wait have failed with the device.
+            // Otherwise, all waiting parts have failed with the device.
             let Some(this) = this.upgrade() else { return };
             let packet = Arc::new(packet);
             let landed = this.blocks.landed(flight, &packet);
@@ -98,7 +98,7 @@ impl Shared {
 }
 
 impl Filter for CachedDevice {
-    /// No admission: requests of the cache's own do not wait for room below.
+    /// Admission is not forwarded: the cache's own requests do not wait for room below.
     const FORWARDS: &'static [Capability] = &[
         Capability::CANCELLATION,
         Capability::LIMITS,
@@ -115,7 +115,7 @@ impl Filter for CachedDevice {
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
         let unit = self.shared.block as u64;
-        // Blocks at the end of all positions would reach behind it.
+        // A block at the end of all positions would reach behind it.
         if position
             .checked_add(view.len() as u64)
             .and_then(|end| end.checked_next_multiple_of(unit))

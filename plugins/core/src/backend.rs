@@ -1,4 +1,4 @@
-//! Finds out what kind of dump it is.
+//! Detects the kind of a dump and opens it.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ impl Backend for Core {
         }
         let physical = request.option("address") == Some("physical");
         let mut segments = segments(request, &below, physical)?;
-        // What the kernel makes when it is read, such as the memory of a process, says that it has no bytes.
+        // Files that the kernel generates on each read, such as the memory of a process, report a size of 0.
         if let Some(size) = below.info().size().filter(|size| *size > 0) {
             let missing = cut(&mut segments, size);
             if missing > 0 {
@@ -45,15 +45,15 @@ fn is_raw(request: &OpenRequest<'_>) -> bool {
     request.option("at").or(request.option("map")).is_some()
 }
 
-/// It is an ELF file that opens with its physical addresses.
+/// Whether the device is an ELF file that opens with its physical addresses.
 fn is_physical(below: &Lower) -> bool {
     elf::parse(Reader::new(below), true).is_ok_and(|segments| {
-        // Those of a process are all zeros: it has none.
+        // The physical addresses in a core file of a process are all zeros: it has none.
         segments.iter().any(|segment| segment.start > 0) && Segments::of_overlapping(segments).is_ok()
     })
 }
 
-/// The parts of memory, as the options or the headers below say.
+/// The parts of memory, from the options or the headers below.
 fn segments(request: &OpenRequest<'_>, below: &Lower, physical: bool) -> Result<Vec<Segment>, OpenError> {
     match (request.option("at"), request.option("map")) {
         (Some(_), Some(_)) => Err(OpenError::invalid_input("a raw image has at= or map=, not both")),

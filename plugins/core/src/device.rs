@@ -7,7 +7,7 @@ use pactio_sdk::{
 
 use crate::segments::Segments;
 
-/// What is read is a part of the file below, and goes there without a copy.
+/// Each read is sent to its range of the file below, without a copy.
 pub(crate) struct CoreDevice {
     below: Lower,
     segments: Segments,

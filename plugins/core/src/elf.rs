@@ -12,17 +12,17 @@ use crate::segments::{MOST, Segment, corrupt, too_many};
 
 pub(crate) const MAGIC: [u8; 4] = *b"\x7fELF";
 
-/// So many bytes of notes are read. The files that were mapped stand in front of what there is for each further thread.
+/// Maximum number of bytes of notes that are read. The note of the mapped files is in front of the notes of further threads.
 const MOST_NOTES: u64 = 16 << 20;
 
-/// Longer paths are cut: the system has none.
+/// Maximum length of a path in bytes, as in the system. Longer ones are cut.
 const LONGEST_PATH: usize = 4096;
 
-/// The parts of memory that the file has.
+/// The parts of memory in the file.
 ///
 /// # Errors
 ///
-/// If it is no core file, or damaged.
+/// If the file is no core file, or damaged.
 pub(crate) fn parse(reader: impl Read + Seek, physical: bool) -> Result<Vec<Segment>, OpenError> {
     let file = ReadCache::new(reader);
     match FileKind::parse(&file) {
@@ -53,7 +53,7 @@ fn segments<H: FileHeader<Endian = Endianness>>(
         let (offset, dumped) = (part.p_offset(endian).into(), part.p_filesz(endian).into());
         let address = if physical { part.p_paddr(endian) } else { part.p_vaddr(endian) }.into();
         match part.p_type(endian) {
-            // The kernel says so of what has no physical address.
+            // The kernel marks memory without a physical address this way.
             PT_LOAD if physical && address == nowhere => {}
             PT_LOAD => segments.push(Segment {
                 start: address,
@@ -84,8 +84,8 @@ fn segments<H: FileHeader<Endian = Endianness>>(
 /// A file that was mapped: start, end, path.
 type Mapped = (u64, u64, Arc<str>);
 
-/// The files that were mapped, as notes at such offsets, of such sizes and alignments say. What is damaged or not in the
-/// file only means that there are no names.
+/// The mapped files, from notes at the given offsets, of the given sizes and alignments. Notes that are damaged or not in the file
+/// only mean that names are missing.
 fn mapped_files<H: FileHeader<Endian = Endianness>>(
     mut reader: impl Read + Seek,
     notes: &[(u64, u64, H::Word)],
@@ -96,7 +96,7 @@ fn mapped_files<H: FileHeader<Endian = Endianness>>(
     for (offset, size, align) in notes {
         let mut bytes = Vec::new();
         if reader.seek(SeekFrom::Start(*offset)).is_ok() {
-            // Up to where it cannot be read, it is as good as any.
+            // The bytes before a failed read are used.
             let _ = reader.by_ref().take(room.min(*size)).read_to_end(&mut bytes);
         }
         room -= bytes.len() as u64;
@@ -113,7 +113,7 @@ fn mapped_files<H: FileHeader<Endian = Endianness>>(
     files
 }
 
-/// What one note says. What is damaged is left out.
+/// The files that one note names. Damaged entries are left out.
 fn files_of(note: &[u8], endian: Endianness, wide: bool) -> Vec<Mapped> {
     let size = if wide { 8 } else { 4 };
     let word = |index: usize| -> Option<u64> {
@@ -145,8 +145,8 @@ mod tests {
 
     use super::*;
 
-    /// A core file of 64 bits without its parts: header, `count` in a section header if that is too many, headers of parts by
-    /// type, offset, address and size.
+    /// A core file of 64 bits without its parts: header, `count` in a section header for the case that the header cannot hold it,
+    /// headers of parts by type, offset, address and size.
     fn file(count: u32, parts: &[(u32, u64, u64, u64)]) -> Vec<u8> {
         let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0\x01\0\0\0".to_vec();
         [0u64, 128, 64].iter().for_each(|word| file.extend(word.to_le_bytes()));
@@ -171,7 +171,7 @@ mod tests {
         [&header[..], b"CORE\0\0\0\0", &description].concat()
     }
 
-    /// Counts what is read.
+    /// Counts the bytes that are read.
     struct Counting<'c>(Cursor<Vec<u8>>, &'c Cell<usize>);
 
     impl Read for Counting<'_> {

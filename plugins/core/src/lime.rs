@@ -9,12 +9,12 @@ use crate::segments::{MOST, Segment, corrupt};
 
 pub(crate) const MAGIC: [u8; 4] = *b"EMiL";
 
-/// Bytes of a header: magic, version, first and last address, eight that mean nothing.
+/// Bytes of a header: magic, version, first and last address, eight unused bytes.
 const HEADER: u64 = 32;
 
 /// # Errors
 ///
-/// If a header makes no sense.
+/// If a header is invalid.
 pub(crate) fn parse(mut reader: impl Read + Seek) -> Result<Vec<Segment>, OpenError> {
     let name: Arc<str> = "System RAM".into();
     let mut segments = Vec::new();

@@ -1,19 +1,19 @@
-//! Maps of raw images: which addresses are where in the file.
+//! Maps of raw images: the addresses of ranges of the file.
 
 use std::sync::Arc;
 
 use crate::segments::{MOST, Segment};
 
-/// Lines `START-END OFFSET [NAME]`, numbers in hexadecimal; `#` begins a remark.
+/// Lines `START-END OFFSET [NAME]`, numbers in hexadecimal; a line that begins with `#` is a comment.
 ///
 /// # Errors
 ///
-/// The line that makes no sense.
+/// The invalid line.
 pub(crate) fn parse(text: &str) -> Result<Vec<Segment>, String> {
     let lines = text.lines().enumerate().map(|(number, line)| (number + 1, line.trim()));
     lines
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-        // One more is refused, and the rest not read.
+        // One segment too many is refused, and the rest is not read.
         .take(MOST + 1)
         .map(|(number, line)| {
             segment(line).ok_or_else(|| {

@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use pactio_sdk::{IoRead, Lower, OpenError};
 
-/// A position in the device. Reading waits.
+/// A position in the device. Reads block.
 pub(crate) struct Reader<'a> {
     below: &'a Lower,
     position: u64,
@@ -15,7 +15,7 @@ impl<'a> Reader<'a> {
         Self { below, position: 0 }
     }
 
-    /// The first four bytes; zeros, where there are none.
+    /// The first four bytes; zeros, where the device has none.
     pub(crate) fn magic(&mut self) -> Result<[u8; 4], OpenError> {
         let mut magic = [0; 4];
         let mut read = 0;
@@ -34,7 +34,7 @@ impl Read for Reader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.below.read_raw(self.position, vec![0; buffer.len().min(1 << 20)]);
         let (report, bytes) = pollster::block_on(read)?;
-        // What is behind a gap is not there yet.
+        // Only the bytes before the first gap count.
         let count = report.done_ranges().next().filter(|done| done.start == 0).map_or(0, |done| done.end);
         if count == 0
             && let Some((_, error)) = report.min_error()

@@ -6,35 +6,35 @@ use std::sync::Arc;
 
 use pactio_sdk::{Code, IoError, OpenError, Region};
 
-/// More than this is no dump.
+/// Maximum number of parts in a dump.
 pub(crate) const MOST: usize = 1 << 20;
 
-/// What is below is no dump, or a damaged one.
+/// An error for a device below that is no dump, or a damaged one.
 pub(crate) fn corrupt(what: impl Into<String>) -> OpenError {
     OpenError::new(IoError::from_code(Code::CORRUPT), what.into())
 }
 
-/// It says that it has more parts than [`MOST`].
+/// The message for a dump with more parts than [`MOST`].
 pub(crate) fn too_many(count: impl std::fmt::Display) -> String {
     format!("it has {count} parts, which no dump has")
 }
 
-/// A part of memory and where the file has it.
+/// A part of memory and its place in the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     pub(crate) start: u64,
     pub(crate) size: u64,
     pub(crate) offset: u64,
-    /// So many of its bytes are in the file, from its start on.
+    /// Number of its bytes that are in the file, from its start on.
     pub(crate) dumped: u64,
     pub(crate) writable: bool,
     pub(crate) executable: bool,
-    /// Many parts may be of one file.
+    /// Many parts may share the name of one file.
     pub(crate) name: Arc<str>,
 }
 
 impl Segment {
-    /// Its last address. It has a size, and ends with the last of all addresses at the latest.
+    /// Its last address. The size must not be 0, and the segment must end with the last of all addresses at the latest.
     fn last(&self) -> u64 {
         self.start + (self.size - 1)
     }
@@ -43,7 +43,7 @@ impl Segment {
         self.start.checked_add(self.size - 1).is_some() && self.offset.checked_add(self.dumped).is_some()
     }
 
-    /// What of it is in the file, and what is not. Either may have no size.
+    /// The half that is in the file, and the half that is not. Either may have no size.
     fn halves(&self) -> [Self; 2] {
         let start = self.start.wrapping_add(self.dumped);
         let rest = Self { start, size: self.size - self.dumped, offset: 0, dumped: 0, ..self.clone() };
@@ -58,7 +58,7 @@ impl Segment {
     }
 }
 
-/// Takes away what a file of `size` bytes does not have, and says how many bytes that is.
+/// Reduces the dumped bytes to those that a file of `size` bytes has, and returns the number of missing bytes.
 pub(crate) fn cut(segments: &mut [Segment], size: u64) -> u64 {
     let mut missing = 0u64;
     for segment in segments {
@@ -69,13 +69,13 @@ pub(crate) fn cut(segments: &mut [Segment], size: u64) -> u64 {
     missing
 }
 
-/// Segments that do not overlap, by their addresses.
+/// Segments that do not overlap, in the order of their addresses.
 pub(crate) struct Segments {
     all: Vec<Segment>,
     dumped: Vec<Dumped>,
 }
 
-/// Addresses of what is in the file, and where.
+/// Addresses with bytes in the file, and their offset there.
 struct Dumped {
     first: u64,
     last: u64,
@@ -85,7 +85,7 @@ struct Dumped {
 impl Segments {
     /// # Errors
     ///
-    /// Which of them make no sense, or overlap.
+    /// Names a segment that is invalid, or two that overlap.
     pub(crate) fn new(segments: Vec<Segment>) -> Result<Self, String> {
         let sorted = Self::sorted(checked(segments)?);
         match sorted.all.windows(2).find(|pair| pair[0].last() >= pair[1].start) {
@@ -97,11 +97,11 @@ impl Segments {
         }
     }
 
-    /// Where they overlap, what is in the file serves; of that, the longer, and the other is cut.
+    /// Of overlapping segments, the halves that are in the file are used first; of these, the longer one, and the other is cut.
     ///
     /// # Errors
     ///
-    /// Which of them make no sense.
+    /// Names a segment that is invalid.
     pub(crate) fn of_overlapping(segments: Vec<Segment>) -> Result<Self, String> {
         let mut halves: Vec<Segment> = checked(segments)?.iter().flat_map(Segment::halves).collect();
         halves.retain(|half| half.size > 0);
@@ -124,7 +124,8 @@ impl Segments {
         Self { dumped: dumped.collect(), all }
     }
 
-    /// What is at an address: where the file has it and how much from there on, or how long the hole is.
+    /// Looks up an address: the offset in the file and the number of bytes from there on, or else the length of the hole from
+    /// there on.
     pub(crate) fn at(&self, address: u64) -> Result<(u64, u64), u64> {
         let index = self.dumped.partition_point(|part| part.last < address);
         match self.dumped.get(index) {
@@ -136,14 +137,14 @@ impl Segments {
         }
     }
 
-    /// Regions that end behind an address. What is not in the file cannot be read.
+    /// Regions that end behind an address. Bytes that are not in the file are not readable.
     pub(crate) fn regions(&self, from: u64) -> impl Iterator<Item = Region> {
         let first = self.all.partition_point(|segment| segment.last() < from);
         self.all[first..]
             .iter()
             .flat_map(|segment| {
                 let dumped = segment.start.saturating_add(segment.dumped);
-                // A range that ends with the last of all addresses cannot have it.
+                // A half-open range cannot contain the last of all addresses.
                 let end = segment.start.saturating_add(segment.size);
                 [(segment, segment.start..dumped, true), (segment, dumped..end, false)]
             })
@@ -158,7 +159,7 @@ impl Segments {
     }
 }
 
-/// Those that have a size, if they make sense.
+/// The segments that have a size, if all of these are valid.
 fn checked(mut segments: Vec<Segment>) -> Result<Vec<Segment>, String> {
     segments.retain(|segment| segment.size > 0);
     if segments.is_empty() {
@@ -173,13 +174,13 @@ fn checked(mut segments: Vec<Segment>) -> Result<Vec<Segment>, String> {
     }
 }
 
-/// Runs of addresses that are taken: the last of each by its first.
+/// Runs of taken addresses: the last address by the first one.
 #[derive(Default)]
 struct Taken(BTreeMap<u64, u64>);
 
 impl Taken {
-    /// Takes the addresses from `first` to `last`, and gives those that were free. All runs that it meets become one, so
-    /// that none is met twice.
+    /// Takes the addresses from `first` to `last`, and returns those that were free. All runs that these touch become one, so that
+    /// no run is visited twice.
     fn take(&mut self, first: u64, last: u64) -> Vec<(u64, u64)> {
         let before = self.0.range(..first).next_back().filter(|(_, end)| **end >= first);
         let run = before.map_or(first, |(start, _)| *start);
@@ -219,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_longer_of_two_that_overlap_serves_and_what_is_in_the_file_before_what_is_not() {
-        // What the map shows.
+        // Checks the regions of the result.
         let check = |parts: &[(u64, u64, u64)], expected: &[(u64, u64, bool, &str)]| {
             let flat = Segments::of_overlapping(segments(parts)).unwrap();
             let seen: Vec<_> = flat.regions(0).collect();
@@ -244,13 +245,13 @@ mod tests {
             &[(0, 50, 50), (40, 30, 30), (60, 50, 50)],
             &[(0, 50, true, "0"), (50, 60, true, "1"), (60, 110, true, "2")],
         );
-        // The longer has less in the file.
+        // The longer one has fewer bytes in the file.
         check(
             &[(0, 100, 10), (20, 20, 20)],
             &[(0, 10, true, "0"), (10, 20, false, "0"), (20, 40, true, "1"), (40, 100, false, "0")],
         );
         check(&[(0, 20, 0), (0, 10, 0), (15, 10, 10)], &[(0, 15, false, "0"), (15, 25, true, "2")]);
-        // Of a dump that was cut off.
+        // A dump that was cut off.
         let mut parts = segments(&[(0, 100, 100), (20, 20, 20)]);
         assert_eq!(cut(&mut parts, 1010), 10);
         assert_eq!((parts[0].dumped, parts[1].dumped), (100, 10));

@@ -1,4 +1,4 @@
-//! A device over another one and what was written.
+//! A device that combines another one with the writes to it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -91,7 +91,7 @@ impl BackendDevice for CowDevice {
 }
 
 impl Describe for CowDevice {
-    /// The storage below, with bytes that it has not got.
+    /// The record of the storage below, without the fields that do not hold for the written bytes.
     fn stat(&self, answer: Records<Stat>) {
         self.below.stat_with(answer, |mut stat| {
             stat.version = None;

@@ -1,6 +1,6 @@
-//! A filter that keeps writes to itself: `file:/data/image | cow?limit=64MiB`.
+//! A filter that keeps writes in memory: `file:/data/image | cow?limit=64MiB`.
 //!
-//! What was written is in memory and is seen by those who read; the device below is only read.
+//! Writes are kept in memory and are seen by reads; the device below is only read.
 
 mod backend;
 mod device;

@@ -1,4 +1,4 @@
-//! What was written, by position.
+//! The written bytes, by position.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(crate) struct Overlay {
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
     bytes: Arc<[u8]>,
-    /// Where the first of them belongs.
+    /// The position of the first byte.
     at: u64,
 }
 
@@ -30,7 +30,7 @@ impl PartialEq for Piece {
 impl Eq for Piece {}
 
 impl Piece {
-    /// The bytes of a range of it.
+    /// The bytes of a range of the piece.
     pub(crate) fn bytes(&self, range: &Range<u64>) -> &[u8] {
         &self.bytes[(range.start - self.at) as usize..(range.end - self.at) as usize]
     }
@@ -50,7 +50,7 @@ impl Overlay {
         self.pieces.overlapping(range).map(|(found, piece)| (clipped(found), piece.clone())).collect()
     }
 
-    /// Puts bytes over what is there; gives `false`, and changes nothing, if that is more than the limit.
+    /// Writes bytes over those that are there; returns `false`, and changes nothing, if that exceeds the limit.
     pub(crate) fn write(&mut self, at: u64, bytes: Arc<[u8]>) -> bool {
         let range = at..at + bytes.len() as u64;
         if range.is_empty() {

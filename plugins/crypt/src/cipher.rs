@@ -42,7 +42,7 @@ impl Cipher {
             let text = format!("the key has {} bytes; AES-256 takes 64, AES-128 takes 32", key.len());
             return Err(OpenError::invalid_input(text));
         };
-        // With equal keys, XTS leaks what it should hide.
+        // With equal keys, XTS leaks the data that it should hide.
         if first == second {
             return Err(OpenError::invalid_input(
                 "both halves of the key are equal; make it of random bytes",
@@ -51,7 +51,7 @@ impl Cipher {
         Ok(Self { keys, unit })
     }
 
-    /// Encrypts whole blocks in place, of which the first has this number.
+    /// Encrypts whole blocks in place. `first` is the number of the first block.
     pub fn encrypt(&self, first: u64, bytes: &mut [u8]) {
         for (block, bytes) in (first..).zip(bytes.chunks_exact_mut(self.unit)) {
             match &self.keys {

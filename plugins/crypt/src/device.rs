@@ -15,8 +15,8 @@ use crate::write;
 /// See the [crate](crate).
 pub(crate) struct CryptDevice(Arc<Encrypted>);
 
-/// What requests in flight share with the device. They keep only a weak reference: the device below, which keeps them, is closed with the
-/// device, whatever it owes.
+/// State that requests in flight share with the device. They keep only a weak reference: the device below, which keeps the
+/// requests, is closed with the device, even if it still owes answers.
 pub(crate) struct Encrypted {
     pub(crate) reader: Reader<Cipher>,
     pub(crate) exclusion: Arc<Exclusion>,
@@ -36,7 +36,7 @@ impl Drop for CryptDevice {
 }
 
 impl Filter for CryptDevice {
-    /// No regions: what a hole decrypts to is not zero.
+    /// Regions are not forwarded: a hole does not decrypt to zeros.
     const FORWARDS: &'static [Capability] = &[Capability::CANCELLATION, Capability::FLUSH];
 
     fn lower(&self) -> &Lower {
@@ -59,7 +59,7 @@ impl Filter for CryptDevice {
 impl Describe for CryptDevice {
     fn stat(&self, answer: Records<Stat>) {
         self.lower().stat_with(answer, |mut stat| {
-            // The tag of the encrypted bytes is no tag of these.
+            // The version tag of the encrypted bytes does not hold for the decrypted ones.
             (stat.version, stat.content_type) = (None, None);
             stat
         });
@@ -67,7 +67,7 @@ impl Describe for CryptDevice {
 }
 
 impl Limiting for CryptDevice {
-    /// Requests of any length and position are taken; as many at once as are good for the device below.
+    /// Accepts requests of any length and position. The number in flight is that of the device below.
     fn limits(&self) -> Limits {
         match self.lower().limits().in_flight() {
             Some(count) => Limits::NONE.with_in_flight(count),

@@ -1,7 +1,7 @@
-//! Which writes may be below at the same time.
+//! The writes that may be below at the same time.
 //!
 //! A write of a part of a block reads the block, changes it and writes all of it. Another write of that block in between would be
-//! undone, so such a write has its block alone. Writes of whole blocks only wait for those.
+//! undone, so such a write has exclusive access to its block. Writes of whole blocks only wait for such writes.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -15,16 +15,16 @@ pub(crate) struct Exclusion(Mutex<State>);
 struct State {
     held: Vec<(u64, Claim)>,
     waiting: VecDeque<(Claim, Job)>,
-    /// Numbers that were given.
+    /// Number of holds so far.
     count: u64,
-    /// A thread begins those that may begin, and looks again before it stops.
+    /// A thread begins the jobs that may begin, and looks again before it stops.
     is_beginning: bool,
 }
 
-/// Blocks, by their numbers, that a write is for.
+/// The blocks of a write, by their numbers.
 struct Claim {
     blocks: Range<u64>,
-    /// No other write may have one of the blocks.
+    /// No other write may have any of these blocks at the same time.
     alone: bool,
 }
 
@@ -37,7 +37,7 @@ impl Claim {
     }
 }
 
-/// Leave to write some blocks, until it is dropped.
+/// The right to write some blocks, until it is dropped.
 pub(crate) struct Hold {
     of: Arc<Exclusion>,
     number: u64,
@@ -48,8 +48,8 @@ impl Exclusion {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `job` with leave to write `blocks`: now, or when the writes that are in its way have ended. Jobs that are in each other's way begin
-    /// in the order of the calls.
+    /// Calls `job` with the right to write `blocks`: now, or when the conflicting writes have ended. Conflicting jobs begin in the
+    /// order of the calls.
     pub(crate) fn enter(
         self: &Arc<Self>,
         blocks: Range<u64>,
@@ -74,7 +74,7 @@ impl Exclusion {
         Hold { of: self.clone(), number: state.count }
     }
 
-    /// The job that waits longest and is in nobody's way any more.
+    /// The longest waiting job that conflicts with no other write any more.
     fn next(self: &Arc<Self>, state: &mut State) -> Option<(Job, Hold)> {
         let may_begin = |index: usize| {
             let claim = &state.waiting[index].0;
@@ -87,7 +87,7 @@ impl Exclusion {
         Some((job, self.hold(state, claim)))
     }
 
-    /// Drops the jobs that wait.
+    /// Drops the waiting jobs.
     pub(crate) fn close(&self) {
         let waiting = std::mem::take(&mut self.lock().waiting);
         drop(waiting);
@@ -98,7 +98,8 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mut state = self.of.lock();
         state.held.retain(|(number, _)| *number != self.number);
-        // A job may end within the call that begins it: the thread that began it goes on here, and not deeper in its stack.
+        // A job may end within the call that begins it. The thread that began it then continues in this loop, and not deeper in
+        // its stack.
         if std::mem::replace(&mut state.is_beginning, true) {
             return;
         }
@@ -144,7 +145,7 @@ mod tests {
         enter(&exclusion, &holds, 3, 7..8, true);
         enter(&exclusion, &holds, 4, 30..31, true);
         enter(&exclusion, &holds, 5, 7..8, true);
-        // Behind 3, which waits, although nothing below is in its way.
+        // Behind 3, which waits, although no running write conflicts with it.
         enter(&exclusion, &holds, 6, 7..9, false);
         enter(&exclusion, &holds, 7, 8..9, false);
         assert_eq!(running(&holds), [1, 2, 4, 7]);
@@ -168,7 +169,7 @@ mod tests {
                 log.lock().unwrap().push(number);
                 drop(hold);
             });
-            // Looking through all that wait is for few: these are begun in between.
+            // The search through the waiting jobs is made for few jobs: these are begun in between.
             if number % 1000 == 999 {
                 end(&holds, number / 1000);
                 enter(&exclusion, &holds, number / 1000 + 1, 3..4, true);

@@ -1,4 +1,4 @@
-//! Writes: never from the caller's bytes, which stay as they are, but from encrypted copies.
+//! Writes send encrypted copies. The caller's bytes are never changed.
 
 use std::sync::Arc;
 
@@ -51,24 +51,24 @@ fn blocks(this: &Encrypted, position: u64, view: BoundPacketView<Read>, hold: Ho
     send(this, position, view, bytes, hold);
 }
 
-/// Sends encrypted blocks, and answers the range of `view`, which has the first of their bytes or lies in the only block.
+/// Sends encrypted blocks, and answers `view`, which begins with their first byte or lies in the only block.
 fn send(this: &Encrypted, position: u64, view: BoundPacketView<Read>, bytes: PooledBytes, hold: Hold) {
     let unit = this.reader.blocks().unit();
-    // Where memory fails, the view is failed already.
+    // If memory cannot be allocated, the view has failed already.
     let Ok(mut derived) = DerivedPacket::<_, Read, Read>::new(view, bytes) else { return };
     let Ok(fresh) = derived.bind() else { return };
     derived.on_complete(move |derived| {
         let Ok((view, _, mut report)) = derived.into_parts() else { return };
-        // A block of which a part was not written decrypts to nothing.
+        // A block that was written only in part does not decrypt.
         fail_whole_blocks(&mut report, unit);
-        // The next write of these blocks may begin before the answer is heard.
+        // The next write of these blocks may begin before the requester gets the answer.
         drop(hold);
         report.answer_write(0, view);
     });
     this.reader.lower().send_io(position, fresh);
 }
 
-/// Writes a part of a block: reads the block, and has it alone until it is written.
+/// Writes a part of a block: reads the block, and has exclusive access to it until it is written.
 fn part(this: &Arc<Encrypted>, position: u64, view: BoundPacketView<Read>) {
     let unit = this.reader.blocks().unit() as u64;
     let (block, weak) = (position / unit, Arc::downgrade(this));
@@ -101,7 +101,7 @@ fn part(this: &Arc<Encrypted>, position: u64, view: BoundPacketView<Read>) {
     });
 }
 
-/// There is no block to change past the end.
+/// Explains a failure past the end, where there is no block to change.
 fn explained(cause: &Cause, unit: u64) -> Cause {
     match cause.error().code() {
         Code::END => Cause::new(

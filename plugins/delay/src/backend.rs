@@ -11,7 +11,7 @@ impl Backend for Delay {
     type Device = DelayedDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<DelayedDevice, OpenError> {
-        // All of them have defaults, and the host has checked their values.
+        // All options have defaults, and the host has checked their values.
         let plan = Plan {
             latency: request.duration_option("latency")?.unwrap_or_default(),
             jitter: request.duration_option("jitter")?.unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! A device that sends on what it gets after a while.
+//! A device that sends on requests after a delay.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use pactio_plugin_schedule::{Request, Schedule, mix, take_requests};
 use pactio_sdk::{Capability, Filter, Lower};
 
-/// How long.
+/// The delay of requests.
 pub(crate) struct Plan {
     pub(crate) latency: Duration,
-    /// Up to so much more.
+    /// Maximum additional delay.
     pub(crate) jitter: Duration,
     pub(crate) seed: u64,
 }
@@ -20,18 +20,18 @@ pub(crate) struct DelayedDevice {
     below: Lower,
     schedule: Schedule,
     plan: Plan,
-    /// Requests so far.
+    /// Number of requests so far.
     count: AtomicU64,
-    /// What is read next, and what is written next.
+    /// The sequential reads, and the sequential writes.
     streams: [Direction; 2],
 }
 
-/// When the last request of a direction is sent.
+/// The time at which the last request of a direction is sent.
 #[derive(Default)]
 struct Direction(Mutex<Option<Instant>>);
 
 impl Direction {
-    /// A time for the next one that is not before.
+    /// The time for the next request: `when`, but not before the last request.
     fn after(&self, when: Instant) -> Instant {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let next = last.map_or(when, |last| last.max(when));
@@ -52,7 +52,7 @@ impl DelayedDevice {
     }
 
     fn take(&self, request: Request) {
-        // Ordering: Relaxed. It is a number and orders nothing.
+        // Ordering: Relaxed. The count is a number and orders nothing.
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let part = mix(self.plan.seed ^ mix(number)) as f64 / u64::MAX as f64;
         let when = Instant::now() + self.plan.latency + self.plan.jitter.mul_f64(part);
@@ -68,7 +68,7 @@ impl DelayedDevice {
 }
 
 impl Filter for DelayedDevice {
-    /// No admission: a request is sent later, when there may be no room.
+    /// Admission is not forwarded: a request is sent later, when there may be no room.
     const FORWARDS: &'static [Capability] = &[
         Capability::CANCELLATION,
         Capability::LIMITS,

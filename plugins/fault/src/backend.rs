@@ -7,7 +7,7 @@ use crate::device::{FaultyDevice, Plan};
 /// The filter.
 pub(crate) struct Fault;
 
-/// Errors by the names that the option has.
+/// Errors by the option's values.
 const ERRORS: [(&str, Code); 6] = [
     ("io", Code::IO),
     ("busy", Code::BUSY),
@@ -32,7 +32,7 @@ impl Backend for Fault {
     type Device = FaultyDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<FaultyDevice, OpenError> {
-        // All of them have defaults, and the host has checked their values.
+        // All options have defaults, and the host has checked their values.
         let percent = |name| request.parsed_option::<u8>(name, "0 to 100").map(Option::unwrap_or_default);
         let name = request.option("error").unwrap_or_default();
         let code = ERRORS.iter().find(|(known, _)| *known == name).map_or(Code::IO, |(_, code)| *code);

@@ -1,4 +1,4 @@
-//! A device that fails now and then.
+//! A device that fails requests at random.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,9 +7,9 @@ use pactio_sdk::{
     BoundPacketView, Capability, Filter, IoError, Lower, NoPos, PacketIo, PacketPerms, Read, ReadWrite, Write,
 };
 
-/// What fails.
+/// The failures to make.
 pub(crate) struct Plan {
-    /// Of a hundred requests.
+    /// Number of failures per hundred requests.
     pub(crate) read: u8,
     pub(crate) write: u8,
     pub(crate) error: IoError,
@@ -21,7 +21,7 @@ pub(crate) struct Plan {
 pub(crate) struct FaultyDevice {
     below: Lower,
     plan: Plan,
-    /// Requests so far.
+    /// Number of requests so far.
     count: AtomicU64,
 }
 
@@ -30,12 +30,12 @@ impl FaultyDevice {
         Self { below, plan, count: AtomicU64::new(0) }
     }
 
-    /// Sends a view on, or what of it does not fail.
+    /// Sends a view on, or the part of it that does not fail.
     fn pass<Perms: PacketPerms, P>(&self, percent: u8, param: P, view: BoundPacketView<Perms>)
     where
         Lower: PacketIo<Perms, P>,
     {
-        // Ordering: Relaxed. It is a number and orders nothing.
+        // Ordering: Relaxed. The count is a number and orders nothing.
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let random = mix(self.plan.seed ^ mix(number));
         if random % 100 >= u64::from(percent) {

@@ -1,6 +1,6 @@
 //! A filter that makes requests fail: `file:/data/image | fault?read=10&seed=7`.
 //!
-//! Which ones follows from the seed and the number of the request, so that what happened once can be had again.
+//! The seed and the number of a request decide whether it fails, so that a run can be repeated.
 
 mod backend;
 mod device;

@@ -1,4 +1,4 @@
-//! Reads of what is in memory already, on the caller's thread: out of the mapped file, or by a call that does not wait.
+//! Reads of bytes that are in memory already, on the caller's thread: out of the mapped file, or by a call that does not block.
 
 #[cfg(target_os = "linux")]
 pub(crate) use crate::batch::Calls;
@@ -22,27 +22,27 @@ mod linux {
     use crate::known::Known;
     use crate::mapped::Mapped;
 
-    /// Larger requests are not copied on the caller's thread.
+    /// Maximum size of a request that is copied on the caller's thread.
     const LARGEST: usize = 1 << 20;
 
     pub(crate) struct AtOnce {
-        /// The system can be asked for what the page cache has.
+        /// The system can read from the page cache alone.
         possible: AtomicBool,
         mapped: Option<Mapped>,
-        /// Reads many, unless the kernel may not be given a queue.
+        /// Reads batches, if queues of the kernel may be used.
         calls: Option<FileCalls>,
     }
 
     impl AtOnce {
-        /// Not at all, if the page cache is gone around; many by one call, if there are calls for that.
+        /// Reads nothing if `direct` bypasses the page cache. Reads batches by one call if `calls` are given.
         pub(crate) fn new(direct: bool, calls: Option<Arc<Calls>>, known: &Arc<Known>) -> Self {
             let calls = calls.filter(|_| !direct).map(|calls| FileCalls::new(calls, known.clone()));
             Self { possible: AtomicBool::new(!direct), mapped: None, calls }
         }
 
-        /// Out of a mapping of the file, which is so long.
+        /// Reads from a mapping of the file, which has `len` bytes.
         pub(crate) fn mapped(file: &File, len: u64) -> io::Result<Self> {
-            // What is empty has nothing that could be read, and cannot be mapped.
+            // An empty file has no bytes to read, and cannot be mapped.
             let mapped = if len > 0 { Some(Mapped::new(file, len)?) } else { None };
             Ok(Self { possible: AtomicBool::new(true), mapped, calls: None })
         }
@@ -51,14 +51,14 @@ mod linux {
             self.mapped.is_some()
         }
 
-        /// The device has forgotten memory.
+        /// To be called after the device has forgotten memory.
         pub(crate) fn refresh(&self) {
             if let Some(calls) = &self.calls {
                 calls.refresh();
             }
         }
 
-        /// Reads what it can. What has to wait for a disk is left.
+        /// Reads the bytes that are in memory. Bytes that have to wait for a disk are left.
         pub(crate) fn read(&self, file: &File, job: Job) -> Outcome {
             if job.len() > LARGEST {
                 return Outcome::More(job);
@@ -70,7 +70,7 @@ mod linux {
             }
         }
 
-        /// Reads what it can of many, and hands the rest to `rest`.
+        /// Reads the bytes of many jobs that are in memory, and hands unfinished jobs to `rest`.
         pub(crate) fn read_all(
             &self,
             file: &File,
@@ -92,14 +92,14 @@ mod linux {
                 rest(job);
                 None
             });
-            // Of one that has begun, the next call mostly finds the end of the file.
+            // For a job that has begun, the next call mostly finds the end of the file.
             let left = calls.read(file, small, |job| if job.is_begun() { one(job) } else { rest(job) });
             left.into_iter().flatten().for_each(one);
         }
 
-        /// By calls that end instead of waiting.
+        /// Reads by system calls that return instead of blocking.
         fn ask(&self, file: &File, job: Job) -> Outcome {
-            // Ordering: Relaxed. It saves a call, no more.
+            // Ordering: Relaxed. The flag only saves a call.
             if !self.possible.load(Ordering::Relaxed) {
                 return Outcome::More(job);
             }
@@ -110,7 +110,7 @@ mod linux {
                     Err(outcome) => return outcome,
                 };
                 let part = libc::iovec { iov_base: memory.cast(), iov_len: len };
-                // SAFETY: the memory is the job's, which lives through the call.
+                // SAFETY: the memory belongs to the job, which lives through the call.
                 let count = unsafe {
                     libc::preadv2(file.as_raw_fd(), &raw const part, 1, position as i64, libc::RWF_NOWAIT)
                 };
@@ -119,18 +119,19 @@ mod linux {
                         if let Some(mapped) = &self.mapped {
                             mapped.saw(position, count);
                         }
-                        // SAFETY: the system says so.
+                        // SAFETY: the system call has returned `count` as the number of bytes that it has read into the step's
+                        // memory.
                         unsafe { this.moved(count) }
                     }
                     Err(_) => match Errno::from_io_error(&io::Error::last_os_error()) {
                         Some(Errno::AGAIN) => return Outcome::More(this),
                         Some(Errno::INTR) => Outcome::More(this),
-                        // This file system cannot say.
+                        // This file system does not support such reads.
                         Some(Errno::OPNOTSUPP | Errno::NOSYS) => {
                             self.possible.store(false, Ordering::Relaxed);
                             return Outcome::More(this);
                         }
-                        // Whoever does it the long way finds out.
+                        // The engine tries again, and reports the error.
                         _ => return Outcome::More(this),
                     },
                 };
@@ -152,7 +153,7 @@ mod other {
     use crate::job::{Job, Outcome};
     use crate::known::Known;
 
-    /// There are none.
+    /// No such calls exist on this system.
     #[derive(Default)]
     pub(crate) struct Calls;
 

@@ -32,7 +32,7 @@ impl Default for Shared {
     }
 }
 
-/// How files are opened, beside what they are opened for.
+/// The options for opening a file, besides the mode.
 #[derive(Clone, Copy)]
 pub(crate) struct How {
     direct: bool,
@@ -40,7 +40,7 @@ pub(crate) struct How {
     io: Io,
 }
 
-/// Who does what the page cache has not.
+/// How uncached I/O is performed.
 #[derive(Clone, Copy)]
 enum Io {
     Auto,
@@ -53,7 +53,7 @@ const DIRECT: OFlags = OFlags::DIRECT;
 #[cfg(not(target_os = "linux"))]
 const DIRECT: OFlags = OFlags::empty();
 
-/// What direct I/O is aligned to. Devices want 512 bytes or 4 KiB; this does for both.
+/// Alignment of direct I/O. Devices need 512 bytes or 4 KiB; this satisfies both.
 const BLOCK: u32 = 4096;
 
 impl Backend for Files {
@@ -117,7 +117,7 @@ impl Files {
         Ok(device)
     }
 
-    /// The threads.
+    /// The pool of threads.
     pub(crate) fn pool(&self) -> Result<Arc<Pool>, OpenError> {
         Ok(self.0.pool.get(THREADS)?)
     }
@@ -166,14 +166,14 @@ fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
         return Err(not_seekable());
     }
     if kind.is_file() || kind.is_block_device() {
-        // With the flag, a ring would do on the caller's thread what it has workers for.
+        // With the flag, a ring would do work on the caller's thread that it has workers for.
         let flags = fcntl_getfl(&file).map_err(io::Error::from)?;
         fcntl_setfl(&file, flags - OFlags::NONBLOCK).map_err(io::Error::from)?;
     }
     Ok(file)
 }
 
-/// The system's words, with what to try where that is clear.
+/// An error with the system's text, or with a hint where the way to proceed is clear.
 fn explain(error: io::Error, write: bool) -> OpenError {
     let text = match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),

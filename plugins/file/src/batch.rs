@@ -1,7 +1,7 @@
-//! Many reads of what the page cache has, by one call: a queue of the kernel (`io_uring`) in which nothing may wait.
+//! Many reads of cached bytes by one call: a queue of the kernel (`io_uring`) in which no request may wait.
 //!
-//! There are few queues, whatever the number of files. One that is used for the same file again has it registered, which saves
-//! the kernel looking the descriptor up for each read.
+//! There are few queues, whatever the number of files. A queue that is used for the same file again has the file registered, which
+//! saves the kernel the lookup of the descriptor for each read.
 
 use std::fs::File;
 use std::io;
@@ -16,49 +16,50 @@ use rustix::io::Errno;
 use crate::job::{Job, Outcome};
 use crate::known::{Known, Places};
 
-/// So many reads go into one call.
+/// Maximum number of reads in one call.
 const DEPTH: usize = 128;
 
 /// With fewer reads, one call for each is as fast.
 pub(crate) const LEAST: usize = 4;
 
-/// So many queues there are at most: one for each thread that is in a call, and for each call that is made by what another one
-/// answers; and for files in turn.
+/// Maximum number of queues. Each thread in a call uses one, and so does each call that is made by the answer to another one;
+/// files use the queues in turn.
 const MOST: usize = 8;
 
 /// The number of the registered file.
 const FILE: types::Fd = types::Fd(0);
 
-/// In its place: none.
+/// The value for no registered file.
 const NO_FILE: RawFd = -1;
 
 /// The queues of all files, made when they are needed.
 #[derive(Default)]
 pub(crate) struct Calls {
     queues: Mutex<Queues>,
-    /// Ordering: Relaxed. It is a number.
+    /// Ordering: Relaxed. The count is only a number.
     files: AtomicU64,
 }
 
 #[derive(Default)]
 struct Queues {
-    /// The one that was used last is the last.
+    /// The last queue is the one that was used last.
     idle: Vec<Queue>,
     made: usize,
 }
 
 struct Queue {
     ring: IoUring,
-    /// What goes into the next call, by the number that its completion will have.
+    /// The jobs of the next call, by the number that their completion will have.
     jobs: Vec<Option<Job>>,
-    /// The file that it was used for last.
+    /// The file that the queue was used for last.
     last: Option<u64>,
-    /// That file is registered: until it is closed, or the queue is used for another one. Memory that it knows is, then, too.
+    /// That file is registered, until it is closed or the queue is used for another one. The memory that its device knows is then
+    /// registered, too.
     registered: bool,
     places: Places,
 }
 
-/// A file's way to the queues.
+/// A file's access to the queues.
 pub(crate) struct FileCalls {
     calls: Arc<Calls>,
     number: u64,
@@ -71,14 +72,14 @@ impl FileCalls {
         Self { calls, number, known }
     }
 
-    /// Memory was forgotten. Queues that are in use look themselves when they are through.
+    /// To be called after memory was forgotten. Queues that are in use refresh themselves at the end of their use.
     pub(crate) fn refresh(&self) {
         for queue in self.calls.lock().idle.iter_mut().filter(|queue| queue.last == Some(self.number)) {
             queue.places.refresh(&queue.ring, &self.known);
         }
     }
 
-    /// Reads what it can without waiting, and hands the rest to `rest`. Gives back what it did not look at.
+    /// Reads the bytes that need no waiting, and hands unfinished jobs to `rest`. Returns the jobs that it did not take.
     pub(crate) fn read<J>(&self, file: &File, mut jobs: J, rest: impl Fn(Job)) -> Option<J>
     where
         J: Iterator<Item = Job>,
@@ -87,7 +88,7 @@ impl FileCalls {
         queue.turn_to(self.number, file, &self.known);
         while queue.fill(file, &mut jobs) {
             if !queue.call(&rest) {
-                // It stays among those that were made, so that a kernel that does this to all is left alone soon.
+                // The queue still counts as made, so that a kernel that refuses all queues is soon not asked any more.
                 queue.end(rest);
                 return Some(jobs);
             }
@@ -101,7 +102,7 @@ impl FileCalls {
     }
 }
 
-/// A closed file is registered nowhere. Nobody reads it any more, so the queues that have it are idle.
+/// A closed file is registered nowhere. No thread reads it any more, so the queues that have it are idle.
 impl Drop for FileCalls {
     fn drop(&mut self) {
         for queue in &mut self.calls.lock().idle {
@@ -111,7 +112,7 @@ impl Drop for FileCalls {
 }
 
 impl Calls {
-    /// A queue that was used for this file, or a new one, or that which was not used for longest.
+    /// A queue that was used for this file, or a new one, or the least recently used one.
     fn take(&self, file: u64) -> Option<Queue> {
         let mut queues = self.lock();
         if let Some(index) = queues.idle.iter().rposition(|queue| queue.last == Some(file)) {
@@ -123,7 +124,7 @@ impl Calls {
         queues.made += 1;
         drop(queues);
         let queue = Queue::new().inspect_err(|error| {
-            // What is only short now may be there later; what this kernel or a sandbox does not give is not asked for again.
+            // A shortage may be over later. A queue that this kernel or a sandbox denies is not requested again.
             if !matches!(Errno::from_io_error(error), Some(Errno::NOSYS | Errno::PERM)) {
                 self.lock().made -= 1;
             }
@@ -140,7 +141,7 @@ impl Calls {
 impl Queue {
     /// # Errors
     ///
-    /// If the kernel has no `io_uring`, or no more for this process.
+    /// If the kernel has no `io_uring`, or gives this process no more of them.
     fn new() -> io::Result<Self> {
         let ring = IoUring::builder().dontfork().build(DEPTH as u32)?;
         ring.submitter().register_files(&[NO_FILE])?;
@@ -148,7 +149,7 @@ impl Queue {
         Ok(Self { ring, jobs: Vec::with_capacity(DEPTH), last: None, registered: false, places })
     }
 
-    /// From here on it is used for this file, which is registered when that happens the second time.
+    /// Uses the queue for this file from now on. The file is registered at the second use.
     fn turn_to(&mut self, number: u64, file: &File, known: &Known) {
         if self.last == Some(number) {
             self.registered = self.registered || self.register(file.as_raw_fd());
@@ -163,10 +164,11 @@ impl Queue {
         }
     }
 
-    /// It was used for this file, perhaps, but will not be any more.
+    /// Ends the use of the queue for this file, if it was used for it.
     fn forget(&mut self, number: u64) {
         if self.last == Some(number) {
-            // What cannot be taken back stays open until the queue is closed, as it would in a process that was forked.
+            // A registration that cannot be removed keeps the file open until the queue is closed, as in a process that was
+            // forked.
             let _ = self.registered && self.register(NO_FILE);
             self.places.clear(&self.ring);
             self.registered = false;
@@ -178,7 +180,7 @@ impl Queue {
         self.ring.submitter().register_files_update(0, &[descriptor]).is_ok()
     }
 
-    /// Takes as many jobs as go into one call; `false` if there are no more.
+    /// Takes the jobs of one call; `false` if there are no more.
     fn fill(&mut self, file: &File, jobs: impl Iterator<Item = Job>) -> bool {
         self.jobs.clear();
         let (descriptor, flags) = if self.registered {
@@ -190,7 +192,8 @@ impl Queue {
             let Ok((job, step)) = job.step() else { continue };
             let entry = self.places.read(&self.ring, descriptor, &step, libc::RWF_NOWAIT);
             let entry = entry.flags(flags).user_data(self.jobs.len() as u64);
-            // SAFETY: the memory is the job's, which stays in `jobs` until its completion is in, or until the queue is closed.
+            // SAFETY: the memory belongs to the job, which stays in `jobs` until its completion has arrived, or until the queue is
+            // closed.
             let pushed = unsafe { self.ring.submission().push(&entry) };
             assert!(pushed.is_ok(), "the queue holds as many as go into one call");
             self.jobs.push(Some(job));
@@ -198,11 +201,11 @@ impl Queue {
         !self.jobs.is_empty()
     }
 
-    /// Has everything done that was filled in; `false` if the kernel does not take it.
+    /// Performs all jobs that were filled in; `false` if the kernel refuses them.
     fn call(&mut self, rest: &impl Fn(Job)) -> bool {
         let mut left = self.jobs.len();
         while left > 0 {
-            // Nothing waits in the kernel, so all are through when the call comes back.
+            // No job waits in the kernel, so all are complete when the call returns.
             match self.ring.submit_and_wait(left) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -212,9 +215,10 @@ impl Queue {
                 left -= 1;
                 let Some(job) = self.jobs[completion.user_data() as usize].take() else { continue };
                 let outcome = match usize::try_from(completion.result()) {
-                    // SAFETY: the kernel says so.
+                    // SAFETY: the completion states that the kernel has moved `count` bytes.
                     Ok(count) => unsafe { job.moved(count) },
-                    // It would have to wait; or it is an error, which whoever does it the long way finds out.
+                    // The read would have to wait, or has failed. In the second case, the engine tries again and reports the
+                    // error.
                     Err(_) => Outcome::More(job),
                 };
                 if let Outcome::More(job) = outcome {
@@ -225,10 +229,11 @@ impl Queue {
         true
     }
 
-    /// Gives all up that it has not seen the end of.
+    /// Gives up all jobs that have no completion yet.
     fn end(self, rest: impl Fn(Job)) {
         let Self { ring, jobs, .. } = self;
-        // First: what it was not given yet is not read any more. What it was given is through, since nothing in it waits.
+        // First: jobs that the kernel was not given yet are not read any more. Jobs that it was given are complete, since none of
+        // them waits.
         drop(ring);
         jobs.into_iter().flatten().for_each(rest);
     }

@@ -19,21 +19,21 @@ use crate::engine::Engine;
 use crate::job::{Job, Outcome, error};
 use crate::known::Known;
 
-/// A file and who does its I/O.
+/// A file and the engine for its I/O.
 pub(crate) struct FileDevice {
-    /// Before the file, on which it works until it is dropped.
+    /// Declared before the file, so that it is dropped first: it works on the file until then.
     engine: Engine,
     file: Arc<File>,
     mode: OpenMode,
     pool: Arc<Pool>,
-    /// What positions, lengths and addresses are multiples of: 1, unless the page cache is gone around.
+    /// Positions, lengths and addresses are multiples of this: 1, unless the page cache is bypassed.
     alignment: u32,
     at_once: AtOnce,
     known: Arc<Known>,
 }
 
 impl FileDevice {
-    /// One whose reads are also done by `calls`, if they are there.
+    /// A device that also reads by `calls`, if they are given.
     pub(crate) fn new(
         file: File,
         mode: OpenMode,
@@ -47,7 +47,7 @@ impl FileDevice {
         Self { engine, file: Arc::new(file), mode, pool, alignment, at_once, known }
     }
 
-    /// Maps the file, so that reads of what is in memory are copies.
+    /// Maps the file, so that reads of cached bytes are copies.
     pub(crate) fn map_file(&mut self) -> Result<(), OpenError> {
         let mapped = match self.size().filter(|_| self.is_regular()) {
             Some(size) => AtOnce::mapped(&self.file, size),
@@ -71,7 +71,7 @@ impl FileDevice {
         if metadata.is_file() {
             Some(metadata.len())
         } else if metadata.file_type().is_block_device() {
-            // All I/O is positioned, so nobody depends on where this leaves the file.
+            // All I/O is positioned, so no operation depends on the file offset that this leaves behind.
             seek(&self.file, SeekFrom::End(0)).ok()
         } else {
             None
@@ -121,7 +121,7 @@ impl BackendDevice for FileDevice {
         if writable && regular && !self.at_once.is_mapped() {
             query.offer::<dyn Resize>(self);
         }
-        // Files that have only a share in the queues of all would take turns there.
+        // Files that only share the common queues would take turns there.
         if self.engine.is_ring() {
             query.offer::<dyn Registration>(self);
         }
@@ -206,9 +206,9 @@ fn map(file: &File, mode: OpenMode, from: u64, mut regions: Records<Region>) {
     loop {
         let start = match seek(file, SeekFrom::Data(at)) {
             Ok(start) => start,
-            // There is only a hole behind it, or nothing.
+            // There is only a hole behind the position, or nothing.
             Err(Errno::NXIO) => return regions.complete(None),
-            // It knows no holes, as those that are made when they are read, which have no size either.
+            // The file reports no holes, such as a file that is generated when it is read, which has no size either.
             Err(Errno::INVAL) => {
                 let size = file.metadata().map_or(0, |metadata| metadata.len());
                 let all = if size > 0 { 0..size } else { at..u64::MAX };
@@ -219,7 +219,7 @@ fn map(file: &File, mode: OpenMode, from: u64, mut regions: Records<Region>) {
         };
         let end = match seek(file, SeekFrom::Hole(start)) {
             Ok(end) => end,
-            // It was made shorter meanwhile.
+            // The file was truncated meanwhile.
             Err(Errno::NXIO) => return regions.complete(None),
             Err(errno) => return regions.error(error(errno)),
         };

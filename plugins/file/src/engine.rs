@@ -1,4 +1,4 @@
-//! Who does what cannot be done at once: the kernel's queue of the file, or the threads that all files share.
+//! I/O that cannot be done at once: by the kernel's queue of the file, or by the threads that all files share.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub(crate) use linux::Rings;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use other::Rings;
 
-/// More threads than processors, since they mostly wait for the system.
+/// Number of threads, whatever the number of processors, since they mostly wait for the system.
 pub(crate) const THREADS: usize = 4;
 
 pub(crate) enum Engine {
@@ -24,7 +24,7 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
-    /// Does a job, later.
+    /// Performs a job later.
     pub(crate) fn submit(&self, job: Job, file: &Arc<File>, pool: &Pool) {
         match self {
             #[cfg(target_os = "linux")]
@@ -36,12 +36,12 @@ impl Engine {
         }
     }
 
-    /// It is a queue, which may register memory.
+    /// Whether the engine is a queue, which may register memory.
     pub(crate) fn is_ring(&self) -> bool {
         !matches!(self, Self::Threads)
     }
 
-    /// Has it look at what the device has forgotten.
+    /// Makes the queue look at the memory that the device has forgotten.
     pub(crate) fn refresh(&self) {
         match self {
             #[cfg(target_os = "linux")]
@@ -93,8 +93,8 @@ mod linux {
     use crate::known::Known;
     use crate::ring::Ring;
 
-    /// So many files have a queue of their own at a time. It costs two descriptors and some kernel memory, which would not
-    /// do for ten thousand files; those that come later have the threads.
+    /// Maximum number of files with a queue of their own at a time. A queue costs two descriptors and some kernel memory, which is
+    /// too much for ten thousand files; further files use the threads.
     const MOST: usize = 256;
 
     /// Counts the queues.
@@ -106,7 +106,7 @@ mod linux {
         ///
         /// # Errors
         ///
-        /// Why there is none.
+        /// The reason that there is none.
         pub(crate) fn engine(&self, file: &File, known: &Arc<Known>) -> io::Result<Engine> {
             let counted = self.0.clone();
             if Arc::strong_count(&counted) > MOST + 1 {

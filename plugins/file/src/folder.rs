@@ -13,7 +13,7 @@ use pactio_sdk::{
 
 use crate::backend::{Files, How};
 
-/// An open folder. Names are looked up when they are asked for, so it sees what others do to it.
+/// An open folder. Names are looked up on each request, so changes by other programs are seen.
 pub(crate) struct Folder {
     files: Files,
     path: PathBuf,
@@ -26,7 +26,7 @@ impl Folder {
         Self { files, path, how, cursors: ListCursors::default() }
     }
 
-    /// The path of a name in it; nothing, if it would not be in it.
+    /// The path of a name in the folder; `None`, if it would not be in the folder.
     fn path_of(&self, name: &[u8]) -> Option<PathBuf> {
         let outside = |part: &[u8]| matches!(part, b"" | b"." | b"..");
         match name {
@@ -63,7 +63,7 @@ fn read(path: &PathBuf) -> io::Result<Vec<Entry>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        // Of the target of a link; a link that leads nowhere is listed all the same.
+        // The metadata of a link's target; a link that leads nowhere is listed all the same.
         let metadata = fs::metadata(entry.path()).or_else(|_| entry.metadata());
         let stat = metadata.map_or_else(|_| Stat::default(), |metadata| Stat::of_file(&metadata));
         all.push(Entry::new(entry.file_name(), stat));
@@ -72,7 +72,7 @@ fn read(path: &PathBuf) -> io::Result<Vec<Entry>> {
     Ok(all)
 }
 
-/// A path that goes through a file, or is longer than the system has names, leads nowhere.
+/// A path that goes through a file, or has a longer name than the system allows, is not found.
 fn explain(error: io::Error) -> IoError {
     match error.kind() {
         io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => IoError::from_code(Code::NOT_FOUND),

@@ -1,4 +1,4 @@
-//! A read or a write on its way: what is done, and what comes next.
+//! A read or a write in progress: its finished part, and its next step.
 
 use std::fs::File;
 use std::mem::MaybeUninit;
@@ -9,28 +9,28 @@ use pactio_sdk::{
 };
 use rustix::io::{Errno, pread, pwrite};
 
-/// One call moves no more than this: the system's own limit is a little below 2 GiB.
+/// Maximum number of bytes of one call: the system's own limit is a little below 2 GiB.
 const LARGEST: usize = 1 << 30;
 
-/// A request and how far it is. One that is dropped fails.
+/// A request and its progress. A job that is dropped fails.
 pub(crate) struct Job {
     bytes: Bytes,
     position: u64,
     done: usize,
-    /// What positions and lengths are multiples of.
+    /// Positions and lengths are multiples of this.
     alignment: usize,
 }
 
 enum Bytes {
     /// Straight into the packet.
     In(WritePacketObj),
-    /// Into memory of our own, where the packet's is not aligned or not there yet.
+    /// Into own memory, where the packet's is not aligned or not there yet.
     InCopy(BoundPacketView<Write>, Aligned),
     /// Straight out of the packet.
     Out(ReadPacketObj),
-    /// Out of memory of our own. The view is settled when it is known how much was written.
+    /// Out of own memory. The view is settled when the number of written bytes is known.
     OutCopy(TransferredPacket<Read>, Aligned),
-    /// It was answered already, since there was no memory for it.
+    /// The view was answered already, since there was no memory for it.
     None,
 }
 
@@ -41,11 +41,11 @@ pub(crate) struct Step {
     pub(crate) position: u64,
 }
 
-/// What became of a call.
+/// The result of a call.
 pub(crate) enum Outcome {
     /// There is more to do.
     More(Job),
-    /// It was answered.
+    /// The request was answered.
     Answered,
 }
 
@@ -83,7 +83,7 @@ impl Job {
         }
     }
 
-    /// A part of it is done.
+    /// Whether a part of the request is done.
     pub(crate) fn is_begun(&self) -> bool {
         self.done > 0
     }
@@ -92,7 +92,7 @@ impl Job {
         matches!(self.bytes, Bytes::In(_) | Bytes::InCopy(..))
     }
 
-    /// What to do next; the answer, if there is nothing. The memory is the job's until it is answered or dropped.
+    /// The next step; the outcome, if there is none. The step's memory belongs to the job until the job is answered or dropped.
     pub(crate) fn step(mut self) -> Result<(Self, Step), Outcome> {
         let position = self.position.saturating_add(self.done as u64);
         let room = usize::try_from((i64::MAX as u64).saturating_sub(position)).unwrap_or(usize::MAX);
@@ -106,24 +106,24 @@ impl Job {
             Bytes::InCopy(_, memory) | Bytes::OutCopy(_, memory) => unsafe {
                 memory.bytes().as_mut_ptr().add(self.done)
             },
-            // SAFETY: as above. Nobody writes there.
+            // SAFETY: `done` is at most the length. Nothing writes to this memory.
             Bytes::Out(bytes) => unsafe { bytes.as_ptr().add(self.done).cast_mut() },
             Bytes::None => return Err(Outcome::Answered),
         };
         Ok((self, Step { memory, len, position }))
     }
 
-    /// A step moved so many bytes.
+    /// Records that a step moved `count` bytes.
     ///
     /// # Safety
     ///
-    /// It did, and for a read they are there.
+    /// The step has moved `count` bytes, and for a read, they are in the step's memory.
     pub(crate) unsafe fn moved(mut self, count: usize) -> Outcome {
         if count == 0 {
             return self.end();
         }
         if let Bytes::In(bytes) = &mut self.bytes {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that `count` bytes were read into the memory that `step` has given.
             unsafe { bytes.advance_unchecked(count) };
         }
         self.done += count;
@@ -132,7 +132,7 @@ impl Job {
         if over { self.end() } else { Outcome::More(self) }
     }
 
-    /// A step failed.
+    /// Handles a failed step.
     pub(crate) fn failed(self, errno: Errno) -> Outcome {
         match errno {
             Errno::INTR => Outcome::More(self),
@@ -140,13 +140,13 @@ impl Job {
         }
     }
 
-    /// The system moves no more.
+    /// Ends the job, since the system moves no more bytes.
     pub(crate) fn end(self) -> Outcome {
         let end = if self.is_read() { IoError::END } else { IoError::TOO_LARGE };
         self.answer(end)
     }
 
-    /// Answers with what is done; the rest, if there is one, fails with `error`.
+    /// Answers with the finished bytes; the rest, if there is one, fails with `error`.
     fn answer(self, error: IoError) -> Outcome {
         match self.bytes {
             Bytes::In(bytes) => bytes.complete_with(error),
@@ -160,20 +160,21 @@ impl Job {
         Outcome::Answered
     }
 
-    /// Does it on this thread, however long that takes.
+    /// Performs the job on this thread, however long that takes.
     pub(crate) fn run(self, file: &File) {
         let mut job = self;
         while let Ok((this, Step { memory, len, position })) = job.step() {
             let moved = if this.is_read() {
-                // SAFETY: the memory is the job's, which lives through the call, and the system only writes data there.
+                // SAFETY: the memory belongs to the job, which lives through the call, and the system only writes data there.
                 let memory = unsafe { std::slice::from_raw_parts_mut(memory.cast(), len) };
                 pread::<_, &mut [MaybeUninit<u8>]>(file, memory, position).map(|(read, _)| read.len())
             } else {
-                // SAFETY: as above, and its bytes are initialised, since it is what was asked to be written.
+                // SAFETY: the memory belongs to the job, which lives through the call. Its bytes are initialised, since they are
+                // those of a write request.
                 pwrite(file, unsafe { std::slice::from_raw_parts(memory, len) }, position)
             };
             let outcome = match moved {
-                // SAFETY: the system says so.
+                // SAFETY: the system call has returned `count` as the number of bytes that it has moved.
                 Ok(count) => unsafe { this.moved(count) },
                 Err(errno) => this.failed(errno),
             };
@@ -205,7 +206,7 @@ struct Aligned {
 struct Page([u8; 4096]);
 
 impl Aligned {
-    /// None, if there is no memory for it.
+    /// `None`, if there is no memory for it.
     fn zeroed(len: usize) -> Option<Self> {
         let (mut pages, count) = (Vec::new(), len.div_ceil(4096));
         pages.try_reserve_exact(count).ok()?;

@@ -1,5 +1,5 @@
-//! Memory that a device was told of, and what queues of the kernel have registered of it: pages are looked up once then, and not for
-//! each request.
+//! Memory that was registered with a device, and the part of it that is registered with queues of the kernel: its pages are then
+//! looked up once, and not for each request.
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{Known, Places};
@@ -19,7 +19,7 @@ mod linux {
 
     use crate::job::Step;
 
-    /// So many pieces there may be for each device. Queues have as many places, each for the piece of its number.
+    /// Maximum number of pieces for each device. Queues have as many places, each for the piece of the same index.
     const MOST: usize = 8;
 
     /// The kernel's bound for one piece.
@@ -27,18 +27,18 @@ mod linux {
 
     type Pieces = [Option<Piece>; MOST];
 
-    /// What a device was told of.
+    /// The memory that was registered with a device.
     #[derive(Default)]
     pub(crate) struct Known {
         pieces: Mutex<Pieces>,
-        /// How often they have changed. Ordering: Relaxed. Memory is only used again after it was forgotten, and whoever does so
-        /// sees this by the way that his request has come.
+        /// Number of changes of the pieces. Ordering: Relaxed. Memory is only used again after it was forgotten, and the thread
+        /// that uses it again sees the change by the path on which the request has come.
         version: AtomicU64,
     }
 
     #[derive(Clone, Copy)]
     struct Piece {
-        /// Each time another one.
+        /// A new number for each registration.
         number: u64,
         memory: MemoryRange,
     }
@@ -63,16 +63,16 @@ mod linux {
             self.version.load(Ordering::Relaxed)
         }
 
-        /// Takes a piece, and gives a number for it.
+        /// Takes a piece, and returns a number for it.
         pub(crate) fn register(&self, memory: MemoryRange) -> Result<u64, IoError> {
             if memory.is_empty() || memory.len() > LARGEST {
                 return Err(IoError::from_code(Code::TOO_LARGE));
             }
-            // Queues register it when they use it; this finds out whether they can.
+            // Queues register the memory when they use it; the probe finds out whether they can.
             let (probe, piece) = (IoUring::new(1)?, Piece { number: 0, memory });
-            // SAFETY: the memory is there until it is forgotten, and the probe ends here.
+            // SAFETY: the memory exists until it is forgotten, and the probe ends in this function.
             unsafe { probe.submitter().register_buffers(&[piece.part()]) }?;
-            // Closing it takes the kernel a while, in which it would count as locked twice.
+            // Closing the probe takes the kernel a while, in which the memory would count as locked twice.
             probe.submitter().unregister_buffers()?;
             let mut pieces = self.lock();
             let Some(place) = pieces.iter_mut().find(|place| place.is_none()) else {
@@ -94,15 +94,15 @@ mod linux {
         }
     }
 
-    /// What a queue knows of a device's memory, and has registered of that.
+    /// A queue's copy of a device's pieces, and those that the queue has registered.
     pub(crate) struct Places {
         pieces: Pieces,
         version: u64,
-        /// The number of the piece in each place of the kernel's; 0 in those that are empty.
+        /// The number of the piece in each of the kernel's places; 0 for empty places.
         registered: [u64; MOST],
         /// The number of the piece that the kernel last refused for each place.
         refused: [u64; MOST],
-        /// The kernel has such places.
+        /// The kernel supports such places.
         possible: bool,
     }
 
@@ -112,7 +112,7 @@ mod linux {
             Self { pieces: [None; MOST], version: 0, registered: [0; MOST], refused: [0; MOST], possible }
         }
 
-        /// Looks what the device was told of or has forgotten since the last time.
+        /// Takes over the device's pieces if they have changed, and unregisters those that were forgotten.
         pub(crate) fn refresh(&mut self, ring: &IoUring, known: &Known) {
             if self.version == known.version() {
                 return;
@@ -128,23 +128,23 @@ mod linux {
             }
         }
 
-        /// The queue is for another device from now on.
+        /// Unregisters all pieces: the queue is for another device from now on.
         pub(crate) fn clear(&mut self, ring: &IoUring) {
             self.refresh(ring, &Known::default());
         }
 
         fn put(&mut self, ring: &IoUring, place: usize, number: u64, part: iovec) -> bool {
-            // SAFETY: the memory is there until it is forgotten, from when on it is not used, and taken back at the next look. The
-            // kernel keeps the pages until then.
+            // SAFETY: the memory exists until it is forgotten. From then on it is not used, and the next refresh unregisters it.
+            // The kernel keeps the pages until then.
             let put = unsafe { ring.submitter().register_buffers_update(place as u32, &[part], None) };
             (self.registered[place], self.refused[place]) =
                 if put.is_ok() { (number, 0) } else { (0, number) };
             put.is_ok()
         }
 
-        /// The place of what has the memory of a step, if anything has.
+        /// The place of the piece that has the memory of a step, if there is one.
         fn of(&mut self, ring: &IoUring, step: &Step) -> Option<u16> {
-            // Without any, as mostly, this is all.
+            // The usual case, without registered memory, ends here.
             if self.version == 0 || !self.possible {
                 return None;
             }
@@ -159,7 +159,7 @@ mod linux {
             is_there.then_some(place as u16)
         }
 
-        /// The read of a step. The file's flags, and the caller's, are still to be set.
+        /// The entry for the read of a step. The caller has to set the entry's flags and number.
         pub(crate) fn read(&mut self, ring: &IoUring, file: types::Fd, step: &Step, flags: i32) -> Entry {
             let Step { memory, len, position } = *step;
             match self.of(ring, step) {
@@ -171,7 +171,7 @@ mod linux {
             }
         }
 
-        /// The write of a step.
+        /// The entry for the write of a step. The caller has to set the entry's flags and number.
         pub(crate) fn write(&mut self, ring: &IoUring, file: types::Fd, step: &Step) -> Entry {
             let Step { memory, len, position } = *step;
             match self.of(ring, step) {
@@ -188,7 +188,7 @@ mod linux {
 mod other {
     use pactio_sdk::{IoError, MemoryRange};
 
-    /// Nothing is.
+    /// No memory can be registered.
     #[derive(Default)]
     pub(crate) struct Known;
 

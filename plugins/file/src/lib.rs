@@ -1,8 +1,8 @@
 //! Files of the local system: `file:/path/to/file`, also relative to the current folder; and folders, which are trees.
 //!
-//! A read first asks for what the page cache has, on the caller's thread. The rest, and what is written, goes through a queue of the
-//! kernel (`io_uring`) whose descriptor the host's executor sleeps on; where there is none, through a few threads that all files
-//! share. Bytes go straight into and out of the packets.
+//! A read first takes the bytes that are in the page cache, on the caller's thread. The rest, and writes, go through a queue of
+//! the kernel (`io_uring`); the host's executor sleeps on its descriptor. Where no such queue exists, they go through a few
+//! threads that all files share. Bytes go straight into and out of the packets.
 
 mod at_once;
 mod backend;

@@ -1,4 +1,4 @@
-//! A file in memory: reads of what the page cache has are copies, without a system call.
+//! A file in memory: reads of cached bytes are copies, without a system call.
 
 use std::fs::File;
 use std::io;
@@ -9,30 +9,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::job::{Job, Outcome, Step};
 
-/// What was read is remembered in pieces of this size: the least that a page of any system has.
+/// Reads are remembered in pieces of this size: the smallest page size of any system.
 const PAGE: usize = 4096;
 
 /// The mapping of a file, as long as the file was when it was opened.
 pub(crate) struct Mapped {
     start: NonNull<u8>,
     len: usize,
-    /// A bit for each page: it was read without waiting, so it was in memory. If the page cache loses it later, whoever touches it
-    /// waits.
+    /// A bit for each page: the page was read without waiting, so it was in memory. If the page cache drops it later, a thread
+    /// that touches it waits.
     seen: Box<[AtomicU64]>,
 }
 
-// SAFETY: the memory is only read, by copies that bear changes.
+// SAFETY: the mapping is only read, by copies that tolerate concurrent changes.
 unsafe impl Send for Mapped {}
-// SAFETY: as above.
+// SAFETY: the mapping is only read, by copies that tolerate concurrent changes, and `seen` is atomic.
 unsafe impl Sync for Mapped {}
 
 impl Mapped {
     /// # Errors
     ///
-    /// What the system says. An empty file cannot be mapped.
+    /// The system's error. An empty file cannot be mapped.
     pub(crate) fn new(file: &File, len: u64) -> io::Result<Self> {
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        // SAFETY: a new mapping, at a place that the system chooses.
+        // SAFETY: this is a new mapping, at an address that the system chooses.
         let start = unsafe {
             libc::mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0)
         };
@@ -44,7 +44,7 @@ impl Mapped {
         Ok(Self { start, len, seen: (0..words).map(|_| AtomicU64::new(0)).collect() })
     }
 
-    /// Reads what is in memory. The rest is left.
+    /// Reads the bytes that are in memory. The rest is left.
     pub(crate) fn copy(&self, job: Job) -> Outcome {
         let (job, Step { memory, len, position }) = match job.step() {
             Ok(next) => next,
@@ -54,22 +54,23 @@ impl Mapped {
             return Outcome::More(job);
         };
         let count = len.min(self.len - start);
-        // Ordering: Relaxed. It is a guess, and guards nothing.
+        // Ordering: Relaxed. The bit is a hint, and guards nothing.
         if !pages(start, count).all(|page| self.word(page).load(Ordering::Relaxed) & bit(page) != 0) {
             return Outcome::More(job);
         }
-        // SAFETY: the range lies in the mapping, and `memory` is the job's, of this length. Somebody may change the file meanwhile:
-        // the C function copies whatever it finds. If it was made shorter, the system ends the process, which the option says.
+        // SAFETY: the range lies in the mapping, and `memory` belongs to the job and has at least `count` bytes. The file may
+        // change meanwhile: the C function copies the bytes that it finds. If the file was truncated, the system ends the process,
+        // as the option's text says.
         unsafe { libc::memcpy(memory.cast(), self.start.as_ptr().add(start).cast(), count) };
-        // SAFETY: they were copied.
+        // SAFETY: `count` bytes were copied to the step's memory.
         unsafe { job.moved(count) }
     }
 
-    /// So many bytes were read without waiting.
+    /// Records that `count` bytes were read without waiting.
     pub(crate) fn saw(&self, position: u64, count: usize) {
         let Some(start) = usize::try_from(position).ok().filter(|start| *start < self.len) else { return };
         for page in pages(start, count.min(self.len - start)) {
-            // Ordering: Relaxed, as in `copy`.
+            // Ordering: Relaxed. The bit is a hint, and guards nothing.
             self.word(page).fetch_or(bit(page), Ordering::Relaxed);
         }
     }

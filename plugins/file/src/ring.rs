@@ -1,4 +1,4 @@
-//! Requests that the kernel works on by itself: one queue per file, with `io_uring`.
+//! Requests that the kernel performs asynchronously: one queue per file, with `io_uring`.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,18 +15,18 @@ use slab::Slab;
 use crate::job::{Job, Outcome};
 use crate::known::{Known, Places};
 
-/// So many requests of a file are with the kernel at once; more wait here.
+/// Maximum number of requests of a file in the kernel at once; further ones wait here.
 pub(crate) const DEPTH: usize = 128;
 
 /// The file is the ring's only registered one.
 const FILE: types::Fd = types::Fd(0);
 
-/// The kernel's queues and what is in them.
+/// The kernel's queues and the jobs in them.
 pub(crate) struct Ring {
     ring: IoUring,
-    /// With the kernel, by the number that its completion will have. Their memory is the kernel's until then.
+    /// Jobs in the kernel, by the number that their completion will have. Their memory belongs to the kernel until the completion.
     jobs: Slab<Job>,
-    /// Not with the kernel yet.
+    /// Jobs that are not in the kernel yet.
     waiting: VecDeque<Job>,
     known: Arc<Known>,
     places: Places,
@@ -35,7 +35,7 @@ pub(crate) struct Ring {
 impl Ring {
     /// # Errors
     ///
-    /// If the kernel has no `io_uring`, or no more for this process.
+    /// If the kernel has no `io_uring`, or gives this process no more of them.
     pub(crate) fn new(file: &File, known: Arc<Known>) -> io::Result<Self> {
         let ring = IoUring::builder().dontfork().setup_clamp().build(DEPTH as u32)?;
         ring.submitter().register_files(&[file.as_raw_fd()])?;
@@ -43,12 +43,12 @@ impl Ring {
         Ok(Self { ring, jobs: Slab::new(), waiting: VecDeque::new(), known, places })
     }
 
-    /// Is readable when there are completions.
+    /// A descriptor that is readable when there are completions.
     pub(crate) fn descriptor(&self) -> RawFd {
         self.ring.as_raw_fd()
     }
 
-    /// Takes new jobs and moves all on as far as that goes without waiting; `false` if the kernel wants to be asked again.
+    /// Takes new jobs and advances all jobs as far as possible without waiting; `false` if the call has to be repeated.
     pub(crate) fn run(&mut self, new: impl Iterator<Item = Job>) -> bool {
         self.places.refresh(&self.ring, &self.known);
         self.waiting.extend(new);
@@ -58,7 +58,7 @@ impl Ring {
             {
                 self.push(job);
             }
-            // It may take only some of them at a time.
+            // The kernel may take only some of them at a time.
             while !self.ring.submission().is_empty() {
                 if !self.submit() {
                     return false;
@@ -71,7 +71,7 @@ impl Ring {
         }
     }
 
-    /// Puts a job into the queue. There is room for as many as may be with the kernel.
+    /// Puts a job into the queue, which has room for the maximum number of jobs in the kernel.
     fn push(&mut self, job: Job) {
         let Ok((job, step)) = job.step() else { return };
         let entry = if job.is_read() {
@@ -80,13 +80,13 @@ impl Ring {
             self.places.write(&self.ring, FILE, &step)
         };
         let key = self.jobs.insert(job);
-        // SAFETY: the memory is the job's, and the job stays in `jobs` until the completion with its number is in.
+        // SAFETY: the memory belongs to the job, which stays in `jobs` until the completion with its number has arrived.
         let pushed =
             unsafe { self.ring.submission().push(&entry.flags(Flags::FIXED_FILE).user_data(key as u64)) };
         assert!(pushed.is_ok(), "the queue holds all that may be with the kernel");
     }
 
-    /// Hands over what is in the queue.
+    /// Submits the entries in the queue.
     fn submit(&self) -> bool {
         match self.ring.submit() {
             Ok(_) => true,
@@ -101,16 +101,16 @@ impl Ring {
         self.ring.completion().next()
     }
 
-    /// Takes completions in; `true` if something has to be submitted for them.
+    /// Takes completions; `true` if entries have to be submitted for them.
     fn complete(&mut self) -> bool {
         let mut again = false;
         while let Some(completion) = self.next() {
             let job = self.jobs.remove(completion.user_data() as usize);
             let outcome = match usize::try_from(completion.result()) {
-                // SAFETY: the kernel says so.
+                // SAFETY: the completion states that the kernel has moved `count` bytes.
                 Ok(count) => unsafe { job.moved(count) },
                 Err(_) => match Errno::from_raw_os_error(-completion.result()) {
-                    // Given up with the thread that submitted it, which has ended meanwhile.
+                    // Cancelled with the thread that submitted it, which has ended meanwhile.
                     Errno::CANCELED | Errno::AGAIN => Outcome::More(job),
                     errno => job.failed(errno),
                 },
@@ -124,20 +124,20 @@ impl Ring {
     }
 }
 
-/// The memory of what is with the kernel is given back when the kernel is through with it, not before.
+/// The memory of jobs in the kernel is released when the kernel has completed them, not before.
 impl Drop for Ring {
     fn drop(&mut self) {
         if self.jobs.is_empty() {
             return;
         }
-        // What only waits ends at once; on a kernel that cannot do this, it takes as long as the work takes.
+        // Waiting jobs end at once. On a kernel without this call, the drop takes as long as the jobs.
         let _ = self.ring.submitter().register_sync_cancel(None, types::CancelBuilder::any());
         while !self.jobs.is_empty() {
             match self.ring.submit_and_wait(1) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
-                    // Nobody knows what the kernel still does.
+                    // The state of the jobs in the kernel is unknown, so their memory is never released.
                     mem::forget(mem::take(&mut self.jobs));
                     return;
                 }

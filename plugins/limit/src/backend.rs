@@ -1,4 +1,4 @@
-//! Puts bounds onto a device.
+//! Puts limits onto a device.
 
 use pactio_sdk::{Backend, OpenError, OpenRequest};
 

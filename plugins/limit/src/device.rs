@@ -1,4 +1,4 @@
-//! A device whose requests wait until they may go.
+//! A device that holds requests back until the limits permit them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use pactio_sdk::{
     ReboundPacket, Records, RequestId, Statistics,
 };
 
-/// What is bounded.
+/// The limits.
 pub(crate) struct Bounds {
     /// Per second.
     pub(crate) bytes: Option<u64>,
@@ -35,22 +35,22 @@ struct Shared {
 struct State {
     waiting: VecDeque<Request>,
     in_flight: u32,
-    /// When the next request may go.
+    /// The time at which the next request may be sent.
     next: Instant,
-    /// Somebody sends what may go; whoever comes meanwhile leaves it to them.
+    /// A thread sends the permitted requests; other threads leave that to it.
     sending: bool,
-    /// The schedule looks here when the next may go.
+    /// The schedule calls [`Shared::send`] when the next request may be sent.
     scheduled: bool,
     waited: u64,
 }
 
-/// What to do next.
+/// The next action.
 enum Next {
     Goes(Request),
     Later(Option<Instant>),
 }
 
-/// So many requests are sent by one call; the driver goes on with the rest.
+/// Maximum number of requests that are sent by one call; the driver continues with the rest.
 const IN_A_ROW: usize = 64;
 
 impl LimitedDevice {
@@ -75,7 +75,7 @@ impl LimitedDevice {
 }
 
 impl Bounds {
-    /// How long a request keeps the next one waiting.
+    /// The time for which a request keeps the next one waiting.
     fn cost(&self, bytes: usize) -> Duration {
         let bytes = self.bytes.map_or(0.0, |rate| bytes as f64 / rate as f64);
         let request = self.requests.map_or(0.0, |rate| 1.0 / f64::from(rate));
@@ -83,7 +83,7 @@ impl Bounds {
     }
 }
 
-/// Length of a request, and whether somebody wants it.
+/// The id and the length of a request, and whether it is still wanted.
 fn look(request: &Request) -> (RequestId, usize, bool) {
     fn of<Perms: PacketPerms>(view: &BoundPacketView<Perms>) -> (RequestId, usize, bool) {
         (view.request(), view.len(), !view.is_cancelled())
@@ -109,7 +109,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what may go, in order. An answer may come at once and lead here again: then the call that is under way goes on.
+    /// Sends the permitted requests, in order. An answer may come at once and lead here again. The inner call then returns, and
+    /// the call that is under way continues.
     fn send(self: &Arc<Self>) {
         let mut state = self.state();
         if state.sending {
@@ -134,7 +135,7 @@ impl Shared {
             state = self.state();
             sent += 1;
             if sent == IN_A_ROW && !state.waiting.is_empty() {
-                // Others may go on asking for ever; this thread has its own work.
+                // Other threads may add requests without end; this thread has its own work.
                 state.scheduled = true;
                 break Some(Instant::now());
             }
@@ -152,7 +153,7 @@ impl Shared {
         }
     }
 
-    /// The request that may go now, or when to look again, if nobody does before.
+    /// The request that may be sent now, or the time to look again, if that has to be scheduled.
     fn next(&self, state: &mut State) -> Next {
         let Some((_, bytes, wanted)) = state.waiting.front().map(look) else { return Next::Later(None) };
         if self.bounds.in_flight.is_some_and(|most| state.in_flight >= most) {
@@ -175,7 +176,7 @@ impl Shared {
         state.waiting.pop_front().map_or(Next::Later(None), Next::Goes)
     }
 
-    /// Sends a request that may go, and sends the next one when it is answered if those in flight are counted.
+    /// Sends a permitted request. If requests in flight are counted, its answer sends the next one.
     fn pass(self: &Arc<Self>, request: Request) {
         if self.bounds.in_flight.is_none() {
             return request.send(&self.below);
@@ -191,7 +192,7 @@ impl Shared {
         };
         match request {
             Some(request) => request.send(&self.below),
-            // For want of memory; it is failed already.
+            // There was no memory for this; the view has failed already.
             None => self.state().in_flight -= 1,
         }
     }
@@ -202,11 +203,11 @@ impl Shared {
     ) -> Option<BoundPacketView<Perms>> {
         let mut rebound = ReboundPacket::new(view).ok()?;
         let fresh = rebound.bind().ok()?;
-        // The device below keeps this, and is kept by what this names.
+        // The device below keeps this callback, and `Shared` keeps the device below: a strong reference would be a cycle.
         let this = Arc::downgrade(self);
         rebound.on_complete(move |rebound| {
             let this = this.upgrade();
-            // Before whoever sent it hears of it.
+            // Before the requester gets the answer.
             if let Some(this) = &this {
                 this.state().in_flight -= 1;
             }
@@ -220,7 +221,7 @@ impl Shared {
 }
 
 impl Filter for LimitedDevice {
-    /// No admission: requests that wait here have been admitted already.
+    /// Admission is not forwarded: requests that wait here have been admitted already.
     const FORWARDS: &'static [Capability] = &[
         Capability::LIMITS,
         Capability::STAT,

@@ -1,7 +1,7 @@
 //! Bytes that any number of threads may read and write at once, without a lock.
 //!
-//! They are kept in atomic words, which are copied one by one with relaxed ordering: no data race, and as fast as a plain
-//! copy for small requests. A word at the edge of a write is merged, so that its other bytes are not disturbed.
+//! The bytes are kept in atomic words, which are copied one by one with relaxed ordering: there is no data race, and small
+//! requests are as fast as with a plain copy. A word at the edge of a write is merged, so that its other bytes are not disturbed.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
@@ -15,13 +15,13 @@ pub(crate) struct Cells {
     len: usize,
 }
 
-// SAFETY: it owns its words, which are atomic.
+// SAFETY: `Cells` owns its words, which are atomic.
 unsafe impl Send for Cells {}
-// SAFETY: as above.
+// SAFETY: `&Cells` reaches the words only as atomics.
 unsafe impl Sync for Cells {}
 
 impl Cells {
-    /// `None` if so much memory cannot be had.
+    /// `None` if `len` bytes cannot be allocated.
     pub(crate) fn new(len: usize, fill: u8) -> Option<Self> {
         let layout = Self::layout(len)?;
         // Zeroed pages cost nothing until they are touched.
@@ -36,7 +36,7 @@ impl Cells {
     }
 
     fn layout(len: usize) -> Option<Layout> {
-        // One word at least, and cache lines for the sake of copies.
+        // At least one word, aligned to a cache line for faster copies.
         let layout = Layout::array::<AtomicU64>(len.div_ceil(WORD).max(1)).ok()?;
         layout.align_to(64).ok()
     }
@@ -46,7 +46,7 @@ impl Cells {
     }
 
     fn words(&self) -> &[AtomicU64] {
-        // SAFETY: so many words were allocated, zero is a valid word, and they live as long as `self`.
+        // SAFETY: at least this number of words was allocated, zero is a valid word, and the words live as long as `self`.
         unsafe { std::slice::from_raw_parts(self.words.as_ptr(), self.len.div_ceil(WORD)) }
     }
 
@@ -70,19 +70,19 @@ impl Cells {
             let mut to = to.cast::<[u64; 8]>();
             for chunk in chunks {
                 let values: [u64; 8] = std::array::from_fn(|index| chunk[index].load(Ordering::Relaxed));
-                // SAFETY: the words together have `len` bytes.
+                // SAFETY: the chunks and the rest together have `len` bytes, for which `to` is valid.
                 unsafe {
                     to.write_unaligned(values);
                     to = to.add(1);
                 }
             }
             for (index, word) in rest.iter().enumerate() {
-                // SAFETY: as above.
+                // SAFETY: the chunks and the rest together have `len` bytes, for which `to` is valid.
                 unsafe { to.cast::<u64>().add(index).write_unaligned(word.load(Ordering::Relaxed)) };
             }
             return;
         }
-        // SAFETY: as required.
+        // SAFETY: the caller promises that `to` is valid for writes of `len` bytes, and the assertion has checked the range.
         unsafe { self.read_unaligned(start, to, len) };
     }
 
@@ -110,7 +110,7 @@ impl Cells {
         }
         if done < len {
             let bytes = words[(start + done) / WORD].load(Ordering::Relaxed).to_ne_bytes();
-            // SAFETY: so many bytes are left.
+            // SAFETY: `len - done` bytes of `to` are left, and the word has more bytes than that.
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.add(done), len - done) };
         }
     }
@@ -140,7 +140,8 @@ impl Cells {
 }
 
 impl Cells {
-    /// Copies `bytes` to `start`, and what was there to `bytes`. Each word changes at once, the whole does not.
+    /// Copies `bytes` to `start`, and the bytes that were there to `bytes`. Each word is exchanged atomically; the whole range is
+    /// not.
     ///
     /// # Panics
     ///
@@ -160,7 +161,7 @@ impl Cells {
     }
 }
 
-/// Replaces some bytes of a word, and gives what it held.
+/// Replaces some bytes of a word, and returns the word's old value.
 #[cold]
 fn merge(word: &AtomicU64, offset: usize, from: &[u8]) -> u64 {
     let replaced = |old: u64| {
@@ -168,14 +169,14 @@ fn merge(word: &AtomicU64, offset: usize, from: &[u8]) -> u64 {
         bytes[offset..offset + from.len()].copy_from_slice(from);
         Some(u64::from_ne_bytes(bytes))
     };
-    // It always gives a value, so the update succeeds.
+    // `replaced` always returns a value, so the update succeeds.
     word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, replaced).unwrap_or_else(|old| old)
 }
 
 impl Drop for Cells {
     fn drop(&mut self) {
         if let Some(layout) = Self::layout(self.len) {
-            // SAFETY: it was allocated with this layout.
+            // SAFETY: the words were allocated with this layout.
             unsafe { dealloc(self.words.as_ptr().cast(), layout) };
         }
     }

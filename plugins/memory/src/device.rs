@@ -9,17 +9,17 @@ use pactio_sdk::{
 
 use crate::cells::Cells;
 
-/// Bytes that are answered at once.
+/// A device whose requests are answered at once.
 pub(crate) struct MemoryDevice {
     cells: Cells,
-    /// No other device of this process has it.
+    /// Unique among the memory devices of this process.
     number: u64,
 }
 
 impl MemoryDevice {
     pub(crate) fn new(cells: Cells) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        // Ordering: Relaxed. Each call gets another number.
+        // Ordering: Relaxed. Each call gets a different number.
         Self { cells, number: NUMBER.fetch_add(1, Ordering::Relaxed) }
     }
 

@@ -33,7 +33,7 @@ impl Tree for Mount {
 
 impl Listing for Mount {
     fn list(&self, folder: &[u8], from: u64, entries: Records<Entry>) {
-        // A source that never answers must not keep itself open by what waits for it.
+        // The pending list must not keep the sources open: a source that never answers would stay open for ever.
         let sources = Arc::downgrade(&self.sources);
         let (cursors, folder) = (self.cursors.clone(), folder.to_owned());
         let list = async move {
@@ -45,7 +45,8 @@ impl Listing for Mount {
                 Err(cause) => entries.fail(&cause),
             }
         };
-        // Sources may be mounts, whose lists need the same threads: one is used while there is work, never to wait.
+        // Sources may be mounts, whose lists need the same threads: a list occupies a thread only while there is work, never
+        // while it waits.
         let pool = self.pool.clone();
         let run = move |list: Runnable| pool.submit(move || _ = list.run());
         let (list, task) = async_task::spawn(list, run);

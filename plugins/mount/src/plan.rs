@@ -1,4 +1,4 @@
-//! What is mounted: a file in TOML, or URLs.
+//! The sources of a mount: a file in TOML, or URLs.
 //!
 //! ```toml
 //! [[source]]
@@ -29,19 +29,19 @@ struct File {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Source {
-    /// What it is called; its URL unless it is named.
+    /// The name; the URL if no name is given.
     #[serde(default)]
     pub(crate) name: String,
     pub(crate) url: String,
-    /// The higher hides the lower; of two equal ones, the later.
+    /// A higher priority hides a lower one; of two equal ones, the later source hides the earlier.
     #[serde(default)]
     pub(crate) priority: i64,
-    /// The folder that its root is.
+    /// The folder of the mount that is the root of the tree.
     #[serde(default)]
     pub(crate) at: String,
 }
 
-/// Reads what is to be mounted; the first of it is looked up first.
+/// Reads the sources of a mount, in the order in which they are looked up.
 pub(crate) fn of(target: &str) -> Result<Vec<Source>, OpenError> {
     if target.is_empty() {
         return Err(OpenError::invalid_input(
@@ -52,7 +52,7 @@ pub(crate) fn of(target: &str) -> Result<Vec<Source>, OpenError> {
     order(sources).map_err(|what| OpenError::invalid_input(format!("{target}: {what}")))
 }
 
-/// A scheme stands in front.
+/// `target` begins with a scheme.
 fn is_url(target: &str) -> bool {
     let scheme = target.split_once(':').map_or("", |(scheme, _)| scheme);
     scheme.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -117,7 +117,7 @@ fn order(mut sources: Vec<Source>) -> Result<Vec<Source>, String> {
         }
     }
     sources.reverse();
-    // Those of the same priority stay as they are.
+    // The sort is stable: sources of the same priority keep their order.
     sources.sort_by_key(|source| std::cmp::Reverse(source.priority));
     Ok(sources)
 }

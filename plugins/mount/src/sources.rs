@@ -1,4 +1,4 @@
-//! Looks names up in trees, in their order.
+//! Looks names up in trees, in the order of the sources.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -16,14 +16,14 @@ pub(crate) struct Mounted {
     pub(crate) tree: Lower,
 }
 
-/// Room for the first answer of a tree. A name may be nearly as long.
+/// Bytes for the first answer of a tree. A name may be nearly that long.
 const ANSWER: usize = 1 << 16;
 
-/// Room for those behind it: a long list takes few of them.
+/// Bytes for each later answer, so that a long list takes few answers.
 const LONG_ANSWER: usize = 1 << 20;
 
 impl Mounted {
-    /// The name within the tree of a name in the mount, if it could be there.
+    /// Translates a name of the mount to the name within the tree, if the tree can have it.
     fn inside<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
         let at = self.source.at.as_bytes();
         match name.strip_prefix(at) {
@@ -34,7 +34,7 @@ impl Mounted {
         }
     }
 
-    /// The name in a folder of the mount on the way to the tree, if the tree is below that folder.
+    /// The entry of a folder of the mount that leads to the tree, if the tree is below that folder.
     fn on_the_way(&self, folder: &[u8]) -> Option<&[u8]> {
         let at = self.source.at.as_bytes();
         let rest = if folder.is_empty() { at } else { at.strip_prefix(folder)?.strip_prefix(b"/")? };
@@ -50,7 +50,7 @@ impl Mounted {
         Ok(Begun::OnTheWay(name.into()))
     }
 
-    /// Asks the tree for what is in a folder of the mount, from a number on.
+    /// Asks the tree for the entries of a folder of the mount, from entry number `from` on.
     fn ask(&self, folder: &[u8], from: u64) -> Result<PacketBox<Write>, IoError> {
         let inside = self.inside(folder).ok_or(IoError::from_code(Code::NOT_FOUND))?;
         let tree = self.tree.extension::<dyn Listing>().ok_or(IoError::UNSUPPORTED)?;
@@ -61,11 +61,11 @@ impl Mounted {
     }
 }
 
-/// The list of a source, as far as it is there at once.
+/// The list of a source, as far as it is known at once.
 enum Begun {
     /// It has one entry: the folder that leads to where the tree is mounted.
     OnTheWay(Name),
-    /// The first answer is to come.
+    /// The first answer is pending.
     Asked(PacketBox<Write>),
 }
 
@@ -73,13 +73,13 @@ fn is_missing(error: IoError) -> bool {
     error.code() == Code::NOT_FOUND
 }
 
-/// What has a name in one of the trees.
+/// The object with a name in one of the trees.
 pub(crate) enum Found {
     File(Lower),
     Folder,
 }
 
-/// Looks a name up in one tree; nothing, if it is not there.
+/// Looks a name up in one tree; `None` if the tree does not have it.
 fn look(mounted: &Mounted, name: &[u8]) -> Result<Option<Found>, OpenError> {
     let Some(inside) = mounted.inside(name) else {
         let on_the_way = mounted.on_the_way(name).is_some();
@@ -93,12 +93,12 @@ fn look(mounted: &Mounted, name: &[u8]) -> Result<Option<Found>, OpenError> {
         Ok(device) => Ok(Some(Found::File(device))),
         Err(error) if error.error().code() == Code::IS_DIRECTORY => Ok(Some(Found::Folder)),
         Err(error) if is_missing(error.error()) => Ok(None),
-        // What is there but cannot be opened does not let what it hides be seen.
+        // A name that exists but cannot be opened still hides the same name in other trees.
         Err(error) => Err(error),
     }
 }
 
-/// What serves a name: of the first tree that has it.
+/// Finds the object that serves a name, in the first tree that has the name.
 pub(crate) fn find(sources: &[Mounted], name: &[u8]) -> Result<Option<Found>, OpenError> {
     for mounted in sources {
         match look(mounted, name) {
@@ -120,7 +120,7 @@ fn alive(sources: &Weak<Vec<Mounted>>) -> Result<Arc<Vec<Mounted>>, IoError> {
 
 /// Everything in a folder, of all trees that have it, by name: each name as the first tree has it.
 pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &[u8]) -> Result<Vec<Entry>, Cause> {
-    // All are asked before the first is waited for.
+    // All trees are asked before the first answer is awaited.
     let begun: Vec<_> = alive(sources)?.iter().map(|mounted| mounted.begin(folder)).collect();
     let mut all = BTreeMap::new();
     let mut found = folder.is_empty();
@@ -144,7 +144,7 @@ pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &[u8]) -> Result<
     if found { Ok(all.into_values().collect()) } else { Err(IoError::from_code(Code::NOT_FOUND).into()) }
 }
 
-/// The list of one source whose first answer is to come.
+/// The list of one source whose first answer is pending.
 async fn finish(
     sources: &Weak<Vec<Mounted>>,
     index: usize,
@@ -169,7 +169,7 @@ async fn finish(
     }
 }
 
-/// Every tree that has a name, in their order.
+/// All trees that have a name, in the order of the sources.
 pub(crate) fn origins(sources: &[Mounted], name: &[u8]) -> Result<Vec<Origin>, IoError> {
     let mut all = Vec::new();
     for mounted in sources {
@@ -179,7 +179,7 @@ pub(crate) fn origins(sources: &[Mounted], name: &[u8]) -> Result<Vec<Origin>, I
             Ok(None) => continue,
             Ok(Some(Found::Folder)) => (Some(Kind::FOLDER), None),
             Ok(Some(Found::File(device))) => (Some(Kind::FILE), device.info().size()),
-            // It exists, but cannot be opened.
+            // The name exists, but cannot be opened.
             Err(_) => (None, None),
         };
         all.push(Origin::new(mounted.source.name.clone(), mounted.source.priority, stat));

@@ -32,7 +32,8 @@ impl Backend for Objects {
     }
 }
 
-/// The client panics about some options that make no sense to it. Nothing of ours is broken by that, so other devices go on.
+/// Turns a panic of the client into an error: the client panics on some options that make no sense to it. No state of this plugin
+/// is affected, so other devices continue.
 fn contained<T>(open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
     catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -41,7 +42,7 @@ fn contained<T>(open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenEr
     })
 }
 
-/// Opens what has a key: an object, or else a folder.
+/// Opens the object of a key, or else the folder.
 pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, OpenError> {
     if key.is_empty() || key.ends_with('/') {
         return Ok(Opened::new(TreeDevice(Folder::new(store, key))));

@@ -39,14 +39,14 @@ impl ObjectDevice {
     }
 }
 
-/// What the store says of an object.
+/// Asks the store for the metadata and the attributes of an object.
 async fn look(store: &Store, path: &Path) -> object_store::Result<(ObjectMeta, Attributes)> {
     let options = GetOptions { head: true, ..GetOptions::default() };
     let found = store.objects.get_opts(path, options).await?;
     if found.meta.size > 0 {
         return Ok((found.meta, found.attributes));
     }
-    // Some servers say 0 for an object that they make when it is read.
+    // Some servers report the size 0 for an object that they generate when it is read.
     let found = store.objects.get(path).await?;
     Ok((found.meta, found.attributes))
 }

@@ -1,4 +1,4 @@
-//! What stores say, as errors of devices.
+//! Converts errors of stores to errors of devices.
 
 use std::error::Error as _;
 use std::io;
@@ -19,7 +19,7 @@ pub(crate) fn code(error: &StoreError) -> Code {
     }
 }
 
-/// What lies behind a general error, as far as it can be told.
+/// The kind of a general error, as far as its sources and its text tell.
 fn of_source(error: &StoreError) -> Code {
     let mut source = error.source();
     while let Some(error) = source {
@@ -37,9 +37,9 @@ fn of_source(error: &StoreError) -> Code {
         }
         source = error.source();
     }
-    // Its client says its own limits with each error.
+    // The client names its own limits in each error.
     let text = explain(error).replace("retry_timeout", "");
-    // Addresses and names may be any words.
+    // Addresses and names may contain any words.
     let text = text.split(' ').filter(|word| !word.contains('/')).collect::<Vec<_>>().join(" ");
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if has(&["non-partial response", "did not return a partial", "Content-Range", "not partial"]) {
@@ -47,7 +47,7 @@ fn of_source(error: &StoreError) -> Code {
     } else if has(&["404 Not Found", "NoSuchBucket"]) {
         Code::NOT_FOUND
     } else if has(&["401 Unauthorized", "403 Forbidden", "169.254.169.254", "metadata.google.internal"]) {
-        // Without credentials, the client asks for those of a machine in the store's own cloud.
+        // Without credentials, the client asks for the credentials of a machine in the store's own cloud.
         Code::PERMISSION_DENIED
     } else if has(&["503 Service", "503 Slow", "429 Too Many", "SlowDown"]) {
         Code::BUSY
@@ -65,7 +65,7 @@ pub(crate) fn failed(what: &str, error: &StoreError) -> Cause {
     let text = format!("{what}: {}", explain(error));
     tracing::warn!("{text}");
     let failure = IoError::from_code(code(error));
-    // Its own trouble; that of others has a code of its own.
+    // A fault of the server itself; other temporary faults have codes of their own.
     let is_servers =
         ["500 Internal", "502 Bad Gateway", "504 Gateway"].iter().any(|status| text.contains(status));
     Cause::new(if is_servers { failure.temporary() } else { failure }, text)
@@ -85,7 +85,7 @@ pub(crate) fn cannot_open(error: &StoreError) -> OpenError {
     OpenError::new(IoError::from_code(code(error)), text)
 }
 
-/// The innermost reasons, without what surrounds them: those say the same again with more words.
+/// The text of an error and of its sources; a source whose text is already there is left out, as it would only repeat it.
 fn explain(error: &StoreError) -> String {
     let mut last = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! Reads ranges of an object: what came together is sorted, joined where it is close, and given out as it arrives.
+//! Reads ranges of an object: concurrent reads are sorted, joined over small gaps, and filled as bytes arrive.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -15,13 +15,13 @@ use crate::failure::failed;
 use crate::filling::Outstanding;
 use crate::store::Store;
 
-/// Ranges that are asked for at a time.
+/// Ranges that are requested at a time.
 pub(crate) const IN_FLIGHT: usize = 16;
 
-/// Between two attempts; doubled each time, up to the second.
+/// The pause between two attempts: the first value, doubled each time, up to the second value.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// More is not asked for by one request, so that several connections share it.
+/// Most bytes of one request, so that several connections share a large read.
 const LARGEST: u64 = 4 << 20;
 
 pub(crate) struct Fetches {
@@ -29,28 +29,29 @@ pub(crate) struct Fetches {
     store: Store,
     meta: ObjectMeta,
     pending: Mutex<Pending>,
-    /// Requests that may be made.
+    /// Permits for requests to the store.
     free: Arc<Semaphore>,
-    /// Something was cancelled, or the device was closed.
+    /// Notified when a request was cancelled or the device was closed.
     changed: Notify,
 }
 
 #[derive(Default)]
 struct Pending {
-    /// By position, and a number that makes them differ.
+    /// By position, and a number that distinguishes parts at the same position.
     parts: BTreeMap<(u64, u64), BoundPacketView<Write>>,
     number: u64,
-    /// Where the last group ended: what lies behind it has its turn next.
+    /// The end of the last group: the parts behind it come next.
     turn: u64,
-    /// So many groups were sent. Every few, whoever waits longest has his turn, so that nobody waits for ever.
+    /// Number of groups that were sent. Every fourth group begins at the part that has waited longest, so that no part waits for
+    /// ever.
     groups: u64,
-    /// Somebody is about to send them.
+    /// A task is about to send the parts.
     gathering: bool,
     closed: bool,
 }
 
 impl Pending {
-    /// The part that has its turn, and those that are so close behind that they are read with it.
+    /// Takes the part that is next, and the parts that follow it closely enough to be read with it.
     fn next_group(&mut self, gap: u64) -> Vec<(u64, BoundPacketView<Write>)> {
         let mut group: Vec<(u64, BoundPacketView<Write>)> = Vec::new();
         let (mut start, mut end) = (0u64, 0u64);
@@ -74,28 +75,28 @@ impl Pending {
         group
     }
 
-    /// Position, number and length of the first part from there on.
+    /// Position, number and length of the first part from this key on.
     fn first_from(&self, position: u64, number: u64) -> Option<(u64, u64, u64)> {
         let (key, view) = self.parts.range((position, number)..).next()?;
         Some((key.0, key.1, view.len() as u64))
     }
 }
 
-/// Why a range did not come.
+/// Why a range was not read.
 enum Trouble {
-    /// The store says so; its client has tried again as often as it should.
+    /// The store refused the request; its client has made all its retries.
     Refused(object_store::Error),
-    /// It began, and broke off.
+    /// The answer began, and broke off.
     BrokeOff(object_store::Error),
 }
 
-/// How a version is held on to.
+/// The options that restrict a request to one version.
 fn of_version(meta: &ObjectMeta) -> GetOptions {
     let mut options = GetOptions::default();
     match &meta.e_tag {
         Some(tag) if !tag.starts_with("W/") => options.if_match = Some(tag.clone()),
-        // Weak tags are never equal to a server; what it sends is compared here. To ask for a version takes a permission of its
-        // own, so that is done only where there is nothing better.
+        // A server never treats weak tags as equal, so the tag of its answer is compared here. A request for a version needs a
+        // permission of its own, so it is made only where there is nothing better.
         _ => options.version = meta.version.clone(),
     }
     if meta.e_tag.is_none() {
@@ -104,12 +105,12 @@ fn of_version(meta: &ObjectMeta) -> GetOptions {
     options
 }
 
-/// The store says when it was changed last.
+/// The store gives the date of the object's last change.
 pub(crate) fn has_date(meta: &ObjectMeta) -> bool {
     meta.last_modified.timestamp() != 0
 }
 
-/// Whether both are the same version, if that can be told.
+/// Whether both are the same version, if that can be determined.
 fn is_same_version(one: &ObjectMeta, other: &ObjectMeta) -> Option<bool> {
     if one.size != other.size {
         return Some(false);
@@ -120,7 +121,7 @@ fn is_same_version(one: &ObjectMeta, other: &ObjectMeta) -> Option<bool> {
     }
 }
 
-/// Nobody could tell if an object were replaced while it is read.
+/// A replacement of the object during a read could not be detected.
 pub(crate) fn has_no_version(meta: &ObjectMeta) -> bool {
     is_same_version(meta, meta).is_none()
 }
@@ -167,7 +168,7 @@ impl Fetches {
         self.runtime.spawn(async move { this.gather().await });
     }
 
-    /// Sends what has come, as soon as a request may be made: what comes until then is part of it.
+    /// Sends the pending parts as soon as a request may be made; parts that arrive before that are sent with them.
     async fn gather(self: Arc<Self>) {
         loop {
             tokio::task::yield_now().await;
@@ -188,7 +189,7 @@ impl Fetches {
         }
     }
 
-    /// Reads what a group of parts spans. What has come is given out, also when the rest fails.
+    /// Reads the span of a group of parts. Bytes that have arrived are delivered even when the rest fails.
     async fn fetch(&self, group: Vec<(u64, BoundPacketView<Write>)>) {
         let mut left = Outstanding::new(group);
         let (mut failures, mut pause) = (0, PAUSES.0);
@@ -200,11 +201,11 @@ impl Fetches {
                 Err(Trouble::BrokeOff(error)) => error,
             };
             if left.given() > before {
-                // It is another failure.
+                // Bytes have arrived since the last failure, so this is a new one.
                 (failures, pause) = (0, PAUSES.0);
             }
             failures += 1;
-            // The client has tried again as often as it should, each time, but may not see each way to break off.
+            // The client has made all its retries each time, but may not detect every way in which an answer breaks off.
             if failures > self.store.retries.min(1) {
                 return left.fail(&self.failed(start, end, &error));
             }
@@ -215,7 +216,7 @@ impl Fetches {
         }
     }
 
-    /// Waits for so long; `true` if nobody wants anything any more before that.
+    /// Waits for `pause`; `true` if no part is left before that.
     async fn pause(&self, pause: Duration, left: &mut Outstanding) -> bool {
         let mut over = pin!(tokio::time::sleep(pause));
         loop {
@@ -234,13 +235,13 @@ impl Fetches {
         failed(&format!("'{}' {start}..{end}", self.meta.location), error)
     }
 
-    /// Reads a range, as far as it comes and as long as somebody wants it.
+    /// Reads a range, as far as it arrives and as long as a part needs it.
     async fn stream(&self, start: u64, end: u64, left: &mut Outstanding) -> Result<(), Trouble> {
         let mut options = of_version(&self.meta);
         options.range = Some(GetRange::Bounded(start..end));
         let mut answer = pin!(self.store.objects.get_opts(&self.meta.location, options));
         let answer = loop {
-            // Before the look, so that nothing is missed in between.
+            // Created before the check, so that no notification is missed in between.
             let changed = self.changed.notified();
             if self.is_done(left) {
                 return Ok(());
@@ -251,7 +252,7 @@ impl Fetches {
             }
         };
         let same = is_same_version(&answer.meta, &self.meta);
-        // What cannot be told is another one, unless the user said that it does not matter.
+        // A version that cannot be determined counts as a different one, unless the user has set `unversioned`.
         if same == Some(false) || (same.is_none() && !self.store.unversioned) {
             let (path, source) = (self.meta.location.to_string(), "it is another version now".into());
             return Err(Trouble::Refused(object_store::Error::Precondition { path, source }));
@@ -279,7 +280,7 @@ impl Fetches {
         Ok(())
     }
 
-    /// Lets go of what was cancelled; nothing may be left then.
+    /// Drops cancelled parts, or all parts if the device is closed; `true` if none is left.
     fn is_done(&self, left: &mut Outstanding) -> bool {
         if self.lock().closed {
             left.clear();
@@ -296,7 +297,7 @@ impl Fetches {
         self.changed.notify_waiters();
     }
 
-    /// Nobody wants anything any more.
+    /// Drops all waiting parts, and ends the requests in flight.
     pub(crate) fn close(&self) {
         let mut pending = self.lock();
         pending.closed = true;

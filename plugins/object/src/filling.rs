@@ -1,4 +1,4 @@
-//! Requests that are being filled by what arrives, in order.
+//! Requests that are being filled, in order, by bytes that arrive.
 
 use pactio_sdk::{BoundPacketView, Cause, IoError, Write, WritePacketObj};
 
@@ -13,10 +13,10 @@ struct Filling {
     memory: Memory,
 }
 
-/// Where bytes go.
+/// The destination of a part's bytes.
 enum Memory {
     Direct(WritePacketObj),
-    /// The request has no memory of its own to be written to.
+    /// The request has no memory of its own that can be written.
     Copied(BoundPacketView<Write>, Vec<u8>),
 }
 
@@ -29,7 +29,7 @@ impl Filling {
         Self { position, memory }
     }
 
-    /// What comes next, and what is behind all of it.
+    /// The position of the next byte, and the position behind the last byte.
     fn left(&self) -> (u64, u64) {
         let (filled, len) = match &self.memory {
             Memory::Direct(memory) => (memory.filled(), memory.len()),
@@ -47,7 +47,7 @@ impl Filling {
         }
     }
 
-    /// All of it has arrived.
+    /// All bytes of the part have arrived.
     fn complete(self) {
         match self.memory {
             Memory::Direct(memory) => memory.complete(),
@@ -86,18 +86,18 @@ impl Outstanding {
         Self { parts, given: 0 }
     }
 
-    /// What is still to be read; nothing, if all is there.
+    /// The range that is still to be read; `None` if all parts are complete.
     pub(crate) fn span(&self) -> Option<(u64, u64)> {
         let left = || self.parts.iter().map(Filling::left);
         Some((left().map(|(next, _)| next).min()?, left().map(|(_, end)| end).max()?))
     }
 
-    /// How many bytes have been given out.
+    /// The number of bytes that the parts have received.
     pub(crate) fn given(&self) -> u64 {
         self.given
     }
 
-    /// Bytes that begin at a position, none of which is behind what a part wants next unless it is before all of it.
+    /// Gives bytes that begin at `position` to each part if its next byte is among them, and completes the parts that are full.
     pub(crate) fn give(&mut self, position: u64, bytes: &[u8]) {
         let behind = position + bytes.len() as u64;
         for part in &mut self.parts {

@@ -1,4 +1,4 @@
-//! A folder: keys that begin alike.
+//! A folder: keys with a common prefix.
 
 use futures_util::StreamExt;
 use object_store::path::Path;
@@ -16,7 +16,7 @@ use crate::store::{Store, path};
 /// An open folder.
 pub(crate) struct Folder {
     store: Store,
-    /// What keys begin with, without a slash at its end.
+    /// The common prefix of the keys, without a slash at its end.
     prefix: String,
     cursors: ListCursors<Entry>,
 }
@@ -37,11 +37,11 @@ impl Folder {
     }
 }
 
-/// Whether there are keys that go on behind this one.
+/// Whether there are keys below this one.
 ///
 /// # Errors
 ///
-/// If the store does not say.
+/// If the store cannot list its keys; for a web server, that counts as no folder.
 pub(crate) fn is_folder(store: &Store, key: &str) -> Result<bool, OpenError> {
     let path = path(key)?;
     let first = async { store.objects.list(Some(&path)).next().await.transpose() };
@@ -55,12 +55,12 @@ pub(crate) fn is_folder(store: &Store, key: &str) -> Result<bool, OpenError> {
 async fn list(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Vec<Entry>> {
     let listed = store.list_with_delimiter(Some(folder)).await?;
     let folders = listed.common_prefixes.iter().filter_map(Path::filename).map(Entry::folder);
-    // Some tools make an object with the name of the folder, so that it exists.
+    // Some tools make an object with the name of the folder, so that the folder exists.
     let files = listed.objects.iter().filter(|object| object.location != *folder);
     let files = files
         .filter_map(|object| Some(Entry::new(object.location.filename()?, stat(object, &Attributes::new()))));
     let mut all: Vec<Entry> = folders.chain(files).filter(|entry| !entry.name.contains(&b'/')).collect();
-    // A key may also be a folder of others: that is listed once, as the folder.
+    // A key may also be a folder of other keys: it is listed once, as the folder.
     all.sort_by(|one, other| one.name.cmp(&other.name).then(other.is_folder().cmp(&one.is_folder())));
     all.dedup_by(|later, earlier| later.name == earlier.name);
     Ok(all)

@@ -1,4 +1,4 @@
-//! The runtime of this plugin: it stays inside, and its host has its own or none.
+//! The runtime of this plugin, which is private to the plugin: the host has its own or none.
 
 use std::io;
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ pub(crate) fn runtime() -> io::Result<&'static Runtime> {
     }
     let started = Builder::new_multi_thread()
         .worker_threads(2)
-        // For folders, whose system calls wait.
+        // For local folders, whose system calls block.
         .max_blocking_threads(8)
         .thread_keep_alive(Duration::from_millis(300))
         .thread_name("pactio-object")

@@ -1,4 +1,4 @@
-//! Which store a URL means, and where in it.
+//! Resolves a URL to a store and a place in it.
 
 use std::env;
 use std::sync::Arc;
@@ -15,26 +15,26 @@ use pactio_sdk::{Identity, OpenError, OpenMode, OpenRequest, Stat};
 
 use crate::failure::cannot_open;
 
-/// A store, and how it is used.
+/// A store and its settings.
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) objects: Arc<dyn ObjectStore>,
-    /// The same for what is uploaded, which may take longer.
+    /// The same store for uploads, which may take longer.
     pub(crate) uploads: Arc<dyn ObjectStore>,
-    /// Ranges so close to each other are read as one.
+    /// Ranges that are at most this number of bytes apart are read as one.
     pub(crate) gap: u64,
     pub(crate) part: usize,
     pub(crate) retries: u32,
-    /// It does not matter whether all that is read is of one version.
+    /// Reads need not be of one version.
     pub(crate) unversioned: bool,
-    /// A web server, most of which list nothing.
+    /// The store is a web server. Most web servers list nothing.
     pub(crate) is_web: bool,
     /// The address of the store and the bucket; `None` for files of this system.
     address: Option<Arc<str>>,
 }
 
 impl Store {
-    /// Which storage holds the bytes of a key.
+    /// The storage that holds the bytes of a key.
     pub(crate) fn identity(&self, key: &Path) -> Option<Identity> {
         match &self.address {
             Some(address) => Some(Identity::stored(&**address, key.as_ref())),
@@ -43,7 +43,7 @@ impl Store {
     }
 }
 
-/// Where something is in a store.
+/// A place in a store.
 pub(crate) struct Place {
     pub(crate) store: Store,
     pub(crate) key: String,
@@ -55,7 +55,7 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
     let timeout = request.duration_option("timeout")?.unwrap_or(Duration::from_secs(30));
     let part = request.size_option("part")?.unwrap_or(8 << 20);
     let objects = client(request, timeout, retries)?;
-    // The client counts the time from the first byte that is sent to the first that is answered.
+    // The client measures the time from the first byte sent to the first byte of the answer.
     let uploads = match request.mode().contains(OpenMode::WRITE) {
         true => client(request, timeout + Duration::from_secs(part / SLOWEST), retries)?,
         false => objects.clone(),
@@ -87,7 +87,7 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
     Ok(Place { store, key })
 }
 
-/// The address of a store and the bucket in it, as far as it tells one store from another; `None` for files of this system.
+/// The address of a store and its bucket, as far as they distinguish one store from another; `None` for files of this system.
 fn address(request: &OpenRequest<'_>) -> Option<String> {
     let (scheme, bucket) = (request.scheme(), split(request.target()).0);
     let variable = endpoint_variable(request).map(|(_, url)| url);
@@ -104,7 +104,7 @@ fn address(request: &OpenRequest<'_>) -> Option<String> {
 /// An upload that is slower than this, in bytes per second and part, is given up.
 const SLOWEST: u64 = 32 << 10;
 
-/// What the client would panic about, or send nobody knows where.
+/// Refuses values on which the client would panic, or that it would send to an unintended place.
 fn refuse_unusable(request: &OpenRequest<'_>) -> Result<(), OpenError> {
     let variable = |name: &str| env::var(name).ok().map(|value| (name.to_owned(), value));
     let option = |name: &str| request.option(name).map(|value| (name.to_owned(), value.to_owned()));
@@ -130,7 +130,7 @@ fn refuse_unusable(request: &OpenRequest<'_>) -> Result<(), OpenError> {
         }
     }
     let bucket = split(request.target()).0;
-    // What would end it within an address; names have their own rules in each store.
+    // Excludes characters that would end the name within an address; each store has further rules for names.
     let is_bucket = |byte: u8| byte.is_ascii_graphic() && !b"?#%@\\\"<>".contains(&byte);
     if matches!(request.scheme(), "s3" | "gs" | "az") && !bucket.bytes().all(is_bucket) {
         let text = format!(
@@ -141,7 +141,7 @@ fn refuse_unusable(request: &OpenRequest<'_>) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The variable that says where S3 is, unless an option does.
+/// The environment variable with the address of S3, unless an option gives the address.
 fn endpoint_variable(request: &OpenRequest<'_>) -> Option<(String, String)> {
     if request.scheme() != "s3" || request.option("endpoint").is_some() {
         return None;
@@ -151,13 +151,13 @@ fn endpoint_variable(request: &OpenRequest<'_>) -> Option<(String, String)> {
     names.filter_map(|name| Some((name.to_owned(), set(name)?))).next()
 }
 
-/// Schemes have no case.
+/// Removes a scheme, in upper or lower case, from the front of a URL.
 fn strip_prefix<'u>(url: &'u str, scheme: &str) -> Option<&'u str> {
     let (front, rest) = url.split_at_checked(scheme.len())?;
     front.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
-/// A client for the store that is meant. An answer, or its next bytes, may take so long.
+/// Makes a client for the store of a request. An answer, or its next bytes, may take `timeout`.
 fn client(
     request: &OpenRequest<'_>,
     timeout: Duration,
@@ -175,7 +175,7 @@ fn client(
         || endpoint
             .or(variable.as_deref())
             .is_some_and(|endpoint| strip_prefix(endpoint, "http://").is_some());
-    // For all clients of this library's own copy of rustls; it stays with the first choice, which is the same.
+    // Applies to all clients of this library's own copy of rustls. Later calls keep the first choice, which is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = ClientOptions::new()
         .with_timeout_disabled()
@@ -283,7 +283,7 @@ fn client(
     built.map_err(|error| cannot_open(&error))
 }
 
-/// A bucket and a key; two slashes in front are for those who are used to them.
+/// Splits a target into a bucket and a key; two slashes in front are accepted.
 fn split(target: &str) -> (&str, &str) {
     let target = target.strip_prefix("//").unwrap_or(target);
     target.split_once('/').unwrap_or((target, ""))
@@ -299,7 +299,7 @@ fn absolute(target: &str) -> Result<String, OpenError> {
     Ok(format!("{}{slash}", path.trim_start_matches('/').trim_end_matches('/')))
 }
 
-/// A key as stores take it.
+/// A key in the form that stores take.
 pub(crate) fn path(key: &str) -> Result<Path, OpenError> {
     Path::parse(key.trim_end_matches('/'))
         .map_err(|error| OpenError::invalid_input(format!("'{key}' is no key: {error}")))

@@ -1,4 +1,4 @@
-//! An object that is written: parts of a size are uploaded in order, and it is seen by others when it is flushed.
+//! An object that is written: parts of a fixed size are uploaded in order, and the object appears when it is flushed.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,12 +23,12 @@ use crate::store::{Store, path};
 
 /// An object that is being written.
 pub(crate) struct Upload {
-    /// Both are there until it is dropped; what is queued then is not done any more.
+    /// `work` and `open` are set until the drop; work that is still queued then is not done.
     work: Option<UnboundedSender<Work>>,
     open: Option<watch::Sender<()>>,
     size: Arc<AtomicU64>,
     identity: Option<Identity>,
-    /// Is closed when the writer has ended.
+    /// The channel closes when the writer has ended.
     ended: Mutex<Receiver<()>>,
 }
 
@@ -37,16 +37,16 @@ enum Work {
     Publish(Answer),
 }
 
-/// Parts that are on their way at a time.
+/// Parts in flight at a time.
 const IN_FLIGHT: usize = 4;
 
-/// Closing waits no longer for what is taken away again.
+/// The longest time that closing waits for the removal of uploaded parts.
 const LONGEST_END: Duration = Duration::from_secs(5);
 
-/// Services take no more.
+/// Most parts of an object: services take no more.
 const MOST_PARTS: u64 = 10_000;
 
-/// Parts that are begun and wait for others before them: who writes far ahead is stopped there.
+/// Most parts that are begun and wait for earlier parts: a write further ahead is refused.
 const MOST_BEGUN: u64 = 128;
 
 impl Upload {
@@ -73,7 +73,7 @@ impl Upload {
         Ok(Self { work: Some(work), open: Some(open), size, identity, ended: Mutex::new(ended) })
     }
 
-    /// If nobody takes it, it is dropped, and fails.
+    /// If no writer takes the work, the work is dropped, and so fails.
     fn send(&self, work: Work) {
         if let Some(to) = &self.work {
             let _ = to.send(work);
@@ -81,12 +81,12 @@ impl Upload {
     }
 }
 
-/// What was uploaded of an object that is not published is taken away, as a program that ends now could not any more: services bill for
-/// parts that stay.
+/// Waits until the uploaded parts of an unpublished object are removed: a program that ends now could not remove them later, and
+/// services bill for parts that stay.
 impl Drop for Upload {
     fn drop(&mut self) {
         (self.work, self.open) = (None, None);
-        // On a thread of the runtime, the writer may be what this was called from.
+        // On a thread of the runtime, the caller may be the writer itself.
         if Handle::try_current().is_ok() {
             return;
         }
@@ -99,7 +99,7 @@ impl Drop for Upload {
 
 impl BackendDevice for Upload {
     fn info(&self) -> DeviceInfo {
-        // Ordering: Relaxed. It is a number.
+        // Ordering: Relaxed. The size guards no data.
         DeviceInfo::with_size(self.size.load(Ordering::Relaxed)).write_only()
     }
 
@@ -118,7 +118,7 @@ impl BackendDevice for Upload {
 
 impl Describe for Upload {
     fn stat(&self, answer: Records<Stat>) {
-        // Ordering: Relaxed. It is a number.
+        // Ordering: Relaxed. The size guards no data.
         let mut stat = Stat::of(Kind::FILE).with_size(self.size.load(Ordering::Relaxed));
         stat.identity = self.identity.clone();
         answer.complete_one(Ok::<_, IoError>(stat));
@@ -131,18 +131,18 @@ impl Flush for Upload {
     }
 }
 
-/// Takes what is written, in the order in which it comes.
+/// Takes writes in the order in which they arrive.
 struct Writer {
     store: Store,
     path: Path,
     size: Arc<AtomicU64>,
-    /// Parts by number that are not whole yet, or have one before them that is not.
+    /// Parts by number that are not whole yet, or wait for an earlier part that is not whole.
     parts: BTreeMap<u64, PartBuffer>,
-    /// So many were sent.
+    /// Number of parts that were sent.
     sent: u64,
     multipart: Option<Box<dyn MultipartUpload>>,
     on_the_way: JoinSet<object_store::Result<()>>,
-    /// Nothing is taken any more: it was published, or failed.
+    /// Set when the object was published or has failed: no write is taken after that.
     ended: Option<Result<(), Cause>>,
 }
 
@@ -168,7 +168,7 @@ impl PartBuffer {
         self.written.sort_unstable();
     }
 
-    /// The first bytes, up to here, were written.
+    /// The number of written bytes, if they are one range from the start.
     fn len(&self) -> Option<usize> {
         match self.written.as_slice() {
             [(0, end)] => Some(*end),
@@ -186,12 +186,12 @@ impl Writer {
         };
         tokio::select! {
             biased;
-            // Nothing is ever sent: it ends.
+            // No value is ever sent: the channel reports that the sender was dropped.
             _ = closed.changed() => {}
             () = all => {}
         }
         drop(work);
-        // Closed before it was published: nobody has seen it, and nobody will.
+        // The device was closed before the object was published: the object never appears.
         if !matches!(self.ended, Some(Ok(())))
             && let Some(mut multipart) = self.multipart
         {
@@ -223,7 +223,7 @@ impl Writer {
         }
     }
 
-    /// Takes bytes; when a part is whole, it is sent, and others wait while many are on their way.
+    /// Takes bytes, and sends each part that is whole; waits while many parts are in flight.
     async fn write(&mut self, position: u64, view: BoundPacketView<Read>) -> Result<(), Cause> {
         let unit = self.store.part as u64;
         let (mut position, mut rest) = (position, view);
@@ -250,7 +250,7 @@ impl Writer {
             }
             let taken = view.transfer_data(&mut part.bytes[start..end]);
             part.write(start, end);
-            // Ordering: Relaxed. It is a number.
+            // Ordering: Relaxed. The size guards no data.
             self.size.fetch_max(number * unit + end as u64, Ordering::Relaxed);
             if let Err(cause) = self.send_whole().await {
                 taken.fail(&cause);
@@ -265,7 +265,7 @@ impl Writer {
         }
     }
 
-    /// A part may still be written to.
+    /// Checks that a part may still be written.
     fn takes(&self, number: u64) -> Result<(), Cause> {
         let refuse = |code, why: &str| Err(self.refuse(code, why));
         if number >= MOST_PARTS {
@@ -296,7 +296,7 @@ impl Writer {
         Cause::new(IoError::from_code(code), text)
     }
 
-    /// Sends parts that are whole, as long as none before them is missing.
+    /// Sends whole parts, as long as no earlier part is missing.
     async fn send_whole(&mut self) -> Result<(), Cause> {
         while let Some(first) = self.parts.first_entry() {
             if *first.key() != self.sent || first.get().len() != Some(self.store.part) {
@@ -324,7 +324,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for one of the parts on their way.
+    /// Waits for one of the parts in flight.
     async fn arrived(&mut self) -> Result<(), Cause> {
         match self.on_the_way.join_next().await {
             None | Some(Ok(Ok(()))) => Ok(()),
@@ -333,7 +333,7 @@ impl Writer {
         }
     }
 
-    /// Makes it an object: from now on others see it.
+    /// Completes the object: from now on, other clients see it.
     async fn publish(&mut self) -> Result<(), Cause> {
         let parts = std::mem::take(&mut self.parts);
         let (first, count) = (self.sent, parts.len() as u64);

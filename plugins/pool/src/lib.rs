@@ -9,7 +9,7 @@ use std::thread;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Takes jobs. When it is dropped, the threads finish what was submitted and end.
+/// Takes jobs. When the pool is dropped, the threads finish the submitted jobs and end.
 #[derive(Debug)]
 pub struct Pool {
     shared: Arc<Shared>,
@@ -38,7 +38,7 @@ impl Pool {
         Ok(Arc::new(pool))
     }
 
-    /// Has a job done. One that panics ends alone.
+    /// Submits a job to the threads. A job that panics ends alone.
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
         let mut queue = self.shared.lock();
         queue.jobs.push_back(Box::new(job));
@@ -50,7 +50,7 @@ impl Pool {
     }
 }
 
-/// A pool that starts when it is needed first.
+/// A pool that starts when it is first needed.
 #[derive(Debug)]
 pub struct Lazy {
     name: &'static str,
@@ -58,12 +58,12 @@ pub struct Lazy {
 }
 
 impl Lazy {
-    /// One whose threads will have this name and a number.
+    /// A pool that is not started. The names of its threads will be `name` and a number.
     pub const fn new(name: &'static str) -> Self {
         Self { name, started: OnceLock::new() }
     }
 
-    /// The pool, of so many threads if it starts now.
+    /// The pool, which starts with `threads` threads if it is not started yet.
     ///
     /// # Errors
     ///
@@ -94,14 +94,14 @@ impl Drop for Pool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // No foreign code runs under the lock, so the queue is in order even if it is poisoned.
+        // No foreign code runs under the lock, so the queue is consistent even if the lock is poisoned.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of a thread.
+    /// The main loop of a thread.
     fn work(&self) {
         while let Some(job) = self.next() {
-            // A job that panics drops what it has, such as a view, which fails; the thread goes on.
+            // A job that panics drops its values, such as a view, which then fails; the thread continues.
             let _ = catch_unwind(AssertUnwindSafe(job));
         }
     }

@@ -1,4 +1,4 @@
-//! The system's calls, for many ranges of a process at once.
+//! The system calls, for many ranges of a process at once.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use pactio_sdk::{Code, IoError};
 
 use crate::target::Target;
 
-/// Most ranges of one call: what the system takes.
+/// Most ranges of one call: the system takes no more.
 pub(crate) const MOST: usize = 1024;
 
 /// Most bytes of one range, and about the most of one call. The system's limit is a little below twice that.
@@ -15,7 +15,7 @@ pub(crate) const MOST_BYTES: usize = 1 << 30;
 
 type Call = unsafe extern "C" fn(pid_t, *const iovec, c_ulong, *const iovec, c_ulong, c_ulong) -> isize;
 
-/// Ranges of a process, each with the memory of ours that belongs to it.
+/// Ranges of a process, each with its range of local memory.
 pub(crate) struct Ranges {
     local: Vec<iovec>,
     remote: Vec<iovec>,
@@ -35,17 +35,17 @@ impl Ranges {
         self.local.len()
     }
 
-    /// Copies from the process, and says how many bytes that were: it ends at the first page that cannot be read.
+    /// Copies from the process and returns the number of bytes: the copy ends at the first page that cannot be read.
     ///
     /// # Errors
     ///
-    /// If the process has ended, or the system does not do it at all.
+    /// If the process has ended, or the system refuses the call.
     ///
     /// # Safety
     ///
-    /// All memory of ours may be written to.
+    /// All local memory is valid for writes.
     pub(crate) unsafe fn read(&self, target: &Target) -> Result<usize, IoError> {
-        // SAFETY: as required of the caller.
+        // SAFETY: the caller promises that all local memory is valid for writes.
         unsafe { self.call(libc::process_vm_readv, target) }
     }
 
@@ -53,35 +53,36 @@ impl Ranges {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// If the process has ended, or the system refuses the call.
     ///
     /// # Safety
     ///
-    /// All memory of ours may be read. What is written to is memory of the process, which has to bear that: opening it to be
-    /// written asks for it.
+    /// All local memory is valid for reads. The call changes memory of the process, and the process has to tolerate that: opening
+    /// it for writing requests such changes.
     pub(crate) unsafe fn write(&self, target: &Target) -> Result<usize, IoError> {
         if !target.is_alive() {
-            // Its number may be another's.
+            // Another process may have its number.
             return Err(IoError::from_code(Code::DISCONNECTED));
         }
-        // SAFETY: as required of the caller.
+        // SAFETY: the caller promises that all local memory is valid for reads.
         unsafe { self.call(libc::process_vm_writev, target) }
     }
 
     /// # Safety
     ///
-    /// As the call needs it.
+    /// All local memory is valid for the accesses of `call`.
     unsafe fn call(&self, call: Call, target: &Target) -> Result<usize, IoError> {
         let count = self.len() as c_ulong;
-        // SAFETY: both lists have so many ranges; the rest is required of the caller.
+        // SAFETY: both lists have `count` ranges, and the caller promises that the local memory is valid for the accesses of
+        // `call`.
         let moved = unsafe { call(target.pid(), self.local.as_ptr(), count, self.remote.as_ptr(), count, 0) };
         let moved = usize::try_from(moved).or_else(|_| none_moved());
-        // If it has ended, it may have been another one that got its number.
+        // If the process has ended, the call may have reached another process that got its number.
         if target.is_alive() { moved } else { Err(IoError::from_code(Code::DISCONNECTED)) }
     }
 }
 
-/// A call moved nothing: because of its first page, or because of the process.
+/// A call moved no bytes: the reason is its first page, or the process.
 fn none_moved() -> Result<usize, IoError> {
     let error = io::Error::last_os_error();
     match error.raw_os_error() {

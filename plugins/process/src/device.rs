@@ -17,7 +17,7 @@ use crate::regions;
 use crate::scatter::Scatter;
 use crate::target::Target;
 
-/// A process, and what waits to be copied.
+/// A process, and the requests that wait to be copied.
 pub(crate) struct ProcessDevice {
     target: Target,
     memory: Memory,
@@ -26,27 +26,27 @@ pub(crate) struct ProcessDevice {
     cursors: ListCursors<Region>,
 }
 
-/// Which of its addresses are positions.
+/// The addresses of the process that are positions of the device.
 pub(crate) enum Memory {
-    /// All, each its own.
+    /// All addresses. Each position is the address of the same number.
     All,
-    /// A piece that was made for the device, from zero on.
+    /// Memory that was made for the device. Its positions begin at zero.
     Own(NonNull<u8>, Layout),
 }
 
-// SAFETY: the piece is only reached by system calls, as the memory of another process would be.
+// SAFETY: the memory is only accessed by system calls, like the memory of another process.
 unsafe impl Send for Memory {}
-// SAFETY: as above.
+// SAFETY: the memory is only accessed by system calls, like the memory of another process.
 unsafe impl Sync for Memory {}
 
 impl Memory {
     pub(crate) fn own(size: usize) -> Option<Self> {
         let layout = Layout::from_size_align(size, 4096).ok().filter(|layout| layout.size() > 0)?;
-        // SAFETY: the layout has a size.
+        // SAFETY: the size of the layout is not zero.
         Some(Self::Own(NonNull::new(unsafe { alloc_zeroed(layout) })?, layout))
     }
 
-    /// The address of a position and how much there is from it on.
+    /// The address of a position, and the number of bytes from there on.
     fn at(&self, position: u64) -> (u64, usize) {
         match self {
             Self::All => (position, usize::try_from(u64::MAX - position).unwrap_or(usize::MAX)),
@@ -61,7 +61,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if let Self::Own(start, layout) = self {
-            // SAFETY: it was allocated with this layout, and is dropped once.
+            // SAFETY: the memory was allocated with this layout, and is freed once.
             unsafe { dealloc(start.as_ptr(), *layout) };
         }
     }
@@ -162,7 +162,7 @@ impl Describe for ProcessDevice {
 }
 
 impl Mapping for ProcessDevice {
-    /// All answers of a list are of one moment, and the map is read once.
+    /// All answers of a list are of one snapshot, for which the map is read once.
     fn map(&self, from: u64, answer: Records<Region>) {
         let rest = self.cursors.take(&[], from).map_or_else(|| self.regions_from(from), Ok);
         match rest {

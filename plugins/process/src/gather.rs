@@ -1,8 +1,7 @@
 //! Many reads in few system calls.
 //!
-//! Reads are put in order of their addresses. Small ones that lie in one page, or in pages that touch, are read as one piece and
-//! given their parts of it: the kernel looks each page up once. Where a page cannot be read, the call ends; what it left out is
-//! read by the next call, behind the hole.
+//! Reads are sorted by address. Small reads in one page, or in adjacent pages, are read as one piece and get their parts of it:
+//! the kernel looks each page up once. A call ends at a page that cannot be read; the next call reads the rest, behind the hole.
 //!
 //! ```text
 //!  requests   ▄▄ ▄  ▄▄▄        ▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄
@@ -19,34 +18,34 @@ use crate::calls::{MOST, MOST_BYTES, Ranges};
 use crate::holes::{Holes, PAGE};
 use crate::target::Target;
 
-/// Larger reads are not worth being copied twice.
+/// Most bytes of a small read. Larger ones are not worth a second copy.
 const SMALL: u32 = 1024;
 
-/// A piece of small reads is no longer than this.
+/// Most bytes of a piece of small reads.
 const LARGEST_PIECE: u64 = 64 << 10;
 
-/// More scratch memory is not kept.
+/// Most bytes of scratch memory that are kept.
 const MOST_SCRATCH: usize = 4 << 20;
 
-/// Ranges of the call behind a hole: there may be another one soon, and what a call does not come to was prepared in vain.
+/// Ranges of the call behind a hole: another hole may follow soon, and ranges that a call does not reach were prepared in vain.
 const FEW: usize = 4;
 
-/// Calls of one poll, so that a driver with many holes comes back. One that finds none does all in as many as it takes.
+/// Most calls of one poll that end at a hole, so that a driver with many holes returns. Calls without a hole are not counted.
 const MOST_HOLES: usize = 256;
 
 /// Collects reads and does them.
 pub(crate) struct Gather {
     /// In order of their addresses, from `next` on.
     reads: Vec<Asked>,
-    /// What is before this is done.
+    /// The reads before this index are done.
     next: usize,
-    /// Where the reads go, by their numbers. Each is filled from its start.
+    /// The memory of the reads, by their numbers. Each is filled from its start.
     parts: Vec<Option<WritePacketObj>>,
-    /// What the call under way reads.
+    /// The pieces that the current call reads.
     pieces: Vec<Piece>,
-    /// Ranges of the next call: more with each one that finds no hole.
+    /// Most ranges of the next call: doubled after each call without a hole.
     most: usize,
-    /// Pieces of several reads are read to here.
+    /// The destination of pieces of several reads.
     scratch: Vec<u8>,
 }
 
@@ -72,7 +71,7 @@ struct Piece {
     to: usize,
     address: u64,
     len: usize,
-    /// Where it is in the scratch memory.
+    /// Its offset in the scratch memory.
     scratch: Option<usize>,
 }
 
@@ -92,7 +91,7 @@ impl Gather {
                 self.take(address, bytes);
             }
             Ok(bytes) => self.take(address, bytes),
-            // Memory that does not exist yet: by way of some that does.
+            // The view has no memory yet: the read goes through a packet that has.
             Err(view) => self.read_by_copy(address, room, view),
         }
     }
@@ -123,7 +122,7 @@ impl Gather {
         }
     }
 
-    /// Does all that was taken; `false` if it wants to go on a little later.
+    /// Does the reads that were taken; `false` if some are left for the next poll.
     pub(crate) fn run(&mut self, target: &Target) -> bool {
         self.reads[self.next..].sort_unstable_by_key(|asked| asked.address);
         let (mut holes, mut found) = (Holes::default(), 0);
@@ -160,7 +159,7 @@ impl Gather {
         self.parts = parts;
     }
 
-    /// Fails what lies in a known hole, and says whether there is more.
+    /// Fails reads that begin in the known hole, as far as it reaches; `true` if a read is left.
     fn is_something_left(&mut self, holes: &Holes) -> bool {
         if self.parts.is_empty() {
             return false;
@@ -174,7 +173,7 @@ impl Gather {
         false
     }
 
-    /// What the next call reads.
+    /// Chooses the pieces that the next call reads.
     fn plan(&mut self, holes: &Holes) {
         self.pieces.clear();
         let (mut bytes, mut scratch, mut at) = (0, 0, self.next);
@@ -207,13 +206,13 @@ impl Gather {
         }
     }
 
-    /// Reads the pieces, and answers what was read; `false` if there was a hole.
+    /// Reads the pieces, and answers the reads that are complete; `false` if there was a hole.
     fn call(&mut self, target: &Target, holes: &mut Holes) -> Result<bool, IoError> {
         let mut ranges = Ranges::with_capacity(self.pieces.len());
         let scratch = self.scratch.as_mut_ptr();
         for piece in &self.pieces {
             let memory = match piece.scratch {
-                // SAFETY: `plan` has made room for all pieces.
+                // SAFETY: `plan` has resized the scratch memory so that it holds all pieces.
                 Some(at) => unsafe { scratch.add(at) },
                 None => {
                     let part = self.parts[self.reads[piece.from].part as usize].as_mut();
@@ -222,7 +221,7 @@ impl Gather {
             };
             ranges.push(piece.address, memory, piece.len);
         }
-        // SAFETY: the memory of each range is a part's or the scratch, and lives through the call.
+        // SAFETY: the memory of each range belongs to a part or to the scratch memory, and lives through the call.
         let mut left = unsafe { ranges.read(target) }?;
         for index in 0..self.pieces.len() {
             let piece = self.pieces[index];
@@ -246,8 +245,8 @@ impl Gather {
         Ok(true)
     }
 
-    /// Answers reads that touch the last hole as far as that goes: what is before `hole` has come, what is in the hole fails,
-    /// and what is behind it goes back into the order.
+    /// Answers reads that touch the last hole: bytes before `hole` are complete, bytes in the hole fail, and bytes behind it are
+    /// sorted into the reads that are left.
     fn skip_hole(&mut self, holes: &Holes, from: usize, to: usize, hole: u64, scratch: Option<usize>) {
         let (behind, start) = (holes.last().end, self.reads[from].address);
         let (mut at, mut kept) = (from, Vec::new());
@@ -260,25 +259,25 @@ impl Gather {
         }
         self.next = at - kept.len();
         self.reads[self.next..at].copy_from_slice(&kept);
-        // What overlaps with them may begin before that.
+        // Later reads that overlap with the kept ones may begin before `behind`.
         let before = self.reads[at..].partition_point(|asked| asked.address < behind);
         self.reads[self.next..at + before].rotate_left(kept.len());
     }
 }
 
-/// The first bytes of a part have come: they are in it already, or begin a copy.
+/// Records that the first `count` bytes of a part have arrived: they are in it already, or at the start of `copy`.
 #[inline(always)]
 fn fill(part: &mut WritePacketObj, count: usize, copy: Option<&[u8]>) {
     match copy {
         Some(copy) => {
             part.put_slice(&copy[..count]);
         }
-        // SAFETY: the system wrote them.
+        // SAFETY: the system wrote these `count` bytes.
         None => unsafe { part.advance_unchecked(count) },
     }
 }
 
-/// Takes a hole out of a read. Gives what lies behind it.
+/// Takes a hole out of a read, and returns the rest behind it.
 fn cut(
     part: &mut Option<WritePacketObj>,
     asked: Asked,

@@ -1,4 +1,4 @@
-//! What is known of memory that is not there, while one poll lasts.
+//! The known holes in the memory of a process, for the duration of one poll.
 
 use std::fs;
 use std::ops::Range;
@@ -8,14 +8,14 @@ use pactio_sdk::{Code, IoError};
 use crate::regions;
 use crate::target::Target;
 
-/// Bytes per page: the least that any system has, so that no page is taken for a part of another.
+/// Bytes per page: the smallest page of any system, so that no page is taken for a part of another.
 pub(crate) const PAGE: u64 = 4096;
 
 #[derive(Default)]
 pub(crate) struct Holes {
-    /// The last one that was found. It ends at a page that may be there.
+    /// The last hole that was found. It ends at a page that may exist.
     last: Range<u64>,
-    /// What the process says of its memory; asked for when it is needed first, since that takes longer than some calls.
+    /// The map of the process; read when it is first needed, since that takes longer than some calls.
     maps: Option<Vec<Mapped>>,
 }
 
@@ -26,13 +26,13 @@ struct Mapped {
 }
 
 impl Holes {
-    /// The last one that was found.
+    /// The last hole that was found.
     pub(crate) fn last(&self) -> &Range<u64> {
         &self.last
     }
 
-    /// The page of this address cannot be read. If the one before it could not either, the hole may be large, so the process
-    /// is asked where it ends.
+    /// Records that the page of this address cannot be read. If the page before it could not be read either, the hole may be
+    /// large, so its end is looked up in the map of the process.
     pub(crate) fn found(&mut self, target: &Target, address: u64) {
         let start = address & !(PAGE - 1);
         let next = start.saturating_add(PAGE);
@@ -40,7 +40,7 @@ impl Holes {
         self.last = start..end;
     }
 
-    /// Where something that can be read begins, at or behind an address.
+    /// The first readable address, at or behind `address`.
     fn readable_from(&mut self, target: &Target, address: u64) -> u64 {
         let maps = self.maps(target);
         let first = maps.partition_point(|mapped| mapped.range.end <= address);
@@ -58,7 +58,7 @@ impl Holes {
 
     fn maps(&mut self, target: &Target) -> &[Mapped] {
         self.maps.get_or_insert_with(|| {
-            // If it cannot be had, everything may be there.
+            // If the map cannot be read, every page may exist.
             let everything = Mapped { range: 0..u64::MAX, readable: true, writable: true };
             let Ok(text) = fs::read(format!("/proc/{}/maps", target.pid())) else { return vec![everything] };
             let regions = regions::parse(&text).map(|region| Mapped {

@@ -1,4 +1,4 @@
-//! What is mapped where, from `/proc/PID/maps`.
+//! The regions of a process, from `/proc/PID/maps`.
 
 use pactio_sdk::Region;
 use rustix::fs::makedev;

@@ -8,7 +8,7 @@ use crate::calls::{MOST, MOST_BYTES, Ranges};
 use crate::holes::{Holes, PAGE};
 use crate::target::Target;
 
-/// What has no memory of its own is written in parts of this size.
+/// A request without memory of its own is written in parts of this number of bytes.
 const COPIED: usize = 1 << 20;
 
 /// Collects writes and does them.
@@ -31,7 +31,7 @@ impl Scatter {
         match view.try_alloc(1) {
             Ok(bytes) => self.take(address, bytes),
             Err(view) => {
-                // After what came before it.
+                // The writes that came before it are done first.
                 self.run(target);
                 self.write_by_copy(target, address, view);
             }
@@ -59,7 +59,7 @@ impl Scatter {
             let part = part.transfer_data(&mut self.copied);
             let mut ranges = Ranges::with_capacity(1);
             ranges.push(address, self.copied.as_mut_ptr(), len);
-            // SAFETY: the memory lives through the call.
+            // SAFETY: `copied` has `len` bytes and lives through the call.
             match unsafe { ranges.write(target) } {
                 Ok(done) if done == len => part.complete(),
                 Ok(done) => {
@@ -72,7 +72,7 @@ impl Scatter {
         }
     }
 
-    /// Does all that was taken.
+    /// Does all writes that were taken.
     pub(crate) fn run(&mut self, target: &Target) {
         let mut holes = Holes::default();
         while !self.waiting.is_empty() {
@@ -92,7 +92,8 @@ impl Scatter {
         }
     }
 
-    /// So many bytes of the first parts were written; if that is not all of them, there is a page that cannot be.
+    /// Answers the first `count` parts, of which `done` bytes were written; if bytes are left, they begin in a page that cannot
+    /// be written.
     fn answer(&mut self, target: &Target, holes: &mut Holes, count: usize, done: usize) {
         let mut left = done;
         for _ in 0..count {

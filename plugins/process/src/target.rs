@@ -1,4 +1,4 @@
-//! Which process it is, and whether we may.
+//! Finds a process, and checks the permission to access its memory.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -10,12 +10,12 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 /// A process.
 pub(crate) struct Target {
     pid: Pid,
-    /// Tells whether the number still means it; `None` on kernels that have no such descriptors.
+    /// Tells whether the number still means this process; `None` where no such descriptor is available.
     alive: Option<OwnedFd>,
 }
 
 impl Target {
-    /// By number, by name, or `self`.
+    /// Finds a process by its number or its name, or this one by `self`.
     pub(crate) fn find(text: &str) -> Result<Self, OpenError> {
         let pid = match text {
             "" => {
@@ -38,7 +38,7 @@ impl Target {
             Err(rustix::io::Errno::INVAL) => {
                 return Err(OpenError::invalid_input(format!("{text} is a thread; name its process")));
             }
-            // A kernel without them, or a sandbox that does not let us.
+            // A kernel without such descriptors, or a sandbox that forbids them.
             Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => None,
             Err(error) => {
                 let text = format!("nothing that tells whether process {text} lives can be had: {error}");
@@ -52,7 +52,7 @@ impl Target {
         self.pid.as_raw_pid()
     }
 
-    /// Tells it from every other process since the system started: its number and when it began.
+    /// Identifies the process among all since the system started: its number and the time at which it began.
     pub(crate) fn identity(&self) -> String {
         let pid = self.pid();
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -65,7 +65,7 @@ impl Target {
         self.pid() == std::process::id() as i32
     }
 
-    /// It has not ended. After that its number may be another's.
+    /// Whether the process has not ended. After its end, another process may have its number.
     pub(crate) fn is_alive(&self) -> bool {
         let Some(descriptor) = &self.alive else { return true };
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -104,7 +104,7 @@ fn by_name(name: &str) -> Result<i32, OpenError> {
 }
 
 fn is_named(pid: i32, name: &str) -> bool {
-    // What the kernel calls it has at most 15 bytes; what it was started from is not there for all.
+    // The kernel's name of a process has at most 15 bytes; the link to the executable is not available for all processes.
     let is = |text: Option<String>| text.is_some_and(|text| text == name);
     is(fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|text| text.trim_end().to_owned()))
         || is(fs::read_link(format!("/proc/{pid}/exe"))
@@ -112,12 +112,13 @@ fn is_named(pid: i32, name: &str) -> bool {
             .and_then(|path| Some(path.file_name()?.to_str()?.to_owned())))
 }
 
-/// The system lets us, or why it does not and what would help.
+/// Checks that the system permits the access; the error states the reason and a remedy.
 pub(crate) fn check_permission(target: &Target) -> Result<(), OpenError> {
     let mut byte = 0u8;
     let local = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
     let remote = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 1 };
-    // SAFETY: at most one byte is written, to `byte`. Nothing is at address zero; permission is asked for first.
+    // SAFETY: at most one byte is written, to `byte`. Nothing is mapped at address zero, and the system checks the permission
+    // first.
     let read = unsafe { libc::process_vm_readv(target.pid(), &raw const local, 1, &raw const remote, 1, 0) };
     let error = std::io::Error::last_os_error();
     let error = error.raw_os_error().filter(|_| read < 0);
@@ -132,12 +133,12 @@ pub(crate) fn check_permission(target: &Target) -> Result<(), OpenError> {
             "the system call process_vm_readv is not there: the kernel was built without it, or a sandbox takes it away",
         ),
         Some(libc::EPERM | libc::EACCES) => refused(Code::PERMISSION_DENIED, why_forbidden(target)),
-        // Nothing is at that address, which is what was to be heard.
+        // The expected failure is that nothing is mapped at that address: the access is permitted.
         _ => Ok(()),
     }
 }
 
-/// Why a process may not be read, and what would help.
+/// The reason why a process may not be read, and a remedy.
 fn why_forbidden(target: &Target) -> &'static str {
     if user(&target.pid().to_string()) != user("self") {
         return "it belongs to another user; run as that user or as root, or give the program the capability CAP_SYS_PTRACE";

@@ -1,4 +1,4 @@
-//! Puts second attempts onto a device.
+//! Opens devices that retry.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ impl Backend for Retry {
     type Device = RetryingDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<RetryingDevice, OpenError> {
-        // All of them have defaults, and the host has checked their values.
+        // All options have defaults, and the host has checked their values.
         let plan = Plan {
             attempts: request.parsed_option("attempts", "a whole number")?.unwrap_or(1),
             delay: request.duration_option("delay")?.unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! A device that asks again for what failed, and for that alone.
+//! A device that sends failed bytes again, and only those.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use pactio_sdk::{
     PacketIo, PacketPerms, PollingHandle, Read, ReboundPacket, Records, RequestId, Statistics, Write,
 };
 
-/// How it is tried again.
+/// The settings of the retries.
 pub(crate) struct Plan {
     pub(crate) attempts: u32,
     pub(crate) delay: Duration,
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     paused: Mutex<Paused>,
 }
 
-/// What waits for its next attempt, by a number.
+/// The views that wait for their next attempt, by a number.
 #[derive(Default)]
 struct Paused {
     next: u64,
@@ -46,12 +46,12 @@ struct Paused {
 type Resume = Box<dyn FnOnce(Result<(), IoError>) + Send>;
 
 impl Plan {
-    /// It may be over soon.
+    /// Whether a failure may be over soon.
     fn is_temporary(&self, error: IoError) -> bool {
         error.is_temporary() || (self.io && error.code() == Code::IO)
     }
 
-    /// How long to wait after so many attempts.
+    /// The pause after `attempts` attempts.
     fn wait(&self, attempts: u32) -> Duration {
         self.delay.saturating_mul(1 << (attempts - 1).min(30)).min(self.longest)
     }
@@ -73,15 +73,15 @@ impl Shared {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a view, as the last of so many attempts.
+    /// Sends a view, as attempt number `attempts`.
     fn send<Perms: PacketPerms>(self: &Arc<Self>, position: u64, view: BoundPacketView<Perms>, attempts: u32)
     where
         Lower: PacketIo<Perms, u64>,
     {
-        // Where that fails for want of memory, the view is failed already.
+        // If that fails for lack of memory, the view has failed already.
         let Ok(mut rebound) = ReboundPacket::new(view) else { return };
         let Ok(fresh) = rebound.bind() else { return };
-        // The device below keeps this, and is kept by what this names.
+        // A weak reference: the device below keeps this closure, and `self` keeps the device below.
         let this = Arc::downgrade(self);
         rebound.on_complete(move |rebound| {
             let Some(this) = this.upgrade() else {
@@ -106,7 +106,7 @@ impl Shared {
         self.below.send_io(position, fresh);
     }
 
-    /// Sends a view again in a while, unless it is given up before.
+    /// Sends a view again after a pause, unless it is cancelled before.
     fn pause<Perms: PacketPerms>(self: &Arc<Self>, position: u64, view: BoundPacketView<Perms>, attempts: u32)
     where
         Lower: PacketIo<Perms, u64>,
@@ -136,8 +136,8 @@ impl Shared {
 }
 
 impl Filter for RetryingDevice {
-    /// Exchanges and streams go on as they are: how much of a failed one was done is unknown. No admission: attempts do not wait for
-    /// room below.
+    /// Exchanges and streams are forwarded as they are: the number of bytes that a failed one moved is unknown. No admission:
+    /// attempts do not wait for room below.
     const FORWARDS: &'static [Capability] = &[
         Capability::EXCHANGE,
         Capability::READ_NEXT,
@@ -178,7 +178,7 @@ impl Filter for RetryingDevice {
 
 impl Cancellation for RetryingDevice {
     fn cancel(&self, request: RequestId) {
-        // Failed outside of the lock, as foreign code runs then.
+        // The views fail outside of the lock, as that runs foreign code.
         let given_up: Vec<_> = {
             let mut paused = self.shared.paused();
             paused.waiting.extract_if(|_, (of, _)| *of == request).collect()

@@ -1,4 +1,4 @@
-//! A filter that tries again what failed for a while: `file:/net/image | retry?attempts=5&delay=10ms`.
+//! A filter that retries requests that failed temporarily: `file:/net/image | retry?attempts=5&delay=10ms`.
 
 mod backend;
 mod device;

@@ -1,4 +1,4 @@
-//! What the filters share that do things later: `delay`, `limit` and `retry`.
+//! The common part of the filters that do work later: `delay`, `limit` and `retry`.
 
 #![deny(missing_docs)]
 
@@ -12,18 +12,19 @@ use std::time::Instant;
 use async_io::Timer;
 use pactio_sdk::{BoundPacketView, Lower, NoPos, PacketIo, Read, ReadWrite, Write};
 
-/// What is to be done, and when. A device polls it as its driver. When it is dropped, what was not done never will be.
+/// Jobs and their times. A device polls the schedule as its driver. When the schedule is dropped, the jobs that were not done are
+/// dropped.
 #[derive(Default)]
 pub struct Schedule(Later);
 
-/// The same for what is to be done itself, which does not keep the schedule.
+/// A handle of a schedule for the jobs themselves, which does not keep the schedule open.
 #[derive(Clone, Default)]
 pub struct Later(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// The driver's. It is the same in all polls.
+    /// The driver's waker, which is the same in all polls.
     waker: OnceLock<Waker>,
     timer: Mutex<Option<Timer>>,
 }
@@ -31,7 +32,7 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     due: BinaryHeap<Due>,
-    /// So that what is due at the same time is done in order.
+    /// The number of the next job, so that jobs that are due at the same time are done in order.
     number: u64,
     closed: bool,
 }
@@ -42,7 +43,7 @@ struct Due {
     job: Box<dyn FnOnce() + Send>,
 }
 
-/// The earliest is the greatest, since that is what a heap gives.
+/// The earliest job is the greatest, since a heap gives its greatest element first.
 impl Ord for Due {
     fn cmp(&self, other: &Self) -> Ordering {
         (other.when, other.number).cmp(&(self.when, self.number))
@@ -64,16 +65,16 @@ impl PartialEq for Due {
 impl Eq for Due {}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No foreign code runs under a lock, so what it guards is in order even if it is poisoned.
+    // No foreign code runs under a lock, so the guarded value is consistent even if the lock is poisoned.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Later {
-    /// Does `job` in the driver, when it is time.
+    /// Does `job` in the driver, at the time `when` or later.
     pub fn at(&self, when: Instant, job: impl FnOnce() + Send + 'static) {
         let mut queue = lock(&self.0.queue);
         if queue.closed {
-            // Not under the lock: dropping it fails a request, which may lead back here.
+            // Not under the lock: dropping the job fails a request, which may call this function again.
             drop(queue);
             return drop(job);
         }
@@ -95,17 +96,17 @@ impl Later {
 }
 
 impl Schedule {
-    /// A handle for what is done.
+    /// A handle for the jobs.
     pub fn later(&self) -> Later {
         self.0.clone()
     }
 
-    /// Does `job` in the driver, when it is time.
+    /// Does `job` in the driver, at the time `when` or later.
     pub fn at(&self, when: Instant, job: impl FnOnce() + Send + 'static) {
         self.0.at(when, job);
     }
 
-    /// Does what is due; the body of a driver.
+    /// Does the jobs that are due; the body of a driver.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = &*self.0.0;
         shared.waker.get_or_init(|| cx.waker().clone());
@@ -120,7 +121,7 @@ impl Schedule {
             let mut timer = lock(&shared.timer);
             let timer = timer.get_or_insert_with(|| Timer::at(next));
             timer.set_at(next);
-            // What came meanwhile and is earlier has woken the driver.
+            // An earlier job that was added meanwhile has woken the driver.
             if Pin::new(timer).poll(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -150,7 +151,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// Sends it.
+    /// Sends the request.
     pub fn send(self, below: &Lower) {
         match self {
             Self::Read(position, view) => below.send_io(position, view),
@@ -216,7 +217,7 @@ mod tests {
         let later = schedule.later();
         let alive = Arc::new(());
         let (kept, again) = (alive.clone(), later.clone());
-        // What is to be done holds a handle, which keeps nothing alive for ever.
+        // The job holds a handle, which keeps nothing alive for ever.
         schedule
             .at(Instant::now() + Duration::from_secs(3600), move || again.at(Instant::now(), || drop(kept)));
         assert_eq!(Arc::strong_count(&alive), 2);

@@ -1,4 +1,4 @@
-//! Puts counts onto a device.
+//! Opens devices that count.
 
 use pactio_sdk::{Backend, OpenError, OpenRequest};
 

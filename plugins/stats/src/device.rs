@@ -1,4 +1,4 @@
-//! A device that counts its requests, and tells.
+//! A device that counts its requests, and reports the counts.
 
 use pactio_sdk::{
     BoundPacketView, Capability, Counts, ExtensionQuery, Figure, Filter, Lower, NoPos, PacketIo, Read,

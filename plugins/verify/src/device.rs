@@ -26,7 +26,7 @@ impl Filter for VerifiedDevice {
     }
 
     fn info(&self, lower: DeviceInfo) -> DeviceInfo {
-        // What was added since the hashes were made has none.
+        // Bytes that were added since the hashes were made have none.
         let info = self.0.blocks().end().map_or(lower, DeviceInfo::with_size);
         info.read_only()
     }
@@ -41,7 +41,7 @@ impl Filter for VerifiedDevice {
 }
 
 impl Limiting for VerifiedDevice {
-    /// Requests of any length and position are taken; as many at once as are good for the device below.
+    /// Requests of any length and position are taken; the number in flight is that of the device below.
     fn limits(&self) -> Limits {
         match self.lower().limits().in_flight() {
             Some(count) => Limits::NONE.with_in_flight(count),

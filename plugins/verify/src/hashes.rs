@@ -51,7 +51,7 @@ impl Hashes {
     /// Reads all of a device, and makes the file of its hashes. The file appears when it is whole.
     pub(crate) fn make(path: &Path, lower: &Lower, size: u64, unit: usize) -> Result<Self, OpenError> {
         let mut hashes = Vec::new();
-        // Whole blocks, and enough of them that a device with a latency is not asked for each.
+        // Whole blocks, and enough of them that the latency of a device is not paid for each block.
         let largest = unit * ((1 << 20) / unit).max(1);
         let mut position = 0;
         while position < size {

@@ -7,7 +7,7 @@
 //! split -b 64K --filter=sha256sum image | cut -c -64 | xxd -r -p > image.sha256
 //! ```
 //!
-//! That finds bytes that have rotted or were cut. Against someone who may change the hashes as well, give the hash of that file:
+//! The hashes detect bit rot and truncation. To detect changes of the hashes as well, give the hash of that file:
 //! `root=$(sha256sum image.sha256 | cut -c -64)`.
 
 mod backend;

@@ -13,10 +13,10 @@ pub const ENTRY_SYMBOL: &str = "PACTIO_PLUGIN";
 /// The first eight bytes of every entry.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"pactio\0\x01");
 
-/// Changes when a plugin of before can no longer work.
+/// Incremented on incompatible changes: older plugins no longer work.
 pub const ABI_MAJOR: u16 = 0;
 
-/// Grows when something is added.
+/// Incremented on additions.
 pub const ABI_MINOR: u16 = 4;
 
 /// A number over names, sizes and signatures of everything that crosses the boundary.
@@ -32,13 +32,13 @@ pub const FINGERPRINT: u64 = {
 
 /// The static that a plugin exports as [`ENTRY_SYMBOL`].
 ///
-/// A host reads it from the front: nothing behind a field is looked at before that field was found right.
+/// A host reads the entry from the front: no field is used before the fields that guard it were found right.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct PluginEntry {
     /// [`MAGIC`].
     pub magic: u64,
-    /// Size of this struct in bytes as the plugin knows it; it grows at the end.
+    /// Size of this struct in bytes in the plugin's version; the struct grows at the end.
     pub size: u32,
     /// [`ABI_MAJOR`].
     pub abi_major: u16,
@@ -46,13 +46,13 @@ pub struct PluginEntry {
     pub abi_minor: u16,
     /// [`FINGERPRINT`].
     pub fingerprint: u64,
-    /// Layout of [`BackendObj`] and all it refers to, if the plugin was built with that.
+    /// Layout of [`BackendObj`] and all it refers to, if the plugin was built with the feature `layout-check`.
     pub layout: Layout,
     /// The manifest: the same bytes as in its section.
     pub manifest: StaticBytes,
     /// Makes the backend.
     pub create: CreateBackend,
-    /// Takes what the host gives to each plugin, before the backend is made; or nothing.
+    /// Takes the table that the host gives to each plugin, before the backend is made; or nothing.
     pub attach: Option<Attach>,
 }
 
@@ -73,7 +73,7 @@ pub struct StaticBytes {
 
 // SAFETY: the entry is made of constants and function pointers and never written.
 unsafe impl Sync for PluginEntry {}
-// SAFETY: as above.
+// SAFETY: the entry is made of constants and function pointers and never written.
 unsafe impl Send for PluginEntry {}
 
 impl StaticBytes {
@@ -86,9 +86,9 @@ impl StaticBytes {
     ///
     /// # Safety
     ///
-    /// They were given to [`new`](Self::new) in a library that is loaded for the life of the process.
+    /// The bytes were given to [`new`](Self::new) in a library that is loaded for the life of the process.
     pub unsafe fn as_slice(&self) -> &'static [u8] {
-        // SAFETY: as required.
+        // SAFETY: the caller promises that the bytes came from `new` in a library that is loaded for the life of the process.
         unsafe { core::slice::from_raw_parts(self.data, self.len) }
     }
 }
@@ -100,7 +100,7 @@ impl StaticBytes {
 pub struct Layout(*const ());
 
 impl Layout {
-    /// That of this library.
+    /// The layout of this library.
     pub const fn of_backend() -> Self {
         #[cfg(feature = "layout-check")]
         let layout = core::ptr::from_ref::<TypeLayout>(<BackendObj as StableAbi>::LAYOUT).cast();
@@ -109,7 +109,7 @@ impl Layout {
         Self(layout)
     }
 
-    /// Another one: a test says that it has it.
+    /// Another layout, for a test that claims it.
     #[doc(hidden)]
     #[cfg(feature = "layout-check")]
     pub const fn other(layout: &'static TypeLayout) -> Self {
@@ -120,10 +120,11 @@ impl Layout {
     ///
     /// # Safety
     ///
-    /// It was made by [`of_backend`](Self::of_backend), by a library with the same fingerprint that is loaded for the life of the process.
+    /// The layout was made by [`of_backend`](Self::of_backend), by a library with the same fingerprint that is loaded for the
+    /// life of the process.
     #[cfg(feature = "layout-check")]
     pub unsafe fn describe(self) -> Option<&'static TypeLayout> {
-        // SAFETY: it is null or came from a static reference.
+        // SAFETY: the pointer is null or came from a static reference of a library that stays loaded.
         unsafe { self.0.cast::<TypeLayout>().as_ref() }
     }
 }

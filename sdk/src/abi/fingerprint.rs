@@ -1,8 +1,8 @@
 //! A number that changes when anything that crosses the boundary changes.
 //!
-//! The layout check of `abi_stable` sees types; it does not see the protocol of the state word or the contract of a
-//! function pointer that was erased to `*const ()`. The fingerprint covers names, sizes, alignments and offsets of all
-//! boundary structs, and the signatures of all functions as text.
+//! The layout check of `abi_stable` covers types. It does not cover the protocol of the state word or the contract of a function
+//! pointer that was erased to `*const ()`. The fingerprint covers names, sizes, alignments and offsets of all boundary structs,
+//! and the signatures of all functions as text.
 
 /// An FNV-1a hash that can be computed at compile time.
 #[derive(Clone, Copy)]

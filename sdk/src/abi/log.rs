@@ -1,10 +1,11 @@
-//! How records and spans of a plugin get to its host.
+//! The path of records and spans from a plugin to its host.
 
 use cglue::slice::CSliceRef;
 
-/// ===== What a host gives to each plugin that it loads =====
+/// ===== The table that a host gives to each plugin that it loads =====
 ///
-/// It lives as long as the process. Any thread may call; no function unwinds, and all text is UTF-8 and borrowed for the call.
+/// The table lives as long as the process. Any thread may call its functions; no function unwinds, and all text is UTF-8 and
+/// borrowed for the call.
 #[repr(C)]
 #[derive(Debug)]
 pub struct HostTable {
@@ -12,26 +13,26 @@ pub struct HostTable {
     pub size: u32,
     /// The first argument of all functions.
     pub object: *const (),
-    /// 1 if somebody wants records of this level: 1 (error) to 5 (trace).
+    /// 1 if records of this level are wanted: 1 (error) to 5 (trace).
     pub enabled: unsafe extern "C" fn(object: *const (), level: u32) -> u32,
-    /// Something happened, within the spans that this thread has entered.
+    /// Reports a record, within the spans that this thread has entered.
     pub event: unsafe extern "C" fn(object: *const (), record: &RawRecord<'_>),
-    /// A span begins; its number is not 0. `parent` is 0 for the one that this thread is in, and
-    /// `u64::MAX` for none.
+    /// Begins a span and returns its number, which is not 0. `parent` is 0 for the span that this thread is in, and `u64::MAX`
+    /// for none.
     pub new_span: unsafe extern "C" fn(object: *const (), record: &RawRecord<'_>, parent: u64) -> u64,
-    /// This thread is in a span from now on.
+    /// This thread enters a span.
     pub enter: unsafe extern "C" fn(object: *const (), span: u64),
-    /// This thread has left it.
+    /// This thread leaves a span.
     pub exit: unsafe extern "C" fn(object: *const (), span: u64),
-    /// There is one more handle of it.
+    /// Adds a handle of a span.
     pub clone_span: unsafe extern "C" fn(object: *const (), span: u64),
-    /// There is one handle less; 1 if that was the last, and its number is used no more.
+    /// Removes a handle of a span; 1 if that was the last, and its number is used no more.
     pub close: unsafe extern "C" fn(object: *const (), span: u64) -> u32,
 }
 
-// SAFETY: its functions may be called on any thread, and it is never changed.
+// SAFETY: the functions of the table may be called on any thread, and the table is never changed.
 unsafe impl Send for HostTable {}
-// SAFETY: as above.
+// SAFETY: the functions of the table may be called on any thread, and the table is never changed.
 unsafe impl Sync for HostTable {}
 
 /// A record, or a span.
@@ -42,7 +43,7 @@ pub struct RawRecord<'a> {
     pub level: u32,
     /// Line in the file, or 0.
     pub line: u32,
-    /// Where it comes from: mostly the path of a module.
+    /// The origin: mostly the path of a module.
     pub target: CSliceRef<'a, u8>,
     /// The file, or nothing.
     pub file: CSliceRef<'a, u8>,
@@ -52,10 +53,10 @@ pub struct RawRecord<'a> {
     pub fields: CSliceRef<'a, u8>,
 }
 
-/// Takes what the host gives: the last function that a plugin exports in its entry.
+/// Takes the table of the host: the last function that a plugin exports in its entry.
 pub type Attach = unsafe extern "C" fn(host: &'static HostTable);
 
-/// What the ABI's fingerprint says of records.
+/// Adds records to the ABI's fingerprint.
 pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Fingerprint {
     super::fingerprint_struct!(
         print, RawRecord<'static>, "RawRecord" { level, line, target, file, message, fields }

@@ -1,7 +1,7 @@
 //! Everything that crosses the boundary between host and plugin.
 //!
 //! Plugin authors do not need this module: [`Backend`](crate::Backend), [`BackendDevice`](crate::BackendDevice) and
-//! [`export_plugin!`](crate::export_plugin) wrap it. Hosts do.
+//! [`export_plugin!`](crate::export_plugin) wrap it. Hosts use it.
 //!
 //! | item | direction | contract |
 //! |------|-----------|----------|

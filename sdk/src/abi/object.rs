@@ -1,7 +1,7 @@
 //! The trait objects of a plugin: a backend and its devices.
 
-// The traits here are turned into tables of C functions. That code is cglue's: it exports names that only some uses need,
-// and does not say of itself what this project says of its own code.
+// The traits here are turned into tables of C functions. The generated code is cglue's: it exports names that only some uses
+// need, and lacks the comments that this project has in its own code.
 #![allow(unused_imports, missing_docs, clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
 use core::task::Context;
@@ -27,20 +27,20 @@ pub type Library = CArc<c_void>;
 /// An opened device.
 pub type DeviceObj = DeviceGroupArcBox<'static>;
 
-/// What opens devices.
+/// The object that opens devices.
 pub type BackendObj = BackendIoArcBox<'static>;
 
 /// The entry of I/O over the boundary: hands views to a parameter, such as a position in bytes.
 ///
-/// It does not block, may be called from any thread and any number of threads at once, and takes over the duty to
-/// answer the views. [`PacketIo`](crate::PacketIo) is the same without a boundary.
+/// A call does not block, may be made from any thread and any number of threads at once, and takes over the duty to answer the
+/// views. [`PacketIo`](crate::PacketIo) is the same without a boundary.
 #[cglue_trait]
 pub trait SendIo<Perms: PacketPerms, P: Crossing + 'static> {
-    /// Hands one view over, taken apart: so it crosses in registers. [`send`] is the way to call it.
+    /// Hands one view over in its parts, so that it crosses in registers; call it through [`send`].
     ///
     /// # Safety
     ///
-    /// They are the parts of one view, which is the callee's from here on.
+    /// The arguments are the parts of one view, which is the callee's from here on.
     unsafe fn send_parts(&self, param: P, packet: *const (), start: usize, end: usize, tag: u64);
     fn send_many(&self, batch: Batch<Perms, P>);
 }
@@ -53,11 +53,11 @@ pub fn send<Perms: PacketPerms, P: Crossing + 'static>(
     view: BoundPacketView<Perms>,
 ) {
     let (packet, start, end, tag) = view.into_parts();
-    // SAFETY: they are the parts of a view that is not used any more.
+    // SAFETY: the arguments are the parts of `view`, which `into_parts` has consumed.
     unsafe { object.send_parts(param, packet, start, end, tag) }
 }
 
-/// What every device can tell of itself, its driver, and its extensions.
+/// The information of every device about itself, its driver, and its extensions.
 #[cglue_trait]
 pub trait IoBackend {
     fn raw_info(&self) -> RawDeviceInfo;
@@ -66,7 +66,7 @@ pub trait IoBackend {
     ///
     /// # Safety
     ///
-    /// No other poll of it is under way, on any thread.
+    /// No other poll of the driver is under way, on any thread.
     unsafe fn poll_driver(&self, waker: &CWaker) -> DriverStatus;
     fn raw_extension(&self, id: CSliceRef<u8>) -> RawExtension;
 }
@@ -99,7 +99,7 @@ cglue_impl_group!(Guarded<D: BackendDevice>, DeviceGroup, {});
 impl<D: BackendDevice> SendIo<Write, u64> for Guarded<D> {
     #[inline(always)]
     unsafe fn send_parts(&self, param: u64, packet: *const (), start: usize, end: usize, tag: u64) {
-        // SAFETY: as required.
+        // SAFETY: the caller promises that these are the parts of one view, which is the callee's from here on.
         let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
         self.read(param, view);
     }
@@ -112,7 +112,7 @@ impl<D: BackendDevice> SendIo<Write, u64> for Guarded<D> {
 impl<D: BackendDevice> SendIo<Read, u64> for Guarded<D> {
     #[inline(always)]
     unsafe fn send_parts(&self, param: u64, packet: *const (), start: usize, end: usize, tag: u64) {
-        // SAFETY: as required.
+        // SAFETY: the caller promises that these are the parts of one view, which is the callee's from here on.
         let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
         self.write(param, view);
     }
@@ -125,7 +125,7 @@ impl<D: BackendDevice> SendIo<Read, u64> for Guarded<D> {
 impl<D: BackendDevice> SendIo<ReadWrite, u64> for Guarded<D> {
     #[inline(always)]
     unsafe fn send_parts(&self, param: u64, packet: *const (), start: usize, end: usize, tag: u64) {
-        // SAFETY: as required.
+        // SAFETY: the caller promises that these are the parts of one view, which is the callee's from here on.
         let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
         self.exchange(param, view);
     }
@@ -138,7 +138,7 @@ impl<D: BackendDevice> SendIo<ReadWrite, u64> for Guarded<D> {
 impl<D: BackendDevice> SendIo<Write, NoPos> for Guarded<D> {
     #[inline(always)]
     unsafe fn send_parts(&self, _: NoPos, packet: *const (), start: usize, end: usize, tag: u64) {
-        // SAFETY: as required.
+        // SAFETY: the caller promises that these are the parts of one view, which is the callee's from here on.
         let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
         self.read_next(view);
     }
@@ -151,7 +151,7 @@ impl<D: BackendDevice> SendIo<Write, NoPos> for Guarded<D> {
 impl<D: BackendDevice> SendIo<Read, NoPos> for Guarded<D> {
     #[inline(always)]
     unsafe fn send_parts(&self, _: NoPos, packet: *const (), start: usize, end: usize, tag: u64) {
-        // SAFETY: as required.
+        // SAFETY: the caller promises that these are the parts of one view, which is the callee's from here on.
         let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
         self.write_next(view);
     }
@@ -178,7 +178,7 @@ impl<D: BackendDevice> IoBackend for Guarded<D> {
 
     unsafe fn poll_driver(&self, waker: &CWaker) -> DriverStatus {
         waker.with_waker(|waker| {
-            // SAFETY: the caller's promise is the same.
+            // SAFETY: the caller promises that no other poll of the driver is under way.
             match unsafe { self.poll_driver(&mut Context::from_waker(waker)) } {
                 DriverPoll::Pending => DriverStatus::PENDING,
                 DriverPoll::Ended => DriverStatus::ENDED,
@@ -202,7 +202,7 @@ pub(crate) fn device_object<D: BackendDevice>(device: Guarded<D>, library: Libra
 ///
 /// # Errors
 ///
-/// If it panics when it is asked who polls it.
+/// If `polling_handle` of the device panics.
 pub fn host_device<D: BackendDevice>(device: D) -> Result<DeviceObj, crate::IoError> {
     let device = Guarded::device(device).map_err(|_| crate::IoError::PANICKED)?;
     // The host's own code is never unloaded.
@@ -215,7 +215,7 @@ pub(crate) fn backend_object<B: Backend>(backend: GuardedBackend<B>, library: Li
     cglue::trait_obj!((backend, library) as BackendIo)
 }
 
-/// What a device tells of itself.
+/// The size and the flags of a device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
@@ -273,7 +273,7 @@ impl From<RawDeviceInfo> for DeviceInfo {
     }
 }
 
-/// Who polls the device, and what to sleep on.
+/// How the device is polled, and the descriptor to sleep on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
@@ -313,22 +313,22 @@ impl From<RawPollingHandle> for PollingHandle {
     }
 }
 
-/// What a driver said when it was polled.
+/// The result of a poll of a driver.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct DriverStatus(pub u32);
 
 impl DriverStatus {
-    /// It will wake its waker.
+    /// The driver will wake its waker.
     pub const PENDING: Self = Self(0);
-    /// It has ended and is not to be polled again.
+    /// The driver has ended and must not be polled again.
     pub const ENDED: Self = Self(1);
-    /// It panicked and is not to be polled again.
+    /// The driver panicked and must not be polled again.
     pub const PANICKED: Self = Self(2);
 }
 
-/// What the ABI's fingerprint says of objects.
+/// Adds objects to the ABI's fingerprint.
 pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Fingerprint {
     let print = super::fingerprint_struct!(print, RawDeviceInfo, "RawDeviceInfo" { flags, size });
     let print = super::fingerprint_struct!(print, RawPollingHandle, "RawPollingHandle" { kind, descriptor, interest });
@@ -348,7 +348,7 @@ pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Finge
         .number(size_of::<BackendObj>())
 }
 
-// The texts above are held against the code.
+// Checks the texts above against the code.
 const _: () = {
     const fn checked<B: BackendIo, D: IoBackend + SendIo<Read, u64>>() {
         let _: unsafe fn(&D, u64, *const (), usize, usize, u64) = <D as SendIo<Read, u64>>::send_parts;

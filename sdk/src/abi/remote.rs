@@ -1,4 +1,4 @@
-//! A device of the other side.
+//! A device of the other side of the boundary.
 
 use core::fmt;
 use std::sync::OnceLock;
@@ -16,13 +16,13 @@ use crate::{
 /// An opened device of the other side of the boundary, with the extensions that it has.
 pub struct Remote {
     object: DeviceObj,
-    /// By place in the list; each is looked up when it is asked for first.
+    /// By index in the list of extensions; each is looked up when it is first used.
     extensions: [OnceLock<RawExtension>; ext::COUNT],
 }
 
 // SAFETY: a `DeviceObj` is only made by this crate, from a `BackendDevice`, which is `Send` and `Sync`.
 unsafe impl Send for Remote {}
-// SAFETY: as for `Send`.
+// SAFETY: a `DeviceObj` is only made by this crate, from a `BackendDevice`, which is `Send` and `Sync`.
 unsafe impl Sync for Remote {}
 
 impl Remote {
@@ -49,7 +49,7 @@ impl Remote {
         self.object.send_many(batch);
     }
 
-    /// What the device tells of itself now.
+    /// The information that the device gives about itself now.
     pub fn info(&self) -> DeviceInfo {
         self.object.raw_info().into()
     }
@@ -59,7 +59,7 @@ impl Remote {
         self.object.raw_info().out_of_use()
     }
 
-    /// Which requests it takes; a call into the plugin, if it has limits.
+    /// The limits of the requests that the device takes; a call into the plugin, if the device has limits.
     pub fn limits(&self) -> Limits {
         self.extension::<dyn Limiting>().map_or(Limits::NONE, Limiting::limits)
     }
@@ -67,7 +67,7 @@ impl Remote {
     fn remote_extension<E: Extension + ?Sized>(&self) -> Option<&RemoteExtension<E>> {
         let id = E::CAPABILITY.id().as_bytes();
         let raw = self.extensions[E::INDEX].get_or_init(|| self.object.raw_extension(id.into()));
-        // SAFETY: it was found under the id of `E`, and the device exists, since `self` does.
+        // SAFETY: `raw` was found under the id of `E`, and the device exists as long as `self`.
         unsafe { RemoteExtension::<E>::new(raw) }
     }
 
@@ -76,7 +76,7 @@ impl Remote {
         self.remote_extension::<E>().map(E::of_remote)
     }
 
-    /// The device has an extension.
+    /// Whether the device has an extension.
     pub fn has(&self, capability: Capability) -> bool {
         struct Has<'a>(&'a Remote);
         impl CallExtension for Has<'_> {
@@ -88,7 +88,7 @@ impl Remote {
         ext::ask_by_id(capability.id().as_bytes(), Has(self)).unwrap_or(false)
     }
 
-    /// Offers the extension that is asked for, if the device has it: for what stands before the device.
+    /// Offers the extension that `query` asks for, if the device has it: for layers over the device.
     pub fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         struct Forward<'d, 'q>(&'d Remote, &'q mut ExtensionQuery<'d>);
         impl<'d> CallExtension for Forward<'d, '_> {
@@ -102,8 +102,8 @@ impl Remote {
         ext::ask_by_index(query.index(), Forward(self, query));
     }
 
-    /// Has an extension do something; the bytes of the view are the answer. Fails the view with [`IoError::UNSUPPORTED`] if the
-    /// device has not got it.
+    /// Runs an operation of an extension; the bytes of the view are the answer. Fails the view with [`IoError::UNSUPPORTED`] if
+    /// the device does not have the extension.
     pub fn operate<E: Operation + ?Sized>(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
         match self.remote_extension::<E>() {
             Some(extension) => extension.operate(number, text, view),
@@ -111,11 +111,11 @@ impl Remote {
         }
     }
 
-    /// Opens what has a name in it. May block for as long as opening takes.
+    /// Opens a name in the device. May block for as long as opening takes.
     ///
     /// # Errors
     ///
-    /// If it is no tree, nothing has that name, or it cannot be opened.
+    /// If the device is no tree, has no such name, or the name cannot be opened.
     pub fn open(&self, name: &[u8], mode: OpenMode) -> Result<DeviceObj, OpenError> {
         match self.remote_extension::<dyn Opening>() {
             Some(tree) => tree.open_object(name, mode),
@@ -128,18 +128,18 @@ impl Remote {
         self.object
     }
 
-    /// Who polls it.
+    /// How the device is polled.
     pub fn polling_handle(&self) -> PollingHandle {
         self.object.raw_polling_handle().into()
     }
 
-    /// Polls its driver, always with a waker that wakes the same.
+    /// Polls the device's driver, always with a waker that wakes the same task.
     ///
     /// # Safety
     ///
-    /// No other poll of it is under way, on any thread.
+    /// No other poll of the driver is under way, on any thread.
     pub unsafe fn poll_driver(&self, waker: &CWaker) -> DriverStatus {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller promises that no other poll of the driver is under way.
         unsafe { self.object.poll_driver(waker) }
     }
 }

@@ -1,16 +1,16 @@
-//! How a device is asked for, and how that is refused.
+//! The request to open a device, and its refusal.
 
 use cglue::slice::CSliceRef;
 
 use crate::IoError;
 
-/// What to open. All text is UTF-8 and borrowed for the call.
+/// The device to open. All text is UTF-8 and borrowed for the call.
 #[repr(C)]
 #[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct RawOpenRequest<'a> {
     /// The scheme of the URL.
     pub scheme: CSliceRef<'a, u8>,
-    /// What stands behind the scheme, up to the options.
+    /// The text behind the scheme, up to the options.
     pub target: CSliceRef<'a, u8>,
     /// The options, in the order of the URL.
     pub options: CSliceRef<'a, RawOption<'a>>,
@@ -35,7 +35,7 @@ pub struct RawOption<'a> {
 pub struct OpenFailure {
     /// The kind of failure.
     pub error: IoError,
-    /// What a person should read.
+    /// The message for the user.
     pub message: OwnedText,
 }
 
@@ -49,7 +49,7 @@ pub struct OwnedText {
     free: unsafe extern "C" fn(*mut u8, usize, usize),
 }
 
-// SAFETY: it owns plain bytes; the function may be called on any thread.
+// SAFETY: `OwnedText` owns plain bytes; `free` may be called on any thread.
 unsafe impl Send for OwnedText {}
 // SAFETY: `&OwnedText` only reads.
 unsafe impl Sync for OwnedText {}
@@ -76,7 +76,7 @@ impl OwnedText {
 
 impl Drop for OwnedText {
     fn drop(&mut self) {
-        // SAFETY: they are the parts that the maker gave, passed back once.
+        // SAFETY: the arguments are the parts that the maker gave, passed back once.
         unsafe { (self.free)(self.data, self.len, self.capacity) };
     }
 }
@@ -87,7 +87,7 @@ impl core::fmt::Debug for OwnedText {
     }
 }
 
-/// What the ABI's fingerprint says of opening.
+/// Adds opening to the ABI's fingerprint.
 pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Fingerprint {
     let print = super::fingerprint_struct!(
         print, RawOpenRequest<'static>, "RawOpenRequest" { scheme, target, options, mode }

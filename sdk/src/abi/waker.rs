@@ -18,7 +18,7 @@ pub struct CWaker {
     object: NonNull<WakerObject>,
 }
 
-/// What every object behind a [`CWaker`] begins with.
+/// The first field of every object behind a [`CWaker`].
 #[repr(C)]
 pub(crate) struct WakerObject {
     table: &'static WakerTable,
@@ -39,7 +39,7 @@ pub(crate) struct WakerTable {
 
 // SAFETY: the contract of the table allows any thread.
 unsafe impl Send for CWaker {}
-// SAFETY: as above.
+// SAFETY: the contract of the table allows any thread.
 unsafe impl Sync for CWaker {}
 
 /// The object for a Rust [`Waker`] of this side.
@@ -63,7 +63,7 @@ unsafe extern "C" fn adapted_clone(object: NonNull<WakerObject>) {
 }
 
 unsafe extern "C" fn adapted_wake(object: NonNull<WakerObject>) {
-    // SAFETY: as above; the caller's count is consumed.
+    // SAFETY: the object is an `Arc<Adapted>`, and the caller's count is consumed.
     let adapted = unsafe { Arc::from_raw(object.as_ptr().cast::<Adapted>()) };
     let _ = firewall::contain(move || {
         adapted.waker.wake_by_ref();
@@ -72,13 +72,13 @@ unsafe extern "C" fn adapted_wake(object: NonNull<WakerObject>) {
 }
 
 unsafe extern "C" fn adapted_wake_by_ref(object: NonNull<WakerObject>) {
-    // SAFETY: the caller holds a count during the call.
+    // SAFETY: the object is an `Adapted`, and the caller holds a count during the call.
     let adapted = unsafe { &*object.as_ptr().cast::<Adapted>() };
     let _ = firewall::contain(|| adapted.waker.wake_by_ref());
 }
 
 unsafe extern "C" fn adapted_drop(object: NonNull<WakerObject>) {
-    // SAFETY: as `adapted_wake`.
+    // SAFETY: the object is an `Arc<Adapted>`, and the caller's count is consumed.
     let adapted = unsafe { Arc::from_raw(object.as_ptr().cast::<Adapted>()) };
     let _ = firewall::contain(move || drop(adapted));
 }
@@ -93,7 +93,7 @@ impl From<Waker> for CWaker {
 }
 
 impl CWaker {
-    /// This waker was made, by this library, from one that wakes the same task as `waker`.
+    /// Whether this waker was made, by this library, from one that wakes the same task as `waker`.
     pub fn will_wake(&self, waker: &Waker) -> bool {
         // SAFETY: the object is alive while `self` is; only an object with this library's table is an `Adapted`.
         unsafe {
@@ -167,7 +167,7 @@ unsafe fn raw_drop(data: *const ()) {
     unsafe { ((*object.as_ptr()).table.drop)(object) };
 }
 
-/// What the ABI's fingerprint says of wakers.
+/// Adds wakers to the ABI's fingerprint.
 pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Fingerprint {
     let print = super::fingerprint_struct!(print, CWaker, "CWaker" { object });
     let print = super::fingerprint_struct!(print, WakerObject, "WakerObject" { table });

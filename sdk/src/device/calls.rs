@@ -1,20 +1,20 @@
-//! Who is inside of an object, so that one that is out of use is dropped when the last has left it.
+//! Counts the calls inside of an object, so that an object that is out of use is dropped when the last call has left it.
 //!
 //! ```text
 //!  state: │ calls under way × 16 │ DRIVEN │ DROPPED │ ENDED │ PANICKED │
 //! ```
 //!
-//! Polls of the driver are not counted: they come one at a time, and as long as DRIVEN is set only they may bring the object to
-//! its end. So the common poll costs no locked instruction. A call that finds the object out of use when it leaves has the
-//! driver polled; the poll clears DRIVEN, and from then on the last who leaves drops the object, or the poll itself.
+//! Polls of the driver are not counted: polls come one at a time, and as long as DRIVEN is set, only a poll may end the object.
+//! So the common poll costs no locked instruction. A call that finds the object out of use when it leaves causes a poll of the
+//! driver. That poll clears DRIVEN; from then on, the last call that leaves drops the object, or the poll itself does.
 
 use crate::IoError;
 use crate::packet::mutant;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Its code panicked.
+/// The object's code panicked.
 pub(super) const PANICKED: u64 = 1;
-/// Its driver said that it is through.
+/// The object's driver said that it has ended.
 pub(super) const ENDED: u64 = 2;
 const DROPPED: u64 = 4;
 const DRIVEN: u64 = 8;
@@ -28,7 +28,7 @@ pub(super) struct Calls {
     counted: bool,
 }
 
-/// What a call has to do when it has left.
+/// The duty of a call when it has left.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Left {
@@ -36,7 +36,7 @@ pub(super) enum Left {
     Done,
     /// The object is out of use; its driver has to be polled once more.
     WakeDriver,
-    /// Drop the object: nobody else is in it, nobody will be, and nobody else is told so.
+    /// Drop the object: no other call is in it or will be, and no other call gets this result.
     Drop,
 }
 
@@ -46,20 +46,20 @@ impl Calls {
         Self { state: AtomicU64::new(0), counted: false }
     }
 
-    /// `driven` says that somebody will poll a driver.
+    /// `driven` says that a driver will be polled.
     pub(super) fn counted(driven: bool) -> Self {
         Self { state: AtomicU64::new(if driven { DRIVEN } else { 0 }), counted: true }
     }
 
-    /// Begins a call; the error is what whoever asked should be told. Either way, [`leave`](Self::leave) ends it.
+    /// Begins a call; the error is the answer for the requester. Either way, [`leave`](Self::leave) ends it.
     #[inline(always)]
     pub(super) fn enter(&self) -> Result<(), IoError> {
         let state = if self.counted {
-            // Ordering: Acquire, with the Release of `retire` and of earlier calls that changed what this one will see.
+            // Ordering: Acquire, with the Release of `retire` and of earlier calls that changed data that this call will see.
             self.state.fetch_add(CALL, Ordering::Acquire)
         } else {
-            // Ordering: Relaxed. The flag guards no data: a call that misses it finds the state that the panic left,
-            // which safe code of the plugin has to bear.
+            // Ordering: Relaxed. The flag guards no data: a call that misses it finds the state that the panic left, which safe
+            // code of the plugin has to tolerate.
             self.state.load(Ordering::Relaxed)
         };
         usable(state)
@@ -69,8 +69,8 @@ impl Calls {
     #[inline(always)]
     pub(super) fn leave(&self) -> Left {
         if self.counted {
-            // Ordering: Release, so that whoever drops the object sees what this call did. What it has to see itself, if it is
-            // the one, `last` acquires.
+            // Ordering: Release, so that the call or poll that drops the object sees the effects of this call. If this call drops
+            // the object, `last` acquires the effects of the others.
             let left = mutant!("leave_call_relaxed", Ordering::Relaxed, Ordering::Release);
             let state = self.state.fetch_sub(CALL, left);
             if state & OUT_OF_USE != 0 {
@@ -99,10 +99,10 @@ impl Calls {
         usable(self.state.load(Ordering::Relaxed)).err()
     }
 
-    /// There will be no poll after this one.
+    /// Ends the polls: there will be no poll after this one.
     #[cold]
     pub(super) fn end_polls(&self) -> Left {
-        // Ordering: Release, so that whoever drops the object sees what the polls did.
+        // Ordering: Release, so that the call that drops the object sees the effects of the polls.
         self.state.fetch_and(!DRIVEN, mutant!("end_polls_relaxed", Ordering::Relaxed, Ordering::Release));
         self.last()
     }
@@ -114,19 +114,19 @@ impl Calls {
         self.state.fetch_or(why, Ordering::Release);
     }
 
-    /// `Drop`, once, when the object is out of use and nobody is in it.
+    /// `Drop`, once, when the object is out of use and no call is in it.
     fn last(&self) -> Left {
         let acquire = mutant!("last_relaxed", Ordering::Relaxed, Ordering::Acquire);
-        // Ordering: Acquire, for what the others did before they left.
+        // Ordering: Acquire, for the effects of the other calls before they left.
         let dropped = self.state.fetch_update(acquire, Ordering::Relaxed, |state| {
             (state < CALL && state & (DRIVEN | DROPPED) == 0).then_some(state | DROPPED)
         });
         if dropped.is_ok() { Left::Drop } else { Left::Done }
     }
 
-    /// The object was dropped, by who was told to.
+    /// Whether the object was dropped, by the call or poll that got `Left::Drop`.
     pub(super) fn is_dropped(&mut self) -> bool {
-        // Ordering: Relaxed. Nobody else has it any more.
+        // Ordering: Relaxed. `&mut self` excludes other references.
         self.state.load(Ordering::Relaxed) & DROPPED != 0
     }
 }
@@ -152,7 +152,7 @@ mod models {
     use super::*;
     use crate::packet::models::model;
 
-    /// An object, and how often it was dropped and its driver woken. The counts are no points of choice.
+    /// An object, and how often it was dropped and its driver woken. The counts are no points of choice for loom.
     struct Object {
         calls: Calls,
         inner: UnsafeCell<u32>,

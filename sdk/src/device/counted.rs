@@ -1,4 +1,4 @@
-//! A device that counts what goes through it.
+//! A device that counts the requests that go through it.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll};
@@ -10,8 +10,8 @@ use super::{BackendDevice, DeviceInfo, PollingHandle};
 use crate::ext::{ExtensionQuery, Figure};
 use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, Write};
 
-/// A device over another one that counts requests, bytes, errors, and how long answers took. What lies past the end of the device
-/// is no error.
+/// A device over another one that counts requests, bytes, errors, and how long answers took. Bytes past the end of the device are
+/// no error.
 ///
 /// ```
 /// # use pactio_sdk::{BoundPacketView, Counted, BackendDevice, DeviceInfo, PacketBox, Write};
@@ -33,7 +33,7 @@ pub struct Counted<D> {
     counts: Counts,
 }
 
-/// What a [`Counted`] device has counted so far.
+/// The counts of a [`Counted`] device so far.
 #[derive(Clone, Debug, Default)]
 pub struct Counts(Arc<Shared>);
 
@@ -44,7 +44,7 @@ struct Shared {
     most_in_flight: AtomicU64,
 }
 
-/// What is counted of one kind of request.
+/// The counts of one kind of request.
 #[derive(Debug)]
 struct Kind {
     requests: AtomicU64,
@@ -58,7 +58,7 @@ struct Kind {
 const NAMES: [(&str, &str, &str); 3] =
     [("reads", "read", "read"), ("writes", "write", "written"), ("exchanges", "exchange", "exchanged")];
 
-/// Buckets per power of two, so that a time is known to a quarter.
+/// Buckets per power of two, so that a time is known to within a quarter.
 const STEPS: u64 = 4;
 
 const BUCKETS: usize = 64 * STEPS as usize;
@@ -84,7 +84,7 @@ fn bucket(time: u64) -> usize {
     (power * STEPS + (time >> (power - 2) & (STEPS - 1))) as usize
 }
 
-/// The shortest time of the bucket behind.
+/// The shortest time of the next bucket.
 fn bound(bucket: usize) -> u64 {
     let next = bucket as u64 + 1;
     if next < 2 * STEPS {
@@ -94,7 +94,7 @@ fn bound(bucket: usize) -> u64 {
     (STEPS + step).checked_shl(power as u32 - 2).filter(|_| power < 64).unwrap_or(u64::MAX)
 }
 
-// All orderings are Relaxed: they are numbers, and nothing is read because of them.
+// All orderings are Relaxed: the counts are plain numbers, and no data is read because of them.
 impl Kind {
     fn count(&self, time: Duration, bytes: usize, failed: bool) {
         let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -105,7 +105,7 @@ impl Kind {
         self.times[bucket(time)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A time in nanoseconds that so many of a thousand requests did not exceed.
+    /// A time in nanoseconds that `thousandths` of a thousand requests did not exceed.
     fn quantile(&self, thousandths: u64) -> u64 {
         let counts: Vec<u64> = self.times.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let wanted = (counts.iter().sum::<u64>() * thousandths).div_ceil(1000);
@@ -119,7 +119,7 @@ impl Kind {
 }
 
 impl Counts {
-    /// The figures, of those kinds of requests that there were.
+    /// The figures, of the kinds of requests that there were.
     pub fn figures(&self) -> Vec<Figure> {
         let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let mut figures = Vec::new();
@@ -159,21 +159,21 @@ impl<D: BackendDevice> Counted<D> {
         Self { inner, counts: Counts::default() }
     }
 
-    /// What was counted; it goes on counting.
+    /// The counts, which go on to change with each request.
     pub fn counts(&self) -> Counts {
         self.counts.clone()
     }
 }
 
 impl Counts {
-    /// Counts a request that `send` sends on: for a device that is no [`Counted`] one.
+    /// Counts a request that `send` sends on: for a device other than [`Counted`].
     pub fn pass<Perms: PacketPerms>(
         &self,
         kind: RequestKind,
         view: BoundPacketView<Perms>,
         send: impl FnOnce(BoundPacketView<Perms>),
     ) {
-        // Where that fails for want of memory, the view is failed already.
+        // If that fails for lack of memory, the view has failed already.
         let Ok(mut rebound) = ReboundPacket::new(view) else { return };
         let Ok(fresh) = rebound.bind() else { return };
         let begun = Instant::now();
@@ -182,7 +182,7 @@ impl Counts {
         let shared = self.0.clone();
         rebound.on_complete(move |rebound| {
             let report = rebound.report();
-            // The end of a device is no failure of it.
+            // A request past the end of a device is no failure.
             let failed = report.failed_ranges().any(|(_, error)| error.code() != Code::END);
             shared.kinds[kind as usize].count(begun.elapsed(), report.done(), failed);
             shared.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -217,7 +217,7 @@ impl<D: BackendDevice> BackendDevice for Counted<D> {
         self.counts.pass(RequestKind::Write, view, |view| self.inner.write_next(view));
     }
 
-    /// Those of the device that it counts: none of them moves bytes.
+    /// The extensions of the inner device: none of them moves bytes.
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         self.inner.extensions(query);
     }

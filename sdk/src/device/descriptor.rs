@@ -7,9 +7,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::{BackendDevice, LocalDevice, LocalDriver, PollingHandle};
 
-/// Something that waits for a descriptor to be ready.
+/// Waits until a descriptor is ready.
 trait Readiness: Send + Unpin {
-    /// Ready: it is, and the driver has to be polled before this is asked again.
+    /// `Ready`: the descriptor is ready, and the driver has to be polled before the next call.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
@@ -32,7 +32,7 @@ impl<D: BackendDevice, R: Readiness> Future for Driven<D, R> {
             match readiness.poll_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => this.driver.notify(),
-                // A descriptor that cannot be waited for: the driver still has its waker.
+                // The descriptor cannot be waited for; the driver still has its waker.
                 Poll::Ready(Err(_)) => this.readiness = None,
             }
         }
@@ -40,7 +40,8 @@ impl<D: BackendDevice, R: Readiness> Future for Driven<D, R> {
 }
 
 impl<D: BackendDevice> LocalDevice<D> {
-    /// The driver with what it waits for. The descriptor is duplicated, so that the device may close its own meanwhile.
+    /// The driver and the descriptor that it waits for. The descriptor is duplicated, so that the device may close its own
+    /// meanwhile.
     fn driven<R: Readiness>(
         &self,
         wait: impl FnOnce(OwnedFd, bool, bool) -> io::Result<R>,
@@ -61,7 +62,7 @@ impl<D: BackendDevice> LocalDevice<D> {
     }
 }
 
-/// Under tokio.
+/// Drivers under tokio.
 #[cfg(feature = "tokio")]
 mod tokio {
     use super::*;
@@ -77,14 +78,14 @@ mod tokio {
         look: Look,
     }
 
-    /// tokio tells of changes only; what a driver leaves behind has to be looked for.
+    /// When a descriptor is checked. tokio reports changes only, so readiness that a driver leaves behind has to be looked for.
     #[derive(Clone, Copy, PartialEq)]
     enum Look {
-        /// When tokio tells of a change.
+        /// When tokio reports a change.
         Later,
         /// Now.
         Now,
-        /// It was ready; the driver has its turn, and then the other tasks.
+        /// The descriptor was ready: the driver is polled next, and then the other tasks.
         Served,
     }
 
@@ -122,7 +123,7 @@ mod tokio {
                 self.look = Look::Served;
                 return Poll::Ready(Ok(()));
             }
-            // It was cleared: the next change is asked for in the next poll.
+            // The readiness was cleared: the next poll registers for the next change.
             self.look = Look::Later;
             cx.waker().wake_by_ref();
             Poll::Pending
@@ -130,7 +131,7 @@ mod tokio {
     }
 
     impl<D: BackendDevice> LocalDevice<D> {
-        /// The device's driver, to be spawned on tokio. It waits for the device's descriptor, if it has one.
+        /// The device's driver, to be spawned on tokio. The driver waits for the device's descriptor, if the device has one.
         ///
         /// # Errors
         ///
@@ -138,7 +139,7 @@ mod tokio {
         ///
         /// # Panics
         ///
-        /// If a descriptor has to be waited for outside of a tokio runtime with I/O enabled.
+        /// If the device has a descriptor, and the call is made outside of a tokio runtime with I/O enabled.
         pub fn tokio_driver(&self) -> io::Result<impl Future<Output = ()> + Send + use<D>> {
             self.driven(|descriptor, readable, writable| {
                 let (mut flags, mut interest) = (PollFlags::empty(), None::<Interest>);
@@ -160,7 +161,7 @@ mod tokio {
     }
 }
 
-/// Under smol, or any executor: async-io has a thread of its own that waits.
+/// Drivers under smol, or any other executor: async-io waits on a thread of its own.
 #[cfg(feature = "smol")]
 mod smol {
     use super::*;
@@ -189,8 +190,8 @@ mod smol {
     }
 
     impl<D: BackendDevice> LocalDevice<D> {
-        /// The device's driver, to be spawned on smol or any other executor. It waits for the device's descriptor, if it has
-        /// one.
+        /// The device's driver, to be spawned on smol or any other executor. The driver waits for the device's descriptor, if the
+        /// device has one.
         ///
         /// # Errors
         ///

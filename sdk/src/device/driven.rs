@@ -1,4 +1,4 @@
-//! What most devices with a driver consist of: requests that wait, and what the driver needs to answer them.
+//! The common parts of devices with a driver: a queue of requests, and the driver's state.
 
 use core::convert::Infallible;
 use core::fmt;
@@ -12,11 +12,10 @@ use crate::packet::mutant;
 use crate::sync::{AtomicBool, Ordering, UnsafeCell};
 use crate::{Batch, BoundPacketView, Read, Submission, Write};
 
-/// Requests that wait for a driver, and the state of the driver itself: what a device hands its requests to when it answers
-/// them later.
+/// A queue of requests that wait for a driver, and the state of the driver. A device that answers requests later puts them here.
 ///
-/// Any thread puts requests in; the first one since the driver last looked wakes it. The driver [takes](Self::poll) all that
-/// came between two polls at once, which is where it can batch them.
+/// Any thread may add requests. The first request after the driver has taken the queue wakes the driver. The driver
+/// [takes](Self::poll) all requests that arrived between two polls at once, so that it can batch them.
 ///
 /// ```
 /// use std::task::{Context, Poll};
@@ -65,20 +64,20 @@ pub struct Driven<S, T = Infallible> {
 
 struct Driver<S, T> {
     state: S,
-    /// What it took and has not answered. The memory of both sides is used again.
+    /// Requests that the driver took and has not answered. The memory of both sides is reused.
     requests: Requests<T>,
 }
 
-/// Requests in the order in which they came, kind by kind.
+/// Requests in order of arrival, by kind.
 ///
-/// Between the kinds no order is kept, as none is promised between requests that are in flight together.
+/// No order is kept between the kinds, as none is promised between requests that are in flight together.
 #[derive(Debug)]
 pub struct Requests<T = Infallible> {
     /// Reads and their positions.
     pub reads: Vec<Submission<Write, u64>>,
     /// Writes and their positions.
     pub writes: Vec<Submission<Read, u64>>,
-    /// Whatever else the device does.
+    /// Other requests of the device.
     pub others: Vec<T>,
 }
 
@@ -89,18 +88,18 @@ impl<T> Default for Requests<T> {
 }
 
 impl<T> Requests<T> {
-    /// There are none.
+    /// There are no requests.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.reads.is_empty() && self.writes.is_empty() && self.others.is_empty()
     }
 
-    /// Their number.
+    /// The number of requests.
     pub fn len(&self) -> usize {
         self.reads.len() + self.writes.len() + self.others.len()
     }
 
-    /// Takes all of `from` behind its own.
+    /// Moves all requests of `from` behind its own.
     #[inline(always)]
     fn take(&mut self, from: &mut Self) {
         take(&mut self.reads, &mut from.reads);
@@ -120,63 +119,63 @@ fn take<T>(to: &mut Vec<T>, from: &mut Vec<T>) {
 }
 
 impl<S, T> Driven<S, T> {
-    /// No requests, and a driver in its first state.
+    /// An empty queue, and a driver in its first state.
     pub fn new(state: S) -> Self {
         let driver = Driver { state, requests: Requests::default() };
         Self { waiting: Lock::new(Requests::default()), waker: OnceLock::new(), driver: Lock::new(driver) }
     }
 
-    /// Puts a read request in.
+    /// Adds a read request.
     #[inline]
     pub fn read(&self, position: u64, view: BoundPacketView<Write>) {
         self.put(|requests| Submission::push_to(&mut requests.reads, position, view));
     }
 
-    /// Puts a write request in.
+    /// Adds a write request.
     #[inline]
     pub fn write(&self, position: u64, view: BoundPacketView<Read>) {
         self.put(|requests| Submission::push_to(&mut requests.writes, position, view));
     }
 
-    /// Puts many read requests in.
+    /// Adds many read requests.
     pub fn read_batch(&self, batch: Batch<'_, Write, u64>) {
         self.put(|requests| batch.append_to(&mut requests.reads));
     }
 
-    /// Puts many write requests in.
+    /// Adds many write requests.
     pub fn write_batch(&self, batch: Batch<'_, Read, u64>) {
         self.put(|requests| batch.append_to(&mut requests.writes));
     }
 
-    /// Puts something else in.
+    /// Adds a request of another kind.
     pub fn other(&self, request: T) {
         self.put(|requests| requests.others.push(request));
     }
 
-    /// Has the driver polled once more, for what came by another way than a request.
+    /// Has the driver polled once more, for work that did not arrive as a request.
     pub fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }
     }
 
-    /// The driver takes everything, so only what comes when nothing waits has to wake it.
+    /// Adds requests. The driver takes the whole queue, so only a request that finds the queue empty has to wake it.
     #[inline(always)]
     fn put(&self, put: impl FnOnce(&mut Requests<T>)) {
         let mut waiting = self.waiting.lock();
         let first = waiting.is_empty();
         put(&mut waiting);
         drop(waiting);
-        // If no waker is there yet, the first poll has not looked at the queue: its lock would have shown us the waker.
+        // If no waker is set yet, the first poll has not locked the queue: its lock would have made the waker visible here.
         if mutant!("put_without_wake", false, first) {
             self.wake();
         }
     }
 
-    /// A poll of the driver: takes what came since the last one, and has `f` move it on.
+    /// Polls the driver: takes the requests that arrived since the last poll, and calls `f` with them.
     ///
-    /// What `f` leaves in the requests is there again at the next poll, before what comes until then. It can take its time:
-    /// no lock is held that a request would wait for. The second of two polls at once does nothing but wake its waker.
+    /// Requests that `f` leaves are passed to it again in the next poll, before those that arrive until then. `f` may take its
+    /// time: no lock is held that a new request would wait for. The second of two polls at once does nothing but wake its waker.
     #[inline]
     pub fn poll(
         &self,
@@ -187,7 +186,7 @@ impl<S, T> Driven<S, T> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };
-        // Before the look, see `put`.
+        // The waker is set before the queue is locked, see `put`.
         self.waker.get_or_init(|| cx.waker().clone());
         let Driver { state, requests } = &mut *driver;
         requests.take(&mut self.waiting.lock());
@@ -207,11 +206,11 @@ impl<S: fmt::Debug, T> fmt::Debug for Driven<S, T> {
     }
 }
 
-/// A lock around a few instructions that call nobody's code, or one that is only tried.
+/// A lock around a few instructions that call no foreign code, or a lock that is only tried.
 ///
-/// Its release is a plain store, where that of a mutex is another locked instruction; two of these per request are a fifth
-/// of what a queued request costs. The price is that whoever waits does not sleep on it: it spins, then yields, then
-/// sleeps for a moment, so that a holder of lower priority gets to its end.
+/// Its release is a plain store, where that of a mutex is another locked instruction. Two of these per request are a fifth of the
+/// cost of a queued request. The drawback is that a waiting thread does not sleep on the lock: it spins, then yields, then sleeps
+/// for a moment, so that a holder of lower priority can finish.
 struct Lock<T> {
     held: AtomicBool,
     value: UnsafeCell<T>,
@@ -248,7 +247,7 @@ impl<T> Lock<T> {
         #[cfg(pactio_loom)]
         loom::thread::yield_now();
         let mut round = 0u32;
-        // Ordering: Relaxed. It is only a question; `try_lock` acquires.
+        // Ordering: Relaxed. The load guards no data; `try_lock` acquires.
         while !cfg!(pactio_loom) && self.held.load(Ordering::Relaxed) {
             match round {
                 0..64 => core::hint::spin_loop(),
@@ -260,7 +259,7 @@ impl<T> Lock<T> {
     }
 }
 
-/// The lock is held while it lives.
+/// Holds the lock while it exists.
 struct Guard<'a, T>(&'a Lock<T>);
 
 impl<T> Deref for Guard<'_, T> {
@@ -276,7 +275,7 @@ impl<T> Deref for Guard<'_, T> {
 impl<T> DerefMut for Guard<'_, T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as above, and the guard is borrowed alone.
+        // SAFETY: this thread holds the lock, and the value is borrowed from the guard, which is borrowed exclusively.
         self.0.value.with_mut(|value| unsafe { &mut *value })
     }
 }
@@ -310,7 +309,7 @@ mod models {
         }
     }
 
-    /// Polls, and gives the sum of the requests that were there.
+    /// Polls, and returns the sum of the requests that were queued.
     fn poll(driven: &Driven<u32, u32>, wakes: &Arc<Wakes>) -> u32 {
         let waker = Waker::from(wakes.clone());
         let mut sum = 0;

@@ -19,23 +19,23 @@ use crate::{OpenError, OpenMode};
 
 /// An object of a plugin behind its firewall.
 ///
-/// After the first panic its code is not called again, since its state is unknown. An object with a driver is then
-/// dropped as soon as the last [call](Calls) has left it, so that the views it keeps fail instead of waiting for ever; the
-/// same happens when its driver ends.
+/// After the first panic its code is not called again, since its state is unknown. An object with a driver is then dropped as
+/// soon as the last [call](Calls) has left it, so that the views that it keeps fail instead of waiting for ever. The same happens
+/// when its driver ends.
 #[allow(missing_debug_implementations)]
 pub struct Guarded<T> {
     inner: UnsafeCell<ManuallyDrop<T>>,
     calls: Calls,
-    /// What a device said when it was opened.
+    /// The polling handle that a device gave when it was opened.
     handle: PollingHandle,
-    /// What has its driver polled.
+    /// The waker that has the driver polled.
     waker: OnceLock<Waker>,
-    /// What devices that it opens are objects of.
+    /// The library of the devices that this device opens.
     #[cfg(feature = "plugin")]
     library: Option<Library>,
 }
 
-// SAFETY: `inner` is only shared, until the one thread that is told to drops it; the bounds are those of a shared `T`.
+// SAFETY: `inner` is only shared, until the one thread that is told to drop it does so; the bounds are those of a shared `T`.
 unsafe impl<T: Send + Sync> Sync for Guarded<T> {}
 
 impl<T> Guarded<T> {
@@ -50,12 +50,12 @@ impl<T> Guarded<T> {
         }
     }
 
-    /// Begins a call; the error is what whoever asked should be told. Either way, [`leave`](Self::leave) ends it.
+    /// Begins a call; the error is the one that the caller should get. Either way, [`leave`](Self::leave) ends the call.
     #[inline(always)]
     fn enter(&self) -> Result<&T, IoError> {
         self.calls.enter()?;
         // SAFETY: the object is not dropped: if calls are counted, this one was counted before the object was out of use, and
-        // only who finds no call is told to drop it; if not, it is dropped with `self`.
+        // only a thread that finds no call is told to drop it; if calls are not counted, it is dropped with `self`.
         Ok(unsafe { &*self.inner.get() })
     }
 
@@ -71,14 +71,14 @@ impl<T> Guarded<T> {
     fn end(&self, left: Left) {
         match left {
             Left::Done => {}
-            // If it was never polled yet, it will be.
+            // If the driver was never polled yet, its first poll is still to come.
             Left::WakeDriver => {
                 if let Some(waker) = self.waker.get() {
                     let _ = firewall::contain(|| waker.wake_by_ref());
                 }
             }
             Left::Drop => {
-                // SAFETY: nobody is in the object or will be, and this is said once.
+                // SAFETY: no thread is in the object or will enter it, and `Left::Drop` is given once.
                 let _ = firewall::contain(|| unsafe { ManuallyDrop::drop(&mut *self.inner.get()) });
             }
         }
@@ -98,17 +98,17 @@ impl<T> Guarded<T> {
     }
 }
 
-/// Why a call came to nothing.
+/// The reason why a call failed.
 pub(crate) struct CallError {
     pub(crate) error: IoError,
-    /// What the panic said, if it happened in this call.
+    /// The message of the panic, if it happened in this call.
     pub(crate) message: Option<String>,
 }
 
 impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
         if !self.calls.is_dropped() {
-            // SAFETY: it was not dropped before, and `self` ends.
+            // SAFETY: the object was not dropped before, and `self` is being dropped.
             let _ = firewall::contain(|| unsafe { ManuallyDrop::drop(self.inner.get_mut()) });
         }
     }
@@ -133,8 +133,8 @@ impl<D: BackendDevice> Guarded<D> {
         self
     }
 
-    /// Hands a view to the device, or fails it if the device is out of use. A view that a panic drops is failed by its
-    /// own drop.
+    /// Hands a view to the device, or fails the view if the device is out of use. A view that a panic drops is failed by its own
+    /// drop.
     #[inline(always)]
     fn submit<P: PacketPerms>(&self, view: BoundPacketView<P>, f: impl FnOnce(&D, BoundPacketView<P>)) {
         match self.enter() {
@@ -149,7 +149,7 @@ impl<D: BackendDevice> Guarded<D> {
     }
 }
 
-/// What a driver said when it was polled.
+/// The result of a poll of a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DriverPoll {
     Pending,
@@ -207,19 +207,20 @@ impl<D: BackendDevice> Guarded<D> {
         });
     }
 
-    /// What the device says of itself; nothing, if it is out of use.
+    /// The info of the device. A device that is out of use has no size, and can be neither read nor written.
     pub(crate) fn info(&self) -> DeviceInfo {
         let nothing = DeviceInfo { size: None, readable: false, writable: false, stream: false };
         self.call(|device| device.info()).unwrap_or(nothing)
     }
 
-    /// Why the device is out of use, if it is: [`IoError::POISONED`] after a panic, [`IoError::DRIVER_ENDED`] after its driver.
+    /// The reason why the device is out of use, if it is: [`IoError::POISONED`] after a panic, [`IoError::DRIVER_ENDED`] after
+    /// the end of its driver.
     #[cfg(feature = "plugin")]
     pub(crate) fn out_of_use(&self) -> Option<IoError> {
         self.calls.out_of_use()
     }
 
-    /// The device has the extension.
+    /// `true` if the device has the extension.
     pub(crate) fn has<E: Extension + ?Sized>(&self) -> bool {
         self.call(|device| extension_of::<E>(device).is_some()).unwrap_or(false)
     }
@@ -228,13 +229,13 @@ impl<D: BackendDevice> Guarded<D> {
     ///
     /// # Errors
     ///
-    /// [`IoError::UNSUPPORTED`] if the device has not got it; else why the device is out of use.
+    /// [`IoError::UNSUPPORTED`] if the device does not have the extension; else the reason why the device is out of use.
     pub(crate) fn with<E: Extension + ?Sized, R>(&self, f: impl FnOnce(&E) -> R) -> Result<R, IoError> {
         let called = self.call(|device| extension_of::<E>(device).map(f));
         called.map_err(|failed| failed.error)?.ok_or(IoError::UNSUPPORTED)
     }
 
-    /// Has an extension of the device do something, or fails the view if the device has not got it or is out of use.
+    /// Calls an operation of the device, or fails the view if the device does not have the extension or is out of use.
     #[cfg(feature = "plugin")]
     pub(crate) fn operate<E: Operation + ?Sized>(
         &self,
@@ -248,7 +249,7 @@ impl<D: BackendDevice> Guarded<D> {
         });
     }
 
-    /// Opens what has a name in the device.
+    /// Opens a name in the device.
     #[cfg(feature = "plugin")]
     pub(crate) fn open(&self, name: &[u8], mode: OpenMode) -> Result<DeviceObj, OpenError> {
         let opened = self.call(|device| match (extension_of::<dyn Opening>(device), &self.library) {
@@ -268,11 +269,11 @@ impl<D: BackendDevice> Guarded<D> {
     ///
     /// # Safety
     ///
-    /// No other poll of it is under way.
+    /// No other poll of the driver is under way.
     pub(crate) unsafe fn poll_driver(&self, cx: &mut Context<'_>) -> DriverPoll {
         self.waker.get_or_init(|| cx.waker().clone());
         let polled = self.calls.enter_poll().and_then(|()| {
-            // SAFETY: the object is not dropped: it was in use, and until `end_polls` nobody but a poll brings it to its end.
+            // SAFETY: the object is not dropped: it was in use, and until `end_polls` only a poll can bring it to its end.
             let device = unsafe { &*self.inner.get() };
             firewall::contain(|| device.poll_driver(cx)).map_err(|Panicked(_)| {
                 self.calls.retire(PANICKED);
@@ -292,7 +293,7 @@ impl<D: BackendDevice> Guarded<D> {
         ended
     }
 
-    /// A device that is out of use admits everything, and fails it.
+    /// Asks the device for room. A device that is out of use admits every request, and fails it.
     pub(crate) fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
         self.with::<dyn Admission, _>(|extension| extension.poll_admit(bytes, cx)).unwrap_or(Poll::Ready(()))
     }

@@ -19,7 +19,7 @@ use crate::{Batch, BoundPacketView, IoError, Read, ReadWrite, RequestId, Write};
 
 /// An open device without a host. Cheap to clone; all clones are one device.
 ///
-/// A device with a driver is polled by whoever waits for it: spawn its [`driver`](Self::driver) once on any executor, or
+/// Each caller that waits for a device with a driver polls it: spawn its [`driver`](Self::driver) once on any executor, or
 /// [block on](BlockOn::block_on) its futures. Any number of tasks and threads may do so at once.
 ///
 /// ```
@@ -49,37 +49,37 @@ pub struct LocalDevice<D: BackendDevice>(Arc<Shared<D>>);
 struct Shared<D: BackendDevice> {
     device: Guarded<D>,
     drivers: Arc<Drivers>,
-    /// Those that wait for room in the device, if it can be full.
+    /// The requests that wait for room in the device, if the device can be full.
     turns: Option<Turns>,
     cancels: bool,
 }
 
-/// Who drives a device, and whether there is something to drive.
+/// The tasks that drive a device, and whether the driver has to be polled.
 #[derive(Default)]
 struct Drivers {
     notified: AtomicBool,
     ended: AtomicBool,
-    /// Held by the one that polls the driver now.
+    /// Held by the thread that polls the driver now.
     polling: Mutex<()>,
-    /// Everyone who would.
+    /// The wakers of all tasks that drive the device.
     waiting: Mutex<Waiting>,
 }
 
 #[derive(Default)]
 struct Waiting {
     next: u64,
-    /// Counted, so that no foreign code runs under the lock (rule 4).
+    /// Reference-counted, so that no foreign code runs under the lock (rule 4).
     wakers: HashMap<u64, Arc<Waker>>,
 }
 
-/// A driver that keeps waking itself gives its thread back after so many polls.
+/// The number of polls after which a driver that keeps waking itself gives its thread back.
 const POLLS_IN_A_ROW: usize = 32;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the device's driver wakes: everyone who drives it.
+/// The waker of the device's driver: wakes all tasks that drive the device.
 impl Wake for Drivers {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
@@ -93,8 +93,8 @@ impl Wake for Drivers {
 
 impl Drivers {
     fn notify(&self) {
-        // Ordering: Release, for what led to the wake. Acquire, and a read-modify-write, with the one in `drive`: if that came
-        // before and saw nothing, whoever is woken now finds the lock free.
+        // Ordering: Release, for the writes that led to the wake. Acquire, and a read-modify-write, with the one in `drive`: if
+        // that came before and saw no notification, a task that is woken now finds the lock free.
         self.notified.swap(true, Ordering::AcqRel);
     }
 
@@ -104,7 +104,7 @@ impl Drivers {
         wakers.iter().for_each(|waker| waker.wake_by_ref());
     }
 
-    /// Polls the driver while there is something to do, unless somebody else does; `true` if it ended here.
+    /// Polls the driver while it is notified, unless another thread does; `true` if the driver ended in this call.
     fn drive<D: BackendDevice>(self: &Arc<Self>, device: &Guarded<D>) -> bool {
         let waker = Waker::from(self.clone());
         let mut polls = 0;
@@ -114,11 +114,11 @@ impl Drivers {
                 Err(TryLockError::Poisoned(error)) => {
                     self.poll_while_notified(error.get_ref(), device, &waker, &mut polls)
                 }
-                // Whoever polls looks again after it let go.
+                // The thread that polls checks for a notification again after it has released the lock.
                 Err(TryLockError::WouldBlock) => return false,
             };
             if ended {
-                // Others who drive it may have come while the lock was taken.
+                // Other tasks may have tried to drive the device while the lock was taken.
                 self.wake_all();
                 return true;
             }
@@ -127,7 +127,7 @@ impl Drivers {
                 return false;
             }
             if polls >= POLLS_IN_A_ROW {
-                // Somebody goes on, when others have had their turn.
+                // A woken task continues, after other tasks have had their turn.
                 self.wake_all();
                 return false;
             }
@@ -142,13 +142,13 @@ impl Drivers {
         waker: &Waker,
         polls: &mut usize,
     ) -> bool {
-        // Ordering: Acquire, as in `wake_by_ref`.
+        // Ordering: Acquire, with the Release in `notify`.
         while *polls < POLLS_IN_A_ROW && !self.is_ended() && self.notified.swap(false, Ordering::Acquire) {
             *polls += 1;
-            // SAFETY: whoever polls holds `polling`, the one lock that belongs to this device.
+            // SAFETY: this thread holds `polling`, the one lock that belongs to this device, so no other poll is under way.
             let polled = unsafe { device.poll_driver(&mut Context::from_waker(waker)) };
             if polled != DriverPoll::Pending {
-                // Ordering: Relaxed. Nothing is read because of it.
+                // Ordering: Relaxed. The flag guards no data.
                 self.ended.store(true, Ordering::Relaxed);
                 return true;
             }
@@ -157,7 +157,7 @@ impl Drivers {
     }
 
     fn is_ended(&self) -> bool {
-        // Ordering: Relaxed, as above.
+        // Ordering: Relaxed. The flag guards no data.
         self.ended.load(Ordering::Relaxed)
     }
 
@@ -187,7 +187,7 @@ impl<D: BackendDevice> LocalDevice<D> {
     ///
     /// # Errors
     ///
-    /// [`IoError::PANICKED`] if the device panics when it is asked who polls it.
+    /// [`IoError::PANICKED`] if the device panics in [`BackendDevice::polling_handle`].
     pub fn new(device: D) -> Result<Self, IoError> {
         let device = Guarded::device(device).map_err(|_| IoError::PANICKED)?;
         let turns = device.has::<dyn Admission>().then(Turns::default);
@@ -203,21 +203,21 @@ impl<D: BackendDevice> LocalDevice<D> {
         Ok(Self(Arc::new(Shared { device, drivers, turns, cancels })))
     }
 
-    /// What the device tells of itself now.
+    /// The current info of the device.
     pub fn info(&self) -> DeviceInfo {
         let info = self.0.device.info();
         self.0.wake_waiting();
         info
     }
 
-    /// Who polls the device, and what a waiter may sleep on.
+    /// How the device is polled, and the descriptor that a waiter may sleep on.
     pub fn polling_handle(&self) -> PollingHandle {
         self.0.device.polling_handle()
     }
 
-    /// The device's driver, to be spawned on any executor. It ends when the device is closed, or by itself.
+    /// The device's driver, to be spawned on any executor. The driver ends when the device is closed, or by itself.
     ///
-    /// A device that waits for a descriptor also needs to be [notified](Self::notify) when that is ready;
+    /// A device that waits for a descriptor also needs to be [notified](Self::notify) when the descriptor is ready;
     /// `tokio_driver` and `smol_driver`, of the features of these names, do so.
     pub fn driver(&self) -> LocalDriver<D> {
         LocalDriver {
@@ -227,7 +227,7 @@ impl<D: BackendDevice> LocalDevice<D> {
         }
     }
 
-    /// The device's descriptor is ready: its driver is polled by whoever drives it.
+    /// Reports that the device's descriptor is ready: the tasks that drive the device poll its driver.
     pub fn notify(&self) {
         self.0.drivers.wake_by_ref();
     }
@@ -277,7 +277,8 @@ impl<D: BackendDevice> Drop for LocalDriver<D> {
 }
 
 impl<D: BackendDevice> Shared<D> {
-    /// Whoever waits for room asks again: a device that has panicked or ended has forgotten who does.
+    /// Wakes the first request that waits for room, so that it asks again: a device that has panicked or ended has lost its
+    /// waker.
     fn wake_waiting(&self) {
         if let Some(turns) = &self.turns {
             turns.wake_first();
@@ -287,15 +288,15 @@ impl<D: BackendDevice> Shared<D> {
 
 impl<D: BackendDevice> Drop for Shared<D> {
     fn drop(&mut self) {
-        // Those who drive it end.
+        // The drivers of the device end.
         self.drivers.wake_all();
     }
 }
 
-/// A descriptor is looked at so often by a thread that blocks, if nobody else waits for it.
+/// The interval at which a blocked thread checks a descriptor that no other thread waits for.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Wakes a thread that blocks. Others on the thread park and unpark it, too, so that the token alone says nothing.
+/// Wakes a blocked thread. Other code on the thread parks and unparks it, too, so that the token alone proves no wake.
 struct Unpark {
     thread: Thread,
     woken: AtomicBool,
@@ -310,15 +311,15 @@ impl Wake for Unpark {
 }
 
 impl Unpark {
-    /// It was woken since the last time.
+    /// `true` if the thread was woken since the last call.
     fn is_woken(&self) -> bool {
-        // Ordering: Acquire, as in `wake`.
+        // Ordering: Acquire, with the Release in `wake`.
         self.woken.swap(false, Ordering::Acquire)
     }
 }
 
 impl<D: BackendDevice> BlockOn for LocalDevice<D> {
-    /// Polls `future` and the device's driver. A descriptor is looked at every 10 ms, unless its driver is spawned elsewhere.
+    /// Polls `future` and the device's driver. A descriptor is checked every 10 ms, unless its driver is spawned elsewhere.
     fn block_on<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         let unpark = Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) });
@@ -338,7 +339,7 @@ impl<D: BackendDevice> BlockOn for LocalDevice<D> {
                 if !unpark.is_woken() {
                     thread::park_timeout(LOOK);
                 }
-                // Only this thread looks, in its next round.
+                // Wakes no task: only this thread polls the driver, in its next round.
                 self.0.drivers.notify();
             } else {
                 while !unpark.is_woken() {
@@ -370,7 +371,7 @@ macro_rules! packet_io {
 
                 fn cancel(&self, request: RequestId) {
                     if self.0.cancels {
-                        // A device that is out of use has failed everything.
+                        // A device that is out of use has failed all of its views.
                         let _ = self.0.device.with::<dyn Cancellation, _>(|extension| extension.cancel(request));
                         self.0.wake_waiting();
                     }
@@ -380,7 +381,7 @@ macro_rules! packet_io {
     };
 }
 
-/// Streams take their batches view by view, in order.
+/// Hands a batch to a stream view by view, in order.
 fn each<D, P: crate::PacketPerms>(
     send: fn(&Guarded<D>, BoundPacketView<P>),
 ) -> impl Fn(&Guarded<D>, Batch<'_, P, NoPos>) {

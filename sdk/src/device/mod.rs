@@ -1,4 +1,4 @@
-//! A device: something open that one can do I/O on.
+//! Devices: open objects that answer I/O requests.
 
 mod calls;
 mod counted;
@@ -20,22 +20,22 @@ pub(crate) use guarded::Guarded;
 pub(crate) use guarded::{CallError, DriverPoll};
 pub use local::{LocalDevice, LocalDriver};
 
-/// Something open that one can do I/O on: what a backend opens.
+/// An open object that answers I/O requests; a backend opens it.
 ///
-/// All methods may be called from any thread, any number of threads at once, and must not block: work that takes time is
-/// answered later, from the [driver](Self::poll_driver) or from a thread of the device's own. Panics are caught: the
-/// views that the call held fail, and the device is out of use from then on. Views that it keeps fail as well if it has a
-/// driver, or offers [`Cancellation`](crate::Cancellation) or [`Admission`](crate::Admission); any other device answers from
-/// threads of its own, and keeps nothing that only a later call would answer.
+/// All methods may be called from any thread, any number of threads at once, and must not block: a request that takes time is
+/// answered later, from the [driver](Self::poll_driver) or from a thread of the device's own. Panics are caught: the views that
+/// the call held fail, and the device is out of use from then on. Views that the device keeps fail as well if it has a driver, or
+/// offers [`Cancellation`](crate::Cancellation) or [`Admission`](crate::Admission). Any other device answers from threads of its
+/// own, and keeps no view that only a later call would answer.
 ///
-/// A device that sits on another one implements [`Filter`](crate::Filter) instead, if it has the same positions as that one.
+/// A device that sits on another one implements [`Filter`](crate::Filter) instead, if both have the same positions.
 pub trait BackendDevice: Send + Sync + 'static {
-    /// What the device tells of itself. It may change over time, as a file's size does.
+    /// The size of the device, and which requests it answers. The info may change over time, as a file's size does.
     fn info(&self) -> DeviceInfo;
 
     /// Answers a read request at `position`, in bytes from the start of the device.
     ///
-    /// The `view` is to be written to. Bytes past the end fail with [`IoError::END`].
+    /// The device writes to the `view`. Bytes past the end fail with [`IoError::END`].
     fn read(&self, position: u64, view: BoundPacketView<Write>);
 
     /// Answers a write request at `position`. Devices that can only be read keep this default, which fails the view
@@ -61,7 +61,7 @@ pub trait BackendDevice: Send + Sync + 'static {
         batch.for_each(|(position, view)| self.write(position, view));
     }
 
-    /// Answers a read request of the next bytes of a stream: a pipe, a socket. A device has positions, or is a stream.
+    /// Answers a read request of the next bytes of a stream, such as a pipe or a socket. A device has positions, or is a stream.
     fn read_next(&self, view: BoundPacketView<Write>) {
         view.error(IoError::UNSUPPORTED);
     }
@@ -71,32 +71,32 @@ pub trait BackendDevice: Send + Sync + 'static {
         view.error(IoError::UNSUPPORTED);
     }
 
-    /// Offers what the device can do beyond reading and writing: the [extensions](crate::ext) that it has, each as
+    /// Offers the [extensions](crate::ext) that the device has beyond reading and writing, each as
     /// `query.offer::<dyn Flush>(self)`.
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         let _ = query;
     }
 
-    /// Who polls the device. Asked once, after opening. The default is a device that needs no poll: it answers at once
-    /// or from threads of its own.
+    /// States how the device is polled. Called once, after opening. The default is that of a device that needs no poll: it
+    /// answers at once or from threads of its own.
     fn polling_handle(&self) -> PollingHandle {
         PollingHandle::None
     }
 
-    /// Moves the device's work on, as a future that never gives a value.
+    /// Makes progress with the device's work, as the poll of a future without a value does.
     ///
-    /// Called by the side that waits for the device, one call at a time, after its waker was woken or its descriptor became ready.
-    /// The waker is the same in all calls, so that the first can be kept, as in a `OnceLock`.
+    /// Called by the side that waits for the device, one call at a time, after the waker was woken or the device's descriptor
+    /// became ready. The waker is the same in all calls, so that a device can keep the first, as in a `OnceLock`.
     ///
-    /// It returns `Pending` after arranging for a wake; `Ready` says that the device has ended: views that are still in flight
-    /// must have been answered.
+    /// Returns `Pending` after it has arranged for a wake. `Ready` means that the device has ended: views that are still in
+    /// flight must have been answered.
     fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
         let _ = cx;
         Poll::Ready(())
     }
 }
 
-/// What a device tells of itself.
+/// The size of a device, and which requests it answers.
 ///
 /// ```
 /// use pactio_sdk::DeviceInfo;
@@ -128,19 +128,19 @@ impl DeviceInfo {
         Self { size: None, readable: true, writable: true, stream: true }
     }
 
-    /// The same, but it cannot be written.
+    /// The same info, but the device cannot be written.
     pub const fn read_only(mut self) -> Self {
         self.writable = false;
         self
     }
 
-    /// The same, but it cannot be read.
+    /// The same info, but the device cannot be read.
     pub const fn write_only(mut self) -> Self {
         self.readable = false;
         self
     }
 
-    /// The same, but able to do only what `other` is able to do as well.
+    /// The same info, but readable or writable only if `other` is, too.
     #[cfg(feature = "plugin")]
     pub(crate) const fn and(mut self, other: Self) -> Self {
         self.readable = self.readable && other.readable;
@@ -153,38 +153,38 @@ impl DeviceInfo {
         self.size
     }
 
-    /// It is a stream and has no positions.
+    /// The device is a stream and has no positions.
     pub const fn is_stream(&self) -> bool {
         self.stream
     }
 
-    /// It can be read.
+    /// The device can be read.
     pub const fn readable(&self) -> bool {
         self.readable
     }
 
-    /// It can be written.
+    /// The device can be written.
     pub const fn writable(&self) -> bool {
         self.writable
     }
 }
 
-/// Who polls a device, and what a waiter may sleep on.
+/// How a device is polled, and the descriptor that a waiter may sleep on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PollingHandle {
-    /// Nobody needs to poll it.
+    /// The device needs no poll.
     None,
-    /// It has a driver that wakes the waker it was last polled with.
+    /// The device has a driver that wakes the waker of its last poll.
     Waker,
-    /// It has a driver that also has work when a file descriptor is ready. The descriptor stays open, and the same,
-    /// while the device exists.
+    /// The device has a driver that also has work when a file descriptor is ready. The descriptor stays open, and the same, while
+    /// the device exists.
     Descriptor {
         /// The descriptor.
         descriptor: i32,
-        /// There is work when it can be read.
+        /// There is work when the descriptor can be read.
         readable: bool,
-        /// There is work when it can be written.
+        /// There is work when the descriptor can be written.
         writable: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! What a device may do with a packet's bytes.
+//! Permissions: the access of a device to a packet's bytes.
 
 use core::ptr;
 
@@ -25,18 +25,18 @@ pub struct ReadWrite;
 
 /// A permission, named from the packet's side: [`Read`], [`Write`] or [`ReadWrite`].
 ///
-/// It is sealed: these three are all that a packet's function table can be made for, and what crosses the boundary says which by its
-/// type alone. A fourth permission of another crate would have no table, and no device would know it.
+/// The trait is sealed: a packet's function table can be made only for these three, and a value that crosses the boundary states
+/// its permission by its type alone. A fourth permission of another crate would have no table, and no device would know it.
 ///
-/// The function table of a [`ComplexPacket`](super::ComplexPacket) is made for one of them.
+/// The function table of a [`ComplexPacket`](super::ComplexPacket) is made for one of these permissions.
 pub trait PacketPerms: sealed::Sealed + Copy + Send + Sync + Crossing + 'static {
-    /// What a request with it does, for messages: `read`, `write` or `exchange`.
+    /// Name of the operation that a request with this permission performs, for messages: `read`, `write` or `exchange`.
     const REQUEST: &'static str;
 
     /// The device's side of a transfer: `&mut [u8]` for [`Read`], `&[u8]` for [`Write`], `&mut [u8]` for [`ReadWrite`].
     type Data<'a>;
 
-    /// What a view becomes when the device gets the packet's own bytes.
+    /// The form of a view that gives the device direct access to the packet's own bytes.
     type Allocated: AllocatedPacket;
 
     #[doc(hidden)]
@@ -48,7 +48,7 @@ pub trait PacketPerms: sealed::Sealed + Copy + Send + Sync + Crossing + 'static 
 
     /// # Safety
     ///
-    /// The memory came from [`memory`](Self::memory), is still borrowed, and nobody else uses it.
+    /// The memory came from [`memory`](Self::memory), is still borrowed, and is used by no other code.
     #[doc(hidden)]
     unsafe fn data<'a>(start: *mut u8, len: usize) -> Self::Data<'a>;
 
@@ -56,7 +56,7 @@ pub trait PacketPerms: sealed::Sealed + Copy + Send + Sync + Crossing + 'static 
     ///
     /// # Safety
     ///
-    /// Both have `len` bytes, they do not overlap, and may be used as the permission says.
+    /// Both have `len` bytes, do not overlap, and may be accessed as the permission says.
     #[doc(hidden)]
     unsafe fn transfer(packet: *mut u8, device: *mut u8, len: usize);
 }
@@ -78,13 +78,14 @@ impl PacketPerms for Read {
     }
 
     unsafe fn data<'a>(start: *mut u8, len: usize) -> &'a mut [u8] {
-        // SAFETY: as required.
+        // SAFETY: the memory came from `memory`, is still borrowed, and is used by no other code.
         unsafe { core::slice::from_raw_parts_mut(start, len) }
     }
 
     #[inline(always)]
     unsafe fn transfer(packet: *mut u8, device: *mut u8, len: usize) {
-        // SAFETY: as required.
+        // SAFETY: both have `len` bytes and do not overlap; the packet's bytes may be read, and the device's memory may be
+        // written.
         unsafe { ptr::copy_nonoverlapping(packet, device, len) };
     }
 }
@@ -106,13 +107,14 @@ impl PacketPerms for Write {
     }
 
     unsafe fn data<'a>(start: *mut u8, len: usize) -> &'a [u8] {
-        // SAFETY: as required.
+        // SAFETY: the memory came from `memory`, is still borrowed, and is used by no other code.
         unsafe { core::slice::from_raw_parts(start, len) }
     }
 
     #[inline(always)]
     unsafe fn transfer(packet: *mut u8, device: *mut u8, len: usize) {
-        // SAFETY: as required.
+        // SAFETY: both have `len` bytes and do not overlap; the device's memory may be read, and the packet's bytes may be
+        // written.
         unsafe { ptr::copy_nonoverlapping(device.cast_const(), packet, len) };
     }
 }
@@ -134,18 +136,18 @@ impl PacketPerms for ReadWrite {
     }
 
     unsafe fn data<'a>(start: *mut u8, len: usize) -> &'a mut [u8] {
-        // SAFETY: as required.
+        // SAFETY: the memory came from `memory`, is still borrowed, and is used by no other code.
         unsafe { core::slice::from_raw_parts_mut(start, len) }
     }
 
     #[inline(always)]
     unsafe fn transfer(packet: *mut u8, device: *mut u8, len: usize) {
-        // SAFETY: as required.
+        // SAFETY: both have `len` bytes and do not overlap; both may be read and written.
         unsafe { ptr::swap_nonoverlapping(packet, device, len) };
     }
 }
 
-/// A permission that gives packets whose bytes are set before they are sent.
+/// A permission of packets that have their bytes set before they are sent.
 pub trait Filled: PacketPerms {}
 
 impl Filled for Read {}

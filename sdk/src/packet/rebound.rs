@@ -1,4 +1,4 @@
-//! Interception: a layer between requester and device that learns what became of each range before the requester does.
+//! Interception: a layer between requester and device that gets the result of each range before the requester does.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -29,20 +29,20 @@ use crate::IoError;
 ///                     └── answer ─────┴── result ──────┘        the same bytes, no copy
 /// ```
 ///
-/// The layer decides when it hears of the device's answers:
+/// The layer selects when it gets the device's answers:
 ///
 /// | call | the layer gets |
 /// |------|----------------|
-/// | [`bind`](Self::bind), then [`settle`](Self::settle) or [`into_parts`](Self::into_parts) | everything, when all of it came back |
+/// | [`bind`](Self::bind), then [`settle`](Self::settle) or [`into_parts`](Self::into_parts) | all parts, when all of them came back |
 /// | [`bind_each`](Self::bind_each) | each part as it comes back, on the thread that answers it |
 /// | [`bind_stream`](Self::bind_stream) | each part as it comes back, in a task |
 ///
-/// Each part is answered exactly once, in any split. Until it is, the layer may look at its bytes, and change those of a read
-/// request ([`ReturnedPart`]). Views of other packets cannot get in: what became of each range is learnt from the packet itself.
-/// Dropping the rebound packet, or a part, fails what is left of the origin.
+/// Each part is answered exactly once, in any split. Until then the layer may read its bytes, and change those of a read request
+/// ([`ReturnedPart`]). Views of other packets cannot be mixed in: the result of each range comes from the packet itself. Dropping
+/// the rebound packet, or a part, fails its unanswered range of the origin.
 ///
-/// The fresh view belongs to the origin's [request](BoundPacketView::request), and [shows](BoundPacketView::is_cancelled) when that
-/// was cancelled, at any depth.
+/// The fresh view belongs to the origin's [request](BoundPacketView::request), and [shows](BoundPacketView::is_cancelled) the
+/// cancellation of that request, at any depth.
 ///
 /// ```
 /// use pactio_sdk::{BoundPacketView, IoError, ReboundPacket, Write};
@@ -92,7 +92,7 @@ impl<Perms: PacketPerms> Forwarded<Perms> {
 ///
 /// `packet` is a rebound packet, alive, and its origin was not taken out.
 unsafe fn origin<'a, Perms: PacketPerms>(packet: *const ()) -> &'a BoundPacketView<Perms> {
-    // SAFETY: a rebound packet keeps a view with its own permission; the rest as required.
+    // SAFETY: `packet` is an alive rebound packet, which keeps a view with its own permission, and this view was not taken out.
     unsafe { block::kept::<BoundPacketView<Perms>>(packet.cast::<Block>()) }
 }
 
@@ -122,7 +122,7 @@ unsafe extern "C" fn origin_packet<Perms: PacketPerms>(packet: *const ()) -> *co
 }
 
 impl<Perms: PacketPerms> ReboundPacket<Perms> {
-    /// Takes a view over.
+    /// Takes over a view.
     ///
     /// # Errors
     ///
@@ -150,7 +150,7 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         self.len() == 0
     }
 
-    /// The fresh view, with the origin's tag. It may be bound again after it was answered, to try anew.
+    /// The fresh view, with the origin's tag. The packet may be bound again after the view was answered, for a retry.
     ///
     /// # Errors
     ///
@@ -161,8 +161,8 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         Ok(view)
     }
 
-    /// The fresh view. `each` gets every part of it that comes back, on the thread that answers the part, while others may be in
-    /// flight; it must not block. A panic in it fails the part.
+    /// The fresh view. `each` gets every part of the view that comes back, on the thread that answers the part, while other parts
+    /// may be in flight. `each` must not block. A panic in it fails the part.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         each: impl Fn(ReturnedPart<Perms>) + Send + Sync + 'static,
     ) -> Result<BoundPacketView<Perms>, IoError> {
         let (owner, view) = self.bind_parts(each)?;
-        // The origin, and not this packet's owner, says whether the result is wanted.
+        // The origin, and not this packet's owner, determines whether the result is wanted.
         drop(owner);
         Ok(view)
     }
@@ -203,7 +203,8 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         if !packet.is_complete() {
             return Err(IoError::IN_FLIGHT);
         }
-        // SAFETY: complete and ours, made by `new`, and its origin was not taken out, which ends a rebound packet.
+        // SAFETY: the packet is complete and ours, was made by `new`, and keeps its origin: taking the origin out ends a rebound
+        // packet.
         let origin = unsafe { block::kept_mut::<BoundPacketView<Perms>>(packet.block()) };
         // From here on the kept view is only the stem from which parts are made.
         let range = origin.give_up_range();
@@ -215,7 +216,8 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
                 Ok((packet, view))
             }
             Err(error) => {
-                // SAFETY: nothing was bound, so no part was made, and the whole range may become one. The stem is kept by `packet`.
+                // SAFETY: the packet was not bound, so no part was made, and the whole range may become one part. `packet` keeps
+                // the stem.
                 let whole =
                     unsafe { block::kept::<BoundPacketView<Perms>>(packet.block().as_ptr()).part(range) };
                 if let Ok(whole) = whole {
@@ -226,7 +228,7 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         }
     }
 
-    /// What became of each byte of the fresh view.
+    /// The result of each byte of the fresh view.
     pub fn report(&self) -> Report {
         self.packet.report()
     }
@@ -249,7 +251,7 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         unsafe { continuation::on_complete(block, self, then) };
     }
 
-    /// All parts of the origin, when all of the fresh view came back.
+    /// All parts of the origin, when the whole fresh view came back.
     ///
     /// # Errors
     ///
@@ -260,12 +262,12 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         }
         let packet = self.into_packet();
         let report = packet.report();
-        // SAFETY: complete, ours, made by `new`, and taken once, since the rebound packet has ended.
+        // SAFETY: the packet is complete, ours and made by `new`; the origin is taken once, since the rebound packet has ended.
         let origin = unsafe { block::take_kept::<BoundPacketView<Perms>>(packet.block()) };
         Ok(ReturnedParts::new(report, origin))
     }
 
-    /// Answers the origin: what was done is done, and each part that failed is given to `failed`.
+    /// Answers the origin: completes each part that was done, and gives each part that failed to `failed`.
     ///
     /// # Errors
     ///
@@ -286,7 +288,7 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         self.settle(ReturnedPart::complete)
     }
 
-    /// The packet alone, without what the drop of a rebound packet does.
+    /// The packet alone; the drop code of the rebound packet does not run.
     fn into_packet(self) -> PacketBox<Perms> {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is neither used nor dropped afterwards.
@@ -295,17 +297,18 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
 }
 
 impl<Perms: PacketPerms> Drop for ReboundPacket<Perms> {
-    /// Devices that still have parts of the fresh view are told that nobody waits for them.
+    /// Cancels the fresh request: devices that still have parts of its view see that their results are not wanted.
     fn drop(&mut self) {
         self.packet.cancel();
     }
 }
 
-/// Where the parts of an origin come from: the raw parts of the view that the rebound packet keeps for as long as views of it exist.
+/// The source of an origin's parts: the raw fields of the view that the rebound packet keeps for as long as views of the packet
+/// exist.
 #[derive(Clone, Copy)]
 struct Stem {
     packet: *const (),
-    /// Where the range begins in the origin's packet.
+    /// Start of the range in the origin's packet.
     start: usize,
     tag: u64,
 }
@@ -320,7 +323,8 @@ struct Parts<F, Perms> {
 // SAFETY: the stem is only used during calls of `segment`, when the packet behind its pointer is alive; that packet is shared
 // through atomics, as it is between views.
 unsafe impl<F: Send, Perms> Send for Parts<F, Perms> {}
-// SAFETY: as for `Send`.
+// SAFETY: the stem is only used during calls of `segment`, when the packet behind its pointer is alive; that packet is shared
+// through atomics, as it is between views.
 unsafe impl<F: Sync, Perms> Sync for Parts<F, Perms> {}
 
 impl<F, Perms> PacketOutput for Parts<F, Perms>
@@ -331,9 +335,9 @@ where
     fn segment(&self, segment: Segment<'_>) {
         let Stem { packet, start, tag } = self.stem;
         let range = segment.range();
-        // SAFETY: a segment is told by a view of the rebound packet that has not finished, so that packet is alive and keeps the
-        // stem, an empty view of the origin. It is put together here only to be borrowed. Each byte is told once, so the
-        // part is in no other view; the device is done with it.
+        // SAFETY: a view of the rebound packet that has not finished reports the segment, so that packet is alive and keeps the
+        // stem, an empty view of the origin. The stem is put together here only to be borrowed. Each byte is reported once, so
+        // the part is in no other view; the device is done with the part.
         let part = unsafe {
             let stem = ManuallyDrop::new(BoundPacketView::<Perms>::from_address(packet, start, tag));
             stem.part(start + range.start..start + range.end)
@@ -347,16 +351,16 @@ where
     }
 }
 
-/// The parts of a fresh view as a stream: see [`ReboundPacket::bind_stream`]. It ends when every byte was given out.
+/// The parts of a fresh view as a stream: see [`ReboundPacket::bind_stream`]. The stream ends when every byte was given out.
 ///
-/// Dropping it fails the parts that were not given out, each when the device below is done with it; those in flight show as
-/// cancelled.
+/// Dropping the stream fails the parts that were not given out, each when the device below is done with it; parts in flight show
+/// as cancelled.
 pub struct ReboundStream<Perms: PacketPerms> {
     packet: PacketBox<Perms>,
     arrivals: Arc<Arrivals<ReturnedPart<Perms>>>,
-    /// Arrived and not given out yet, the next one last.
+    /// Parts that arrived and were not given out yet; the next one is last.
     waiting: Vec<ReturnedPart<Perms>>,
-    /// What was not given out.
+    /// The ranges that were not given out.
     ranges: RangeMap<usize, ()>,
 }
 

@@ -1,4 +1,4 @@
-//! What happened to every byte of a request.
+//! The result of every byte of a request.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -52,7 +52,8 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// An error with a text for people: what failed and why. It crosses the boundary cut to 4096 bytes.
+    /// An error with a text for people that states the failure and its reason. The text is cut to 4096 bytes when it crosses the
+    /// boundary.
     pub fn new(error: IoError, text: impl Into<Arc<str>>) -> Self {
         Self { error, text: Some(text.into()) }
     }
@@ -102,7 +103,7 @@ impl Report {
         self
     }
 
-    /// Number of parts in which the request came back: one, and one more for each split on its way.
+    /// Number of parts in which the request came back: one, plus one for each split on its way.
     pub fn segments(&self) -> usize {
         self.segments
     }
@@ -138,7 +139,7 @@ impl Report {
         self.outcomes().map(|(range, outcome)| (range, outcome.map_err(Cause::error)))
     }
 
-    /// The same with the whole cause of each failure.
+    /// All ranges in order, with the whole cause of each failure.
     pub fn outcomes(&self) -> impl Iterator<Item = (Range<usize>, Result<(), &Cause>)> + '_ {
         let mut at = 0;
         let mut failed = self.causes().peekable();
@@ -158,7 +159,7 @@ impl Report {
         })
     }
 
-    /// Where the range that has the byte at `offset` ends, and what became of it; `None` past the end.
+    /// The end and the result of the range that has the byte at `offset`; `None` past the end of the request.
     pub(super) fn outcome_at(&self, offset: usize) -> Option<(usize, Result<(), Cause>)> {
         if offset >= self.len {
             return None;
@@ -171,18 +172,18 @@ impl Report {
         Some((next.map_or(self.len, |(range, _)| range.start), Ok(())))
     }
 
-    /// Answers a view with a part of the request's bytes: what was done here is done there, and what failed fails with the same
-    /// cause. So one request serves others that lie within it. `bytes` are all bytes of the request; the view's begin at
-    /// `start`. What lies past the end of the request fails with [`IoError::END`].
+    /// Answers a view with a part of the request's bytes: bytes that were done here are done in the view, and bytes that failed
+    /// fail with the same cause. So one request serves others that lie within it. `bytes` are all bytes of the request; the
+    /// view's bytes begin at `start`. Bytes past the end of the request fail with [`IoError::END`].
     ///
     /// # Panics
     ///
-    /// If `bytes` are shorter than the request and reach into the view. The view fails then.
+    /// If `bytes` are shorter than the request and lack bytes of the view that were done. The view fails then.
     pub fn answer(&self, bytes: &[u8], start: usize, view: BoundPacketView<Write>) {
         self.answer_with(start, view, |range| Ok(&bytes[range]));
     }
 
-    /// The same with the bytes of ranges that were done from `bytes`.
+    /// As [`answer`](Self::answer), with the function `bytes` that gives the bytes of each range that was done.
     pub(super) fn answer_with<'b>(
         &self,
         start: usize,
@@ -197,8 +198,8 @@ impl Report {
         });
     }
 
-    /// Answers the view of a write whose encoded copy this is the account of: what was written is done, and what failed fails with
-    /// the same cause. The view's bytes begin at `start`; those past the end of the request fail with [`IoError::END`].
+    /// Answers the view of a write from this account of its encoded copy: bytes that were written are done, and bytes that failed
+    /// fail with the same cause. The view's bytes begin at `start`; bytes past the end of the request fail with [`IoError::END`].
     pub fn answer_write(&self, start: usize, view: BoundPacketView<Read>) {
         self.answer_parts(start, view, |_, part, outcome| match outcome {
             Ok(()) => part.accept().complete(),
@@ -206,7 +207,8 @@ impl Report {
         });
     }
 
-    /// Gives `answer` each part of a view that has one outcome, with its range in the request; what lies past the end fails.
+    /// Calls `answer` for each part of a view that has one outcome, with the part's range in the request; bytes past the end
+    /// fail.
     fn answer_parts<Perms: PacketPerms>(
         &self,
         start: usize,
@@ -279,7 +281,7 @@ impl Report {
         }
     }
 
-    /// Nothing, if every byte was done.
+    /// Succeeds if every byte was done.
     ///
     /// # Errors
     ///
@@ -291,7 +293,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// A message is read by people: more ranges than this are counted.
+        /// A message is for people: ranges beyond this number are only counted.
         const SHOWN: usize = 4;
         write!(f, "{} of {} bytes", self.done(), self.len)?;
         for (range, cause) in self.causes().take(SHOWN) {

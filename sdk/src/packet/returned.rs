@@ -1,4 +1,4 @@
-//! A part of a view that came back to the layer that took it over.
+//! A part of a view that came back to the layer that took the view over.
 
 use core::fmt;
 use core::ops::Range;
@@ -6,11 +6,11 @@ use core::ops::Range;
 use super::{BoundPacketView, Cause, Errorable, PacketPerms, ReadWrite, Report, Splittable, Write};
 use crate::IoError;
 
-/// A range of an origin that came back from the device below: with its result, its bytes, and the origin's answer still owed.
+/// A range of an origin that came back from the device below, with its result and its bytes; it still owes the origin's answer.
 ///
-/// The layer answers each part once, in any split, on any thread: as the device below did ([`complete`](Self::complete)), as failed
-/// after all ([`error`](Self::error), [`fail`](Self::fail)), or in any other way through the [view](Self::into_view). Dropping the part
-/// fails it (rule 2).
+/// The layer answers each part once, in any split, on any thread: as the device below answered ([`complete`](Self::complete)), as
+/// failed after all ([`error`](Self::error), [`fail`](Self::fail)), or in any other way through the [view](Self::into_view).
+/// Dropping the part fails it (rule 2).
 ///
 /// ```
 /// use pactio_sdk::{Code, IoError, PacketBox, ReboundPacket, Write};
@@ -35,7 +35,7 @@ use crate::IoError;
 #[must_use = "a part that is dropped fails its range"]
 pub struct ReturnedPart<Perms: PacketPerms> {
     view: BoundPacketView<Perms>,
-    /// In the view that the layer took over.
+    /// Offset of the part in the view that the layer took over.
     start: usize,
     result: Result<(), Cause>,
 }
@@ -56,7 +56,7 @@ impl<Perms: PacketPerms> ReturnedPart<Perms> {
         self.len() == 0
     }
 
-    /// Where it lies in the view that the layer took over, in bytes.
+    /// Range of the part in the view that the layer took over, in bytes.
     pub fn range(&self) -> Range<usize> {
         self.start..self.start + self.len()
     }
@@ -66,11 +66,11 @@ impl<Perms: PacketPerms> ReturnedPart<Perms> {
         self.view.tag()
     }
 
-    /// Whether the device below did it.
+    /// The result of the device below.
     ///
     /// # Errors
     ///
-    /// Why it did not.
+    /// The cause of the failure.
     pub fn result(&self) -> Result<(), &Cause> {
         self.result.as_ref().map(|_| ())
     }
@@ -80,14 +80,14 @@ impl<Perms: PacketPerms> ReturnedPart<Perms> {
         self.view.is_cancelled()
     }
 
-    /// The bytes, if the device below did the part and the packet [has them in memory](BoundPacketView::has_bytes): those that were
-    /// read, those that were written, or those that an exchange gave.
+    /// The bytes, if the device below completed the part and the packet [has them in memory](BoundPacketView::has_bytes): the
+    /// bytes that were read, that were written, or that an exchange gave.
     pub fn bytes(&self) -> Option<&[u8]> {
         self.result.as_ref().ok()?;
         let start = self.view.bytes()?;
         self.view.touch();
-        // SAFETY: the range is this view's alone, its bytes are initialised since it was done, and nobody writes to them but
-        // through `self`.
+        // SAFETY: the range is this view's alone, its bytes are initialised since it was done, and they are written only through
+        // `self`.
         Some(unsafe { core::slice::from_raw_parts(start, self.view.len()) })
     }
 
@@ -95,7 +95,8 @@ impl<Perms: PacketPerms> ReturnedPart<Perms> {
         self.result.as_ref().ok()?;
         let start = self.view.bytes()?;
         self.view.touch();
-        // SAFETY: as in `bytes`; the caller's permission lets a device write to the packet.
+        // SAFETY: the range is this view's alone, its bytes are initialised since it was done, and they are accessed only through
+        // `self`; the caller's permission lets a device write to the packet.
         Some(unsafe { core::slice::from_raw_parts_mut(start, self.view.len()) })
     }
 
@@ -118,12 +119,12 @@ impl<Perms: PacketPerms> ReturnedPart<Perms> {
         }
     }
 
-    /// Fails the part, whatever the device below said.
+    /// Fails the part, whatever the device below answered.
     pub fn error(self, error: IoError) {
         self.view.error(error);
     }
 
-    /// Fails the part, whatever the device below said, with a text for people where the cause has one.
+    /// Fails the part, whatever the device below answered, with a text for people where the cause has one.
     pub fn fail(self, cause: &Cause) {
         self.view.fail(cause);
     }
@@ -174,8 +175,8 @@ impl<Perms: PacketPerms> fmt::Debug for ReturnedPart<Perms> {
     }
 }
 
-/// All parts of an origin whose fresh view came back completely, in order: one for each range with one result. Those that are not
-/// taken out fail when this is dropped.
+/// All parts of an origin, in order, when its fresh view came back completely: one part for each range with one result. Parts
+/// that are not taken out fail when this value is dropped.
 #[must_use = "parts that are not taken out fail"]
 #[derive(Debug)]
 pub struct ReturnedParts<Perms: PacketPerms> {
@@ -186,7 +187,7 @@ pub struct ReturnedParts<Perms: PacketPerms> {
 }
 
 impl<Perms: PacketPerms> ReturnedParts<Perms> {
-    /// `origin` is the view over the bytes that `report` is of, and no device has any of them.
+    /// `origin` is the view over the bytes of `report`, and no device has any of these bytes.
     pub(super) fn new(report: Report, origin: BoundPacketView<Perms>) -> Self {
         Self { report, rest: Some(origin), at: 0 }
     }
@@ -198,7 +199,7 @@ impl<Perms: PacketPerms> Iterator for ReturnedParts<Perms> {
     fn next(&mut self) -> Option<ReturnedPart<Perms>> {
         let rest = self.rest.take()?;
         let Some((end, result)) = self.report.outcome_at(self.at) else {
-            // An answer without bytes: what is left has none.
+            // The rest has no bytes, and still owes an answer.
             rest.complete_in_place();
             return None;
         };

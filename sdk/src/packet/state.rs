@@ -1,4 +1,4 @@
-//! The state word: who may touch a packet's header, and who frees it.
+//! The state word: access to a packet's header, and which party frees it.
 //!
 //! ```text
 //!  63       37     36          35       34      33      32    31          0
@@ -9,21 +9,21 @@
 //!
 //! | bits  | true means |
 //! |-------|------------|
-//! | COUNT | so many views are in flight |
-//! | WAKER | the waker slot is full, and belongs to whoever clears this bit or brings COUNT to 0 while it is set |
+//! | COUNT | number of views in flight |
+//! | WAKER | the waker slot is full, and belongs to the party that clears this bit or brings COUNT to 0 while the bit is set |
 //! | OWNER | the owner (the future, the handle) is alive |
 //! | GROUP | the views, taken together, may still touch the header |
-//! | WATCHED | an output wants to hear of each segment before it finishes |
-//! | CANCELLED | the owner does not want the result any more; a device may look at it, and need not |
+//! | WATCHED | an output gets each segment before its view finishes |
+//! | CANCELLED | the owner does not want the result any more; a device may check the bit, and need not |
 //!
 //! SPLITS counts the splits of a request, for its report; nothing depends on it, and it may overflow.
 //!
-//! # Who may touch what
+//! # Access rules
 //!
-//! 1. **Header.** It lives while OWNER or GROUP is set. Whoever clears the second of the two frees it.
-//! 2. **Bytes.** A view may touch its own range until it finishes; the bytes of a range that was done may be read by whoever
-//!    its output told, until the packet is bound again. The owner may touch them while COUNT is 0.
-//! 3. **Waker slot.** While WAKER is clear and COUNT is not 0, it belongs to the owner. While WAKER is set, nobody
+//! 1. **Header.** The header lives while OWNER or GROUP is set. The party that clears the second of the two frees the header.
+//! 2. **Bytes.** A view may touch its own range until the view finishes. The bytes of a range that was done may be read by the code
+//!    that its output informed, until the packet is bound again. The owner may touch the bytes while COUNT is 0.
+//! 3. **Waker slot.** While WAKER is clear and COUNT is not 0, the slot belongs to the owner. While WAKER is set, no party
 //!    touches it; clearing WAKER with COUNT not 0 gives it to the owner, bringing COUNT to 0 gives it to the last view.
 //! 4. **Failures.** Pushed by views that have not finished, read by the owner while COUNT is 0.
 //! 5. **Everything else** is written before the first view exists and only read while COUNT is not 0.
@@ -43,14 +43,14 @@
 //! |----------|------|----|---------|
 //! | [`submit`](StateWord::submit) | idle | 1 view, GROUP, perhaps WATCHED | |
 //! | [`split`](StateWord::split) | COUNT ≥ 1 | COUNT + 1, SPLITS + 1 | refusal close to overflow |
-//! | [`finish_only`](StateWord::finish_only) | 1 view, no WAKER, WATCHED or CANCELLED, OWNER | idle | whether it was so |
-//! | [`finish`](StateWord::finish) | COUNT ≥ 1 | COUNT − 1 | what is left to do |
-//! | [`leave_group`](StateWord::leave_group) | COUNT 0, GROUP | GROUP cleared | who frees |
+//! | [`finish_only`](StateWord::finish_only) | 1 view, no WAKER, WATCHED or CANCELLED, OWNER | idle | whether the word was in that state |
+//! | [`finish`](StateWord::finish) | COUNT ≥ 1 | COUNT − 1 | the next step of the view |
+//! | [`leave_group`](StateWord::leave_group) | COUNT 0, GROUP | GROUP cleared | whether the caller frees |
 //! | [`poll`](StateWord::poll) | OWNER | WAKER cleared | ready, or the slot to fill |
 //! | [`arm`](StateWord::arm) | OWNER, slot full | WAKER set | pending, or too late |
 //! | [`disarm`](StateWord::disarm) | OWNER | WAKER cleared | whether the slot holds a waker to drop |
 //! | [`cancel`](StateWord::cancel) | OWNER | CANCELLED set | |
-//! | [`leave_owner`](StateWord::leave_owner) | OWNER | OWNER cleared | who frees |
+//! | [`leave_owner`](StateWord::leave_owner) | OWNER | OWNER cleared | whether the caller frees |
 
 use core::fmt;
 
@@ -66,38 +66,38 @@ const WATCHED: u64 = 1 << 35;
 const CANCELLED: u64 = 1 << 36;
 const SPLIT: u64 = 1 << 37;
 
-/// Splits are refused from here on. The distance to the WAKER bit is more than there can be threads between the
-/// addition and its undoing.
+/// Splits are refused from this COUNT on. The distance to the WAKER bit is larger than the number of threads that can be between
+/// the addition and its undoing.
 const MOST_VIEWS: u64 = 1 << 31;
 
 /// Too many views of one packet exist.
 #[derive(Debug)]
 pub(crate) struct TooManyViews;
 
-/// What the view that has just finished must do next.
+/// The next step of the view that has just finished.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Finished {
-    /// Nothing. The header may be gone already: do not touch it.
+    /// Nothing. The header may be freed already: do not touch it.
     Done,
-    /// It was the last: take the waker if there is one, then leave the group, then wake.
+    /// The view was the last: take the waker if there is one, then leave the group, then wake.
     Last {
         /// The waker slot is full and belongs to this view now.
         waker: bool,
     },
 }
 
-/// Whether the one who left must free the header.
+/// Whether the party that left must free the header.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Left {
-    /// The other party still keeps it.
+    /// The other party still keeps the header.
     Kept,
-    /// The other party was gone: free it.
+    /// The other party had left: free the header.
     Free,
 }
 
-/// What the owner finds when it polls.
+/// The state that the owner finds when it polls.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Polled {
@@ -107,13 +107,13 @@ pub(crate) enum Polled {
     Fill,
 }
 
-/// What happened while the waker was put in.
+/// Whether the last view finished while the waker was put in.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Armed {
-    /// The last view will take and wake it.
+    /// The last view will take and wake the waker.
     Pending,
-    /// The last view finished before: the waker is still in the slot and the poller's to take back.
+    /// The last view finished first: the waker is still in the slot, and the poller must take it back.
     TooLate,
 }
 
@@ -125,8 +125,8 @@ pub(crate) struct StateWord {
     ghost: Ghost,
 }
 
-/// What the model checker watches beside the word: that nobody touches the header after it was freed (rule 1), and that
-/// the owner touches the bytes only after every view has (rule 2).
+/// Cells by which the model checker verifies that no party touches the header after it was freed (rule 1), and that the owner
+/// touches the bytes only after every view has (rule 2).
 #[cfg(pactio_loom)]
 struct Ghost {
     header: crate::sync::UnsafeCell<()>,
@@ -146,7 +146,7 @@ impl StateWord {
         }
     }
 
-    /// The word, about to be used by somebody who relies on the header being alive.
+    /// The word, for a caller that relies on the header being alive.
     #[inline(always)]
     fn word(&self) -> &AtomicU64 {
         #[cfg(pactio_loom)]
@@ -180,27 +180,28 @@ impl StateWord {
     #[inline(always)]
     pub(crate) fn submit(&self, watched: bool) {
         let watched = if watched { WATCHED } else { 0 };
-        // Ordering: Relaxed. Nobody else can see the packet; handing the view to another thread publishes it.
+        // Ordering: Relaxed. No other thread can see the packet; handing the view to another thread publishes it.
         self.word().store(VIEW | OWNER | GROUP | watched, Ordering::Relaxed);
     }
 
     /// Makes one more view. The caller holds a view.
     pub(crate) fn split(&self) -> Result<(), TooManyViews> {
-        // Ordering: Relaxed. COUNT is at least 1 by the caller's own view, so no one takes a decision on this.
+        // Ordering: Relaxed. COUNT is at least 1 by the caller's own view, so no party bases a decision on this change.
         let old = self.word().fetch_add(mutant!("split_uncounted", SPLIT, VIEW | SPLIT), Ordering::Relaxed);
         if old & COUNT < MOST_VIEWS {
             return Ok(());
         }
-        // Ordering: Relaxed. It undoes the addition above before anything relied on it.
+        // Ordering: Relaxed. This undoes the addition above before any party relied on it.
         self.word().fetch_sub(VIEW | SPLIT, Ordering::Relaxed);
         Err(TooManyViews)
     }
 
-    /// Finishes the only view of a packet that nobody waits for or watches, in one step: both steps of the others, and the
-    /// packet is idle. `false` if it is not so; nothing has changed then.
+    /// Finishes the only view of a packet without an armed waker and without an output, in one step that leaves the packet idle.
+    /// The step replaces `finish` and `leave_group`, the two steps of other views. Returns `false` if the packet is not in that state;
+    /// nothing has changed then.
     ///
-    /// Nobody can split the view meanwhile, since it is the caller's, and no slot is full; the step fails if the owner
-    /// arms, cancels or leaves at the same time.
+    /// The view cannot be split meanwhile, since it is the caller's, and WAKER is clear; the step fails if the owner arms,
+    /// cancels or leaves at the same time.
     #[inline(always)]
     #[must_use]
     pub(crate) fn finish_only(&self) -> bool {
@@ -231,17 +232,17 @@ impl StateWord {
         if old & COUNT == VIEW { Finished::Last { waker: old & WAKER != 0 } } else { Finished::Done }
     }
 
-    /// An output wants to hear of each segment. The caller holds a view.
+    /// An output gets each segment. The caller holds a view.
     #[inline]
     pub(crate) fn is_watched(&self) -> bool {
         // Ordering: Relaxed. The bit was set before the first view was made.
         self.word().load(Ordering::Relaxed) & WATCHED != 0
     }
 
-    /// The owner does not want the result any more, if there is one.
+    /// Records that the owner does not want the result any more, if there is one.
     #[cold]
     pub(crate) fn cancel(&self) {
-        // Ordering: Relaxed. It is a wish and publishes nothing. On an idle packet the bit means nothing.
+        // Ordering: Relaxed. The bit is advisory and publishes nothing. On an idle packet it has no meaning.
         let word = self.word();
         let _old = mutant!(
             "cancel_by_load_and_store",
@@ -250,9 +251,9 @@ impl StateWord {
         );
     }
 
-    /// The owner has said that it does not want the result. The caller holds a view.
+    /// The owner has cancelled the request. The caller holds a view.
     pub(crate) fn is_marked_cancelled(&self) -> bool {
-        // Ordering: Relaxed, as in `cancel`.
+        // Ordering: Relaxed. The bit is advisory and publishes nothing, as in `cancel`.
         self.word().load(Ordering::Relaxed) & CANCELLED != 0
     }
 
@@ -262,25 +263,25 @@ impl StateWord {
         (self.word().load(Ordering::Relaxed) & COUNT) as usize
     }
 
-    /// Nobody wants the result any more. The caller holds a view.
+    /// The result is not wanted any more: the owner has cancelled the request or is gone. The caller holds a view.
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
-        // Ordering: Relaxed, as in `cancel`.
+        // Ordering: Relaxed. The bits are advisory and publish nothing, as in `cancel`.
         let word = self.word().load(Ordering::Relaxed);
         word & CANCELLED != 0 || word & OWNER == 0
     }
 
     /// The last view's last access to the header.
     pub(crate) fn leave_group(&self) -> Left {
-        // Ordering: Release, so that the owner who then frees or reuses sees the waker slot empty. Acquire, so that
-        // this thread, if it frees, sees what the owner did last.
+        // Ordering: Release, so that the owner, which then frees or reuses the header, sees the waker slot empty. Acquire, so
+        // that this thread, if it frees the header, sees the owner's last changes.
         let old = self
             .word()
             .fetch_and(!GROUP, mutant!("leave_group_relaxed", Ordering::Relaxed, Ordering::AcqRel));
         if old & OWNER == 0 { Left::Free } else { Left::Kept }
     }
 
-    /// The owner looks whether it is done; if not, the waker slot is its own afterwards.
+    /// Checks for the owner whether the packet is complete; if not, the waker slot is the owner's afterwards.
     #[inline(always)]
     pub(crate) fn poll(&self) -> Polled {
         // Ordering: Acquire, for the releases of all views' `finish`.
@@ -288,7 +289,7 @@ impl StateWord {
         if word & COUNT == 0 {
             return Polled::Ready;
         }
-        // Only the owner sets the bit, so that it cannot appear meanwhile.
+        // Only the owner sets WAKER, so the bit cannot appear meanwhile.
         if mutant!("poll_without_disarm", true, word & WAKER == 0) {
             Polled::Fill
         } else {
@@ -306,18 +307,18 @@ impl StateWord {
 
     /// The owner has put a waker into the slot.
     pub(crate) fn arm(&self) -> Armed {
-        // Ordering: Release for the waker, which the last view takes after its Acquire. Acquire for the bytes, if the
-        // last view was faster.
+        // Ordering: Release for the waker, which the last view takes after its Acquire. Acquire for the bytes, if the last view
+        // finished first.
         let old = self.word().fetch_or(WAKER, mutant!("arm_relaxed", Ordering::Relaxed, Ordering::AcqRel));
         if mutant!("arm_blind", false, old & COUNT == 0) { Armed::TooLate } else { Armed::Pending }
     }
 
-    /// The owner is about to leave; `true` if the slot holds a waker that is now the owner's to drop.
+    /// The owner is about to leave; `true` if the slot holds a waker that the owner must drop now.
     ///
-    /// This is a step of its own: if it were one with [`leave_owner`](Self::leave_owner), the last view could free the
-    /// header while the owner takes the waker out.
+    /// This step is separate: if it were one with [`leave_owner`](Self::leave_owner), the last view could free the header while
+    /// the owner takes the waker out.
     pub(crate) fn disarm(&self) -> bool {
-        // Ordering: Relaxed is enough to ask for the bit: only the owner sets it.
+        // Ordering: Relaxed is enough to test the bit: only the owner sets it.
         if self.word().load(Ordering::Relaxed) & WAKER == 0 {
             return false;
         }
@@ -333,8 +334,8 @@ impl StateWord {
         if mutant!("leave_owner_complete", self.is_complete(), self.is_idle()) {
             return Left::Free;
         }
-        // Ordering: Release, so that the last view, if it frees, sees what the owner did. Acquire, so that this thread,
-        // if it frees, sees what the views did.
+        // Ordering: Release, so that the last view, if it frees the header, sees the owner's changes. Acquire, so that this
+        // thread, if it frees the header, sees the views' changes.
         let old = self
             .word()
             .fetch_and(!OWNER, mutant!("leave_owner_relaxed", Ordering::Relaxed, Ordering::AcqRel));
@@ -357,7 +358,7 @@ impl StateWord {
     /// No view is in flight and the last one has left: the header is the owner's alone.
     #[inline(always)]
     pub(crate) fn is_idle(&self) -> bool {
-        // Ordering: Acquire, for `leave_group` and the `finish` of an only view.
+        // Ordering: Acquire, for the releases of `leave_group` and `finish_only`.
         let word = self.word().load(mutant!("idle_relaxed", Ordering::Relaxed, Ordering::Acquire));
         let busy = mutant!("idle_without_group", COUNT, COUNT | GROUP);
         word & busy == 0

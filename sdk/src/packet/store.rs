@@ -1,4 +1,4 @@
-//! How a request is kept while it is in flight, and how it gives back what it was made from.
+//! Storage of a request while it is in flight, and the return of the value that it was made from.
 
 use core::ops::Deref;
 use core::task::{Context, Poll};
@@ -6,13 +6,13 @@ use core::task::{Context, Poll};
 use super::{BoundPacketView, OutputRef, PacketBox, PacketPerms};
 use crate::IoError;
 
-/// Keeps a packet, and gives back what it was made from.
+/// Keeps a packet, and gives back the value that the packet was made from.
 ///
-/// There is one place for a packet: a block on the heap that the last who uses it frees (rule 1). Packets inside of futures,
-/// which other systems place through an `OpaqueStore`, do not exist here: a future can be forgotten while the device
-/// still writes. Blocks of the usual sizes are reused, so that a warm program does not allocate.
+/// There is one place for a packet: a block on the heap, which its last user frees (rule 1). Packets inside of futures, which
+/// other systems place through an `OpaqueStore`, do not exist here: a future can be forgotten while the device still writes.
+/// Blocks of the usual sizes are reused, so a warm program does not allocate.
 pub trait PacketStore<Perms: PacketPerms>: Sized + Unpin {
-    /// What the user gets back.
+    /// The value that the user gets back.
     type Back;
 
     /// The packet.
@@ -21,7 +21,7 @@ pub trait PacketStore<Perms: PacketPerms>: Sized + Unpin {
     /// The packet, to be bound and polled.
     fn packet_mut(&mut self) -> PacketMut<'_, Perms>;
 
-    /// Puts the bytes that were done where the user wants them, and gives back what the request was made from.
+    /// Puts the bytes that were done into the user's memory, and gives back the value that the request was made from.
     ///
     /// # Errors
     ///
@@ -29,7 +29,7 @@ pub trait PacketStore<Perms: PacketPerms>: Sized + Unpin {
     fn sync_back(self) -> Result<Self::Back, IoError>;
 }
 
-/// A packet that may be bound and polled, but not replaced: what keeps it relies on its bytes (rule 15).
+/// A packet that may be bound and polled, but not replaced: the store that keeps the packet relies on its bytes (rule 15).
 ///
 /// ```compile_fail,E0596
 /// # use pactio_sdk::{PacketBox, PacketStore, VecPacket, Write};
@@ -50,7 +50,7 @@ impl<'a, Perms: PacketPerms> PacketMut<'a, Perms> {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`PacketBox::bind`].
     #[inline]
     pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, IoError> {
         self.0.bind()
@@ -60,12 +60,12 @@ impl<'a, Perms: PacketPerms> PacketMut<'a, Perms> {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`PacketBox::bind_to`].
     pub fn bind_to(&mut self, output: OutputRef) -> Result<BoundPacketView<Perms>, IoError> {
         self.0.bind_to(output)
     }
 
-    /// Ready when no view is in flight; otherwise the waker is woken by the last.
+    /// Ready when no view is in flight; otherwise the last view wakes the waker.
     #[inline]
     pub fn poll_complete(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.poll_complete(cx)

@@ -1,6 +1,6 @@
-//! Random schedules of many threads over the whole packet core: what loom cannot reach for the number of threads.
+//! Random schedules of many threads over the whole packet core, with more threads than loom can check.
 //!
-//! `PACTIO_SCHEDULES` says how many schedules each storm gets. shuttle prints a failing schedule, to be replayed.
+//! `PACTIO_SCHEDULES` sets the number of schedules of each storm. shuttle prints a failing schedule, to be replayed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ fn storm(name: &str, f: impl Fn() + Send + Sync + 'static) {
     println!("shuttle_schedules {name}={schedules}");
 }
 
-/// Answers a view in one of many ways; gives how many bytes are done.
+/// Answers a view in one of many ways; returns the number of bytes that are done.
 fn answer(view: BoundPacketView<Write>) -> usize {
     let len = view.len();
     match thread_rng().gen_range(0..7u8) {

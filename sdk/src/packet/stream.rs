@@ -16,7 +16,7 @@ use crate::IoError;
 
 /// The segments of one request, in the order in which they come back.
 ///
-/// It owns the packet. It ends when every byte was answered; parts without bytes are not shown.
+/// The stream owns the packet. It ends when every byte was answered; parts without bytes are not shown.
 ///
 /// ```
 /// use pactio_sdk::{IoError, PacketBox, PacketStream, Write};
@@ -39,13 +39,13 @@ use crate::IoError;
 pub struct PacketStream<Perms: PacketPerms> {
     packet: Arc<PacketBox<Perms>>,
     arrivals: Arc<Arrivals<Arrived>>,
-    /// Arrived and not shown yet, the next one last.
+    /// Segments that arrived and were not shown yet; the next one is last.
     waiting: Vec<Arrived>,
-    /// Bytes that did not arrive yet.
+    /// Number of bytes that did not arrive yet.
     missing: usize,
 }
 
-/// A segment of a [`PacketStream`]. It keeps the packet, and may outlive the stream.
+/// A segment of a [`PacketStream`]. The segment keeps the packet, and may outlive the stream.
 pub struct StreamSegment<Perms: PacketPerms> {
     packet: Arc<PacketBox<Perms>>,
     arrived: Arrived,
@@ -72,7 +72,7 @@ impl PacketOutput for Output {
 }
 
 impl<Perms: PacketPerms> PacketStream<Perms> {
-    /// Starts a request and gives the view that a device is to answer.
+    /// Starts a request, and returns the stream and the view that a device must answer.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl<Perms: PacketPerms> PacketStream<Perms> {
         Ok((Self { packet: Arc::new(packet), arrivals, waiting: Vec::new(), missing }, view))
     }
 
-    /// The request, such as to cancel it.
+    /// The packet of the request, for example to cancel it.
     pub fn packet(&self) -> &PacketBox<Perms> {
         &self.packet
     }
@@ -112,7 +112,7 @@ impl<Perms: PacketPerms> Stream for PacketStream<Perms> {
 }
 
 impl<Perms: PacketPerms> StreamSegment<Perms> {
-    /// Where it lies in its request, in bytes.
+    /// Range of the segment in its request, in bytes.
     pub fn range(&self) -> Range<usize> {
         self.arrived.range.clone()
     }
@@ -122,24 +122,25 @@ impl<Perms: PacketPerms> StreamSegment<Perms> {
         self.arrived.tag
     }
 
-    /// Whether it was done.
+    /// Whether the segment was done.
     ///
     /// # Errors
     ///
-    /// Why it was not.
+    /// The error of the segment, if it failed.
     pub fn result(&self) -> Result<(), IoError> {
         self.arrived.result.as_ref().map(|_| ()).map_err(Cause::error)
     }
 
-    /// Why it was not done, with the text of the side that failed it.
+    /// The cause of the failure, with the text of the side that failed the segment.
     pub fn cause(&self) -> Option<&Cause> {
         self.arrived.result.as_ref().err()
     }
 
-    /// The bytes, if it was done.
+    /// The bytes, if the segment was done.
     pub fn bytes(&self) -> Option<&[u8]> {
         self.arrived.result.as_ref().ok()?;
-        // SAFETY: the output heard that this range was done. The packet is shared from here on, so nobody can bind it again.
+        // SAFETY: this range was done and reported to the output in this request. The packet is shared through an `Arc` from here
+        // on, so it cannot be bound again.
         unsafe { self.packet.segment_bytes(self.range()) }
     }
 }

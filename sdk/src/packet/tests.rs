@@ -1,4 +1,4 @@
-//! Tests of packets and views, named after the rules of the packet system that they hold.
+//! Tests of packets and views, named after the rules of the packet system that they check.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -352,9 +352,9 @@ fn rule_16_a_value_of_any_alignment_can_be_read() {
     #[derive(Clone, Copy, PartialEq, Debug)]
     #[repr(C, align(4096))]
     struct Page([u8; 4096]);
-    // SAFETY: plain bytes without padding.
+    // SAFETY: `Page` is plain bytes without padding.
     unsafe impl bytemuck::Zeroable for Page {}
-    // SAFETY: as above.
+    // SAFETY: `Page` is plain bytes without padding.
     unsafe impl bytemuck::Pod for Page {}
 
     let mut packet = FullPacket::<Page, Write>::new_uninit().unwrap();

@@ -5,7 +5,7 @@ use core::mem::ManuallyDrop;
 use super::{BoundPacketView, Cause, Errorable, PacketPerms, Splittable};
 use crate::IoError;
 
-/// A range whose bytes were moved and whose answer is still owed.
+/// A range with bytes that were moved and an answer that is still owed.
 ///
 /// A device can move bytes under a lock and call [`complete`](Self::complete) after the lock is released: the answer may
 /// run code of the requester. Dropping the value fails the whole range with [`IoError::UNANSWERED`] (rule 2), so that a
@@ -31,9 +31,9 @@ use crate::IoError;
 #[derive(Debug)]
 pub struct TransferredPacket<Perms: PacketPerms> {
     view: ManuallyDrop<BoundPacketView<Perms>>,
-    /// So many leading bytes of the view were moved.
+    /// Number of leading bytes of the view that were moved.
     moved: usize,
-    /// What the rest fails with.
+    /// The error with which the rest fails.
     rest: IoError,
 }
 
@@ -63,15 +63,15 @@ impl<Perms: PacketPerms> TransferredPacket<Perms> {
         self.view.tag()
     }
 
-    /// Answers: the moved bytes are done, the rest of the range fails, in most cases with [`IoError::END`].
+    /// Answers: the moved bytes are done, the rest of the range fails, mostly with [`IoError::END`].
     #[inline(always)]
     pub fn complete(self) {
         let (moved, rest) = (self.moved, self.rest);
         self.answer(moved, rest);
     }
 
-    /// Answers: the first `done` bytes are done, the rest failed with `error`. For a device that learns after the transfer
-    /// how much of it succeeded. A `done` above the number of moved bytes counts as that number.
+    /// Answers: the first `done` bytes are done, the rest failed with `error`. For a device that learns after the transfer how
+    /// many bytes succeeded. A `done` above the number of moved bytes counts as that number.
     pub fn complete_with(self, done: usize, error: IoError) {
         let done = self.moved.min(done);
         self.answer(done, error);

@@ -5,8 +5,8 @@ use crate::IoError;
 
 /// A range of a packet that is not bound to a device yet: it can be cut and tagged, and then [bound](Self::bind) part by part.
 ///
-/// It is counted like a bound view, so that a part that is dropped resolves too, with [`IoError::NOT_SUBMITTED`] (rule 13).
-/// It needs no lifetime and is not made from a counted packet, since the count of views is what keeps the packet.
+/// The view is counted like a bound view, so a part that is dropped resolves too, with [`IoError::NOT_SUBMITTED`] (rule 13). The
+/// view needs no lifetime and is not made from a counted packet, since the count of views keeps the packet.
 ///
 /// ```
 /// use pactio_sdk::{IoError, PacketBox, Splittable, Write};
@@ -61,14 +61,14 @@ impl<Perms: PacketPerms> PacketView<Perms> {
     ///
     /// # Panics
     ///
-    /// If it does not fit 63 bits.
+    /// If `tag` does not fit 63 bits.
     pub fn set_tag(&mut self, tag: u64) {
         if let Some(view) = &mut self.0 {
             view.set_tag(tag);
         }
     }
 
-    /// From here on somebody owes an answer.
+    /// Binds the view: from here on it owes an answer.
     pub fn bind(mut self) -> BoundPacketView<Perms> {
         self.0.take().expect("only `bind` and `drop` take the view")
     }

@@ -55,19 +55,19 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
         self.packet.bind()
     }
 
-    /// What happened to every byte.
+    /// The result of every byte.
     pub fn report(&self) -> Report {
         self.packet.report()
     }
 
-    /// The vector; the packet is empty afterwards. Ranges that were not done hold what they held before, or a part of
-    /// the device's data; ranges of [`with_len`](VecPacket::with_len) that were not done are zero.
+    /// The vector; the packet is empty afterwards. Ranges that were not done keep their content, or hold a part of the device's
+    /// data; ranges of [`with_len`](VecPacket::with_len) that were not done are zero.
     ///
     /// # Errors
     ///
     /// [`IoError::IN_FLIGHT`] while views exist; nothing is taken then.
     pub fn take(&mut self) -> Result<Vec<u8>, IoError> {
-        // Looked at once: it may complete at any moment.
+        // Checked once: the packet may complete at any moment.
         if !self.packet.is_complete() {
             return Err(IoError::IN_FLIGHT);
         }
@@ -87,12 +87,12 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
             return Err(IoError::IN_FLIGHT);
         }
         let block = self.packet.block();
-        // SAFETY: complete, ours, and made by `keep`.
+        // SAFETY: the packet is complete, ours, and made by `keep`.
         unsafe {
             if !block::keeps(block) {
                 return Ok(Vec::new());
             }
-            // The account was of bytes that are gone.
+            // The failures describe bytes that are gone.
             block::forget_failures(block);
             Ok(block::take_kept::<Uninit>(block))
         }
@@ -104,7 +104,7 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
 /// The leading `len` bytes are initialised.
 unsafe fn assume_init(vector: Uninit, len: usize) -> Vec<u8> {
     let mut vector = ManuallyDrop::new(vector);
-    // SAFETY: the same allocation with the same layout; the rest as required.
+    // SAFETY: the same allocation with the same layout; the caller ensures that its leading `len` bytes are initialised.
     unsafe { Vec::from_raw_parts(vector.as_mut_ptr().cast(), len, vector.capacity()) }
 }
 
@@ -113,7 +113,7 @@ impl VecPacket<Write> {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be allocated.
     pub fn with_len(len: usize) -> Result<Self, IoError> {
         let mut vector = Uninit::new();
         vector.try_reserve_exact(len).map_err(|_| IoError::OUT_OF_MEMORY)?;
@@ -147,7 +147,7 @@ impl<Perms: PacketPerms> TryFrom<Vec<u8>> for VecPacket<Perms> {
     }
 }
 
-/// Fails as [`VecPacket::new`] does. What a device does not fill is zero when the vector is taken.
+/// Fails as [`VecPacket::new`] does. Bytes that a device does not fill are zero when the vector is taken.
 impl TryFrom<Uninit> for VecPacket<Write> {
     type Error = IoError;
 
@@ -212,7 +212,7 @@ impl<Perms: PacketPerms> OwnedPacket<Perms> {
         self.0.bind()
     }
 
-    /// What happened to every byte.
+    /// The result of every byte.
     pub fn report(&self) -> Report {
         self.0.report()
     }
@@ -237,7 +237,7 @@ impl<Perms: PacketPerms> TryFrom<Box<[u8]>> for OwnedPacket<Perms> {
     }
 }
 
-/// Fails as [`OwnedPacket::new`] does. What a device does not fill is zero when the slice is taken.
+/// Fails as [`OwnedPacket::new`] does. Bytes that a device does not fill are zero when the slice is taken.
 impl TryFrom<Box<[MaybeUninit<u8>]>> for OwnedPacket<Write> {
     type Error = IoError;
 

@@ -11,9 +11,9 @@ use super::state::Finished;
 use super::{Cause, Errorable, PacketPerms, Read, Splittable, TransferredPacket, mutant};
 use crate::IoError;
 
-/// What a device receives: a range of a packet that it must answer.
+/// A range of a packet that a device must answer.
 ///
-/// It can be split, moved to another thread, kept for later, or given to another device. Each part is answered once:
+/// A view can be split, moved to another thread, kept for later, or given to another device. Each part is answered once:
 ///
 /// | answer | call |
 /// |--------|------|
@@ -70,7 +70,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         Self { packet, start, end, tag, _perms: PhantomData }
     }
 
-    /// Takes the view apart, to be put together again where it arrives.
+    /// Takes the view apart; its receiver puts the parts together again.
     #[inline(always)]
     pub(crate) fn into_parts(self) -> (*const (), usize, usize, u64) {
         let parts = (self.packet.as_ptr().cast_const(), self.start, self.end, self.tag);
@@ -80,8 +80,8 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
 
     /// Moves the view field by field.
     ///
-    /// A processor cannot forward fields that were just stored one by one to a load of several at once, which is how a whole
-    /// view is moved, and then waits until the stores are through. Volatile stores are not put together.
+    /// A whole view is moved by loads of several fields at once. A processor cannot forward fields that were just stored one by
+    /// one to such a load, and waits until the stores are through. Volatile stores are not merged.
     ///
     /// # Safety
     ///
@@ -89,7 +89,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     #[inline(always)]
     pub(crate) unsafe fn write_to(self, slot: *mut Self) {
         let (packet, start, end, tag) = self.into_parts();
-        // SAFETY: as required. These are all fields, and as each is written once, the view is moved.
+        // SAFETY: `slot` is valid for writes. These are all fields, and as each is written once, the view is moved.
         unsafe {
             (&raw mut (*slot).packet).cast::<*const ()>().write_volatile(packet);
             (&raw mut (*slot).start).write_volatile(start);
@@ -100,15 +100,15 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
 
     /// # Safety
     ///
-    /// They are the parts of a view with this permission, which come from [`into_parts`](Self::into_parts) once.
+    /// The arguments are the parts of a view with this permission, which come from [`into_parts`](Self::into_parts) once.
     #[cfg(feature = "plugin")]
     #[inline(always)]
     pub(crate) unsafe fn from_parts(packet: *const (), start: usize, end: usize, tag: u64) -> Self {
-        // SAFETY: as required; a view's packet is never null.
+        // SAFETY: the arguments are the parts of one view with this permission, used once; a view's packet is never null.
         unsafe { Self::new(NonNull::new_unchecked(packet.cast_mut()), start, end, tag) }
     }
 
-    /// The address of its packet.
+    /// Address of the view's packet.
     #[inline(always)]
     pub(super) fn packet_address(&self) -> *const () {
         self.packet.as_ptr().cast_const()
@@ -118,9 +118,10 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     ///
     /// # Safety
     ///
-    /// COUNT of the packet includes this view, or it is not dropped and lives no longer than one that is counted.
+    /// COUNT of the packet includes this view, or this view is not dropped and lives no longer than a view that is counted.
     pub(super) unsafe fn from_address(packet: *const (), start: usize, tag: u64) -> Self {
-        // SAFETY: a view's packet is never null; the rest as required.
+        // SAFETY: a view's packet is never null, and an empty range overlaps no other. This view is counted, or it is not dropped
+        // and a counted view outlives it.
         unsafe { Self::new(NonNull::new_unchecked(packet.cast_mut()), start, start, tag) }
     }
 
@@ -135,13 +136,13 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         self.end - self.start
     }
 
-    /// The range is empty. It owes an answer all the same.
+    /// The range is empty. An empty view owes an answer all the same.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Where the range begins in its packet, in bytes.
+    /// Offset of the range in its packet, in bytes.
     pub fn offset(&self) -> usize {
         self.start
     }
@@ -155,7 +156,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     ///
     /// # Panics
     ///
-    /// If it does not fit 63 bits.
+    /// If `tag` does not fit 63 bits.
     pub fn set_tag(&mut self, tag: u64) {
         assert!(tag >> 63 == 0, "a tag has 63 bits, {tag:#x} has more");
         self.tag = tag;
@@ -171,16 +172,16 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         RequestId(unsafe { root(self.packet.as_ptr().cast_const()) } as u64)
     }
 
-    /// The result is not wanted any more: the request, or one that it was made to answer, was cancelled, or its owner is gone.
-    /// The view owes an answer all the same; [`IoError::CANCELLED`] is a good one.
+    /// The result is not wanted any more: the request, or a request that it was made to answer, was cancelled, or its owner is
+    /// gone. The view owes an answer all the same; [`IoError::CANCELLED`] is a suitable error.
     #[inline]
     pub fn is_cancelled(&self) -> bool {
         // SAFETY: this view keeps its packet alive (state rule 1), which keeps its origin.
         unsafe { is_cancelled(self.packet.as_ptr().cast_const()) }
     }
 
-    /// The packet has its bytes in memory, so that a layer may look at them: see [`ReturnedPart::bytes`](super::ReturnedPart::bytes).
-    /// A complex packet has not.
+    /// The packet has its bytes in memory, so a layer may read them: see [`ReturnedPart::bytes`](super::ReturnedPart::bytes). A
+    /// complex packet has no bytes in memory.
     #[inline]
     pub fn has_bytes(&self) -> bool {
         self.bytes().is_some()
@@ -202,7 +203,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         }
     }
 
-    /// Like [`split_at`](Self::split_at), giving the view back where that panics.
+    /// Like [`split_at`](Self::split_at), but gives the view back instead of a panic.
     ///
     /// # Errors
     ///
@@ -235,7 +236,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         unsafe { ManuallyDrop::new(self).settle_with_text(0, cause) };
     }
 
-    /// A view of a part of another range of the packet, beside this view, which becomes an answer of its own.
+    /// A view of a part of another range of the packet, which exists beside this view and owes an answer of its own.
     ///
     /// # Errors
     ///
@@ -254,24 +255,24 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
                 ((*(*packet).table).fail)(packet.cast(), range.start, range.end, error, ptr::null(), 0);
                 return Err(TOO_MANY_VIEWS);
             }
-            // `split` counted one more view; the range is its own as required.
+            // `split` counted one more view; no other view has a byte of the range.
             Ok(Self::new(self.packet, range.start, range.end, self.tag))
         }
     }
 
-    /// Gives its range up for [parts](Self::part); gives the range, as offsets of the packet.
+    /// Gives up the view's range for [parts](Self::part), and returns the range as offsets of the packet.
     pub(super) fn give_up_range(&mut self) -> Range<usize> {
         let range = self.start..self.end;
         self.end = mutant!("stem_keeps_range", self.end, self.start);
         range
     }
 
-    /// Direct access to the packet's bytes, if they can be had at this alignment; otherwise the view comes back and the
+    /// Direct access to the packet's bytes, if they are available at this alignment; otherwise the view comes back, and the
     /// device uses a buffer of its own and [`transfer_data`](Self::transfer_data).
     ///
     /// # Errors
     ///
-    /// The view, if the bytes are not aligned to `align`, or if the packet has no bytes that could be had.
+    /// The view, if the bytes are not aligned to `align`, or if the packet gives no direct access to its bytes.
     #[inline(always)]
     pub fn try_alloc(self, align: usize) -> Result<Perms::Allocated, Self> {
         let bytes = match self.bytes() {
@@ -294,10 +295,10 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     ///
     /// # Safety
     ///
-    /// The part lies within the range, and nobody else uses it until it is answered.
+    /// The part lies within the range, and no other code uses it until it is answered.
     pub(super) unsafe fn alloc_range(&self, part: Range<usize>, align: usize) -> *mut u8 {
         let (packet, start, end) = (self.packet(), self.start + part.start, self.start + part.end);
-        // SAFETY: this view keeps the packet and its table alive; the rest as required.
+        // SAFETY: this view keeps the packet and its table alive; the part lies within its range, and no other code uses it.
         unsafe { ((*(*packet).table).alloc)(packet.cast(), start, end, align) }
     }
 
@@ -305,10 +306,11 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     ///
     /// # Safety
     ///
-    /// As for [`alloc_range`](Self::alloc_range), for `len` bytes from `start`; so many are at `device`.
+    /// As for [`alloc_range`](Self::alloc_range), for `len` bytes from `start`; the memory at `device` has `len` bytes.
     pub(super) unsafe fn transfer_range(&self, start: usize, device: *mut u8, len: usize) -> u32 {
         let packet = self.packet();
-        // SAFETY: this view keeps the packet and its table alive; the rest as required.
+        // SAFETY: this view keeps the packet and its table alive; the `len` bytes from `start` lie within its range, no other
+        // code uses them, and the memory at `device` has `len` bytes.
         unsafe { ((*(*packet).table).transfer)(packet.cast(), self.start + start, device, len) }
     }
 
@@ -319,12 +321,12 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         unsafe { view.settle(view.len(), IoError::SHORT) };
     }
 
-    /// Moves bytes between the start of the device's `data` and the range: out of `data` for a read request, into it for a
-    /// write request, both for an exchange. The result owes the answer: [`complete`](TransferredPacket::complete) sends it,
-    /// dropping it fails the range.
+    /// Moves bytes between the start of the device's `data` and the range: out of `data` for a read request, into it for a write
+    /// request, both for an exchange. The result owes the answer: [`complete`](TransferredPacket::complete) sends the answer,
+    /// dropping the result fails the range.
     ///
-    /// If `data` is shorter than the range, the rest fails with [`IoError::END`]; if it is longer, the rest of it is not
-    /// used. So a device can pass everything it has from the position on.
+    /// If `data` is shorter than the range, the rest of the range fails with [`IoError::END`]; if `data` is longer, its rest is
+    /// not used. So a device can pass all its data from the position on.
     #[inline(always)]
     pub fn transfer_data(self, data: Perms::Data<'_>) -> TransferredPacket<Perms> {
         let (device, available) = Perms::memory(data);
@@ -332,8 +334,8 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         self.touch();
         match self.bytes() {
             Some(bytes) => {
-                // SAFETY: both have at least `len` bytes. The range is this view's alone, or only read, so the device's
-                // memory, which it holds a reference to, cannot overlap it.
+                // SAFETY: both have at least `len` bytes. The range is this view's alone, or only read, so the device's memory,
+                // to which the device holds a reference, cannot overlap it.
                 unsafe { Perms::transfer(bytes, device, len) };
                 TransferredPacket::new(self, len, IoError::END)
             }
@@ -354,15 +356,15 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     ///
     /// # Safety
     ///
-    /// The range is as long, and so many bytes are at `device`.
+    /// The range has at least `len` bytes, and the memory at `device` has `len` bytes.
     unsafe fn move_complex(&self, device: *mut u8, len: usize) -> Result<(), IoError> {
         let bytes = self.alloc(1);
         if !bytes.is_null() {
-            // SAFETY: the memory stands for this view's range until it is answered, and has its length.
+            // SAFETY: the memory stands for this view's range until the range is answered, and has its length.
             unsafe { Perms::transfer(bytes, device, len) };
             return Ok(());
         }
-        // SAFETY: the range is this view's; the rest as required.
+        // SAFETY: the range is this view's and has at least `len` bytes, and the memory at `device` has `len` bytes.
         IoError::from_raw(unsafe { self.transfer_range(0, device, len) }).map_or(Ok(()), Err)
     }
 
@@ -379,14 +381,14 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
 
     #[inline(always)]
     pub(super) fn is_initialised(&self) -> bool {
-        // SAFETY: as above.
+        // SAFETY: the packet is alive and `flags` constant while this view exists (state rules 1 and 5).
         unsafe { (*self.packet()).flags & INITIALISED != 0 }
     }
 
     /// A copy from or to the bytes is about to happen.
     #[inline(always)]
     pub(super) fn touch(&self) {
-        // SAFETY: as above.
+        // SAFETY: this view keeps the packet alive (state rule 1).
         unsafe { (*self.packet()).state.view_touches_bytes() };
     }
 
@@ -397,7 +399,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     /// The view is not used afterwards, not even dropped.
     #[cold]
     pub(super) unsafe fn settle_with_text(&self, done: usize, rest: &Cause) {
-        // SAFETY: as required.
+        // SAFETY: the view is not used afterwards, and these are its parts.
         unsafe {
             Self::settle_in_steps(
                 self.packet,
@@ -421,12 +423,13 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         // SAFETY: the view keeps the packet alive up to here (state rule 1).
         let settled = done >= self.len() && unsafe { (*self.packet()).state.finish_only() };
         if !settled {
-            // SAFETY: as required. The parts are given one by one, so that the view need not lie in memory for it.
+            // SAFETY: the view is not used afterwards, and these are its parts. They are given one by one, so that the view need
+            // not lie in memory.
             unsafe { Self::settle_in_steps(self.packet, self.start, self.end, self.tag, done, rest, "") };
         }
     }
 
-    /// Bytes are in place; then the result, the output, the count, the wake (rule 3).
+    /// Settles in this order (rule 3): the bytes are in place; then the result, the output, the count, the wake.
     ///
     /// # Safety
     ///
@@ -480,8 +483,9 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
 /// The caller holds a view of `packet`.
 #[inline]
 unsafe fn root(packet: *const ()) -> *const () {
-    // SAFETY: a view of a derived packet keeps that, and it keeps the view of its origin that it was made to answer (the
-    // contract of `origin`), so each packet of the chain is alive. Permissions do not change where the fields are.
+    // SAFETY: a view of a derived packet keeps that packet, and the packet keeps the view of its origin that it was made to
+    // answer (the contract of `origin`), so each packet of the chain is alive. Permissions do not change the offsets of the
+    // fields.
     unsafe {
         let mut packet = packet.cast::<Packet<()>>();
         while (*packet).flags & DERIVED != 0 {
@@ -498,10 +502,12 @@ unsafe fn root(packet: *const ()) -> *const () {
 /// The caller holds a view of `packet`.
 #[inline]
 unsafe fn is_cancelled(packet: *const ()) -> bool {
-    // SAFETY: as in `root`.
+    // SAFETY: a view of a derived packet keeps that packet, and the packet keeps the view of its origin that it was made to
+    // answer (the contract of `origin`), so each packet of the chain is alive. Permissions do not change the offsets of the
+    // fields.
     unsafe {
         let mut packet = packet.cast::<Packet<()>>();
-        // The owner of a derived packet may be gone although the origin is waited for: only its wish counts.
+        // The owner of a derived packet may be gone while the origin is still wanted: only its CANCELLED bit counts.
         while (*packet).flags & DERIVED != 0 {
             if (*packet).state.is_marked_cancelled() {
                 return true;
@@ -516,19 +522,19 @@ const TOO_MANY_VIEWS: IoError =
     IoError::new(crate::Code::TOO_MANY, crate::Subject::VIEW, crate::State::FULL, crate::Location::SDK);
 
 impl BoundPacketView<Read> {
-    /// Takes the range without looking at the bytes, as a device that discards writes does. The result owes the answer.
+    /// Takes the range without reading the bytes, as a device that discards writes does. The result owes the answer.
     #[inline]
     pub fn accept(self) -> TransferredPacket<Read> {
         let len = self.len();
         TransferredPacket::new(self, len, IoError::END)
     }
 
-    /// Copies the first bytes of the range, as many as `data` has, and leaves the view as it is: for a layer that writes an
-    /// encoded copy ([`DerivedPacket`](super::DerivedPacket)) before it answers.
+    /// Copies the first `data.len()` bytes of the range and leaves the view as it is, for a layer that writes an encoded copy
+    /// ([`DerivedPacket`](super::DerivedPacket)) before it answers.
     ///
     /// # Errors
     ///
-    /// What the requester failed with when it made the bytes. The view still owes its answer.
+    /// The error with which the requester failed to make the bytes. The view still owes its answer.
     ///
     /// # Panics
     ///
@@ -539,12 +545,12 @@ impl BoundPacketView<Read> {
         self.touch();
         match self.bytes() {
             Some(bytes) => {
-                // SAFETY: both have at least `len` bytes. Those of a write request are only read, and the caller's memory, which
-                // is borrowed mutably, cannot overlap them.
+                // SAFETY: both have at least `len` bytes. The bytes of a write request are only read, and the caller's memory,
+                // which is borrowed mutably, cannot overlap them.
                 unsafe { Read::transfer(bytes, device, len) };
                 Ok(())
             }
-            // SAFETY: `len` is at most the length of the range, and `data` has so many bytes.
+            // SAFETY: `len` is at most the length of the range, and `data` has `len` bytes.
             None => unsafe { self.move_complex(device, len) },
         }
     }
@@ -570,7 +576,7 @@ impl<Perms: PacketPerms> Errorable for BoundPacketView<Perms> {
     }
 }
 
-/// Identity of a request while it is in flight: what a device that is asked to cancel looks for.
+/// Identity of a request while it is in flight; a device that is asked to cancel looks for this identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub(crate) u64);
 
@@ -598,7 +604,7 @@ impl<Perms: PacketPerms> fmt::Debug for BoundPacketView<Perms> {
     }
 }
 
-/// What the ABI's fingerprint says of views.
+/// The part of the ABI's fingerprint that describes views.
 #[cfg(feature = "plugin")]
 pub(super) mod boundary {
     use super::BoundPacketView;

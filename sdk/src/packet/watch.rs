@@ -1,7 +1,7 @@
-//! Packets whose segments are told to an output.
+//! Packets that report their segments to an output.
 //!
-//! A watched packet has a table of its own: a copy of its maker's, with a function that finds the output behind it. So
-//! packets without an output pay nothing.
+//! A watched packet has a table of its own: a copy of its maker's table, with a function that finds the output behind the table.
+//! So packets without an output pay nothing.
 
 use super::header::{Packet, PacketTable};
 use super::output::{OutputRef, RawSegment};
@@ -24,10 +24,11 @@ struct Watched {
 ///
 /// The packet is idle and the caller's.
 pub(super) unsafe fn start(packet: *mut Packet<()>, output: OutputRef) -> Result<(), IoError> {
-    // SAFETY: a `Watched` has a size.
+    // SAFETY: the layout of a `Watched` has a size that is not zero.
     let watched = NonNull::new(unsafe { alloc(Layout::new::<Watched>()) }.cast::<Watched>());
     let watched = watched.ok_or(IoError::OUT_OF_MEMORY)?.as_ptr();
-    // SAFETY: as required; the base table lives as long as the packet, and `watched` is ours alone and large enough.
+    // SAFETY: the packet is idle and the caller's; the base table lives as long as the packet, and `watched` is ours alone and
+    // large enough.
     unsafe {
         stop(packet);
         let base = (*packet).table;
@@ -45,7 +46,7 @@ pub(super) unsafe fn start(packet: *mut Packet<()>, output: OutputRef) -> Result
 /// The packet is idle and the caller's, or about to be freed.
 #[inline(always)]
 pub(super) unsafe fn stop(packet: *mut Packet<()>) {
-    // SAFETY: as required.
+    // SAFETY: the packet is idle and the caller's, or about to be freed, so no other party uses it.
     unsafe {
         if (*packet).private.watched {
             take(packet);
@@ -73,7 +74,7 @@ unsafe fn take(packet: *mut Packet<()>) {
 ///
 /// The packet is alive and the caller's.
 pub(super) unsafe fn base(packet: *mut Packet<()>) -> *const PacketTable {
-    // SAFETY: as required, and as in `take`.
+    // SAFETY: the packet is alive and the caller's; the table of a watched packet is the `Watched` that `start` allocated.
     unsafe {
         let table = (*packet).table;
         if (*packet).private.watched { (*table.cast::<Watched>()).base } else { table }

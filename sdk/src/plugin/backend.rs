@@ -12,17 +12,17 @@ use crate::{BackendDevice, Code, IoError, Location, State, Subject};
 
 /// Opens devices of one kind. One value is made when the plugin is loaded, and shared.
 pub trait Backend: Send + Sync + 'static {
-    /// What it opens.
+    /// Type of the devices that the backend opens.
     type Device: BackendDevice;
 
     /// Opens a device. May block for as long as opening takes.
     ///
     /// # Errors
     ///
-    /// An error with a message for people: what failed, why, and what to try.
+    /// An error with a message for people that names the failure, its reason and a remedy.
     fn open(&self, request: &OpenRequest<'_>) -> Result<Self::Device, OpenError>;
 
-    /// The same for a backend that has devices of several types: hosts call this one.
+    /// Opens a device of any type, for a backend with devices of several types: hosts call this method.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ pub trait Backend: Send + Sync + 'static {
     }
 }
 
-/// What to open: the parts of a URL `scheme:target?key=value&key=value`, and what for.
+/// A request to open a device: the parts of a URL `scheme:target?key=value&key=value`, and the mode.
 #[derive(Clone, Debug)]
 pub struct OpenRequest<'a> {
     scheme: &'a str,
@@ -52,7 +52,7 @@ impl<'a> OpenRequest<'a> {
         Self { below: Some(below), ..self }
     }
 
-    /// What comes over the boundary; `None` if some text is not UTF-8.
+    /// Decodes a request that crossed the boundary; `None` if some text is not UTF-8.
     pub(crate) fn from_raw(raw: &'a RawOpenRequest<'_>) -> Option<Self> {
         fn text<'a>(slice: &'a CSliceRef<'_, u8>) -> Option<&'a str> {
             core::str::from_utf8(slice.as_slice()).ok()
@@ -76,7 +76,7 @@ impl<'a> OpenRequest<'a> {
     ///
     /// # Errors
     ///
-    /// If there is none: the plugin was not exported with `filter:`, or is used without a host.
+    /// If there is no such device: the plugin was not exported with `filter:`, or is used without a host.
     pub fn lower(&self) -> Result<Lower, OpenError> {
         self.below.clone().ok_or_else(|| {
             OpenError::invalid_input(format!(
@@ -86,12 +86,12 @@ impl<'a> OpenRequest<'a> {
         })
     }
 
-    /// The host, as a tree whose names are URLs: [`open`](Lower::open) opens one, with whatever plugin it names. For backends that
-    /// are exported with `requires: ["open"]`.
+    /// The host, as a tree with URLs as names: [`open`](Lower::open) opens a URL, with the plugin that the URL names. For
+    /// backends that are exported with `requires: ["open"]`.
     ///
     /// # Errors
     ///
-    /// If there is none: the plugin was not exported so, or is used without a host.
+    /// If there is no such host: the plugin was not exported with `requires: ["open"]`, or is used without a host.
     pub fn opener(&self) -> Result<Lower, OpenError> {
         self.below.clone().ok_or_else(|| {
             OpenError::invalid_input(format!(
@@ -106,18 +106,19 @@ impl<'a> OpenRequest<'a> {
         self.scheme
     }
 
-    /// What stands behind the scheme, such as a path.
+    /// The part of the URL behind the scheme, such as a path.
     pub fn target(&self) -> &'a str {
         self.target
     }
 
-    /// What the device is opened for.
+    /// The purpose for which the device is opened.
     pub fn mode(&self) -> OpenMode {
         self.mode
     }
 
-    /// The options, in the order of the URL, with the defaults of those that were not given. The host has checked them against
-    /// the plugin's [`StaticManifest`](crate::StaticManifest): there are no others, and their values are what that says.
+    /// The options, in the order of the URL, with the defaults of those that were not given. The host has checked the options
+    /// against the plugin's [`StaticManifest`](crate::StaticManifest): there are no others, and their values are as the manifest
+    /// declares.
     pub fn options(&self) -> &[(&'a str, &'a str)] {
         &self.options
     }
@@ -181,18 +182,18 @@ impl<'a> OpenRequest<'a> {
     }
 }
 
-/// What a device is opened for: bits that can be joined with `|`.
+/// The purpose for which a device is opened: bits that can be joined with `|`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OpenMode(pub(crate) u32);
 
 impl OpenMode {
-    /// For nothing but to look at.
+    /// Only to be inspected.
     pub const NONE: Self = Self(0);
     /// To be read.
     pub const READ: Self = Self(1);
     /// To be written.
     pub const WRITE: Self = Self(2);
-    /// To be made if it does not exist.
+    /// To be created if it does not exist.
     pub const CREATE: Self = Self(4);
     /// To be emptied if it exists.
     pub const TRUNCATE: Self = Self(8);
@@ -238,17 +239,17 @@ pub struct OpenError {
 }
 
 impl OpenError {
-    /// An error with a message that says what failed, why, and what to try.
+    /// An error with a message that names the failure, its reason and a remedy.
     pub fn new(error: IoError, message: impl Into<String>) -> Self {
         Self { error, message: message.into() }
     }
 
-    /// An argument makes no sense.
+    /// An argument is invalid.
     pub fn invalid_input(message: impl Into<String>) -> Self {
         Self::new(IoError::from_code(Code::INVALID_INPUT), message)
     }
 
-    /// The plugin's code panicked, and may have said why.
+    /// The plugin's code panicked, perhaps with a message.
     pub(crate) fn panicked(message: Option<String>) -> Self {
         let mut text = "the plugin panicked while it opened the device".to_owned();
         if let Some(message) = message {

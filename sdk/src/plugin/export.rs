@@ -1,9 +1,9 @@
-//! The macros that make a plugin of a backend.
+//! The macros that make a plugin from a backend.
 
 use crate::StaticManifest;
 use crate::abi::{PluginEntry, StaticBytes};
 
-/// A plugin as a value, made by [`plugin!`](crate::plugin): what a library exports, or what a program links in.
+/// A plugin as a value, made by [`plugin!`](crate::plugin): a library exports it, or a program links it in.
 #[derive(Clone, Copy)]
 pub struct LinkedPlugin {
     manifest: StaticManifest,
@@ -16,18 +16,18 @@ impl LinkedPlugin {
         Self { manifest, entry }
     }
 
-    /// What it says of itself.
+    /// The manifest of the plugin.
     pub const fn manifest(&self) -> &StaticManifest {
         &self.manifest
     }
 
-    /// What a host gets to see.
+    /// The entry, which a host reads.
     #[doc(hidden)]
     pub const fn entry(&self) -> PluginEntry {
         self.entry
     }
 
-    /// The same of a library, with the manifest that is in a section of its file.
+    /// The entry of a library, with the manifest that is in a section of the library's file.
     #[doc(hidden)]
     pub const fn exported(&self, manifest: &'static [u8]) -> PluginEntry {
         PluginEntry { manifest: StaticBytes::new(manifest), ..self.entry }
@@ -40,8 +40,8 @@ impl core::fmt::Debug for LinkedPlugin {
     }
 }
 
-/// Makes a plugin of one backend, as the constant `PLUGIN`: for a crate that programs link
-/// in, and whose library is made by another crate with [`export_plugin!`](crate::export_plugin).
+/// Makes a plugin from one backend, as the constant `PLUGIN`, for a crate that programs link in; another crate makes the library
+/// with [`export_plugin!`](crate::export_plugin).
 ///
 /// The fields are those of [`export_plugin!`](crate::export_plugin).
 ///
@@ -165,11 +165,10 @@ macro_rules! __plugin {
 /// Exports a plugin from a library: the entry that hosts look for, and the [`StaticManifest`] in the file.
 ///
 /// The crate is a `cdylib`. `backend` is a constant expression; its type implements [`Backend`](crate::Backend). `version`,
-/// `license`, `options`, `requires` and `check`, which is the URL that `pactio check` opens, may be left out: the first two are
-/// the crate's then, the others empty. With `filter`
-/// instead of `backend`, its devices sit on others, which [`OpenRequest::lower`](crate::OpenRequest::lower) gives; with
-/// `below_read_only: true` before that, these are only opened to be read. See the
-/// [crate's page](crate) for a whole plugin.
+/// `license`, `options`, `requires` and `check` may be left out: the first two are then those of the crate, the others are empty.
+/// `check` is the URL that `pactio check` opens. With `filter` instead of `backend`, the plugin's devices sit on other devices,
+/// which [`OpenRequest::lower`](crate::OpenRequest::lower) gives; with `below_read_only: true` before `filter`, these are only
+/// opened to be read. See the [crate's page](crate) for a whole plugin.
 ///
 /// ```
 /// # use pactio_sdk::*;
@@ -194,8 +193,9 @@ macro_rules! __plugin {
 /// }
 /// ```
 ///
-/// A crate that programs can link in too makes its plugin with [`plugin!`](crate::plugin), and the crate of the library exports that:
-/// `pactio_sdk::export_plugin!(nothing::PLUGIN);`. Exported by the library alone, the symbols of two linked plugins do not collide.
+/// A crate that programs can also link in makes its plugin with [`plugin!`](crate::plugin), and the crate of the library exports
+/// that plugin: `pactio_sdk::export_plugin!(nothing::PLUGIN);`. Only the library exports the symbol, so the symbols of two linked
+/// plugins do not collide.
 #[macro_export]
 macro_rules! export_plugin {
     (id: $($fields:tt)*) => {
@@ -228,15 +228,15 @@ pub mod __private {
     use crate::plugin::guarded::GuardedBackend;
     use crate::{Backend, IoError, firewall};
 
-    /// Has the records of a library go to its host.
+    /// Sends the records of a library to its host.
     #[cfg(feature = "tracing")]
     pub const ATTACH: Option<crate::abi::Attach> = Some(crate::plugin::log::attach);
 
-    /// Without the feature, nobody takes what the host gives.
+    /// Without the feature, the plugin takes nothing from the host.
     #[cfg(not(feature = "tracing"))]
     pub const ATTACH: Option<crate::abi::Attach> = None;
 
-    /// What was given, or else the default behind it.
+    /// The given value, or else the default behind it.
     pub const fn first<T: Copy>(values: &[T]) -> T {
         values[0]
     }
@@ -257,7 +257,7 @@ pub mod __private {
         });
         match made {
             Ok(object) => {
-                // SAFETY: as required.
+                // SAFETY: the caller ensures that `out` is valid for a write.
                 unsafe { out.write(MaybeUninit::new(object)) };
                 0
             }

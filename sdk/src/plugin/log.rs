@@ -10,9 +10,9 @@ use tracing_core::{Dispatch, Event, Field, Interest, Level, Metadata, Subscriber
 use crate::abi::{HostTable, RawRecord};
 use crate::firewall;
 
-/// Has the records of this library go to `host` from now on.
+/// Sends the records of this library to `host` from now on.
 pub(crate) unsafe extern "C" fn attach(host: &'static HostTable) {
-    // Two hosts of a process may load it at once; neither goes on before the records have somewhere to go.
+    // Two hosts of a process may load the library at once. Neither continues before the records have a destination.
     static ONCE: Once = Once::new();
     let _ = firewall::contain(|| {
         ONCE.call_once(|| {
@@ -45,7 +45,7 @@ struct Text {
 
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing to a string does not fail, but a value might.
+        // Writing to a string does not fail, but formatting a value might.
         let _ = if field.name() == "message" {
             write!(self.message, "{value:?}")
         } else {
@@ -64,7 +64,7 @@ impl Visit for Text {
 }
 
 impl Forward {
-    /// Passes a record, or a span whose message is its name.
+    /// Passes a record, or a span with its name as the message.
     fn pass<T>(&self, metadata: &Metadata<'_>, text: &Text, give: impl FnOnce(&RawRecord<'_>) -> T) -> T {
         give(&RawRecord {
             level: number(metadata.level()),
@@ -77,16 +77,16 @@ impl Forward {
     }
 }
 
-// SAFETY of all calls: the table belongs to a host that has given it for the life of the process, and what is borrowed is for the
-// call.
+// SAFETY of all calls: the table belongs to a host that provides it for the life of the process, and data is borrowed for the
+// call only.
 impl Subscriber for Forward {
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
-        // Who listens may change at any time.
+        // The levels that the host wants may change at any time.
         Interest::sometimes()
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // SAFETY: as above.
+        // SAFETY: the host keeps the table and its object for the life of the process.
         unsafe { (self.host.enabled)(self.host.object, number(metadata.level())) != 0 }
     }
 
@@ -95,13 +95,13 @@ impl Subscriber for Forward {
         span.record(&mut text);
         let parent = if span.is_root() { u64::MAX } else { span.parent().map_or(0, Id::into_u64) };
         let id = self.pass(span.metadata(), &text, |record| {
-            // SAFETY: as above.
+            // SAFETY: the host keeps the table and its object for the life of the process; the record is borrowed for the call.
             unsafe { (self.host.new_span)(self.host.object, record, parent) }
         });
         Id::from_non_zero_u64(NonZeroU64::new(id).unwrap_or(NonZeroU64::MIN))
     }
 
-    /// What is learnt of a span after it began stays here.
+    /// Fields that are recorded after a span has begun are not sent to the host.
     fn record(&self, _: &Id, _: &Record<'_>) {}
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
@@ -110,29 +110,29 @@ impl Subscriber for Forward {
         let mut text = Text::default();
         event.record(&mut text);
         self.pass(event.metadata(), &text, |record| {
-            // SAFETY: as above.
+            // SAFETY: the host keeps the table and its object for the life of the process; the record is borrowed for the call.
             unsafe { (self.host.event)(self.host.object, record) }
         });
     }
 
     fn enter(&self, span: &Id) {
-        // SAFETY: as above.
+        // SAFETY: the host keeps the table and its object for the life of the process.
         unsafe { (self.host.enter)(self.host.object, span.into_u64()) }
     }
 
     fn exit(&self, span: &Id) {
-        // SAFETY: as above.
+        // SAFETY: the host keeps the table and its object for the life of the process.
         unsafe { (self.host.exit)(self.host.object, span.into_u64()) }
     }
 
     fn clone_span(&self, id: &Id) -> Id {
-        // SAFETY: as above.
+        // SAFETY: the host keeps the table and its object for the life of the process.
         unsafe { (self.host.clone_span)(self.host.object, id.into_u64()) };
         id.clone()
     }
 
     fn try_close(&self, id: Id) -> bool {
-        // SAFETY: as above.
+        // SAFETY: the host keeps the table and its object for the life of the process.
         unsafe { (self.host.close)(self.host.object, id.into_u64()) != 0 }
     }
 }

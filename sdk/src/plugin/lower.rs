@@ -15,10 +15,10 @@ use crate::{
     ReadWrite, RequestId, Write,
 };
 
-/// The device below a filter: any device that a host can open. Cheap to clone; it is closed with the last clone.
+/// The device below a filter: any device that a host can open. Cheap to clone; the device is closed with the last clone.
 ///
-/// It takes views as any device does ([`PacketIo::send_io`]), and has all helpers that are made of that: reads of values, slices and
-/// vectors, streams of parts. A view that is sent on is not copied. The driver of the device is the host's business.
+/// `Lower` takes views as any device does ([`PacketIo::send_io`]), and has all helpers that are built on that: reads of values,
+/// slices and vectors, streams of parts. A view that is sent on is not copied. The host polls the driver of the device.
 #[derive(Clone)]
 pub struct Lower(Arc<Inner>);
 
@@ -34,12 +34,12 @@ impl Lower {
         Self(Arc::new(Inner { device, turns }))
     }
 
-    /// What the device tells of itself now.
+    /// The current information about the device.
     pub fn info(&self) -> DeviceInfo {
         self.0.device.info()
     }
 
-    /// An extension of the device, if it has that: `lower.extension::<dyn Flush>()`.
+    /// An extension of the device, if the device has that extension: `lower.extension::<dyn Flush>()`.
     pub fn extension<E: Extension + ?Sized>(&self) -> Option<&E> {
         self.0.device.extension()
     }
@@ -49,35 +49,35 @@ impl Lower {
         self.0.device.has(capability)
     }
 
-    /// Offers the extension that is asked for, if the device has it: for what stands before the device and changes nothing.
+    /// Offers the extension that is asked for, if the device has it: for layers before the device that change nothing.
     pub fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         self.0.device.extensions(query);
     }
 
-    /// Which requests it handles best. It takes all: the host fits them to its limits.
+    /// The requests that the device handles best. The device takes all requests: the host fits them to its limits.
     pub fn limits(&self) -> Limits {
         self.0.device.limits()
     }
 
-    /// Cancels a request that was sent on, or that a packet belongs to which was made to answer it: see
-    /// [`BoundPacketView::request`].
+    /// Cancels a request that was sent on, or that another packet was made to answer: see [`BoundPacketView::request`].
     pub fn cancel(&self, request: RequestId) {
         if let Some(extension) = self.extension::<dyn Cancellation>() {
             extension.cancel(request);
         }
     }
 
-    /// Opens what has a name in it, if it is a tree: the names on the way joined with `/`. May block for as long as opening takes.
+    /// Opens a name in the device, if the device is a tree: the names on the way joined with `/`. May block for as long as
+    /// opening takes.
     ///
     /// # Errors
     ///
-    /// If it is no tree, nothing has that name, or it cannot be opened.
+    /// If the device is no tree, the name does not exist, or it cannot be opened.
     pub fn open(&self, name: impl AsRef<[u8]>, mode: OpenMode) -> Result<Self, OpenError> {
         self.0.device.open(name.as_ref(), mode).map(Self::new)
     }
 
-    /// Answers with what the device knows of its bytes, after `change`: for a filter whose bytes are other ones. Where the device
-    /// knows nothing, `change` gets an empty record.
+    /// Answers with the device's metadata of its bytes, after `change`: for a filter that shows other bytes. If the device has no
+    /// metadata, `change` gets an empty record.
     pub fn stat_with(&self, answer: Records<Stat>, change: impl FnOnce(Stat) -> Stat + Send + 'static) {
         let Some(describe) = self.extension::<dyn Describe>() else {
             return answer.complete_one(Ok::<_, crate::IoError>(change(Stat::default())));
@@ -94,7 +94,7 @@ impl Lower {
         describe.stat(Records::new(view));
     }
 
-    /// The object, or the same again if it is still used elsewhere.
+    /// The object, or `self` again if another clone exists.
     pub(super) fn into_object(self) -> Result<DeviceObj, Self> {
         Arc::try_unwrap(self.0).map(|inner| inner.device.into_object()).map_err(Self)
     }
@@ -103,7 +103,7 @@ impl Lower {
 /// Room for a record of a device below, with the user's metadata.
 const STAT_BYTES: usize = 1 << 16;
 
-/// A lower device that is handed on as it is while somebody keeps a clone of it.
+/// A lower device that is handed on unchanged while a clone of it exists.
 pub(super) struct HandedOn(pub(super) Lower);
 
 impl BackendDevice for HandedOn {

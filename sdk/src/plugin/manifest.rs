@@ -1,6 +1,6 @@
-//! What a plugin says of itself in its file, to be read without running any of its code.
+//! The description of a plugin in its file, which is read without running any of the plugin's code.
 //!
-//! It is JSON in a section of its own, made at compile time, so that any tool can read it:
+//! The description is JSON in a section of its own, made at compile time, so that any tool can read it:
 //! `readelf -p .pactio FILE.so`.
 
 use crate::abi::{ABI_MAJOR, ABI_MINOR, FINGERPRINT};
@@ -8,10 +8,10 @@ use crate::abi::{ABI_MAJOR, ABI_MINOR, FINGERPRINT};
 /// Name of the section that has the manifest.
 pub const MANIFEST_SECTION: &str = if cfg!(target_vendor = "apple") { "__pactio" } else { ".pactio" };
 
-/// Version of the manifest's form. Hosts ignore what they do not know; this changes when that would be wrong.
+/// Version of the manifest's form. Hosts ignore fields that they do not know; the version changes when that would be wrong.
 pub const MANIFEST_FORM: u32 = 1;
 
-/// What a plugin says of itself; [`export_plugin!`](crate::export_plugin) makes it.
+/// The description of a plugin; [`export_plugin!`](crate::export_plugin) makes it.
 #[derive(Clone, Copy, Debug)]
 pub struct StaticManifest {
     /// Short name, unique among plugins.
@@ -26,13 +26,13 @@ pub struct StaticManifest {
     pub schemes: &'static [&'static str],
     /// Its devices sit on other devices.
     pub filter: bool,
-    /// A filter that only reads what it sits on, however it is opened itself.
+    /// A filter that only reads the device below, in whichever mode the filter itself is opened.
     pub below_read_only: bool,
     /// Options of its URLs.
     pub options: &'static [OptionSpec],
     /// Features that a host must have.
     pub requires: &'static [&'static str],
-    /// A URL to check the plugin with, or nothing; `{folder}` stands for a folder that is there for that alone.
+    /// A URL to check the plugin with, or nothing; `{folder}` stands for a folder that exists only for the check.
     pub check: &'static str,
     /// A panic unwinds, so that it can be caught.
     pub unwinds: bool,
@@ -110,37 +110,38 @@ impl OptionSpec {
         Self { choices, ..Self::new(name, "choice", help) }
     }
 
-    /// What it is when it is not given.
+    /// Sets the value of the option when it is not given.
     #[must_use]
     pub const fn default(self, value: &'static str) -> Self {
         Self { default: Some(value), ..self }
     }
 
-    /// The least and the most it may be, of a number, a size or a duration.
+    /// Sets the least and the greatest value of a number, a size or a duration.
     #[must_use]
     pub const fn range(self, least: &'static str, most: &'static str) -> Self {
         Self { least: Some(least), most: Some(most), ..self }
     }
 
-    /// It must be given.
+    /// Marks the option as mandatory.
     #[must_use]
     pub const fn required(self) -> Self {
         Self { required: true, ..self }
     }
 
-    /// It is shown nowhere, and may be given as `env:NAME`, `file:PATH` or `fd:NUMBER`, which is where it is then read from.
+    /// Marks the value as secret: it is shown nowhere, and may be given as `env:NAME`, `file:PATH` or `fd:NUMBER`, from which it
+    /// is then read.
     #[must_use]
     pub const fn secret(self) -> Self {
         Self { secret: true, ..self }
     }
 
-    /// It should not be used any more; `instead` says what to do.
+    /// Marks the option as deprecated; `instead` says how to proceed.
     #[must_use]
     pub const fn deprecated(self, instead: &'static str) -> Self {
         Self { deprecated: Some(instead), ..self }
     }
 
-    /// Its name.
+    /// The name of the option.
     pub const fn name(&self) -> &'static str {
         self.name
     }
@@ -156,7 +157,7 @@ impl StaticManifest {
     ///
     /// # Panics
     ///
-    /// If `N` is not its length.
+    /// If `N` is not the length of the JSON.
     pub const fn encode<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         let written = self.write(Writer { out: &mut bytes, at: 0 }).at;

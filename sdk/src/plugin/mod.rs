@@ -1,4 +1,4 @@
-//! What a plugin adds to its devices: a backend that opens them, and the macro that exports it.
+//! The parts that a plugin adds to its devices: a backend that opens them, and the macro that exports the backend.
 
 mod backend;
 mod export;

@@ -1,4 +1,4 @@
-//! What a tree gives when something in it is opened.
+//! The device that a tree gives when a name in it is opened.
 
 use core::fmt;
 
@@ -27,7 +27,7 @@ impl Opened {
         })))
     }
 
-    /// A device of another plugin, as it is: nothing of this plugin stands between it and its user.
+    /// A device of another plugin, unchanged: no layer of this plugin is between the device and its user.
     pub fn handed_on(below: Lower) -> Self {
         Self(Object::HandedOn(below))
     }
@@ -44,7 +44,7 @@ impl Opened {
             Object::Made(object) => Ok(object),
             Object::HandedOn(below) => match below.into_object() {
                 Ok(object) => Ok(object),
-                // Somebody has kept a clone.
+                // Another clone of the device exists.
                 Err(below) => Self::new(HandedOn(below)).into_object(library),
             },
         }

@@ -1,9 +1,9 @@
-//! Values of options: sizes and times as people write them.
+//! Values of options: sizes and times in readable form.
 
 use core::time::Duration;
 
-/// Reads a number of bytes: decimal, optionally with a unit of powers of 1024 (`KiB`, `K`) or 1000 (`kB`) and a fraction
-/// of it.
+/// Reads a number of bytes: decimal, optionally with a unit of powers of 1024 (`KiB`, `K`) or 1000 (`kB`) and a fraction of that
+/// unit.
 ///
 /// ```
 /// assert_eq!(pactio_sdk::parse_size("1.5MiB"), Some(3 << 19));

@@ -65,7 +65,7 @@ impl Small {
     }
 }
 
-/// A device whose inside can be reached.
+/// A device with state that the test can reach.
 #[derive(Clone)]
 struct Shared(Arc<Small>);
 
@@ -89,7 +89,7 @@ fn small() -> (LocalDevice<Shared>, Arc<Small>) {
 #[test]
 fn rule_20_requests_wait_their_turn_in_order_and_other_devices_go_on() {
     let (device, small) = small();
-    // Each has another length, by which it is known.
+    // Each request has its own length, which identifies it.
     let mut requests: Vec<_> = (1..=5).map(|len| device.read_all(0u64, vec![0; len])).collect();
     let wakes: Vec<Arc<Wakes>> = (0..5).map(|_| Arc::default()).collect();
     for (request, wakes) in requests.iter_mut().zip(&wakes) {
@@ -103,7 +103,7 @@ fn rule_20_requests_wait_their_turn_in_order_and_other_devices_go_on() {
     let mut order = Vec::new();
     for _ in 0..5 {
         order.push(small.answer_one());
-        // Only those that were woken are polled.
+        // Only requests that were woken are polled.
         for index in 0..5 {
             if wakes[index].0.swap(0, std::sync::atomic::Ordering::SeqCst) > 0 && order.len() <= 5 {
                 let _ = poll(&mut requests[index], &wakes[index]).map(|result| result.unwrap());
@@ -122,7 +122,7 @@ fn rule_20_a_request_that_gives_up_its_turn_passes_it_on() {
     for (request, wakes) in requests.iter_mut().zip(&wakes) {
         assert!(poll(request.as_mut().unwrap(), wakes).is_pending());
     }
-    // The third waits for the device, the fourth for the third.
+    // The third request waits for the device, the fourth for the third.
     small.answer_one();
     assert_eq!((wakes[2].count(), wakes[3].count()), (1, 0));
     requests[2] = None;
@@ -160,7 +160,7 @@ fn rule_20_all_kinds_of_requests_ask() {
     let mut next = futures_lite::StreamExt::next(&mut stream);
     assert!(poll(&mut next, &Arc::default()).is_pending());
     assert_eq!(lock(&small.0).views.len(), 2);
-    // What is sent without asking is the sender's decision.
+    // A view that is sent without asking is the sender's decision.
     device.send_io(0u64, packet.bind().unwrap());
     assert_eq!(lock(&small.0).views.len(), 3);
 }

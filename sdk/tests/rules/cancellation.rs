@@ -17,7 +17,7 @@ fn rule_21_when_the_cancel_resolves_the_memory_is_reusable() {
     assert_eq!(*lock(&device.1), [view.request()]);
     assert!(view.is_cancelled());
     assert!(poll(&mut cancel, &Arc::default()).is_pending(), "resolved while the device has the view");
-    // It has read a part already.
+    // The device has read a part already.
     let (front, back) = view.split_at(3);
     front.transfer_data(b"abc").complete();
     back.error(IoError::CANCELLED);
@@ -66,7 +66,7 @@ fn rule_21_a_dropped_future_asks_for_cancellation() {
     assert_eq!(lock(&device.1).len(), 2);
     assert!(device.take().1.is_cancelled());
 
-    // One that is complete asks for nothing.
+    // A request that is complete asks for no cancellation.
     let mut request = device.read_all(0, vec![0; 4]);
     assert!(poll(&mut request, &Arc::default()).is_pending());
     device.take().1.transfer_data(b"done").complete();

@@ -1,4 +1,4 @@
-//! Packets whose bytes are functions.
+//! Packets without memory: functions produce or consume their bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

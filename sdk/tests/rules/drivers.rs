@@ -1,4 +1,4 @@
-//! Devices that are driven by whoever waits, without a host.
+//! Devices that the waiting thread drives, without a host.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,7 +59,7 @@ fn rule_23_a_waiter_that_leaves_does_not_take_the_driver_along() {
         assert!(poll(&mut driver, &wakes).is_pending());
         assert!(poll(&mut request, &wakes).is_pending());
         assert!(wakes.count() > 0, "the driver was not woken");
-        // Dropped before it is polled.
+        // The driver is dropped before it is polled again.
     }
     assert_eq!(device.block_on(&mut request), Ok(7));
 }
@@ -120,7 +120,7 @@ fn rule_23_devices_nest() {
     let lower = queued();
     let middle = LocalDevice::new(Upper(lower.clone())).unwrap();
     let upper = LocalDevice::new(Upper(middle)).unwrap();
-    // The lowest is driven; the others need nobody.
+    // Only the lowest device is driven; the others need no driver.
     assert_eq!(lower.block_on(upper.read::<u8>(10u64)), Ok(12));
 }
 
@@ -213,7 +213,7 @@ fn rule_13_a_wake_that_comes_while_the_thread_blocks_further_inside_is_not_lost(
         };
         thread::spawn(move || {
             answer(&views_b);
-            // The second poll is inside of the other device now, once its view is there.
+            // The second poll is inside of the other device as soon as that device has its view.
             while crate::support::lock(&views_b).is_empty() {
                 thread::yield_now();
             }
@@ -263,7 +263,7 @@ fn rule_2_a_device_that_keeps_views_and_panics_fails_them() {
     assert_eq!(poll(&mut kept, &wakes), Poll::Ready(Err(IoError::UNANSWERED)));
 }
 
-/// Gives what comes out of a pipe, from its driver, when the pipe can be read.
+/// A device that answers with the bytes of a pipe, from its driver, when the pipe can be read.
 #[cfg(unix)]
 mod descriptors {
     use super::*;
@@ -298,7 +298,7 @@ mod descriptors {
         }
         fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
             *lock(&self.waker) = Some(cx.waker().clone());
-            // One byte for each call, so that something may be left behind.
+            // One byte for each call, so that bytes may be left in the pipe.
             let mut views = lock(&self.views);
             let Some(view) = views.pop() else { return Poll::Pending };
             let mut byte = [0];
@@ -325,7 +325,7 @@ mod descriptors {
         (LocalDevice::new(pipe).unwrap(), writer)
     }
 
-    /// Bytes come late, several at once, and then the other side hangs up (rule 24).
+    /// Bytes arrive late, several at once, and then the other side hangs up (rule 24).
     async fn read_all_of_it(device: &LocalDevice<Pipe>, writer: OwnedFd) {
         let writer = thread::spawn(move || {
             for part in [&b"a"[..], b"bcd", b"e"] {
@@ -390,7 +390,7 @@ mod descriptors {
             reader
         });
         let _driver = drive(&device);
-        // Nothing but the descriptor wakes the driver.
+        // Only the descriptor wakes the driver.
         let result = request.await.map(drop);
         drop(emptied.join().unwrap());
         result

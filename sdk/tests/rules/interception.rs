@@ -83,7 +83,7 @@ fn rule_14_what_is_dropped_early_fails_what_is_left() {
     fresh.transfer_data(b"late").complete();
     assert_eq!(packet.report().min_error(), Some((0, IoError::UNANSWERED)));
 
-    // A part that its layer keeps to itself and drops while settling.
+    // A part that its layer does not pass on, and drops while it settles.
     let mut packet = PacketBox::new_buf(4).unwrap();
     let (rebound, fresh) = super::interception::rebound(&mut packet);
     drop(fresh);
@@ -164,7 +164,7 @@ fn rule_14_parts_are_answered_as_they_come_while_others_are_in_flight() {
             bytes.reverse();
             match part.range().start {
                 0 => part.complete(),
-                // What the device below did may be failed all the same.
+                // Bytes that the device below has done may still be failed.
                 _ => part.error(IoError::from_code(Code::CORRUPT)),
             }
         })
@@ -246,7 +246,7 @@ fn rule_14_parts_come_as_a_stream_with_an_account_of_what_is_missing() {
     part.into_view().transfer_data(&mut [0; 4]).complete();
     assert!(packet.is_done());
 
-    // Parts that nobody took out fail, and those in flight show that nobody waits.
+    // Parts that were not taken out fail, and those in flight show as cancelled.
     let rebound = ReboundPacket::new(packet.bind().unwrap()).unwrap();
     let (stream, view) = rebound.bind_stream().unwrap();
     let (front, back) = view.split_at(4);
@@ -361,7 +361,7 @@ fn an_encoded_copy_of_a_write_answers_its_origin_part_by_part() {
     assert_eq!(report.to_string(), "5 of 7 bytes; 2..4: no space left: block 1 is full");
     assert_eq!(packet.bytes_mut().unwrap(), b"written", "the caller's bytes are as they were");
 
-    // Bytes that are made when they are read, and some that cannot be made.
+    // Bytes that are produced when they are read, some of which cannot be produced.
     let generated = Generated::new(6, |at, bytes| {
         bytes.fill(b'a');
         if at > 3 { Err(IoError::UNSUPPORTED) } else { Ok(()) }

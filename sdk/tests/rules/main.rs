@@ -1,5 +1,5 @@
-//! The rules of the packet system above the single packet, each with its number; those of one packet stand beside its code.
-//! "Was" in a name: the way in which the system that this one descends from broke the rule.
+//! The rules of the packet system above the single packet, each with its number; the tests of one packet stand beside its code. A
+//! comment with "Was" states how the predecessor of this system broke the rule.
 
 mod admission;
 mod cancellation;

@@ -1,4 +1,4 @@
-//! Closures and streams that hear of segments.
+//! Closures and streams that receive segments.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,7 +47,7 @@ fn rule_1_items_of_a_stream_outlive_it() {
 
 #[test]
 fn rule_3_no_future_is_ready_before_the_callbacks_of_its_segments() {
-    // Was: count first: 758 of 126,240 futures resolved before their callback.
+    // Was: the count came first: 758 of 126,240 futures resolved before their callback.
     const ROUNDS: usize = 10_000;
     let heard = Arc::new(AtomicUsize::new(0));
     let counter = heard.clone();

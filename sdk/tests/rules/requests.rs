@@ -100,7 +100,7 @@ fn every_kind_of_buffer_comes_back_as_it_should() {
     now(device.write_all(0, vec![5, 6])).unwrap();
     now(device.write(2, &0x0807u16.to_le())).unwrap();
     assert_eq!(now(device.read::<[u8; 4]>(0)), Ok([5, 6, 7, 8]));
-    // Uninitialised memory: what was not read is zero.
+    // Uninitialised memory: bytes that were not read are zero.
     let vector = VecPacket::try_from(vec![MaybeUninit::uninit(); 8]).unwrap();
     assert_eq!(now(device.read_raw(95, vector)).unwrap().1, [95, 96, 97, 98, 99, 0, 0, 0]);
     let boxed = OwnedPacket::try_from(vec![MaybeUninit::uninit(); 3].into_boxed_slice()).unwrap();
@@ -108,7 +108,7 @@ fn every_kind_of_buffer_comes_back_as_it_should() {
     assert!(
         VecPacket::<Read>::try_from(vec![1]).is_ok() && OwnedPacket::<Read>::try_from(Box::from([1])).is_ok()
     );
-    // A value that is there already, and only replaced as a whole.
+    // A value that exists already, and is only replaced as a whole.
     let mut value = FullPacket::<u16, Write>::new(7).unwrap();
     value.bind().unwrap().transfer_data(&[1, 1]).complete();
     assert_eq!(value.get(), Ok(0x0101));
@@ -147,7 +147,7 @@ fn one_buffer_is_written_to_several_places_at_once() {
         assert!(poll(request, &wakes).is_pending());
     }
     assert_eq!(Arc::strong_count(&content), 4, "no copy was made");
-    // One is given up while its device still reads.
+    // One request is dropped while its device still reads.
     drop(requests.remove(0));
     let mut copies = Vec::new();
     while device.len() > 0 {
@@ -203,7 +203,7 @@ fn reading_to_the_end_takes_as_many_requests_as_it_needs() {
     assert_eq!(now(device.read_to_end(7, &mut all)), Ok(100_000 - 7));
     assert_eq!(all.len(), 100_000 - 7);
     assert!(all.iter().enumerate().all(|(index, byte)| *byte == (index + 7) as u8));
-    // What is in the vector stays in front, also when nothing is read or reading fails.
+    // The content of the vector stays in front, also when nothing is read or reading fails.
     let mut few = b"before".to_vec();
     assert_eq!(now(device.read_to_end(100_000, &mut few)), Ok(0));
     assert_eq!(now(device.read_to_end(u64::MAX, &mut few)), Err(IoError::TOO_LARGE));
@@ -249,8 +249,8 @@ fn rule_13_what_has_no_bytes_or_reaches_too_far_is_ready_and_not_sent() {
 
 #[test]
 fn rule_15_a_store_does_not_give_its_packet_away() {
-    // Was: swapping two headers in safe code. `PacketMut` has no `&mut PacketBox`; see its compile_fail example. What can be
-    // swapped are whole stores.
+    // Was: swapping two headers in safe code. `PacketMut` has no `&mut PacketBox`; see its compile_fail example. Only whole
+    // stores can be swapped.
     let (mut one, mut two) =
         (VecPacket::<Write>::new(vec![1; 3]).unwrap(), VecPacket::new(vec![2; 5]).unwrap());
     std::mem::swap(&mut one, &mut two);

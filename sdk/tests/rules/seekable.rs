@@ -45,7 +45,7 @@ fn futures_io_does_the_same() {
         assert_eq!(buffer, [0, 1, 2, 3, 4, 5, 6, 7]);
         file.seek(SeekFrom::Start(4)).await.unwrap();
         file.write_all(&[100; 3]).await.unwrap();
-        // A read after an accepted write sees it.
+        // A read after an accepted write sees the written bytes.
         file.seek(SeekFrom::Current(-1)).await.unwrap();
         let mut two = [0; 2];
         file.read_exact(&mut two).await.unwrap();

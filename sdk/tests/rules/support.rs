@@ -15,7 +15,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Keeps all views until somebody takes them.
+/// Keeps all views until the test takes them.
 pub struct Held<P: PacketPerms>(pub Mutex<VecDeque<(u64, BoundPacketView<P>)>>, pub Mutex<Vec<RequestId>>);
 
 impl<P: PacketPerms> Held<P> {
@@ -42,7 +42,7 @@ impl<P: PacketPerms> PacketIo<P, u64> for Held<P> {
     }
 }
 
-/// So many bytes, byte `i` being `i`, answered at once.
+/// A device of bytes, byte `i` being `i`, that answers at once.
 pub struct Plain(pub Mutex<Vec<u8>>);
 
 impl Plain {
@@ -88,7 +88,7 @@ type Queue = VecDeque<(u64, BoundPacketView<Write>)>;
 pub struct Queued {
     pub state: Mutex<(Queue, Option<Waker>)>,
     pub polls: AtomicUsize,
-    /// The driver ends when it has been polled so often.
+    /// The driver ends after this number of polls.
     pub ends_after: Option<usize>,
 }
 

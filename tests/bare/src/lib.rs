@@ -1,6 +1,6 @@
-//! Packets and requests on bare metal: `alloc` is all they need.
+//! Packets and requests on bare metal: they need only `alloc`.
 //!
-//! If anything below pulled in the standard library, there would be two panic handlers and this would not build.
+//! If any code below used the standard library, there would be two panic handlers and this crate would not build.
 #![no_std]
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -10,14 +10,14 @@ use core::task::{Context, Poll, Waker};
 
 use pactio_sdk::{BoundPacketView, IoError, IoRead, PacketIo, Write};
 
-/// Gives memory away and never takes it back.
+/// Allocates memory and never frees it.
 struct Bump;
 
 const SIZE: usize = 1 << 16;
 static mut MEMORY: [u8; SIZE] = [0; SIZE];
 static USED: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: each byte is given away once.
+// SAFETY: each byte is handed out once.
 unsafe impl GlobalAlloc for Bump {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let wanted = layout.size() + layout.align();
@@ -25,7 +25,7 @@ unsafe impl GlobalAlloc for Bump {
         if start + wanted > SIZE {
             return core::ptr::null_mut();
         }
-        // SAFETY: the range was checked, and is this call's alone.
+        // SAFETY: the range was checked, and belongs to this call alone.
         unsafe {
             let memory = (&raw mut MEMORY).cast::<u8>().add(start);
             memory.add(memory.align_offset(layout.align()))
@@ -52,7 +52,7 @@ impl PacketIo<Write, u64> for Flash {
     }
 }
 
-/// Reads four bytes behind `position`; what is not there gives the raw error.
+/// Reads four bytes at `position`; a read past the end gives the raw error.
 #[unsafe(no_mangle)]
 pub extern "C" fn read_word(position: u64) -> u32 {
     let device = Flash(b"firmware");

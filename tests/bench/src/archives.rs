@@ -1,4 +1,4 @@
-//! Whole files of a zip archive that the page cache has: through the plugin, through the zip crate, and the codec's own call in memory.
+//! Whole files of a zip archive in the page cache: through the plugin, through the zip crate, and the codec's own call in memory.
 
 use std::fs;
 use std::hint::black_box;
@@ -14,7 +14,7 @@ use crate::measure::{Variant, measure};
 /// Sizes of the files in an archive.
 const SIZES: [usize; 3] = [64 << 10, 512 << 10, 4 << 20];
 
-/// So many files are in it.
+/// Number of files in an archive.
 const FILES: usize = 16;
 
 /// Prints how long each way takes, as a multiple of the codec's own call on one core.
@@ -64,7 +64,7 @@ pub(crate) fn archives(seconds: f64) {
     }
 }
 
-/// Text that can be compressed, as words can.
+/// Text that compresses like words.
 fn words(size: usize) -> Vec<u8> {
     let mut seed = 7u64;
     let mut next = |bound: u64| {
@@ -81,7 +81,7 @@ fn words(size: usize) -> Vec<u8> {
     text
 }
 
-/// The call that the plugin makes, on bytes in memory; for what is stored, a read of the file.
+/// The call that the plugin makes, on bytes in memory; for stored files, a read of the file.
 fn own(
     method: CompressionMethod,
     archive: &[u8],
@@ -128,7 +128,7 @@ fn plugin(host: &'static Host, device: Device, size: usize) -> Variant {
     })
 }
 
-/// All files are asked for together, so that all processors have something to do.
+/// All files are read together, so that all processors have work.
 fn at_a_time(host: &'static Host, files: Vec<Device>, size: usize) -> Variant {
     let mut buffers = vec![vec![0; size]; files.len()];
     Variant::batched("pactio archive, many at a time", files.len(), move |count| {

@@ -1,4 +1,4 @@
-//! Reads of a file that the page cache has, against plain loops on the system's interfaces.
+//! Reads of a file in the page cache, against plain loops on the system's interfaces.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -23,18 +23,18 @@ use crate::peers::send;
 /// Size of the file in bytes.
 const SIZE: u64 = 64 << 20;
 
-/// Bytes per read, and how many are in flight.
+/// Bytes per read, and the number of reads in flight.
 const CASES: [(usize, usize); 7] =
     [(512, 1), (4096, 1), (4096, 32), (4096, 128), (65_536, 1), (65_536, 32), (1 << 20, 1)];
 
-/// Bytes per read into memory of the caller's, one at a time.
+/// Bytes per read into memory of the caller, one read at a time.
 const SLICES: [usize; 3] = [65_536, 262_144, 1 << 20];
 
-/// Bytes per read, and how many are in flight in each thread.
+/// Bytes per read, and the number of reads in flight in each thread.
 const THREADS: [(usize, usize); 3] = [(4096, 1), (4096, 32), (65_536, 1)];
 
-/// Prints how many times as fast as a loop on the ring each way is; what it costs to read into memory of the caller's; and
-/// what a second thread brings.
+/// Prints the speed of each way as a multiple of a loop on the ring, the cost of reads into memory of the caller, and the gain of
+/// a second thread.
 pub(crate) fn files(arguments: &Arguments) {
     let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("a folder cannot be made: {error}"));
     let path = folder.path().join("file");
@@ -51,7 +51,7 @@ pub(crate) fn files(arguments: &Arguments) {
     };
     let (device, threads, mapped) = (open(""), open("?io=threads"), open("?map=true"));
     let read = || File::open(&path).unwrap_or_else(|error| panic!("{error}"));
-    // The system may take from the page cache what it likes.
+    // The system may evict pages from the page cache at any time.
     let warm = || {
         io::copy(&mut read(), &mut io::sink()).unwrap_or_else(|error| panic!("{error}"));
     };
@@ -94,7 +94,7 @@ pub(crate) fn files(arguments: &Arguments) {
     });
 }
 
-/// The name of so many bytes with so many reads in flight.
+/// The name of a case: bytes per read and number of reads in flight.
 pub(crate) fn case(len: usize, depth: usize) -> String {
     match len {
         ..1024 => format!("{len} B, {depth}"),
@@ -103,13 +103,13 @@ pub(crate) fn case(len: usize, depth: usize) -> String {
     }
 }
 
-/// Scattered over the file, the same for all.
+/// A position in the file, scattered, the same for all variants.
 fn position(index: u64, len: usize) -> u64 {
     let blocks = SIZE / len as u64;
     index.wrapping_mul(0x9e37_79b9_7f4a_7c15) % blocks * len as u64
 }
 
-/// Registered file and buffers; when something is through, the next one goes in.
+/// Registered file and buffers; when a read is complete, the next one is submitted.
 fn ring(file: File, len: usize, depth: usize) -> Variant {
     let mut ring = IoUring::new(depth as u32).unwrap_or_else(|error| panic!("{error}"));
     let mut buffers: Vec<Vec<u8>> = (0..depth).map(|_| vec![0; len]).collect();
@@ -118,7 +118,7 @@ fn ring(file: File, len: usize, depth: usize) -> Variant {
         .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: len })
         .collect();
     ring.submitter().register_files(&[file.as_raw_fd()]).unwrap_or_else(|error| panic!("{error}"));
-    // SAFETY: the buffers live as long as the ring, in the closure below.
+    // SAFETY: the buffers are moved into the closure below with the ring, and live as long as the ring.
     unsafe { ring.submitter().register_buffers(&parts) }.unwrap_or_else(|error| panic!("{error}"));
     Variant::batched("io-uring, registered file and buffers", depth, move |count| {
         let (mut sent, mut done) = (0, 0);
@@ -166,7 +166,7 @@ fn mfio_file(path: &Path) -> (&'static NativeRt, impl FileHandle + use<>) {
     (rt, opened.unwrap_or_else(|error| panic!("{error:?}")))
 }
 
-/// Its packets are used again.
+/// Reads with mfio's file, with packets that are used again.
 fn mfio_rt(path: &Path, len: usize, depth: usize) -> Variant {
     let (rt, file) = mfio_file(path);
     let packets: Vec<_> = (0..depth).map(|_| mfio::io::Packet::<mfio::io::Write>::new_buf(len)).collect();
@@ -231,7 +231,7 @@ fn buffers(host: &'static Host, device: &'static Device, len: usize) -> Variant 
     })
 }
 
-/// Each thread does its share, with so many reads in flight.
+/// Each thread does its share, with `depth` reads in flight.
 fn in_threads(
     name: &'static str,
     threads: u64,

@@ -1,6 +1,6 @@
-//! What it costs to cross the boundary: 64-byte reads of a device in memory, behind a plugin that was really loaded.
+//! The cost of crossing the boundary: 64-byte reads of a device in memory, behind a plugin that was really loaded.
 //!
-//! All variants run interleaved in one process; the figures are medians, and what counts are the ratios.
+//! All variants run interleaved in one process; the figures are medians, and the ratios are the result.
 
 mod archives;
 mod files;
@@ -20,7 +20,7 @@ use measure::Variant;
 /// Bytes per read.
 const LEN: usize = 64;
 
-/// Size of the devices: small enough for the fastest cache, so that the crossing is seen and not the memory.
+/// Size of the devices: small enough for the fastest cache, so that the crossing is measured and not the memory.
 const SIZE: usize = 1 << 14;
 
 /// Measures 64-byte reads of a device in memory, of pactio and of its peers.
@@ -32,19 +32,19 @@ struct Arguments {
     /// Also count instructions per operation, with valgrind.
     #[arg(long)]
     instructions: bool,
-    /// Only variants whose name contains this, and the first one of a table, which the others are compared with.
+    /// Only variants with this in their name, and the first variant of a table, with which the others are compared.
     #[arg(long, default_value = "")]
     only: String,
-    /// Of a table with columns, only those whose name begins with this.
+    /// Of a table with columns, only those with a name that begins with this.
     #[arg(long, default_value = "")]
     case: String,
-    /// Measure nothing: run so many requests of all kinds, and fail if memory or descriptors grow by more than 1 %.
+    /// Measure nothing: run this many requests of all kinds, and fail if memory or descriptors grow by more than 1 %.
     #[arg(long, value_name = "COUNT")]
     soak: Option<u64>,
-    /// Measure nothing else: how long it takes to find so many plugins in a folder, the first time and again.
+    /// Measure nothing else: the time to find this many plugins in a folder, the first time and again.
     #[arg(long, value_name = "COUNT")]
     scan: Option<usize>,
-    /// Measure nothing else: reads of a file that the page cache has, against loops on the system's interfaces.
+    /// Measure nothing else: reads of a file in the page cache, against loops on the system's interfaces.
     #[arg(long)]
     files: bool,
     /// Measure nothing else: whole files of a zip archive, against the codec's own call and the zip crate.
@@ -59,20 +59,20 @@ struct Arguments {
     /// Hold memory for another process that reads it.
     #[arg(long, hide = true)]
     hold: bool,
-    /// Run one variant so often and say nothing (what is counted under valgrind).
+    /// Run one variant this many times and print nothing (for counting under valgrind).
     #[arg(long, value_name = "COUNT", hide = true)]
     count: Option<u64>,
 }
 
 impl Arguments {
-    /// The cases that are wanted, and how many seconds there are for each.
+    /// The selected cases, and the number of seconds for each.
     fn cases<T>(&self, all: impl IntoIterator<Item = (String, T)>) -> (Vec<(String, T)>, f64) {
         let wanted: Vec<_> = all.into_iter().filter(|(name, _)| name.starts_with(&self.case)).collect();
         let seconds = self.seconds / wanted.len().max(1) as f64;
         (wanted, seconds)
     }
 
-    /// The variants that are wanted: always the reference.
+    /// The selected variants, which always include the reference.
     fn variants(&self, mut all: Vec<Variant>) -> Vec<Variant> {
         let reference = all.iter().position(|variant| variant.name == measure::REFERENCE).unwrap_or(0);
         let reference = all[reference].name;

@@ -11,7 +11,7 @@ pub(crate) const REFERENCE: &str = "static async fn";
 /// One way to do the work.
 pub(crate) struct Variant {
     pub(crate) name: &'static str,
-    /// Does so many operations.
+    /// Does this number of operations.
     work: Box<dyn FnMut(u64)>,
     /// Operations per call are a multiple of this.
     batch: u64,
@@ -22,7 +22,7 @@ impl Variant {
         Self { name, work: Box::new(work), batch: 1 }
     }
 
-    /// A variant that has so many operations in flight.
+    /// A variant that has `batch` operations in flight.
     pub(crate) fn batched(name: &'static str, batch: usize, work: impl FnMut(u64) + 'static) -> Self {
         Self { batch: batch as u64, ..Self::new(name, work) }
     }
@@ -37,16 +37,16 @@ struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: everything is passed on to the system's allocator.
+// SAFETY: each call is passed on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as required of the caller.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`, which is the same for `System`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as required of the caller.
+        // SAFETY: the caller gives a pointer that `alloc` returned for this layout, which came from `System`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -58,7 +58,7 @@ pub(crate) struct Row {
     pub(crate) name: String,
     nanoseconds: f64,
     pub(crate) ratio: f64,
-    /// Nanoseconds of the fastest samples, one in twenty: what others do on the machine only makes samples slower.
+    /// Nanoseconds of the fastest samples, one in twenty: other programs on the machine only make samples slower.
     pub(crate) fastest: f64,
     /// Processor time of all threads, user and system, as a multiple of the reference's.
     cpu: f64,
@@ -74,12 +74,12 @@ pub(crate) struct Table {
 /// How long one sample of one variant takes.
 const SAMPLE: Duration = Duration::from_millis(4);
 
-/// Measures for about so many seconds. What is no [`REFERENCE`] is divided by the first one.
+/// Measures for about `seconds` seconds. Without a [`REFERENCE`], the first variant is the reference.
 pub(crate) fn measure(variants: Vec<Variant>, seconds: f64) -> Table {
     measure_after(|| {}, variants, seconds)
 }
 
-/// The same, with something done before each round.
+/// Like `measure`, with `prepare` called before each round.
 pub(crate) fn measure_after(prepare: impl Fn(), mut variants: Vec<Variant>, seconds: f64) -> Table {
     prepare();
     let counts: Vec<u64> = variants.iter_mut().map(calibrate).collect();
@@ -120,7 +120,7 @@ pub(crate) fn measure_after(prepare: impl Fn(), mut variants: Vec<Variant>, seco
     Table { rows, rounds }
 }
 
-/// What all threads of this process have used of the processors.
+/// The processor time that all threads of this process have used.
 fn processor() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -149,7 +149,7 @@ impl fmt::Display for Table {
         writeln!(f, "|---|---:|---:|---:|---:|")?;
         for row in &self.rows {
             let instructions = row.instructions.map_or("-".to_owned(), |count| format!("{count:.0}"));
-            // Above a thousandth it is one per operation or batch, below it is growth of a buffer or a thread.
+            // Above a thousandth, it is one allocation per operation or batch; below, it is growth of a buffer or a thread.
             let allocations =
                 if row.allocations < 0.001 { "0".to_owned() } else { format!("{:.2}", row.allocations) };
             writeln!(
@@ -162,7 +162,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// How many times as fast as the first one each variant is, and how much processor time it takes, with a column for each case.
+/// The speed of each variant as a multiple of the reference's, and its processor time, with a column for each case.
 #[derive(Default)]
 pub(crate) struct Speeds {
     cases: Vec<String>,
@@ -191,7 +191,7 @@ impl Speeds {
         self.cases.push(case);
     }
 
-    /// Prints both tables; `what` says what the columns are.
+    /// Prints both tables; `what` names the columns.
     pub(crate) fn print(&self, what: &str) {
         self.table(&format!("times as fast; {what}"), |speed| &speed.times_as_fast);
         println!();

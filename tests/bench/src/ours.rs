@@ -157,7 +157,7 @@ fn slices_in_flight(name: &'static str, depth: usize, host: &Host, device: &Devi
     })
 }
 
-/// As applications do it: each future is polled with a waker of its own.
+/// As in applications: each future is polled with a waker of its own.
 fn buffered(name: &'static str, depth: usize, host: &Host, device: &Device) -> Variant {
     let (host, device) = (host.clone(), device.clone());
     let mut buffers = vec![[0; LEN]; depth];
@@ -178,7 +178,7 @@ fn buffered(name: &'static str, depth: usize, host: &Host, device: &Device) -> V
     })
 }
 
-/// Reads with so many reused packets in flight, each at the position of its number.
+/// Reads with `depth` reused packets in flight, each at the position of its number.
 pub(crate) fn reused(
     name: &'static str,
     host: &Host,
@@ -198,7 +198,7 @@ pub(crate) fn reused(
     )
 }
 
-/// The same with buffers of a pool that the device knows, where it has a use for that.
+/// Like `reused`, with buffers of a pool that is registered with the device, where the device has a use for that.
 pub(crate) fn pooled(
     name: &'static str,
     host: &Host,
@@ -219,8 +219,8 @@ pub(crate) fn pooled(
     )
 }
 
-/// Reads into all buffers together, as often as that goes. `ask` makes the request of a number, and `back` takes its buffer out of
-/// what it gives. The list of requests is used again, too: new ones of this size cost page faults.
+/// Reads into all buffers together, repeatedly. `ask` makes the request of a number, and `back` takes the buffer out of its
+/// output. The list of requests is used again, too: new lists of this size cost page faults.
 pub(crate) fn in_turn<B: 'static, F: Future + Unpin + 'static>(
     name: &'static str,
     host: &Host,

@@ -1,4 +1,4 @@
-//! What the figures are held against: a static `async fn`, and mfio 0.1.0 with a device of the same kind, linked in.
+//! The references of the figures: a static `async fn`, and mfio 0.1.0 with a device of the same kind, linked in.
 
 use std::collections::VecDeque;
 use std::future::{poll_fn, ready};
@@ -68,7 +68,7 @@ impl PacketIo<Write, u64> for Memory {
 
 type Queue = VecDeque<(u64, BoundPacketView<Write>)>;
 
-/// The same with a queue and a driver, as mfio's own sample has.
+/// The same device with a queue and a driver, as in mfio's own sample.
 struct Queued {
     shared: Arc<Mutex<(Queue, Option<Waker>)>>,
     backend: BackendContainer<DynBackend>,

@@ -14,21 +14,21 @@ use crate::files::case;
 use crate::measure::{Speeds, Variant, measure};
 use crate::ours::{in_turn, reused};
 
-/// Memory of the other process in bytes: more than the caches hold.
+/// Memory of the other process in bytes: more than fits in the caches.
 const SIZE: usize = 256 << 20;
 
 const PAGE: u64 = 4096;
 
-/// Bytes per read, and how many are in flight. Of the small ones, eight lie in each page.
+/// Bytes per read, and the number of reads in flight. Eight of the small reads lie in each page.
 const CASES: [(usize, usize); 6] = [(64, 64), (64, 512), (4096, 1), (4096, 64), (4096, 512), (65_536, 64)];
 
-/// Most ranges that the system takes in one call.
+/// Maximum number of ranges that the system takes in one call.
 const MOST: usize = 1024;
 
-/// Every so many pages, one is missing in the part of the other's memory that has holes.
+/// In the part of the other process's memory that has holes, one page of this number is missing.
 const HOLES: usize = 10;
 
-/// Prints how many times as fast as the system's batched call each way is, and, where pages are missing, as single calls.
+/// Prints the speed of each way as a multiple of the system's batched call, and, where pages are missing, of single calls.
 pub(crate) fn processes(arguments: &Arguments) {
     let other = Other::start();
     let host = pactio_tests::host(&["pactio_process"]);
@@ -50,7 +50,7 @@ pub(crate) fn processes(arguments: &Arguments) {
     speeds.print("bytes, in flight");
     println!();
     let mut speeds = Speeds::default();
-    // A call for what is longer than a page ends at the first hole, and reads less.
+    // A read that is longer than a page ends at the first hole, and reads less.
     let short = CASES.into_iter().filter(|(len, _)| *len as u64 <= PAGE);
     let (cases, seconds) = arguments.cases(short.map(|(len, depth)| (case(len, depth), (len, depth))));
     let holey = other.holey;
@@ -65,22 +65,22 @@ pub(crate) fn processes(arguments: &Arguments) {
     speeds.print("a tenth of the pages missing; bytes, in flight");
 }
 
-/// Where a read lies: whole ones scattered, small ones eight to a scattered page.
+/// The offset of a read: whole reads are scattered, small reads lie eight to a scattered page.
 fn scattered(index: u64, len: usize) -> u64 {
     let (unit, inside) = match len {
         ..512 => (index / 8, index % 8 * 512),
         _ => (index, 0),
     };
     let block = PAGE.max(len as u64);
-    // The last one may end behind the memory, which does not begin with a page.
+    // The last block may end behind the memory, which does not begin at a page.
     let blocks = SIZE as u64 / block - 1;
     unit.wrapping_mul(0x9e37_79b9_7f4a_7c15) % blocks * block + inside
 }
 
-/// Holds memory for another process until nobody wants it any more.
+/// Holds memory for another process until that process closes this one's input.
 pub(crate) fn hold() {
     let memory: Vec<u8> = (0..SIZE).map(|index| (index / 4096) as u8 | 1).collect();
-    // SAFETY: new memory, at a place that the system chooses; the pages are taken out of it again, and nobody touches them.
+    // SAFETY: new memory, at a place that the system chooses; the pages are taken out of it again, and nothing accesses them.
     let holey = unsafe {
         use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
         let rights = ProtFlags::READ | ProtFlags::WRITE;
@@ -94,16 +94,16 @@ pub(crate) fn hold() {
         start
     };
     println!("{} {}", black_box(&memory).as_ptr().addr(), holey.addr());
-    // Nobody is left to tell if it cannot be written.
+    // If the output cannot be written, no reader is left to tell.
     let _ = stdout().flush();
     let _ = stdin().read(&mut [0]);
 }
 
-/// This program again, holding memory; it ends with this one.
+/// This program again, holding memory; the other process ends with this value.
 struct Other {
     child: Child,
     start: u64,
-    /// The same with holes.
+    /// The start of the memory with holes.
     holey: u64,
 }
 
@@ -132,7 +132,7 @@ impl Drop for Other {
     }
 }
 
-/// One call for all that are in flight, as far as the system takes so many.
+/// One call for all reads in flight, up to the maximum that the system takes.
 fn vectored(
     name: &'static str,
     pid: pid_t,
@@ -160,7 +160,7 @@ fn vectored(
     })
 }
 
-/// A call for each read, some of which read less than all.
+/// A call for each read; some calls read less than all.
 fn one_by_one(pid: pid_t, len: usize, position: impl Fn(u64) -> u64 + 'static) -> Variant {
     let mut buffer = vec![0; len];
     Variant::new("process_vm_readv, one by one", move |count| {
@@ -174,7 +174,7 @@ fn one_by_one(pid: pid_t, len: usize, position: impl Fn(u64) -> u64 + 'static) -
     })
 }
 
-/// Reads of what there is, with so many in flight.
+/// Reads of the existing bytes, with `depth` reads in flight.
 fn partly(
     name: &'static str,
     host: &Host,

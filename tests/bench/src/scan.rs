@@ -1,15 +1,15 @@
-//! How long it takes to find many plugins.
+//! The time to find many plugins.
 
 use std::fs;
 use std::time::Instant;
 
 use pactio_tests::{host_of, library};
 
-/// Prints how long a host takes for a folder of so many plugins: the first in this process, and those that come after.
+/// Prints the time that a host needs for a folder of `count` plugins: the first host in this process, and the later ones.
 pub(crate) fn scan(count: usize) {
     let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("a folder cannot be made: {error}"));
     for index in 0..count {
-        // Of another file each, though with the same id: all are read, and all but one are refused as duplicates.
+        // Each is another file, though with the same id: all are read, and all but one are refused as duplicates.
         let path = folder.path().join(format!("lib{index}.so"));
         fs::copy(library("pactio_memory"), path)
             .unwrap_or_else(|error| panic!("no copy can be made: {error}"));

@@ -28,7 +28,7 @@ async fn round(host: &Host, urls: &[String], pool: &BufferPool) -> Result<u64, p
             buffer.set_len(64);
             device.read_exact_at(position, buffer).await?;
             device.read_exact_at(position, vec![0; 64]).await?;
-            // One that fails, with its report.
+            // A read that fails, with its report.
             let _ = device.read_at(1 << 40, vec![0; 8]).await?;
             packets += 7;
         }
@@ -43,7 +43,7 @@ fn unreachable_memory() -> pactio::Error {
     panic!("there is memory for 64 bytes")
 }
 
-/// Runs about so many packets; gives whether nothing grew.
+/// Runs about `wanted` packets; gives whether memory and descriptors did not grow.
 pub(crate) fn soak(wanted: u64) -> bool {
     let host = pactio_tests::host(&["pactio_memory", "fixture_queued"]);
     let urls = ["memory:?size=16KiB".to_owned(), "queued:16384".to_owned()];
@@ -54,7 +54,8 @@ pub(crate) fn soak(wanted: u64) -> bool {
     while packets < wanted / 10 {
         packets += run();
     }
-    // What leaks grows each time; what a thread touches for the first time, because others kept it from running, does not.
+    // A leak grows each time. Memory that a thread touches for the first time, because others kept the thread from running, does
+    // not.
     for _ in 0..3 {
         let Some(before) = held() else { return true };
         let end = packets + wanted * 9 / 10;

@@ -1,6 +1,6 @@
-//! Whatever is in an archive's directory is a tree of names within it or refused; and both ways to decompress agree.
+//! Any archive directory is a tree of names within the archive or is refused; and both ways to decompress agree.
 #![no_main]
-// The targets use a part of what the plugins do.
+// The targets use only a part of the plugins' code.
 #![allow(dead_code)]
 
 #[path = "../../../plugins/archive/src/codec.rs"]
@@ -53,13 +53,13 @@ fn check(names: &Names, file: impl Fn(&str, &Content)) {
     assert_eq!(files, names.count());
 }
 
-/// All of it in one call, and step by step.
+/// Decompresses all of it in one call, and step by step.
 fn decompress(codec: Codec, packed: &[u8]) {
     let mut stepped = vec![0; 1 << 16];
     let mut steps = Steps::new(codec).expect("there is memory");
     let (mut consumed, mut produced) = (0, 0);
     let ended = loop {
-        // In pieces, and from a copy of the state.
+        // Pieces, and a copy of the state.
         let end = packed.len().min(consumed + 7);
         if let Some(fork) = steps.fork() {
             steps = fork;
@@ -90,7 +90,7 @@ fn decompress(codec: Codec, packed: &[u8]) {
     if codec.whole(&packed[..consumed], &mut whole, crc).is_ok() {
         assert_eq!(whole, stepped[..produced]);
     } else {
-        // The steps take streams that end before an unused code is found wrong; never other bytes.
+        // The steps accept streams that end before an unused code is found wrong, but never give other bytes.
         assert!(codec == Codec::Deflate || produced == 0, "{codec:?}");
     }
 }

@@ -1,6 +1,6 @@
-//! A compressed file comes out the same block by block as in one call, wherever what is read of it is cut; or neither does.
+//! A compressed file gives the same bytes block by block as in one call, wherever its input is cut; or neither succeeds.
 #![no_main]
-// The targets use a part of what the plugins do.
+// The targets use only a part of the plugins' code.
 #![allow(dead_code)]
 
 #[path = "../../../plugins/archive/src/block.rs"]
@@ -14,10 +14,10 @@ use codec::{Codec, Corrupt, Steps};
 use cursor::{Coded, Cursor};
 use libfuzzer_sys::fuzz_target;
 
-/// No more than this comes out.
+/// Maximum size of the plain bytes.
 const MOST: usize = 1 << 16;
 
-/// Something that makes sense: of several frames, if the codec has them.
+/// Valid compressed bytes: of several frames, if the codec has them.
 fn pack(codec: Codec, plain: &[u8], frame: usize) -> Vec<u8> {
     match codec {
         Codec::Deflate => miniz_oxide::deflate::compress_to_vec(plain, (frame % 10) as u8),
@@ -28,7 +28,7 @@ fn pack(codec: Codec, plain: &[u8], frame: usize) -> Vec<u8> {
     }
 }
 
-/// What comes out as far as it makes sense.
+/// The plain bytes up to the first invalid input.
 fn unpack(codec: Codec, packed: &[u8]) -> Vec<u8> {
     let mut steps = Steps::new(codec).expect("there is memory");
     let (mut plain, mut consumed, mut produced) = (vec![0; MOST], 0, 0);
@@ -43,7 +43,7 @@ fn unpack(codec: Codec, packed: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// All blocks, from pieces of what is compressed; from copies of the state, where there can be some.
+/// All blocks, from pieces of the compressed bytes; from copies of the state, where copies are possible.
 fn in_blocks(coded: &Coded, unit: u64, packed: &[u8], mut seed: u64) -> Result<Vec<u8>, Corrupt> {
     let (mut cursor, mut out, mut end) = (Cursor::new(coded.codec)?, Vec::new(), 0);
     while cursor.block() * unit < coded.size {
@@ -66,12 +66,12 @@ fuzz_target!(|bytes: &[u8]| {
     let [how, unit, seed, rest @ ..] = bytes else { return };
     let codec = if how & 1 == 0 { Codec::Deflate } else { Codec::Zstd };
     let mut packed = if how & 2 == 0 { rest.to_vec() } else { pack(codec, rest, 1 + usize::from(*unit / 2)) };
-    // Something may stand behind it.
+    // Other bytes may stand behind the compressed ones.
     if how & 4 > 0 {
         packed.extend([rest, &[*seed]].concat());
     }
     let mut plain = unpack(codec, &packed);
-    // It may be said to be shorter or longer than it is.
+    // The stated size may be shorter or longer than the real one.
     match how >> 3 & 3 {
         1 => drop(plain.pop()),
         2 => plain.push(0),
@@ -88,7 +88,7 @@ fuzz_target!(|bytes: &[u8]| {
         (Ok(()), Ok(blocks)) => assert!(blocks == whole && whole == plain),
         (Err(Corrupt), Err(Corrupt)) => {}
         (Ok(()), Err(Corrupt)) => panic!("{codec:?} comes out whole only"),
-        // The steps take streams that end before an unused code is found wrong; never other bytes.
+        // The steps accept streams that end before an unused code is found wrong, but never give other bytes.
         (Err(Corrupt), Ok(blocks)) => assert!(codec == Codec::Deflate && blocks == plain, "{codec:?}"),
     }
 });

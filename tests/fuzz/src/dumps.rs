@@ -1,6 +1,6 @@
-//! Whatever a memory dump begins with is memory at addresses, in order, or refused.
+//! The start of any memory dump is memory at addresses, in order, or is refused.
 #![no_main]
-// The targets use a part of what the plugins do.
+// The targets use only a part of the plugins' code.
 #![allow(dead_code)]
 
 #[path = "../../../plugins/core/src/elf.rs"]
@@ -23,7 +23,7 @@ fn check(parsed: Vec<Segment>) {
     for region in segments.regions(0) {
         assert!(region.range.start >= end && !region.range.is_empty());
         end = region.range.end;
-        // What is there lies in the file, and what is behind it is another part or none.
+        // The bytes that exist lie in the file, and the bytes behind them are another part or none.
         for at in [region.range.start, region.range.start + (end - region.range.start) / 2, end - 1] {
             match segments.at(at) {
                 Ok((offset, there)) => assert!(there > 0 && offset.checked_add(there).is_some()),

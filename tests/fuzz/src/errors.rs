@@ -1,4 +1,4 @@
-//! Whatever number comes over the boundary as an error decodes, prints and comes back.
+//! Any number that crosses the boundary as an error decodes, prints and encodes to the same number.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Whatever is in a file's section is a manifest or refused, and a manifest can be shown.
+//! The content of a file's section is a manifest or is refused, and a manifest can be shown.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use pactio_sdk::abi::{ABI_MAJOR, ABI_MINOR, FINGERPRINT};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = Manifest::parse(bytes).map_err(|refusal| refusal.to_string());
-    // Behind what is checked first.
+    // The bytes follow the fields that are checked first.
     let mut manifest = format!(
         r#"{{"pactio":1,"abi":"{ABI_MAJOR}.{ABI_MINOR}","fingerprint":"{FINGERPRINT:016x}","id":"a","version":"1",
             "description":"","schemes":["a"],"options":[{{"name":"n","type":"#

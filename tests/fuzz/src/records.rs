@@ -1,4 +1,4 @@
-//! Whatever bytes a plugin gives as a list are read or refused, and what is read is written as it was.
+//! A list of any bytes is read or refused, and the records that were read are written as they were.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

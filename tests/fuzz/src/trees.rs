@@ -1,4 +1,4 @@
-//! Trees of everything that can be done to a view, made from a fuzzer's bytes; see the crate `pactio-trees`.
+//! Trees of all operations on a view, made from a fuzzer's bytes; see the crate `pactio-trees`.
 #![no_main]
 
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,4 @@
-//! Whatever text is a URL comes back as it was, and shows no values to those who only look.
+//! A text that is a URL prints as it was, and its debug output shows no values.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,7 +1,7 @@
-//! Random trees of everything that can be done to a view, against a model that knows what should become of each byte.
+//! Random trees of all operations on a view, against a model that gives the expected result of each byte.
 //!
-//! A tree is made from a stream of bytes, random or a fuzzer's, before it is run; so the model needs no view, and the views
-//! may be answered on any thread.
+//! A tree is made from a stream of bytes, random or a fuzzer's, before it is run; so the model needs no view, and the views may
+//! be answered on any thread.
 
 mod model;
 mod plan;

@@ -1,4 +1,4 @@
-//! What should become of each byte.
+//! The expected result of each byte.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::plan::{Answer, Plan, Retry};
 pub struct Byte {
     /// Done, or failed with an error.
     pub result: Result<(), IoError>,
-    /// The tag that its segment comes with.
+    /// The tag of its segment.
     pub tag: u64,
     /// How often its bytes may have been moved.
     pub moves: u8,
@@ -20,12 +20,12 @@ pub struct Byte {
 /// The bytes of a request.
 #[derive(Debug)]
 pub struct Model {
-    /// One by one.
+    /// One entry per byte.
     pub bytes: Vec<Byte>,
 }
 
 impl Model {
-    /// What becomes of a request of `len` bytes, where `is_aligned(start, align)` says whether direct bytes can be had.
+    /// The expected result of a request of `len` bytes, where `is_aligned(start, align)` says whether direct bytes are available.
     pub fn new(plan: &Plan, len: usize, is_aligned: &dyn Fn(usize, usize) -> bool) -> Self {
         let unanswered = Byte { result: Err(IoError::UNANSWERED), tag: 0, moves: 0 };
         let mut model = Self { bytes: vec![unanswered; len] };
@@ -62,7 +62,7 @@ impl Model {
             Plan::Tag(tag, then) => self.apply(then, range, *tag, is_aligned),
             Plan::Elsewhere(then) => self.apply(then, range, tag, is_aligned),
             Plan::Rebind { fresh, failed, .. } => {
-                // Inside of a rebound packet tags are its own; the origin's answer carries the origin's.
+                // A rebound packet has tags of its own; the origin's answer carries the origin's tag.
                 self.apply(fresh, range.clone(), tag, is_aligned);
                 for index in range {
                     let byte = &mut self.bytes[index];

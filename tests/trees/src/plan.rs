@@ -1,4 +1,4 @@
-//! What is to be done to a view.
+//! Plans of operations on a view.
 
 use pactio_sdk::{Code, IoError};
 
@@ -10,7 +10,7 @@ pub trait Bytes {
     /// A number up to and including `most`.
     fn up_to(&mut self, most: usize) -> usize {
         let wide = u32::from_le_bytes([self.byte(), self.byte(), self.byte(), 0]) as usize;
-        // Small numbers and edges are more interesting than the rest.
+        // Small numbers and edges are more interesting than other numbers.
         match self.byte() % 8 {
             0 => 0,
             1 => most,
@@ -35,67 +35,68 @@ impl Bytes for &[u8] {
     }
 }
 
-/// What is to be done to a view of a known length.
+/// The operation on a view of a known length.
 #[derive(Debug)]
 pub enum Plan {
-    /// Cut it; `swapped` says that the back is dealt with first.
+    /// Cut the view; `swapped`: the back is answered first.
     Split { at: usize, front: Box<Plan>, back: Box<Plan>, swapped: bool },
-    /// Give it a tag.
+    /// Give the view a tag.
     Tag(u64, Box<Plan>),
-    /// Move it to another thread.
+    /// Move the view to another thread.
     Elsewhere(Box<Plan>),
-    /// Take it over, deal with the fresh view, then with each range of the origin that failed: at the end, or part by part.
+    /// Take the view over, answer the fresh view, then each range of the origin that failed: at the end, or part by part.
     Rebind { fresh: Box<Plan>, failed: Retry, parts: Parts },
-    /// Move bytes with a device's buffer of this length, then answer with at most so many as done, if a number is given.
+    /// Move bytes with a device's buffer of this length, then answer with at most this number of bytes as done, if a number is
+    /// given.
     Transfer { buffer: usize, done: Option<(usize, IoError)> },
     /// Move bytes with a device's buffer of this length, cut the range, complete the back, then complete or drop the front.
     TransferSplit { buffer: usize, at: usize, drops_front: bool },
-    /// Ask for direct bytes at this alignment; deal with so many; answer.
+    /// Ask for direct bytes at this alignment; transfer this number of bytes; answer.
     Alloc { align: usize, bytes: usize, answer: Answer },
-    /// Ask for direct bytes and cut them, dealing with both parts in full.
+    /// Ask for direct bytes and cut them, and transfer both parts in full.
     AllocSplit { at: usize },
-    /// Fail it.
+    /// Fail the view.
     Fail(IoError),
-    /// Drop it.
+    /// Drop the view.
     Drop,
     /// Panic with the view in hand.
     Panic,
-    /// Store it as any packet, cut it there, and fail both parts.
+    /// Store the view as any packet, cut it there, and fail both parts.
     Any { at: usize, error: IoError },
 }
 
-/// When a layer gets what came back.
+/// When a layer gets the parts that came back.
 #[derive(Clone, Copy, Debug)]
 pub enum Parts {
-    /// When all of it came back.
+    /// When all parts came back.
     AtOnce,
-    /// Each as it comes back.
+    /// Each part as it comes back.
     Each,
-    /// Each as it comes back, answered on another thread, in two pieces.
+    /// Each part as it comes back, answered on another thread, in two pieces.
     EachElsewhere,
 }
 
-/// What is to be done to a range of an origin whose fresh view failed.
+/// The operation on a range of an origin after its fresh view failed.
 #[derive(Clone, Copy, Debug)]
 pub enum Retry {
-    /// Move all of it after all.
+    /// Move all of its bytes after all.
     Transfer,
-    /// Fail it with another error.
+    /// Fail the range with another error.
     Fail(IoError),
-    /// Fail it with its own error.
+    /// Fail the range with its own error.
     Forward,
     /// Drop the rebound packet without settling.
     Abandon,
 }
 
-/// How direct bytes are answered.
+/// The answer to direct bytes.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
-    /// What was dealt with is done, the rest failed with this.
+    /// The transferred bytes are done, the rest failed with this error.
     Complete(IoError),
-    /// All of it failed.
+    /// All bytes failed.
     Fail(IoError),
-    /// Without a word.
+    /// Dropped without an answer.
     Drop,
 }
 
@@ -105,7 +106,7 @@ fn error(bytes: &mut impl Bytes) -> IoError {
 }
 
 impl Plan {
-    /// A tree for a view of `len` bytes, at most so deep.
+    /// A tree for a view of `len` bytes, at most `depth` levels deep.
     pub fn new(bytes: &mut impl Bytes, len: usize, depth: usize) -> Self {
         let choices = if depth == 0 { 9 } else { 16 };
         match bytes.byte() % choices {

@@ -1,4 +1,4 @@
-//! Runs trees, and compares with the model.
+//! Runs trees, and compares the results with the model.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +22,7 @@ use crate::side::{Side, Storage, device_byte, packet_byte};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Threads that answer what is moved to them.
+/// Threads that answer the views that are moved to them.
 pub struct Workers {
     jobs: Vec<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
@@ -30,7 +30,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts so many.
+    /// Starts `count` threads.
     pub fn new(count: usize) -> Self {
         let (jobs, threads) = (0..count)
             .map(|_| {
@@ -68,7 +68,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Deals with a view, whose first byte is byte `start` of the request.
+/// Answers a view by a plan. The view begins at byte `start` of the request.
 fn act<P: Side>(
     view: BoundPacketView<P>,
     start: usize,
@@ -107,7 +107,7 @@ fn act<P: Side>(
                 Parts::AtOnce => {
                     let inner = rebound.bind().expect("it is idle");
                     let storage_above = storage.clone();
-                    // Either way the origin must end.
+                    // In both cases the origin must end.
                     rebound.on_complete(move |rebound| {
                         if let Retry::Abandon = failed {
                             return drop(rebound);
@@ -189,7 +189,7 @@ fn act<P: Side>(
     }
 }
 
-/// Deals with a part of an origin that came back; the origin's first byte is byte `start` of the request.
+/// Answers a part of an origin that came back. The origin begins at byte `start` of the request.
 fn answer<P: Side>(part: ReturnedPart<P>, start: usize, failed: Retry, storage: &Arc<Storage>)
 where
     AnyPacket: From<BoundPacketView<P>>,
@@ -214,7 +214,7 @@ struct Counted {
     alive: Arc<AtomicUsize>,
 }
 
-// SAFETY: it owns plain bytes.
+// SAFETY: the value owns plain bytes.
 unsafe impl Send for Counted {}
 
 impl Counted {
@@ -227,7 +227,7 @@ impl Counted {
     }
 
     fn to_vec(&self) -> Vec<u8> {
-        // SAFETY: the bytes are this value's, and no packet has it now.
+        // SAFETY: the bytes belong to this value, and no packet holds the value now.
         unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.len) }.to_vec()
     }
 }
@@ -246,7 +246,7 @@ unsafe impl StableBytes for Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.alive.fetch_sub(1, Ordering::SeqCst);
-        // SAFETY: the parts of the box that `new` took apart.
+        // SAFETY: the pointer and the length are those of the box that `new` took apart.
         drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.bytes.as_ptr(), self.len)) });
     }
 }
@@ -266,7 +266,7 @@ impl PacketBytes<ReadWrite> for Locked {
     }
 }
 
-/// Runs one case: a packet of some kind, a tree for each of two uses of it.
+/// Runs one case: a packet of some kind, and a tree for each of two uses of the packet.
 pub fn case(bytes: &mut impl Bytes, workers: &Arc<Workers>) {
     let most = if bytes.byte().is_multiple_of(16) { 70_000 } else { 300 };
     let len = bytes.up_to(most);
@@ -347,16 +347,16 @@ pub fn case(bytes: &mut impl Bytes, workers: &Arc<Workers>) {
     assert_eq!(alive.load(Ordering::SeqCst), 0, "kept memory was not dropped, or twice");
 }
 
-/// What a packet gives direct access to.
+/// The direct access that a packet gives.
 #[derive(Clone, Copy)]
 enum Kind {
     /// Bytes with this alignment.
     Direct(usize),
-    /// Nothing: it is all functions.
+    /// None: the packet consists of functions.
     Functions,
 }
 
-/// Which kinds of expectations hold for the contents.
+/// The contents that are expected.
 trait Expect: Side {
     /// The content of the packet and of the device at a byte that was done, if they are certain.
     fn done(index: usize, moves: u8) -> (Option<u8>, Option<u8>);
@@ -390,12 +390,12 @@ fn run<P: Expect, S: PacketStore<P>>(
     AnyPacket: From<BoundPacketView<P>>,
 {
     let len = store.packet().len();
-    // An earlier use, whose result must leave no trace. An exchange would, in the contents.
+    // An earlier use, the result of which must leave no trace. An exchange would leave one, in the contents.
     if bytes.byte().is_multiple_of(4) && std::any::TypeId::of::<P>() != std::any::TypeId::of::<ReadWrite>() {
         let plan = Plan::new(bytes, len, 3);
         use_once(bytes, workers, &mut store, plan, kind);
     }
-    // Sometimes the owner leaves early: whoever is last frees (rule 1).
+    // Sometimes the owner drops the packet early: the last holder frees the memory (rule 1).
     if bytes.byte().is_multiple_of(16) {
         let plan = Plan::new(bytes, len, 5);
         let storage = Arc::new(Storage::new(len));
@@ -423,9 +423,9 @@ fn run<P: Expect, S: PacketStore<P>>(
     }
 }
 
-/// Jobs may still be in their last lines when the packet is complete already.
+/// Waits for jobs that may still be in their last lines when the packet is complete already.
 fn wait_for_workers(workers: &Arc<Workers>) {
-    // A job may make another one, at most as deep as the tree, and each part of a rebound packet one more.
+    // A job may make another job, at most as deep as the tree, and each part of a rebound packet one more.
     for _ in 0..12 {
         let (sender, receiver) = channel::<()>();
         for _ in &workers.jobs {
@@ -524,7 +524,7 @@ fn check_segments(watched: bool, segments: &Segments, model: &Model) {
     assert_eq!(at, model.bytes.len(), "segments are missing");
 }
 
-/// Limits all alignments that are asked for to those of which it is known whether they can be had.
+/// Limits all alignments to those for which it is known whether direct bytes are available.
 fn with_alignment(plan: Plan, most: usize) -> Plan {
     let again = |plan: Box<Plan>| Box::new(with_alignment(*plan, most));
     match plan {

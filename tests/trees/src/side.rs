@@ -8,21 +8,21 @@ use pactio_sdk::{
     TransferredPacket, Write, WritePacketObj,
 };
 
-/// What a byte of the packet is at first.
+/// The initial value of a byte of the packet.
 pub fn packet_byte(index: usize) -> u8 {
     (index as u8).wrapping_mul(31) ^ (index >> 8) as u8
 }
 
-/// What a byte of the device is at first.
+/// The initial value of a byte of the device.
 pub fn device_byte(index: usize) -> u8 {
     !packet_byte(index).rotate_left(3)
 }
 
-/// A device with as many bytes as the packet.
+/// A device of the same length as the packet.
 pub struct Storage(Vec<AtomicU8>);
 
 impl Storage {
-    /// As at first.
+    /// A device with its initial bytes.
     pub fn new(len: usize) -> Self {
         Self((0..len).map(|index| AtomicU8::new(device_byte(index))).collect())
     }
@@ -37,7 +37,7 @@ impl Storage {
     }
 }
 
-/// A permission as a device deals with it.
+/// The device's operations on views of one permission.
 pub trait Side: PacketPerms + Send {
     /// Moves bytes with a buffer of this length.
     fn transfer(
@@ -47,7 +47,7 @@ pub trait Side: PacketPerms + Send {
         buffer: usize,
     ) -> TransferredPacket<Self>;
 
-    /// Deals with the first `bytes` direct bytes; then all that was dealt with is done and the rest failed, or nothing is said.
+    /// Transfers the first `bytes` direct bytes; then these bytes are done and the rest failed, or there is no answer.
     fn direct(
         direct: Self::Allocated,
         start: usize,
@@ -57,7 +57,7 @@ pub trait Side: PacketPerms + Send {
     );
 }
 
-/// A device's buffer of this length for this place: the storage's bytes, and something else behind them.
+/// A device's buffer of this length for this place: the storage's bytes, and other bytes behind them.
 fn buffer(storage: &Storage, start: usize, len: usize, view: usize) -> Vec<u8> {
     let mut buffer = storage.load(start..start + len.min(view));
     buffer.resize(len, 0xee);
@@ -83,7 +83,7 @@ impl Side for Write {
         answer: Option<IoError>,
     ) {
         let data = storage.load(start..start + bytes);
-        // Both ways to fill.
+        // Both ways to fill the memory.
         let half = bytes / 2;
         assert_eq!(direct.put_slice(&data[..half]), half);
         direct.unfilled_mut()[..bytes - half].copy_from_slice(&data[half..]);

@@ -1,4 +1,4 @@
-//! Has pieces searched by threads, and says what was found, in order.
+//! Has pieces searched by threads, and reports the matches in order.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -13,20 +13,20 @@ use super::window::{Found, Piece, Search, Window};
 use crate::failure::{Failure, to_stdout};
 use crate::progress::Progress;
 
-/// Bytes of a match that are shown.
+/// Number of bytes of a match that are shown.
 const SHOWN: usize = 32;
 
-/// A piece for a thread, memory for it, and who waits for it.
+/// A piece for a thread, memory for it, and the channel for the answer.
 pub(super) struct Job {
     piece: Piece,
     memory: Vec<u8>,
     answer: Sender<Result<Found, Failure>>,
 }
 
-/// The life of a thread: piece after piece.
+/// The loop of a thread: searches piece after piece.
 pub(super) fn work(device: &Device, search: &Search, queue: &Receiver<Job>) {
     while let Ok(Job { piece, memory, answer }) = queue.recv_blocking() {
-        // Nobody waits any more when enough was found.
+        // The receiver is closed when enough was found.
         if !answer.is_closed() {
             let window = Window::read(device, &search.pattern, &piece, memory);
             let _ = answer.send_blocking(window.map(|window| Found::first(window, search)));
@@ -34,20 +34,20 @@ pub(super) fn work(device: &Device, search: &Search, queue: &Receiver<Job>) {
     }
 }
 
-/// Says what was found.
+/// Reports the matches.
 pub(super) struct Report<'a> {
     arguments: &'a Arguments,
     search: &'a Search,
     device: &'a Device,
     matches: u64,
     searched: u64,
-    /// Holes that touch and have the same cause are one.
+    /// Adjacent holes with the same cause are one.
     holes: Vec<(Range<u64>, PacketError)>,
-    /// The next match begins here or behind it.
+    /// The next match begins at this position or behind it.
     next: u64,
     /// The device is searched as a whole, and nothing lies behind its end. One of several regions may be cut off.
     is_whole: bool,
-    /// The device was found to end here.
+    /// The end of the device, if it was found by reading.
     end: Option<u64>,
     /// Why a piece could not be read at all.
     failed: Option<Failure>,
@@ -74,7 +74,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Has pieces searched, so many ahead, and takes what was found in order, until that is enough.
+    /// Has pieces searched, up to `ahead` at a time, and takes the matches in order until there are enough.
     pub(super) fn collect(
         &mut self,
         jobs: Sender<Job>,
@@ -109,7 +109,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// `false` if that is enough.
+    /// Takes the matches of a piece. Gives `false` if no further piece is needed.
     fn take(&mut self, found: &mut Found) -> Result<bool, Failure> {
         self.searched += found.window.searched;
         for (range, error) in found.window.holes.drain(..) {
@@ -166,7 +166,7 @@ impl<'a> Report<'a> {
             return Err(failure);
         }
         let is_cut_off = self.holes.iter().any(|(_, error)| error.code() == Code::END);
-        // Memory has holes.
+        // Holes in memory are no failure.
         self.holes.retain(|(_, error)| !matches!(error.code(), Code::NOT_MAPPED | Code::END));
         if !self.holes.is_empty() {
             let (lost, url) = (bytes(&self.holes), self.device.url());
@@ -182,13 +182,13 @@ impl<'a> Report<'a> {
         self.account()
     }
 
-    /// Says what does not exist of the range that was asked for.
+    /// Reports the part of the requested range that does not exist.
     fn account(&self) -> Result<(), Failure> {
         let (Range { start, end }, url) = (self.arguments.range(), self.device.url());
         let size = self.device.size();
         let there = self.end.or(size.filter(|size| *size > 0)).unwrap_or(u64::MAX);
         match (self.arguments.length, size) {
-            // It ended when enough was found.
+            // The search ended when enough was found.
             _ if self.is_full() => Ok(()),
             (Some(length), _) if there < end => {
                 let there = there.saturating_sub(start);

@@ -1,4 +1,4 @@
-//! A piece of a device in memory, and what is found in it.
+//! A piece of a device in memory, and the matches in it.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use pactio_sdk::IoError as PacketError;
 use crate::failure::Failure;
 use crate::pattern::{Pattern, Text};
 
-/// Matches of a piece that are kept at once.
+/// Number of matches of a piece that are kept at once.
 pub(super) const BATCH: u64 = 1 << 14;
 
 /// A part of a span that is searched at once.
@@ -17,21 +17,21 @@ pub(super) struct Piece {
     pub(super) span: Range<u64>,
 }
 
-/// What is looked for, and how.
+/// The pattern, and how it is searched for.
 pub(super) struct Search {
     pub(super) pattern: Pattern,
     pub(super) align: u64,
-    /// So many matches are looked for at once.
+    /// Number of matches that are looked for at once.
     pub(super) most: u64,
 }
 
-/// A piece that was read, and what lies around it.
+/// A piece that was read, and the bytes around it.
 pub(super) struct Window {
     pub(super) bytes: Vec<u8>,
     /// Position of the first byte.
     pub(super) start: u64,
     parts: Vec<Part>,
-    /// So many bytes of the piece were read.
+    /// Number of bytes of the piece that were read.
     pub(super) searched: u64,
     pub(super) holes: Vec<(Range<u64>, PacketError)>,
 }
@@ -39,9 +39,9 @@ pub(super) struct Window {
 /// Bytes without a hole in between.
 struct Part {
     bytes: Range<usize>,
-    /// Where matches of the piece may begin.
+    /// Range in which matches of the piece may begin.
     begins: Range<usize>,
-    /// Nothing is behind it.
+    /// Nothing lies behind the part.
     ends: bool,
 }
 
@@ -68,7 +68,7 @@ impl Window {
             match result {
                 Ok(()) => {
                     let ends = range.end < report.len() || end == span.end;
-                    // A match without bytes may also be at the very end.
+                    // An empty match may also lie at the end.
                     let at_end = usize::from(ends && range.end == inside.end);
                     let begins = inside.start..inside.end + at_end;
                     window.searched += inside.len() as u64;
@@ -102,23 +102,23 @@ impl Window {
         None
     }
 
-    /// Where the first aligned position is from here on.
+    /// Index of the first aligned position at `from` or behind it.
     fn aligned(&self, from: usize, align: u64) -> Option<usize> {
         let position = self.start.checked_add(from as u64)?.checked_next_multiple_of(align)?;
         usize::try_from(position - self.start).ok()
     }
 }
 
-/// A window, and what was found in it so far.
+/// A window, and the matches in it so far.
 pub(super) struct Found {
     pub(super) window: Window,
-    /// The first matches since the search went on.
+    /// The first matches since the search was continued.
     pub(super) matches: Vec<Range<usize>>,
-    /// How many there were behind those.
+    /// Number of matches behind those in `matches`.
     more: u64,
-    /// Where the search goes on.
+    /// Index at which the search continues.
     pub(super) from: usize,
-    /// Nothing is there any more.
+    /// There are no more matches.
     pub(super) is_over: bool,
 }
 
@@ -151,8 +151,9 @@ impl Found {
         }
     }
 
-    /// Makes this what a search from `position` on finds, where the match before ended. The search that was done began with the
-    /// piece. If none of its matches lies across `position`, both find the same from there on; otherwise it is done again.
+    /// Makes the matches those of a search from `position` on, where the match before ended. The existing search began with the
+    /// piece. If none of its matches lies across `position`, both searches find the same from there on; otherwise the search is
+    /// done again.
     pub(super) fn begin_at(&mut self, position: u64, search: &Search) {
         let begin = usize::try_from(position.saturating_sub(self.window.start)).unwrap_or(usize::MAX);
         let before = self.matches.partition_point(|found| found.start < begin);
