@@ -1,5 +1,6 @@
 //! `pactio check`
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ fn time(text: &str) -> Result<Duration, String> {
 pub(super) fn run(
     set_up: impl FnOnce(HostBuilder) -> HostBuilder,
     arguments: &Arguments,
-    of_host: &[String],
+    of_host: &[OsString],
 ) -> Result<ExitCode, Failure> {
     let cases = cases(&arguments.case)?;
     let candidate = Candidate::of_file(&arguments.file);

@@ -19,6 +19,7 @@ mod stream;
 mod sum;
 mod why;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -185,13 +186,19 @@ impl Arguments {
     }
 
     /// The arguments that select the plugins, for another process.
-    fn of_host(&self) -> Vec<String> {
+    fn of_host(&self) -> Vec<OsString> {
         let mut all = Vec::new();
         for folder in &self.plugin_path {
-            all.extend(["--plugin-path".to_owned(), folder.to_string_lossy().into_owned()]);
+            all.extend(["--plugin-path".into(), folder.into()]);
         }
         if self.no_default_plugin_paths {
-            all.push("--no-default-plugin-paths".to_owned());
+            all.push("--no-default-plugin-paths".into());
+        }
+        if let Some(file) = &self.profiles {
+            all.extend(["--profiles".into(), file.into()]);
+        }
+        if let Some(count) = self.workers {
+            all.extend(["--workers".into(), count.to_string().into()]);
         }
         all
     }

@@ -175,6 +175,17 @@ fn what_happens_at_random_can_be_had_again_and_results_are_written_for_machines(
 }
 
 #[test]
+fn a_device_may_be_named_by_a_profile() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("my profiles.toml");
+    std::fs::write(&file, "[scratch]\nscheme = \"memory\"\noptions = { size = \"64KiB\" }\n").unwrap();
+    let options = ["--url", "profile:scratch", "--case", "contents", "--profiles", file.to_str().unwrap()];
+    let (output, text) = check("pactio_memory", &options);
+    assert!(output.status.success(), "{text}");
+    assert!(text.ends_with("1 ok, 0 wrong, 0 do not apply\n"), "{text}");
+}
+
+#[test]
 fn what_hangs_is_ended_and_what_makes_no_sense_is_said() {
     let (output, text) =
         check("fixture_forgetful", &["--url", "forgetful:leak", "--limit", "500ms", "--case", "opens"]);

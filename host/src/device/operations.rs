@@ -48,8 +48,8 @@ impl Capabilities {
         self.has.iter().copied()
     }
 
-    /// Limits of the requests that the plugin takes. A [`Device`] takes all requests, and keeps to these limits towards the
-    /// plugin.
+    /// Limits of the requests that the plugin takes. A [`Device`] takes requests of any length, and splits those that
+    /// exceed a limit. It refuses writes and exchanges that break an alignment, with [`Code::MISALIGNED`](crate::Code::MISALIGNED).
     pub fn limits(&self) -> Limits {
         self.limits
     }

@@ -8,7 +8,8 @@
 //! | ENDED | the driver is not polled any more |
 //! | PANICKED | the driver ended by a panic |
 //!
-//! A wake sets NOTIFIED. Then one of these threads polls the driver:
+//! A wake sets NOTIFIED; on a thread that [helps](Helper) the driver, it sets a flag of that thread. Then one of these threads polls the
+//! driver:
 //!
 //! - the thread that polls the driver now (RUNNING);
 //! - the thread that woke the driver, if it is about to poll the drivers that it woke: inside a request that will [help](Helper)

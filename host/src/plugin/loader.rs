@@ -313,7 +313,7 @@ fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
     /// Keeps the library mapped for the life of the process.
     const RTLD_NODELETE: std::ffi::c_int = if cfg!(target_vendor = "apple") { 0x80 } else { 0x1000 };
     // SAFETY: loading runs the library's constructors. That cannot be made safe: a plugin is trusted with everything, and
-    // only files from the search paths that export the entry of a plugin come here.
+    // only files that export the entry of a plugin come here: those of the search paths, and those that the program names.
     unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }.map(Into::into)
 }
 

@@ -155,7 +155,7 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-/// Major versions are the same; a plugin's minor version is not above the host's.
+/// Checks that the plugin has exactly the ABI version of this host.
 fn check_abi(text: &str) -> Result<(), Refusal> {
     let own = format!("{ABI_MAJOR}.{ABI_MINOR}");
     let version = text

@@ -19,7 +19,7 @@ pub struct Refusal {
 /// A value that differs from the required value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// The wrong field, such as `abi`: a field of the manifest or of the entry.
+    /// The name of the value that differs, such as `ABI version` or `fingerprint`.
     pub field: &'static str,
     /// The value that was found.
     pub found: String,

@@ -52,8 +52,8 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// An error with a text for people that states the failure and its reason. The text is cut to 4096 bytes when it crosses the
-    /// boundary.
+    /// An error with a text for people that states the failure and its reason. A report keeps the first 4096 bytes of the
+    /// text.
     pub fn new(error: IoError, text: impl Into<Arc<str>>) -> Self {
         Self { error, text: Some(text.into()) }
     }
@@ -178,7 +178,7 @@ impl Report {
     ///
     /// # Panics
     ///
-    /// If `bytes` are shorter than the request and lack bytes of the view that were done. The view fails then.
+    /// If `bytes` are shorter than the request and lack bytes of the view that were done. The part that lacks them and the parts behind it fail then.
     pub fn answer(&self, bytes: &[u8], start: usize, view: BoundPacketView<Write>) {
         self.answer_with(start, view, |range| Ok(&bytes[range]));
     }

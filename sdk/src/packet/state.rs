@@ -43,10 +43,10 @@
 //! |----------|------|----|---------|
 //! | [`submit`](StateWord::submit) | idle | 1 view, GROUP, perhaps WATCHED | |
 //! | [`split`](StateWord::split) | COUNT ≥ 1 | COUNT + 1, SPLITS + 1 | refusal close to overflow |
-//! | [`finish_only`](StateWord::finish_only) | 1 view, no WAKER, WATCHED or CANCELLED, OWNER | idle | whether the word was in that state |
+//! | [`finish_only`](StateWord::finish_only) | 1 view, no WAKER, WATCHED or CANCELLED, no splits, OWNER | idle | whether the word was in that state |
 //! | [`finish`](StateWord::finish) | COUNT ≥ 1 | COUNT − 1 | the next step of the view |
 //! | [`leave_group`](StateWord::leave_group) | COUNT 0, GROUP | GROUP cleared | whether the caller frees |
-//! | [`poll`](StateWord::poll) | OWNER | WAKER cleared | ready, or the slot to fill |
+//! | [`poll`](StateWord::poll) | OWNER | WAKER cleared, unless COUNT is 0 | ready, or the slot to fill |
 //! | [`arm`](StateWord::arm) | OWNER, slot full | WAKER set | pending, or too late |
 //! | [`disarm`](StateWord::disarm) | OWNER | WAKER cleared | whether the slot holds a waker to drop |
 //! | [`cancel`](StateWord::cancel) | OWNER | CANCELLED set | |
@@ -206,8 +206,7 @@ impl StateWord {
     #[must_use]
     pub(crate) fn finish_only(&self) -> bool {
         const ONLY: u64 = VIEW | OWNER | GROUP;
-        // Ordering: Release, for `poll`, `is_complete` and `is_idle`. Earlier views' releases are in the same release
-        // sequence, since all changes of the word while views exist are read-modify-writes.
+        // Ordering: Release, for `poll`, `is_complete` and `is_idle`. There were no other views: SPLITS is 0.
         let word = self.word().load(Ordering::Relaxed);
         let only = mutant!("finish_only_unwatched", word & !WATCHED, word);
         only == ONLY

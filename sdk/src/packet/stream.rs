@@ -136,7 +136,7 @@ impl<Perms: PacketPerms> StreamSegment<Perms> {
         self.arrived.result.as_ref().err()
     }
 
-    /// The bytes, if the segment was done.
+    /// The bytes, if the segment was done; `None` also for a complex packet, which has none.
     pub fn bytes(&self) -> Option<&[u8]> {
         self.arrived.result.as_ref().ok()?;
         // SAFETY: this range was done and reported to the output in this request. The packet is shared through an `Arc` from here

@@ -27,7 +27,8 @@ impl Opened {
         })))
     }
 
-    /// A device of another plugin, unchanged: no layer of this plugin is between the device and its user.
+    /// A device of another plugin, unchanged. No layer of this plugin is between the device and its user, unless another clone of
+    /// `below` exists: then a layer forwards all calls.
     pub fn handed_on(below: Lower) -> Self {
         Self(Object::HandedOn(below))
     }
