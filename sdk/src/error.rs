@@ -3,11 +3,12 @@
 use core::fmt;
 use core::num::NonZeroU32;
 
-/// Why a range of a request, or a whole call, failed.
+/// The reason why a range of a request, or a whole call, failed.
 ///
-/// Four bytes: a [`Code`] (what went wrong), a [`Subject`] (with what), a [`State`] (how that was found) and a
-/// [`Location`] (who says so) with the class: [temporary](Self::is_temporary) or permanent. They are packed into one non-zero integer, so
-/// that `Option<IoError>` is a plain `u32` on both sides of the ABI. Values that this version does not know keep their number.
+/// Four bytes: a [`Code`] (the kind of failure), a [`Subject`] (the object that it concerns), a [`State`] (the state of that
+/// object) and a [`Location`] (the side that reports it) with the class: [temporary](Self::is_temporary) or permanent. They are
+/// packed into one non-zero integer, so that `Option<IoError>` is a plain `u32` on both sides of the ABI. Values that this
+/// version does not know keep their number.
 ///
 /// A [`Cause`](crate::Cause) is an error with a text for people.
 ///
@@ -39,7 +40,7 @@ macro_rules! byte_type {
                 self.0
             }
 
-            /// The value for a byte. Every byte has one; this version need not have a name for it.
+            /// The value for a byte. Every byte has a value; this version need not have a name for it.
             pub const fn from_byte(byte: u8) -> Self {
                 Self(byte)
             }
@@ -67,17 +68,17 @@ macro_rules! byte_type {
 }
 
 byte_type! {
-    /// What went wrong. `0` is not a code, which keeps every [`IoError`] non-zero.
+    /// The kind of a failure. `0` is not a code, which keeps every [`IoError`] non-zero.
     Code {
-        /// No better word exists.
+        /// No other code fits.
         FAILED = 1 => "failed",
-        /// The thing does not exist.
+        /// The object does not exist.
         NOT_FOUND = 2 => "not found",
         /// The caller may not do this.
         PERMISSION_DENIED = 3 => "permission denied",
-        /// The thing exists already.
+        /// The object exists already.
         ALREADY_EXISTS = 4 => "already exists",
-        /// An argument makes no sense.
+        /// An argument is not valid.
         INVALID_INPUT = 5 => "invalid argument",
         /// The device cannot do this.
         UNSUPPORTED = 6 => "not supported",
@@ -95,7 +96,7 @@ byte_type! {
         IN_FLIGHT = 12 => "still in flight",
         /// The request was cancelled.
         CANCELLED = 13 => "cancelled",
-        /// It took too long.
+        /// The operation took too long.
         TIMED_OUT = 14 => "timed out",
         /// Memory ran out.
         OUT_OF_MEMORY = 15 => "out of memory",
@@ -105,7 +106,7 @@ byte_type! {
         IO = 17 => "input/output error",
         /// The device takes no more requests now.
         BUSY = 18 => "busy",
-        /// The other side went away.
+        /// There is no connection to the other side.
         DISCONNECTED = 19 => "disconnected",
         /// The storage can only be read.
         READ_ONLY = 20 => "read-only",
@@ -117,25 +118,25 @@ byte_type! {
         CORRUPT = 23 => "corrupt data",
         /// A length or position does not fit.
         TOO_LARGE = 24 => "too large",
-        /// The thing has no positions: a pipe, a socket, a terminal.
+        /// The object has no positions, such as a pipe, a socket or a terminal.
         NOT_SEEKABLE = 25 => "not seekable",
         /// The device's driver ended while requests were in flight.
         DRIVER_ENDED = 26 => "the device's driver ended",
         /// The memory is not mapped.
         NOT_MAPPED = 27 => "not mapped",
-        /// Too many of them at once.
+        /// The number of objects or requests at once is too large.
         TOO_MANY = 28 => "too many at once",
-        /// A position or length is not a multiple of what the device needs.
+        /// A position or length is not a multiple of the alignment that the device needs.
         MISALIGNED = 29 => "not aligned to what the device needs",
-        /// It is another version of it now than the one that was opened.
+        /// The object has another version now than when it was opened.
         CHANGED = 30 => "changed since it was opened",
     }
 }
 
 byte_type! {
-    /// With what something went wrong.
+    /// The object that a failure concerns.
     Subject {
-        /// Not said.
+        /// Not specified.
         UNSPECIFIED = 0 => "unspecified",
         /// A whole request.
         PACKET = 1 => "packet",
@@ -151,7 +152,7 @@ byte_type! {
         BACKEND = 6 => "backend",
         /// The plugin.
         PLUGIN = 7 => "plugin",
-        /// The name of what was opened.
+        /// The name that was opened.
         TARGET = 8 => "target",
         /// An option.
         OPTION = 9 => "option",
@@ -161,31 +162,31 @@ byte_type! {
 }
 
 byte_type! {
-    /// How it was found.
+    /// The state of the object that a failure concerns.
     State {
-        /// Not said.
+        /// Not specified.
         UNSPECIFIED = 0 => "unspecified",
-        /// It is missing.
+        /// The object is missing.
         MISSING = 1 => "missing",
-        /// It is not valid.
+        /// The object is not valid.
         INVALID = 2 => "invalid",
-        /// It is outside what exists.
+        /// The object is outside the range that exists.
         OUTSIDE = 3 => "outside",
-        /// It is closed.
+        /// The object is closed.
         CLOSED = 4 => "closed",
-        /// It is full.
+        /// The object is full.
         FULL = 5 => "full",
-        /// It was abandoned.
+        /// The object was abandoned.
         ABANDONED = 6 => "abandoned",
-        /// It is in use.
+        /// The object is in use.
         IN_USE = 7 => "in use",
     }
 }
 
 byte_type! {
-    /// Who says so.
+    /// The side that reports a failure.
     Location {
-        /// Not said.
+        /// Not specified.
         UNSPECIFIED = 0 => "unspecified",
         /// The packet system.
         SDK = 1 => "sdk",
@@ -198,7 +199,7 @@ byte_type! {
     }
 }
 
-/// The bits of the location's byte that are the class, and their values; 0 follows from the code.
+/// The bits of the location's byte that hold the class, and their values. With 0, the class follows from the code.
 const CLASS: u8 = 0b1100_0000;
 const TEMPORARY: u8 = 0b0100_0000;
 const PERMANENT: u8 = 0b1000_0000;
@@ -211,7 +212,7 @@ impl IoError {
         Self::new(Code::UNSUPPORTED, Subject::DEVICE, State::UNSPECIFIED, Location::PLUGIN);
     /// A view was dropped without an answer (rule 2).
     pub const UNANSWERED: Self = Self::new(Code::UNANSWERED, Subject::VIEW, State::ABANDONED, Location::SDK);
-    /// The device said that it was done, but moved only the first part.
+    /// The device reported success, but moved only the first part.
     pub const SHORT: Self = Self::new(Code::SHORT, Subject::BUFFER, State::UNSPECIFIED, Location::SDK);
     /// The plugin panicked in this call.
     pub const PANICKED: Self = Self::new(Code::PANICKED, Subject::PLUGIN, State::UNSPECIFIED, Location::SDK);
@@ -220,20 +221,20 @@ impl IoError {
     /// The packet was never handed to a device.
     pub const NOT_SUBMITTED: Self =
         Self::new(Code::NOT_SUBMITTED, Subject::PACKET, State::UNSPECIFIED, Location::SDK);
-    /// The packet is in flight, its bytes cannot be touched now.
+    /// The packet is in flight, its bytes cannot be accessed now.
     pub const IN_FLIGHT: Self = Self::new(Code::IN_FLIGHT, Subject::PACKET, State::IN_USE, Location::SDK);
     /// The device's driver ended while requests were in flight.
     pub const DRIVER_ENDED: Self =
         Self::new(Code::DRIVER_ENDED, Subject::DRIVER, State::CLOSED, Location::PLUGIN);
-    /// Memory for a request could not be had.
+    /// Memory for a request could not be allocated.
     pub const OUT_OF_MEMORY: Self =
         Self::new(Code::OUT_OF_MEMORY, Subject::BUFFER, State::UNSPECIFIED, Location::SDK);
     /// The request was cancelled.
     pub const CANCELLED: Self =
         Self::new(Code::CANCELLED, Subject::PACKET, State::ABANDONED, Location::PLUGIN);
-    /// The packet is complex: functions stand for its bytes, so there is no slice of them.
+    /// The packet is complex: functions produce or consume its bytes, so there is no slice of them.
     pub const NO_BYTES: Self = Self::new(Code::UNSUPPORTED, Subject::PACKET, State::MISSING, Location::SDK);
-    /// A position or length is beyond what can be expressed.
+    /// A position or length is larger than the type can express.
     pub const TOO_LARGE: Self = Self::new(Code::TOO_LARGE, Subject::POSITION, State::OUTSIDE, Location::SDK);
 
     /// An error of four parts.
@@ -256,35 +257,35 @@ impl IoError {
         }
     }
 
-    /// An error of a plugin that needs no more than its code.
+    /// An error of a plugin with no more than a code.
     pub const fn from_code(code: Code) -> Self {
         Self::new(code, Subject::UNSPECIFIED, State::UNSPECIFIED, Location::PLUGIN)
     }
 
-    /// What went wrong.
+    /// The kind of the failure.
     pub const fn code(self) -> Code {
         Code::from_byte(self.0.get().to_le_bytes()[0])
     }
 
-    /// With what.
+    /// The object that the failure concerns.
     pub const fn subject(self) -> Subject {
         Subject::from_byte(self.0.get().to_le_bytes()[1])
     }
 
-    /// How it was found.
+    /// The state of that object.
     pub const fn state(self) -> State {
         State::from_byte(self.0.get().to_le_bytes()[2])
     }
 
-    /// Who says so.
+    /// The side that reports the failure.
     pub const fn location(self) -> Location {
         Location::from_byte(self.0.get().to_le_bytes()[3] & !CLASS)
     }
 
-    /// The same request may succeed later, with nothing changed: a server is busy, a connection broke.
+    /// The same request may succeed later without a change, as when a server is busy or a connection broke.
     ///
-    /// The class is what the device said with [`temporary`](Self::temporary) or [`permanent`](Self::permanent), or else follows from the code:
-    /// [`Code::BUSY`], [`Code::TIMED_OUT`] and [`Code::DISCONNECTED`] are temporary.
+    /// The device sets the class with [`temporary`](Self::temporary) or [`permanent`](Self::permanent). Otherwise the class
+    /// follows from the code: [`Code::BUSY`], [`Code::TIMED_OUT`] and [`Code::DISCONNECTED`] are temporary.
     ///
     /// ```
     /// use pactio_sdk::{Code, IoError};
@@ -361,8 +362,8 @@ impl core::error::Error for IoError {}
 
 #[cfg(feature = "std")]
 impl From<std::io::Error> for IoError {
-    /// Keeps the kind of the error, or all of an error that was made of an `IoError` or a [`Cause`](crate::Cause). Numbers of the
-    /// operating system do not cross the ABI, since the two sides need not agree on them.
+    /// Keeps the kind of the error, or the whole `IoError` of an error that was made of an `IoError` or a
+    /// [`Cause`](crate::Cause). Numbers of the operating system do not cross the ABI, since the two sides need not agree on them.
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind as Kind;
         if let Some(inner) = error.get_ref() {
@@ -441,7 +442,7 @@ impl IoError {
             Code::OUT_OF_MEMORY => Kind::OutOfMemory,
             Code::NO_SPACE => Kind::StorageFull,
             Code::BUSY => Kind::ResourceBusy,
-            // Programs take a broken pipe as the end of their own output.
+            // Programs treat a broken pipe as the end of their own output.
             Code::DISCONNECTED => Kind::ConnectionReset,
             Code::READ_ONLY => Kind::ReadOnlyFilesystem,
             Code::IS_DIRECTORY => Kind::IsADirectory,
@@ -475,7 +476,7 @@ mod tests {
         assert!(!permanent.is_temporary() && permanent.temporary().is_temporary());
         assert_eq!((permanent.code(), permanent.location()), (busy.code(), busy.location()));
         assert_eq!(IoError::from_raw(permanent.to_raw()), Some(permanent));
-        // Bits that no version has given a meaning are permanent.
+        // Class bits that have no meaning in any version count as permanent.
         assert!(!IoError::from_raw(0xc000_0012).unwrap().is_temporary());
     }
 

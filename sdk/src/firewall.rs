@@ -1,7 +1,7 @@
 //! The panic firewall: no panic crosses the ABI.
 //!
-//! A panic that leaves an `extern "C"` function aborts the process, and a host cannot catch a panic of a plugin, since
-//! each library has its own standard library. So every function that the other side may call runs its code in here.
+//! A panic that leaves an `extern "C"` function aborts the process, and a host cannot catch a panic of a plugin, since each
+//! library has its own standard library. So every function that the other side may call runs its code in `contain`.
 
 /// A caught panic, with its message if it had one.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(crate) struct Panicked(#[cfg(feature = "std")] pub(crate) Option<std::string
 ///
 /// `f` may leave its captures in any state. Callers either do not use them again or poison them.
 ///
-/// Without the standard library nothing can catch a panic: there it is up to the program, which mostly ends.
+/// Without the standard library a panic cannot be caught. The program handles it, and mostly ends.
 #[inline(always)]
 pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
     #[cfg(feature = "std")]
@@ -26,7 +26,7 @@ fn message_of(payload: std::boxed::Box<dyn core::any::Any + Send>) -> Panicked {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::string::String;
 
-    // Dropping a payload runs code of whoever panicked, which may panic again.
+    // Dropping a payload runs code of the side that panicked, which may panic again.
     catch_unwind(AssertUnwindSafe(move || {
         if let Some(text) = payload.downcast_ref::<&str>() {
             Some(String::from(*text))
@@ -36,7 +36,7 @@ fn message_of(payload: std::boxed::Box<dyn core::any::Any + Send>) -> Panicked {
     }))
     .map_or_else(
         |second| {
-            // One that panics a third time is leaked: there must be an end.
+            // The payload of a third panic is leaked: there must be an end.
             if let Err(third) = catch_unwind(AssertUnwindSafe(|| drop(second))) {
                 core::mem::forget(third);
             }

@@ -1,4 +1,4 @@
-//! An open device, and the requests one can make.
+//! An open device and its requests.
 
 mod blocking;
 pub(crate) mod current;
@@ -39,46 +39,46 @@ use current::Entered;
 use life::{End, Life};
 use room::Room;
 
-/// An open device. Cheap to clone; all clones are one device, which is closed when the last is dropped.
+/// An open device. Cheap to clone; all clones are one device, which is closed when the last clone is dropped.
 ///
-/// It may be used by any number of tasks and threads at once, and may outlive its host.
+/// A device may be used by any number of tasks and threads at once, and may outlive its host.
 ///
 /// | call | gives |
 /// |------|-------|
-/// | [`read_exact_at`](Self::read_exact_at), [`write_all_at`](Self::write_all_at) | everything or an error |
-/// | [`read_at`](Self::read_at), [`write_at`](Self::write_at) | what could be done, and a [`Report`](crate::Report) |
+/// | [`read_exact_at`](Self::read_exact_at), [`write_all_at`](Self::write_all_at) | all bytes or an error |
+/// | [`read_at`](Self::read_at), [`write_at`](Self::write_at) | the bytes that could be moved, and a [`Report`](crate::Report) |
 /// | [`read`](Self::read), [`write`](Self::write) | one plain value |
 ///
-/// Each has a `blocking_` form that works on the caller's memory without a copy. Everything that the sdk makes of its
+/// Each call has a `blocking_` form that works on the caller's memory without a copy. Everything that the sdk builds on its
 /// [`PacketIo`](pactio_sdk::PacketIo) works as well: streams of segments, vectored requests, exchanges, files.
 #[derive(Clone)]
 pub struct Device(Arc<Shared>);
 
 pub(crate) struct Shared {
     remote: Remote,
-    /// The plugin's own device, if this one stands before it.
+    /// The plugin's own device, if this one is the host's layer in front of it.
     inner: Option<Device>,
-    /// Behind what it tells the end of.
+    /// Reports the end of `remote`. Declared after it, so that it is dropped later.
     end: End,
     life: Arc<Life>,
-    /// Who waits for room, if the device can be full.
+    /// The admission queue, if the device can be full.
     room: Option<Arc<Room>>,
-    /// Which requests its plugin takes.
+    /// Limits of the requests that its plugin takes.
     limits: Limits,
-    /// Where what goes through it is counted.
+    /// The counts of its requests, if the host keeps statistics.
     counted: OnceLock<Arc<statistics::Entry>>,
     url: String,
-    /// What a filter sits on.
+    /// The device below, if there is one.
     below: Option<Device>,
     plugin: Arc<Plugin>,
     driver: Option<Arc<Driver>>,
-    /// What the device wakes; made once, so that `will_wake` holds for its life.
+    /// The waker that the device gets; made once, so that `will_wake` holds for the device's life.
     waker: Option<CWaker>,
-    /// Waits for the device's descriptor, if it has one. Dropping it ends that.
+    /// Waits for the device's descriptor, if it has one. Dropping the task ends the wait.
     watch: OnceLock<Task<()>>,
-    /// Where devices that it opens are counted.
+    /// The statistics of devices that are opened in this one.
     counting: Option<Arc<Statistics>>,
-    /// Keeps the threads that drive this device. Last, so that it is dropped after the device.
+    /// Keeps the threads that drive this device alive. Declared last, so that it is dropped after the device.
     runtime: Arc<Runtime>,
 }
 
@@ -97,7 +97,7 @@ impl Device {
         if limits.takes_all() && statistics.is_none() {
             return Ok(device);
         }
-        // What its users have is a device that takes all requests, or counts them, over this one.
+        // Users get a second device over this one: it takes all requests, and counts them if the host keeps statistics.
         let (object, counts) = match statistics {
             Some(_) => device.lend_counted().map(|(object, counts)| (object, Some(counts))),
             None => device.lend().map(|object| (object, None)),
@@ -184,22 +184,22 @@ impl Device {
         Ok(Self(shared))
     }
 
-    /// The URL it was opened by.
+    /// The URL that the device was opened by.
     pub fn url(&self) -> &str {
         &self.0.url
     }
 
-    /// What it sits on, if it is a filter's.
+    /// The device below, if this one is a filter's.
     pub fn below(&self) -> Option<&Device> {
         self.0.below.as_ref()
     }
 
-    /// The plugin it belongs to.
+    /// The plugin that the device belongs to.
     pub fn plugin(&self) -> &Plugin {
         &self.0.plugin
     }
 
-    /// What the device tells of itself now.
+    /// The information that the device gives of itself now.
     pub fn info(&self) -> DeviceInfo {
         let info = self.0.remote.info();
         self.0.wake_waiting();
@@ -212,9 +212,9 @@ impl Device {
     }
 }
 
-/// Waits for a descriptor of a device and polls its driver whenever it is ready.
+/// Waits for a descriptor of a device and polls the device's driver whenever the descriptor is ready.
 ///
-/// The descriptor is duplicated, so that it may be waited for while the device closes its own.
+/// The descriptor is duplicated, so that this can wait for it while the device closes its own.
 #[cfg(unix)]
 fn watch(
     driver: Arc<Driver>,
@@ -230,7 +230,7 @@ fn watch(
             format!("{descriptor} is not a descriptor"),
         ));
     }
-    // SAFETY: a device promises that its descriptor stays open while it exists, and it was just opened.
+    // SAFETY: a device promises that its descriptor stays open while the device exists, and the device was just opened.
     let owned = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()?;
     let descriptor = Async::new_nonblocking(owned)?;
     Ok(async move {
@@ -263,7 +263,7 @@ impl Drive for Shared {
     unsafe fn poll_driver(&self) -> DriverStatus {
         let _entered = Entered::new(self);
         match &self.waker {
-            // SAFETY: of this function.
+            // SAFETY: the caller promises that no other poll of this driver is under way, on any thread.
             Some(waker) => unsafe { self.remote.poll_driver(waker) },
             None => DriverStatus::ENDED,
         }
@@ -311,7 +311,8 @@ impl fmt::Debug for Device {
     }
 }
 
-/// What a device is opened for. As in the standard library, everything is off at first; opening a device for nothing is an error.
+/// The purposes that a device is opened for. As in the standard library, everything is off at first; opening a device neither to
+/// read nor to write is an error.
 ///
 /// ```
 /// # use pactio::OpenOptions;
@@ -328,12 +329,12 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// For nothing yet.
+    /// Options with everything off.
     pub const fn new() -> Self {
         Self(OpenMode::NONE)
     }
 
-    /// Refuses what no device can be opened for.
+    /// Refuses combinations that no device can be opened with.
     pub(crate) fn check(self, url: &str) -> Result<(), Error> {
         let has = |mode| self.0.contains(mode);
         let what = if !has(OpenMode::READ) && !has(OpenMode::WRITE) {
@@ -352,25 +353,25 @@ impl OpenOptions {
         Self(bits.into_iter().filter(wanted).fold(OpenMode::NONE, |mode, bit| mode | bit))
     }
 
-    /// Whether it is to be read.
+    /// Whether the device is opened to be read.
     #[must_use]
     pub fn read(self, on: bool) -> Self {
         self.set(OpenMode::READ, on)
     }
 
-    /// Whether it is to be written.
+    /// Whether the device is opened to be written.
     #[must_use]
     pub fn write(self, on: bool) -> Self {
         self.set(OpenMode::WRITE, on)
     }
 
-    /// Whether it is to be made if it does not exist.
+    /// Whether the device is created if it does not exist.
     #[must_use]
     pub fn create(self, on: bool) -> Self {
         self.set(OpenMode::CREATE, on)
     }
 
-    /// Whether it is to be emptied if it exists.
+    /// Whether the device is emptied if it exists.
     #[must_use]
     pub fn truncate(self, on: bool) -> Self {
         self.set(OpenMode::TRUNCATE, on)

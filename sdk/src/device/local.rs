@@ -304,7 +304,7 @@ struct Unpark {
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
-        // Ordering: Release, with the Acquire in `is_woken`, for what led to the wake.
+        // Ordering: Release, with the Acquire in `is_woken`, for the writes that led to the wake.
         self.woken.store(true, Ordering::Release);
         self.thread.unpark();
     }

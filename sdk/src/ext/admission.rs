@@ -11,12 +11,12 @@ use crate::{BackendDevice, abi::CWaker};
 
 /// Admits requests while the device has room.
 ///
-/// Requests wait their turn with the caller, in order, and other devices go on. One admission may stand for several requests, or
-/// for larger ones, where a host makes them fit the [limits](crate::Limits) of the device.
+/// Requests wait with the caller, in order, and requests to other devices continue. One admission may stand for several requests,
+/// or for larger ones, where a host makes them fit the [limits](crate::Limits) of the device.
 pub trait Admission: Send + Sync {
-    /// Asks for room for a request of `bytes` bytes, or for a batch of requests with so many together. `Ready`: it will be
-    /// submitted right away. `Pending`: the device has kept the waker and wakes it when it may have room. One caller at a time
-    /// asks.
+    /// Asks for room for a request of `bytes` bytes, or for a batch of requests with `bytes` bytes together. `Ready`: the caller
+    /// submits the request right away. `Pending`: the device has kept the waker, and wakes it when the device may have room. One
+    /// caller at a time asks.
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()>;
 }
 
@@ -44,15 +44,15 @@ impl Extension for dyn Admission {
 
 /// ===== The function of a device that can be full =====
 ///
-/// Any thread may call, one at a time; it does not unwind or block.
+/// Any thread may call, one at a time; the function does not unwind or block.
 #[cfg(feature = "plugin")]
 #[repr(C)]
 #[derive(Debug)]
 pub struct AdmissionTable {
     /// Size of this table in bytes; it grows at the end.
     pub size: u32,
-    /// Asks for room for a request of so many bytes: 1 if it will be submitted right away. Otherwise, if there is a waker, the
-    /// device wakes it when it may have room.
+    /// Asks for room for `bytes` bytes: 1 if the device has room, and the request is submitted right away. Otherwise, if there is
+    /// a waker, the device wakes it when the device may have room.
     pub poll_admit: unsafe extern "C" fn(object: *const (), bytes: usize, waker: Option<&CWaker>) -> u32,
 }
 
@@ -88,7 +88,7 @@ impl Admission for RemoteExtension<dyn Admission> {
             // SAFETY: the device exists, since `self` does.
             unsafe { (table.poll_admit)(object, bytes, waker) != 0 }
         };
-        // Without a waker first: in most cases there is room.
+        // Asks without a waker first: in most cases there is room.
         if ask(None) || ask(Some(&CWaker::from(cx.waker().clone()))) {
             Poll::Ready(())
         } else {

@@ -9,7 +9,7 @@ use crate::{BoundPacketView, Cause, IoError, Write};
 pub struct Answer(BoundPacketView<Write>);
 
 impl Answer {
-    /// Answers through a view of at least one byte; devices get theirs made.
+    /// Answers through a view of at least one byte. Devices receive a finished `Answer`.
     pub fn new(view: BoundPacketView<Write>) -> Self {
         Self(view)
     }
@@ -19,22 +19,22 @@ impl Answer {
         self.0
     }
 
-    /// The request was done.
+    /// Answers that the request was done.
     pub fn done(self) {
         self.0.transfer_data(&[1]).complete();
     }
 
-    /// The request failed.
+    /// Answers that the request failed.
     pub fn error(self, error: IoError) {
         self.0.error(error);
     }
 
-    /// The request failed, with a text for people where the cause has one.
+    /// Answers that the request failed, with a text for people where the cause has one.
     pub fn fail(self, cause: &Cause) {
         self.0.fail(cause);
     }
 
-    /// The request was done, or failed.
+    /// Answers that the request was done, or failed.
     pub fn result(self, result: Result<(), impl Into<Cause>>) {
         match result {
             Ok(()) => self.done(),
@@ -42,7 +42,7 @@ impl Answer {
         }
     }
 
-    /// The result is not wanted any more.
+    /// The requester does not want the result any more.
     pub fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()
     }

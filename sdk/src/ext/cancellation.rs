@@ -10,12 +10,12 @@ use crate::BackendDevice;
 
 /// Cancels requests.
 ///
-/// A device without this extension answers as if nothing had happened, which delays only the caller that waits for the
-/// cancelled request. Views know that they were [cancelled](crate::BoundPacketView::is_cancelled) either way.
+/// A device without this extension answers as if the request had not been cancelled, which delays only the caller that waits for
+/// the cancelled request. Views report that they were [cancelled](crate::BoundPacketView::is_cancelled) either way.
 pub trait Cancellation: Send + Sync {
     /// Answers the views of `request` soon, with [`IoError::CANCELLED`](crate::IoError::CANCELLED) where nothing was done. A
-    /// device that has no view of it does nothing: an answer may be on its way. A filter hands the call to the device below, for
-    /// the views that it has sent on.
+    /// device that has no view of the request does nothing: an answer may be on its way. A filter hands the call to the device
+    /// below, for the views that the filter has sent on.
     fn cancel(&self, request: RequestId);
 }
 
@@ -43,7 +43,7 @@ impl Extension for dyn Cancellation {
 
 /// ===== The function of a device that can cancel requests =====
 ///
-/// Any thread may call; it does not unwind or block.
+/// Any thread may call; the function does not unwind or block.
 #[cfg(feature = "plugin")]
 #[repr(C)]
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl<D: BackendDevice> TableOf<D> {
 unsafe extern "C" fn cancel<D: BackendDevice>(object: *const (), request: u64) {
     // SAFETY: the object belongs to the table, and its device exists during the call.
     let device = unsafe { guarded::<D>(object) };
-    // A device that is out of use has failed everything.
+    // A device that is out of use has failed all of its views.
     let _ = device.with::<dyn Cancellation, _>(|extension| extension.cancel(RequestId(request)));
 }
 

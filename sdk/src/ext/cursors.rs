@@ -11,13 +11,13 @@ use crate::{Cause, IoError};
 /// not once for each answer.
 ///
 /// Several lists may be read at once: the tails of the last 16 are kept. A caller that continues after its tail was dropped gets
-/// a new list from its cursor on. Cheap to clone; all clones are one.
+/// a new list from its cursor on. Cheap to clone; all clones share the tails.
 #[derive(Debug)]
 pub struct ListCursors<R>(Arc<Mutex<VecDeque<Tail<R>>>>);
 
 #[derive(Debug)]
 struct Tail<R> {
-    /// Of what: the folder, or nothing where a device has one list.
+    /// The list: a folder, or empty where a device has one list.
     key: Vec<u8>,
     /// The cursor of its first record.
     from: u64,
@@ -51,8 +51,8 @@ impl<R: Record> ListCursors<R> {
         tails.remove(index).map(|tail| tail.records)
     }
 
-    /// Answers with as many of `records` as there is room for, the first of which has the cursor `from`, and keeps the rest. `after`
-    /// gives the cursor behind a record, of which it gets the one before and the record itself.
+    /// Answers with as many of `records` as there is room for, and keeps the rest. The first record has the cursor `from`.
+    /// `after` gets the cursor of a record and the record, and gives the cursor behind it.
     pub fn answer(
         &self,
         key: Vec<u8>,
@@ -65,11 +65,11 @@ impl<R: Record> ListCursors<R> {
         let mut any = false;
         while let Some(record) = records.as_slice().first() {
             if !answer.push(record) {
-                // An answer without a record would be asked for again for ever.
+                // After an answer without a record, the caller would ask again for ever.
                 if !any {
                     return answer.error(IoError::TOO_LARGE);
                 }
-                // Before the answer, since the caller may continue before this returns.
+                // The tail is kept before the answer, since the caller may continue before this function returns.
                 self.keep(Tail { key, from: next, records });
                 return answer.complete(Some(next));
             }

@@ -1,13 +1,13 @@
-//! What all extensions have in common: a name, a place in the list, and a table of C functions that crosses the boundary.
+//! The common parts of all extensions: a name, a place in the list, and a table of C functions that crosses the boundary.
 
 use core::fmt;
 
 use super::Listed;
 use crate::{BoundPacketView, Write};
 
-/// A word for what a device can do: an extension, or one of the methods that move bytes.
+/// A word for one thing that a device can do: an extension, or one of the methods that move bytes.
 ///
-/// [`Filter::FORWARDS`](crate::Filter::FORWARDS) is a list of them.
+/// [`Filter::FORWARDS`](crate::Filter::FORWARDS) is a list of capabilities.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Capability {
     id: &'static str,
@@ -33,7 +33,7 @@ impl Capability {
         Self { id, name, stored: true }
     }
 
-    /// An extension that concerns how requests are handled: a filter may have it whatever is below.
+    /// An extension that concerns how requests are handled: a filter may have it even if the device below does not.
     pub(super) const fn of_handling(id: &'static str, name: &'static str) -> Self {
         Self { id, name, stored: false }
     }
@@ -43,18 +43,18 @@ impl Capability {
         self.id
     }
 
-    /// A word for people.
+    /// The name for people.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// A filter has it only if the device below has it too.
+    /// A filter has the capability only if the device below has it too.
     #[cfg(feature = "plugin")]
     pub(crate) const fn needs_lower(&self) -> bool {
         self.stored
     }
 
-    /// It is in the list.
+    /// The capability is in the list.
     #[cfg(feature = "plugin")]
     pub(crate) const fn is_in(&self, list: &[Self]) -> bool {
         let mut index = 0;
@@ -105,7 +105,7 @@ pub trait Extension: Listed + 'static {
     #[doc(hidden)]
     type Table: 'static;
 
-    /// The functions for a device of this library that has the extension; their first argument is its `Guarded`.
+    /// The functions for a device of this library that has the extension; their first argument is the device's `Guarded`.
     #[cfg(feature = "plugin")]
     #[doc(hidden)]
     fn table<D: crate::BackendDevice>() -> &'static Self::Table;
@@ -124,31 +124,32 @@ pub trait Extension: Listed + 'static {
     }
 }
 
-/// An extension with one method whose answer may come later: it crosses as a view of a read request, whose bytes are the answer.
+/// An extension with one method that may be answered later. A call crosses the boundary as a view of a read request; the bytes of
+/// the request are the answer.
 pub trait Operation: Listed + 'static {
     /// Its id and name.
     const OPERATION: Capability;
 
-    /// Does it. What the number and the text mean follows from the extension.
+    /// Performs the operation. The meaning of the number and the text follows from the extension.
     fn operate(&self, number: u64, text: &[u8], view: BoundPacketView<Write>);
 
-    /// The extension of something that does what the extension does.
+    /// The extension as implemented by `operates`.
     #[cfg(feature = "plugin")]
     #[doc(hidden)]
     fn of<T: Operates<Self> + 'static>(operates: &T) -> &Self;
 }
 
-/// Does what the extension `E` does, for a device of the other side, or by handing it on.
+/// Performs the operation of the extension `E`, on a device of the other side, or by handing it on.
 #[cfg(feature = "plugin")]
 pub trait Operates<E: ?Sized>: Send + Sync {
     /// See [`Operation::operate`].
     fn operate(&self, number: u64, text: &[u8], view: BoundPacketView<Write>);
 }
 
-/// Hands each [`Operation`] on in the same way: a device of a host that stands for another one.
+/// Hands each [`Operation`] on in the same way, as a host's device that stands for another one does.
 #[cfg(feature = "plugin")]
 pub trait Relay: Send + Sync + 'static {
-    /// Hands it on.
+    /// Hands the operation on.
     fn relay<E: Operation + ?Sized>(&self, number: u64, text: &[u8], view: BoundPacketView<Write>);
 }
 
@@ -196,7 +197,7 @@ mod crossing {
     use crate::device::Guarded;
     use crate::{BackendDevice, BoundPacketView, Write};
 
-    /// An extension as it is found over the boundary, or two null pointers. It is valid while its device exists.
+    /// An extension that was looked up over the boundary, or two null pointers. It is valid while its device exists.
     #[repr(C)]
     #[derive(Clone, Copy, Debug)]
     #[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
@@ -209,9 +210,9 @@ mod crossing {
         pub table: *const (),
     }
 
-    // SAFETY: they are the addresses of a table that never changes and of a device, which is `Send` and `Sync`.
+    // SAFETY: the fields are the addresses of a table that never changes and of a device, which is `Send` and `Sync`.
     unsafe impl Send for RawExtension {}
-    // SAFETY: as for `Send`.
+    // SAFETY: the fields are the addresses of a table that never changes and of a device, which is `Send` and `Sync`.
     unsafe impl Sync for RawExtension {}
 
     impl RawExtension {
@@ -226,7 +227,7 @@ mod crossing {
     }
 
     impl<E: Extension + ?Sized> RemoteExtension<E> {
-        /// The extension that was found, if its table is there and has all functions that this version knows.
+        /// The extension that was found, if its table is not null and has all functions that this version knows.
         ///
         /// # Safety
         ///
@@ -254,7 +255,7 @@ mod crossing {
         }
     }
 
-    /// Size of a table, as it begins with.
+    /// The size of a table, which is its first field.
     pub(crate) const fn of_size<T>() -> u32 {
         size_of::<T>() as u32
     }
@@ -265,21 +266,21 @@ mod crossing {
     ///
     /// `object` is the argument that belongs to a table for `D`, and the device exists for `'a`.
     pub(crate) unsafe fn guarded<'a, D: BackendDevice>(object: *const ()) -> &'a Guarded<D> {
-        // SAFETY: as required: `extension` gave the `Guarded<D>` out as that argument.
+        // SAFETY: `object` belongs to a table for `D`, so `extension` made it from a `Guarded<D>`, which exists for `'a`.
         unsafe { &*object.cast::<Guarded<D>>() }
     }
 
-    /// Looks an extension of a device of this library up, for the other side.
+    /// Looks up an extension of a device of this library, for the other side.
     pub(crate) fn extension<D: BackendDevice>(device: &Guarded<D>, id: &[u8]) -> RawExtension {
         ask_by_id(id, Found(device)).unwrap_or(RawExtension::NONE)
     }
 
-    /// Is called with the extension that has an id.
+    /// A call with an extension that is found by its id or its place.
     pub trait CallExtension {
-        /// What the call gives.
+        /// The result of the call.
         type Output;
 
-        /// The extension is `E`.
+        /// Is called with the extension, which is `E`.
         fn call<E: Extension + ?Sized>(self) -> Self::Output;
     }
 
@@ -301,14 +302,14 @@ mod crossing {
 
     /// ===== The function of an [`Operation`] =====
     ///
-    /// Any thread may call; it does not unwind or block. It takes the duty to answer a view of a read request over, whose bytes
-    /// are the answer; the four arguments at the end are the view. The text is borrowed for the call.
+    /// Any thread may call; the function does not unwind or block. It takes over the duty to answer a view of a read request; the
+    /// bytes of the request are the answer. The four arguments at the end are the view. The text is borrowed for the call.
     #[repr(C)]
     #[derive(Debug)]
     pub struct OperationTable {
         /// Size of this table in bytes; it grows at the end.
         pub size: u32,
-        /// Does it.
+        /// Performs the operation.
         pub operate: Operate,
     }
 

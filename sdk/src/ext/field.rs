@@ -4,8 +4,8 @@
 //!  tag: u16 │ len: u16 │ value: len bytes │ tag ...        all numbers are little-endian
 //! ```
 //!
-//! A side skips the tags that it does not know, so that records grow. Integers are written without the zeros at their end, in 0 to 8
-//! bytes. The tags are one list for all records:
+//! A side skips the tags that it does not know, so that records can grow. Integers are written in 0 to 8 bytes, without the zeros
+//! at their end. All records share one list of tags:
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -48,7 +48,7 @@ tags! {
 pub struct Fields<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Fields<'_> {
-    /// Writes bytes. More than 65,535 are cut: no field is a place for content.
+    /// Writes bytes. Those after the first 65,535 are cut off: fields are not for content.
     pub(super) fn bytes(&mut self, tag: u16, value: &[u8]) {
         let value = &value[..value.len().min(usize::from(u16::MAX))];
         self.0.extend_from_slice(&tag.to_le_bytes());

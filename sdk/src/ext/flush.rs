@@ -6,13 +6,13 @@ use crate::{BoundPacketView, Write};
 #[cfg(feature = "plugin")]
 use super::extension::Operates;
 
-/// Makes pending writes last.
+/// Makes pending writes durable or visible.
 pub trait Flush: Send + Sync {
     /// Makes all writes that were answered before this call durable, or visible, as `scope` says. The answer may come later.
     fn flush(&self, scope: FlushScope, answer: Answer);
 }
 
-/// What a flush is for.
+/// The effect of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FlushScope {
@@ -20,8 +20,8 @@ pub enum FlushScope {
     Data,
     /// The bytes and all metadata, such as times, are durable.
     All,
-    /// Others see the bytes from now on; they need not be durable. For devices that show writes only as a whole, as a store does
-    /// with an object.
+    /// Other readers see the bytes from now on; the bytes need not be durable. For devices that show writes only as a whole, as a
+    /// store does with an object.
     Visible,
 }
 

@@ -9,7 +9,7 @@ use crate::BackendDevice;
 
 /// Tells which requests a device takes.
 pub trait Limiting: Send + Sync {
-    /// The limits. Asked once, after opening.
+    /// The limits. Called once, after opening.
     fn limits(&self) -> Limits;
 }
 
@@ -35,7 +35,8 @@ impl Extension for dyn Limiting {
     }
 }
 
-/// Which requests a device takes, and which it handles best. A host keeps to the limits, so that users of the device need not.
+/// The requests that a device takes, and those that it handles best. A host keeps to the limits, so that users of the device need
+/// not.
 ///
 /// ```
 /// use pactio_sdk::Limits;
@@ -68,36 +69,37 @@ impl Limits {
     ///
     /// # Panics
     ///
-    /// If that is not a power of two.
+    /// If `bytes` is not a power of two.
     pub const fn with_alignment(mut self, bytes: u32) -> Self {
         assert!(bytes.is_power_of_two(), "an alignment is a power of two");
         self.alignment = bytes;
         self
     }
 
-    /// Memory whose address is a multiple of `bytes` is used without a copy.
+    /// Memory at an address that is a multiple of `bytes` is used without a copy.
     ///
     /// # Panics
     ///
-    /// If that is not a power of two.
+    /// If `bytes` is not a power of two.
     pub const fn with_memory_alignment(mut self, bytes: u32) -> Self {
         assert!(bytes.is_power_of_two(), "an alignment is a power of two");
         self.memory_alignment = bytes;
         self
     }
 
-    /// No request has more than `bytes`. A host splits those that have.
+    /// No request has more than `bytes` bytes. A host splits larger requests.
     ///
     /// # Panics
     ///
-    /// If that is less than the alignment.
+    /// If `bytes` is less than the alignment.
     pub const fn with_largest(mut self, bytes: u64) -> Self {
         assert!(bytes >= self.alignment as u64, "a request has at least one unit of the alignment");
         self.largest = bytes;
         self
     }
 
-    /// `count` requests in flight keep the device busy. It is a wish; [`Admission`](super::Admission) gives a bound.
+    /// `count` requests in flight keep the device busy. The number is a recommendation; [`Admission`](super::Admission) gives a
+    /// bound.
     pub const fn with_in_flight(mut self, count: u32) -> Self {
         self.in_flight = count;
         self
@@ -119,22 +121,22 @@ impl Limits {
         self.memory_alignment
     }
 
-    /// The most bytes of one request, if there is a limit.
+    /// The largest number of bytes of one request, if there is a limit.
     pub const fn largest(&self) -> Option<u64> {
         if self.largest == u64::MAX { None } else { Some(self.largest) }
     }
 
-    /// How many requests should be in flight, if the device says so.
+    /// The recommended number of requests in flight, if the device has one.
     pub const fn in_flight(&self) -> Option<u32> {
         if self.in_flight == 0 { None } else { Some(self.in_flight) }
     }
 
-    /// Nothing is copied on the way.
+    /// Bytes are not copied on the way.
     pub const fn zero_copy(&self) -> bool {
         self.zero_copy
     }
 
-    /// The same without bounds, for a device that takes every request and makes those of it that this one takes.
+    /// The same limits without bounds, for a device that takes every request and turns it into requests that this device takes.
     #[must_use]
     pub const fn without_bounds(mut self) -> Self {
         self.alignment = 1;
@@ -142,13 +144,13 @@ impl Limits {
         self
     }
 
-    /// Such a request is taken as it is.
+    /// A request of `len` bytes at `position` is taken as it is.
     pub const fn takes(&self, position: u64, len: u64) -> bool {
         let unit = self.alignment as u64 - 1;
         len <= self.largest && position & unit == 0 && len & unit == 0
     }
 
-    /// All requests are.
+    /// Every request is taken as it is.
     pub const fn takes_all(&self) -> bool {
         self.alignment == 1 && self.largest == u64::MAX
     }
@@ -156,7 +158,7 @@ impl Limits {
 
 /// ===== The function of a device that does not take every request =====
 ///
-/// Any thread may call; it does not unwind or block.
+/// Any thread may call; the function does not unwind or block.
 #[cfg(feature = "plugin")]
 #[repr(C)]
 #[derive(Debug)]
@@ -176,11 +178,11 @@ pub struct RawLimits {
     pub alignment: u32,
     /// A power of two.
     pub memory_alignment: u32,
-    /// The most bytes of a request.
+    /// The largest number of bytes of a request.
     pub largest: u64,
-    /// 0 if there is no wish.
+    /// 0 if there is no recommendation.
     pub in_flight: u32,
-    /// 1 if nothing is copied.
+    /// 1 if bytes are not copied on the way.
     pub zero_copy: u32,
 }
 
@@ -194,7 +196,7 @@ impl From<Limits> for RawLimits {
 
 #[cfg(feature = "plugin")]
 impl From<RawLimits> for Limits {
-    /// A value that makes no sense counts as no limit.
+    /// A value that is not valid counts as no limit.
     fn from(raw: RawLimits) -> Self {
         let power = |number: u32| if number.is_power_of_two() { number } else { 1 };
         let alignment = power(raw.alignment);

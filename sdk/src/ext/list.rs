@@ -8,11 +8,11 @@ use super::extension::Operates;
 
 /// Lists the folders of a tree.
 ///
-/// A long list takes several answers. [`ListCursors`](super::ListCursors) keeps the rest of one between two calls, so that all answers
-/// are of one snapshot.
+/// A long list takes several answers. [`ListCursors`](super::ListCursors) keeps the rest of a list between two calls, so that all
+/// answers are of one snapshot.
 pub trait Listing: Send + Sync {
-    /// Lists a folder. `folder` is the names on the way joined with `/`, empty for the root; names are bytes. `from` is 0, or the
-    /// cursor that the answer before gave.
+    /// Lists a folder. `folder` holds the names on the path, joined with `/`, and is empty for the root; names are bytes. `from`
+    /// is 0, or the cursor of the previous answer.
     fn list(&self, folder: &[u8], from: u64, entries: Records<Entry>);
 }
 

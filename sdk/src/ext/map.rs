@@ -8,8 +8,8 @@ use super::extension::Operates;
 
 /// Lists the ranges of positions that exist: of a file with holes, or of the memory of a process.
 pub trait Mapping: Send + Sync {
-    /// Lists the regions in order. `from` is 0, or the cursor that the answer before gave; cursors are positions, and a region may
-    /// begin before one.
+    /// Lists the regions in order. `from` is 0, or the cursor of the previous answer. Cursors are positions, and a region may
+    /// begin before the cursor.
     fn map(&self, from: u64, regions: Records<Region>);
 }
 

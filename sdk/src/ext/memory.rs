@@ -1,4 +1,4 @@
-//! `pactio.memory/1`: the device can be told of memory beforehand.
+//! `pactio.memory/1`: memory can be registered with the device before requests use it.
 
 use core::ptr::NonNull;
 
@@ -10,16 +10,17 @@ use super::extension::{RemoteExtension, guarded, of_size};
 #[cfg(feature = "plugin")]
 use crate::{BackendDevice, Code};
 
-/// Registers memory, which makes requests in it faster: a kernel's ring looks its pages up once.
+/// Registers memory, which makes requests in that memory faster: a kernel's ring looks up its pages once.
 pub trait Registration: Send + Sync {
-    /// Requests may lie in this memory from now on, until it is [forgotten](Self::forget). Gives a number for it.
+    /// Registers memory: requests may lie in it from now on, until it is [forgotten](Self::forget). Gives a number for the
+    /// memory.
     ///
     /// # Errors
     ///
-    /// If it cannot be registered. Requests that lie in it are answered all the same.
+    /// If the memory cannot be registered. Requests that lie in it are answered all the same.
     fn register(&self, memory: MemoryRange) -> Result<u64, IoError>;
 
-    /// No request lies in the memory of that number any more, and none will.
+    /// Forgets the memory of that number: no request lies in it any more, and none will.
     fn forget(&self, number: u64);
 }
 
@@ -30,9 +31,9 @@ pub struct MemoryRange {
     len: usize,
 }
 
-// SAFETY: it is an address and a length.
+// SAFETY: the value is an address and a length; it gives no access to the memory.
 unsafe impl Send for MemoryRange {}
-// SAFETY: as for `Send`: it gives no access to the memory.
+// SAFETY: the value is an address and a length; it gives no access to the memory.
 unsafe impl Sync for MemoryRange {}
 
 impl MemoryRange {
@@ -40,7 +41,8 @@ impl MemoryRange {
     ///
     /// # Safety
     ///
-    /// They stay allocated until each device that was told of them has [forgotten](Registration::forget) them, or is gone.
+    /// The bytes stay allocated until each device that registered them has [forgotten](Registration::forget) them or is
+    /// dropped.
     pub const unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
         Self { start, len }
     }
@@ -83,20 +85,20 @@ impl Extension for dyn Registration {
     }
 }
 
-/// ===== The functions of a device that can be told of memory beforehand =====
+/// ===== The functions of a device that registers memory =====
 ///
-/// Any thread may call; none unwinds. Registering may take as long as a system call that looks up all pages.
+/// Any thread may call; no function unwinds. Registering may take as long as a system call that looks up all pages.
 #[cfg(feature = "plugin")]
 #[repr(C)]
 #[derive(Debug)]
 pub struct MemoryTable {
     /// Size of this table in bytes; it grows at the end.
     pub size: u32,
-    /// Requests may lie in this memory from now on; it stays allocated until it is forgotten. Gives 0 and writes a number for it,
-    /// or gives an error.
+    /// Registers memory: requests may lie in it from now on, and it stays allocated until it is forgotten. Gives 0 and writes a
+    /// number for the memory, or gives an error.
     pub register:
         unsafe extern "C" fn(object: *const (), start: *mut u8, len: usize, number: *mut u64) -> u32,
-    /// No request lies in it any more.
+    /// Forgets memory: no request lies in it any more.
     pub forget: unsafe extern "C" fn(object: *const (), number: u64),
 }
 
@@ -117,7 +119,8 @@ unsafe extern "C" fn register<D: BackendDevice>(
     number: *mut u64,
 ) -> u32 {
     let Some(start) = NonNull::new(start) else { return IoError::from_code(Code::INVALID_INPUT).to_raw() };
-    // SAFETY: the object belongs to the table, and its device exists during the call; the memory is as the caller says.
+    // SAFETY: the object belongs to the table, and its device exists during the call; the caller keeps the memory allocated until
+    // it is forgotten.
     let (device, memory) = unsafe { (guarded::<D>(object), MemoryRange::new(start, len)) };
     match device.with::<dyn Registration, _>(|extension| extension.register(memory)).and_then(|result| result)
     {
@@ -143,7 +146,8 @@ impl Registration for RemoteExtension<dyn Registration> {
     fn register(&self, memory: MemoryRange) -> Result<u64, IoError> {
         let (object, table) = self.parts();
         let mut number = 0;
-        // SAFETY: the device exists, since `self` does; the memory is as its maker has promised.
+        // SAFETY: the device exists, since `self` does; the maker of the `MemoryRange` has promised that the memory stays
+        // allocated.
         let raw = unsafe { (table.register)(object, memory.start().as_ptr(), memory.len(), &raw mut number) };
         IoError::from_raw(raw).map_or(Ok(number), Err)
     }

@@ -1,6 +1,6 @@
-//! Extensions: what a device can do beyond reading and writing. One file each.
+//! Extensions: optional interfaces of a device, beyond reading and writing. One file each.
 //!
-//! A device has any of them, or none. It says which by [offering](ExtensionQuery::offer) them, and a host finds each by its id and
+//! A device [offers](ExtensionQuery::offer) the extensions that it has, which may be none. A host finds each by its id and
 //! version:
 //!
 //! | trait | id | for |
@@ -8,24 +8,24 @@
 //! | [`Cancellation`] | `pactio.cancellation/1` | requests that are not wanted any more end soon |
 //! | [`Admission`] | `pactio.admission/1` | requests wait with the caller while the device is full |
 //! | [`Limiting`] | `pactio.limits/1` | alignment, largest request, requests in flight |
-//! | [`Registration`] | `pactio.memory/1` | memory that the device is told of beforehand |
+//! | [`Registration`] | `pactio.memory/1` | memory that is registered before requests use it |
 //! | [`Describe`] | `pactio.stat/1` | kind, size, times, identity, version of the bytes |
 //! | [`Flush`] | `pactio.flush/1` | pending writes become durable, or visible |
 //! | [`Resize`] | `pactio.resize/1` | the size changes |
 //! | [`Mapping`] | `pactio.map/2` | the ranges of positions that exist |
 //! | [`Listing`] | `pactio.list/2` | the names in a folder |
-//! | `Opening` | `pactio.open/2` | opening what has a name |
+//! | `Opening` | `pactio.open/2` | opening a name |
 //! | [`Provenance`] | `pactio.provenance/2` | where a name comes from |
-//! | [`Statistics`] | `pactio.statistics/2` | what the device counts |
+//! | [`Statistics`] | `pactio.statistics/2` | numbers that the device counts |
 //!
 //! # Adding one
 //!
-//! 1. A file in this folder, such as `flush.rs`: the trait, its docs, a [`Capability`] constant, and either [`Operation`] (one method whose
-//!    answer may come later, as most have) or [`Extension`] with a table of its own; both sides of the boundary; tests.
+//! 1. A file in this folder, such as `flush.rs`: the trait, its docs, a [`Capability`] constant, and either [`Operation`] (one method
+//!    that may be answered later, as in most extensions) or [`Extension`] with a table of its own; both sides of the boundary; tests.
 //! 2. One line in the list below, and one in the table above.
 //!
-//! Nothing else knows extensions by name: the look-up, filters that forward one, a host's capabilities and its devices for filters
-//! follow from the list. A new version of a table that is not the old one with more at its end is a new id.
+//! No other code knows extensions by name: the look-up, filters that forward an extension, a host's capabilities and its devices
+//! for filters follow from the list. A new version of a table that does more than add functions at the end gets a new id.
 
 mod admission;
 mod answer;
@@ -80,7 +80,7 @@ pub use statistics::Statistics;
 #[cfg(feature = "plugin")]
 pub use tree::{Tree, TreeDevice};
 
-/// Makes the list of extensions: their places in it, and what is done with one that is known by its place or id.
+/// Makes the list of extensions: the place of each, and calls with an extension that is found by its place or id.
 macro_rules! extensions {
     ($($(#[$condition:meta])? $name:ident,)*) => {
         /// The places of all extensions in the list.
@@ -100,7 +100,7 @@ macro_rules! extensions {
         /// All extensions.
         pub const EXTENSIONS: &[Capability] = &[$($(#[$condition])? <dyn $name>::CAPABILITY,)*];
 
-        /// Calls with the extension that has an id.
+        /// Makes the call with the extension that has this id.
         #[cfg(feature = "plugin")]
         pub(crate) fn ask_by_id<C: CallExtension>(id: &[u8], call: C) -> Option<C::Output> {
             $(
@@ -111,7 +111,7 @@ macro_rules! extensions {
             None
         }
 
-        /// Calls with the extension at a place.
+        /// Makes the call with the extension at this place.
         #[cfg(feature = "plugin")]
         pub(crate) fn ask_by_index<C: CallExtension>(index: usize, call: C) -> Option<C::Output> {
             $(
@@ -127,9 +127,9 @@ macro_rules! extensions {
 #[cfg(feature = "plugin")]
 pub(crate) use extension::CallExtension;
 
-/// An extension of the list. So all extensions are in this crate.
+/// An extension of the list. All extensions are therefore in this crate.
 pub trait Listed {
-    /// Its place.
+    /// The place in the list.
     #[doc(hidden)]
     const INDEX: usize;
 }

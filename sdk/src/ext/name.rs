@@ -4,7 +4,7 @@ use core::borrow::Borrow;
 use core::fmt;
 use core::ops::Deref;
 
-/// The name of something in a tree: bytes, which need not be UTF-8.
+/// A name in a tree: bytes, which need not be UTF-8.
 ///
 /// [`Display`](fmt::Display) and [`from_text`](Self::from_text) are inverse to each other: control characters, `%`, and bytes that are not
 /// UTF-8 are written as `%` and two hexadecimal digits.

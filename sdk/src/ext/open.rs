@@ -1,4 +1,4 @@
-//! `pactio.open/2`: the device is a tree, and opens what has a name in it.
+//! `pactio.open/2`: the device is a tree, and opens the names in it.
 
 use core::mem::MaybeUninit;
 
@@ -7,10 +7,10 @@ use super::{Capability, Extension};
 use crate::abi::{DeviceObj, OpenFailure};
 use crate::{BackendDevice, OpenError, OpenMode, Opened};
 
-/// Opens what has a name in a tree. The counterpart of [`Listing`](super::Listing).
+/// Opens the names in a tree. The counterpart of [`Listing`](super::Listing).
 pub trait Opening: Send + Sync {
-    /// Opens what has this name: the names on the way joined with `/`, none of them empty, `.` or `..`; names are bytes. It may
-    /// block for as long as opening takes. The opened device may outlive this one.
+    /// Opens `name`: the names on the path, joined with `/`, none of them empty, `.` or `..`; names are bytes. The call may block
+    /// for as long as opening takes. The opened device may outlive this one.
     ///
     /// # Errors
     ///
@@ -37,16 +37,16 @@ impl Extension for dyn Opening {
     }
 }
 
-/// ===== The function of a device that opens what has a name in it =====
+/// ===== The function of a device that opens the names in it =====
 ///
-/// Any thread may call; it does not unwind, and may block for as long as opening takes.
+/// Any thread may call; the function does not unwind, and may block for as long as opening takes.
 #[repr(C)]
 #[derive(Debug)]
 pub struct OpeningTable {
     /// Size of this table in bytes; it grows at the end.
     pub size: u32,
-    /// Opens it. The name is borrowed for the call, `mode` are bits of [`OpenMode`]. Gives 0 and writes `device`, or another
-    /// number and writes `failure`.
+    /// Opens a name. The name is borrowed for the call, `mode` holds the bits of [`OpenMode`]. Gives 0 and writes `device`, or
+    /// another number and writes `failure`.
     pub open: unsafe extern "C" fn(
         object: *const (),
         name: *const u8,
@@ -88,7 +88,7 @@ unsafe extern "C" fn open<D: BackendDevice>(
 }
 
 impl RemoteExtension<dyn Opening> {
-    /// Opens what has a name.
+    /// Opens a name.
     ///
     /// # Errors
     ///
@@ -101,10 +101,10 @@ impl RemoteExtension<dyn Opening> {
             (table.open)(object, name.as_ptr(), name.len(), mode.bits(), &raw mut device, &raw mut failure)
         };
         if status == 0 {
-            // SAFETY: 0 says that it was written.
+            // SAFETY: 0 means that `device` was written.
             return Ok(unsafe { device.assume_init() });
         }
-        // SAFETY: any other number says that this was written.
+        // SAFETY: any other number means that `failure` was written.
         Err(unsafe { failure.assume_init() }.into())
     }
 }

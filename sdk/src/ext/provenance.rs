@@ -1,4 +1,4 @@
-//! `pactio.provenance/2`: a tree that is made of others says where a name comes from.
+//! `pactio.provenance/2`: a tree that is made of several sources tells where a name comes from.
 
 use super::{Capability, Operation, Origin, Records};
 use crate::{BoundPacketView, Write};
@@ -6,10 +6,10 @@ use crate::{BoundPacketView, Write};
 #[cfg(feature = "plugin")]
 use super::extension::Operates;
 
-/// Says which sources of a tree have a name.
+/// Tells which sources of a tree have a name.
 pub trait Provenance: Send + Sync {
-    /// Lists the sources that have the name, in the order in which they are looked up: the first serves the name and hides the rest.
-    /// `from` is 0, or the cursor that the answer before gave.
+    /// Lists the sources that have the name, in the order in which they are looked up: the first serves the name and hides the
+    /// rest. `from` is 0, or the cursor of the previous answer.
     fn provenance(&self, name: &[u8], from: u64, origins: Records<Origin>);
 }
 

@@ -1,4 +1,4 @@
-//! How a device is asked for one of its extensions.
+//! The look-up of an extension of a device.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 use super::{Capability, Extension};
 use crate::BackendDevice;
 
-/// The question for one extension, which a device answers by [offering](Self::offer) all that it has.
+/// A query for one extension, which a device answers by [offering](Self::offer) all of its extensions.
 ///
 /// ```
 /// use pactio_sdk::{Answer, BackendDevice, DeviceInfo, ExtensionQuery, Flush, FlushScope, ReadView, extension_of};
@@ -43,7 +43,7 @@ pub struct ExtensionQuery<'d> {
 }
 
 impl<'d> ExtensionQuery<'d> {
-    /// Has `ask` put the question for `E` to a device.
+    /// Calls `ask` with a query for `E`; gives the extension that the device offers.
     pub(crate) fn find<E: Extension + ?Sized>(ask: impl FnOnce(&mut Self)) -> Option<&'d E> {
         let mut slot: Option<&'d E> = None;
         ask(&mut Self {
@@ -55,7 +55,7 @@ impl<'d> ExtensionQuery<'d> {
         slot
     }
 
-    /// Which extension is asked for.
+    /// The extension that the query is for.
     pub fn capability(&self) -> Capability {
         self.capability
     }
@@ -65,11 +65,11 @@ impl<'d> ExtensionQuery<'d> {
         self.index
     }
 
-    /// The device has this extension. If it is offered twice, the first offer counts.
+    /// Offers an extension of the device. If it is offered twice, the first offer counts.
     #[inline]
     pub fn offer<E: Extension + ?Sized>(&mut self, extension: &'d E) -> &mut Self {
         if E::INDEX == self.index {
-            // SAFETY: only `E` has this index, so `find` made the slot an `Option<&'d E>`, which lives while the question is put.
+            // SAFETY: only `E` has this index, so `find` made the slot an `Option<&'d E>`, which lives while the query is in use.
             let slot = unsafe { &mut *self.slot.cast::<Option<&'d E>>() };
             slot.get_or_insert(extension);
         }
@@ -77,10 +77,10 @@ impl<'d> ExtensionQuery<'d> {
     }
 }
 
-/// Offers what a relay hands on.
+/// Offers on behalf of a relay.
 #[cfg(feature = "plugin")]
 impl<'d> ExtensionQuery<'d> {
-    /// Offers the extension that is asked for, if a relay hands it on.
+    /// Offers the extension that the query is for, if a relay hands it on.
     pub fn offer_relay(&mut self, relay: &'d impl super::Relay) {
         struct Offer<'q, 'd, T>(&'q mut ExtensionQuery<'d>, &'d T);
         impl<T: super::Relay> super::CallExtension for Offer<'_, '_, T> {
@@ -101,7 +101,7 @@ impl fmt::Debug for ExtensionQuery<'_> {
     }
 }
 
-/// The extension `E` of a device, if it has that.
+/// The extension `E` of a device, if the device has it.
 #[inline]
 pub fn extension_of<E: Extension + ?Sized>(device: &(impl BackendDevice + ?Sized)) -> Option<&E> {
     ExtensionQuery::find(|query| device.extensions(query))

@@ -5,7 +5,8 @@
 //!  └ the cursor of the next answer; 0 is the end
 //! ```
 //!
-//! A record is its [fields](Fields), each with a tag and a length: records grow, and a side skips the fields that it does not know.
+//! A record consists of [fields](Fields), each with a tag and a length. Records can grow: a side skips the fields that it does
+//! not know.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -20,11 +21,11 @@ pub trait Record: Sized {
     /// Writes its fields.
     fn write(&self, fields: &mut Fields<'_>);
 
-    /// The record of some fields; those that it does not know are skipped.
+    /// Reads a record from its fields; unknown fields are skipped.
     ///
     /// # Errors
     ///
-    /// [`Code::CORRUPT`] if a field is missing without which it makes no sense.
+    /// [`Code::CORRUPT`] if a required field is missing.
     fn read(fields: FieldsOf<'_>) -> Result<Self, IoError>;
 }
 
@@ -39,7 +40,7 @@ pub struct Records<R> {
 }
 
 impl<R: Record> Records<R> {
-    /// Answers through a view; devices get theirs made.
+    /// Answers through a view. Devices receive finished `Records`.
     pub fn new(view: BoundPacketView<Write>) -> Self {
         Self { view, bytes: vec![0; 8], of: PhantomData }
     }
@@ -49,7 +50,7 @@ impl<R: Record> Records<R> {
         self.view
     }
 
-    /// Adds a record; `false` if there is no more room. It is then the first of the next answer.
+    /// Adds a record; `false` if there is no more room. The record is then the first of the next answer.
     pub fn push(&mut self, record: &R) -> bool {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
@@ -74,12 +75,12 @@ impl<R: Record> Records<R> {
         self.view.transfer_data(&self.bytes).complete();
     }
 
-    /// Answers with the records from number `from` on, as many as there is room for; the number of the next is the cursor.
+    /// Answers with the records from number `from` on, as many as there is room for; the cursor is the number of the next record.
     pub fn complete_from(mut self, from: u64, records: impl IntoIterator<Item = R>) {
         let skip = usize::try_from(from).unwrap_or(usize::MAX);
         for (index, record) in records.into_iter().enumerate().skip(skip) {
             if !self.push(&record) {
-                // An answer without a record would be asked for again for ever.
+                // After an answer without a record, the caller would ask again for ever.
                 if index == skip {
                     return self.error(IoError::TOO_LARGE);
                 }
@@ -89,7 +90,7 @@ impl<R: Record> Records<R> {
         self.complete(None);
     }
 
-    /// Answers with one record, or with why there is none.
+    /// Answers with one record, or with the reason why there is none.
     pub fn complete_one(mut self, record: Result<R, impl Into<Cause>>) {
         match record {
             Ok(record) if self.push(&record) => self.complete(None),
@@ -98,12 +99,12 @@ impl<R: Record> Records<R> {
         }
     }
 
-    /// The list failed.
+    /// Answers that the list failed.
     pub fn error(self, error: IoError) {
         self.view.error(error);
     }
 
-    /// The list failed, with a text for people where the cause has one.
+    /// Answers that the list failed, with a text for people where the cause has one.
     pub fn fail(self, cause: &Cause) {
         self.view.fail(cause);
     }
@@ -134,7 +135,7 @@ pub fn read_records<R: Record>(bytes: &[u8]) -> Result<(Vec<R>, Option<u64>), Io
     Ok((records, (next != 0).then_some(next)))
 }
 
-/// Something that has a name in a tree, with what is cheap to know of it.
+/// A name in a tree, with the metadata that is cheap to get.
 ///
 /// ```
 /// use pactio_sdk::Entry;
@@ -148,12 +149,12 @@ pub fn read_records<R: Record>(bytes: &[u8]) -> Result<(Vec<R>, Option<u64>), Io
 pub struct Entry {
     /// Its name in its folder, without separators.
     pub name: Name,
-    /// What is cheap to know of it: at least whether it is a folder.
+    /// The metadata that is cheap to get: at least whether the entry is a folder.
     pub stat: Stat,
 }
 
 impl Entry {
-    /// An entry of which more is known than its kind and size.
+    /// An entry with more metadata than its kind and size.
     pub fn new(name: impl Into<Name>, stat: Stat) -> Self {
         Self { name: name.into(), stat }
     }
@@ -168,7 +169,7 @@ impl Entry {
         Self::new(name, Stat::of(Kind::FOLDER))
     }
 
-    /// It is a folder.
+    /// The entry is a folder.
     pub fn is_folder(&self) -> bool {
         self.stat.is_folder()
     }
@@ -191,20 +192,20 @@ impl Record for Entry {
     }
 }
 
-/// A source that has a name, in a tree that is made of several.
+/// A source that has a name, in a tree that is made of several sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Origin {
     /// The name of the source.
     pub source: String,
-    /// The higher hides the lower.
+    /// The source with the higher priority hides the one with the lower.
     pub priority: i64,
-    /// What is cheap to know of the name there.
+    /// The metadata of the name in this source that is cheap to get.
     pub stat: Stat,
 }
 
 impl Origin {
-    /// A source with its priority, and what is cheap to know of the name there.
+    /// A source with its priority, and the metadata of the name in it that is cheap to get.
     pub fn new(source: impl Into<String>, priority: i64, stat: Stat) -> Self {
         Self { source: source.into(), priority, stat }
     }
@@ -238,19 +239,19 @@ impl Record for Origin {
 pub struct Region {
     /// The positions.
     pub range: Range<u64>,
-    /// It can be read.
+    /// The range can be read.
     pub readable: bool,
-    /// It can be written.
+    /// The range can be written.
     pub writable: bool,
-    /// It can be executed.
+    /// The range can be executed.
     pub executable: bool,
-    /// Whether others see what is written, if that is known.
+    /// Whether others see the bytes that are written, if that is known.
     pub shared: Option<bool>,
-    /// Where the range begins in the file that is mapped there, if one is.
+    /// The offset of the range in the file that is mapped there, if one is.
     pub file_offset: Option<u64>,
     /// The file that is mapped there, if one is: device and inode.
     pub file: Option<(u64, u64)>,
-    /// What the range is, such as the path of the file that is mapped there; may be empty.
+    /// A name for the range, such as the path of the file that is mapped there; may be empty.
     pub name: Name,
 }
 
@@ -309,19 +310,19 @@ impl Record for Region {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Figure {
-    /// What it counts, in the plural and in small letters: `hits`, `requests waiting`.
+    /// The quantity, in the plural and in lower case: `hits`, `requests waiting`.
     pub name: String,
     /// The number.
     pub value: u64,
-    /// Of what.
+    /// The unit of the number.
     pub unit: Unit,
 }
 
-/// What a [`Figure`] is a number of.
+/// The unit of a [`Figure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unit {
-    /// Things.
+    /// A number of objects or events.
     Count,
     /// Bytes.
     Bytes,
@@ -330,7 +331,7 @@ pub enum Unit {
 }
 
 impl Figure {
-    /// A number of things.
+    /// A number of objects or events.
     pub fn count(name: &str, value: u64) -> Self {
         Self { name: name.to_owned(), value, unit: Unit::Count }
     }

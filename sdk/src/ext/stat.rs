@@ -1,4 +1,4 @@
-//! `pactio.stat/1`: what is known of the stored bytes: kind, size, times, identity, version.
+//! `pactio.stat/1`: metadata of the stored bytes: kind, size, times, identity, version.
 
 use core::fmt;
 use std::time::SystemTime;
@@ -11,10 +11,10 @@ use crate::{BoundPacketView, IoError, Write};
 #[cfg(feature = "plugin")]
 use super::extension::Operates;
 
-/// Tells what is known of the stored bytes.
+/// Gives the metadata of the stored bytes.
 ///
-/// A filter that leaves the bytes alone forwards this. One that does not gives its own size and version tag, and the identity of the device
-/// below: [`Lower::stat_with`](crate::Lower::stat_with) does that.
+/// A filter that does not change the bytes forwards this extension. A filter that does gives its own size and version tag, and
+/// the identity of the device below: [`Lower::stat_with`](crate::Lower::stat_with) does that.
 pub trait Describe: Send + Sync {
     /// Answers with one record.
     fn stat(&self, answer: Records<Stat>);
@@ -45,7 +45,7 @@ impl<T: Operates<dyn Describe> + ?Sized> Describe for T {
     }
 }
 
-/// What is known of stored bytes. Every field may be unknown.
+/// Metadata of stored bytes. Every field may be unknown.
 ///
 /// ```
 /// use pactio_sdk::{Kind, Stat};
@@ -56,7 +56,7 @@ impl<T: Operates<dyn Describe> + ?Sized> Describe for T {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stat {
-    /// What holds the bytes.
+    /// The kind of object that holds the bytes.
     pub kind: Option<Kind>,
     /// Size in bytes.
     pub size: Option<u64>,
@@ -66,9 +66,9 @@ pub struct Stat {
     pub accessed: Option<SystemTime>,
     /// When the metadata changed last.
     pub changed: Option<SystemTime>,
-    /// When it was made.
+    /// When the object was made.
     pub created: Option<SystemTime>,
-    /// Which storage holds the bytes.
+    /// The storage that holds the bytes.
     pub identity: Option<Identity>,
     /// A tag that changes whenever the content does, such as the ETag of an object.
     pub version: Option<String>,
@@ -80,7 +80,7 @@ pub struct Stat {
     pub metadata: Vec<(String, String)>,
 }
 
-/// What holds stored bytes. A constant that a later version adds breaks no `match`.
+/// The kind of object that holds stored bytes. A constant that a later version adds breaks no `match`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Kind(u8);
 
@@ -107,7 +107,7 @@ impl Kind {
         self.0
     }
 
-    /// The kind for a byte. Every byte has one; this version need not have a name for it.
+    /// The kind for a byte. Every byte has a kind; this version need not have a name for it.
     pub const fn from_byte(byte: u8) -> Self {
         Self(byte)
     }
@@ -140,7 +140,7 @@ impl fmt::Debug for Kind {
     }
 }
 
-/// Which storage holds bytes. Two devices with equal identities hold the same bytes: writing through one changes the other.
+/// The storage that holds bytes. Two devices with equal identities hold the same bytes: writing through one changes the other.
 ///
 /// Devices that show a part of the stored bytes, or decode them, have the identity of the storage below.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -154,12 +154,12 @@ pub enum Identity {
         /// Its number in the file system.
         inode: u64,
     },
-    /// A part of anything else that keeps bytes under keys: an object of a store, the memory of a process.
+    /// A part of any other storage that keeps bytes under keys: an object of a store, the memory of a process.
     #[non_exhaustive]
     Stored {
-        /// What keeps it, such as the address of a store and a bucket.
+        /// The storage, such as the address of a store and a bucket.
         store: String,
-        /// Its key there.
+        /// The key in the storage.
         key: Vec<u8>,
     },
 }
@@ -191,36 +191,36 @@ impl Stat {
         Self { kind: Some(kind), ..Self::default() }
     }
 
-    /// The same with a size in bytes.
+    /// The same metadata with a size in bytes.
     #[must_use]
     pub fn with_size(self, size: u64) -> Self {
         Self { size: Some(size), ..self }
     }
 
-    /// The same with the storage that holds the bytes.
+    /// The same metadata with the storage that holds the bytes.
     #[must_use]
     pub fn with_identity(self, identity: Identity) -> Self {
         Self { identity: Some(identity), ..self }
     }
 
-    /// The same with a tag that changes whenever the content does.
+    /// The same metadata with a tag that changes whenever the content does.
     #[must_use]
     pub fn with_version(self, version: impl Into<String>) -> Self {
         Self { version: Some(version.into()), ..self }
     }
 
-    /// The same with the permission bits of the system.
+    /// The same metadata with the permission bits of the system.
     #[must_use]
     pub fn with_mode(self, mode: u32) -> Self {
         Self { mode: Some(mode), ..self }
     }
 
-    /// It is a folder.
+    /// The object is a folder.
     pub fn is_folder(&self) -> bool {
         self.kind == Some(Kind::FOLDER)
     }
 
-    /// What is known of a file of the local system.
+    /// The metadata of a file of the local system.
     pub fn of_file(metadata: &std::fs::Metadata) -> Self {
         let kind = metadata.file_type();
         let mut stat = Self {

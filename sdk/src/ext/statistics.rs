@@ -1,4 +1,4 @@
-//! `pactio.statistics/2`: the device counts what it does.
+//! `pactio.statistics/2`: the device counts its work.
 
 use super::{Capability, Figure, Operation, Records};
 use crate::{BoundPacketView, Write};
@@ -8,7 +8,7 @@ use super::extension::Operates;
 
 /// Gives the figures that a device counts.
 pub trait Statistics: Send + Sync {
-    /// Gives the figures, in the order in which they should be shown. `from` is 0, or the cursor that the answer before gave.
+    /// Gives the figures, in the order in which they should be shown. `from` is 0, or the cursor of the previous answer.
     fn statistics(&self, from: u64, figures: Records<Figure>);
 }
 

@@ -3,7 +3,7 @@
 use super::{Describe, ExtensionQuery, Kind, Listing, Opening, Records, Stat};
 use crate::{BackendDevice, BoundPacketView, Code, DeviceInfo, IoError, Write};
 
-/// A tree of names: what it can do is list them and open what has one.
+/// A tree of names, which can be listed and opened.
 ///
 /// ```
 /// use pactio_sdk::*;
@@ -45,12 +45,12 @@ use crate::{BackendDevice, BoundPacketView, Code, DeviceInfo, IoError, Write};
 /// # drop(opened);
 /// ```
 pub trait Tree: Listing + Opening + 'static {
-    /// What is known of the tree itself.
+    /// The metadata of the tree itself.
     fn stat(&self) -> Stat {
         Stat::of(Kind::FOLDER)
     }
 
-    /// Offers what else the tree can do: [`Provenance`](crate::Provenance), [`Statistics`](crate::Statistics).
+    /// Offers the other extensions of the tree: [`Provenance`](crate::Provenance), [`Statistics`](crate::Statistics).
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         let _ = query;
     }

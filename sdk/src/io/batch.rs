@@ -7,19 +7,19 @@ use core::ptr;
 
 use crate::{BoundPacketView, PacketPerms};
 
-/// A view and where it goes.
+/// A view and its destination.
 #[repr(C)]
 #[derive(Debug)]
 #[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct Submission<Perms: PacketPerms, P> {
-    /// Where.
+    /// The destination.
     pub param: P,
-    /// What.
+    /// The view.
     pub view: BoundPacketView<Perms>,
 }
 
 impl<Perms: PacketPerms, P> Submission<Perms, P> {
-    /// Puts a view at the end of a queue: the same as `push`, at less cost where the view was just made.
+    /// Adds a view at the end of a queue: the same as `push`, at less cost where the view was just made.
     ///
     /// ```
     /// # use pactio_sdk::{PacketBox, Submission, Write};
@@ -44,7 +44,7 @@ impl<Perms: PacketPerms, P> Submission<Perms, P> {
     }
 }
 
-/// Views that are handed over together, as an iterator. Those that are not taken out fail when it is dropped.
+/// Views that are handed over together, as an iterator. Views that are not taken out fail when the batch is dropped.
 ///
 /// ```
 /// use pactio_sdk::{Batch, IoError, PacketBox, Submission, Write};
@@ -61,28 +61,28 @@ impl<Perms: PacketPerms, P> Submission<Perms, P> {
 #[repr(C)]
 #[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct Batch<'a, Perms: PacketPerms, P> {
-    /// The next one to be taken out.
+    /// The next view to be taken out.
     pub(crate) next: *mut Submission<Perms, P>,
-    /// So many are left.
+    /// The number of views that are left.
     pub(crate) left: usize,
     _queue: PhantomData<&'a mut Submission<Perms, P>>,
 }
 
-// SAFETY: it owns views, which are `Send`, and parameters.
+// SAFETY: a batch owns views, which are `Send`, and parameters, which are `Send` by the bound.
 unsafe impl<Perms: PacketPerms, P: Send> Send for Batch<'_, Perms, P> {}
 
 impl<'a, Perms: PacketPerms, P> Batch<'a, Perms, P> {
-    /// Everything that is in `queue`, which is empty afterwards and keeps its memory.
+    /// All views in `queue`, which is empty afterwards and keeps its memory.
     pub fn drain(queue: &'a mut Vec<Submission<Perms, P>>) -> Self {
         let left = queue.len();
-        // SAFETY: from here on the elements are this value's; if it is forgotten, they leak.
+        // SAFETY: from here on the batch owns the elements; if it is forgotten, they leak.
         unsafe { queue.set_len(0) };
         Self { next: queue.as_mut_ptr(), left, _queue: PhantomData }
     }
 }
 
 impl<Perms: PacketPerms, P> Batch<'_, Perms, P> {
-    /// Moves everything that is left to the end of a queue.
+    /// Moves all views that are left to the end of a queue.
     ///
     /// ```
     /// # use pactio_sdk::{Batch, PacketBox, Submission, Write};
@@ -101,8 +101,8 @@ impl<Perms: PacketPerms, P> Batch<'_, Perms, P> {
     pub fn append_to(mut self, queue: &mut Vec<Submission<Perms, P>>) {
         queue.reserve(self.left);
         let left = core::mem::take(&mut self.left);
-        // SAFETY: so many elements are left from `next` on, none of which is read again; there is room behind the queue's
-        // own, whose memory is not the one that the batch borrows.
+        // SAFETY: `left` elements are left from `next` on, none of which is read again; there is room behind the queue's own
+        // elements, and the queue's memory is not the memory that the batch borrows.
         unsafe {
             ptr::copy_nonoverlapping(self.next, queue.as_mut_ptr().add(queue.len()), left);
             queue.set_len(queue.len() + left);
@@ -116,7 +116,7 @@ impl<Perms: PacketPerms, P> Iterator for Batch<'_, Perms, P> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        // SAFETY: so many elements were left from `next` on, and each is read once.
+        // SAFETY: at least one element was left from `next` on, since `left` was not 0, and each element is read once.
         let Submission { param, view } = unsafe {
             let element = ptr::read(self.next);
             self.next = self.next.add(1);

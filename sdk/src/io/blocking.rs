@@ -1,7 +1,7 @@
-//! The same on the calling thread, straight into and out of the caller's memory.
+//! Requests that block the calling thread, directly into and out of the caller's memory.
 //!
-//! Borrowed memory may be lent to a device only if the caller cannot return or unwind before the request is complete
-//! (rule 1). That is what [`Lent`] holds: it waits in its drop.
+//! Borrowed memory may be lent to a device only if the caller cannot return or unwind before the request is complete (rule 1).
+//! [`Lent`] ensures this: it waits in its drop.
 
 use core::future::poll_fn;
 use core::mem::MaybeUninit;
@@ -13,7 +13,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use super::{IoRead, IoWrite, PacketIo, Param, admit, send_now};
 use crate::{IoError, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Write};
 
-/// Waits for a future on the calling thread, and polls what the future needs to make progress.
+/// Waits for a future on the calling thread, and polls the drivers that the future needs to make progress.
 pub trait BlockOn {
     /// Polls `future` to its end.
     fn block_on<F: Future>(&self, future: F) -> F::Output;
@@ -27,13 +27,13 @@ impl<T: BlockOn + ?Sized> BlockOn for &T {
 
 /// Requests that work on the caller's memory without a copy, and return when they are complete.
 ///
-/// A device that never answers a view keeps its caller for ever: memory that it may still write to cannot be given back.
+/// A device that never answers a view blocks its caller for ever: memory that the device may still write to cannot be given back.
 pub trait BlockingIo<P: Param>: BlockOn {
-    /// Reads what can be read, and says what became of every byte.
+    /// Reads all bytes that can be read, and reports the result of every byte.
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if the request could not be made. What the device reports is not an error here.
+    /// [`IoError::OUT_OF_MEMORY`] if the request could not be made. A failure that the device reports is not an error here.
     fn blocking_read_raw(&self, param: P, buffer: &mut [u8]) -> Result<Report, IoError>
     where
         Self: PacketIo<Write, P> + Sized,
@@ -46,7 +46,8 @@ pub trait BlockingIo<P: Param>: BlockOn {
     ///
     /// # Errors
     ///
-    /// The error at the lowest offset that was not read. `buffer` then holds what was read and, elsewhere, anything.
+    /// The error at the lowest offset that was not read. `buffer` then holds the bytes that were read; its other bytes are
+    /// unspecified.
     fn blocking_read_all(&self, param: P, buffer: &mut [u8]) -> Result<(), IoError>
     where
         Self: PacketIo<Write, P> + Sized,
@@ -66,8 +67,8 @@ pub trait BlockingIo<P: Param>: BlockOn {
         self.block_on(self.read(param))
     }
 
-    /// Reads what can be read into memory that need not be initialised. Gives what became of every byte, and the leading part that was
-    /// done.
+    /// Reads all bytes that can be read into memory that need not be initialised. Gives the result of every byte, and the leading
+    /// part that was done.
     ///
     /// # Errors
     ///
@@ -80,14 +81,14 @@ pub trait BlockingIo<P: Param>: BlockOn {
     where
         Self: PacketIo<Write, P> + Sized,
     {
-        // SAFETY: as in `blocking_read_raw`.
+        // SAFETY: `buffer` is borrowed for this call, and `lend` returns or unwinds only when the packet is complete.
         let report = lend(self, param, unsafe { RefPacket::for_read_uninit(buffer) }?)?;
         let done = &mut buffer[..report.error_clamp()];
-        // SAFETY: the device initialised the leading part, which was done.
+        // SAFETY: the leading part was done, so the device initialised it.
         Ok((report, unsafe { &mut *(core::ptr::from_mut(done) as *mut [u8]) }))
     }
 
-    /// Reads until the device says that it has no more, and appends to `all`; gives the number of bytes.
+    /// Reads until the device reports that it has no more bytes, and appends to `all`; gives the number of bytes.
     ///
     /// # Errors
     ///
@@ -99,7 +100,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
         self.block_on(self.read_to_end(param, all))
     }
 
-    /// Writes what can be written, and says what became of every byte.
+    /// Writes all bytes that can be written, and reports the result of every byte.
     ///
     /// # Errors
     ///
@@ -108,7 +109,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
     where
         Self: PacketIo<Read, P> + Sized,
     {
-        // SAFETY: as in `blocking_read_raw`.
+        // SAFETY: `buffer` is borrowed for this call, and `lend` returns or unwinds only when the packet is complete.
         lend(self, param, unsafe { RefPacket::for_write(buffer) }?)
     }
 
@@ -136,7 +137,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
         self.block_on(IoWrite::write(self, param, value)).map(drop)
     }
 
-    /// Exchanges what can be exchanged, and says what became of every byte.
+    /// Exchanges all bytes that can be exchanged, and reports the result of every byte.
     ///
     /// # Errors
     ///
@@ -145,7 +146,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
     where
         Self: PacketIo<ReadWrite, P> + Sized,
     {
-        // SAFETY: as in `blocking_read_raw`.
+        // SAFETY: `buffer` is borrowed for this call, and `lend` returns or unwinds only when the packet is complete.
         lend(self, param, unsafe { RefPacket::for_exchange(buffer) }?)
     }
 }
@@ -172,7 +173,7 @@ fn lend<D: PacketIo<Perms, P> + BlockOn, Perms: PacketPerms, P: Param>(
     Ok(lent.0.packet().report())
 }
 
-/// A packet over borrowed memory: its drop waits until nobody uses that memory any more.
+/// A packet over borrowed memory: its drop waits until the memory is not in use any more.
 struct Lent<'a, Perms: PacketPerms>(RefPacket<'a, Perms>);
 
 impl<Perms: PacketPerms> Drop for Lent<'_, Perms> {
@@ -182,7 +183,8 @@ impl<Perms: PacketPerms> Drop for Lent<'_, Perms> {
     }
 }
 
-/// Waits by looking. Only needed after a panic in an executor or waker that is not ours, while devices work on.
+/// Waits by checking `done` again and again. Only needed after a panic in an executor or waker of other code, while devices still
+/// work.
 #[inline]
 pub(super) fn wait_for(done: impl Fn() -> bool) {
     while !done() {

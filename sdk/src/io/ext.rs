@@ -1,4 +1,4 @@
-//! Any request to anything that answers views.
+//! Any request to any value that answers views.
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -11,7 +11,7 @@ use crate::{
     StreamSegment, Write,
 };
 
-/// Requests as futures and streams. They are submitted when they are polled first.
+/// Requests as futures and streams. They are submitted at their first poll.
 pub trait PacketIoExt<Perms: PacketPerms, P: Param>: PacketIo<Perms, P> {
     /// Sends `buffer` to `param`; gives the report and the buffer.
     #[inline]
@@ -22,7 +22,7 @@ pub trait PacketIoExt<Perms: PacketPerms, P: Param>: PacketIo<Perms, P> {
         Io::new(self, param, buffer)
     }
 
-    /// The same, with an output that hears of each segment.
+    /// The same as [`io`](Self::io), with an output that receives each segment.
     fn io_to<B: IntoPacket<Perms>>(&self, param: P, buffer: B, output: OutputRef) -> Io<&Self, Perms, P, B>
     where
         Self: Sized,
@@ -30,7 +30,7 @@ pub trait PacketIoExt<Perms: PacketPerms, P: Param>: PacketIo<Perms, P> {
         Io::with_output(self, param, buffer, output)
     }
 
-    /// The same, with a closure that hears of each segment, on the thread that answers it.
+    /// The same as [`io`](Self::io), with a closure that receives each segment, on the thread that answers it.
     fn io_to_fn<B: IntoPacket<Perms>>(
         &self,
         param: P,
@@ -56,7 +56,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param> PacketIoExt<Perms, P> 
 
 /// Reading from a stream, which has no positions.
 pub trait StreamRead: PacketIo<Write, NoPos> {
-    /// Reads what comes next into `buffer`; gives the report and the buffer.
+    /// Reads the next bytes into `buffer`; gives the report and the buffer.
     fn read_next<B: IntoPacket<Write>>(&self, buffer: B) -> Io<&Self, Write, NoPos, B>
     where
         Self: Sized,
@@ -69,7 +69,7 @@ impl<D: PacketIo<Write, NoPos>> StreamRead for D {}
 
 /// Writing to a stream, which has no positions.
 pub trait StreamWrite: PacketIo<Read, NoPos> {
-    /// Writes `buffer` behind what was written before; gives the report and the buffer.
+    /// Writes `buffer` behind the bytes that were written before; gives the report and the buffer.
     fn write_next<B: IntoPacket<Read>>(&self, buffer: B) -> Io<&Self, Read, NoPos, B>
     where
         Self: Sized,
@@ -80,8 +80,8 @@ pub trait StreamWrite: PacketIo<Read, NoPos> {
 
 impl<D: PacketIo<Read, NoPos>> StreamWrite for D {}
 
-/// All that [`PacketIoExt`] has for streams, in code that is generic over the permission. Elsewhere, [`StreamRead`] and [`StreamWrite`] need no
-/// annotation of types.
+/// The methods of [`PacketIoExt`] for streams, in code that is generic over the permission. Elsewhere, [`StreamRead`] and
+/// [`StreamWrite`] need no annotation of types.
 pub trait StreamIoExt<Perms: PacketPerms>: PacketIo<Perms, NoPos> {
     /// Sends `buffer` to the stream; gives the report and the buffer.
     fn stream_io<B: IntoPacket<Perms>>(&self, buffer: B) -> Io<&Self, Perms, NoPos, B>
@@ -91,7 +91,7 @@ pub trait StreamIoExt<Perms: PacketPerms>: PacketIo<Perms, NoPos> {
         self.io(NoPos, buffer)
     }
 
-    /// The same, with an output that hears of each segment.
+    /// The same as [`stream_io`](Self::stream_io), with an output that receives each segment.
     fn stream_io_to<B: IntoPacket<Perms>>(&self, buffer: B, output: OutputRef) -> Io<&Self, Perms, NoPos, B>
     where
         Self: Sized,
@@ -99,7 +99,7 @@ pub trait StreamIoExt<Perms: PacketPerms>: PacketIo<Perms, NoPos> {
         self.io_to(NoPos, buffer, output)
     }
 
-    /// The same, with a closure that hears of each segment.
+    /// The same as [`stream_io`](Self::stream_io), with a closure that receives each segment.
     fn stream_io_to_fn<B: IntoPacket<Perms>>(
         &self,
         buffer: B,
@@ -122,7 +122,7 @@ pub trait StreamIoExt<Perms: PacketPerms>: PacketIo<Perms, NoPos> {
 
 impl<D: PacketIo<Perms, NoPos>, Perms: PacketPerms> StreamIoExt<Perms> for D {}
 
-/// The segments of a request, in the order in which they come back; an error if it could not be submitted.
+/// The segments of a request, in the order in which they come back; an error if the request could not be submitted.
 #[must_use = "a request does nothing until it is polled"]
 #[derive(Debug)]
 pub struct IoStream<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param> {

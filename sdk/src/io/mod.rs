@@ -5,9 +5,9 @@
 //!   result ◄── sync_back ─── packet ◄── last answer ◄─────────────────────────┘
 //! ```
 //!
-//! [`PacketIo`] is what something that answers views implements. Everything else is made from it: [`PacketIoExt`] and
-//! [`StreamIoExt`] for any request, [`IoRead`] and [`IoWrite`] for the usual ones. All of them are futures that submit when
-//! they are polled first; dropping one detaches its request and asks for cancellation.
+//! A type that answers views implements [`PacketIo`]. All other requests are built on it: [`PacketIoExt`] and [`StreamIoExt`] for
+//! any request, [`IoRead`] and [`IoWrite`] for the usual ones. All of them are futures that submit at their first poll; dropping
+//! one detaches its request and asks for cancellation.
 
 mod batch;
 #[cfg(feature = "std")]
@@ -46,15 +46,15 @@ pub use turns::Turns;
 pub use vectored::{IntoVectored, Parts, Vectored, VectoredIo};
 pub use write::{IoExchange, IoWrite, Value};
 
-/// Where a view goes: a position, [`NoPos`], or a request type of a device's own.
+/// The destination of a view: a position, [`NoPos`], or a request type of a device's own.
 pub trait Param: Clone + Unpin + 'static {
-    /// `len` bytes from here can be expressed. Requests that cannot fail with [`IoError::TOO_LARGE`].
+    /// `len` bytes from here can be expressed. Other requests fail with [`IoError::TOO_LARGE`].
     fn reaches(&self, len: usize) -> bool {
         let _ = len;
         true
     }
 
-    /// Where the byte that is `len` further goes.
+    /// The destination of the byte that is `len` bytes further.
     fn advanced(&self, len: usize) -> Self;
 }
 
@@ -85,7 +85,7 @@ impl Param for NoPos {
 
 /// The one entry of I/O: takes over the duty to answer views.
 ///
-/// It does not block, and may be called from any thread and any number of threads at once.
+/// The methods do not block, and may be called from any thread and any number of threads at once.
 ///
 /// ```
 /// use pactio_sdk::{BoundPacketView, IoError, IoRead, PacketIo, Write};
@@ -131,48 +131,50 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
         Submitted::Sent
     }
 
-    /// Sends what this thread has [deferred](Submitted::Deferred), because a request is polled again in another way than it was
-    /// deferred for.
+    /// Sends the views that this thread has [deferred](Submitted::Deferred), because a request is polled again in another way
+    /// than it was deferred for.
     #[doc(hidden)]
     #[cold]
     fn send_deferred(&self, _: Internal) {}
 
-    /// Asks whether a request of so many bytes, or a batch of so many together, may be submitted (rule 20). `None`: now, and
-    /// the caller does. Otherwise when the future is ready, and the caller does in the same poll.
+    /// Asks whether a request of `bytes` bytes, or a batch of `bytes` bytes together, may be submitted (rule 20). `None`: the
+    /// caller submits it now. Otherwise the caller submits it in the poll in which the future is ready.
     #[inline]
     fn admit(&self, bytes: usize) -> Option<Admitted> {
         let _ = bytes;
         None
     }
 
-    /// The result of a request is not wanted any more (rule 21). Whoever ignores this only answers later than it could.
+    /// The result of a request is not wanted any more (rule 21). An implementation that ignores this only answers later than it
+    /// could.
     #[inline]
     fn cancel(&self, request: RequestId) {
         let _ = request;
     }
 }
 
-/// Ready when the device takes the request.
+/// A future that is ready when the device takes the request.
 pub type Admitted = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Keeps methods to this crate that only the host implements.
+/// Keeps calls of methods that only the host implements to this crate.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Internal(());
 
-/// What became of a view that was handed over for a task.
+/// The state of a view that was handed over for a task.
 #[doc(hidden)]
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submitted {
-    /// It is with the device.
+    /// The view was sent to the device.
     Sent,
-    /// It will be, before the task is polled again on this thread, which will happen in any case: the task need not be woken for
-    /// it. A request that was deferred must not be handed to another thread that this one waits for before it returns.
+    /// The view is queued on this thread, and sent before the task is polled again on this thread. That poll will happen in any
+    /// case: the task need not be woken for it. A request that was deferred must not be handed to another thread that this thread
+    /// waits for before it returns.
     Deferred,
 }
 
-/// Implements [`PacketIo`] for what points to something that does.
+/// Implements [`PacketIo`] for pointers to a type that implements it.
 macro_rules! pointer {
     ($($type:ty),*) => {
         $(
@@ -219,7 +221,7 @@ macro_rules! pointer {
 
 pointer!(&T, Arc<T>, Box<T>);
 
-/// Waits for the turn of a request.
+/// Waits for the admission of a request.
 fn poll_admitted(admission: &mut Option<Admitted>, cx: &mut Context<'_>) -> Poll<()> {
     if let Some(future) = admission {
         core::task::ready!(future.as_mut().poll(cx));
@@ -228,7 +230,7 @@ fn poll_admitted(admission: &mut Option<Admitted>, cx: &mut Context<'_>) -> Poll
     Poll::Ready(())
 }
 
-/// Asks for admission of a request, unless nothing of it will be sent.
+/// Asks for admission of a request, unless it will not be sent: it is empty, or its range cannot be expressed.
 #[inline(always)]
 fn admit<D: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P: Param>(
     device: &D,
@@ -268,7 +270,7 @@ fn send<D: PacketIo<Perms, P> + ?Sized, Perms: PacketPerms, P: Param>(
     }
 }
 
-/// Fails a view that is not sent. If it is empty, that fails no byte.
+/// Fails a view that is not sent. If the view is empty, no byte fails.
 #[cold]
 #[inline(never)]
 fn refuse<Perms: PacketPerms>(view: BoundPacketView<Perms>) {

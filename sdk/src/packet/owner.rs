@@ -19,13 +19,13 @@ use crate::IoError;
 
 /// The owner of one packet.
 ///
-/// [`bind`](Self::bind) makes the view that a device gets. As a future, it is ready when no view is in flight, also if
-/// none ever was. Afterwards [`report`](Self::report) says what happened to every byte, and the packet can be bound
-/// again without a new allocation.
+/// [`bind`](Self::bind) makes the view for a device. As a future, the owner is ready when no view is in flight, also if the
+/// packet was never bound. Afterwards [`report`](Self::report) gives the result of every byte, and the packet can be bound again
+/// without a new allocation.
 ///
 /// Dropping the owner while views are in flight only detaches it: the memory lives until the last of them is answered.
 ///
-/// It is polled through `&mut`, and not through a shared packet: the header has one waker slot, and a second task that
+/// The owner is polled through `&mut`, and not through a shared packet: the header has one waker slot, and a second task that
 /// waited for the same packet would never be woken.
 ///
 /// ```
@@ -48,8 +48,8 @@ pub struct PacketBox<Perms: PacketPerms> {
 
 // SAFETY: the block is reached through atomics, and by the owner alone where the state rules say so.
 unsafe impl<Perms: PacketPerms> Send for PacketBox<Perms> {}
-// SAFETY: `&PacketBox` only looks at the word and, once the packet is complete, at bytes and failures, which nobody
-// changes before the owner's next `&mut`.
+// SAFETY: `&PacketBox` only uses the state word, which is atomic, and, once the packet is complete, reads bytes and failures,
+// which do not change before the owner's next `&mut`.
 unsafe impl<Perms: PacketPerms> Sync for PacketBox<Perms> {}
 
 impl<Perms: PacketPerms> Unpin for PacketBox<Perms> {}
@@ -59,16 +59,17 @@ impl PacketBox<Write> {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be allocated.
     pub fn new_buf(len: usize) -> Result<Self, IoError> {
         Self::new_buf_aligned(len, 1)
     }
 
-    /// The same, with bytes aligned to `align`. Any packet's own room is aligned to 64 at least.
+    /// A packet on the heap with room for `len` bytes, aligned to `align` bytes. The room of any packet's own block is aligned to
+    /// at least 64 bytes.
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had or `align` is not a power of two.
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be allocated or `align` is not a power of two.
     pub fn new_buf_aligned(len: usize, align: usize) -> Result<Self, IoError> {
         if !align.is_power_of_two() {
             return Err(IoError::OUT_OF_MEMORY);
@@ -82,10 +83,10 @@ impl<Perms: Filled> PacketBox<Perms> {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be allocated.
     pub fn copy_from_slice(bytes: &[u8]) -> Result<Self, IoError> {
         let block = block::allocate(bytes.len(), 1)?;
-        // SAFETY: the block is ours alone and has room for as many bytes.
+        // SAFETY: the block is ours alone and has room for `bytes.len()` bytes.
         unsafe {
             ptr::copy_nonoverlapping(bytes.as_ptr(), (*block.as_ptr()).packet.bytes, bytes.len());
             block::set_initialised(block);
@@ -95,7 +96,7 @@ impl<Perms: Filled> PacketBox<Perms> {
 }
 
 impl<Perms: Filled> PacketBox<Perms> {
-    /// The bytes, to be filled for the next request. What became of the last request is still in the [report](Self::report).
+    /// The bytes, to be filled for the next request. The [report](Self::report) still describes the last request.
     ///
     /// ```
     /// # use pactio_sdk::{IoError, PacketBox, Read};
@@ -116,8 +117,8 @@ impl<Perms: Filled> PacketBox<Perms> {
             return Err(IoError::IN_FLIGHT);
         }
         self.packet().state.owner_touches_bytes();
-        // SAFETY: no view exists and none can be made while `self` is borrowed. Every `PacketBox` with this permission that can be
-        // had as `&mut` was made by `copy_from_slice`: its bytes are its own room, and initialised. (Those that lie over other
+        // SAFETY: no view exists and none can be made while `self` is borrowed. Every `PacketBox` with this permission that is
+        // reachable as `&mut` was made by `copy_from_slice`: its bytes are its own room, and initialised. (Packets over other
         // memory are only lent as `PacketMut`.)
         Ok(unsafe { core::slice::from_raw_parts_mut(self.packet().bytes, self.len()) })
     }
@@ -128,7 +129,7 @@ impl Packet<Write> {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be allocated.
     pub fn new_buf(len: usize) -> Result<PacketBox<Write>, IoError> {
         PacketBox::new_buf(len)
     }
@@ -139,7 +140,7 @@ impl<Perms: Filled> Packet<Perms> {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be allocated.
     pub fn copy_from_slice(bytes: &[u8]) -> Result<PacketBox<Perms>, IoError> {
         PacketBox::copy_from_slice(bytes)
     }
@@ -150,7 +151,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         Self { block, _perms: PhantomData }
     }
 
-    /// The packet and its view, for one that is made to be sent at once.
+    /// The packet and its view, for a packet that is sent at once.
     ///
     /// # Errors
     ///
@@ -162,8 +163,8 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
 
     #[inline(always)]
     fn packet(&self) -> &Packet<()> {
-        // SAFETY: OWNER keeps the block while `self` exists (state rule 1), and the fields other than the atomics do not
-        // change while it is shared (state rule 5).
+        // SAFETY: OWNER keeps the block while `self` exists (state rule 1), and the fields other than the atomics do not change
+        // while the packet is shared (state rule 5).
         unsafe { &(*self.block.as_ptr()).packet }
     }
 
@@ -175,13 +176,13 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         self.packet().flags & INITIALISED != 0
     }
 
-    /// Gives a packet that was just made the functions of its kind.
+    /// Sets the function table of a packet that was just made.
     pub(super) fn set_table(&mut self, table: &'static super::header::PacketTable) {
         // SAFETY: the packet was just made and is ours.
         unsafe { (*self.block.as_ptr()).packet.table = table };
     }
 
-    /// It was bound at least once since it was made.
+    /// The packet was bound at least once since it was made.
     #[inline(always)]
     fn is_submitted(&self) -> bool {
         self.packet().private.submitted
@@ -209,37 +210,38 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         self.packet().state.views()
     }
 
-    /// Identity of the request while it is in flight: what a device that can cancel is told.
+    /// Identity of the request while it is in flight; a device that can cancel receives it.
     pub fn request(&self) -> RequestId {
         RequestId(self.block.as_ptr() as u64)
     }
 
-    /// Says that the result is not wanted any more. Devices that look at
-    /// [`is_cancelled`](BoundPacketView::is_cancelled) may then answer early; all others answer as before. Either way the
-    /// request is complete when its future says so, and not before.
+    /// Marks the request as cancelled: its result is not wanted any more. Devices that check
+    /// [`is_cancelled`](BoundPacketView::is_cancelled) may then answer early; all others answer as before. In both cases the
+    /// request is complete when its future is ready, and not before.
     ///
-    /// Whoever knows the device also [tells it](crate::PacketIo::cancel). Without a request in flight this does nothing.
+    /// A caller that has the device also [tells the device](crate::PacketIo::cancel). Without a request in flight this does
+    /// nothing.
     pub fn cancel(&self) {
         if !self.is_complete() {
             self.packet().state.cancel();
         }
     }
 
-    /// Starts a request: the view over all bytes that a device is to answer.
+    /// Starts a request and returns its view over all bytes, which a device must answer.
     ///
-    /// The result of an earlier request is forgotten. A view that is dropped fails its range.
+    /// The result of an earlier request is discarded. A view that is dropped fails its range.
     ///
     /// # Errors
     ///
-    /// [`IoError::IN_FLIGHT`] while views of an earlier request exist; [`IoError::OUT_OF_MEMORY`] if the old header is not
-    /// free yet and a new one cannot be had.
+    /// [`IoError::IN_FLIGHT`] while views of an earlier request exist; [`IoError::OUT_OF_MEMORY`] if the old header is not free
+    /// yet and a new one cannot be allocated.
     #[inline]
     pub fn bind(&mut self) -> Result<BoundPacketView<Perms>, IoError> {
         self.make_idle()?;
         Ok(self.submit(false))
     }
 
-    /// Starts a request whose segments are told to `output`.
+    /// Starts a request that reports its segments to `output`.
     ///
     /// # Errors
     ///
@@ -265,7 +267,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         if !self.packet().state.is_idle() {
             self.renew()?;
         }
-        // SAFETY: the packet is idle, so everything is the owner's (state rules 2 to 4).
+        // SAFETY: the packet is idle, so all parts of it are the owner's (state rules 2 to 4).
         unsafe {
             (*self.block.as_ptr()).failures.clear();
             watch::stop(self.block.as_ptr().cast());
@@ -273,24 +275,24 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         Ok(())
     }
 
-    /// The packet is idle.
+    /// Makes the first view of an idle packet.
     #[inline(always)]
     fn submit(&mut self, watched: bool) -> BoundPacketView<Perms> {
-        // SAFETY: the packet is idle and ours, and only its owner looks at this.
+        // SAFETY: the packet is idle and ours, and only its owner uses this field.
         unsafe { (*self.block.as_ptr()).packet.private.submitted = true };
         self.packet().state.submit(watched);
-        // SAFETY: `submit` made this view, and the block lives while it is not finished.
+        // SAFETY: `submit` made this view, and the block lives while the view is not finished.
         unsafe { BoundPacketView::new(self.block.cast(), 0, self.len(), 0) }
     }
 
-    /// The last view is about to leave the header, or is still in flight.
+    /// Moves the packet to a fresh block while the last view is about to leave the old one; fails if views are still in flight.
     #[cold]
     fn renew(&mut self) -> Result<(), IoError> {
         if !self.is_complete() {
             return Err(IoError::IN_FLIGHT);
         }
         self.packet().state.owner_touches_bytes();
-        // SAFETY: the packet is complete and ours; the old block is left right away.
+        // SAFETY: the packet is complete and ours; the owner leaves the old block right away.
         *self = Self::new(unsafe { block::renew(self.block)? });
         Ok(())
     }
@@ -304,7 +306,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         self.is_complete() && self.is_submitted() && unsafe { (*self.block.as_ptr()).failures.is_empty() }
     }
 
-    /// What happened to every byte.
+    /// The result of every byte.
     ///
     /// While views are in flight, all bytes count as failed with [`IoError::IN_FLIGHT`]; before the first
     /// [`bind`](Self::bind) with [`IoError::NOT_SUBMITTED`].
@@ -330,7 +332,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         report
     }
 
-    /// The first `len` bytes. The packet is complete and they are initialised. Complex packets have none.
+    /// The first `len` bytes. The packet is complete and these bytes are initialised. A complex packet has no bytes.
     #[inline]
     fn checked_slice(&self, len: usize) -> Result<&[u8], IoError> {
         debug_assert!(self.is_complete() && len <= self.len());
@@ -339,8 +341,8 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         if bytes.is_null() {
             return Err(IoError::NO_BYTES);
         }
-        // SAFETY: the packet is complete, so the bytes are the owner's until the next `&mut` (state rule 2); the caller
-        // says that so many are initialised.
+        // SAFETY: the packet is complete, so the bytes are the owner's until the next `&mut` (state rule 2); the caller ensures
+        // that `len` bytes are initialised.
         Ok(unsafe { core::slice::from_raw_parts(bytes, len) })
     }
 
@@ -358,7 +360,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     fn slice_or_error(&self) -> Result<&[u8], IoError> {
         match self.report().min_error() {
             Some((_, error)) => Err(error),
-            // It completed between the two looks, or has no bytes.
+            // The packet completed between the two checks, or has no bytes.
             None => self.checked_slice(if self.is_done() { self.len() } else { 0 }),
         }
     }
@@ -376,11 +378,11 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     ///
     /// # Errors
     ///
-    /// The error at the lowest offset of it that was not; [`IoError::NO_BYTES`] for a complex packet.
+    /// The error at the lowest offset of the range that was not done; [`IoError::NO_BYTES`] for a complex packet.
     ///
     /// # Panics
     ///
-    /// If the packet is shorter.
+    /// If the range is not within the packet.
     pub fn done_slice(&self, range: Range<usize>) -> Result<&[u8], IoError> {
         assert!(
             range.start <= range.end && range.end <= self.len(),
@@ -401,8 +403,8 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
             return Err(IoError::NO_BYTES);
         }
         self.packet().state.owner_touches_bytes();
-        // SAFETY: the range was done, so it is initialised, and since something was done the packet is complete; or it is
-        // empty.
+        // SAFETY: the range was done, so it is initialised, and the packet is complete, since no byte counts as done before that.
+        // Or the range is empty.
         Ok(unsafe { core::slice::from_raw_parts(bytes.add(range.start), range.len()) })
     }
 
@@ -444,7 +446,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         if self.is_done() { Ok(self.len()) } else { self.report().err_on_zero() }
     }
 
-    /// Nothing, if every byte was done; see [`Report::err_any`].
+    /// Succeeds if every byte was done; see [`Report::err_any`].
     ///
     /// # Errors
     ///
@@ -454,8 +456,8 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         if self.is_done() { Ok(()) } else { self.report().err_any() }
     }
 
-    /// Copies every byte that was done to its place in `buffer`; the other places keep what they held. A complex packet
-    /// has no bytes to copy.
+    /// Copies every byte that was done to its place in `buffer`; other places are not changed. A complex packet has no bytes to
+    /// copy.
     ///
     /// # Panics
     ///
@@ -471,7 +473,8 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         }
     }
 
-    /// Copies every byte that was done to its place in `buffers`, which lie one behind the other; the other places keep what they held.
+    /// Copies every byte that was done to its place in `buffers`, which hold consecutive ranges of the packet; other places are
+    /// not changed.
     pub(crate) fn copy_done_apart<'b>(&self, buffers: impl Iterator<Item = &'b mut [u8]>) {
         let report = self.report();
         let mut all_done = report.done_ranges().peekable();
@@ -498,20 +501,22 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         self.packet().state.owner_touches_bytes();
         let bytes = self.packet().bytes;
         if !bytes.is_null() {
-            // SAFETY: the range was done, so it is initialised, and since something was done the packet is complete.
+            // SAFETY: the range was done, so it is initialised, and the packet is complete, since no byte counts as done before
+            // that.
             let bytes = unsafe { core::slice::from_raw_parts(bytes.add(range.start), range.len()) };
             buffer.copy_from_slice(bytes);
         }
     }
 
-    /// Bytes of a segment that was done and that its output has heard of, while others may be in flight.
+    /// Bytes of a segment that was done and reported to its output, while other segments may be in flight.
     ///
     /// # Safety
     ///
-    /// It was, in this request, and the packet is not bound again during the borrow.
+    /// The segment was done and reported in this request, and the packet is not bound again during the borrow.
     pub(super) unsafe fn segment_bytes(&self, range: Range<usize>) -> Option<&[u8]> {
         let bytes = self.packet().bytes;
-        // SAFETY: as required; nobody writes to a range that was answered.
+        // SAFETY: the range was done in this request, so its bytes are initialised; no view writes to a range that was answered,
+        // and the packet is not bound again during the borrow.
         (!bytes.is_null())
             .then(|| unsafe { core::slice::from_raw_parts(bytes.add(range.start), range.len()) })
     }
@@ -523,24 +528,24 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     }
 }
 
-/// Polls on behalf of the owner. Where it gives `Pending`, the waker may have been called already.
+/// Polls on behalf of the owner. When it returns `Pending`, the waker may have been called already.
 ///
 /// # Safety
 ///
-/// The owner of the block is alive when the call begins, and nobody else polls on its behalf. It may be dropped by the waker
-/// when that is called.
+/// The owner of the block is alive when the call begins, and no other call polls on its behalf. The waker may drop the owner when
+/// it is called.
 #[inline]
 pub(super) unsafe fn poll_block(block: NonNull<Block>, cx: &mut Context<'_>) -> Poll<()> {
-    // SAFETY: OWNER keeps the block.
+    // SAFETY: the owner is alive when the call begins, so OWNER keeps the block.
     let state = unsafe { &raw const (*block.as_ptr()).packet.state };
-    // SAFETY: as above.
+    // SAFETY: OWNER keeps the block, so its state word is alive.
     let polled = match unsafe { (*state).poll() } {
         Polled::Ready => Poll::Ready(()),
-        // SAFETY: as required, and `poll` gave the slot to the owner.
+        // SAFETY: the owner is alive, no other call polls on its behalf, and `poll` gave the waker slot to the owner.
         Polled::Fill => unsafe { fill_slot(block, cx) },
     };
     if polled.is_ready() {
-        // SAFETY: a complete packet wakes nobody, so the owner is alive.
+        // SAFETY: a complete packet calls no waker that could drop the owner, so the owner is alive.
         unsafe { (*state).owner_touches_bytes() };
     }
     polled
@@ -550,7 +555,7 @@ pub(super) unsafe fn poll_block(block: NonNull<Block>, cx: &mut Context<'_>) -> 
 ///
 /// As for [`poll_block`], and the waker slot is the owner's (state rule 3).
 unsafe fn fill_slot(block: NonNull<Block>, cx: &mut Context<'_>) -> Poll<()> {
-    // SAFETY: the slot is the owner's; the block is not touched after `arm` said that the last view will wake.
+    // SAFETY: the slot is the owner's; the block is not touched after `arm` reported that the last view will wake.
     unsafe {
         let slot = &raw const (*block.as_ptr()).waker;
         let stale = (*slot).with_mut(|slot| match &mut *slot {
@@ -562,7 +567,7 @@ unsafe fn fill_slot(block: NonNull<Block>, cx: &mut Context<'_>) -> Poll<()> {
         match armed {
             Armed::Pending => Poll::Pending,
             Armed::TooLate => {
-                // The last view was faster: the slot is still the owner's.
+                // The last view finished first: the slot is still the owner's.
                 mutant!("too_late_keeps_waker", (), drop((*slot).with_mut(|slot| (*slot).take())));
                 Poll::Ready(())
             }

@@ -11,13 +11,13 @@ use crate::{
 
 /// A device that sits on another one and has the same positions: `cache`, `limit`, a checksum, a cipher.
 ///
-/// **Nothing passes a filter unless the filter says so.** A method that moves bytes and is neither implemented nor in
-/// [`FORWARDS`](Self::FORWARDS) answers "unsupported"; so does an extension that is neither offered nor in there. A method or an
-/// extension that a later version adds is in no existing list, so that it goes around no filter.
+/// **Nothing passes a filter unless the filter says so.** A method that moves bytes and is neither implemented nor listed in
+/// [`FORWARDS`](Self::FORWARDS) answers "unsupported"; so does an extension that is neither offered nor listed. A method or an
+/// extension that a later version adds is in no existing list, so that it bypasses no filter.
 ///
-/// A filter claims no more than the device below can do: [`info`](Self::info) and each extension that concerns the stored bytes are and-ed with
-/// those of the device below. A device that shows other bytes at other positions, as `archive` and `core` do, or that can do more than
-/// the one below, as `cow` can be written, implements [`BackendDevice`] itself.
+/// A filter claims no more than the device below can do: [`info`](Self::info) and each extension that concerns the stored bytes
+/// are and-ed with those of the device below. A device that shows other bytes at other positions, as `archive` and `core` do, or
+/// that can do more than the device below, as `cow` can be written, implements [`BackendDevice`] itself.
 ///
 /// ```
 /// use pactio_sdk::{Capability, DerivedPacket, DeviceInfo, Filter, IoError, Lower, PacketIo, ReadView, ReboundPacket, Write};
@@ -78,8 +78,8 @@ pub trait Filter: Send + Sync + 'static {
     /// The device below.
     fn lower(&self) -> &Lower;
 
-    /// What the filter tells of itself, made of what the device below tells. The result is and-ed with that: a filter over a device that
-    /// cannot be written cannot be written.
+    /// The information about the filter, made from that about the device below. The result is and-ed with the latter: a filter
+    /// over a device that cannot be written cannot be written.
     fn info(&self, lower: DeviceInfo) -> DeviceInfo {
         lower
     }
@@ -122,7 +122,7 @@ pub trait Filter: Send + Sync + 'static {
         view.error(IoError::UNSUPPORTED);
     }
 
-    /// Offers the extensions that the filter implements itself. One that concerns the stored bytes, such as
+    /// Offers the extensions that the filter implements itself. An extension that concerns the stored bytes, such as
     /// [`Flush`](crate::Flush), counts only if the device below has it too.
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         let _ = query;
