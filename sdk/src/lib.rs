@@ -1,4 +1,4 @@
-//! What a pactio plugin is made of.
+//! The library that pactio plugins are built with.
 //!
 //! A plugin is a shared library with a **backend**; a backend opens **devices**; a device answers **views**, which are
 //! ranges of requests. This crate has the packet system, the two traits to implement, and the macro that exports them.
@@ -53,12 +53,13 @@
 //!
 //! # Reading order
 //!
-//! [`first_plugin`] makes a plugin from nothing. [`guide`] is the packet system on one page. [`packet`] is the heart, [`io`] what is made of it. [`BackendDevice`] and [`Backend`]
-//! are what a plugin implements; [`LocalDevice`] is a device without a host. [`abi`] is what crosses the boundary, for hosts.
+//! [`first_plugin`] makes a plugin from nothing. [`guide`] is the packet system on one page. [`packet`] is the core, and [`io`]
+//! is made of it. A plugin implements [`BackendDevice`] and [`Backend`]; [`LocalDevice`] is a device without a host. [`abi`] is
+//! the interface at the boundary, for hosts.
 //!
 //! # Features
 //!
-//! | feature | what it brings |
+//! | feature | adds |
 //! |---------|----------------|
 //! | `plugin` (default) | backends, the boundary, [`export_plugin!`] |
 //! | `tracing` (default) | records and spans of `tracing` in a plugin get to its host |
@@ -66,11 +67,11 @@
 //! | none | packets, views and requests, on `alloc` alone |
 //! | `tokio`, `smol` | drivers of lone devices that wait for descriptors |
 //!
-//! # What is guaranteed, and what is not
+//! # Guarantees and limits
 //!
-//! No safe call causes undefined behaviour, whatever is dropped, forgotten or cancelled. Panics of a plugin are caught
-//! on its side and fail what they interrupt. A plugin itself is native code in the host's process and trusted with
-//! everything: nothing protects a host from one that is malicious or that breaks its own `unsafe` promises.
+//! No safe call causes undefined behaviour, even if values are dropped, forgotten or cancelled. Panics of a plugin are caught on
+//! its side and fail the operations that they interrupt. A plugin itself is native code in the host's process and trusted with
+//! everything: nothing protects a host from a plugin that is malicious or that breaks its own `unsafe` promises.
 
 #![deny(missing_docs)]
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -97,7 +98,7 @@ mod device;
 #[cfg(feature = "std")]
 pub mod ext;
 
-// For the host and the macros alone: it changes with each version of the ABI.
+// For the host and the macros alone: the module changes with each version of the ABI.
 #[cfg(feature = "plugin")]
 #[doc(hidden)]
 pub mod abi;
@@ -148,13 +149,13 @@ pub type ReadBatch<'a> = Batch<'a, Write, u64>;
 /// A batch of write requests at positions.
 pub type WriteBatch<'a> = Batch<'a, Read, u64>;
 
-/// What may cross the boundary: types whose layout is known, where that is compared.
+/// Types that may cross the boundary: those with a known layout, where layouts are compared.
 #[cfg(feature = "layout-check")]
 use abi_stable::StableAbi as Crossing;
 
 #[cfg(not(feature = "layout-check"))]
 mod crossing {
-    /// What may cross the boundary: everything, where no layouts are compared.
+    /// Types that may cross the boundary: all types, where no layouts are compared.
     pub trait Crossing {}
     impl<T> Crossing for T {}
 }

@@ -11,9 +11,9 @@ use super::request::Incomplete;
 use super::{Exact, Io, PacketIo, Param};
 use crate::{Code, FullPacket, IntoPacket, IoError, VecPacket, Write};
 
-/// Reading from whatever answers read requests.
+/// Methods to read from a value that answers read requests.
 pub trait IoRead<P: Param>: PacketIo<Write, P> {
-    /// Reads what can be read into `buffer`; gives the report and the buffer.
+    /// Reads as many bytes as possible into `buffer`; gives the report and the buffer.
     fn read_raw<B: IntoPacket<Write>>(&self, param: P, buffer: B) -> Io<&Self, Write, P, B>
     where
         Self: Sized,
@@ -30,7 +30,7 @@ pub trait IoRead<P: Param>: PacketIo<Write, P> {
         Exact::new(self, param, buffer)
     }
 
-    /// Reads a value of plain data into its place, which keeps what it held if any byte is missing.
+    /// Reads a value of plain data into `value`, which stays unchanged if any byte is missing.
     fn read_into<'a, T: Pod>(&self, param: P, value: &'a mut T) -> Exact<&Self, Write, P, &'a mut [u8]>
     where
         Self: Sized,
@@ -47,11 +47,11 @@ pub trait IoRead<P: Param>: PacketIo<Write, P> {
         ReadValue::new(self, param)
     }
 
-    /// Reads until the device says that it has no more, and appends to `all`; gives the number of bytes.
+    /// Reads until the device reports its end, and appends to `all`; gives the number of bytes.
     ///
     /// # Errors
     ///
-    /// Any other error than [`Code::END`]. The bytes that were read before it are in `all`.
+    /// Any other error than [`Code::END`]. The bytes that were read before the error are in `all`.
     fn read_to_end<'v>(&self, param: P, all: &'v mut Vec<u8>) -> ReadToEnd<'v, &Self, P>
     where
         Self: Sized,
@@ -62,7 +62,7 @@ pub trait IoRead<P: Param>: PacketIo<Write, P> {
 
 impl<D: PacketIo<Write, P>, P: Param> IoRead<P> for D {}
 
-/// Makes a packet for a value when it is submitted.
+/// Makes a packet for a value when the request is submitted.
 #[derive(Debug)]
 pub struct Fresh<T>(PhantomData<T>);
 
@@ -92,7 +92,7 @@ impl<D: PacketIo<Write, P>, P: Param, T: AnyBitPattern> ReadValue<D, P, T> {
         self.0.get_ref()
     }
 
-    /// The same as the future, with an error that `fail` makes of what became of the bytes.
+    /// The same as the future, with an error that `fail` makes of the reason why the request is incomplete.
     #[inline]
     pub fn poll_value<E>(
         &mut self,
@@ -112,7 +112,7 @@ impl<D: PacketIo<Write, P>, P: Param, T: AnyBitPattern> Future for ReadValue<D, 
     }
 }
 
-/// How much is asked for first, and at most, by a read to the end.
+/// Length of the first request of a read to the end, and the largest length, in bytes.
 const FIRST_CHUNK: usize = 1 << 14;
 const LARGEST_CHUNK: usize = 1 << 22;
 
@@ -158,7 +158,7 @@ impl<D: PacketIo<Write, P> + Clone + Unpin, P: Param> Future for ReadToEnd<'_, D
                 Some((_, error)) if error.code() == Code::END => {
                     return Poll::Ready(Ok(this.all.len() - this.before));
                 }
-                // A device may give less than it was asked for and go on in the next request.
+                // A device may give fewer bytes than were requested and continue in the next request.
                 Some((done, error)) if done > 0 && error.code() == Code::SHORT => {}
                 Some((_, error)) => return Poll::Ready(Err(error)),
             }

@@ -9,40 +9,40 @@ use core::task::{Context, Poll, ready};
 use super::{Admitted, PacketIo, Param, Submitted, admit, poll_admitted, send};
 use crate::{IntoPacket, IoError, OutputRef, PacketPerms, PacketStore, Report};
 
-/// What a buffer comes back as.
+/// The form in which a buffer comes back.
 type Back<Perms, B> = <<B as IntoPacket<Perms>>::Store as PacketStore<Perms>>::Back;
 
-/// A request that does what it can: gives the report and what the buffer comes back as.
+/// A request that may be done in part: gives the report and the buffer, in the form in which the buffer comes back.
 ///
-/// It is submitted when it is polled first. Dropping it detaches it and asks for cancellation.
+/// The first poll submits the request. Dropping it detaches the request and asks for cancellation.
 #[must_use = "a request does nothing until it is polled"]
 pub struct Io<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> {
-    // Not next to the device, with which compilers would load it at once just after it was stored.
+    // Not next to the device: compilers would then load the device together with the stage just after the stage was stored.
     stage: Stage<B, B::Store>,
     param: P,
     device: D,
     rare: Option<Box<Rare>>,
 }
 
-/// How far a request is.
+/// The progress of a request.
 enum Stage<B, S> {
     New(B),
     /// The device is full: the request is not submitted yet.
     Waiting(S),
-    /// Its view may still be on its way to the device.
+    /// The view may still be on its way to the device.
     Deferred(S),
     Sent(S),
     Finished,
 }
 
-/// What few requests have.
+/// Fields that few requests need.
 #[derive(Default)]
 struct Rare {
-    /// Until the request is submitted.
+    /// Set until the request is submitted.
     output: Option<OutputRef>,
-    /// While the device is full.
+    /// Set while the device is full.
     admission: Option<Admitted>,
-    /// It was cancelled before it could be made.
+    /// The error of a request that was cancelled and could not be made.
     failed: Option<IoError>,
 }
 
@@ -53,24 +53,24 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
         Self { device, param, stage: Stage::New(buffer), rare: None }
     }
 
-    /// The same, with an output that hears of each segment.
+    /// The same, with an output that is told each segment.
     pub fn with_output(device: D, param: P, buffer: B, output: OutputRef) -> Self {
         let rare = Rare { output: Some(output), ..Rare::default() };
         Self { device, param, stage: Stage::New(buffer), rare: Some(Box::new(rare)) }
     }
 
-    /// What it is sent to.
+    /// The device that the request is sent to.
     pub fn device(&self) -> &D {
         &self.device
     }
 
-    /// Where it goes.
+    /// The parameter of the request, such as a position.
     pub fn param(&self) -> &P {
         &self.param
     }
 
-    /// Asks the device to give the request up, and waits for its end, which is when the buffer can be used again
-    /// (rule 21). What the device did before counts as done. A request that was not submitted is not submitted any more.
+    /// Asks the device to give up the request, and waits for its end, after which the buffer can be used again (rule 21). Bytes
+    /// that the device moved before count as done. A request that was not submitted is not submitted any more.
     ///
     /// ```
     /// # use pactio_sdk::{BoundPacketView, IoError, PacketIo, PacketIoExt, Write};
@@ -94,7 +94,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     /// ```
     pub fn cancel(mut self) -> Self {
         self.stage = match mem::replace(&mut self.stage, Stage::Finished) {
-            // It completes as never submitted.
+            // The request completes as never submitted.
             Stage::New(buffer) => match buffer.into_packet() {
                 Ok(store) => Stage::Sent(store),
                 Err(error) => {
@@ -118,8 +118,8 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
 
     /// Gives the store to `then`, once the request is complete.
     ///
-    /// It is not returned, since who returns it moves it: by loads that are wider than the stores just before them, for
-    /// which a processor has to wait.
+    /// The store is not returned, since a return moves it: by loads that are wider than the stores just before them. A processor
+    /// has to wait for such loads.
     #[inline(always)]
     pub(super) fn poll_then<R>(
         &mut self,
@@ -157,7 +157,8 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     #[inline]
     fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, IoError>> {
         if let Stage::Deferred(_) = self.stage {
-            // Mostly it is sent already; but the task may wait for it in a way that never goes back to whoever deferred it.
+            // The view is mostly sent already. But the task may wait for the request in a way that never returns to the code that
+            // deferred the view.
             self.device.send_deferred(super::Internal(()));
             let store = self.take_store();
             self.stage = Stage::Sent(store);
@@ -206,7 +207,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
             Submitted::Deferred => (Stage::Deferred(store), false),
             Submitted::Sent => (Stage::Sent(store), true),
         };
-        // It was `Finished`, so there is nothing to drop.
+        // The old stage is `Finished`, so there is nothing to drop.
         mem::forget(mem::replace(&mut self.stage, stage));
         if polled { self.poll_later(cx) } else { Poll::Pending }
     }
@@ -238,7 +239,7 @@ fn finished_before() -> ! {
     panic!("a request was polled after it had finished")
 }
 
-/// Asks for cancellation of what is in flight.
+/// Asks for cancellation of a request in flight.
 #[cold]
 pub(super) fn ask<D: PacketIo<Perms, P>, Perms: PacketPerms, P>(device: &D, store: &impl PacketStore<Perms>) {
     let packet = store.packet();
@@ -257,7 +258,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> Drop fo
     }
 }
 
-// Nothing in it is ever pinned.
+// No field is ever pinned.
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> Unpin for Io<D, Perms, P, B> {}
 
 impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> Future
@@ -274,9 +275,9 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     }
 }
 
-/// A request that succeeds only if every byte was done: gives what the buffer comes back as.
+/// A request that succeeds only if every byte was done: gives the buffer, in the form in which the buffer comes back.
 ///
-/// It is submitted when it is polled first. Dropping it detaches it and asks for cancellation.
+/// The first poll submits the request. Dropping it detaches the request and asks for cancellation.
 #[must_use = "a request does nothing until it is polled"]
 pub struct Exact<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>>(Io<D, Perms, P, B>);
 
@@ -287,17 +288,17 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
         Self(Io::new(device, param, buffer))
     }
 
-    /// The request that says what became of every byte.
+    /// The request that reports the result of every byte.
     pub fn into_inner(self) -> Io<D, Perms, P, B> {
         self.0
     }
 
-    /// The request that says what became of every byte.
+    /// The request that reports the result of every byte.
     pub fn get_ref(&self) -> &Io<D, Perms, P, B> {
         &self.0
     }
 
-    /// The same as the future, with an error that `fail` makes of what became of the bytes.
+    /// The same as the future, with an error that `fail` makes of the reason why the request is incomplete.
     #[inline(always)]
     pub fn poll_exact<E>(
         &mut self,
@@ -307,7 +308,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
         self.poll_done(cx, PacketStore::sync_back, fail)
     }
 
-    /// Gives what `give` makes of the store, once every byte is done.
+    /// Gives the value that `give` makes of the store, once every byte is done.
     #[inline(always)]
     pub(super) fn poll_done<R, E>(
         &mut self,
@@ -331,7 +332,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     }
 }
 
-/// Every byte was done; else the account.
+/// Succeeds if every byte was done; otherwise gives the report.
 #[inline(always)]
 fn done<Perms: PacketPerms>(store: &impl PacketStore<Perms>) -> Result<(), Report> {
     if store.packet().is_done() {
@@ -341,12 +342,12 @@ fn done<Perms: PacketPerms>(store: &impl PacketStore<Perms>) -> Result<(), Repor
     if report.is_done() { Ok(()) } else { Err(report) }
 }
 
-/// Why a request was not done completely.
+/// The reason why a request was not done completely.
 #[derive(Clone, Debug)]
 pub enum Incomplete {
-    /// It was not submitted, for want of memory.
+    /// The request was not submitted, for want of memory.
     NotStarted(IoError),
-    /// Some of its bytes failed.
+    /// Some bytes of the request failed.
     Partly(Report),
 }
 

@@ -12,10 +12,10 @@ use super::blocking::wait_for;
 use super::{BlockOn, PacketIo, Param, admit, send_now};
 use crate::{IoError, PacketPerms, PacketStore, Read, RefPacket, Report, Write};
 
-/// Calls `f` with a scope in which requests may use everything that outlives the call. It returns, or unwinds, when all of
-/// them are complete, whatever `f` does with their handles; that is what makes it right to lend memory (rule 1).
+/// Calls `f` with a scope in which requests may use all memory that outlives the call. The call returns, or unwinds, when all
+/// requests are complete, for any use that `f` makes of their handles. So it is sound to lend memory (rule 1).
 ///
-/// `waiter` is what waits: a host, or a device.
+/// `waiter` is the host or the device that waits.
 ///
 /// ```
 /// # use pactio_sdk::{BlockOn, BoundPacketView, IoError, PacketIo, Write, scope};
@@ -61,7 +61,7 @@ pub fn scope<'env, W: BlockOn + ?Sized, R>(
     result.unwrap_or_else(|payload| resume_unwind(payload))
 }
 
-/// Where requests over borrowed memory are made; see [`scope`].
+/// Makes requests over borrowed memory; see [`scope`].
 pub struct Scope<'scope, 'env: 'scope, W: ?Sized> {
     waiter: &'env W,
     requests: RefCell<Requests>,
@@ -69,8 +69,8 @@ pub struct Scope<'scope, 'env: 'scope, W: ?Sized> {
     _env: PhantomData<&'env mut &'env ()>,
 }
 
-/// The packets of a scope. They stay in here, since a handle may be forgotten; the drop waits for all of them. Their lifetime
-/// is erased: it is the one of the scope that they are in.
+/// The packets of a scope. The scope keeps the packets, since a handle may be forgotten; the drop waits for all of them. Their
+/// lifetime is erased: the real one is that of the scope.
 #[derive(Default)]
 struct Requests {
     slots: Vec<Option<Lent>>,
@@ -114,7 +114,7 @@ impl<'scope, 'env, W: BlockOn + ?Sized> Scope<'scope, 'env, W> {
         buffer: &'scope mut [u8],
     ) -> Scoped<'scope, 'env, W, &'scope mut [u8]> {
         let (start, len) = (NonNull::from(&mut *buffer).cast::<u8>(), buffer.len());
-        // SAFETY: the borrow lasts for the scope, which keeps the packet and ends only when it is complete.
+        // SAFETY: the borrow lasts for the scope, which keeps the packet and ends only when the packet is complete.
         let packet = unsafe { RefPacket::for_read(core::slice::from_raw_parts_mut(start.as_ptr(), len)) };
         let request = packet.map(|packet| self.submit(device, param, packet, Lent::Read));
         Scoped { scope: self, request, buffer: (start, len), _buffer: PhantomData }
@@ -128,7 +128,7 @@ impl<'scope, 'env, W: BlockOn + ?Sized> Scope<'scope, 'env, W> {
         buffer: &'scope [u8],
     ) -> Scoped<'scope, 'env, W, &'scope [u8]> {
         let (start, len) = (NonNull::from(buffer).cast::<u8>(), buffer.len());
-        // SAFETY: as in `read`.
+        // SAFETY: the borrow lasts for the scope, which keeps the packet and ends only when the packet is complete.
         let packet = unsafe { RefPacket::for_write(core::slice::from_raw_parts(start.as_ptr(), len)) };
         let request = packet.map(|packet| self.submit(device, param, packet, Lent::Write));
         Scoped { scope: self, request, buffer: (start, len), _buffer: PhantomData }
@@ -145,7 +145,7 @@ impl<'scope, 'env, W: BlockOn + ?Sized> Scope<'scope, 'env, W> {
             self.waiter.block_on(admission);
         }
         let view = packet.packet_mut().bind().expect("a packet that was just made is idle");
-        // The scope keeps the packet before the device gets its view, which might panic.
+        // The scope keeps the packet before the device gets the view, since the device might panic.
         let index = self.requests.borrow_mut().insert(lent(packet));
         send_now(device, param, view);
         index
@@ -202,7 +202,7 @@ impl<W: ?Sized> fmt::Debug for Scope<'_, '_, W> {
     }
 }
 
-/// A request of a [`scope`]. It need not be waited for: the end of the scope does that.
+/// A request of a [`scope`]. The caller need not wait for it: the scope waits at its end.
 pub struct Scoped<'scope, 'env, W: ?Sized, B> {
     scope: &'scope Scope<'scope, 'env, W>,
     request: Result<usize, IoError>,
@@ -211,7 +211,7 @@ pub struct Scoped<'scope, 'env, W: ?Sized, B> {
 }
 
 impl<'scope, W: BlockOn + ?Sized> Scoped<'scope, '_, W, &'scope mut [u8]> {
-    /// Waits until all of the buffer was read, and gives it back.
+    /// Waits until all of the buffer was read, and gives the buffer back.
     ///
     /// # Errors
     ///
@@ -229,7 +229,7 @@ impl<'scope, W: BlockOn + ?Sized> Scoped<'scope, '_, W, &'scope mut [u8]> {
     pub fn wait_report(self) -> Result<(Report, &'scope mut [u8]), IoError> {
         let report = self.scope.wait_for(self.request?);
         let (start, len) = self.buffer;
-        // SAFETY: they are the parts of the slice that was lent for `'scope`, and its packet is complete and gone.
+        // SAFETY: start and length are those of the slice that was lent for `'scope`, and its packet is complete and gone.
         Ok((report, unsafe { core::slice::from_raw_parts_mut(start.as_ptr(), len) }))
     }
 }

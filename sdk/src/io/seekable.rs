@@ -11,7 +11,7 @@ use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
 use super::{Admitted, BlockOn, BlockingIo, Io, PacketIo, admit, poll_admitted, send_now};
 use crate::{Code, IoError, PacketBox, Read, Write};
 
-/// Something that may know how many bytes it has.
+/// A value that may know its size in bytes.
 pub trait Size {
     /// Number of bytes now, if it is known.
     fn size(&self) -> Option<u64>;
@@ -53,16 +53,16 @@ pub struct Seekable<D> {
     device: D,
     position: u64,
     reading: Unshared<InFlight<PacketBox<Write>>>,
-    /// A packet with bytes that were read and not given out, and how many of them were.
+    /// A packet with bytes that were read, and the number of them that were given out.
     left_over: Option<(PacketBox<Write>, usize)>,
     writing: Unshared<InFlight<()>>,
-    /// A write waits for room in the device.
+    /// The admission of a write that waits for room in the device.
     admission: Unshared<Admitted>,
 }
 
 type InFlight<T> = Pin<Box<dyn Future<Output = Result<T, IoError>> + Send>>;
 
-/// An optional value that only the owner of a `&mut` reaches, which makes it `Sync`.
+/// An optional value that is reached only through `&mut`, which makes it `Sync`.
 struct Unshared<T>(Mutex<Option<T>>);
 
 impl<T> Unshared<T> {
@@ -77,7 +77,7 @@ impl<T> Default for Unshared<T> {
     }
 }
 
-/// The most that one asynchronous call moves.
+/// Number of bytes that one asynchronous call moves at most.
 const LARGEST: usize = 1 << 20;
 
 impl<D> Seekable<D> {
@@ -103,12 +103,12 @@ impl<D> Seekable<D> {
         self.device
     }
 
-    /// A write that waited for room and was given up must not stand in the way of what comes.
+    /// Drops the admission of a write that waited for room and was given up, so that it does not block later requests.
     fn give_up_turn(&mut self) {
         *self.admission.get() = None;
     }
 
-    /// Forgets what was read ahead of the position.
+    /// Discards the bytes that were read ahead of the position.
     fn forget_reads(&mut self) {
         *self.reading.get() = None;
         self.left_over = None;
@@ -166,7 +166,7 @@ impl<D: PacketIo<Read, u64> + BlockOn> io::Write for Seekable<D> {
         Ok(done)
     }
 
-    /// Waits for a write that was accepted asynchronously. It says nothing of what the device keeps to itself.
+    /// Waits for a write that was accepted asynchronously. Bytes that the device itself holds back are not flushed.
     fn flush(&mut self) -> io::Result<()> {
         self.give_up_turn();
         match self.writing.get().take() {
@@ -176,7 +176,7 @@ impl<D: PacketIo<Read, u64> + BlockOn> io::Write for Seekable<D> {
     }
 }
 
-/// Past the end of a device that does not grow, there is no room.
+/// Past the end of a device that does not grow, there is no room: the error is `WriteZero`.
 fn of_write(error: IoError) -> io::Error {
     match error.code() {
         Code::END => io::Error::new(io::ErrorKind::WriteZero, error),
@@ -204,7 +204,7 @@ where
             return Poll::Ready(Ok(0));
         }
         this.give_up_turn();
-        // What was accepted has to be there for the read.
+        // Accepted bytes have to be in the device before the read.
         ready!(this.poll_written(cx))?;
         if this.left_over.is_none() {
             if this.reading.get().is_none() {
@@ -265,7 +265,7 @@ where
         ready!(this.poll_written(cx))?;
         this.forget_reads();
         let accepted = &buffer[..buffer.len().min(LARGEST)];
-        // What is accepted is with the device: nobody may poll this before it is flushed.
+        // Accepted bytes go to the device at once, since it is possible that no task polls this before the flush.
         if this.admission.get().is_none() {
             *this.admission.get() = admit(&this.device, &this.position, accepted.len());
         }
@@ -276,7 +276,7 @@ where
             (&mut packet).await;
             packet.err_any()
         });
-        // It is submitted now; if it is complete already, so is its error.
+        // The request is submitted now. If it is complete already, its error is returned now.
         match writing.as_mut().poll(cx) {
             Poll::Ready(written) => written.map_err(of_write)?,
             Poll::Pending => *this.writing.get() = Some(writing),
@@ -297,7 +297,7 @@ where
 
 impl<D: Size + Unpin> AsyncSeek for Seekable<D> {
     fn poll_seek(mut self: Pin<&mut Self>, cx: &mut Context<'_>, target: SeekFrom) -> Poll<io::Result<u64>> {
-        // The size may depend on what was accepted.
+        // The size may depend on the bytes that were accepted.
         ready!(self.poll_written(cx))?;
         Poll::Ready(self.seek_to(target))
     }

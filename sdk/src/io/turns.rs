@@ -20,12 +20,12 @@ pub struct Turns(Arc<Mutex<Queue>>);
 #[derive(Default)]
 struct Queue {
     next: u64,
-    /// By order of arrival. Counted, so that no foreign code runs under the lock (rule 4).
+    /// By order of arrival. The wakers are counted, so that no foreign code runs under the lock (rule 4).
     waiting: BTreeMap<u64, Option<Arc<Waker>>>,
 }
 
 impl Turns {
-    /// Has whoever is first ask again: the device may have forgotten its waker.
+    /// Wakes the first request, so that it asks again: the device may have forgotten its waker.
     pub fn wake_first(&self) {
         let queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let first = queue.waiting.first_key_value().and_then(|(_, waker)| waker.clone());
@@ -35,7 +35,8 @@ impl Turns {
         }
     }
 
-    /// Asks the device, if nobody else waits; `None` if it has room. Otherwise a future that waits for the turn and asks then.
+    /// Asks the device, unless another request waits, and gives `None` if the device has room; otherwise gives a future that
+    /// waits for the turn and asks then.
     pub fn admit(
         &self,
         ask: impl FnMut(&mut Context<'_>) -> Poll<()> + Send + Unpin + 'static,
@@ -74,7 +75,7 @@ impl<F: FnMut(&mut Context<'_>) -> Poll<()>> Turn<F> {
         let waker = Arc::new(cx.waker().clone());
         let mut queue = self.queue();
         let first = queue.waiting.first_key_value().is_some_and(|(number, _)| *number == self.number);
-        // Kept even by the first: whoever leaves before it wakes it by this.
+        // The waker is stored for each request, also for the first: `wake_first` and the end of the turn before it use the waker.
         let stale = queue.waiting.insert(self.number, Some(waker));
         drop(queue);
         drop(stale);
@@ -91,7 +92,7 @@ impl<F: FnMut(&mut Context<'_>) -> Poll<()> + Unpin> Future for Turn<F> {
 }
 
 impl<F> Drop for Turn<F> {
-    /// Also when the request is admitted: the next one asks.
+    /// Removes the request from the queue, also when it is admitted, and wakes the next request, which asks.
     fn drop(&mut self) {
         let mut queue = self.queue();
         let stale = queue.waiting.remove(&self.number);

@@ -22,10 +22,10 @@ use crate::{
 /// | `&mut [(P, &mut [u8])]`, to read | one, at the end | `()` |
 /// | `&[(P, &[u8])]`, to write | one, at the start | `()` |
 pub trait IntoVectored<Perms: PacketPerms, P> {
-    /// Keeps the packet and what is needed to give the buffers back.
+    /// Keeps the packet and the data that is needed to give the buffers back.
     type Store: PacketStore<Perms>;
 
-    /// Makes the packet; its bytes are those of all buffers, one behind the other. Also where each part goes, and its length.
+    /// Makes the packet with the bytes of all buffers, one behind the other, and gives the parameter and the length of each part.
     ///
     /// # Errors
     ///
@@ -33,10 +33,10 @@ pub trait IntoVectored<Perms: PacketPerms, P> {
     fn into_vectored(self) -> Result<(Self::Store, Parts<P>), IoError>;
 }
 
-/// Where each part of a request goes, and its length.
+/// The parameter and the length of each part of a request.
 pub type Parts<P> = Vec<(P, usize)>;
 
-/// Requests of many pairs. They travel to the device in one call.
+/// Requests of many pairs, which are sent to the device in one call.
 ///
 /// ```
 /// use pactio_sdk::{BoundPacketView, IoError, PacketIo, VectoredIo, Write};
@@ -191,17 +191,17 @@ pub struct Scattered {
 
 #[derive(Debug)]
 struct Buffer {
-    /// Where it ends in the packet.
+    /// The end of the buffer in the packet.
     end: usize,
-    /// The vector's parts.
+    /// The raw parts of the vector.
     start: NonNull<u8>,
     len: usize,
     capacity: usize,
 }
 
-// SAFETY: it owns the vectors, and nothing in it is shared but plain numbers.
+// SAFETY: the value owns the vectors, and shares nothing but plain numbers.
 unsafe impl Send for Scattered {}
-// SAFETY: as above; the bytes are only reached through views.
+// SAFETY: a shared `Scattered` shares nothing but plain numbers; the bytes are only reached through views.
 unsafe impl Sync for Scattered {}
 
 impl Scattered {
@@ -225,7 +225,7 @@ impl Scattered {
 
 impl Buffer {
     fn into_vector(self) -> Vec<u8> {
-        // SAFETY: the parts come from a vector that was not dropped, and `self` ends. Initialised bytes stay so.
+        // SAFETY: the parts come from a vector that was not dropped, and `self` ends. Initialised bytes stay initialised.
         unsafe { Vec::from_raw_parts(self.start.as_ptr(), self.len, self.capacity) }
     }
 }
@@ -247,12 +247,13 @@ impl Scattered {
     unsafe fn memory(&self, range: Range<usize>) -> Option<DirectMemory> {
         let index = self.buffers.partition_point(|buffer| buffer.end <= range.start);
         let buffer = self.buffers.get(index)?;
-        // Views are cut where buffers end, so that this only refuses what is not from here.
+        // Views are cut where buffers end, so this refuses only ranges that were not cut in this module.
         if range.end > buffer.end {
             return None;
         }
         let offset = range.start - (buffer.end - buffer.len);
-        // SAFETY: the range lies within the buffer, which lives as long as `self`, is initialised, and is the caller's.
+        // SAFETY: the range lies within the buffer, is initialised, and belongs to the caller; the buffer lives as long as
+        // `self`.
         Some(unsafe { DirectMemory::new(buffer.start.add(offset)) })
     }
 }
@@ -270,7 +271,7 @@ macro_rules! scattered {
                 }
 
                 unsafe fn alloc(&self, range: Range<usize>) -> Option<DirectMemory> {
-                    // SAFETY: as required.
+                    // SAFETY: the caller alone uses the range until it is answered: it holds the view of the range.
                     unsafe { self.memory(range) }
                 }
             }
@@ -316,7 +317,7 @@ where
     }
 }
 
-/// A read request whose bytes are copied into several borrowed buffers.
+/// A read request with bytes that are copied into several borrowed buffers.
 #[derive(Debug)]
 pub struct CopiedApart<'a, 'b, P> {
     packet: PacketBox<Write>,

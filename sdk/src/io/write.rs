@@ -5,9 +5,9 @@ use bytemuck::NoUninit;
 use super::{Exact, Io, PacketIo, Param};
 use crate::{FullPacket, IntoPacket, IoError, Read, ReadWrite};
 
-/// Writing to whatever answers write requests.
+/// Methods to write to a value that answers write requests.
 pub trait IoWrite<P: Param>: PacketIo<Read, P> {
-    /// Writes what can be written of `buffer`; gives the report and the buffer.
+    /// Writes as many bytes of `buffer` as possible; gives the report and the buffer.
     fn write_raw<B: IntoPacket<Read>>(&self, param: P, buffer: B) -> Io<&Self, Read, P, B>
     where
         Self: Sized,
@@ -47,9 +47,9 @@ pub trait IoWrite<P: Param>: PacketIo<Read, P> {
 
 impl<D: PacketIo<Read, P>, P: Param> IoWrite<P> for D {}
 
-/// Exchanging with whatever answers exchanges: the device's bytes and the buffer's change places.
+/// Methods to exchange with a value that answers exchanges: the device's bytes and the buffer's change places.
 pub trait IoExchange<P: Param>: PacketIo<ReadWrite, P> {
-    /// Exchanges what can be exchanged of `buffer`; gives the report and the buffer.
+    /// Exchanges as many bytes of `buffer` as possible; gives the report and the buffer.
     fn exchange_raw<B: IntoPacket<ReadWrite>>(&self, param: P, buffer: B) -> Io<&Self, ReadWrite, P, B>
     where
         Self: Sized,
@@ -68,7 +68,7 @@ pub trait IoExchange<P: Param>: PacketIo<ReadWrite, P> {
 
 impl<D: PacketIo<ReadWrite, P>, P: Param> IoExchange<P> for D {}
 
-/// A plain value that is made into a packet when it is submitted.
+/// A plain value that is made into a packet when the request is submitted.
 #[derive(Clone, Copy, Debug)]
 pub struct Value<T>(pub T);
 

@@ -25,8 +25,9 @@ use crate::IoError;
 /// # Ok::<(), IoError>(())
 /// ```
 pub trait AllocatedPacket: Splittable + Errorable + Send + Sync {
-    /// The first byte of the range, which is as long as the range until the packet is answered. A device may only do with the bytes
-    /// what the permission says: those of a write request are read, those of a read request need not be initialised.
+    /// The address of the first byte of the range, valid for the length of the range until the packet is answered. A device may
+    /// only use the bytes as the permission states: those of a write request are read, those of a read request need not be
+    /// initialised.
     fn start(&mut self) -> *mut u8;
 
     /// The tag of the view.
@@ -43,7 +44,7 @@ pub trait AllocatedPacket: Splittable + Errorable + Send + Sync {
     unsafe fn complete_moved(self, done: usize, error: IoError);
 }
 
-/// A view as direct bytes: what all three forms have in common.
+/// A view as direct bytes: the common part of all three forms.
 #[derive(Debug)]
 struct Direct<Perms: PacketPerms> {
     view: BoundPacketView<Perms>,
@@ -78,7 +79,7 @@ impl<Perms: PacketPerms> Direct<Perms> {
     }
 }
 
-/// What the three forms share.
+/// The methods that the three forms share.
 macro_rules! direct {
     ($name:ident) => {
         impl $name {
@@ -97,7 +98,7 @@ macro_rules! direct {
                 self.direct.view.tag()
             }
 
-            /// Whoever made the request has given it up; see [`BoundPacketView::is_cancelled`].
+            /// The requester has given up the request; see [`BoundPacketView::is_cancelled`].
             pub fn is_cancelled(&self) -> bool {
                 self.direct.view.is_cancelled()
             }
@@ -107,7 +108,7 @@ macro_rules! direct {
                 self.direct.settle(0, error);
             }
 
-            /// Fails the whole range, with a text for people where the cause has one.
+            /// Fails the whole range, with the cause's text for people, if it has one.
             pub fn fail(self, cause: &Cause) {
                 self.direct.view.fail(cause);
             }
@@ -155,7 +156,7 @@ macro_rules! direct {
     };
 }
 
-/// What the two forms share whose bytes are all initialised.
+/// The methods that the two forms with initialised bytes share.
 macro_rules! initialised {
     ($name:ident, $perms:ident, $done:literal) => {
         direct!($name);
@@ -182,7 +183,7 @@ macro_rules! initialised {
             ///
             /// # Panics
             ///
-            /// If there are fewer than `done` bytes. The whole range fails then.
+            /// If there are fewer than `done` bytes. The whole range fails in that case.
             pub fn complete_with(self, done: usize, error: IoError) {
                 assert!(done <= self.len(), "{done} bytes of {} cannot be {}", self.len(), $done);
                 self.direct.settle(done, error);
@@ -195,7 +196,7 @@ macro_rules! initialised {
             fn deref(&self) -> &[u8] {
                 self.direct.view.touch();
                 // SAFETY: the bytes of a packet with this permission are initialised; the range is this view's until it is
-                // answered, and nobody writes to it but through `self`.
+                // answered, and is written only through `self`.
                 unsafe { core::slice::from_raw_parts(self.direct.bytes, self.direct.len()) }
             }
         }
@@ -239,7 +240,7 @@ impl core::ops::DerefMut for ReadWritePacketObj {
 ///   └─ done ──┘ └── may be shown ──┘ └── may not ───┘
 /// ```
 ///
-/// Only what was said to be filled counts as done. Dropping it without [`complete`](Self::complete) fails the range.
+/// Only bytes that were reported as filled count as done. Dropping it without [`complete`](Self::complete) fails the range.
 #[derive(Debug)]
 #[must_use = "a view that is dropped fails its range"]
 pub struct WritePacketObj {
@@ -279,7 +280,7 @@ impl WritePacketObj {
 
     /// The part that is not filled, as a pointer for system calls.
     ///
-    /// Writing there is not enough: say how much with [`advance_unchecked`](Self::advance_unchecked).
+    /// Writing there is not enough: report the number of bytes with [`advance_unchecked`](Self::advance_unchecked).
     #[inline(always)]
     pub fn unfilled_ptr(&mut self) -> *mut u8 {
         self.direct.view.touch();
@@ -291,20 +292,20 @@ impl WritePacketObj {
     ///
     /// # Safety
     ///
-    /// Bytes that were initialised must stay so: nobody may write `MaybeUninit::uninit()` there, since the requester
-    /// may have lent memory that it goes on reading as plain bytes.
+    /// Initialised bytes must stay initialised: `MaybeUninit::uninit()` may not be written there, since the requester may have
+    /// lent memory that it continues to read as plain bytes.
     pub unsafe fn unfilled_uninit(&mut self) -> &mut [MaybeUninit<u8>] {
         let len = self.len() - self.filled;
-        // SAFETY: the range is this view's alone; `MaybeUninit` asks for nothing else.
+        // SAFETY: the range is this view's alone; `MaybeUninit` needs no other guarantee.
         unsafe { core::slice::from_raw_parts_mut(self.unfilled_ptr().cast(), len) }
     }
 
-    /// The part that is not filled, as plain bytes: zeros are written where nothing was initialised.
+    /// The part that is not filled, as plain bytes: bytes that are not initialised are set to zero.
     pub fn unfilled_mut(&mut self) -> &mut [u8] {
         let len = self.len();
         let missing = len - self.initialised.max(self.filled);
         let pointer = self.unfilled_ptr();
-        // SAFETY: the range is this view's alone, and after the zeroing all of it is initialised.
+        // SAFETY: the range is this view's alone, and all of it is initialised after the zeros are written.
         unsafe {
             core::ptr::write_bytes(pointer.add(len - self.filled - missing), 0, missing);
             self.initialised = len;
@@ -312,21 +313,21 @@ impl WritePacketObj {
         }
     }
 
-    /// `count` more bytes were filled, in what [`unfilled_mut`](Self::unfilled_mut) gave.
+    /// Records that `count` more bytes of the slice of [`unfilled_mut`](Self::unfilled_mut) were filled.
     ///
     /// # Panics
     ///
-    /// If so many bytes were not initialised.
+    /// If fewer than `count` bytes that are not filled were initialised.
     pub fn advance(&mut self, count: usize) {
         let filled = self.filled.checked_add(count).filter(|&filled| filled <= self.initialised);
         self.filled = filled.expect("bytes cannot be filled that were never initialised");
     }
 
-    /// `count` more bytes were filled.
+    /// Records that `count` more bytes were filled.
     ///
     /// # Safety
     ///
-    /// They were: the first `count` bytes of the part that was not filled are initialised now.
+    /// The first `count` bytes of the part that was not filled are initialised now.
     #[inline(always)]
     pub unsafe fn advance_unchecked(&mut self, count: usize) {
         debug_assert!(count <= self.len() - self.filled);
@@ -334,10 +335,10 @@ impl WritePacketObj {
         self.initialised = self.initialised.max(self.filled);
     }
 
-    /// Copies as much of `data` as fits behind what is filled, and says how much that was.
+    /// Copies as much of `data` as fits behind the filled bytes, and gives the number of bytes.
     pub fn put_slice(&mut self, data: &[u8]) -> usize {
         let count = data.len().min(self.len() - self.filled);
-        // SAFETY: so many bytes fit, the range is this view's alone, and all of them are written.
+        // SAFETY: `count` bytes fit, the range is this view's alone, and all `count` bytes are written.
         unsafe {
             core::ptr::copy_nonoverlapping(data.as_ptr(), self.unfilled_ptr(), count);
             self.advance_unchecked(count);
@@ -345,13 +346,13 @@ impl WritePacketObj {
         count
     }
 
-    /// What was filled is done; if that is not all, the rest fails with [`IoError::SHORT`].
+    /// The filled bytes are done; if bytes remain, these fail with [`IoError::SHORT`].
     #[inline(always)]
     pub fn complete(self) {
         self.complete_with(IoError::SHORT);
     }
 
-    /// What was filled is done; the rest fails with `error`.
+    /// The filled bytes are done; the rest fails with `error`.
     #[inline(always)]
     pub fn complete_with(self, error: IoError) {
         self.direct.settle(self.filled, error);

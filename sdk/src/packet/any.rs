@@ -1,11 +1,11 @@
-//! One place to store a view of any state and any permission, and what all of them can do.
+//! Types that store a view of any state and any permission, and the operations that all views have.
 
 use super::{BoundPacketView, Cause, PacketPerms, Read, ReadWrite, TransferredPacket, Write};
 use crate::IoError;
 
-/// Something that covers a range of bytes and can be cut in two.
+/// A value that covers a range of bytes and can be cut in two.
 ///
-/// Also a `Result` of two such things, as [`BoundPacketView::try_alloc`] gives it:
+/// A `Result` of two such values is such a value too, as [`BoundPacketView::try_alloc`] gives it:
 ///
 /// ```
 /// use pactio_sdk::{IoError, Errorable, PacketBox, Splittable, Write};
@@ -30,12 +30,12 @@ pub trait Splittable: Sized {
     fn split_at(self, at: usize) -> (Self, Self);
 }
 
-/// Something that owes an answer, which may be failure.
+/// A value that owes an answer, which may be a failure.
 pub trait Errorable: Sized {
     /// Fails the whole range.
     fn error(self, error: IoError);
 
-    /// Fails the whole range, with a text for people where the cause has one.
+    /// Fails the whole range, with the cause's text for people, if it has one.
     fn fail(self, cause: &Cause);
 }
 
@@ -77,21 +77,21 @@ impl<A: Errorable, B: Errorable> Errorable for Result<A, B> {
     }
 }
 
-/// A view that got direct bytes, or did not: what [`BoundPacketView::try_alloc`] gives.
+/// The result of [`BoundPacketView::try_alloc`]: a view with direct bytes, or the view without them.
 pub type MaybeAlloced<Perms> = Result<<Perms as PacketPerms>::Allocated, BoundPacketView<Perms>>;
 
-/// A view that got direct bytes, or whose bytes were moved already.
+/// A view with direct bytes, or a view after its bytes were moved.
 pub type AllocedOrTransferred<Perms> = Result<<Perms as PacketPerms>::Allocated, TransferredPacket<Perms>>;
 
 /// A view in any state.
 #[allow(missing_debug_implementations)]
 #[must_use = "a view that is dropped fails its range"]
 pub enum StandardPktVariations<Perms: PacketPerms> {
-    /// As the device got it.
+    /// As the device received it.
     Bound(BoundPacketView<Perms>),
     /// As direct bytes.
     Alloced(Perms::Allocated),
-    /// With its bytes moved and the answer to be sent.
+    /// With its bytes moved; the answer is still to be sent.
     Transferred(TransferredPacket<Perms>),
 }
 
@@ -107,7 +107,7 @@ pub enum AnyPacket {
     ReadWrite(StandardPktVariations<ReadWrite>),
 }
 
-/// `Splittable` and `Errorable` for an enum whose variants are.
+/// Implements `Splittable` and `Errorable` for an enum by means of its variants.
 macro_rules! variants {
     ([$($generics:tt)*] $enum:ident $type:ty: $($variant:ident)*) => {
         impl<$($generics)*> Splittable for $type {

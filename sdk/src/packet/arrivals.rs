@@ -1,4 +1,4 @@
-//! What comes back on any thread, for one task that takes it.
+//! Values that arrive on any thread, for one task that takes them.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -28,12 +28,12 @@ impl<T> Arrivals<T> {
     /// Pushes a value and wakes the task.
     pub(super) fn push(&self, value: T) {
         let entry = Box::into_raw(Box::new(Entry { value, older: ptr::null_mut() }));
-        // Ordering: Relaxed to look; the exchange is what publishes.
+        // Ordering: Relaxed, since this load only looks; the exchange publishes.
         let mut newest = self.newest.load(Ordering::Relaxed);
         loop {
             // SAFETY: `entry` is this call's alone until the exchange succeeds.
             unsafe { (*entry).older = newest };
-            // Ordering: Release, for the entry and what led to it, with the Acquire of `take`.
+            // Ordering: Release, for the entry and the writes before it; pairs with the Acquire of `take`.
             match self.newest.compare_exchange_weak(newest, entry, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(now) => newest = now,
@@ -44,17 +44,17 @@ impl<T> Arrivals<T> {
 
     /// Calls `f` for each value that arrived since the last call, the newest first.
     fn take(&self, mut f: impl FnMut(T)) {
-        // Ordering: Acquire, for all entries, whose pushes are one release sequence.
+        // Ordering: Acquire, for all entries: their pushes are one release sequence.
         let mut newest = self.newest.swap(ptr::null_mut(), Ordering::Acquire);
         while !newest.is_null() {
-            // SAFETY: each entry was boxed, and the taker of the stack reaches each once.
+            // SAFETY: each entry was boxed, and the thread that takes the stack reaches each entry once.
             let entry = unsafe { Box::from_raw(newest) };
             newest = entry.older;
             f(entry.value);
         }
     }
 
-    /// The oldest value that was not given out. `waiting` keeps those that were taken with it, the oldest last.
+    /// The oldest value that was not given out. `waiting` keeps the values that were taken with it, the oldest last.
     pub(super) fn poll(&self, waiting: &mut Vec<T>, cx: &mut Context<'_>) -> Poll<T> {
         if waiting.is_empty() {
             self.take(|value| waiting.push(value));
@@ -65,7 +65,7 @@ impl<T> Arrivals<T> {
         }
         match waiting.pop() {
             Some(value) => {
-                // No waker is left behind while there is something to give out (rule 7).
+                // No waker stays registered while there is a value to give out (rule 7).
                 self.forget_task();
                 Poll::Ready(value)
             }
@@ -85,7 +85,7 @@ impl<T> Drop for Arrivals<T> {
     }
 }
 
-// SAFETY: values are moved from the pushing thread to the taking one; nothing gives a shared reference to one.
+// SAFETY: values are moved from the thread that pushes to the thread that takes; no shared reference to a value is given out.
 unsafe impl<T: Send> Send for Arrivals<T> {}
-// SAFETY: as for `Send`: a shared `Arrivals` only moves values in and out.
+// SAFETY: a shared `Arrivals` only moves values in and out; no shared reference to a value is given out.
 unsafe impl<T: Send> Sync for Arrivals<T> {}

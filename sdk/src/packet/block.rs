@@ -1,4 +1,4 @@
-//! Where packets live: one heap block with the header, the maker's private part, and room for bytes.
+//! The memory of packets: one heap block with the header, the maker's private part, and room for bytes.
 //!
 //! ```text
 //!  0                40         48        64 (128 under the model checker)
@@ -24,22 +24,22 @@ use crate::IoError;
 use crate::firewall;
 use crate::sync::UnsafeCell;
 
-/// A packet as its maker sees it.
+/// A packet with the parts that only its maker sees.
 #[repr(C)]
 pub(super) struct Block {
     /// First, so that a pointer to the block is a pointer to the packet. The permission is in the types of the handles.
     pub(super) packet: Packet<()>,
     pub(super) failures: Failures,
-    /// State rule 3 says whose it is.
+    /// State rule 3 defines its owner.
     pub(super) waker: UnsafeCell<Option<Waker>>,
 }
 
-/// Where the room begins.
+/// Offset of the room in a block.
 const ROOM_OFFSET: usize = size_of::<Block>().next_multiple_of(64);
 #[cfg(all(not(any(pactio_loom, pactio_shuttle)), target_pointer_width = "64"))]
 const _: () = assert!(ROOM_OFFSET == 64 && size_of::<Block>() == 64);
 
-/// What the room of a block holds.
+/// The content of a block's room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Store {
@@ -47,27 +47,27 @@ pub(super) enum Store {
     Bytes = 0,
     /// A [`Kept`] value that keeps the bytes, or stands for them.
     Kept = 1,
-    /// Nothing: the bytes are somebody else's, or the value was taken out.
+    /// Nothing: the bytes belong to another owner, or the value was taken out.
     Nothing = 2,
 }
 
-/// A value in the room of a block, and what is needed to move and drop it without knowing its type.
+/// A value in the room of a block, with the data to move and drop it without knowledge of its type.
 #[repr(C)]
 struct Kept<T> {
     drop: Option<unsafe fn(NonNull<()>)>,
-    /// Of the whole struct.
+    /// Size of the whole struct.
     size: usize,
     value: T,
 }
 
 unsafe fn drop_kept<T>(kept: NonNull<()>) {
-    // SAFETY: the caller says that it is a `Kept<T>` and does not use it again.
+    // SAFETY: the caller guarantees that `kept` is a `Kept<T>` and does not use its value again.
     unsafe { ptr::drop_in_place(&raw mut (*kept.cast::<Kept<T>>().as_ptr()).value) };
 }
 
 /// Room sizes of the blocks that are kept for reuse.
 const CLASS_ROOM: [usize; 6] = [64, 256, 1024, 4096, 16384, 65536];
-/// The class of a block whose size fits none of them.
+/// The class of a block with a size that fits none of them.
 const NO_CLASS: u8 = CLASS_ROOM.len() as u8;
 
 #[inline(always)]
@@ -115,12 +115,12 @@ pub(super) unsafe extern "C" fn no_origin(_: *const ()) -> *const () {
     ptr::null()
 }
 
-/// The last view of `packet` is done with it.
+/// Completes `packet`: its last view is done with it.
 pub(super) unsafe extern "C" fn complete(packet: *const (), waker: u32) {
     let block = packet.cast::<Block>().cast_mut();
-    // SAFETY: state rule 3: COUNT went to 0 while WAKER was set, so the slot is ours until we leave the group.
+    // SAFETY: state rule 3: COUNT went to 0 while WAKER was set, so the slot is ours until this call leaves the group.
     let waker = if waker != 0 { unsafe { (*block).waker.with_mut(|slot| (*slot).take()) } } else { None };
-    // SAFETY: the group still keeps the block (state rule 1); it is not touched afterwards unless it is ours to free.
+    // SAFETY: the group still keeps the block (state rule 1); the block is not touched afterwards unless it is ours to free.
     if unsafe { (*block).packet.state.leave_group() } == Left::Free {
         // SAFETY: both parties have left (state rule 1).
         unsafe { free(NonNull::new_unchecked(block)) };
@@ -154,11 +154,11 @@ pub(super) unsafe fn text_of<'a>(text: *const u8, len: usize) -> Option<&'a str>
     if len == 0 || text.is_null() {
         return None;
     }
-    // SAFETY: as required.
+    // SAFETY: `len` is not 0, so `len` bytes are readable at `text`.
     core::str::from_utf8(unsafe { core::slice::from_raw_parts(text, len) }).ok()
 }
 
-/// A block with room for `len` bytes at alignment `align`, its bytes being the room.
+/// A block with room for `len` bytes at alignment `align`. The room holds the bytes of the packet.
 #[inline]
 pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, IoError> {
     debug_assert!(align.is_power_of_two());
@@ -171,7 +171,7 @@ pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, IoErr
     let private = Private { class, store: Store::Bytes as u8, align_log2, watched: false, submitted: false };
     // SAFETY: `offset` is inside the allocation, or one past its end if `len` is 0.
     let room = unsafe { block.cast::<u8>().add(offset) };
-    // SAFETY: the memory is ours, large enough and aligned; what it held before was dropped or never existed.
+    // SAFETY: the memory is ours, large enough and aligned; its old content was dropped or never existed.
     unsafe {
         block.write(Block {
             packet: Packet::new(&raw const TABLE, room.as_ptr(), len, private),
@@ -184,11 +184,11 @@ pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, IoErr
     Ok(block)
 }
 
-/// Memory from the allocator, and where its room begins.
+/// Memory from the allocator, and the offset of its room.
 #[cold]
 fn allocate_new(class: u8, len: usize, align: usize) -> Result<(NonNull<Block>, usize), IoError> {
     let (layout, offset) = layout(class, len, align)?;
-    // SAFETY: the size is not zero, it contains a block.
+    // SAFETY: the size is not zero, since it contains a block.
     let block = NonNull::new(unsafe { alloc(layout) }).ok_or(IoError::OUT_OF_MEMORY)?;
     Ok((block.cast(), offset))
 }
@@ -208,7 +208,7 @@ pub(super) fn allocate_kept<T: Send + 'static>(value: T) -> Result<NonNull<Block
     Ok(block)
 }
 
-/// A block whose bytes are somebody else's.
+/// A block for bytes that belong to another owner.
 #[inline]
 pub(super) fn allocate_lent(
     bytes: NonNull<u8>,
@@ -224,14 +224,14 @@ pub(super) fn allocate_lent(
     Ok(block)
 }
 
-/// Says what the bytes of the packet are; null for a complex one.
+/// Sets the bytes of the packet; null for a complex packet.
 ///
 /// # Safety
 ///
-/// The packet is idle and the caller's, and the bytes are kept by what its room holds or by whoever lends them.
+/// The packet is idle and the caller's. The bytes are kept by the content of its room or by their lender.
 pub(super) unsafe fn set_bytes(block: NonNull<Block>, bytes: *mut u8, len: usize, initialised: bool) {
     let packet = block.as_ptr().cast::<Packet<()>>();
-    // SAFETY: as required; these fields are only written while nobody else sees the packet (state rule 5).
+    // SAFETY: the packet is idle and the caller's; these fields are only written while no other party sees it (state rule 5).
     unsafe {
         (*packet).bytes = bytes;
         (*packet).len = len;
@@ -239,14 +239,14 @@ pub(super) unsafe fn set_bytes(block: NonNull<Block>, bytes: *mut u8, len: usize
     }
 }
 
-/// Says that the packet was made to answer a view of another one, and with which functions.
+/// Marks the packet as made to answer a view of another packet, and sets its functions.
 ///
 /// # Safety
 ///
-/// The packet was just made and is the caller's; `table` gives its origin for as long as views of it exist.
+/// The packet was just made and is the caller's; `table` gives its origin for as long as views of the packet exist.
 pub(super) unsafe fn set_derived(block: NonNull<Block>, table: &'static PacketTable) {
     let packet = block.as_ptr().cast::<Packet<()>>();
-    // SAFETY: as required; these fields are only written while nobody else sees the packet (state rule 5).
+    // SAFETY: the packet is new and the caller's; these fields are only written while no other party sees it (state rule 5).
     unsafe {
         (*packet).flags |= DERIVED;
         (*packet).table = table;
@@ -257,26 +257,26 @@ pub(super) unsafe fn set_derived(block: NonNull<Block>, table: &'static PacketTa
 ///
 /// # Safety
 ///
-/// They are, and the packet is idle and the caller's.
+/// All bytes are initialised, and the packet is idle and the caller's.
 pub(super) unsafe fn set_initialised(block: NonNull<Block>) {
-    // SAFETY: as required.
+    // SAFETY: the packet is idle and the caller's, so the caller alone uses the flags.
     unsafe { (*block.as_ptr()).packet.flags |= INITIALISED };
 }
 
 /// The room of a block with a class.
 #[inline(always)]
 fn room(block: NonNull<Block>) -> NonNull<()> {
-    // SAFETY: each block with a class has a room there.
+    // SAFETY: each block with a class has a room at this offset.
     unsafe { block.cast::<u8>().add(ROOM_OFFSET).cast() }
 }
 
-/// What the room of the block holds.
+/// The content of the room of the block.
 ///
 /// # Safety
 ///
-/// The block is alive and the caller its owner, or the last who uses it.
+/// The block is alive, and the caller is its owner or its last user.
 unsafe fn store(block: NonNull<Block>) -> Store {
-    // SAFETY: the field is the owner's, and after it has left the freer's.
+    // SAFETY: the field belongs to the owner, and after the owner has left to the party that frees the block.
     match unsafe { (*block.as_ptr()).packet.private.store } {
         0 => Store::Bytes,
         1 => Store::Kept,
@@ -288,19 +288,19 @@ unsafe fn store(block: NonNull<Block>) -> Store {
 ///
 /// # Safety
 ///
-/// It was made by [`allocate_kept`] with this type, the value was not taken, and the block is alive for `'a`.
+/// The block was made by [`allocate_kept`] with this type, the value was not taken, and the block is alive for `'a`.
 pub(super) unsafe fn kept<'a, T>(block: *const Block) -> &'a T {
-    // SAFETY: as required.
+    // SAFETY: the room holds a `Kept<T>`, its value was not taken, and the block is alive for `'a`.
     unsafe { &(*room(NonNull::new_unchecked(block.cast_mut())).cast::<Kept<T>>().as_ptr()).value }
 }
 
-/// The value that the block keeps, to be changed.
+/// The value that the block keeps, as a mutable reference.
 ///
 /// # Safety
 ///
-/// As for [`kept`]; the packet is complete and the caller's, and nobody else uses the value for `'a`.
+/// As for [`kept`]; the packet is complete and the caller's, and no other code uses the value for `'a`.
 pub(super) unsafe fn kept_mut<'a, T>(block: NonNull<Block>) -> &'a mut T {
-    // SAFETY: as required.
+    // SAFETY: the room holds a `Kept<T>`, its value was not taken, the block is alive for `'a`, and no other code uses the value.
     unsafe { &mut (*room(block).cast::<Kept<T>>().as_ptr()).value }
 }
 
@@ -310,8 +310,8 @@ pub(super) unsafe fn kept_mut<'a, T>(block: NonNull<Block>) -> &'a mut T {
 ///
 /// As for [`kept`]; the packet is complete and the caller's, and was not renewed since.
 pub(super) unsafe fn take_kept<T>(block: NonNull<Block>) -> T {
-    // SAFETY: by the contract nobody else looks at the bytes. A last view that is about to leave touches only the word and
-    // the waker slot, and if it frees, it sees that nothing is kept any more.
+    // SAFETY: by the contract no other party looks at the bytes. A last view that is about to leave touches only the word and the
+    // waker slot. If this view frees the block, it sees that no value is kept any more.
     unsafe {
         debug_assert!(store(block) == Store::Kept);
         (*block.as_ptr()).packet.private.store = Store::Nothing as u8;
@@ -320,35 +320,36 @@ pub(super) unsafe fn take_kept<T>(block: NonNull<Block>) -> T {
     }
 }
 
-/// Forgets what failed.
+/// Removes the record of failures.
 ///
 /// # Safety
 ///
 /// The packet is complete and the caller's.
 pub(super) unsafe fn forget_failures(block: NonNull<Block>) {
-    // SAFETY: as required; a last view that is about to leave does not look at them (state rule 4).
+    // SAFETY: the packet is complete and the caller's, and so are its failures; a last view that is about to leave does not read
+    // them (state rule 4).
     unsafe { (*block.as_ptr()).failures.clear() };
 }
 
-/// The block still keeps what it was made with.
+/// The block still keeps the value that it was made with.
 ///
 /// # Safety
 ///
 /// The block is the caller's.
 pub(super) unsafe fn keeps(block: NonNull<Block>) -> bool {
-    // SAFETY: as required.
+    // SAFETY: the block is the caller's, so it is alive and the caller is its owner.
     unsafe { store(block) == Store::Kept }
 }
 
-/// Moves the bytes into a fresh block, for a packet whose last view has not left the old one yet.
+/// Moves the bytes into a fresh block, for a packet with a last view that has not left the old block yet.
 ///
 /// # Safety
 ///
-/// The packet is complete and the caller's. The old block keeps no bytes that anybody may look at.
+/// The packet is complete and the caller's. The old block keeps no bytes that any party may look at.
 #[cold]
 pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, IoError> {
     let packet = block.as_ptr().cast::<Packet<()>>();
-    // SAFETY: nobody else writes these fields, and the bytes are the owner's (state rules 2 and 5).
+    // SAFETY: no other party writes these fields, and the bytes are the owner's (state rules 2 and 5).
     unsafe {
         let (bytes, len, flags) = ((*packet).bytes, (*packet).len, (*packet).flags);
         let initialised = flags & INITIALISED != 0;
@@ -382,7 +383,7 @@ pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, IoEr
     }
 }
 
-/// Frees a block and what it keeps.
+/// Frees a block and its content.
 ///
 /// # Safety
 ///
@@ -399,12 +400,12 @@ pub(super) unsafe fn free(block: NonNull<Block>) {
         if store(block) == Store::Kept
             && let Some(drop) = room(block).cast::<Kept<()>>().as_ref().drop
         {
-            // What a user put there may panic, and this may be a device's thread.
+            // The drop of a user's value may panic, and this may be a device's thread.
             let _ = firewall::contain(|| drop(room(block)));
         }
         #[cfg(all(test, pactio_loom))]
         live::add(-1);
-        // Nothing else has a drop, but for the types of the model checkers.
+        // No other field has a drop, except with the types of the model checkers.
         #[cfg(any(pactio_loom, pactio_shuttle))]
         ptr::drop_in_place(inner);
         if !pool::give((*inner).packet.private.class, block) {
@@ -420,12 +421,12 @@ pub(super) unsafe fn free(block: NonNull<Block>) {
 ///
 /// # Safety
 ///
-/// The block is the caller's and holds nothing any more, but its plain fields are as they were.
+/// The block is the caller's and holds nothing any more, but its plain fields are unchanged.
 #[cold]
 unsafe fn deallocate(block: NonNull<Block>) {
-    // SAFETY: as required.
+    // SAFETY: the block is the caller's, and its plain fields are unchanged.
     let (private, len) = unsafe { ((*block.as_ptr()).packet.private, (*block.as_ptr()).packet.len) };
-    // It was computed in the same way when the block was allocated.
+    // The layout was computed in the same way when the block was allocated.
     if let Ok((layout, _)) = layout(private.class, len, 1 << private.align_log2) {
         // SAFETY: the block was allocated with this layout.
         unsafe { dealloc(block.as_ptr().cast(), layout) };
@@ -440,7 +441,7 @@ mod pool {
     use core::cell::Cell;
     use core::ptr::NonNull;
 
-    /// At most so many bytes are kept per class and thread.
+    /// Number of bytes that are kept at most per class and thread.
     const KEPT_BYTES: usize = 1 << 19;
 
     /// A kept block begins with a pointer to the next.
@@ -499,7 +500,8 @@ mod pool {
             for (class, shelf) in self.0.iter().enumerate() {
                 let Ok((layout, _)) = layout(class as u8, 0, 1) else { continue };
                 while let Some(block) = shelf.first.get() {
-                    // SAFETY: as in `take`; the layout is the one of its class.
+                    // SAFETY: kept blocks hold a link at their start, written by `give`; the layout is the one of the block's
+                    // class.
                     unsafe {
                         shelf.first.set(block.cast::<Link>().read());
                         dealloc(block.as_ptr().cast(), layout);
@@ -510,8 +512,8 @@ mod pool {
     }
 }
 
-/// No reuse: the model checker and the sanitizers see every allocation, and without the standard library no thread has a
-/// place of its own.
+/// No reuse: the model checker and the sanitizers see every allocation, and without the standard library there is no place per
+/// thread.
 #[cfg(any(not(feature = "std"), pactio_loom, pactio_shuttle, pactio_no_pool))]
 mod pool {
     use super::Block;
@@ -526,7 +528,7 @@ mod pool {
     }
 }
 
-/// How many blocks are alive. A model runs all its threads on one thread of the system, so each model counts its own.
+/// Number of blocks that are alive. A model runs all its threads on one thread of the system, so each model has its own count.
 #[cfg(all(test, pactio_loom))]
 pub(super) mod live {
     use std::cell::Cell;

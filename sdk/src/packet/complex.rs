@@ -1,4 +1,4 @@
-//! Packets without bytes: functions stand for them.
+//! Packets without memory: functions produce or consume their bytes.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -15,11 +15,12 @@ use super::{BoundPacketView, PacketBox, PacketMut, PacketPerms, PacketStore, Rea
 use crate::sync::{AtomicPtr, Ordering};
 use crate::{IoError, firewall};
 
-/// Stands for the bytes of a [`ComplexPacket`].
+/// Produces or consumes the bytes of a [`ComplexPacket`].
 ///
-/// Any thread may call, several at once, for ranges that do not overlap. Panics are caught and fail the range.
+/// Any thread may call the functions, and several threads at once, for ranges that do not overlap. Panics are caught and fail the
+/// range.
 pub trait PacketBytes<Perms: PacketPerms>: Send + Sync + 'static {
-    /// Number of bytes. It is asked once.
+    /// Number of bytes. The function is called once.
     fn len(&self) -> usize;
 
     /// There are no bytes.
@@ -32,14 +33,14 @@ pub trait PacketBytes<Perms: PacketPerms>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// What the range is to fail with.
+    /// The error that the range fails with.
     fn transfer(&self, offset: usize, data: Perms::Data<'_>) -> Result<(), IoError>;
 
-    /// Direct access to a range, if there is memory behind it. It is tried before [`transfer`](Self::transfer).
+    /// Direct access to a range, if there is memory behind it. This function is tried before [`transfer`](Self::transfer).
     ///
     /// # Safety
     ///
-    /// The caller alone uses the range until it is answered: it holds the view of it.
+    /// The caller alone uses the range until it is answered: it holds the view of the range.
     unsafe fn alloc(&self, range: Range<usize>) -> Option<DirectMemory> {
         let _ = range;
         None
@@ -53,16 +54,16 @@ pub struct DirectMemory(NonNull<u8>);
 impl DirectMemory {
     /// # Safety
     ///
-    /// The memory is as long as the range that was asked for, valid while the packet exists, used by nobody else before the
-    /// range is answered, and initialised unless the packet is for [`Write`]. For that and for
+    /// The memory is as long as the range that was asked for, valid while the packet exists, used by no other code before the
+    /// range is answered, and initialised unless the packet is for [`Write`]. For [`Write`] and for
     /// [`ReadWrite`](super::ReadWrite) the device may write to it.
     pub unsafe fn new(start: NonNull<u8>) -> Self {
         Self(start)
     }
 }
 
-/// A request whose bytes are functions: input that is made when it is asked for, output that goes elsewhere, memory that is
-/// allocated when it is needed, shared memory.
+/// A request with functions in place of bytes: input that is made on demand, output that goes elsewhere, memory that is allocated
+/// when it is needed, shared memory.
 ///
 /// ```
 /// use pactio_sdk::{ComplexPacket, IoError, PacketBytes, Read};
@@ -131,7 +132,8 @@ unsafe extern "C" fn transfer<T: PacketBytes<Perms>, Perms: PacketPerms>(
     device: *mut u8,
     len: usize,
 ) -> u32 {
-    // SAFETY: as in `alloc`; the device's memory is borrowed by the caller for the call.
+    // SAFETY: the caller holds a view of the range, so the block is alive, and it keeps a `T` by `ComplexPacket::new`; the caller
+    // borrows the device's memory for the call.
     let (bytes, data) = unsafe { (block::kept::<T>(packet.cast::<Block>()), Perms::data(device, len)) };
     match firewall::contain(|| bytes.transfer(start, data)) {
         Ok(Ok(())) => 0,
@@ -141,7 +143,7 @@ unsafe extern "C" fn transfer<T: PacketBytes<Perms>, Perms: PacketPerms>(
 }
 
 impl<T: PacketBytes<Perms>, Perms: PacketPerms> ComplexPacket<T, Perms> {
-    /// A request for which `bytes` stands.
+    /// A request with bytes that `bytes` produces or consumes.
     ///
     /// # Errors
     ///
@@ -149,7 +151,7 @@ impl<T: PacketBytes<Perms>, Perms: PacketPerms> ComplexPacket<T, Perms> {
     pub fn new(bytes: T) -> Result<Self, IoError> {
         let len = bytes.len();
         let block = block::allocate_kept(bytes)?;
-        // SAFETY: the packet was just made and is ours. Null says that functions stand for the bytes.
+        // SAFETY: the packet was just made and is ours. Null means that functions stand for the bytes.
         unsafe { block::set_bytes(block, ptr::null_mut(), len, false) };
         let mut packet = PacketBox::new(block);
         packet.set_table(&TableOf::<T, Perms>::TABLE);
@@ -165,12 +167,12 @@ impl<T: PacketBytes<Perms>, Perms: PacketPerms> ComplexPacket<T, Perms> {
         self.packet.bind()
     }
 
-    /// What happened to every byte.
+    /// The account of every byte: done, or failed with a cause.
     pub fn report(&self) -> Report {
         self.packet.report()
     }
 
-    /// What stands for the bytes.
+    /// The value that produces or consumes the bytes.
     pub fn bytes(&self) -> &T {
         // SAFETY: the block keeps a `T`, is ours, and the value is only taken by `sync_back`, which ends `self`.
         unsafe { block::kept::<T>(self.packet.block().as_ptr()) }
@@ -193,7 +195,7 @@ impl<T: PacketBytes<Perms>, Perms: PacketPerms> PacketStore<Perms> for ComplexPa
         if !self.packet.is_complete() {
             return Err(IoError::IN_FLIGHT);
         }
-        // SAFETY: complete, ours, made by `new`, and taken once, since `self` ends.
+        // SAFETY: the packet is complete and ours and was made by `new`; the value is taken once, since `self` ends.
         Ok(unsafe { block::take_kept(self.packet.block()) })
     }
 }
@@ -230,7 +232,7 @@ pub struct Generated<F> {
 }
 
 impl<F: Fn(usize, &mut [u8]) -> Result<(), IoError> + Send + Sync + 'static> Generated<F> {
-    /// So many bytes.
+    /// Input of `len` bytes.
     pub fn new(len: usize, fill: F) -> Self {
         Self { len, fill }
     }
@@ -248,7 +250,7 @@ impl<F: Fn(usize, &mut [u8]) -> Result<(), IoError> + Send + Sync + 'static> Pac
     }
 }
 
-/// Output whose memory is allocated when the first byte arrives: a request that fails, or is never answered, costs none.
+/// Output with memory that is allocated when the first byte arrives: a request that fails, or is never answered, costs none.
 ///
 /// ```
 /// use pactio_sdk::{ComplexPacket, IoError, Lazy, PacketStore, Write};
@@ -265,21 +267,21 @@ pub struct Lazy {
 }
 
 impl Lazy {
-    /// So many bytes.
+    /// Output of `len` bytes.
     pub fn new(len: usize) -> Self {
         Self { len, memory: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// The memory, if a byte ever arrived; what did not arrive is zero.
+    /// The memory, if a byte ever arrived; bytes that did not arrive are zero.
     pub fn into_bytes(self) -> Option<Box<[u8]>> {
-        // Ordering: Acquire, with the Release of `memory`, should another thread have allocated.
+        // Ordering: Acquire, with the Release of `memory`, for the case that another thread has allocated.
         let memory = self.memory.swap(ptr::null_mut(), Ordering::Acquire);
-        // SAFETY: it came from `into_raw` below and is taken once.
+        // SAFETY: the pointer came from `into_raw` in `memory` and is taken once.
         (!memory.is_null()).then(|| unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(memory, self.len)) })
     }
 
     fn memory(&self) -> Option<NonNull<u8>> {
-        // Ordering: Acquire, so that the zeros are seen by whoever did not write them.
+        // Ordering: Acquire, so that a thread that did not write the zeros sees them.
         if let Some(memory) = NonNull::new(self.memory.load(Ordering::Acquire)) {
             return Some(memory);
         }
@@ -287,12 +289,12 @@ impl Lazy {
         zeros.try_reserve_exact(self.len).ok()?;
         zeros.resize(self.len, 0u8);
         let fresh = Box::into_raw(zeros.into_boxed_slice());
-        // Ordering: Release for the zeros, Acquire for those of a thread that was faster.
+        // Ordering: Release for the zeros, Acquire for the zeros of a thread that was faster.
         match self.memory.compare_exchange(ptr::null_mut(), fresh.cast(), Ordering::AcqRel, Ordering::Acquire)
         {
             Ok(_) => NonNull::new(fresh.cast()),
             Err(faster) => {
-                // SAFETY: ours was not published.
+                // SAFETY: our allocation was not published.
                 drop(unsafe { Box::from_raw(fresh) });
                 NonNull::new(faster)
             }
@@ -305,7 +307,7 @@ impl PacketBytes<Write> for Lazy {
         self.len
     }
 
-    /// Only asked if there is no memory.
+    /// Called only if there is no memory.
     fn transfer(&self, _: usize, _: &[u8]) -> Result<(), IoError> {
         Err(IoError::OUT_OF_MEMORY)
     }
@@ -323,7 +325,7 @@ impl Drop for Lazy {
     fn drop(&mut self) {
         let memory = self.memory.swap(ptr::null_mut(), Ordering::Acquire);
         if !memory.is_null() {
-            // SAFETY: as in `into_bytes`.
+            // SAFETY: the pointer came from `into_raw` in `memory` and is taken once.
             drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(memory, self.len)) });
         }
     }

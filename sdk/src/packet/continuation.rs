@@ -1,4 +1,4 @@
-//! Goes on when a packet is complete, without a task: on the thread that gives the last answer.
+//! Calls a function when a packet is complete, without a task: on the thread that gives the last answer.
 
 use alloc::sync::Arc;
 use alloc::task::Wake;
@@ -10,22 +10,23 @@ use super::owner::poll_block;
 use super::{PacketBox, PacketPerms};
 use crate::sync::UnsafeCell;
 
-/// What is to be done, kept by the waker of the packet.
+/// The function to call and its argument, kept by the waker of the packet.
 ///
-/// Its content belongs to the thread that polls, and from the moment when that finds the packet pending to whoever wakes.
+/// The content belongs to the thread that polls. From the moment when the poll finds the packet pending, it belongs to the thread
+/// that wakes.
 struct Continuation<S, F>(UnsafeCell<Option<(S, F)>>);
 
 // SAFETY: one thread at a time uses the content, by the rule above; the waker slot of the packet hands it over.
 unsafe impl<S: Send, F: Send> Sync for Continuation<S, F> {}
-// SAFETY: as above.
+// SAFETY: one thread at a time uses the content, by the rule above, and its two values may be moved to another thread.
 unsafe impl<S: Send, F: Send> Send for Continuation<S, F> {}
 
 impl<S, F: FnOnce(S)> Continuation<S, F> {
     /// # Safety
     ///
-    /// The content is the caller's.
+    /// The content belongs to the caller.
     unsafe fn run(&self) {
-        // SAFETY: as required.
+        // SAFETY: the content belongs to the caller.
         if let Some((store, then)) = self.0.with_mut(|content| unsafe { (*content).take() }) {
             then(store);
         }
@@ -34,7 +35,7 @@ impl<S, F: FnOnce(S)> Continuation<S, F> {
 
 impl<S: Send + 'static, F: FnOnce(S) + Send + 'static> Wake for Continuation<S, F> {
     fn wake(self: Arc<Self>) {
-        // SAFETY: only the packet holds this waker, and it wakes once, after the poller found it pending.
+        // SAFETY: only the packet holds this waker, and it wakes once, after the poll found the packet pending.
         unsafe { self.run() };
     }
 }
@@ -59,7 +60,8 @@ pub(super) unsafe fn on_complete<S: Send + 'static>(
 }
 
 impl<Perms: PacketPerms> PacketBox<Perms> {
-    /// Calls `then` when the request is complete: now, or on the thread of its last answer. So a request goes on without a task.
+    /// Calls `then` when the request is complete: now, or on the thread of its last answer. So a request continues without a
+    /// task.
     ///
     /// ```
     /// # use pactio_sdk::{IoError, PacketBox, Write};

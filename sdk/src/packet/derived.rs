@@ -11,13 +11,13 @@ use super::{BoundPacketView, PacketBox, PacketPerms, Report, StableBytes, contin
 use crate::IoError;
 
 /// A packet over memory of its own that a layer sends to answer another view: a whole block of which the view wants a part, or an
-/// encoded copy of what is written.
+/// encoded copy of the bytes to write.
 ///
-/// It keeps the view, called its origin, until the layer takes it back to answer it. Its own views belong to the origin's
-/// [request](BoundPacketView::request), and [show](BoundPacketView::is_cancelled) when that was cancelled. Permissions may
-/// differ: a write of a part of a block begins with a read of the block.
+/// The packet keeps the view, called its origin, until the layer takes the origin back to answer it. Views of the packet belong
+/// to the origin's [request](BoundPacketView::request), and [show](BoundPacketView::is_cancelled) the cancellation of that
+/// request. Permissions may differ: a write of a part of a block begins with a read of the block.
 ///
-/// If it is dropped, the origin fails: at once, or when the device below is done with the memory.
+/// If the packet is dropped, the origin fails: at once, or when the device below is done with the memory.
 ///
 /// ```
 /// use pactio_sdk::{BoundPacketView, DerivedPacket, IoError, PacketBox, Write};
@@ -45,7 +45,7 @@ pub struct DerivedPacket<T, Perms: PacketPerms, Origin: PacketPerms> {
     _kept: PhantomData<(T, BoundPacketView<Origin>)>,
 }
 
-/// What the room of a derived packet holds.
+/// The content of the room of a derived packet.
 struct Kept<T, Origin: PacketPerms> {
     origin: BoundPacketView<Origin>,
     memory: T,
@@ -66,7 +66,8 @@ impl<T: StableBytes, Origin: PacketPerms> TableOf<T, Origin> {
 }
 
 unsafe extern "C" fn origin_packet<T: StableBytes, Origin: PacketPerms>(packet: *const ()) -> *const () {
-    // SAFETY: the caller holds a view, so the block is alive and keeps what `new` put there; the origin's view keeps its packet.
+    // SAFETY: the caller holds a view, so the block is alive and keeps the value that `new` put there; the origin's view keeps
+    // its packet.
     unsafe { block::kept::<Kept<T, Origin>>(packet.cast::<Block>()) }.origin.packet_address()
 }
 
@@ -75,11 +76,12 @@ impl<T: StableBytes, Perms: PacketPerms, Origin: PacketPerms> DerivedPacket<T, P
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated; the origin fails then.
+    /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated; the origin fails in that case.
     pub fn new(origin: BoundPacketView<Origin>, mut memory: T) -> Result<Self, IoError> {
         let (bytes, len) = (memory.start(), memory.len());
         let block = block::allocate_kept(Kept { origin, memory })?;
-        // SAFETY: the packet was just made and is ours. Its room keeps the memory, whose bytes do not move, and the origin.
+        // SAFETY: the packet was just made and is ours. Its room keeps the origin and the memory; the bytes of the memory do not
+        // move.
         unsafe {
             block::set_bytes(block, bytes.as_ptr(), len, true);
             block::set_derived(block, &TableOf::<T, Origin>::TABLE);
@@ -87,7 +89,7 @@ impl<T: StableBytes, Perms: PacketPerms, Origin: PacketPerms> DerivedPacket<T, P
         Ok(Self { packet: PacketBox::new(block), _kept: PhantomData })
     }
 
-    /// Starts a request; see [`PacketBox::bind`]. It may be bound again after it was answered.
+    /// Starts a request; see [`PacketBox::bind`]. The packet may be bound again after it was answered.
     ///
     /// # Errors
     ///
@@ -96,14 +98,14 @@ impl<T: StableBytes, Perms: PacketPerms, Origin: PacketPerms> DerivedPacket<T, P
         self.packet.bind()
     }
 
-    /// What happened to every byte.
+    /// The account of every byte: done, or failed with a cause.
     pub fn report(&self) -> Report {
         self.packet.report()
     }
 
     /// The origin's result is not wanted any more.
     pub fn is_cancelled(&self) -> bool {
-        // SAFETY: the block keeps what `new` put there until `into_parts`, which ends `self`.
+        // SAFETY: the block keeps the value that `new` put there until `into_parts`, which ends `self`.
         unsafe { block::kept::<Kept<T, Origin>>(self.packet.block().as_ptr()) }.origin.is_cancelled()
     }
 
@@ -113,24 +115,24 @@ impl<T: StableBytes, Perms: PacketPerms, Origin: PacketPerms> DerivedPacket<T, P
         unsafe { continuation::on_complete(self.packet.block(), self, then) };
     }
 
-    /// The origin, which owes its answer, the memory, and the account of the request.
+    /// The origin, which still owes its answer, the memory, and the report of the request.
     ///
     /// # Errors
     ///
-    /// `self`, while views of it are in flight.
+    /// `self`, while its views are in flight.
     pub fn into_parts(self) -> Result<(BoundPacketView<Origin>, T, Report), Self> {
         if !self.packet.is_complete() {
             return Err(self);
         }
         let report = self.packet.report();
-        // SAFETY: complete, ours, made by `new`, and taken once, since `self` ends.
+        // SAFETY: the packet is complete and ours and was made by `new`; the value is taken once, since `self` ends.
         let Kept { origin, memory } = unsafe { block::take_kept::<Kept<T, Origin>>(self.packet.block()) };
         Ok((origin, memory, report))
     }
 }
 
 impl<T, Perms: PacketPerms, Origin: PacketPerms> Drop for DerivedPacket<T, Perms, Origin> {
-    /// Devices that still have parts of it are told that nobody waits for them.
+    /// Devices that still have parts of the packet see that its result is not wanted any more.
     fn drop(&mut self) {
         self.packet.cancel();
     }

@@ -1,8 +1,8 @@
-//! The record of what failed: a list that views push to and the owner reads when the packet is complete.
+//! The record of failures: a list that views push to and the owner reads when the packet is complete.
 //!
-//! Each entry holds a range and its error as one value (rule 10: offset and error belong together). A request that
-//! succeeds never allocates here. Where there is no memory for an entry, the whole request counts as failed for want of
-//! memory: a device that answers has nobody to tell, and may not be ended for it.
+//! Each entry holds a range and its error as one value (rule 10: offset and error belong together). A request that succeeds never
+//! allocates here. If there is no memory for an entry, the whole request counts as failed for want of memory: a device that
+//! answers has no caller to report this to, and may not be ended for it.
 
 use alloc::alloc::{Layout, alloc};
 use alloc::boxed::Box;
@@ -17,12 +17,12 @@ pub(super) struct Failure {
     pub(super) start: usize,
     pub(super) end: usize,
     pub(super) error: IoError,
-    /// What the side that failed it has to say.
+    /// The text of the side that failed the range.
     pub(super) text: Option<Box<str>>,
     next: *mut Failure,
 }
 
-/// A stack of [`Failure`]s; many push, and once no one can push any more, the owner reads.
+/// A stack of [`Failure`]s: many views push, and the owner reads once no view can push any more.
 pub(super) struct Failures(AtomicPtr<Failure>);
 
 impl Failures {
@@ -30,7 +30,7 @@ impl Failures {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// What stands for all entries when one was lost. It is never freed, and nothing is put on top of it.
+    /// The entry that stands for all entries when one was lost. It is never freed, and no entry is pushed on top of it.
     fn lost() -> *mut Failure {
         static LOST: Lost = Lost(Failure {
             start: 0,
@@ -50,16 +50,16 @@ impl Failures {
         let entry = unsafe { alloc(Layout::new::<Failure>()) }.cast::<Failure>();
         let Some(entry) = NonNull::new(entry) else { return self.lose() };
         let entry = entry.as_ptr();
-        // SAFETY: it is ours alone, and large enough.
+        // SAFETY: the entry is ours alone, and the memory is large enough.
         unsafe {
             entry.write(Failure { start, end, error, text: text.and_then(copy), next: ptr::null_mut() })
         };
-        // Ordering: Release, for whoever frees the entry because a later one is lost. The owner looks only after the Release
-        // of each pusher's `finish` (state rule 4).
+        // Ordering: Release, for the thread that frees the entry because a later one is lost. The owner looks only after the
+        // Release of each pusher's `finish` (state rule 4).
         let mut head = self.0.load(Ordering::Relaxed);
         loop {
             if ptr::eq(head, Self::lost()) {
-                // SAFETY: nobody has seen the entry.
+                // SAFETY: no other thread has seen the entry.
                 return drop(unsafe { Box::from_raw(entry) });
             }
             // SAFETY: `entry` is ours alone until the exchange succeeds.
@@ -71,15 +71,15 @@ impl Failures {
         }
     }
 
-    /// An entry could not be made.
+    /// Records that an entry could not be made.
     #[cold]
     fn lose(&self) {
-        // Ordering: Acquire, for the entries of others, which are freed here; their `push` releases them. Release is not
+        // Ordering: Acquire, for the entries of other threads, which are freed here; their `push` releases them. Release is not
         // needed, since the static was always there.
         free(self.0.swap(Self::lost(), Ordering::Acquire));
     }
 
-    /// Nothing failed. The packet is complete.
+    /// No range failed. The packet is complete.
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
         // Ordering: Relaxed. The caller has seen COUNT 0 with Acquire.
@@ -92,17 +92,18 @@ impl Failures {
     ///
     /// The packet is complete, and the caller is its owner (state rule 4).
     pub(super) unsafe fn for_each(&self, mut f: impl FnMut(&Failure)) {
-        // Ordering: Relaxed, as above.
+        // Ordering: Relaxed. The caller has seen COUNT 0 with Acquire.
         let mut entry = self.0.load(Ordering::Relaxed);
         while !entry.is_null() {
-            // SAFETY: entries are freed only by `clear`, which needs the same owner.
+            // SAFETY: entries are freed by `clear`, which needs the same owner, and by `push`, which needs a view that has not
+            // finished: none exists.
             let failure = unsafe { &*entry };
             f(failure);
             entry = failure.next;
         }
     }
 
-    /// Forgets everything.
+    /// Removes all entries.
     ///
     /// # Safety
     ///
@@ -111,12 +112,12 @@ impl Failures {
         if self.is_empty() {
             return;
         }
-        // Ordering: Relaxed, as above.
+        // Ordering: Relaxed. The caller has seen COUNT 0 with Acquire.
         free(self.0.swap(ptr::null_mut(), Ordering::Relaxed));
     }
 }
 
-/// Longer texts are cut: a failure is no place for a page.
+/// Longer texts are cut, so that a failure stays short.
 const MAX_TEXT_BYTES: usize = 4096;
 
 fn copy(text: &str) -> Option<Box<str>> {
@@ -130,7 +131,7 @@ fn copy(text: &str) -> Option<Box<str>> {
 /// Frees entries that the caller has taken.
 fn free(mut entry: *mut Failure) {
     while !entry.is_null() && !ptr::eq(entry, Failures::lost()) {
-        // SAFETY: each entry but that one was allocated by `push` as a `Box` is, and is reached once.
+        // SAFETY: each entry but the static one was allocated by `push` as a `Box` is, and is reached once.
         let failure = unsafe { Box::from_raw(entry) };
         entry = failure.next;
     }
@@ -138,5 +139,5 @@ fn free(mut entry: *mut Failure) {
 
 struct Lost(Failure);
 
-// SAFETY: it is never changed, and its pointer is null.
+// SAFETY: the value is never changed, and its pointer is null.
 unsafe impl Sync for Lost {}

@@ -53,7 +53,7 @@ impl<T: AnyBitPattern, Perms: PacketPerms> FullPacket<T, Perms> {
     ///
     /// # Errors
     ///
-    /// The error at the lowest offset that did not.
+    /// The error at the lowest offset that did not arrive.
     #[inline]
     pub fn get(&self) -> Result<T, IoError> {
         if size_of::<T>() != 0 && !self.packet.is_done() {
@@ -77,7 +77,7 @@ impl<T: NoUninit, Perms: PacketPerms> FullPacket<T, Perms> {
     /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
     pub fn new(value: T) -> Result<Self, IoError> {
         let block = block::allocate(size_of::<T>(), align_of::<T>())?;
-        // SAFETY: the block is ours alone and has room for a `T`, all of whose bytes are initialised.
+        // SAFETY: the block is ours alone and has room for a `T`, which has no uninitialised bytes.
         unsafe {
             (*block.as_ptr()).packet.bytes.cast::<T>().write(value);
             block::set_initialised(block);
@@ -109,7 +109,7 @@ impl<T, Perms: PacketPerms> FullPacket<T, Perms> {
         self.packet.bind()
     }
 
-    /// What happened to every byte.
+    /// The account of every byte: done, or failed with a cause.
     pub fn report(&self) -> Report {
         self.packet.report()
     }

@@ -6,8 +6,8 @@ use super::state::StateWord;
 
 /// The header at the start of every packet.
 ///
-/// It is shared by the owner and every view, possibly on both sides of the ABI, and only ever reached through shared
-/// pointers. The permission `Perms` says what a device may do with the bytes. Requests are made and owned through
+/// The header is shared by the owner and every view, possibly on both sides of the ABI, and only reached through shared pointers.
+/// The permission `Perms` states how a device may use the bytes. Requests are made and owned through
 /// [`PacketBox`](super::PacketBox) and its relatives:
 ///
 /// | kind | bytes | made by |
@@ -16,20 +16,20 @@ use super::state::StateWord;
 /// | simple, indirect | anywhere, kept by the block | [`VecPacket`](super::VecPacket), [`OwnedPacket`](super::OwnedPacket), [`RefPacket`](super::RefPacket) |
 /// | complex | none: functions stand for them | [`ComplexPacket`](super::ComplexPacket) |
 ///
-/// A view does not need to know whether a simple packet is direct: `bytes` points to them either way. It is null for
-/// complex packets.
+/// A view does not need to know whether a simple packet is direct: `bytes` points to the bytes in both cases. The pointer is null
+/// for complex packets.
 #[repr(C)]
 pub struct Packet<Perms> {
     pub(super) state: StateWord,
-    /// What needs the maker's code: set by the side that made the packet, called by whoever holds a view. It lives, and
-    /// stays the same, while GROUP is set.
+    /// The functions of the maker: set by the side that made the packet, called by the side that holds a view. The table lives,
+    /// and stays the same, while GROUP is set.
     pub(super) table: *const PacketTable,
     /// The bytes, or null. Their address and length never change while views exist.
     pub(super) bytes: *mut u8,
     pub(super) len: usize,
     /// Bits: [`INITIALISED`], [`DERIVED`].
     pub(super) flags: u8,
-    /// For the maker.
+    /// Data of the maker.
     pub(super) private: Private,
     _perms: PhantomData<Perms>,
 }
@@ -41,8 +41,8 @@ pub(super) const DERIVED: u8 = 2;
 
 /// ===== The functions of a packet's maker =====
 ///
-/// All may be called from any thread, do not unwind, and belong to the library that made the packet, which stays
-/// loaded for the life of the process. The caller of all but `complete` holds a view of the range that has not finished.
+/// All functions may be called from any thread, do not unwind, and belong to the library that made the packet, which stays loaded
+/// for the life of the process. The caller of all but `complete` holds a view of the range that has not finished.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct PacketTable {
@@ -60,7 +60,7 @@ pub(super) struct PacketTable {
         text: *const u8,
         text_len: usize,
     ),
-    /// Tells the output of a watched packet of a segment. `error` is 0 if the segment was done; the text is as for `fail`.
+    /// Reports a segment to the output of a watched packet. `error` is 0 if the segment was done; the text is as for `fail`.
     pub(super) segment: unsafe extern "C" fn(
         packet: *const (),
         start: usize,
@@ -80,13 +80,13 @@ pub(super) struct PacketTable {
     pub(super) origin: unsafe extern "C" fn(packet: *const ()) -> *const (),
 }
 
-/// What the maker of a packet remembers of its memory. Nobody else reads it.
+/// The maker's data about the memory of a packet. No other party reads it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Private {
     /// Size class of the block.
     pub(super) class: u8,
-    /// What keeps the bytes.
+    /// The content of the room: a `Store` of the block.
     pub(super) store: u8,
     /// Binary logarithm of the alignment that was asked for.
     pub(super) align_log2: u8,
@@ -103,7 +103,7 @@ impl<Perms> Packet<Perms> {
     }
 }
 
-/// What the ABI's fingerprint says of the header and its table.
+/// The header and its table in the ABI's fingerprint.
 #[cfg(feature = "plugin")]
 pub(super) mod boundary {
     use super::{Packet, PacketTable};
@@ -118,7 +118,7 @@ pub(super) mod boundary {
         let print = fingerprint_struct!(
             print, PacketTable, "PacketTable" { size, complete, fail, segment, alloc, transfer, origin }
         );
-        // The protocol of the word is part of the ABI: each side changes it directly.
+        // The protocol of the state word is part of the ABI: each side changes the word directly.
         print
             .text("state: count 0..32, waker 32, owner 33, group 34, watched 35, cancelled 36, splits 37..64")
             .text("flags: initialised 1, derived 2")

@@ -1,4 +1,4 @@
-//! What a user may pass as the buffer of a request, and how the result comes back into it.
+//! The buffers that a caller may pass to a request, and the way in which the result comes back into them.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -22,13 +22,14 @@ use crate::IoError;
 /// | `Vec<u8>`, `Box<[u8]>` | all | none | the same memory |
 /// | `Arc<[u8]>`, of which several requests may have a clone | write | none | the `Arc` |
 /// | buffers of a pool, any [`StableBytes`] in a [`KeptPacket`] | all | none | the same buffer |
-/// | [`PacketBox`], [`VecPacket`], [`FullPacket`], [`ComplexPacket`] | its own | none | the packet, or what it keeps |
+/// | [`PacketBox`], [`VecPacket`], [`FullPacket`], [`ComplexPacket`] | its own | none | the packet, or the value that it keeps |
 ///
-/// A borrowed buffer is copied, since the future may be forgotten while the device still works: what is in flight owns
-/// its memory (rule 1). An owned buffer goes with the request and comes back with the result. To lend a buffer without a
-/// copy, the caller has to wait: that is what the blocking calls and the blocking scope do.
+/// A borrowed buffer is copied, since the future may be forgotten while the device still works: a request in flight owns its
+/// memory (rule 1). An owned buffer goes with the request and comes back with the result. To lend a buffer without a copy, the
+/// caller has to wait: the blocking calls and the blocking scope do that.
 ///
-/// A future that is not waited for can therefore not hold on to memory that is gone, and what it borrows must outlive it:
+/// A future that is not waited for can therefore not refer to memory that is gone. The memory that a future borrows must outlive
+/// it:
 ///
 /// ```compile_fail,E0597
 /// # use pactio_sdk::{CopiedBack, IntoPacket, Write};
@@ -40,7 +41,7 @@ use crate::IoError;
 /// drop(request);
 /// ```
 pub trait IntoPacket<Perms: PacketPerms> {
-    /// Keeps the packet and what is needed to give the buffer back.
+    /// Keeps the packet and the data that is needed to give the buffer back.
     type Store: PacketStore<Perms>;
 
     /// Makes the request.
@@ -51,7 +52,7 @@ pub trait IntoPacket<Perms: PacketPerms> {
     fn into_packet(self) -> Result<Self::Store, IoError>;
 }
 
-/// A read request or an exchange whose bytes are copied into a borrowed buffer when it is complete.
+/// A read request or an exchange with bytes that are copied into a borrowed buffer when it is complete.
 #[derive(Debug)]
 pub struct CopiedBack<'a, Perms: PacketPerms> {
     packet: PacketBox<Perms>,
@@ -116,7 +117,7 @@ impl<'a> PacketStore<Write> for CopiedUninit<'a> {
     }
 }
 
-/// A write request whose bytes were copied.
+/// A write request of bytes that were copied.
 #[derive(Debug)]
 pub struct WriteFrom(PacketBox<Read>);
 

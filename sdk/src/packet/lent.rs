@@ -1,4 +1,4 @@
-//! Memory of a caller who waits, and memory with an owner of its own kind.
+//! Memory of a caller that waits, and memory with an owner of its own kind.
 
 use alloc::sync::Arc;
 use core::marker::PhantomData;
@@ -14,9 +14,9 @@ use crate::IoError;
 
 /// Borrows the caller's memory.
 ///
-/// A future can be dropped or forgotten at any time, so that memory may only be lent where the caller cannot return or
-/// unwind before the request is complete (rule 1): in a blocking call. That is what the unsafe constructors ask for; the
-/// blocking calls and the blocking scope of the host do it for you.
+/// A future can be dropped or forgotten at any time. Memory may therefore only be lent where the caller cannot return or unwind
+/// before the request is complete (rule 1): in a blocking call. The unsafe constructors require this; the blocking calls and the
+/// blocking scope of the host ensure it.
 #[derive(Debug)]
 pub struct RefPacket<'a, Perms: PacketPerms> {
     packet: PacketBox<Perms>,
@@ -24,7 +24,7 @@ pub struct RefPacket<'a, Perms: PacketPerms> {
 }
 
 impl<'a> RefPacket<'a, Write> {
-    /// A read request into `memory`, which stays initialised whatever happens.
+    /// A read request into `memory`, which stays initialised in all cases.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl<'a> RefPacket<'a, Write> {
 }
 
 impl<'a> RefPacket<'a, Write> {
-    /// A read request into `memory`, of which the ranges that are done are initialised afterwards.
+    /// A read request into `memory`. The ranges that are done are initialised afterwards.
     ///
     /// # Errors
     ///
@@ -126,8 +126,8 @@ impl<Perms: PacketPerms> Future for RefPacket<'_, Perms> {
 ///
 /// # Safety
 ///
-/// The `len` bytes at `start` are initialised, may be written, do not move when the value is moved, are valid until the
-/// value is dropped, and nobody uses them while the value exists but through it.
+/// The `len` bytes at `start` are initialised, may be written, do not move when the value is moved, are valid until the value is
+/// dropped, and are used only through the value while it exists.
 pub unsafe trait StableBytes: Send + 'static {
     /// The first byte.
     fn start(&mut self) -> NonNull<u8>;
@@ -141,7 +141,7 @@ pub unsafe trait StableBytes: Send + 'static {
     }
 }
 
-/// Owns any [`StableBytes`], and gives them back: no copy on the way in or out.
+/// Owns any [`StableBytes`], and gives the value back: no copy on the way in or out.
 #[derive(Debug)]
 pub struct KeptPacket<T, Perms: PacketPerms> {
     packet: PacketBox<Perms>,
@@ -188,7 +188,7 @@ impl<T: StableBytes, Perms: PacketPerms> PacketStore<Perms> for KeptPacket<T, Pe
         if !self.packet.is_complete() {
             return Err(IoError::IN_FLIGHT);
         }
-        // SAFETY: complete, ours, made by `new`, and taken once, since `self` ends.
+        // SAFETY: the packet is complete and ours and was made by `new`; the value is taken once, since `self` ends.
         Ok(unsafe { block::take_kept(self.packet.block()) })
     }
 }
@@ -226,7 +226,7 @@ impl SharedPacket {
     pub fn new(bytes: Arc<[u8]>) -> Result<Self, IoError> {
         let (start, len) = (bytes.as_ptr().cast_mut(), bytes.len());
         let block = block::allocate_kept(bytes)?;
-        // SAFETY: the packet is ours, and its room keeps a count of the bytes. Devices only read those of a write request.
+        // SAFETY: the packet is ours, and its room keeps a count of the bytes. Devices only read the bytes of a write request.
         unsafe { block::set_bytes(block, start, len, true) };
         Ok(Self { packet: PacketBox::new(block) })
     }
@@ -240,7 +240,7 @@ impl SharedPacket {
         self.packet.bind()
     }
 
-    /// What happened to every byte.
+    /// The account of every byte: done, or failed with a cause.
     pub fn report(&self) -> Report {
         self.packet.report()
     }
@@ -261,7 +261,7 @@ impl PacketStore<super::Read> for SharedPacket {
         if !self.packet.is_complete() {
             return Err(IoError::IN_FLIGHT);
         }
-        // SAFETY: complete, ours, made by `new`, and taken once, since `self` ends.
+        // SAFETY: the packet is complete and ours and was made by `new`; the value is taken once, since `self` ends.
         Ok(unsafe { block::take_kept::<Arc<[u8]>>(self.packet.block()) })
     }
 }

@@ -1,4 +1,4 @@
-//! Memory at an alignment, and a pool of it, for requests that layers make.
+//! Memory at an alignment, and a pool of such memory, for requests that layers make.
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::fmt;
@@ -25,13 +25,13 @@ pub struct AlignedBytes {
     layout: Layout,
 }
 
-// SAFETY: it owns plain bytes.
+// SAFETY: the value owns plain bytes.
 unsafe impl Send for AlignedBytes {}
 // SAFETY: a shared `AlignedBytes` only reads.
 unsafe impl Sync for AlignedBytes {}
 
 impl AlignedBytes {
-    /// `len` bytes whose address is a multiple of `align`.
+    /// `len` bytes at an address that is a multiple of `align`.
     ///
     /// # Errors
     ///
@@ -48,14 +48,14 @@ impl Deref for AlignedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `len` bytes were allocated and zeroed, and nobody makes bytes uninitialised.
+        // SAFETY: `len` bytes were allocated and zeroed, and no code makes bytes uninitialised.
         unsafe { core::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl DerefMut for AlignedBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`; `self` owns the bytes.
+        // SAFETY: `len` bytes were allocated and zeroed, and no code makes bytes uninitialised; `self` owns the bytes.
         unsafe { core::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
@@ -84,7 +84,7 @@ impl fmt::Debug for AlignedBytes {
     }
 }
 
-// SAFETY: the bytes of a vector are initialised, lie on the heap whatever becomes of the vector, and are freed with it.
+// SAFETY: the bytes of a vector are initialised, lie on the heap also when the vector is moved, and are freed with the vector.
 unsafe impl StableBytes for alloc::vec::Vec<u8> {
     fn start(&mut self) -> NonNull<u8> {
         // SAFETY: the pointer of a vector is not null.
@@ -111,7 +111,8 @@ mod pool {
 
     /// Buffers of one size and alignment that are used again: for the blocks that a filter reads, encodes and writes.
     ///
-    /// It bounds how many free buffers are kept, and not how many are in use. Cheap to clone; all clones are one pool.
+    /// The pool bounds the number of free buffers that are kept, and not the number of buffers in use. A clone is cheap; all
+    /// clones are one pool.
     ///
     /// ```
     /// use pactio_sdk::{IoError, MemoryPool};
@@ -133,10 +134,10 @@ mod pool {
         kept: usize,
     }
 
-    /// A buffer of a [`MemoryPool`]. It holds what its last user left, and goes back when it is dropped.
+    /// A buffer of a [`MemoryPool`]. It holds the bytes that its last user left, and goes back when it is dropped.
     pub struct PooledBytes {
         bytes: Option<AlignedBytes>,
-        /// How many of them are shown.
+        /// Number of bytes that are shown.
         len: usize,
         pool: Weak<Shared>,
     }
@@ -163,7 +164,8 @@ mod pool {
     }
 
     impl PooledBytes {
-        /// Keeps the first `len` bytes, for a request that is shorter than the buffers of the pool. It has no effect if there are fewer.
+        /// Keeps the first `len` bytes, for a request that is shorter than the buffers of the pool. The call has no effect if
+        /// there are fewer.
         pub fn truncate(&mut self, len: usize) {
             self.len = self.len.min(len);
         }
@@ -188,7 +190,7 @@ mod pool {
         }
     }
 
-    // SAFETY: they are the bytes of an `AlignedBytes`, which keeps this contract, and go to another owner only with the drop.
+    // SAFETY: the bytes are those of an `AlignedBytes`, which keeps this contract, and go to another owner only with the drop.
     unsafe impl StableBytes for PooledBytes {
         fn start(&mut self) -> NonNull<u8> {
             self.bytes.as_mut().expect("only the drop takes the bytes").start()

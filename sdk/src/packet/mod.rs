@@ -1,7 +1,7 @@
-//! Packets, views and reports: the heart of pactio.
+//! Packets, views and reports: the core of pactio.
 //!
-//! A **packet** is one request: a header and its bytes. A **view** is a range of a packet that somebody owes an answer
-//! for. The last answer completes the packet.
+//! A **packet** is one request: a header and its bytes. A **view** is a range of a packet that owes an answer. The last answer
+//! completes the packet.
 //!
 //! ```text
 //!   PacketBox (owner, future)                    BoundPacketView (device)
@@ -20,17 +20,17 @@
 //!
 //! - **A request in flight owns its memory.** Dropping a [`PacketBox`] detaches it; header and bytes live until the
 //!   last view is answered.
-//! - **Dropping a view is failure.** Success is always said: [`TransferredPacket`] and the allocated forms say how many
-//!   bytes were moved; what was not said is failed with [`IoError::UNANSWERED`](crate::IoError::UNANSWERED).
+//! - **Dropping a view is failure.** Success is always explicit: [`TransferredPacket`] and the allocated forms state the number
+//!   of bytes that were moved; a range without an answer fails with [`IoError::UNANSWERED`](crate::IoError::UNANSWERED).
 //! - **The account is exact.** A [`Report`] covers every byte of the request, done or failed with its error.
 //! - **One order.** Bytes, then the result, then the count, then the wake.
 //!
 //! # Files
 //!
-//! Reading order: `state` (the atomic word), `header` (what both sides of the ABI see), `block` (allocation and reuse),
-//! `failures` (the record of what failed), `owner`, `view`, `allocated`, `transferred`, `any`, `report`; then kinds of packets: `full`,
-//! `vec`, `lent`, `complex`; then `output` and `watch` (who hears of segments), `stream`; `rebound` and `continuation`
-//! (interception); `store` and `into_packet` (what users pass). The [guide](crate::guide) has all of it on one page.
+//! Reading order: `state` (the atomic word), `header` (the part that both sides of the ABI see), `block` (allocation and reuse),
+//! `failures` (the record of failures), `owner`, `view`, `allocated`, `transferred`, `any`, `report`; then kinds of packets:
+//! `full`, `vec`, `lent`, `complex`; then `output` and `watch` (receivers of segments), `stream`; `rebound` and `continuation`
+//! (interception); `store` and `into_packet` (buffers that callers pass). The [guide](crate::guide) has all of it on one page.
 
 mod allocated;
 mod any;
@@ -91,16 +91,16 @@ pub use unbound::PacketView;
 pub use vec::{OwnedPacket, VecPacket};
 pub use view::{BoundPacketView, RequestId};
 
-/// What the ABI's fingerprint says of packets and views.
+/// Packets and views in the ABI's fingerprint.
 #[cfg(feature = "plugin")]
 pub(crate) const fn describe_boundary(print: crate::abi::Fingerprint) -> crate::abi::Fingerprint {
     view::boundary::describe(header::boundary::describe(print))
 }
 
-/// The third value, always, in every real build.
+/// Gives the third value in every real build.
 ///
-/// Under the model checker, the environment variable `PACTIO_MUTANT` plants one known mistake: the second value where
-/// the name fits. The models must turn red then; `sdk/mutants.sh` tries them all.
+/// Under the model checker, the environment variable `PACTIO_MUTANT` plants one known mistake: the second value where the name
+/// fits. The models must fail in that case; `sdk/mutants.sh` tries all mistakes.
 macro_rules! mutant {
     ($name:literal, $mistake:expr, $right:expr) => {
         if cfg!(pactio_loom) && crate::packet::planted($name) { $mistake } else { $right }

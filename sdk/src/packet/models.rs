@@ -1,7 +1,7 @@
 //! loom models of the whole packet core: every test explores all interleavings and all allowed orderings.
 //!
-//! Beside what each test asserts, every run checks that no header is touched after it was freed, that the owner
-//! touches bytes only after the views have, that all blocks are freed, and that no clone of a waker is left.
+//! Beside the assertions of each test, every run checks that no header is touched after it was freed, that the owner touches
+//! bytes only after the views have, that all blocks are freed, and that no clone of a waker is left.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::IoError;
 
-/// Counts wakes. It uses plain atomics, which are no points of choice for the model checker.
+/// Counts wakes. The count is a plain atomic, which is no point of choice for the model checker.
 #[derive(Default)]
 struct Wakes(AtomicUsize);
 
@@ -63,7 +63,8 @@ fn done(view: BoundPacketView<Write>) {
     view.transfer_data(&[7; 4][..len]).complete();
 }
 
-/// Explores `f`, with the invariants of all models. `threads` beyond three are bounded to three preemptions.
+/// Explores `f`, with the invariants of all models. `preemption_bound` bounds the preemptions; without it the exploration is
+/// complete.
 pub(crate) fn model(preemption_bound: Option<usize>, f: impl Fn() + Send + Sync + 'static) {
     let runs = Arc::new(AtomicUsize::new(0));
     let counter = runs.clone();
@@ -80,7 +81,7 @@ pub(crate) fn model(preemption_bound: Option<usize>, f: impl Fn() + Send + Sync 
     println!("loom_executions {name}={} ({bound})", runs.load(Ordering::SeqCst));
 }
 
-/// The future must be ready by now, and everything must have arrived.
+/// The future must be ready by now, and all bytes must have arrived.
 fn finish(task: &Task, packet: &mut PacketBox<Write>) {
     assert_eq!(task.poll(packet), Poll::Ready(()));
     assert_eq!(packet.simple_slice(), Ok(&[7; 4][..]));
@@ -291,7 +292,7 @@ fn the_owner_moves_to_another_thread() {
                 assert_eq!(packet.simple_slice(), Ok(&[7; 4][..]));
             }
             drop(packet);
-            // The last view may be about to wake: the waker is looked at after both have ended.
+            // The last view may be about to wake: the waker is checked after both threads have ended.
             task
         });
         device.join().unwrap();
@@ -313,7 +314,7 @@ fn cancellation_against_completion() {
         device.join().unwrap();
         assert!(polled.is_ready() || task.woken(), "a wake was lost");
         finish(&task, &mut packet);
-        // The wish is forgotten with its request.
+        // The cancellation ends with its request.
         let view = packet.bind().unwrap();
         assert!(!view.is_cancelled());
         done(view);
@@ -333,11 +334,11 @@ fn cancellation_against_two_completers_and_drop() {
     });
 }
 
-/// What an output has heard. The model checker's own atomic: callbacks are points of choice.
+/// The segments that an output was told. The count is the model checker's own atomic: callbacks are points of choice.
 struct Heard(Arc<loom::sync::atomic::AtomicUsize>);
 
 impl Heard {
-    /// Only what happened before is seen for certain.
+    /// Number of segments. Only callbacks that happened before are seen for certain.
     fn segments(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
@@ -481,7 +482,7 @@ fn a_rebound_packet_that_is_dropped_against_its_fresh_view() {
 
 #[test]
 fn each_part_of_two_completers_against_poll() {
-    // Complete, it has 4,290,075 executions (run once, see tests/LEDGER.md).
+    // Without a bound, the model has 4,290,075 executions (run once, see tests/LEDGER.md).
     model(Some(4), || {
         let (task, mut origin) = (Task::new(), packet());
         let rebound = ReboundPacket::new(origin.bind().unwrap()).unwrap();

@@ -1,8 +1,8 @@
-//! Where the segments of a request go, beside its result.
+//! Outputs: the receivers of the segments of a request, beside its result.
 //!
-//! A **segment** is a part of a request that came back: done, or failed with an error. An output hears of each as soon as
-//! it is answered, on the thread that answers it, before the request can be complete (rule 3). Parts without bytes are no
-//! segments.
+//! A **segment** is a part of a request that came back: done, or failed with an error. An output is told each segment as soon as
+//! the segment is answered, on the thread that answers it, before the request can be complete (rule 3). Parts without bytes are
+//! no segments.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -12,10 +12,10 @@ use core::ptr::NonNull;
 use super::block::text_of;
 use crate::{IoError, firewall};
 
-/// Hears of the segments of requests.
+/// Receives the segments of requests.
 ///
-/// Any thread may call, several at once; so an output is shared, `Send`, `Sync`, and owns what it uses (rules 1 and 18).
-/// What borrows or stays on one thread does not compile:
+/// Any thread may call an output, and several threads at once; so an output is shared, `Send`, `Sync`, and owns the values that
+/// it uses (rules 1 and 18). An output that borrows or stays on one thread does not compile:
 ///
 /// ```compile_fail,E0277
 /// # use pactio_sdk::{OutputFunction, OutputRef};
@@ -36,7 +36,7 @@ use crate::{IoError, firewall};
 /// # }
 /// ```
 pub trait PacketOutput: Send + Sync + 'static {
-    /// A segment came back. It must not block; a panic is caught and changes nothing.
+    /// A segment came back. The function must not block; a panic is caught and changes nothing.
     fn segment(&self, segment: Segment<'_>);
 }
 
@@ -49,7 +49,7 @@ pub struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// Where it lies in its request, in bytes.
+    /// The range of the segment in its request, in bytes.
     pub fn range(&self) -> Range<usize> {
         self.raw.start..self.raw.end
     }
@@ -59,21 +59,21 @@ impl<'a> Segment<'a> {
         self.raw.tag
     }
 
-    /// Whether it was done.
+    /// Whether the segment was done.
     ///
     /// # Errors
     ///
-    /// Why it was not.
+    /// The error of a segment that failed.
     pub fn result(&self) -> Result<(), IoError> {
         IoError::from_raw(self.raw.error).map_or(Ok(()), Err)
     }
 
-    /// The text of the failure, if it failed and there is one: see [`Cause`](super::Cause).
+    /// The text of the failure, if the segment failed and there is one: see [`Cause`](super::Cause).
     pub fn text(&self) -> Option<&'a str> {
         self.text
     }
 
-    /// The bytes, if it was done and its packet has bytes: those that were read, or those that were written.
+    /// The bytes, if the segment was done and its packet has bytes: those that were read, or those that were written.
     pub fn bytes(&self) -> Option<&'a [u8]> {
         self.bytes
     }
@@ -118,7 +118,7 @@ impl<F: Fn(Segment<'_>) + Send + Sync + 'static> PacketOutput for OutputFunction
     }
 }
 
-/// An output on the heap that its maker goes on using: [`output`](Self::output) gives a counted handle for each request.
+/// An output on the heap that its maker continues to use: [`output`](Self::output) gives a counted handle for each request.
 #[derive(Debug)]
 pub struct OutputStore<O>(Arc<O>);
 
@@ -157,7 +157,7 @@ pub struct OutputRef {
 
 /// ===== The functions of an output =====
 ///
-/// Any thread may call; none unwinds. Each count that `clone` adds is taken away by one `drop`.
+/// Any thread may call the functions; none unwinds. Each count that `clone` adds is taken away by one `drop`.
 #[repr(C)]
 struct OutputTable {
     /// Size of this table in bytes; it grows at the end.
@@ -171,21 +171,21 @@ struct OutputTable {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct RawSegment {
-    /// The bytes of the range if it was done and the packet has bytes; valid for the call.
+    /// The bytes of the range if the segment was done and the packet has bytes; valid for the call.
     pub(super) bytes: *const u8,
     pub(super) start: usize,
     pub(super) end: usize,
     pub(super) tag: u64,
-    /// 0 if it was done.
+    /// 0 if the segment was done.
     pub(super) error: u32,
     /// The text of the failure, or nothing; valid for the call.
     pub(super) text: *const u8,
     pub(super) text_len: usize,
 }
 
-// SAFETY: it is a counted handle of a `PacketOutput`, which is `Send` and `Sync`.
+// SAFETY: the value is a counted handle of a `PacketOutput`, which is `Send` and `Sync`.
 unsafe impl Send for OutputRef {}
-// SAFETY: as above.
+// SAFETY: the value is a counted handle of a `PacketOutput`, which is `Send` and `Sync`.
 unsafe impl Sync for OutputRef {}
 
 struct TableOf<O>(O);
@@ -215,13 +215,13 @@ unsafe extern "C" fn clone<O>(object: NonNull<()>) {
 }
 
 unsafe extern "C" fn drop_output<O>(object: NonNull<()>) {
-    // SAFETY: as above; the caller's count is consumed.
+    // SAFETY: the caller holds a count of the object, which is an `Arc<O>`; the count is consumed.
     let output = unsafe { Arc::from_raw(object.as_ptr().cast::<O>()) };
     let _ = firewall::contain(|| drop(output));
 }
 
 impl OutputRef {
-    /// A handle of an output that nobody else uses.
+    /// The only handle of an output.
     pub fn new(output: impl PacketOutput) -> Self {
         Self::from(Arc::new(output))
     }
