@@ -32,6 +32,9 @@ impl Device {
 
     /// Reads as many bytes as possible, and reports the result of every byte.
     ///
+    /// The length of `buffer` is the number of bytes: an empty buffer reads nothing and succeeds. `Vec::with_capacity(n)` is empty; use
+    /// [`read_range`](Self::read_range) for a new vector, or `vec![0; n]`.
+    ///
     /// # Errors
     ///
     /// If there is no memory for the request. A failure that the device reports is not an error here: it is in the report.

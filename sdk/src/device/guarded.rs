@@ -19,9 +19,9 @@ use crate::{OpenError, OpenMode};
 
 /// An object of a plugin behind its firewall.
 ///
-/// After the first panic its code is not called again, since its state is unknown. An object with a driver is then dropped as
-/// soon as the last [call](Calls) has left it, so that the views that it keeps fail instead of waiting for ever. The same happens
-/// when its driver ends.
+/// After the first panic its code is not called again, since its state is unknown. An object that may keep views (one with a
+/// driver, with admission or with cancellation) is then dropped as soon as the last [call](Calls) has left it, so that the views fail
+/// instead of waiting for ever. The same happens when its driver ends.
 #[allow(missing_debug_implementations)]
 pub struct Guarded<T> {
     inner: UnsafeCell<ManuallyDrop<T>>,

@@ -293,7 +293,7 @@ impl<D: BackendDevice> Drop for Shared<D> {
     }
 }
 
-/// The interval at which a blocked thread checks a descriptor that no other thread waits for.
+/// The interval at which a blocked thread checks the descriptor of a device.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Wakes a blocked thread. Other code on the thread parks and unparks it, too, so that the token alone proves no wake.

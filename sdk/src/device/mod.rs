@@ -85,8 +85,8 @@ pub trait BackendDevice: Send + Sync + 'static {
 
     /// Makes progress with the device's work, as the poll of a future without a value does.
     ///
-    /// Called by the side that waits for the device, one call at a time, after the waker was woken or the device's descriptor
-    /// became ready. The waker is the same in all calls, so that a device can keep the first, as in a `OnceLock`.
+    /// Called by the side that waits for the device, one call at a time, once at the beginning, and after the waker was
+    /// woken or the device's descriptor became ready. The waker is the same in all calls, so that a device can keep the first, as in a `OnceLock`.
     ///
     /// Returns `Pending` after it has arranged for a wake. `Ready` means that the device has ended: views that are still in
     /// flight must have been answered.

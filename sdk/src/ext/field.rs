@@ -24,10 +24,10 @@ tags! {
     MODIFIED = 4, "Time: when the bytes changed last.";
     ACCESSED = 5, "Time: when the bytes were read last.";
     CHANGED = 6, "Time: when the metadata changed last.";
-    CREATED = 7, "Time: when it was made.";
+    CREATED = 7, "Time: when the file or object was made.";
     DEVICE = 8, "Integer: the device number of a file system.";
     INODE = 9, "Integer: the number of a file in its file system.";
-    STORE = 10, "Text: what keeps it, such as the address of a store and a bucket.";
+    STORE = 10, "Text: the store, such as its address and a bucket.";
     KEY = 11, "Bytes: its key in the store.";
     VERSION = 12, "Text: a tag that changes with the content.";
     MODE = 13, "Integer: the permission bits of the system.";
@@ -36,9 +36,9 @@ tags! {
     START = 20, "Integer: the first position of a range.";
     END = 21, "Integer: the position behind a range.";
     RIGHTS = 22, "Integer: 1 readable, 2 writable, 4 executable.";
-    SHARED = 23, "Integer: 1 if others see what is written, 0 if not.";
+    SHARED = 23, "Integer: 1 if writes are seen by other processes, 0 if not.";
     FILE_OFFSET = 24, "Integer: where the range begins in the file that is mapped there.";
-    PRIORITY = 30, "Integer, two's complement: the higher hides the lower.";
+    PRIORITY = 30, "Integer, two's complement: a higher priority hides a lower one.";
     VALUE = 31, "Integer: the number of a figure.";
     UNIT = 32, "Integer: a [`Unit`](super::Unit).";
 }

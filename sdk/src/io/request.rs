@@ -345,7 +345,7 @@ fn done<Perms: PacketPerms>(store: &impl PacketStore<Perms>) -> Result<(), Repor
 /// The reason why a request was not done completely.
 #[derive(Clone, Debug)]
 pub enum Incomplete {
-    /// The request was not submitted, for want of memory.
+    /// The request was not submitted, or its buffer cannot be given back: there is no memory, or the packet is in flight.
     NotStarted(IoError),
     /// Some bytes of the request failed.
     Partly(Report),

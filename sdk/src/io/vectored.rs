@@ -29,7 +29,7 @@ pub trait IntoVectored<Perms: PacketPerms, P> {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if memory cannot be had.
+    /// [`IoError::OUT_OF_MEMORY`] if memory cannot be had, [`IoError::TOO_LARGE`] if the sum of the lengths is no `usize`.
     fn into_vectored(self) -> Result<(Self::Store, Parts<P>), IoError>;
 }
 

@@ -228,10 +228,11 @@ pub(super) fn allocate_lent(
 ///
 /// # Safety
 ///
-/// The packet is idle and the caller's. The bytes are kept by the content of its room or by their lender.
+/// The packet is complete and the caller's, and no view of it will use its bytes. The bytes are kept by the content of its room or by
+/// their lender.
 pub(super) unsafe fn set_bytes(block: NonNull<Block>, bytes: *mut u8, len: usize, initialised: bool) {
     let packet = block.as_ptr().cast::<Packet<()>>();
-    // SAFETY: the packet is idle and the caller's; these fields are only written while no other party sees it (state rule 5).
+    // SAFETY: the packet is the caller's, and views that still leave it do not use these fields (state rule 5).
     unsafe {
         (*packet).bytes = bytes;
         (*packet).len = len;
