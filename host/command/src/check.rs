@@ -153,5 +153,9 @@ fn account(outcomes: &[Outcome]) -> Result<ExitCode, Failure> {
         (count(|verdict| *verdict == Verdict::Passed), count(|verdict| matches!(verdict, Verdict::Wrong(_))));
     let skipped = outcomes.len() - passed - wrong;
     to_stdout(format!("{passed} ok, {wrong} wrong, {skipped} do not apply\n").as_bytes())?;
+    if passed + wrong == 0 {
+        return Err(Failure::new("no case applies to this device, so nothing was checked")
+            .with_hint("name another device with --url, or other cases with --case"));
+    }
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

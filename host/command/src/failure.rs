@@ -37,6 +37,29 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// The reader of the output closed it. As with other tools, this is no matter for a message: the code is that of a process that
+    /// SIGPIPE ended.
+    fn closed_output() -> Self {
+        Self { code: 141, ..Self::new("") }
+    }
+
+    /// A search found nothing: the code says so, as that of `grep` does.
+    pub(super) fn no_match() -> Self {
+        Self::new("")
+    }
+
+    /// The same failure with the codes of a search, of which 1 is "no match".
+    pub(super) fn of_search(self) -> Self {
+        if self.code == 1 && !self.message.is_empty() { Self { code: 2, ..self } } else { self }
+    }
+
+    /// Prints the message, if there is one.
+    pub(super) fn report(&self) {
+        if !self.message.is_empty() {
+            eprintln!("{self}");
+        }
+    }
+
     /// The same failure, with a line added to its message.
     pub(super) fn and(mut self, what: &str) -> Self {
         self.message = format!("{}\n{what}", self.message);
@@ -78,7 +101,7 @@ pub(super) fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
 pub(super) fn output_failed(error: &io::Error, written: Option<u64>) -> Failure {
     let after = written.map_or(String::new(), |bytes| format!(" after {bytes} bytes"));
     if error.kind() == io::ErrorKind::BrokenPipe {
-        Failure::new(format!("the reader of the output closed it{after}"))
+        Failure::closed_output()
     } else {
         Failure::new(format!("cannot write to standard output{after}: {error}"))
     }

@@ -120,6 +120,12 @@ struct Range {
     length: Option<u64>,
 }
 
+impl Range {
+    fn is_whole(self) -> bool {
+        self.offset == 0 && self.length.is_none()
+    }
+}
+
 /// How much is asked for at once.
 #[derive(Args, Clone, Copy)]
 struct Flow {
@@ -171,7 +177,7 @@ fn main() -> ExitCode {
     match arguments.run() {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("{failure}");
+            failure.report();
             failure.exit_code()
         }
     }
@@ -256,10 +262,17 @@ fn log_to_stderr(verbosity: u8) {
         1 => "pactio=debug",
         _ => "pactio=trace",
     };
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let filter = if verbosity == 0 && is_set(EnvFilter::DEFAULT_ENV) {
+        EnvFilter::builder().from_env_lossy()
+    } else {
+        EnvFilter::new(level)
+    };
+    let has_colors = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !is_set("NO_COLOR");
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(level))
+        .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_ansi(has_colors)
         .without_time()
         .with_target(false)
         .init();

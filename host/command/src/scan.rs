@@ -92,7 +92,12 @@ struct What {
 /// Size of a piece in bytes.
 const PIECE: u64 = 1 << 20;
 
+/// Ends with the code 0 if there is a match, 1 if there is none, 2 if the search failed, 3 if a part could not be searched.
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
+    search(host, arguments).map_err(Failure::of_search)
+}
+
+fn search(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let search = arguments.search().map_err(Failure::usage)?;
     let device = host.open(&arguments.url)?;
     let (end, asked) = (arguments.end_of(&device)?, arguments.range());

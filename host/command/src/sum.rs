@@ -1,6 +1,6 @@
 //! `pactio sum`
 
-use pactio::Host;
+use pactio::{Host, Url};
 use sha2::digest::DynDigest;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 
@@ -42,24 +42,52 @@ impl Algorithm {
     }
 }
 
+/// A device that fails does not hide the others; the code is that of the last failure.
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
+    let mut failed = None;
     for url in &arguments.urls {
-        let device = host.open(url)?;
-        let mut stream = Stream::new(host, device, arguments.range, arguments.flow);
-        let progress = Progress::start("hashing", stream.expected());
-        let mut digest = arguments.algorithm.start();
-        host.block_on(async {
-            while let Some(block) = stream.next().await? {
-                digest.update(&block);
-                progress.set(stream.done());
-                stream.recycle(block);
+        match digest(host, url, arguments) {
+            Ok(line) => to_stdout(&line)?,
+            Err(failure) => {
+                if let Some(earlier) = failed.replace(failure) {
+                    earlier.report();
+                }
             }
-            Ok::<_, Failure>(())
-        })?;
-        progress.finish();
-        stream.account()?;
-        let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        to_stdout(format!("{hex}  {url}\n").as_bytes())?;
+        }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
+}
+
+/// The line of one device.
+fn digest(host: &Host, url: &str, arguments: &Arguments) -> Result<Vec<u8>, Failure> {
+    let device = host.open(url)?;
+    let shown = device.url().to_owned();
+    let mut stream = Stream::new(host, device, arguments.range, arguments.flow);
+    let progress = Progress::start("hashing", stream.expected());
+    let mut digest = arguments.algorithm.start();
+    host.block_on(async {
+        while let Some(block) = stream.next().await? {
+            digest.update(&block);
+            progress.set(stream.done());
+            stream.recycle(block);
+        }
+        Ok::<_, Failure>(())
+    })?;
+    progress.finish();
+    stream.account()?;
+    let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(line(&hex, if arguments.range.is_whole() { url } else { "" }, &shown))
+}
+
+/// A line as `sha256sum` writes and checks it. A whole file of the system has its path; any other device, and
+/// a part of a file (an empty `url`), its URL as it may be shown.
+fn line(hex: &str, url: &str, shown: &str) -> Vec<u8> {
+    let name = url
+        .parse::<Url>()
+        .ok()
+        .filter(|url| url.scheme() == "file" && url.options().is_empty() && url.filters().is_empty())
+        .map_or_else(|| shown.to_owned(), |url| url.target().to_owned());
+    let escaped = name.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
+    let mark = if escaped == name { "" } else { "\\" };
+    format!("{mark}{hex}  {escaped}\n").into_bytes()
 }

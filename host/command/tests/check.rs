@@ -175,6 +175,13 @@ fn what_happens_at_random_can_be_had_again_and_results_are_written_for_machines(
 }
 
 #[test]
+fn a_check_of_nothing_is_no_success() {
+    let (output, text) = check("pactio_memory", &["--case", "names"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.contains("nothing was checked")), (Some(1), true), "{text}{said}");
+}
+
+#[test]
 fn a_device_may_be_named_by_a_profile() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("my profiles.toml");

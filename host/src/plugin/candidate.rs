@@ -77,6 +77,10 @@ const MOST_KNOWN: usize = 4096;
 /// Reads the manifest of a file, and refuses a file that cannot be a plugin for this host.
 pub(super) fn describe(path: &Path) -> Result<Described, Refusal> {
     let unreadable = |error| Refusal::new(RefusalKind::Unreadable, format!("it cannot be read: {error}"));
+    // Opening a pipe would wait for its other end.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(Refusal::new(RefusalKind::NotALibrary, "it is not a regular file"));
+    }
     let file = File::open(path).map_err(unreadable)?;
     let stamp = Stamp::of(&file.metadata().map_err(unreadable)?);
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);

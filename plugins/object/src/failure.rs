@@ -1,5 +1,6 @@
 //! Converts errors of stores to errors of devices.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 use std::io;
 
@@ -96,5 +97,45 @@ fn explain(error: &StoreError) -> String {
         }
         source = error.source();
     }
-    last.split_whitespace().collect::<Vec<_>>().join(" ")
+    let words: Vec<_> = last.split_whitespace().map(without_secrets).collect();
+    words.join(" ")
+}
+
+/// A word of a text, without the password and the query of the URL in it: the query may be a signature or a token.
+fn without_secrets(word: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = word.split_once("://") else { return Cow::Borrowed(word) };
+    let (address, query) =
+        rest.split_once('?').map_or((rest, None), |(address, query)| (address, Some(query)));
+    let (authority, path) = address.split_at(address.find('/').unwrap_or(address.len()));
+    let authority = match authority.rsplit_once('@') {
+        Some((user, host)) => match user.split_once(':') {
+            Some((name, _)) => format!("{name}:***@{host}"),
+            None => authority.to_owned(),
+        },
+        None => authority.to_owned(),
+    };
+    // Punctuation behind a URL stays.
+    let end = query.map_or(String::new(), |query| {
+        format!("?***{}", &query[query.trim_end_matches([')', ',', ':', ';', '"', '.']).len()..])
+    });
+    Cow::Owned(format!("{scheme}://{authority}{path}{end}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_and_queries_of_urls_are_not_shown() {
+        for (word, shown) in [
+            ("HEAD", "HEAD"),
+            ("https://host:80/a@b:c", "https://host:80/a@b:c"),
+            ("https://me:pass@host/x", "https://me:***@host/x"),
+            ("https://me:p:a@s@host", "https://me:***@host"),
+            ("(https://me@host/x?sig=abc&a=b):", "(https://me@host/x?***):"),
+            ("https://me:p?ss", "https://me:p?***"),
+        ] {
+            assert_eq!(without_secrets(word), shown);
+        }
+    }
 }

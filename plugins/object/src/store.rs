@@ -4,6 +4,8 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -12,6 +14,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use pactio_sdk::{Identity, OpenError, OpenMode, OpenRequest, Stat};
+use percent_encoding::percent_decode_str;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
 use crate::failure::cannot_open;
 
@@ -89,7 +93,7 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
 
 /// The address of a store and its bucket, as far as they distinguish one store from another; `None` for files of this system.
 fn address(request: &OpenRequest<'_>) -> Option<String> {
-    let (scheme, bucket) = (request.scheme(), split(request.target()).0);
+    let (scheme, bucket) = (request.scheme(), login(split(request.target()).0).1);
     let variable = endpoint_variable(request).map(|(_, url)| url);
     match request.option("endpoint").or(variable.as_deref()) {
         _ if scheme == "local" => None,
@@ -270,9 +274,13 @@ fn client(
         }
         "http" | "https" => {
             needs("host")?;
-            let url = format!("{scheme}://{bucket}");
+            let (login, host) = login(bucket);
+            let client = match login {
+                Some(login) => client.with_default_headers(authorization(login)?),
+                None => client,
+            };
             HttpBuilder::new()
-                .with_url(url)
+                .with_url(format!("{scheme}://{host}"))
                 .with_retry(retry)
                 .with_client_options(client)
                 .build()
@@ -287,6 +295,21 @@ fn client(
 fn split(target: &str) -> (&str, &str) {
     let target = target.strip_prefix("//").unwrap_or(target);
     target.split_once('/').unwrap_or((target, ""))
+}
+
+/// The user and password of a web server's address, and the address without them.
+fn login(bucket: &str) -> (Option<&str>, &str) {
+    bucket.rsplit_once('@').map_or((None, bucket), |(login, host)| (Some(login), host))
+}
+
+/// The header for a user and password. They are not left in the URL, which the client's records and errors show.
+fn authorization(login: &str) -> Result<HeaderMap, OpenError> {
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let plain = [percent_decode_str(user).collect::<Vec<_>>(), percent_decode_str(password).collect()];
+    let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(plain.join(&b':'))))
+        .map_err(|_| OpenError::invalid_input("the user or the password cannot be sent"))?;
+    value.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
 }
 
 fn absolute(target: &str) -> Result<String, OpenError> {

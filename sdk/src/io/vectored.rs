@@ -347,7 +347,7 @@ impl<P: Param> PacketStore<Write> for CopiedApart<'_, '_, P> {
 fn total(lens: impl Iterator<Item = usize>) -> Result<usize, IoError> {
     let mut total = 0usize;
     for len in lens {
-        total = total.checked_add(len).ok_or(IoError::OUT_OF_MEMORY)?;
+        total = total.checked_add(len).ok_or(IoError::TOO_LARGE)?;
     }
     Ok(total)
 }

@@ -174,12 +174,13 @@ impl<'a> Report<'a> {
             causes.sort();
             causes.dedup();
             let causes = causes.join(", ");
-            return Err(Failure::new(format!("{lost} bytes of '{url}' could not be read: {causes}")));
+            return Err(Failure::incomplete(format!("{lost} bytes of '{url}' could not be read: {causes}")));
         }
         if is_cut_off && self.arguments.length.is_some() {
             return Err(Failure::incomplete("a part of the range does not exist"));
         }
-        self.account()
+        self.account()?;
+        if self.matches == 0 { Err(Failure::no_match()) } else { Ok(()) }
     }
 
     /// Reports the part of the requested range that does not exist.
