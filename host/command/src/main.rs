@@ -64,11 +64,12 @@ struct Arguments {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  everything was done
-  1  something failed
-  2  the command line makes no sense
-  3  a part of the range that was asked for does not exist
-  4  the inspected file was refused";
+    0  done; of scan, there is a match
+    1  failed; of scan, there is no match
+    2  the arguments are wrong; of scan, also a failure
+    3  a part of the range does not exist, or could not be searched
+    4  the inspected file was refused
+  141  the reader of the output closed it";
 
 #[derive(Subcommand)]
 enum Command {

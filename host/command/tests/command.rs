@@ -514,8 +514,12 @@ fn help_explains_subcommands_and_schemes() {
     assert!(place.printed(&["help", "file:"]).contains("io=auto|ring|threads"));
     assert!(place.printed(&["help", "cp"]).starts_with("Copy one device to another\n"));
     assert!(place.printed(&["help"]).contains("Exit codes:"));
-    let (_, said) = place.check(&["help", "fiel"], 1);
-    assert!(said.starts_with("pactio: no plugin has the scheme 'fiel'; did you mean 'file'?"), "{said}");
+    place.says(
+        &["help", "fiel"],
+        1,
+        "pactio: no plugin has the scheme 'fiel'; did you mean 'file'?\nthose that exist are: file, memory\n\
+         hint: `pactio plugins` lists the plugins that were found\n",
+    );
 }
 
 #[test]

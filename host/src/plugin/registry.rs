@@ -221,7 +221,7 @@ impl Registry {
             .ok_or_else(|| self.unknown(scheme, filter))
     }
 
-    /// The error for an unknown scheme: it lists the schemes that exist and the folders that were searched.
+    /// The error for an unknown scheme. It lists the schemes that exist, and, if none of them is meant, the folders that were searched.
     fn unknown(&self, scheme: &str, filter: bool) -> Error {
         let of_kind =
             |filter| self.plugins().map(|plugin| plugin.manifest()).filter(move |m| m.filter == filter);
@@ -246,7 +246,13 @@ impl Registry {
             format!("no plugin has the scheme '{scheme}'")
         };
         if let Some(meant) = similar(scheme, schemes.iter().copied()) {
-            message.push_str(&format!("; did you mean '{meant}'?"));
+            // A slip of the hand needs no account of the search.
+            message.push_str(&format!(
+                "; did you mean '{meant}'?\nthose that exist are: {}",
+                schemes.join(", ")
+            ));
+            return Error::new(ErrorKind::UnknownScheme, message)
+                .with_hint("`pactio plugins` lists the plugins that were found");
         }
         match schemes.as_slice() {
             [] if filter => message.push_str("; no filter was found"),
