@@ -94,10 +94,10 @@ impl BackendDevice for Remote {
 fn receive(mut socket: UnixStream, pending: &Pending) -> io::Result<()> {
     loop {
         let [id, offset, len, error] = numbers(&socket)?;
-        let error = IoError::from_raw(error as u32);
+        let error = IoError::from_raw(u32::try_from(error).map_err(io::Error::other)?);
         let mut bytes = Vec::new();
-        if error.is_none() {
-            (&mut socket).take(len).read_to_end(&mut bytes)?;
+        if error.is_none() && ((&mut socket).take(len).read_to_end(&mut bytes)? as u64) < len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let Some(part) = cut_out(pending, id, offset, len) else { continue };
         match error {

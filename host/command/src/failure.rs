@@ -60,6 +60,12 @@ impl Failure {
         }
     }
 
+    /// The same failure after its message was printed: only the code is left.
+    pub(super) fn reported(self) -> Self {
+        self.report();
+        Self { message: String::new(), hint: None, ..self }
+    }
+
     /// The same failure, with a line added to its message.
     pub(super) fn and(mut self, what: &str) -> Self {
         self.message = format!("{}\n{what}", self.message);

@@ -48,11 +48,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     for url in &arguments.urls {
         match digest(host, url, arguments) {
             Ok(line) => to_stdout(&line)?,
-            Err(failure) => {
-                if let Some(earlier) = failed.replace(failure) {
-                    earlier.report();
-                }
-            }
+            Err(failure) => failed = Some(failure.reported()),
         }
     }
     failed.map_or(Ok(()), Err)

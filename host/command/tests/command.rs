@@ -352,6 +352,16 @@ fn sums_are_read_by_sha256sum_and_go_on_after_a_failure() {
         .unwrap();
     assert!(checked.status.success() && checked.stdout.is_empty(), "{checked:?}");
 
+    // A failure is told also if the output fails behind it.
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = place.command(&["sum", "file:absent", "file:plain"]).stdout(full).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && told.starts_with(&said), "{told}");
+    assert!(
+        told.ends_with("cannot write to standard output: No space left on device (os error 28)\n"),
+        "{told}"
+    );
+
     // A part of a file, or a device with a filter, has its URL, without secrets.
     assert!(place.printed(&["sum", "file:plain", "--length", "2"]).ends_with("  file:plain\n"));
     let key: String = (0..64).map(|byte| format!("{byte:02x}")).collect();
