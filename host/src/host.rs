@@ -128,7 +128,7 @@ impl Host {
             if above.iter().any(read_only) {
                 OpenMode::READ
             } else if above.iter().any(|step| matches!(step, Step::Name(_))) {
-                options.create(false).truncate(false).mode()
+                options.create(false).truncate(false).replace(false).mode()
             } else {
                 options.mode()
             }
@@ -144,7 +144,10 @@ impl Host {
                 Step::Filter(filter, plugin) => {
                     let (object, shown) = self.open_layer(plugin, filter, mode, Below::Device(&device))?;
                     let (plugin, runtime) = (Arc::clone(plugin), self.runtime.clone());
-                    Device::new(shown, plugin, object, Some(device), runtime, counting)?
+                    let below = device.clone();
+                    let device = Device::new(shown, plugin, object, Some(device), runtime, counting)?;
+                    device.refuse_hidden_publish(&below)?;
+                    device
                 }
             };
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 
 use crate::plugin::Registry;
-use crate::{Device, Error, Host, OpenOptions, Url};
+use crate::{Capability, Device, Error, Host, OpenOptions, Url};
 
 /// A device that is opened again when one of its plugins was replaced and the host has [found](Host::rescan) the replacement.
 ///
@@ -49,7 +49,7 @@ impl LiveDevice {
         let registry = host.registry();
         let device = host.open_url(&url, options)?;
         // Opening it again gives the same device: nothing is created or emptied.
-        let options = options.create(false).truncate(false);
+        let options = options.create(false).truncate(false).replace(false);
         Ok(Self {
             host,
             url,
@@ -85,7 +85,8 @@ impl LiveDevice {
         if Arc::ptr_eq(&registry, &known) {
             return device;
         }
-        let device = if stays(&device, &known) {
+        // Bytes that are not published are in this device alone.
+        let device = if stays(&device, &known) || device.capabilities().has(Capability::PUBLISH) {
             device
         } else {
             match self.host.open_url(&self.url, self.options) {

@@ -123,8 +123,8 @@ pub use device::{
 #[cfg(feature = "std")]
 pub use ext::{
     Admission, Answer, Cancellation, Capability, Describe, Entry, ExtensionQuery, Figure, Flush, FlushScope,
-    Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Name, Origin, Provenance, Record,
-    Records, Region, Registration, Resize, Stat, Statistics, Unit, extension_of, read_records,
+    Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Name, Origin, Provenance, Publish,
+    Record, Records, Region, Registration, Resize, Stat, Statistics, Unit, extension_of, read_records,
 };
 
 #[cfg(feature = "plugin")]

@@ -26,3 +26,4 @@ mod streaming;
 mod stuck;
 mod toolchains;
 mod trees;
+mod writers;

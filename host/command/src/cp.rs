@@ -1,207 +1,222 @@
 //! `pactio cp`
+//!
+//! ```text
+//!  source ──► blocks, in order ──► destination: a temporary file or an upload ──► published: replaces what was there
+//!    │ first byte read, before the destination is opened                             │ read again, with --verify
+//!    └ compared with its metadata at the end                                         └ only if everything before has succeeded
+//! ```
 
-use std::collections::VecDeque;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::sync::Arc;
+mod blocks;
+mod source;
 
-use pactio::{Code, Device, Host, Identity, OpenOptions, Task, Url};
+use pactio::{Capability, Device, Host, OpenOptions};
+use sha2::{Digest, Sha256};
 
-use super::Flow;
 use super::failure::Failure;
+use super::interrupt::Interrupt;
 use super::progress::Progress;
+use super::stream::Stream;
+use super::{Flow, Range, sum};
+use blocks::Copy;
+use source::Source;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The device to read.
     source: String,
-    /// The device to write; it is made if it does not exist, and emptied if it does.
+    /// The device to write. A file or an object is replaced when the copy is complete, and stays as it is until then; it is made if
+    /// it does not exist.
     destination: String,
-    /// Have the destination make the copy last before this ends, as fsync does.
+    /// Write to a file itself instead of replacing it: it stays the same file for all hard links and programs that have it open,
+    /// and is incomplete if the copy fails.
+    #[arg(long)]
+    inplace: bool,
+    /// Make the copy durable before this ends, as fsync does.
     #[arg(long)]
     flush: bool,
-
+    /// Open the destination again at the end, read all of it, and compare digests.
+    #[arg(long)]
+    verify: bool,
+    #[command(flatten)]
+    range: Range,
     #[command(flatten)]
     flow: Flow,
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
-    let source = host.open(&arguments.source)?;
-    refuse_same(host, &source, &arguments.destination)?;
-    refuse_unreadable(host, &source)?;
-    let options = OpenOptions::new().write(true).create(true).truncate(true);
-    let destination = host.open_with(&arguments.destination, options)?;
-    // Systems report a size of 0 for files that are made when they are read: their end is found by reading.
-    let size = source.size().filter(|&size| size > 0);
-    refuse_small(&destination, size)?;
-    // If the end is found by reading, one block at a time is copied: a source that grows meanwhile leaves no hole.
-    let in_flight = if size.is_some() { arguments.flow.in_flight(&source).into() } else { 1 };
-    let devices = Arc::new(Devices { source, destination });
-    let mut copy = Copy { devices, size, block_size: arguments.flow.block_size, in_flight, done: 0 };
-    let progress = Progress::start("copying", size);
-    let result = host.block_on(async {
-        copy.blocks(host, &progress).await?;
-        if let Some(size) = size.filter(|&size| copy.done < size) {
-            return Err(Failure::new(format!(
-                "'{}' ended after {} bytes; it had {size} when the copy began",
-                copy.devices.source.url(),
-                copy.done
-            )));
+    let source = Source::open(host, &arguments.source, arguments.range)?;
+    let interrupt = Interrupt::listen()?;
+    let destination = Destination::open(host, arguments, &source)?;
+    let in_flight = arguments.flow.in_flight(&source.device);
+    let device = destination.device.clone();
+    let mut copy = Copy::new(host, &source, device, arguments.flow.block_size, in_flight, arguments.verify);
+    let progress = Progress::start("copying", source.total);
+    let mut state = State::Copying;
+    let result = host.block_on(futures_lite::future::or(
+        async {
+            Ok(async {
+                destination.fill(&source, &mut copy, &progress).await?;
+                state = State::Publishing;
+                destination.publish(arguments.flush).await?;
+                state = State::Published;
+                match copy.digest() {
+                    Some(digest) => destination.verify(host, arguments, copy.done(), &digest).await,
+                    None => Ok(()),
+                }
+            }
+            .await)
+        },
+        async { Err(interrupt.wait().await) },
+    ));
+    progress.finish();
+    let done = copy.done();
+    // Before the account: from here on, nothing is written, and no temporary file is left.
+    host.block_on(copy.stop());
+    let account = destination.account(state, done, source.total);
+    drop(destination);
+    match result {
+        Ok(result) => result.map_err(|failure| failure.and(&account)),
+        Err(signal) => Err(Failure::interrupted(signal, &account)),
+    }
+}
+
+/// How far a copy has come.
+#[derive(Clone, Copy)]
+enum State {
+    Copying,
+    Publishing,
+    Published,
+}
+
+/// The device that is written.
+struct Destination {
+    device: Device,
+    /// Readers see nothing of the written bytes before they are published.
+    publishes: bool,
+    /// The device was empty, and can be made longer without being written: holes of the source are left out.
+    keeps_holes: bool,
+}
+
+impl Destination {
+    /// Opens the destination. Nothing of it changes here.
+    fn open(host: &Host, arguments: &Arguments, source: &Source) -> Result<Self, Failure> {
+        let url = &arguments.destination;
+        let options = OpenOptions::new().write(true).create(true);
+        let mut device = host.open_with(url, options.replace(!arguments.inplace))?;
+        refuse_same(host, source, &device)?;
+        let can = device.capabilities();
+        let (publishes, resizes) = (can.has(Capability::PUBLISH), can.has(Capability::RESIZE));
+        if !publishes && !resizes {
+            // A device of a fixed size must have room for everything, before anything is written.
+            refuse_small(&device, source.total)?;
+            // The size cannot be set at the end: bytes behind the copy would stay.
+            drop(device);
+            device = host.open_with(url, options.truncate(true))?;
         }
-        // Only a complete copy is published.
-        copy.devices.destination.publish().await?;
-        if arguments.flush {
-            copy.devices.destination.flush().await?;
+        let keeps_holes = resizes && device.size() == Some(0);
+        Ok(Self { device, publishes, keeps_holes })
+    }
+
+    /// Copies all bytes of the source.
+    async fn fill(&self, source: &Source, copy: &mut Copy<'_>, progress: &Progress) -> Result<(), Failure> {
+        let all = source.start..source.total.map_or(u64::MAX, |total| source.start.saturating_add(total));
+        let data = if self.keeps_holes { source.data().await? } else { vec![all.clone()] };
+        let ends_with_data = data.last().is_some_and(|last| last.end == all.end);
+        copy.ranges(data, progress).await?;
+        if let Some(total) = source.total {
+            if ends_with_data && copy.done() < total {
+                return Err(Failure::new(format!(
+                    "'{}' ended after {} bytes; it had {total} when the copy began",
+                    source.device.url(),
+                    copy.done()
+                )));
+            }
+            copy.pass_hole(all.end);
+        }
+        // What is behind the copy belongs to the content before, or is a hole at the end.
+        if self.device.capabilities().has(Capability::RESIZE) && self.device.size() != Some(copy.done()) {
+            self.device.resize(copy.done()).await?;
+        }
+        source.check_unchanged().await
+    }
+
+    /// Makes the copy visible, and durable if that is wanted: the bytes before the name.
+    async fn publish(&self, flush: bool) -> Result<(), Failure> {
+        if flush && self.publishes {
+            // A store keeps an object only as a whole: it is asked again afterwards.
+            let _ = self.device.flush_data().await;
+        }
+        self.device.publish().await?;
+        if flush {
+            self.device.flush().await?;
         }
         Ok(())
-    });
-    progress.finish();
-    let (done, url) = (copy.done, copy.devices.destination.url());
-    result.map_err(|failure| {
-        failure.and(&match size {
-            // The copy failed when it was published or flushed.
-            Some(size) if done == size => {
-                format!(
-                    "'{url}' is not finished: all {size} bytes were sent, but may not be kept; copy again"
-                )
-            }
-            // The visible state depends on the store: a file has those bytes, an object is as it was before.
-            size => {
-                let total = size.map_or(String::new(), |size| format!(" of {size}"));
+    }
+
+    /// Reads the destination through a new handle, and compares the digests.
+    async fn verify(
+        &self,
+        host: &Host,
+        arguments: &Arguments,
+        len: u64,
+        digest: &[u8; 32],
+    ) -> Result<(), Failure> {
+        let url = self.device.url();
+        let written = self.device.stat().await?.identity;
+        let device = host.open(&arguments.destination)?;
+        let stat = device.stat().await?;
+        if stat.identity.is_none() || stat.identity != written {
+            let text = format!("'{url}' cannot be verified: opening it again gives another device");
+            return Err(Failure::new(text));
+        }
+        let range = Range { offset: 0, length: Some(len) };
+        let mut stream = Stream::new(host, device, range, arguments.flow);
+        let progress = Progress::start("verifying", Some(len));
+        let mut found = Sha256::new();
+        sum::add(&mut stream, &mut found, &progress).await?;
+        progress.finish();
+        stream.account()?;
+        if found.finalize()[..] != digest[..] || (self.publishes && stat.size.is_some_and(|size| size != len))
+        {
+            return Err(Failure::new(format!("'{url}' does not hold the copied bytes: the digests differ")));
+        }
+        Ok(())
+    }
+
+    /// The state of the destination after a failure.
+    fn account(&self, state: State, done: u64, total: Option<u64>) -> String {
+        let url = self.device.url();
+        match (state, self.publishes) {
+            (State::Copying, true) => format!("'{url}' is as it was before"),
+            (State::Copying, false) => {
+                let total = total.map_or(String::new(), |size| format!(" of {size}"));
                 format!("'{url}' is not finished: {done}{total} bytes were copied to it; copy again")
             }
-        })
-    })
-}
-
-/// The source and the destination.
-struct Devices {
-    source: Device,
-    destination: Device,
-}
-
-/// A copy and its progress.
-struct Copy {
-    devices: Arc<Devices>,
-    size: Option<u64>,
-    block_size: usize,
-    /// Number of blocks that are copied at a time. No block is further ahead of the oldest one, so that a destination that wants its
-    /// bytes roughly in order gets them so.
-    in_flight: usize,
-    /// Number of bytes that were written.
-    done: u64,
-}
-
-/// A block that was copied.
-struct Block {
-    len: usize,
-    /// The source ends behind this block.
-    last: bool,
-    /// The buffer, to be used again.
-    buffer: Vec<u8>,
-}
-
-impl Copy {
-    /// Copies one block after the other until there are no more. After a failure, the copies of started blocks are still awaited.
-    async fn blocks(&mut self, host: &Host, progress: &Progress) -> Result<(), Failure> {
-        let (mut position, mut ended, mut result) = (0u64, false, Ok(()));
-        let mut under_way: VecDeque<Task<Result<Block, Failure>>> = VecDeque::new();
-        let mut spare = Vec::new();
-        loop {
-            while !ended && under_way.len() < self.in_flight {
-                let left = self.size.map_or(u64::MAX, |size| size.saturating_sub(position));
-                let len = left.min(self.block_size as u64) as usize;
-                if len == 0 {
-                    break;
-                }
-                let mut buffer: Vec<u8> = spare.pop().unwrap_or_default();
-                buffer.resize(len, 0);
-                let devices = self.devices.clone();
-                under_way.push_back(host.spawn(async move { devices.copy(position, buffer).await }));
-                position += len as u64;
+            (State::Publishing, _) => {
+                format!(
+                    "'{url}' is not finished: all {done} bytes were sent, but may not be kept; copy again"
+                )
             }
-            let Some(oldest) = under_way.pop_front() else { return result };
-            match oldest.await {
-                Ok(Block { len, last, buffer }) => {
-                    self.done += len as u64;
-                    progress.add(len as u64);
-                    ended |= last;
-                    spare.push(buffer);
-                }
-                Err(failure) => {
-                    ended = true;
-                    result = result.and(Err(failure));
-                }
-            }
+            (State::Published, _) => format!("'{url}' was written, but is not verified"),
         }
     }
 }
 
-impl Devices {
-    /// Copies one block and gives the buffer back.
-    async fn copy(&self, position: u64, buffer: Vec<u8>) -> Result<Block, Failure> {
-        let asked = buffer.len();
-        let (report, mut buffer) = self.source.read_at(position, buffer).await?;
-        let len = report.error_clamp();
-        buffer.truncate(len);
-        let buffer = self.destination.write_all_at(position, buffer).await?;
-        let block = |last| Block { len, last, buffer };
-        match report.min_error() {
-            None => Ok(block(false)),
-            Some((_, error)) if error.code() == Code::END => Ok(block(true)),
-            Some(_) => Err(Failure::new(format!(
-                "cannot read {asked} bytes at {position} of '{}': {report}",
-                self.source.url()
-            ))),
-        }
-    }
-}
-
-/// Refuses a copy onto the file that the source reads: opening the destination would empty it. The source may be a file, a part
-/// of one, or a name in an archive.
-fn refuse_same(host: &Host, source: &Device, destination: &str) -> Result<(), Failure> {
-    let Some(Identity::File { device, inode, .. }) = host.block_on(source.stat())?.identity else {
+/// Refuses a copy onto the storage that the source reads. The source may be a file, a part of one, or a name in an archive.
+fn refuse_same(host: &Host, source: &Source, destination: &Device) -> Result<(), Failure> {
+    let identity = &source.stat().identity;
+    if identity.is_none() || *identity != host.block_on(destination.stat())?.identity {
         return Ok(());
-    };
-    let file = path_of(&destination.parse()?).and_then(|path| std::fs::metadata(path).ok());
-    if file.is_some_and(|file| (file.dev(), file.ino()) == (device, inode)) {
-        return Err(Failure::new(format!(
-            "'{}' reads the file that '{destination}' would replace; copying would empty it",
-            source.url()
-        )));
     }
-    Ok(())
+    let (source, destination) = (source.device.url(), destination.url());
+    Err(Failure::new(format!("'{source}' reads the storage that '{destination}' would replace"))
+        .with_hint("nothing was written; copy to another name"))
 }
 
-/// The path of the file that holds the bytes of a URL, if the URL names one: `file:PATH`, or a name in a folder.
-fn path_of(url: &Url) -> Option<PathBuf> {
-    let mut path = matches!(url.scheme(), "file" | "local").then(|| PathBuf::from(url.target()))?;
-    for name in url.filters().iter().map_while(Url::name) {
-        path.push(OsStr::from_bytes(name));
-    }
-    Some(path)
-}
-
-/// Fails if the first byte of the source cannot be read, before the destination is opened and emptied.
-fn refuse_unreadable(host: &Host, source: &Device) -> Result<(), Failure> {
-    let (report, _) = host.block_on(source.read_at(0, vec![0; 1]))?;
-    match report.min_error() {
-        Some((_, error)) if error.code() != Code::END => Err(Failure::new(format!(
-            "cannot read '{}' (plugin '{}'): {error}; the destination was not touched",
-            source.url(),
-            source.plugin().manifest().id
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// A destination of a fixed size must have room for everything, before anything is written.
-fn refuse_small(destination: &Device, size: Option<u64>) -> Result<(), Failure> {
-    match (destination.size(), size) {
-        (Some(room @ 1..), Some(size)) if room < size => Err(Failure::new(format!(
-            "'{}' has room for {room} bytes, but {size} are to be copied",
+fn refuse_small(destination: &Device, total: Option<u64>) -> Result<(), Failure> {
+    match (destination.size(), total) {
+        (Some(room @ 1..), Some(total)) if room < total => Err(Failure::new(format!(
+            "'{}' has room for {room} bytes, but {total} are to be copied",
             destination.url()
         ))
         .with_hint("nothing was written; give it a larger size")),

@@ -43,6 +43,12 @@ impl Failure {
         Self { code: 141, ..Self::new("") }
     }
 
+    /// A signal ended the command; the code is that of shells for it.
+    pub(super) fn interrupted(signal: i32, what: &str) -> Self {
+        let code = 128u8.saturating_add(signal.clamp(0, 127) as u8);
+        Self { code, ..Self::new(format!("interrupted: {what}")) }
+    }
+
     /// A search found nothing: the code says so, as that of `grep` does.
     pub(super) fn no_match() -> Self {
         Self::new("")

@@ -7,6 +7,7 @@ mod failure;
 mod hexdump;
 mod info;
 mod inspect;
+mod interrupt;
 mod ls;
 mod maps;
 mod options;
@@ -69,7 +70,10 @@ Exit codes:
     2  the arguments are wrong; of scan, also a failure
     3  a part of the range does not exist, or could not be searched
     4  the inspected file was refused
-  141  the reader of the output closed it";
+  129  SIGHUP ended a copy
+  130  SIGINT ended a copy
+  141  the reader of the output closed it
+  143  SIGTERM ended a copy";
 
 #[derive(Subcommand)]
 enum Command {

@@ -61,18 +61,25 @@ fn digest(host: &Host, url: &str, arguments: &Arguments) -> Result<Vec<u8>, Fail
     let mut stream = Stream::new(host, device, arguments.range, arguments.flow);
     let progress = Progress::start("hashing", stream.expected());
     let mut digest = arguments.algorithm.start();
-    host.block_on(async {
-        while let Some(block) = stream.next().await? {
-            digest.update(&block);
-            progress.set(stream.done());
-            stream.recycle(block);
-        }
-        Ok::<_, Failure>(())
-    })?;
+    host.block_on(add(&mut stream, &mut *digest, &progress))?;
     progress.finish();
     stream.account()?;
     let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(line(&hex, if arguments.range.is_whole() { url } else { "" }, &shown))
+}
+
+/// Adds the rest of a stream to a digest.
+pub(super) async fn add(
+    stream: &mut Stream<'_>,
+    digest: &mut dyn DynDigest,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    while let Some(block) = stream.next().await? {
+        digest.update(&block);
+        progress.set(stream.done());
+        stream.recycle(block);
+    }
+    Ok(())
 }
 
 /// A line as `sha256sum` writes and checks it. A whole file of the system has its path; any other device, and

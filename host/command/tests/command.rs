@@ -1,75 +1,17 @@
 //! The command, as a user or a script sees it: output, errors, exit codes.
 
+mod place;
+
 use serde_json::Value;
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use tempfile::{TempDir, tempdir};
-
-/// A folder to work in, and the command in it, with the plugins `file` and `memory` and no others.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        let place = Self(tempdir().unwrap());
-        fs::create_dir(place.path("plugins")).unwrap();
-        place.with("file").with("memory")
-    }
-
-    /// One more plugin.
-    fn with(self, name: &str) -> Self {
-        let library = plugin(name);
-        symlink(&library, self.path("plugins").join(library.file_name().unwrap())).unwrap();
-        self
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn file(&self, name: &str, len: usize) -> Vec<u8> {
-        let content: Vec<u8> = (0..len).map(|byte| (byte * 31 % 251) as u8).collect();
-        fs::write(self.path(name), &content).unwrap();
-        content
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pactio"));
-        command
-            .args(["--no-default-plugin-paths", "--plugin-path", "plugins"])
-            .args(arguments)
-            .current_dir(self.0.path())
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// Runs the command, checks the exit code, and gives the standard output and the standard error.
-    fn check(&self, arguments: &[&str], code: i32) -> (Vec<u8>, String) {
-        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
-        let said = String::from_utf8(stderr).unwrap();
-        assert_eq!(status.code(), Some(code), "{arguments:?}: {said}");
-        assert!(!said.contains("panicked"), "{said}");
-        (stdout, said)
-    }
-
-    fn printed(&self, arguments: &[&str]) -> String {
-        String::from_utf8(self.check(arguments, 0).0).unwrap()
-    }
-
-    #[track_caller]
-    fn says(&self, arguments: &[&str], code: i32, expected: &str) {
-        assert_eq!(self.check(arguments, code).1, expected);
-    }
-}
-
-/// A plugin's library, which cargo puts beside this test.
-fn plugin(name: &str) -> PathBuf {
-    std::env::current_exe().unwrap().with_file_name(format!("libpactio_{name}.so"))
-}
+use place::{Place, plugin};
+use tempfile::tempdir;
 
 fn sha256sum(path: &Path) -> String {
     let output = Command::new("sha256sum").arg(path).output().unwrap();
@@ -255,71 +197,6 @@ fn output_that_cannot_be_written_is_said() {
     let output = cat.wait_with_output().unwrap();
     // As `cat` of the system, which SIGPIPE ends.
     assert_eq!((output.status.code(), output.stderr.len()), (Some(141), 0));
-}
-
-#[test]
-fn cp_copies_and_replaces() {
-    let place = Place::new();
-    for len in [0, 1, 4097, 5 << 20] {
-        let content = place.file("from", len);
-        fs::write(place.path("to"), b"something longer that was there before").unwrap();
-        let (_, said) = place.check(&["cp", "file:from", "file:to", "--block-size", "64KiB"], 0);
-        assert_eq!(said, "", "it is quiet in a pipe");
-        assert!(fs::read(place.path("to")).unwrap() == content, "{len} bytes");
-    }
-    place.check(&["cp", "file:/proc/version", "file:version"], 0);
-    assert_eq!(fs::read(place.path("version")).unwrap(), fs::read("/proc/version").unwrap());
-    place.check(&["cp", "file:from", "memory:?size=5MiB"], 0);
-}
-
-#[test]
-fn cp_loses_nothing_and_says_what_is_left() {
-    let place = Place::new().with("object");
-    let content = place.file("x", 5000);
-    symlink("x", place.path("link")).unwrap();
-    let local = format!("local:{}", place.path("x").display());
-    let (_, output) = place.check(&["cp", &local, "file:x"], 1);
-    assert!(output.contains("reads the file that 'file:x' would replace"), "{output}");
-    assert!(fs::read(place.path("x")).unwrap() == content);
-    let same = "pactio: 'file:x' reads the file that 'file:link' would replace; copying would empty it\n";
-    place.says(&["cp", "file:x", "file:link"], 1, same);
-    assert_eq!(fs::read(place.path("x")).unwrap(), content);
-    place.says(
-        &["cp", "file:x", "memory:?size=10"],
-        1,
-        "pactio: 'memory:?size=10' has room for 10 bytes, but 5000 are to be copied\nhint: nothing was written; give it a \
-         larger size\n",
-    );
-    place.says(
-        &["cp", "file:x", "file:/dev/full"],
-        1,
-        "pactio: cannot write 5000 bytes at 0 of 'file:/dev/full' (plugin 'file'): 0 of 5000 bytes; 0..5000: no space \
-         left\n'file:/dev/full' is not finished: 0 of 5000 bytes were copied to it; copy again\n",
-    );
-    let none = "pactio: cannot open 'file:none' with plugin 'file': there is no such file\n";
-    place.says(&["cp", "file:none", "file:y"], 1, none);
-    assert!(!place.path("y").exists(), "a destination was made for a source that does not exist");
-}
-
-#[test]
-fn cp_reads_the_source_before_it_touches_the_destination() {
-    let place = Place::new().with("fault").with("object").with("cow");
-    let content = place.file("a", 588_895);
-    fs::create_dir(place.path("folder")).unwrap();
-    symlink(place.path("a"), place.path("link")).unwrap();
-    fs::hard_link(place.path("a"), place.path("twin")).unwrap();
-    for source in
-        ["file:a", "file:. | /a", "file:folder/../a", "file:link", "file:twin", "local:a", "file:a | cow"]
-    {
-        let (_, said) = place.check(&["cp", source, "file:a"], 1);
-        assert!(said.contains("reads the file that 'file:a' would replace"), "{source}: {said}");
-        assert!(fs::read(place.path("a")).unwrap() == content, "cp {source} file:a changed the file");
-    }
-    place.file("b", 10);
-    for source in ["file:folder", "file:b | fault?read=100", "file:absent", "file:. | /absent"] {
-        let (_, said) = place.check(&["cp", source, "file:a"], 1);
-        assert!(fs::read(place.path("a")).unwrap() == content, "cp {source} file:a changed the file: {said}");
-    }
 }
 
 #[test]

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::thread;
 
+use futures_lite::AsyncWriteExt;
 use futures_lite::future::{block_on, poll_once};
 use pactio_sdk::{
     Capability, Code, ComplexPacket, IoError, IoExchange, Name, PacketBox, PacketBytes, PacketIo, Read,
-    VectoredIo, Write,
+    Seekable, VectoredIo, Write,
 };
 
 use super::subject::{Finding, Subject, answered, open, same, unexpected, wait, wrong};
-use crate::{Device, Url};
+use crate::{Device, ErrorKind, OpenOptions, Url};
 
 /// One case of the suite.
 #[derive(Debug)]
@@ -94,6 +95,11 @@ pub const CASES: &[Case] = &[
         name: "paths",
         about: "every way to read and write reaches the same bytes: exchange, batches, vectored, regions, stat",
         run: paths,
+    },
+    Case {
+        name: "writers",
+        about: "the bytes of a writer that ends without an error are there, and nothing is seen of them before",
+        run: writers,
     },
     Case {
         name: "again",
@@ -696,6 +702,98 @@ fn outside_of_regions(subject: &Subject) -> Result<(), Finding> {
             wrong!("byte {index} is {}, but lies in none of its regions", model[index]);
         }
         at = at.max(usize::try_from(next.end).unwrap_or(usize::MAX));
+    }
+    Ok(())
+}
+
+/// Writes through files of `std::io` and `futures::io`.
+fn writers(subject: &Subject) -> Result<(), Finding> {
+    let device = match subject.host.open_with(&subject.url, OpenOptions::new().replace(true)) {
+        Ok(device) => device,
+        Err(error) => match error.kind() {
+            ErrorKind::Open(
+                Code::READ_ONLY | Code::PERMISSION_DENIED | Code::UNSUPPORTED | Code::INVALID_INPUT,
+            ) => return Err(Finding::DoesNotApply("it cannot be opened to be written".to_owned())),
+            _ => return Err(unexpected(error)),
+        },
+    };
+    if device.capabilities().has(Capability::PUBLISH) {
+        return published(subject, device);
+    }
+    if !subject.writable || subject.model.borrow().is_empty() {
+        return Err(Finding::DoesNotApply("it cannot be written".to_owned()));
+    }
+    drop(device);
+    let fill = || {
+        let mut model = subject.model.borrow_mut();
+        let len = model.len() - model.len() % subject.unit();
+        model[..len].iter_mut().for_each(|byte| *byte = subject.below(256) as u8);
+        model[..len].to_vec()
+    };
+    let mut file = Seekable::new(subject.device.clone());
+    let ended = std::io::Write::write_all(&mut file, &fill())
+        .and_then(|()| std::io::Write::flush(&mut file))
+        .and_then(|()| file.finish().map(drop));
+    ended.map_err(|error| Finding::Wrong(format!("a file of std::io: {error}")))?;
+    subject.read_all()?;
+    let bytes = fill();
+    close(subject, &mut Seekable::new(subject.device.clone()), &bytes)?;
+    subject.read_all()
+}
+
+/// Writes through a file of `futures::io`, and closes it.
+fn close(subject: &Subject, file: &mut Seekable<Device>, bytes: &[u8]) -> Result<(), Finding> {
+    let ended = subject.wait("a file of futures::io", async {
+        file.write_all(bytes).await?;
+        file.flush().await?;
+        file.close().await
+    })?;
+    ended.map_err(|error| Finding::Wrong(format!("a file of futures::io: {error}")))
+}
+
+/// Replaces the content of a device that publishes what is written.
+fn published(subject: &Subject, device: Device) -> Result<(), Finding> {
+    let unit = subject.unit();
+    let random = |units: usize| (0..units * unit).map(|_| subject.below(256) as u8).collect::<Vec<_>>();
+    let expect = |when: &str, expected: &[u8]| -> Result<(), Finding> {
+        let device = subject.host.open(&subject.url).map_err(unexpected)?;
+        let read = subject.wait("a read", device.read_at(0, vec![0; expected.len()]))?.map_err(unexpected)?;
+        answered("a read", &read.0)?;
+        if !read.0.is_done() {
+            wrong!("{when}: {}", read.0);
+        }
+        same(&read.1, expected, 0).map_err(|finding| of(when, finding))
+    };
+    let before = subject.model.borrow().clone();
+    // Not published: nothing is seen.
+    let mut file = Seekable::new(device);
+    std::io::Write::write_all(&mut file, &random(3)).map_err(|error| Finding::Wrong(error.to_string()))?;
+    if std::io::Write::flush(&mut file).is_ok() {
+        wrong!("a file of std::io was flushed, although nothing is seen before it is published");
+    }
+    expect("before it was published", &before)?;
+    drop(file);
+    expect("after it was closed without being published", &before)?;
+    // Published by `finish` and by `close`.
+    let open = || subject.host.open_with(&subject.url, OpenOptions::new().replace(true)).map_err(unexpected);
+    let bytes = random(1000);
+    let mut file = Seekable::new(open()?);
+    let ended = std::io::Write::write_all(&mut file, &bytes).and_then(|()| file.finish());
+    let device = ended.map_err(|error| Finding::Wrong(format!("a file of std::io: {error}")))?;
+    expect("after a file of std::io was finished", &bytes)?;
+    let written = subject.wait("a write", device.write_at(0, random(1)))?.map_err(unexpected)?;
+    if written.0.done() > 0 {
+        wrong!("it took a write after it was published");
+    }
+    if let Err(error) = subject.wait("a second publish", device.publish())? {
+        wrong!("it was published twice: {error}");
+    }
+    let bytes = random(700);
+    close(subject, &mut Seekable::new(open()?), &bytes)?;
+    expect("after a file of futures::io was closed", &bytes)?;
+    let size = subject.host.open(&subject.url).map_err(unexpected)?.size();
+    if size.is_some_and(|size| size != bytes.len() as u64) {
+        wrong!("{} bytes were published, but its size is {size:?}", bytes.len());
     }
     Ok(())
 }

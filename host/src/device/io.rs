@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::task::Context;
 
 use pactio_sdk::abi::Remote;
-use pactio_sdk::io::{Admitted, Internal, Submitted};
+use pactio_sdk::ext::publication;
+use pactio_sdk::io::{Admitted, Internal, Publication, Submitted};
 use pactio_sdk::{
-    Batch, BlockOn, BoundPacketView, Cancellation, NoPos, PacketIo, Read, ReadWrite, RequestId, Size,
-    Submission, Write,
+    Batch, BlockOn, BoundPacketView, Cancellation, Capability, NoPos, PacketIo, Publish, Read, ReadWrite,
+    RequestId, Size, Submission, Write,
 };
 
 use super::current::Entered;
@@ -114,6 +115,14 @@ macro_rules! packet_io {
 
                 fn cancel(&self, request: RequestId) {
                     self.0.cancel(request);
+                }
+
+                fn publication(&self) -> Option<Publication> {
+                    if !self.0.remote.has(Capability::PUBLISH) {
+                        return None;
+                    }
+                    let device = self.clone();
+                    Some(publication(move |view| device.operate::<dyn Publish>(0, b"", view)))
                 }
             }
         )*

@@ -316,7 +316,7 @@ impl fmt::Debug for Device {
 ///
 /// ```
 /// # use pactio::OpenOptions;
-/// let copy_target = OpenOptions::new().write(true).create(true).truncate(true);
+/// let copy_target = OpenOptions::new().replace(true);
 /// let in_place = OpenOptions::new().read(true).write(true);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,6 +341,8 @@ impl OpenOptions {
             "it is opened neither to be read nor to be written: see `OpenOptions::read` and `OpenOptions::write`"
         } else if !has(OpenMode::WRITE) && (has(OpenMode::CREATE) || has(OpenMode::TRUNCATE)) {
             "only what is opened to be written can be created or emptied: see `OpenOptions::write`"
+        } else if has(OpenMode::REPLACE) && (has(OpenMode::READ) || has(OpenMode::TRUNCATE)) {
+            "what is replaced is neither read nor emptied: see `OpenOptions::replace`"
         } else {
             return Ok(());
         };
@@ -348,7 +350,7 @@ impl OpenOptions {
     }
 
     fn set(self, bit: OpenMode, on: bool) -> Self {
-        let bits = [OpenMode::READ, OpenMode::WRITE, OpenMode::CREATE, OpenMode::TRUNCATE];
+        let bits = [OpenMode::READ, OpenMode::WRITE, OpenMode::CREATE, OpenMode::TRUNCATE, OpenMode::REPLACE];
         let wanted = |other: &OpenMode| if *other == bit { on } else { self.0.contains(*other) };
         Self(bits.into_iter().filter(wanted).fold(OpenMode::NONE, |mode, bit| mode | bit))
     }
@@ -375,6 +377,33 @@ impl OpenOptions {
     #[must_use]
     pub fn truncate(self, on: bool) -> Self {
         self.set(OpenMode::TRUNCATE, on)
+    }
+
+    /// Whether the device is written anew as a whole: the previous content stays until [`Device::publish`], and if that does not
+    /// happen, nothing changes. Also turns [`write`](Self::write) and [`create`](Self::create) on, if `on`.
+    ///
+    /// A file is replaced by a new file of the same name, mode and extended attributes, in the same folder; symbolic links are
+    /// followed. A device that cannot be replaced in this way, such as a disk or memory, is opened as it is: it does not have
+    /// [`Capability::PUBLISH`].
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), pactio::Error> {
+    /// # let host = pactio::Host::builder().build()?;
+    /// use pactio::OpenOptions;
+    ///
+    /// let device = host.open_with("file:settings", OpenOptions::new().replace(true))?;
+    /// host.block_on(async {
+    ///     device.write_all_at(0, b"all of it".to_vec()).await?;
+    ///     // Only now does another reader of the file see something new.
+    ///     device.publish().await
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn replace(self, on: bool) -> Self {
+        let this = if on { self.write(true).create(true) } else { self };
+        this.set(OpenMode::REPLACE, on)
     }
 
     pub(crate) fn from_mode(mode: OpenMode) -> Self {

@@ -5,7 +5,8 @@ use std::fmt;
 use pactio_sdk::ext::{EXTENSIONS, Operation};
 use pactio_sdk::{
     Capability, Cause, Code, Describe, Entry, Figure, Flush, FlushScope, IoError, Limits, Listing, Mapping,
-    Name, Origin, PacketBox, Provenance, Record, Region, Resize, Stat, Statistics, Write, read_records,
+    Name, Origin, PacketBox, Provenance, Publish, Record, Region, Resize, Stat, Statistics, Write,
+    read_records,
 };
 
 use super::Device;
@@ -93,24 +94,41 @@ impl Device {
         self.flush_scope(FlushScope::Data).await
     }
 
-    /// Makes earlier writes visible to others, on devices where writes are not visible at once: an object is uploaded as a whole,
-    /// and does not exist before. Without this call, closing the device discards the bytes that were written to it. On other
-    /// devices there is nothing to do.
+    /// Makes the written bytes visible to others, on devices that show them only as a whole: objects of a store, and files that
+    /// were opened with [`OpenOptions::replace`](crate::OpenOptions::replace). Without this call, closing such a device discards
+    /// the bytes, and the previous content stays. Afterwards the device takes no more writes. On other devices there is nothing
+    /// to do.
     ///
     /// # Errors
     ///
-    /// If the writes cannot be made visible; the error states the reason.
+    /// If the bytes cannot be made visible; the error states the reason, and the previous content stays.
     pub async fn publish(&self) -> Result<(), Error> {
-        self.flush_scope(FlushScope::Visible).await
+        if !self.can(Capability::PUBLISH) {
+            return Ok(());
+        }
+        self.ask::<dyn Publish>(What("publish what was written to", b""), 0, ONE_BYTE).await.map(drop)
+    }
+
+    /// Refuses a filter that takes writes for a device that has to be published, but does not forward that.
+    pub(crate) fn refuse_hidden_publish(&self, below: &Self) -> Result<(), Error> {
+        let is_hidden = below.can(Capability::PUBLISH) && !self.can(Capability::PUBLISH);
+        if !is_hidden || !self.info().writable() {
+            return Ok(());
+        }
+        let (url, plugin) = (self.url(), &self.plugin().manifest().id);
+        let text = format!(
+            "cannot open '{url}': the filter '{plugin}' does not forward '{}', so the bytes that are written through it would never \
+             be seen",
+            Capability::PUBLISH
+        );
+        Err(Error::new(ErrorKind::Open(Code::UNSUPPORTED), text))
     }
 
     async fn flush_scope(&self, scope: FlushScope) -> Result<(), Error> {
         if !self.can(Capability::FLUSH) {
             return Ok(());
         }
-        let what =
-            What(if scope == FlushScope::Visible { "publish what was written to" } else { "flush" }, b"");
-        self.ask::<dyn Flush>(what, scope.to_raw(), ONE_BYTE).await.map(drop)
+        self.ask::<dyn Flush>(What("flush", b""), scope.to_raw(), ONE_BYTE).await.map(drop)
     }
 
     /// Makes the device `size` bytes long. New bytes read as zeros.

@@ -104,6 +104,7 @@ impl Filter for CachedDevice {
         Capability::LIMITS,
         Capability::STAT,
         Capability::FLUSH,
+        Capability::PUBLISH,
         Capability::MAP,
         Capability::LIST,
         Capability::PROVENANCE,

@@ -37,7 +37,8 @@ impl Drop for CryptDevice {
 
 impl Filter for CryptDevice {
     /// Regions are not forwarded: a hole does not decrypt to zeros.
-    const FORWARDS: &'static [Capability] = &[Capability::CANCELLATION, Capability::FLUSH];
+    const FORWARDS: &'static [Capability] =
+        &[Capability::CANCELLATION, Capability::FLUSH, Capability::PUBLISH];
 
     fn lower(&self) -> &Lower {
         self.0.reader.lower()

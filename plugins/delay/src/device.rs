@@ -74,6 +74,7 @@ impl Filter for DelayedDevice {
         Capability::LIMITS,
         Capability::STAT,
         Capability::FLUSH,
+        Capability::PUBLISH,
         Capability::RESIZE,
         Capability::MAP,
         Capability::LIST,

@@ -58,6 +58,7 @@ impl Filter for FaultyDevice {
         Capability::LIMITS,
         Capability::STAT,
         Capability::FLUSH,
+        Capability::PUBLISH,
         Capability::RESIZE,
         Capability::MAP,
         Capability::LIST,

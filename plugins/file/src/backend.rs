@@ -1,6 +1,6 @@
 //! Opens files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -15,6 +15,7 @@ use crate::at_once::Calls;
 use crate::device::FileDevice;
 use crate::engine::{Engine, Rings, THREADS};
 use crate::folder::Folder;
+use crate::replacement::Replacement;
 
 /// The backend. Its threads start with the first file.
 #[derive(Clone, Default)]
@@ -98,7 +99,11 @@ impl How {
 
 impl Files {
     pub(crate) fn open_file(&self, path: &Path, mode: OpenMode, how: How) -> Result<FileDevice, OpenError> {
-        let file = open(path, mode, how.direct)?;
+        let (file, replacement) = if mode.contains(OpenMode::REPLACE) {
+            replace(path, mode, how.direct)?
+        } else {
+            (open(path, mode, how.direct)?, None)
+        };
         let (rings, known) = (&self.0.rings, Arc::default());
         let engine = match how.io {
             Io::Threads => Engine::Threads,
@@ -110,7 +115,8 @@ impl Files {
         };
         let calls = (!matches!(how.io, Io::Threads)).then(|| self.0.calls.clone());
         let alignment = if how.direct { BLOCK } else { 1 };
-        let mut device = FileDevice::new(file, mode, self.pool()?, engine, calls, alignment, known);
+        let mut device =
+            FileDevice::new(file, replacement, mode, self.pool()?, engine, calls, alignment, known);
         if how.map && mode.contains(OpenMode::READ) {
             device.map_file()?;
         }
@@ -121,6 +127,32 @@ impl Files {
     pub(crate) fn pool(&self) -> Result<Arc<Pool>, OpenError> {
         Ok(self.0.pool.get(THREADS)?)
     }
+}
+
+/// Begins to replace a file; opens something that cannot be replaced, such as a device node, as it is.
+fn replace(path: &Path, mode: OpenMode, direct: bool) -> Result<(File, Option<Replacement>), OpenError> {
+    if fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
+        return Err(is_directory());
+    }
+    let Some((replacement, file)) = Replacement::begin(path)? else {
+        return Ok((open(path, mode, direct)?, None));
+    };
+    if direct {
+        let flags = fcntl_getfl(&file).map_err(io::Error::from)?;
+        fcntl_setfl(&file, flags | DIRECT).map_err(|_| no_direct())?;
+    }
+    Ok((file, Some(replacement)))
+}
+
+fn is_directory() -> OpenError {
+    OpenError::new(IoError::from_code(Code::IS_DIRECTORY), "it is a directory; name a file in it")
+}
+
+fn no_direct() -> OpenError {
+    OpenError::new(
+        IoError::from_code(Code::UNSUPPORTED),
+        "its file system has no direct I/O; leave direct out",
+    )
 }
 
 fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
@@ -137,17 +169,14 @@ fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
     let not_seekable = || {
         OpenError::new(
             IoError::from_code(Code::NOT_SEEKABLE),
-            "it is a pipe, socket or terminal, which has no positions",
+            "it is a pipe, socket or terminal, which has no positions; `pactio cat` writes to standard output",
         )
     };
     let file = match opened {
         Ok(file) => file,
         Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => return Err(not_seekable()),
         Err(error) if direct && error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-            return Err(OpenError::new(
-                IoError::from_code(Code::UNSUPPORTED),
-                "its file system has no direct I/O; leave direct out",
-            ));
+            return Err(no_direct());
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && mode.contains(OpenMode::CREATE) => {
             return Err(OpenError::new(error.into(), "the folder that it should be made in does not exist"));
@@ -157,10 +186,7 @@ fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
     let metadata = file.metadata().map_err(OpenError::from)?;
     let kind = metadata.file_type();
     if kind.is_dir() {
-        return Err(OpenError::new(
-            IoError::from_code(Code::IS_DIRECTORY),
-            "it is a directory; name a file in it",
-        ));
+        return Err(is_directory());
     }
     if kind.is_fifo() || kind.is_socket() || seek(&file, SeekFrom::Current(0)).is_err() {
         return Err(not_seekable());
@@ -174,7 +200,7 @@ fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
 }
 
 /// An error with the system's text, or with a hint where the way to proceed is clear.
-fn explain(error: io::Error, write: bool) -> OpenError {
+pub(crate) fn explain(error: io::Error, write: bool) -> OpenError {
     let text = match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::NotADirectory => {

@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 
 use pactio_plugin_pool::Pool;
 use pactio_sdk::{
-    Answer, BackendDevice, Batch, BoundPacketView, Describe, DeviceInfo, ExtensionQuery, Flush, FlushScope,
-    IoError, Limiting, Limits, Mapping, MemoryRange, OpenError, OpenMode, PollingHandle, Read, Records,
-    Region, Registration, Resize, Stat, Write,
+    Answer, BackendDevice, Batch, BoundPacketView, Code, Describe, DeviceInfo, ExtensionQuery, Flush,
+    FlushScope, IoError, Limiting, Limits, Mapping, MemoryRange, OpenError, OpenMode, PollingHandle, Publish,
+    Read, Records, Region, Registration, Resize, Stat, Write,
 };
 use rustix::fs::{SeekFrom, fdatasync, fsync, ftruncate, seek};
 use rustix::io::Errno;
@@ -18,12 +18,15 @@ use crate::at_once::{AtOnce, Calls};
 use crate::engine::Engine;
 use crate::job::{Job, Outcome, error};
 use crate::known::Known;
+use crate::replacement::Replacement;
 
 /// A file and the engine for its I/O.
 pub(crate) struct FileDevice {
     /// Declared before the file, so that it is dropped first: it works on the file until then.
     engine: Engine,
     file: Arc<File>,
+    /// If the file is written anew as a whole.
+    replacement: Option<Arc<Replacement>>,
     mode: OpenMode,
     pool: Arc<Pool>,
     /// Positions, lengths and addresses are multiples of this: 1, unless the page cache is bypassed.
@@ -34,8 +37,10 @@ pub(crate) struct FileDevice {
 
 impl FileDevice {
     /// A device that also reads by `calls`, if they are given.
+    #[allow(clippy::too_many_arguments, reason = "the parts of the device")]
     pub(crate) fn new(
         file: File,
+        replacement: Option<Replacement>,
         mode: OpenMode,
         pool: Arc<Pool>,
         engine: Engine,
@@ -44,7 +49,8 @@ impl FileDevice {
         known: Arc<Known>,
     ) -> Self {
         let at_once = AtOnce::new(alignment > 1, calls, &known);
-        Self { engine, file: Arc::new(file), mode, pool, alignment, at_once, known }
+        let replacement = replacement.map(Arc::new);
+        Self { engine, file: Arc::new(file), replacement, mode, pool, alignment, at_once, known }
     }
 
     /// Maps the file, so that reads of cached bytes are copies.
@@ -58,6 +64,11 @@ impl FileDevice {
             OpenError::new(error.into(), text)
         })?;
         Ok(())
+    }
+
+    /// Whether the file was replaced: it takes no more writes.
+    fn is_published(&self) -> bool {
+        self.replacement.as_ref().is_some_and(|replacement| replacement.is_published())
     }
 
     fn is_regular(&self) -> bool {
@@ -99,6 +110,9 @@ impl BackendDevice for FileDevice {
     }
 
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        if self.is_published() {
+            return view.error(IoError::from_code(Code::READ_ONLY));
+        }
         let job = Job::write(position, view, self.alignment as usize);
         self.engine.submit(job, &self.file, &self.pool);
     }
@@ -116,6 +130,9 @@ impl BackendDevice for FileDevice {
         let (writable, regular) = (self.mode.contains(OpenMode::WRITE), self.is_regular());
         if writable {
             query.offer::<dyn Flush>(self);
+        }
+        if self.replacement.is_some() {
+            query.offer::<dyn Publish>(self);
         }
         // A mapped file must not be made shorter.
         if writable && regular && !self.at_once.is_mapped() {
@@ -146,6 +163,11 @@ impl Describe for FileDevice {
         let stat = self.file.metadata().map(|metadata| {
             let mut stat = Stat::of_file(&metadata);
             stat.size = self.size();
+            if let Some(replacement) = &self.replacement
+                && !replacement.is_published()
+            {
+                stat.identity = replacement.replaces().cloned();
+            }
             stat
         });
         answer.complete_one(stat.map_err(IoError::from));
@@ -166,22 +188,46 @@ impl Registration for FileDevice {
 
 impl Flush for FileDevice {
     fn flush(&self, scope: FlushScope, answer: Answer) {
-        if scope == FlushScope::Visible {
-            return answer.done();
-        }
-        let file = self.file.clone();
+        let (file, replacement) = (self.file.clone(), self.replacement.clone());
         self.pool.submit(move || {
             let flushed = match scope {
                 FlushScope::Data => fdatasync(&file),
                 _ => fsync(&file),
             };
-            answer.result(flushed.map_err(error));
+            let flushed = flushed.map_err(error);
+            match replacement.filter(|replacement| replacement.is_published()) {
+                Some(replacement) => {
+                    answer.result(flushed.and_then(|()| replacement.flush_name().map_err(IoError::from)))
+                }
+                None => answer.result(flushed),
+            }
         });
+    }
+}
+
+impl Publish for FileDevice {
+    fn publish(&self, answer: Answer) {
+        let Some(replacement) = self.replacement.clone() else { return answer.error(IoError::UNSUPPORTED) };
+        self.pool.submit(move || answer.result(replacement.publish().map_err(IoError::from)));
+    }
+}
+
+impl Drop for FileDevice {
+    fn drop(&mut self) {
+        if let Some(replacement) = &self.replacement
+            && !replacement.is_published()
+            && self.size().is_some_and(|size| size > 0)
+        {
+            replacement.report_discarded();
+        }
     }
 }
 
 impl Resize for FileDevice {
     fn resize(&self, size: u64, answer: Answer) {
+        if self.is_published() {
+            return answer.error(IoError::from_code(Code::READ_ONLY));
+        }
         let file = self.file.clone();
         self.pool.submit(move || answer.result(ftruncate(&file, size).map_err(error)));
     }

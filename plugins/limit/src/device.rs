@@ -226,6 +226,7 @@ impl Filter for LimitedDevice {
         Capability::LIMITS,
         Capability::STAT,
         Capability::FLUSH,
+        Capability::PUBLISH,
         Capability::RESIZE,
         Capability::MAP,
         Capability::LIST,

@@ -48,13 +48,14 @@ pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, Op
         return Ok(Opened::new(TreeDevice(Folder::new(store, key))));
     }
     if mode.contains(OpenMode::WRITE) {
-        if mode.contains(OpenMode::TRUNCATE) || !exists(&store, key)? {
-            if mode.contains(OpenMode::CREATE) || mode.contains(OpenMode::TRUNCATE) {
+        let anew = mode.contains(OpenMode::TRUNCATE) || mode.contains(OpenMode::REPLACE);
+        if anew || !exists(&store, key)? {
+            if anew || mode.contains(OpenMode::CREATE) {
                 return Upload::begin(store, key).map(Opened::new);
             }
             return Err(OpenError::new(IoError::from_code(Code::NOT_FOUND), "there is no such object"));
         }
-        let text = "objects are not changed in place; one is replaced as a whole when it is opened to be emptied, as cp does";
+        let text = "objects are not changed in place; open it to be emptied or replaced, as cp does";
         return Err(OpenError::new(IoError::from_code(Code::UNSUPPORTED), text));
     }
     match ObjectDevice::open(&store, key) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  read ──► pending ──► sorted, joined over small gaps ──► ranged requests, of one version ──► views, as bytes arrive
-//!  write ─► parts of a size, in order ──► uploaded ──► seen by others when the device is flushed
+//!  write ─► parts of a size, in order ──► uploaded ──► seen by others when the device is published
 //! ```
 
 mod backend;

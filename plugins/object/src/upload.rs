@@ -1,7 +1,7 @@
-//! An object that is written: parts of a fixed size are uploaded in order, and the object appears when it is flushed.
+//! An object that is written: parts of a fixed size are uploaded in order, and the object appears when it is published.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use pactio_sdk::{
     Answer, BackendDevice, BoundPacketView, Cause, Code, Describe, DeviceInfo, ExtensionQuery, Flush,
-    FlushScope, Identity, IoError, Kind, OpenError, Read, Records, Stat, Write,
+    FlushScope, IoError, Kind, OpenError, Publish, Read, Records, Stat, Write,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -27,7 +27,9 @@ pub(crate) struct Upload {
     work: Option<UnboundedSender<Work>>,
     open: Option<watch::Sender<()>>,
     size: Arc<AtomicU64>,
-    identity: Option<Identity>,
+    published: Arc<AtomicBool>,
+    store: Store,
+    path: Path,
     /// The channel closes when the writer has ended.
     ended: Mutex<Receiver<()>>,
 }
@@ -35,6 +37,7 @@ pub(crate) struct Upload {
 enum Work {
     Write(u64, BoundPacketView<Read>),
     Publish(Answer),
+    Flush(Answer),
 }
 
 /// Parts in flight at a time.
@@ -53,13 +56,13 @@ impl Upload {
     pub(crate) fn begin(store: Store, key: &str) -> Result<Self, OpenError> {
         let (runtime, path) = (runtime()?, path(key)?);
         let (work, received) = unbounded_channel();
-        let size = Arc::new(AtomicU64::new(0));
-        let identity = store.identity(&path);
+        let (size, published) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let ((open, closed), (running, ended)) = (watch::channel(()), std::sync::mpsc::channel());
         let writer = Writer {
-            store,
-            path,
+            store: store.clone(),
+            path: path.clone(),
             size: size.clone(),
+            published: published.clone(),
             parts: BTreeMap::new(),
             sent: 0,
             multipart: None,
@@ -70,7 +73,15 @@ impl Upload {
             writer.run(received, closed).await;
             drop(running);
         });
-        Ok(Self { work: Some(work), open: Some(open), size, identity, ended: Mutex::new(ended) })
+        Ok(Self {
+            work: Some(work),
+            open: Some(open),
+            size,
+            published,
+            store,
+            path,
+            ended: Mutex::new(ended),
+        })
     }
 
     /// If no writer takes the work, the work is dropped, and so fails.
@@ -86,6 +97,10 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         (self.work, self.open) = (None, None);
+        // Ordering: Relaxed. The values guard no data.
+        if self.size.load(Ordering::Relaxed) > 0 && !self.published.load(Ordering::Relaxed) {
+            tracing::warn!("'{}' keeps its content, if it has any: the new one was not published", self.path);
+        }
         // On a thread of the runtime, the caller may be the writer itself.
         if Handle::try_current().is_ok() {
             return;
@@ -112,7 +127,7 @@ impl BackendDevice for Upload {
     }
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        query.offer::<dyn Flush>(self).offer::<dyn Describe>(self);
+        query.offer::<dyn Flush>(self).offer::<dyn Publish>(self).offer::<dyn Describe>(self);
     }
 }
 
@@ -120,13 +135,19 @@ impl Describe for Upload {
     fn stat(&self, answer: Records<Stat>) {
         // Ordering: Relaxed. The size guards no data.
         let mut stat = Stat::of(Kind::FILE).with_size(self.size.load(Ordering::Relaxed));
-        stat.identity = self.identity.clone();
+        stat.identity = self.store.identity(&self.path);
         answer.complete_one(Ok::<_, IoError>(stat));
     }
 }
 
 impl Flush for Upload {
     fn flush(&self, _: FlushScope, answer: Answer) {
+        self.send(Work::Flush(answer));
+    }
+}
+
+impl Publish for Upload {
+    fn publish(&self, answer: Answer) {
         self.send(Work::Publish(answer));
     }
 }
@@ -136,6 +157,7 @@ struct Writer {
     store: Store,
     path: Path,
     size: Arc<AtomicU64>,
+    published: Arc<AtomicBool>,
     /// Parts by number that are not whole yet, or wait for an earlier part that is not whole.
     parts: BTreeMap<u64, PartBuffer>,
     /// Number of parts that were sent.
@@ -191,10 +213,11 @@ impl Writer {
             () = all => {}
         }
         drop(work);
+        if matches!(self.ended, Some(Ok(()))) {
+            return;
+        }
         // The device was closed before the object was published: the object never appears.
-        if !matches!(self.ended, Some(Ok(())))
-            && let Some(mut multipart) = self.multipart
-        {
+        if let Some(mut multipart) = self.multipart {
             self.on_the_way.shutdown().await;
             let _ = multipart.abort().await;
         }
@@ -217,9 +240,18 @@ impl Writer {
                     Some(ended) => ended.clone(),
                     None => self.publish().await,
                 };
+                // Ordering: Relaxed. The flag guards no data.
+                self.published.store(result.is_ok(), Ordering::Relaxed);
                 self.ended = Some(result.clone());
                 answer.result(result);
             }
+            Work::Flush(answer) => answer.result(match &self.ended {
+                Some(ended) => ended.clone(),
+                None => {
+                    let text = format!("'{}': an object is kept as a whole; publish it", self.path);
+                    Err(Cause::new(IoError::UNSUPPORTED, text))
+                }
+            }),
         }
     }
 

@@ -145,6 +145,7 @@ impl Filter for RetryingDevice {
         Capability::LIMITS,
         Capability::STAT,
         Capability::FLUSH,
+        Capability::PUBLISH,
         Capability::RESIZE,
         Capability::MAP,
         Capability::LIST,

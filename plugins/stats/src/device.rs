@@ -24,6 +24,7 @@ impl Filter for StatsDevice {
         Capability::LIMITS,
         Capability::STAT,
         Capability::FLUSH,
+        Capability::PUBLISH,
         Capability::RESIZE,
         Capability::MAP,
         Capability::LIST,

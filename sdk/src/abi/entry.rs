@@ -17,7 +17,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"pactio\0\x01");
 pub const ABI_MAJOR: u16 = 0;
 
 /// Incremented on additions.
-pub const ABI_MINOR: u16 = 4;
+pub const ABI_MINOR: u16 = 5;
 
 /// A number over names, sizes and signatures of everything that crosses the boundary.
 pub const FINGERPRINT: u64 = {

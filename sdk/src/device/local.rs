@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use super::guarded::DriverPoll;
 use super::{BackendDevice, DeviceInfo, Guarded, PollingHandle};
-use crate::ext::{Admission, Cancellation};
-use crate::io::{Admitted, BlockOn, NoPos, PacketIo, Size, Turns};
+use crate::ext::{Admission, Answer, Cancellation, Publish, publication};
+use crate::io::{Admitted, BlockOn, NoPos, PacketIo, Publication, Size, Turns};
 use crate::{Batch, BoundPacketView, IoError, Read, ReadWrite, RequestId, Write};
 
 /// An open device without a host. Cheap to clone; all clones are one device.
@@ -375,6 +375,18 @@ macro_rules! packet_io {
                         let _ = self.0.device.with::<dyn Cancellation, _>(|extension| extension.cancel(request));
                         self.0.wake_waiting();
                     }
+                }
+
+                fn publication(&self) -> Option<Publication> {
+                    if !self.0.device.has::<dyn Publish>() {
+                        return None;
+                    }
+                    let shared = self.0.clone();
+                    Some(publication(move |view| {
+                        // A device that is out of use drops the view, and so fails it.
+                        let _ = shared.device.with::<dyn Publish, _>(|publish| publish.publish(Answer::new(view)));
+                        shared.wake_waiting();
+                    }))
                 }
             }
         )*

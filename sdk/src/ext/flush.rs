@@ -1,4 +1,4 @@
-//! `pactio.flush/1`: pending writes can be made durable, or visible.
+//! `pactio.flush/1`: pending writes can be made durable.
 
 use super::{Answer, Capability, Operation};
 use crate::{BoundPacketView, Write};
@@ -6,9 +6,10 @@ use crate::{BoundPacketView, Write};
 #[cfg(feature = "plugin")]
 use super::extension::Operates;
 
-/// Makes pending writes durable or visible.
+/// Makes pending writes durable.
 pub trait Flush: Send + Sync {
-    /// Makes all writes that were answered before this call durable, or visible, as `scope` says. The answer may come later.
+    /// Makes all writes that were answered before this call durable, as `scope` says. The answer may come later. A device that
+    /// [publishes](super::Publish) its bytes and cannot keep them before fails until it was published.
     fn flush(&self, scope: FlushScope, answer: Answer);
 }
 
@@ -20,9 +21,6 @@ pub enum FlushScope {
     Data,
     /// The bytes and all metadata, such as times, are durable.
     All,
-    /// Other readers see the bytes from now on; the bytes need not be durable. For devices that show writes only as a whole, as a
-    /// store does with an object.
-    Visible,
 }
 
 impl FlushScope {
@@ -33,15 +31,13 @@ impl FlushScope {
         match self {
             Self::Data => 0,
             Self::All => 1,
-            Self::Visible => 2,
         }
     }
 
-    /// A scope that this version does not know counts as the widest durable one.
+    /// A scope that this version does not know counts as the widest one.
     fn from_raw(raw: u64) -> Self {
         match raw {
             0 => Self::Data,
-            2 => Self::Visible,
             _ => Self::All,
         }
     }
@@ -78,7 +74,7 @@ mod tests {
 
     #[test]
     fn scopes_come_back_and_unknown_ones_count_as_all() {
-        for scope in [FlushScope::Data, FlushScope::All, FlushScope::Visible] {
+        for scope in [FlushScope::Data, FlushScope::All] {
             assert_eq!(FlushScope::from_raw(scope.to_raw()), scope);
         }
         assert_eq!(FlushScope::from_raw(77), FlushScope::All);

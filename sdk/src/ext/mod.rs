@@ -10,7 +10,8 @@
 //! | [`Limiting`] | `pactio.limits/1` | alignment, largest request, requests in flight |
 //! | [`Registration`] | `pactio.memory/1` | memory that is registered before requests use it |
 //! | [`Describe`] | `pactio.stat/1` | kind, size, times, identity, version of the bytes |
-//! | [`Flush`] | `pactio.flush/1` | pending writes become durable, or visible |
+//! | [`Flush`] | `pactio.flush/1` | pending writes become durable |
+//! | [`Publish`] | `pactio.publish/1` | written bytes become visible as a whole |
 //! | [`Resize`] | `pactio.resize/1` | the size changes |
 //! | [`Mapping`] | `pactio.map/2` | the ranges of positions that exist |
 //! | [`Listing`] | `pactio.list/2` | the names in a folder |
@@ -43,6 +44,7 @@ mod name;
 #[cfg(feature = "plugin")]
 mod open;
 mod provenance;
+mod publish;
 mod query;
 mod record;
 mod resize;
@@ -72,6 +74,9 @@ pub use name::Name;
 #[cfg(feature = "plugin")]
 pub use open::Opening;
 pub use provenance::Provenance;
+pub use publish::Publish;
+#[doc(hidden)]
+pub use publish::publication;
 pub use query::{ExtensionQuery, extension_of};
 pub use record::{Entry, Figure, Origin, Record, Records, Region, Unit, read_records};
 pub use resize::Resize;
@@ -142,6 +147,7 @@ extensions! {
     Registration,
     Describe,
     Flush,
+    Publish,
     Resize,
     Mapping,
     Listing,

@@ -29,7 +29,7 @@ use alloc::sync::Arc;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use crate::{BoundPacketView, IoError, PacketPerms, RequestId};
+use crate::{BoundPacketView, Cause, IoError, PacketPerms, RequestId};
 
 pub use batch::{Batch, Submission};
 #[cfg(feature = "std")]
@@ -151,7 +151,16 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
     fn cancel(&self, request: RequestId) {
         let _ = request;
     }
+
+    /// The future that publishes the written bytes, if other readers see them only then: see `Publish`. `None` if they are seen
+    /// at once.
+    fn publication(&self) -> Option<Publication> {
+        None
+    }
 }
+
+/// A future that publishes a device at its first poll, and is ready when that was done or has failed.
+pub type Publication = Pin<Box<dyn Future<Output = Result<(), Cause>> + Send>>;
 
 /// A future that is ready when the device takes the request.
 pub type Admitted = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -213,6 +222,10 @@ macro_rules! pointer {
                 #[inline]
                 fn cancel(&self, request: RequestId) {
                     (**self).cancel(request);
+                }
+
+                fn publication(&self) -> Option<Publication> {
+                    (**self).publication()
                 }
             }
         )*

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
 
-use super::{Admitted, BlockOn, BlockingIo, Io, PacketIo, admit, poll_admitted, send_now};
+use super::{Admitted, BlockOn, BlockingIo, Io, PacketIo, Publication, admit, poll_admitted, send_now};
 use crate::{Code, IoError, PacketBox, Read, Write};
 
 /// A value that may know its size in bytes.
@@ -26,7 +26,13 @@ impl<T: Size + ?Sized> Size for &T {
 /// A device with a position, for code that reads and writes files.
 ///
 /// `std::io` blocks, and works on the caller's memory. `futures::io` copies once. An asynchronous write is accepted as soon
-/// as it is submitted; its error comes with the next write or flush, so flush at the end.
+/// as it is submitted; its error comes with the next write, flush or close.
+///
+/// End a series of writes with `close` (`futures::io`), `shutdown` (`tokio::io`, through `tokio_util::compat`) or
+/// [`finish`](Self::finish) (`std::io`). That publishes the bytes on devices that show them only as a whole, as a store does with
+/// an object. On such a device the `flush` of `futures::io` only waits for accepted writes, and the `flush` of `std::io` fails after
+/// writes, since no later call of that trait could report what `finish` does. A `Seekable` that is dropped instead leaves the
+/// previous content as it is; the device then writes a record of level warn.
 ///
 /// ```
 /// # use pactio_sdk::{BlockOn, BoundPacketView, IoError, PacketIo, Seekable, Write};
@@ -58,6 +64,21 @@ pub struct Seekable<D> {
     writing: Unshared<InFlight<()>>,
     /// The admission of a write that waits for room in the device.
     admission: Unshared<Admitted>,
+    /// Publishes the written bytes, once that has begun.
+    publishing: Unshared<Publication>,
+    /// The bytes that were written.
+    written: Written,
+}
+
+/// The bytes that were written through a [`Seekable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// There are none since the beginning, or since they were published.
+    Nothing,
+    /// There are some. If the device publishes, they are not seen yet.
+    Some,
+    /// A write has failed: what is there is a fragment, which is not published.
+    NotAll,
 }
 
 type InFlight<T> = Pin<Box<dyn Future<Output = Result<T, IoError>> + Send>>;
@@ -90,6 +111,8 @@ impl<D> Seekable<D> {
             left_over: None,
             writing: Unshared::default(),
             admission: Unshared::default(),
+            publishing: Unshared::default(),
+            written: Written::Nothing,
         }
     }
 
@@ -140,12 +163,47 @@ impl<D> Seekable<D> {
     }
 }
 
+impl<D: BlockOn> Seekable<D> {
+    /// Waits for a write that was accepted asynchronously.
+    fn wait_for_write(&mut self) -> io::Result<()> {
+        self.give_up_turn();
+        let Some(writing) = self.writing.get().take() else { return Ok(()) };
+        let written = self.device.block_on(writing);
+        self.is_written(written)
+    }
+}
+
+impl<D: PacketIo<Read, u64> + BlockOn> Seekable<D> {
+    /// Ends the writes: waits for them, publishes the bytes on a device that shows them only as a whole, and gives the device
+    /// back. For `std::io`; asynchronous writers close instead.
+    ///
+    /// ```no_run
+    /// # use std::io::{BufWriter, Write};
+    /// # fn write(device: impl pactio_sdk::PacketIo<pactio_sdk::Read, u64> + pactio_sdk::BlockOn) -> std::io::Result<()> {
+    /// let mut file = BufWriter::new(pactio_sdk::Seekable::new(device));
+    /// writeln!(file, "all of it")?;
+    /// file.into_inner()?.finish()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If a write has failed, now or before, or the bytes cannot be published. The previous content of a device that publishes
+    /// stays as it was.
+    pub fn finish(mut self) -> io::Result<D> {
+        self.wait_for_write()?;
+        self.refuse_fragment()?;
+        if let Some(publication) = self.device.publication() {
+            self.device.block_on(publication)?;
+        }
+        Ok(self.device)
+    }
+}
+
 impl<D: PacketIo<Write, u64> + BlockOn> io::Read for Seekable<D> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.give_up_turn();
-        if let Some(writing) = self.writing.get().take() {
-            self.device.block_on(writing)?;
-        }
+        self.wait_for_write()?;
         self.forget_reads();
         let done = match self.device.blocking_read_raw(self.position, buffer)?.err_on_zero() {
             Ok(done) => done,
@@ -159,19 +217,55 @@ impl<D: PacketIo<Write, u64> + BlockOn> io::Read for Seekable<D> {
 
 impl<D: PacketIo<Read, u64> + BlockOn> io::Write for Seekable<D> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.flush()?;
+        self.wait_for_write()?;
         self.forget_reads();
-        let done = self.device.blocking_write_raw(self.position, buffer)?.err_on_zero().map_err(of_write)?;
+        if !buffer.is_empty() {
+            self.written = self.written.and_more();
+        }
+        let done =
+            self.device.blocking_write_raw(self.position, buffer).and_then(|report| report.err_on_zero());
+        let done = self.is_written(done)?;
         self.position += done as u64;
         Ok(done)
     }
 
-    /// Waits for a write that was accepted asynchronously. Bytes that the device itself holds back are not flushed.
+    /// Waits for a write that was accepted asynchronously. Bytes that the device itself holds back are not made durable.
+    ///
+    /// Fails after writes to a device that shows its bytes only as a whole: [`finish`](Self::finish) publishes them, and a flush
+    /// in the middle would replace the previous content by a fragment.
     fn flush(&mut self) -> io::Result<()> {
-        self.give_up_turn();
-        match self.writing.get().take() {
-            Some(writing) => self.device.block_on(writing).map_err(of_write),
-            None => Ok(()),
+        self.wait_for_write()?;
+        if self.written != Written::Nothing && self.device.publication().is_some() {
+            let text = "the device shows written bytes only as a whole, when it is published: call `Seekable::finish`";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        Ok(())
+    }
+}
+
+impl Written {
+    /// More bytes are written.
+    fn and_more(self) -> Self {
+        if self == Self::NotAll { self } else { Self::Some }
+    }
+}
+
+impl<D> Seekable<D> {
+    /// The result of a write.
+    fn is_written<T>(&mut self, result: Result<T, IoError>) -> io::Result<T> {
+        if result.is_err() {
+            self.written = Written::NotAll;
+        }
+        result.map_err(of_write)
+    }
+
+    /// Fails if bytes are missing: a fragment is not published.
+    fn refuse_fragment(&self) -> io::Result<()> {
+        match self.written {
+            Written::NotAll => {
+                Err(io::Error::other("an earlier write has failed, so not all bytes are there"))
+            }
+            Written::Nothing | Written::Some => Ok(()),
         }
     }
 }
@@ -247,7 +341,7 @@ impl<D> Seekable<D> {
         if let Some(writing) = self.writing.get() {
             let written = ready!(writing.as_mut().poll(cx));
             *self.writing.get() = None;
-            written.map_err(of_write)?;
+            self.is_written(written)?;
         }
         Poll::Ready(Ok(()))
     }
@@ -277,8 +371,9 @@ where
             packet.err_any()
         });
         // The request is submitted now. If it is complete already, its error is returned now.
+        this.written = this.written.and_more();
         match writing.as_mut().poll(cx) {
-            Poll::Ready(written) => written.map_err(of_write)?,
+            Poll::Ready(written) => this.is_written(written)?,
             Poll::Pending => *this.writing.get() = Some(writing),
         }
         this.position += accepted.len() as u64;
@@ -290,8 +385,22 @@ where
         self.poll_written(cx)
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flush(cx)
+    /// Waits for accepted writes, and publishes the bytes on a device that shows them only as a whole.
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.give_up_turn();
+        ready!(this.poll_written(cx))?;
+        this.refuse_fragment()?;
+        if this.publishing.get().is_none() {
+            *this.publishing.get() = this.device.publication();
+        }
+        if let Some(publishing) = this.publishing.get() {
+            let published = ready!(publishing.as_mut().poll(cx));
+            *this.publishing.get() = None;
+            published?;
+        }
+        this.written = Written::Nothing;
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -197,6 +197,10 @@ impl OpenMode {
     pub const CREATE: Self = Self(4);
     /// To be emptied if it exists.
     pub const TRUNCATE: Self = Self(8);
+    /// To be written anew as a whole: the device begins empty, the previous content stays until the device is
+    /// [published](crate::Publish), and nothing changes if that does not happen. Comes with [`WRITE`](Self::WRITE) and
+    /// [`CREATE`](Self::CREATE). Devices without that ability, such as memory, are opened as they are.
+    pub const REPLACE: Self = Self(16);
 
     /// All bits of `other` are set.
     pub const fn contains(self, other: Self) -> bool {
@@ -224,6 +228,7 @@ impl fmt::Debug for OpenMode {
             (Self::WRITE, "WRITE"),
             (Self::CREATE, "CREATE"),
             (Self::TRUNCATE, "TRUNCATE"),
+            (Self::REPLACE, "REPLACE"),
         ];
         let set: Vec<&str> =
             names.iter().filter(|(bit, _)| self.contains(*bit)).map(|(_, name)| *name).collect();

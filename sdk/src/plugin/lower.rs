@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::abi::{DeviceObj, Remote};
 use crate::ext::{
-    Admission, Cancellation, Capability, Describe, Extension, ExtensionQuery, Limits, Records, Stat,
-    read_records,
+    Admission, Answer, Cancellation, Capability, Describe, Extension, ExtensionQuery, Limits, Publish,
+    Records, Stat, publication, read_records,
 };
-use crate::io::{Admitted, Turns};
+use crate::io::{Admitted, Publication, Turns};
 use crate::{
     BackendDevice, Batch, BoundPacketView, DeviceInfo, NoPos, OpenError, OpenMode, PacketBox, PacketIo, Read,
     ReadWrite, RequestId, Write,
@@ -172,6 +172,16 @@ macro_rules! packet_io {
 
                 fn cancel(&self, request: RequestId) {
                     self.cancel(request);
+                }
+
+                fn publication(&self) -> Option<Publication> {
+                    self.extension::<dyn Publish>()?;
+                    let this = self.clone();
+                    Some(publication(move |view| {
+                        if let Some(publish) = this.extension::<dyn Publish>() {
+                            publish.publish(Answer::new(view));
+                        }
+                    }))
                 }
             }
         )*

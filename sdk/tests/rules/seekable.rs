@@ -1,6 +1,7 @@
 //! A device as a file.
 
 use std::io::SeekFrom;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_lite::future::block_on;
 use pactio_sdk::*;
@@ -60,4 +61,108 @@ fn futures_io_does_the_same() {
         };
         assert_eq!(error.await.unwrap_err().kind(), std::io::ErrorKind::WriteZero);
     });
+}
+
+/// A device that shows its bytes when it is published.
+#[derive(Clone, Default)]
+struct Draft(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    bytes: Vec<u8>,
+    published: Vec<Vec<u8>>,
+    /// Writes fail.
+    is_full: bool,
+}
+
+impl Draft {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    fn file(&self) -> Seekable<LocalDevice<Self>> {
+        Seekable::new(LocalDevice::new(self.clone()).unwrap())
+    }
+}
+
+impl BackendDevice for Draft {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo::with_size(self.state().bytes.len() as u64).write_only()
+    }
+
+    fn read(&self, _: u64, view: ReadView) {
+        view.error(IoError::UNSUPPORTED);
+    }
+
+    fn write(&self, position: u64, view: WriteView) {
+        let mut state = self.state();
+        if state.is_full {
+            drop(state);
+            return view.error(IoError::from_code(Code::NO_SPACE));
+        }
+        let (start, end) = (position as usize, position as usize + view.len());
+        let len = state.bytes.len().max(end);
+        state.bytes.resize(len, 0);
+        let taken = view.transfer_data(&mut state.bytes[start..end]);
+        drop(state);
+        taken.complete();
+    }
+
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Publish>(self);
+    }
+}
+
+impl Publish for Draft {
+    fn publish(&self, answer: Answer) {
+        let mut state = self.state();
+        let bytes = state.bytes.clone();
+        state.published.push(bytes);
+        drop(state);
+        answer.done();
+    }
+}
+
+#[test]
+fn a_writer_publishes_once_and_no_fragment() {
+    use futures_lite::AsyncWriteExt;
+    use std::io::Write;
+
+    let draft = Draft::default();
+    let mut file = draft.file();
+    Write::flush(&mut file).expect("nothing was written");
+    Write::write_all(&mut file, b"some").unwrap();
+    let error = Write::flush(&mut file).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+    assert!(error.to_string().ends_with("call `Seekable::finish`"), "{error}");
+    Write::write_all(&mut file, b" text").unwrap();
+    assert!(draft.state().published.is_empty());
+    file.finish().unwrap();
+    assert_eq!(draft.state().published, [b"some text"]);
+
+    let draft = Draft::default();
+    let mut file = draft.file();
+    block_on(async {
+        AsyncWriteExt::write_all(&mut file, b"all").await.unwrap();
+        AsyncWriteExt::flush(&mut file).await.unwrap();
+        assert!(draft.state().published.is_empty(), "a flush in the middle publishes no fragment");
+        file.close().await.unwrap();
+    });
+    assert_eq!(draft.state().published, [b"all"]);
+    Write::flush(&mut file).expect("all of it is published");
+
+    // A write that fails leaves a fragment, however often it is closed; so does one that is dropped.
+    let draft = Draft::default();
+    let mut file = draft.file();
+    Write::write_all(&mut file, b"front").unwrap();
+    draft.state().is_full = true;
+    assert_eq!(
+        block_on(AsyncWriteExt::write_all(&mut file, b"back")).unwrap_err().kind(),
+        std::io::ErrorKind::StorageFull
+    );
+    for _ in 0..2 {
+        assert!(block_on(file.close()).unwrap_err().to_string().contains("an earlier write has failed"));
+    }
+    file.finish().unwrap_err();
+    assert!(draft.state().published.is_empty());
 }

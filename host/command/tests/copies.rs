@@ -1,0 +1,454 @@
+//! `pactio cp`: nothing is lost, whatever fails or is interrupted.
+
+mod place;
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use place::Place;
+
+#[test]
+fn cp_copies_and_replaces() {
+    let place = Place::new();
+    for len in [0, 1, 4097, 5 << 20] {
+        let content = place.file("from", len);
+        fs::write(place.path("to"), b"something longer that was there before").unwrap();
+        let (_, said) = place.check(&["cp", "file:from", "file:to", "--block-size", "64KiB"], 0);
+        assert_eq!(said, "", "it is quiet in a pipe");
+        assert!(fs::read(place.path("to")).unwrap() == content, "{len} bytes");
+    }
+    place.check(&["cp", "file:/proc/version", "file:version"], 0);
+    assert_eq!(fs::read(place.path("version")).unwrap(), fs::read("/proc/version").unwrap());
+    place.check(&["cp", "file:from", "memory:?size=5MiB"], 0);
+}
+
+#[test]
+fn cp_loses_nothing_and_says_what_is_left() {
+    let place = Place::new().with("object");
+    let content = place.file("x", 5000);
+    symlink("x", place.path("link")).unwrap();
+    let local = format!("local:{}", place.path("x").display());
+    let (_, output) = place.check(&["cp", &local, "file:x"], 1);
+    assert!(output.contains("reads the storage that 'file:x' would replace"), "{output}");
+    assert!(fs::read(place.path("x")).unwrap() == content);
+    let same = "pactio: 'file:x' reads the storage that 'file:link' would replace\nhint: nothing was written; copy to another name\n";
+    place.says(&["cp", "file:x", "file:link"], 1, same);
+    assert_eq!(fs::read(place.path("x")).unwrap(), content);
+    place.says(
+        &["cp", "file:x", "memory:?size=10"],
+        1,
+        "pactio: 'memory:?size=10' has room for 10 bytes, but 5000 are to be copied\nhint: nothing was written; give it a \
+         larger size\n",
+    );
+    place.says(
+        &["cp", "file:x", "file:/dev/full"],
+        1,
+        "pactio: cannot write 5000 bytes at 0 of 'file:/dev/full' (plugin 'file'): 0 of 5000 bytes; 0..5000: no space \
+         left\n'file:/dev/full' is not finished: 0 of 5000 bytes were copied to it; copy again\n",
+    );
+    let none = "pactio: cannot open 'file:none' with plugin 'file': there is no such file\n";
+    place.says(&["cp", "file:none", "file:y"], 1, none);
+    assert!(!place.path("y").exists(), "a destination was made for a source that does not exist");
+}
+
+#[test]
+fn cp_reads_the_source_before_it_touches_the_destination() {
+    let place = Place::new().with("fault").with("object").with("cow");
+    let content = place.file("a", 588_895);
+    fs::create_dir(place.path("folder")).unwrap();
+    symlink(place.path("a"), place.path("link")).unwrap();
+    fs::hard_link(place.path("a"), place.path("twin")).unwrap();
+    for source in
+        ["file:a", "file:. | /a", "file:folder/../a", "file:link", "file:twin", "local:a", "file:a | cow"]
+    {
+        let (_, said) = place.check(&["cp", source, "file:a"], 1);
+        assert!(said.contains("reads the storage that 'file:a' would replace"), "{source}: {said}");
+        assert!(fs::read(place.path("a")).unwrap() == content, "cp {source} file:a changed the file");
+    }
+    place.file("b", 10);
+    for source in ["file:folder", "file:b | fault?read=100", "file:absent", "file:. | /absent"] {
+        let (_, said) = place.check(&["cp", source, "file:a"], 1);
+        assert!(fs::read(place.path("a")).unwrap() == content, "cp {source} file:a changed the file: {said}");
+    }
+}
+
+/// The names in the folder, without the folder of plugins.
+fn names(place: &Place) -> Vec<String> {
+    let entries = fs::read_dir(place.0.path()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name != "plugins").collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_file_is_replaced_when_the_copy_is_complete() {
+    let place = Place::new().with("fault");
+    let new = place.file("new", 3_000_000);
+    fs::create_dir(place.path("folder")).unwrap();
+    fs::write(place.path("folder/old"), "old").unwrap();
+    fs::set_permissions(place.path("folder/old"), Permissions::from_mode(0o751)).unwrap();
+    symlink("folder/old", place.path("link")).unwrap();
+    symlink("link", place.path("link to link")).unwrap();
+    let before = fs::metadata(place.path("folder/old")).unwrap();
+    // Some reads of the source fail after its first byte was read.
+    for seed in 1..20 {
+        let source = format!("file:new | fault?read=20&seed={seed}");
+        let (_, said) = place.check(&["cp", &source, "file:link to link", "--block-size", "64KiB"], 1);
+        let untouched = said.contains("'file:link to link' is as it was before");
+        assert!(untouched || said.contains("the destination was not touched"), "{said}");
+        assert_eq!(fs::read(place.path("folder/old")).unwrap(), b"old");
+        assert_eq!(fs::read_dir(place.path("folder")).unwrap().count(), 1, "a temporary file is left");
+    }
+    // A record says that the written bytes were discarded.
+    let mut command =
+        place.command(&["cp", "file:new | fault?read=20&seed=1", "file:link", "--block-size", "64KiB"]);
+    let output = command.env("RUST_LOG", "pactio=warn").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("WARN 'folder/old' keeps its content: the new one was not published"), "{said}");
+    let held = File::open(place.path("folder/old")).unwrap();
+    place.says(&["cp", "file:new", "file:link to link", "--flush", "--verify"], 0, "");
+    assert!(fs::read(place.path("folder/old")).unwrap() == new);
+    let after = fs::metadata(place.path("folder/old")).unwrap();
+    assert_eq!(
+        (after.mode(), after.uid(), after.gid()),
+        (before.mode(), before.uid(), before.gid()),
+        "mode and owner are kept"
+    );
+    assert!(fs::symlink_metadata(place.path("link to link")).unwrap().is_symlink());
+    let mut first = [0; 3];
+    held.read_exact_at(&mut first, 0).unwrap();
+    assert_eq!(&first, b"old", "an open handle keeps the file that was replaced");
+    // A link that leads nowhere is followed.
+    symlink("folder/made", place.path("dangling")).unwrap();
+    place.says(&["cp", "file:new", "file:dangling"], 0, "");
+    assert!(fs::read(place.path("folder/made")).unwrap() == new);
+    assert_eq!(fs::metadata(place.path("folder/made")).unwrap().mode() & 0o777 & !0o666, 0);
+    assert_eq!(names(&place), ["dangling", "folder", "link", "link to link", "new"]);
+}
+
+#[test]
+fn the_longest_name_and_names_that_are_no_text_are_replaced() {
+    let place = Place::new();
+    let new = place.file("new", 1000);
+    for name in ["n".repeat(255), "ä".repeat(127), " .new\n".to_owned()] {
+        place.says(&["cp", "file:new", &format!("file:{name}")], 0, "");
+        place.says(&["cp", "file:new", &format!("file:{name}")], 0, "");
+        assert!(fs::read(place.path(&name)).unwrap() == new);
+    }
+}
+
+#[test]
+fn extended_attributes_and_access_lists_are_kept() {
+    let place = Place::new();
+    let new = place.file("new", 1000);
+    place.file("old", 10);
+    let file = File::open(place.path("old")).unwrap();
+    let value = vec![7; 3000];
+    let set = rustix::fs::fsetxattr(&file, "user.pactio", &value, rustix::fs::XattrFlags::empty());
+    if set.is_err() {
+        return println!("skipped: the file system has no extended attributes");
+    }
+    // user::rw-, user:1:r--, group::r--, mask::r--, other::---
+    let entry = |tag: u16, rights: u16, id: u32| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let none = u32::MAX;
+    let list = [
+        2u32.to_le_bytes().to_vec(),
+        entry(1, 6, none),
+        entry(2, 4, 1),
+        entry(4, 4, none),
+        entry(16, 4, none),
+        entry(32, 0, none),
+    ]
+    .concat();
+    let name = "system.posix_acl_access";
+    let has_list = rustix::fs::fsetxattr(&file, name, &list, rustix::fs::XattrFlags::empty()).is_ok();
+    place.says(&["cp", "file:new", "file:old"], 0, "");
+    assert!(fs::read(place.path("old")).unwrap() == new);
+    let file = File::open(place.path("old")).unwrap();
+    let get = |name: &str| {
+        let mut buffer = vec![0; 4000];
+        let len = rustix::fs::fgetxattr(&file, name, &mut buffer[..]).unwrap();
+        buffer.truncate(len);
+        buffer
+    };
+    assert_eq!(get("user.pactio"), value);
+    if has_list {
+        assert_eq!(get(name), list);
+    }
+}
+
+#[test]
+fn a_file_that_must_not_be_written_is_not_replaced() {
+    let place = Place::new();
+    place.file("new", 10);
+    fs::write(place.path("old"), "old").unwrap();
+    fs::set_permissions(place.path("old"), Permissions::from_mode(0o444)).unwrap();
+    if File::options().write(true).open(place.path("old")).is_ok() {
+        // Root may do anything: another user tries.
+        fs::set_permissions(place.0.path(), Permissions::from_mode(0o777)).unwrap();
+        let mut command = place.command(&["cp", "file:new", "file:old"]);
+        let Ok(output) = command.uid(65534).gid(65534).output() else { return };
+        if output.status.code() == Some(1) {
+            assert!(String::from_utf8_lossy(&output.stderr).contains("permission to write it is denied"));
+            assert_eq!(fs::read(place.path("old")).unwrap(), b"old");
+        }
+        return;
+    }
+    let (_, said) = place.check(&["cp", "file:new", "file:old"], 1);
+    assert!(said.contains("permission to write it is denied"), "{said}");
+    assert_eq!(fs::read(place.path("old")).unwrap(), b"old");
+}
+
+#[test]
+fn special_files_are_written_and_never_replaced() {
+    let place = Place::new();
+    place.file("new", 10);
+    symlink("/dev/null", place.path("null")).unwrap();
+    place.says(&["cp", "file:new", "file:null"], 0, "");
+    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    assert!(fs::symlink_metadata(place.path("null")).unwrap().is_symlink());
+    rustix::fs::mkfifoat(rustix::fs::CWD, place.path("pipe"), 0o600.into()).unwrap();
+    let (_, said) = place.check(&["cp", "file:new", "file:pipe"], 1);
+    assert!(said.contains("which has no positions; `pactio cat` writes to standard output"), "{said}");
+    assert!(fs::metadata(place.path("pipe")).unwrap().file_type().is_fifo());
+    assert_eq!(names(&place), ["new", "null", "pipe"]);
+}
+
+#[test]
+fn in_place_the_file_stays_the_same_file() {
+    let place = Place::new().with("fault");
+    let new = place.file("new", 100_000);
+    fs::write(place.path("old"), vec![7; 200_000]).unwrap();
+    fs::hard_link(place.path("old"), place.path("twin")).unwrap();
+    place.says(&["cp", "--inplace", "file:new", "file:old"], 0, "");
+    assert!(fs::read(place.path("twin")).unwrap() == new, "all names of a file have the copy");
+    let (_, said) = place.check(&["cp", "--inplace", "file:new | fault?read=100", "file:old"], 1);
+    assert!(said.contains("the destination was not touched"), "{said}");
+    assert!(fs::read(place.path("old")).unwrap() == new);
+    let (_, said) = place.check(&["cp", "--inplace", "file:twin", "file:old"], 1);
+    assert!(said.contains("reads the storage that"), "{said}");
+    assert!(fs::read(place.path("old")).unwrap() == new);
+    // A folder that takes no new names.
+    place.says(&["cp", "file:new", "file:old"], 0, "");
+    assert_ne!(
+        fs::metadata(place.path("old")).unwrap().ino(),
+        fs::metadata(place.path("twin")).unwrap().ino(),
+        "replaced under this name alone"
+    );
+}
+
+#[test]
+fn a_part_is_copied_and_what_does_not_exist_is_said_before() {
+    let place = Place::new();
+    let new = place.file("new", 3_000_000);
+    fs::write(place.path("old"), "old").unwrap();
+    let part = ["--offset", "1MiB", "--length", "1000001", "--block-size", "64KiB", "--verify"];
+    place.says(&[&["cp", "file:new", "file:part"], &part[..]].concat(), 0, "");
+    assert!(fs::read(place.path("part")).unwrap() == new[1 << 20..][..1_000_001]);
+    place.says(&["cp", "file:new", "file:part", "--length", "0"], 0, "");
+    assert_eq!(fs::read(place.path("part")).unwrap(), b"");
+    let short = "pactio: only 1951424 of 2097152 bytes at 1048576 of 'file:new' exist\n";
+    place.says(&["cp", "file:new", "file:old", "--offset", "1MiB", "--length", "2MiB"], 3, short);
+    let behind = "pactio: there is nothing at 4194304 of 'file:new'; it ends at 3000000\n";
+    place.says(&["cp", "file:new", "file:old", "--offset", "4MiB"], 3, behind);
+    assert_eq!(fs::read(place.path("old")).unwrap(), b"old");
+    place.says(&["cp", "file:/dev/zero", "file:zeros", "--length", "5000"], 0, "");
+    assert_eq!(fs::read(place.path("zeros")).unwrap(), vec![0; 5000]);
+}
+
+#[test]
+fn holes_are_neither_read_nor_written() {
+    let place = Place::new();
+    let len = 1u64 << 33;
+    let file = File::create(place.path("sparse")).unwrap();
+    for (position, byte) in [(1 << 20, 1), (1 << 32, 2), (len - (1 << 20), 3)] {
+        file.write_all_at(&vec![byte; 70_000], position).unwrap();
+    }
+    file.set_len(len).unwrap();
+    let blocks = |name: &str| fs::metadata(place.path(name)).unwrap().blocks();
+    if blocks("sparse") > 2000 {
+        return println!("skipped: the file system has no holes");
+    }
+    place.says(&["cp", "file:sparse", "file:copy"], 0, "");
+    assert_eq!(fs::metadata(place.path("copy")).unwrap().len(), len);
+    assert!(blocks("copy") <= blocks("sparse") + 64, "{} {}", blocks("copy"), blocks("sparse"));
+    let copy = File::open(place.path("copy")).unwrap();
+    for (position, byte) in [(1 << 20, 1), (1 << 32, 2), (len - (1 << 20), 3)] {
+        let mut there = vec![0; 70_000];
+        copy.read_exact_at(&mut there, position).unwrap();
+        assert_eq!(there, vec![byte; 70_000]);
+    }
+    // A part that begins and ends in holes.
+    let part = ["--offset", "1000000", "--length", "1000000", "--verify"];
+    place.says(&[&["cp", "file:sparse", "file:part"], &part[..]].concat(), 0, "");
+    let mut expected = vec![0; 1_000_000];
+    file_at(&place, "sparse").read_exact_at(&mut expected, 1_000_000).unwrap();
+    assert!(fs::read(place.path("part")).unwrap() == expected);
+    // Where there was something before, the holes are zeros.
+    fs::write(place.path("full"), vec![9; 3_000_000]).unwrap();
+    place.says(&[&["cp", "--inplace", "file:sparse", "file:full"], &part[..]].concat(), 0, "");
+    assert!(fs::read(place.path("full")).unwrap() == expected);
+}
+
+fn file_at(place: &Place, name: &str) -> File {
+    File::open(place.path(name)).unwrap()
+}
+
+/// Starts a copy that takes long, and waits until it has written something.
+fn begin_slow(place: &Place, destination: &str, more: &[&str], written: impl Fn() -> bool) -> Child {
+    let arguments = ["cp", "file:new | limit?rate=1MiB", destination, "--block-size", "64KiB"];
+    let mut command = place.command(&[&arguments[..], more].concat());
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while !written() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+fn send(signal: &str, child: &Child) {
+    let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Something besides the names from before is in the folder.
+fn has_more(place: &Place, count: usize) -> bool {
+    names(place).len() > count
+}
+
+#[test]
+fn signals_leave_the_destination_as_it_was_and_nothing_beside_it() {
+    let place = Place::new().with("limit").with("object");
+    place.file("new", 100 << 20);
+    fs::write(place.path("old"), "old").unwrap();
+    let before = names(&place);
+    let local = format!("local:{}?part=5MiB", place.path("old").display());
+    for (destination, more, signal, code) in [
+        ("file:old", "--flush", "-INT", 130),
+        ("file:old", "--verify", "-TERM", 143),
+        (&local, "--flush", "-HUP", 129),
+    ] {
+        let written = || has_more(&place, before.len()) || destination.starts_with("local");
+        let child = begin_slow(&place, destination, &[more], written);
+        if destination.starts_with("local") {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        send(signal, &child);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        let shown = destination.replace("part=5MiB", "part=***");
+        let expected = format!("pactio: interrupted: '{shown}' is as it was before\n");
+        assert!(said == expected || said == expected.replace("***", "5MiB"), "{said}");
+        assert_eq!(fs::read(place.path("old")).unwrap(), b"old");
+        assert_eq!(names(&place), before);
+    }
+    // After an end without a warning, the destination is as it was.
+    let mut child = begin_slow(&place, "file:old", &[], || has_more(&place, before.len()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(fs::read(place.path("old")).unwrap(), b"old");
+}
+
+#[test]
+fn a_signal_that_the_command_was_started_to_ignore_stays_ignored() {
+    let place = Place::new().with("limit");
+    let new = place.file("new", 2 << 20);
+    let mut command = Command::new("sh");
+    let inner = place.command(&["cp", "file:new | limit?rate=1MiB", "file:copy"]);
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(inner.get_program()).args(inner.get_args());
+    let child = command.current_dir(place.0.path()).stderr(Stdio::piped()).spawn().unwrap();
+    while !has_more(&place, 1) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send("-HUP", &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::read(place.path("copy")).unwrap() == new);
+}
+
+#[test]
+fn a_source_that_changes_meanwhile_is_an_error_and_one_that_grows_is_not() {
+    let place = Place::new().with("limit");
+    fs::write(place.path("old"), "old").unwrap();
+    let change = |how: &dyn Fn(&File)| {
+        place.file("new", 2 << 20);
+        let child = begin_slow(&place, "file:old", &[], || has_more(&place, 2));
+        how(&File::options().write(true).open(place.path("new")).unwrap());
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = change(&|file| file.write_all_at(b"other", 100).unwrap());
+    assert_eq!(code, Some(1));
+    assert!(said.contains("has changed while it was copied: it was written"), "{said}");
+    assert!(said.contains("'file:old' is as it was before"), "{said}");
+    let (code, said) = change(&|file| file.set_len(1 << 20).unwrap());
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(fs::read(place.path("old")).unwrap(), b"old");
+    let (code, said) = change(&|file| file.write_all_at(b"more", 2 << 20).unwrap());
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert_eq!(fs::metadata(place.path("old")).unwrap().len(), 2 << 20, "the bytes from before");
+}
+
+#[test]
+fn a_full_disk_leaves_the_destination_as_it_was() {
+    let place = Place::new();
+    place.file("new", 3_000_000);
+    fs::write(place.path("old"), "old").unwrap();
+    let before = names(&place);
+    let inner = place.command(&["cp", "file:new", "file:old"]);
+    let mut command = Command::new("sh");
+    // The limit for the size of a file, in units of 512 bytes or 1 KiB.
+    command
+        .args(["-c", "ulimit -f 1000; exec \"$0\" \"$@\""])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    let output = command.current_dir(place.0.path()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("'file:old' is as it was before"), "{said}");
+    assert_eq!((fs::read(place.path("old")).unwrap(), names(&place)), (b"old".to_vec(), before));
+}
+
+#[test]
+fn sameness_is_seen_through_trees_profiles_and_mounts() {
+    let place = Place::new().with("mount").with("object");
+    let content = place.file("a", 5000);
+    let folder = place.0.path().display();
+    fs::write(place.path("profiles.toml"), "[mine]\nscheme = \"file\"\ntarget = \"a\"\n").unwrap();
+    fs::write(place.path("plan.toml"), "[[source]]\nurl = \"file:.\"\nat = \"\"\n").unwrap();
+    symlink("a", place.path("link")).unwrap();
+    fs::hard_link(place.path("a"), place.path("twin")).unwrap();
+    let local = format!("local:{folder}/a");
+    let all = ["file:a", "profile:mine", "file:. | /link", "mount:plan.toml | /a", &local, "file:twin"];
+    for source in all {
+        for destination in all {
+            let arguments = ["--profiles", "profiles.toml", "cp", source, destination];
+            let (_, said) = place.check(&arguments, 1);
+            let refused = said.contains("reads the storage that") || said.contains("mounts are only read");
+            assert!(refused, "{source} {destination}: {said}");
+            assert!(fs::read(place.path("a")).unwrap() == content);
+        }
+    }
+}
+
+#[test]
+fn verify_finds_what_was_written_wrong() {
+    let place = Place::new().with("object");
+    let new = place.file("new", 300_000);
+    place.says(&["cp", "file:new", "file:copy", "--verify"], 0, "");
+    assert!(fs::read(place.path("copy")).unwrap() == new);
+    let local = format!("local:{}", place.path("object").display());
+    place.says(&["cp", "file:new", &local, "--verify"], 0, "");
+    assert!(fs::read(place.path("object")).unwrap() == new);
+    // What takes everything and keeps nothing.
+    let (_, said) = place.check(&["cp", "file:new", "file:/dev/null", "--verify"], 3);
+    assert!(said.contains("'file:/dev/null' was written, but is not verified"), "{said}");
+    let (_, said) = place.check(&["cp", "file:new", "memory:?size=300000", "--verify"], 1);
+    assert!(said.contains("opening it again gives another device"), "{said}");
+}
