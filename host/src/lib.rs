@@ -66,8 +66,8 @@ pub use host::{Host, HostBuilder};
 pub use live::LiveDevice;
 pub use pactio_sdk::{
     Capability, Cause, Code, DeviceInfo, Entry, Figure, Identity, IntoPacket, IoError, KeptPacket, Kind,
-    Limits, LinkedPlugin, Name, Origin, PacketBox, Region, Report, Seekable, StableBytes, Stat, Unit,
-    parse_duration, parse_size,
+    Limits, LinkedPlugin, Name, Origin, PacketBox, Refused, Region, Report, Seekable, StableBytes, Stat,
+    Unit, parse_duration, parse_size,
 };
 pub use plugin::{
     Candidate, Difference, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal, RefusalKind,

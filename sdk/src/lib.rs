@@ -124,7 +124,8 @@ pub use device::{
 pub use ext::{
     Admission, Answer, Cancellation, Capability, Describe, Entry, ExtensionQuery, Figure, Flush, FlushScope,
     Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Name, Origin, Provenance, Publish,
-    Record, Records, Region, Registration, Resize, Stat, Statistics, Unit, extension_of, read_records,
+    Record, Records, Refusals, Refused, Region, Registration, Resize, Stat, Statistics, Unit, extension_of,
+    read_records,
 };
 
 #[cfg(feature = "plugin")]

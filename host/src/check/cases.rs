@@ -52,12 +52,8 @@ pub(super) const OPENS: &str = "opens";
 /// All cases.
 pub const CASES: &[Case] = &[
     Case { name: OPENS, about: "a device can be opened, and filled or read", run: |_| Ok(()) },
-    Case {
-        name: "contents",
-        about: "what was written is what is read, in any order and size",
-        run: contents,
-    },
-    Case { name: "edges", about: "what lies past the end fails as such, and nothing else does", run: edges },
+    Case { name: "contents", about: "written bytes are read back, in any order and size", run: contents },
+    Case { name: "edges", about: "bytes past the end fail as such, and no others do", run: edges },
     Case {
         name: "splits",
         about: "a request in two parts is the same request, wherever it is split",
@@ -72,20 +68,12 @@ pub const CASES: &[Case] = &[
     Case { name: "threads", about: "any number of threads may use a device at once", run: threads },
     Case {
         name: "cancel",
-        about: "a request that is given up ends soon, and says what was done",
+        about: "a cancelled request ends soon, and reports the bytes that were done",
         run: cancel,
     },
     Case { name: "drops", about: "requests, devices and hosts may be dropped in any order", run: drops },
-    Case {
-        name: "honest",
-        about: "what the device says that it can do works, and what not fails",
-        run: honest,
-    },
-    Case {
-        name: "names",
-        about: "what a tree lists can be opened, and nothing that is not in it",
-        run: names,
-    },
+    Case { name: "honest", about: "each declared ability works, and others fail", run: honest },
+    Case { name: "names", about: "listed names can be opened, and no others", run: names },
     Case {
         name: "faults",
         about: "a filter answers every request when the device below fails, and reports only what was done",

@@ -5,8 +5,8 @@ use std::fmt;
 use pactio_sdk::ext::{EXTENSIONS, Operation};
 use pactio_sdk::{
     Capability, Cause, Code, Describe, Entry, Figure, Flush, FlushScope, IoError, Limits, Listing, Mapping,
-    Name, Origin, PacketBox, Provenance, Publish, Record, Region, Resize, Stat, Statistics, Write,
-    read_records,
+    Name, Origin, PacketBox, Provenance, Publish, Record, Refusals, Refused, Region, Resize, Stat,
+    Statistics, Write, read_records,
 };
 
 use super::Device;
@@ -164,7 +164,8 @@ impl Device {
             let what = What("find out what is known of", b"");
             let packet = self.ask::<dyn Describe>(what, 0, ANSWER_BYTES).await?;
             let read = packet.simple_contiguous_slice().and_then(read_records::<Stat>);
-            let (mut records, _) = read.map_err(|error| self.refused::<dyn Describe>(what, &error.into()))?;
+            let (mut records, _) =
+                read.map_err(|error| self.failure_of::<dyn Describe>(what, &error.into()))?;
             stat = records.pop().unwrap_or_default();
         }
         stat.size = stat.size.or_else(|| self.size());
@@ -189,6 +190,19 @@ impl Device {
     /// If the device is no such tree, or no source has the name.
     pub async fn provenance(&self, name: impl AsRef<[u8]>) -> Result<Vec<Origin>, Error> {
         self.collect::<dyn Provenance, _>(What("find", name.as_ref())).await
+    }
+
+    /// The entries that a tree hides, such as those of an archive whose names lead out of it, with the reasons. Empty for a tree
+    /// that does not report any.
+    ///
+    /// # Errors
+    ///
+    /// If the device's operation failed; the error states the reason.
+    pub async fn refused(&self) -> Result<Vec<Refused>, Error> {
+        if !self.can(Capability::REFUSED) {
+            return Ok(Vec::new());
+        }
+        self.collect::<dyn Refusals, _>(What("find the hidden entries of", b"")).await
     }
 
     /// The ranges of positions that exist, in order, for a device with holes, such as a file or the memory of a process. A device
@@ -226,14 +240,14 @@ impl Device {
         loop {
             let packet = self.ask::<E>(what, from, ANSWER_BYTES).await?;
             let answer = packet.simple_contiguous_slice().and_then(read_records::<R>);
-            let (records, next) = answer.map_err(|error| self.refused::<E>(what, &error.into()))?;
+            let (records, next) = answer.map_err(|error| self.failure_of::<E>(what, &error.into()))?;
             let none = records.is_empty();
             all.extend(records);
             match next {
                 None => return Ok(all),
                 // A device that always announces more records would be asked for ever.
                 Some(next) if none || next == from || all.len() > MAX_RECORDS => {
-                    return Err(self.refused::<E>(what, &IoError::from_code(Code::CORRUPT).into()));
+                    return Err(self.failure_of::<E>(what, &IoError::from_code(Code::CORRUPT).into()));
                 }
                 Some(next) => from = next,
             }
@@ -252,10 +266,10 @@ impl Device {
             self.operate::<E>(number, what.1, view);
             Ok(packet)
         });
-        let mut packet = sent.map_err(|error| self.refused::<E>(what, &error.into()))?;
+        let mut packet = sent.map_err(|error| self.failure_of::<E>(what, &error.into()))?;
         (&mut packet).await;
         match packet.report().min_cause() {
-            Some((0, cause)) => Err(self.refused::<E>(what, cause)),
+            Some((0, cause)) => Err(self.failure_of::<E>(what, cause)),
             _ => Ok(packet),
         }
     }
@@ -271,7 +285,7 @@ impl Device {
     }
 
     #[cold]
-    fn refused<E: Operation + ?Sized>(&self, what: What<'_>, cause: &Cause) -> Error {
+    fn failure_of<E: Operation + ?Sized>(&self, what: What<'_>, cause: &Cause) -> Error {
         let (url, plugin) = (self.url(), &self.plugin().manifest().id);
         let message = if self.can(E::OPERATION) {
             format!("cannot {what} '{url}' (plugin '{plugin}'): {cause}")

@@ -8,7 +8,9 @@ use rawzip::ReaderAt;
 use crate::decoding::{self, Decoding};
 use crate::device::{Archive, Parts};
 use crate::failure::{self, corrupt, unread};
+use crate::names::Names;
 use crate::reader::Reader;
+use crate::storage::Storage;
 use crate::zip::Zip;
 use crate::{pak, vpk, zip};
 
@@ -22,9 +24,10 @@ impl Backend for Archives {
         let below = request.lower()?;
         let pool = decoding::pool()?;
         let memory = request.size_option("cache")?.unwrap_or(64 << 20);
+        let strict = request.flag_option("strict")?;
         let decoding = Arc::new(Decoding::new(pool, memory));
         match request.option("file") {
-            None => archive(below, None, decoding).map(TreeDevice),
+            None => archive(below, None, decoding, strict).map(TreeDevice),
             Some(name) => {
                 let file = below.open(name, OpenMode::READ).map_err(|error| {
                     let text = format!("'{name}' below it cannot be opened: {}", error.message());
@@ -32,7 +35,7 @@ impl Backend for Archives {
                 })?;
                 let stem = name.strip_suffix("_dir.vpk").map(str::to_owned);
                 let parts = stem.map(|stem| Parts { folder: below, stem, open: Mutex::default() });
-                archive(file, parts, decoding).map(TreeDevice)
+                archive(file, parts, decoding, strict).map(TreeDevice)
             }
         }
     }
@@ -47,19 +50,39 @@ impl Backend for Archives {
     }
 }
 
-fn archive(below: Lower, parts: Option<Parts>, decoding: Arc<Decoding>) -> Result<Archive, OpenError> {
+fn archive(
+    below: Lower,
+    parts: Option<Parts>,
+    decoding: Arc<Decoding>,
+    strict: bool,
+) -> Result<Archive, OpenError> {
     let Some(size) = below.info().size() else {
         let text = "an archive needs a device with a size; its directory may be at the end";
         return Err(OpenError::invalid_input(text));
     };
-    let reader = Reader(below.clone());
+    let storage = Storage::new(below.clone())?;
+    let (zip, names) = read(below, size, strict).map_err(|error| storage.blame(error))?;
+    // The directory is that of one version.
+    storage.check_now()?;
+    if names.hidden() > 0 {
+        let count = names.hidden();
+        tracing::warn!(
+            "{count} entries of the archive are hidden; `pactio ls --refused` lists them with the reasons"
+        );
+    }
+    Ok(Archive { storage, names, zip, parts, decoding, open: Mutex::default() })
+}
+
+/// Reads the directory of an archive of a known or unknown kind.
+fn read(below: Lower, size: u64, strict: bool) -> Result<(Option<Zip<Reader>>, Names), OpenError> {
+    let reader = Reader(below);
     let mut magic = [0; 4];
     let front =
         reader.read_at(&mut magic, 0).map_err(|error| unread("its beginning", failure::below(&error)))?;
-    let (zip, names) = match &magic[..front] {
-        magic if *magic == pak::MAGIC => (None, pak::parse(&reader, size)?),
-        magic if *magic == vpk::MAGIC => (None, vpk::parse(&reader, size)?),
-        magic => match Zip::parse(reader, size)? {
+    Ok(match &magic[..front] {
+        magic if *magic == pak::MAGIC => (None, pak::parse(&reader, size, strict)?),
+        magic if *magic == vpk::MAGIC => (None, vpk::parse(&reader, size, strict)?),
+        magic => match Zip::parse(reader, size, strict)? {
             Some((zip, names)) => (Some(zip), names),
             None if *magic == zip::MAGIC => {
                 return Err(corrupt(
@@ -70,6 +93,5 @@ fn archive(below: Lower, parts: Option<Parts>, decoding: Arc<Decoding>) -> Resul
             // Other data may be in front of a zip archive, so only now the kind is known.
             None => return Err(corrupt("it is no archive: neither zip, nor PAK, nor VPK")),
         },
-    };
-    Ok(Archive { below, names, zip, parts, decoding, open: Mutex::default() })
+    })
 }

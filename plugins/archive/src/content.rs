@@ -6,8 +6,8 @@ use pactio_sdk::{Kind, Stat};
 
 /// The content of a file.
 pub(crate) enum Content {
-    /// Uncompressed bytes, in parts that follow each other.
-    Stored(Vec<Extent>),
+    /// Uncompressed bytes, in parts that follow each other, and their check sum if the archive has one.
+    Stored { extents: Vec<Extent>, crc: Option<u32> },
     /// A file of a zip archive.
     Zip(ZipFile),
 }
@@ -25,8 +25,6 @@ pub(crate) struct Extent {
 pub(crate) struct ZipFile {
     /// Where its header is.
     pub(crate) header: u64,
-    /// Length of its name as written in the archive.
-    pub(crate) name_len: u16,
     /// Where its bytes are, once the header was read.
     pub(crate) start: OnceLock<u64>,
     pub(crate) method: u16,
@@ -34,6 +32,8 @@ pub(crate) struct ZipFile {
     pub(crate) size: u64,
     pub(crate) crc: u32,
     pub(crate) encrypted: bool,
+    /// Sizes and check sum may follow the bytes instead of being in the header.
+    pub(crate) described_behind: bool,
 }
 
 impl Content {
@@ -41,7 +41,11 @@ impl Content {
     pub(crate) fn stat(&self) -> Stat {
         let file = Stat::of(Kind::FILE);
         match self {
-            Self::Stored(extents) => file.with_size(extents.iter().map(|extent| extent.len).sum()),
+            Self::Stored { extents, crc } => {
+                let mut file = file.with_size(extents.iter().map(|extent| extent.len).sum());
+                file.version = crc.map(version);
+                file
+            }
             Self::Zip(zip) => file.with_size(zip.size).with_version(version(zip.crc)),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pactio_sdk::{
     Code, Entry, ExtensionQuery, Figure, IoError, Listing, Lower, OpenError, OpenMode, Opened, Opening,
-    Records, Stat, Statistics, Tree,
+    Records, Refusals, Refused, Stat, Statistics, Tree,
 };
 
 use crate::codec::Codec;
@@ -16,12 +16,13 @@ use crate::failure::corrupt;
 use crate::names::{Child, Names};
 use crate::packed::{Packed, PackedDevice, Source};
 use crate::reader::Reader;
+use crate::storage::Storage;
 use crate::stored::{StoredDevice, Stretch};
 use crate::zip::{self, Zip};
 
 /// An open archive.
 pub(crate) struct Archive {
-    pub(crate) below: Lower,
+    pub(crate) storage: Arc<Storage>,
     pub(crate) names: Names,
     pub(crate) zip: Option<Zip<Reader>>,
     pub(crate) parts: Option<Parts>,
@@ -63,38 +64,64 @@ pub(crate) struct Parts {
     /// The folder that holds the files, and the first part of their names.
     pub(crate) folder: Lower,
     pub(crate) stem: String,
-    pub(crate) open: Mutex<HashMap<u16, Lower>>,
+    pub(crate) open: Mutex<HashMap<u16, Arc<Storage>>>,
 }
 
 impl Tree for Archive {
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        query.offer::<dyn Statistics>(self);
+        query.offer::<dyn Statistics>(self).offer::<dyn Refusals>(self);
     }
 }
 
 impl Listing for Archive {
-    fn list(&self, folder: &[u8], from: u64, entries: Records<Entry>) {
-        match str::from_utf8(folder).ok().and_then(|folder| self.names.list(folder)) {
-            Some(all) => entries.complete_from(from, all),
-            None => entries.error(IoError::from_code(Code::NOT_FOUND)),
+    fn list(&self, folder: &[u8], from: u64, mut entries: Records<Entry>) {
+        let listed = str::from_utf8(folder).ok().and_then(|folder| self.names.list(folder, from));
+        let Some(mut all) = listed else { return entries.error(IoError::from_code(Code::NOT_FOUND)) };
+        loop {
+            let cursor = all.cursor();
+            match all.next() {
+                None => return entries.complete(None),
+                Some(entry) if entries.push(&entry) => {}
+                // After an answer without an entry, the caller would ask again for ever.
+                Some(_) if cursor == from || cursor == 0 => return entries.error(IoError::TOO_LARGE),
+                Some(_) => return entries.complete(Some(cursor)),
+            }
         }
+    }
+}
+
+impl Refusals for Archive {
+    fn refused(&self, from: u64, mut entries: Records<Refused>) {
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        for (index, refused) in self.names.refused(from).enumerate() {
+            if !entries.push(&refused) {
+                let next = (from + index) as u64;
+                return if index == 0 {
+                    entries.error(IoError::TOO_LARGE)
+                } else {
+                    entries.complete(Some(next))
+                };
+            }
+        }
+        entries.complete(None);
     }
 }
 
 impl Statistics for Archive {
     fn statistics(&self, from: u64, figures: Records<Figure>) {
         let files = Figure::count("files", self.names.count() as u64);
-        figures.complete_from(from, std::iter::once(files).chain(self.decoding.figures()));
+        let hidden = Figure::count("hidden entries", self.names.hidden() as u64);
+        figures.complete_from(from, [files, hidden].into_iter().chain(self.decoding.figures()));
     }
 }
 
 impl Opening for Archive {
     fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
         // The directory's names were converted to UTF-8 when it was read.
-        let found = str::from_utf8(name).ok().and_then(|name| Some((name, self.names.find(name)?)));
-        let (name, number) = match found {
-            Some((name, Child::File(number))) => (name, number),
-            Some((_, Child::Folder(_))) => {
+        let found = str::from_utf8(name).ok().and_then(|name| self.names.find(name));
+        let number = match found {
+            Some(Child::File(number)) => number,
+            Some(Child::Folder) => {
                 let text = "it is a folder; name a file in it";
                 return Err(OpenError::new(IoError::from_code(Code::IS_DIRECTORY), text));
             }
@@ -109,31 +136,33 @@ impl Opening for Archive {
             return Err(OpenError::new(IoError::from_code(Code::READ_ONLY), text));
         }
         match self.names.content(number) {
-            content @ Content::Stored(extents) => self.stored(extents, content.stat()).map(Opened::new),
-            Content::Zip(file) => self.zipped(number, name, file),
+            content @ Content::Stored { extents, crc } => {
+                self.stored(extents, content.stat(), *crc).map(Opened::new)
+            }
+            Content::Zip(file) => self.zipped(number, file).map_err(|error| self.storage.blame(error)),
         }
     }
 }
 
 impl Archive {
-    fn stored(&self, extents: &[Extent], stat: Stat) -> Result<StoredDevice, OpenError> {
+    fn stored(&self, extents: &[Extent], stat: Stat, crc: Option<u32>) -> Result<StoredDevice, OpenError> {
         let stretch = |extent: &Extent| {
-            let below = match extent.part {
-                None => self.below.clone(),
+            let storage = match extent.part {
+                None => self.storage.clone(),
                 Some(part) => self.part(part)?,
             };
             let end = extent.offset.checked_add(extent.len);
-            if below.info().size().is_some_and(|size| end.is_none_or(|end| end > size)) {
+            if storage.lower.info().size().is_some_and(|size| end.is_none_or(|end| end > size)) {
                 return Err(corrupt("it ends behind the end of the archive's file that has it"));
             }
-            Ok(Stretch { below, offset: extent.offset, len: extent.len })
+            Ok(Stretch { storage, offset: extent.offset, len: extent.len })
         };
         let parts = extents.iter().map(stretch).collect::<Result<_, OpenError>>()?;
-        Ok(StoredDevice::new(parts, stat))
+        Ok(StoredDevice::new(parts, stat, crc))
     }
 
     /// Another file of an archive that has several.
-    fn part(&self, number: u16) -> Result<Lower, OpenError> {
+    fn part(&self, number: u16) -> Result<Arc<Storage>, OpenError> {
         let Some(parts) = &self.parts else {
             let text = format!(
                 "its bytes are in another file of the archive, number {number:03}; open the archive in its folder: \
@@ -150,11 +179,12 @@ impl Archive {
             let text = format!("'{name}', which has its bytes, cannot be opened: {}", error.message());
             OpenError::new(error.error(), text)
         })?;
+        let part = Storage::new(part)?;
         open.insert(number, part.clone());
         Ok(part)
     }
 
-    fn zipped(&self, number: u32, name: &str, file: &ZipFile) -> Result<Opened, OpenError> {
+    fn zipped(&self, number: u32, file: &ZipFile) -> Result<Opened, OpenError> {
         if file.encrypted {
             return Err(OpenError::new(IoError::UNSUPPORTED, "it is encrypted"));
         }
@@ -174,21 +204,23 @@ impl Archive {
             return Ok(Opened::new(PackedDevice(packed)));
         }
         let Some(zip) = &self.zip else { return Err(IoError::from_code(Code::CORRUPT).into()) };
-        let start = zip.locate(file, name)?;
+        let start = zip.locate(file)?;
         let ZipFile { packed, size, crc, .. } = *file;
         let Some(codec) = codec else {
             if packed != size {
                 return Err(corrupt("it is stored as it is, but said to have two sizes"));
             }
-            let parts = vec![Stretch { below: self.below.clone(), offset: start, len: size }];
-            return Ok(Opened::new(StoredDevice::new(parts, self.names.content(number).stat())));
+            let parts = vec![Stretch { storage: self.storage.clone(), offset: start, len: size }];
+            let stat = self.names.content(number).stat();
+            return Ok(Opened::new(StoredDevice::new(parts, stat, Some(crc))));
         };
         let mut open = self.open_files();
         // Another thread may have opened the file in the meantime.
         if let Some(packed) = open.get(number) {
             return Ok(Opened::new(PackedDevice(packed)));
         }
-        let source = Source { below: self.below.clone(), start, coded: Coded { codec, packed, size, crc } };
+        let source =
+            Source { storage: self.storage.clone(), start, coded: Coded { codec, packed, size, crc } };
         let packed = Arc::new(Packed::new(source, number, self.decoding.clone()));
         open.insert(number, &packed);
         Ok(Opened::new(PackedDevice(packed)))

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  zip · pak · vpk ──► names ──► Archive: list, open by name
-//!                                  ├─ stored:     ranges of what is below, handed on
+//!                                  ├─ stored:     ranges of the storage, handed on; checked: version, check sum
 //!                                  └─ compressed: packed ── whole files at once ──► codec
 //!                                                     └──── long ones in blocks ──► blocks
 //! ```
 
 mod backend;
 mod block;
+mod checked;
 mod codec;
 mod content;
 mod cursor;
@@ -21,6 +22,7 @@ mod names;
 mod packed;
 mod pak;
 mod reader;
+mod storage;
 mod stored;
 mod vpk;
 mod whole;
@@ -35,6 +37,7 @@ pactio_sdk::plugin! {
     options: [
         OptionSpec::text("file", "the archive, if what is below is a folder: its name there"),
         OptionSpec::size("cache", "memory for what was decompressed").default("64MiB").range("0", "1TiB"),
+        OptionSpec::flag("strict", "refuse an archive with an entry that would be hidden"),
     ],
     check: "file:{folder}/tree.zip | archive | /deflated",
     below_read_only: true,

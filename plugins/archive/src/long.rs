@@ -98,7 +98,7 @@ impl Packed {
                     self.lock().long.parked = Some(Place { cursor, chunk });
                 }
                 Ok(None) => return self.read_on(cursor, ticket),
-                Err(Corrupt) => return self.give_up(IoError::from_code(Code::CORRUPT)),
+                Err(Corrupt) => return self.is_corrupt(|_| {}),
             }
         }
     }
@@ -175,8 +175,16 @@ impl Packed {
         let start = cursor.position();
         let len = (self.source.coded.packed - start).min(CHUNK);
         self.fetch(start, len, move |this, packet| {
-            let chunk = Chunk { packet: Some(packet), start };
-            this.run(Some(Place { cursor, chunk }), ticket);
+            let of = this.clone();
+            // No check sum covers these bytes before the file's end.
+            of.source.storage.check(move |same| {
+                if let Err(changed) = same {
+                    return this.give_up(changed);
+                }
+                let pool = this.decoding.pool.clone();
+                let chunk = Chunk { packet: Some(packet), start };
+                pool.submit(move || this.run(Some(Place { cursor, chunk }), ticket));
+            });
         });
     }
 }

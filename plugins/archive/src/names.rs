@@ -1,11 +1,17 @@
 //! The tree of names in an archive.
 //!
-//! Memory is linear in the size of the archive's directory: each name that a folder has is kept once, by the folder's number.
+//! Memory is linear in the size of the archive's directory, however deep its names are: only the folders that files are in are
+//! kept, each as one text, sorted. The folders on the way to them follow from the texts.
+//!
+//! ```text
+//!  text:   "maps" "sound\0ambient" "sound\0music"            '\0' in place of '/': sorted texts are sorted trees
+//!  files:  (0, "e1.bsp") (0, "e2.bsp") (2, "track.ogg")      sorted by folder and name
+//! ```
 
-use std::collections::BTreeMap;
-use std::collections::btree_map;
+use std::cmp::Ordering;
+use std::ops::Range;
 
-use pactio_sdk::{Entry, Kind, Stat};
+use pactio_sdk::{Entry, Kind, Refused, Stat};
 
 use crate::content::Content;
 
@@ -18,38 +24,89 @@ pub(crate) const LONGEST: usize = 4096;
 /// Maximum number of folders that a name is in.
 const DEEPEST: usize = 128;
 
-/// Number of the root folder.
-pub(crate) const ROOT: u32 = 0;
+/// The byte that separates the names of a path in memory. No name has it.
+const SEPARATOR: u8 = 0;
 
-/// The object of a name: a file's number, or a folder's.
+/// A part of the text of all names.
+#[derive(Clone, Copy)]
+struct Piece {
+    start: u32,
+    len: u16,
+}
+
+/// A file: its folder's number, its name, and the number of its content.
+#[derive(Clone, Copy)]
+struct File {
+    folder: u32,
+    name: Piece,
+    content: u32,
+}
+
+/// The object of a name: a file's number, or a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Child {
     File(u32),
-    Folder(u32),
+    Folder,
 }
-
-/// A folder's number, and a name in it.
-type Key = (u32, Box<str>);
 
 /// Names, and the files and folders that they stand for.
 pub(crate) struct Names {
+    text: Vec<u8>,
     contents: Vec<Content>,
-    /// Sorted, so that the names of a folder are next to each other.
-    children: Vec<(Key, Child)>,
+    /// The paths of folders that have files or were named, sorted, each once.
+    folders: Vec<Piece>,
+    /// Sorted by folder and name, each once.
+    files: Vec<File>,
+    refused: Vec<Hidden>,
+}
+
+/// An entry that is hidden.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Hidden {
+    name: Box<str>,
+    reason: Reason,
+}
+
+/// Why an entry is hidden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Outside,
+    Nul,
+    Empty,
+    TooLong,
+    TooDeep,
+    Replaced,
+    FolderToo,
+}
+
+impl Reason {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Outside => "it would lie outside of the archive",
+            Self::Nul => "it has a zero byte",
+            Self::Empty => "a part of it is empty or '.'",
+            Self::TooLong => "it is longer than 4096 bytes",
+            Self::TooDeep => "it is in more than 128 folders",
+            Self::Replaced => "a later entry has the same name",
+            Self::FolderToo => "a folder has the same name",
+        }
+    }
 }
 
 /// Names while they are added.
 #[derive(Default)]
 pub(crate) struct Coming {
+    text: Vec<u8>,
     contents: Vec<Content>,
-    children: BTreeMap<Key, Child>,
-    folders: u32,
-    /// The folder of the last file: most often, the next file is in the same one.
-    last: Option<(String, u32)>,
+    folders: Vec<Piece>,
+    files: Vec<File>,
+    refused: Vec<Hidden>,
+    /// Most files are in the folder of the file before.
+    last: Option<u32>,
 }
 
 /// A name without the `./` that some tools write in front of it.
-pub(crate) fn clean(written: &str) -> &str {
+fn clean(written: &str) -> &str {
     written.strip_prefix("./").unwrap_or(written)
 }
 
@@ -63,164 +120,363 @@ pub(crate) fn shown(written: &str) -> String {
     text
 }
 
-/// # Errors
-///
-/// If a name is longer or deeper than any legitimate one.
-pub(crate) fn bounded(written: &[u8]) -> Result<(), String> {
-    let depth = written.iter().filter(|byte| matches!(byte, b'/' | b'\\')).count();
-    let what = if written.len() > LONGEST {
-        format!("of {} bytes; the most is {LONGEST}", written.len())
-    } else if depth > DEEPEST {
-        format!("in {depth} folders; the most is {DEEPEST}")
-    } else {
-        return Ok(());
-    };
-    let front = String::from_utf8_lossy(&written[..written.len().min(LONGEST)]);
-    Err(format!("it has a name '{}' {what}: pack it again with shorter names", shown(&front)))
+/// The reason why a path cannot be one within an archive.
+fn refusal(path: &str) -> Option<Reason> {
+    if path.contains('\0') {
+        return Some(Reason::Nul);
+    }
+    if path.len() > LONGEST {
+        return Some(Reason::TooLong);
+    }
+    if path.starts_with('/') {
+        return Some(Reason::Outside);
+    }
+    let mut depth = 0;
+    for part in path.split('/') {
+        depth += 1;
+        match part {
+            ".." => return Some(Reason::Outside),
+            "" | "." => return Some(Reason::Empty),
+            _ => {}
+        }
+    }
+    (depth > DEEPEST + 1).then_some(Reason::TooDeep)
 }
 
 impl Coming {
-    /// Adds a file, or a folder if it has no content.
+    /// Adds a file, or a folder if it has no content. A name that is none within the archive is hidden.
     ///
     /// # Errors
     ///
-    /// If a name could leave the archive, or two names conflict: a reader of the archive might take another file than its author
-    /// or examiner. If a name is too long or in too many folders, or there are more than `MOST` names.
+    /// If there are more than `MOST` names, or more text than can be counted.
     pub(crate) fn add(&mut self, written: &str, content: Option<Content>) -> Result<(), String> {
-        bounded(written.as_bytes())?;
         let name = clean(written);
         let Some(content) = content else {
-            return match name.trim_end_matches('/') {
-                "" | "." => Ok(()),
-                name => self.walk(name, written).map(drop),
+            let path = name.trim_end_matches('/');
+            if matches!(path, "" | ".") && !name.starts_with('/') {
+                return Ok(());
+            }
+            return match refusal(path) {
+                Some(reason) => self.hide(written, reason),
+                None => self.folder(path).map(drop),
             };
         };
-        let (folder, last) = match (name.rsplit_once('/'), &self.last) {
-            (None, _) => (ROOT, name),
-            (Some((path, last)), Some((same, folder))) if path == same => (*folder, last),
-            (Some((path, last)), _) => {
-                let folder = self.walk(path, written)?;
-                self.last = Some((path.to_owned(), folder));
-                (folder, last)
-            }
-        };
-        self.put(folder, last, written, content)
+        if let Some(reason) = refusal(name) {
+            return self.hide(written, reason);
+        }
+        let (path, last) = name.rsplit_once('/').unwrap_or(("", name));
+        let folder = self.folder(path)?;
+        self.put(folder, last, content)
     }
 
-    /// Adds a folder, for [`put`](Self::put).
-    pub(crate) fn folder(&mut self, written: &str) -> Result<u32, String> {
-        bounded(written.as_bytes())?;
-        self.walk(clean(written), written)
+    /// Adds a folder of files, for [`put`](Self::put); `None` if its files are hidden.
+    pub(crate) fn folder_of_files(&mut self, written: &str) -> Result<Option<u32>, String> {
+        let path = clean(written);
+        match refusal(path) {
+            Some(reason) => self.hide(written, reason).map(|()| None),
+            None => self.folder(path).map(Some),
+        }
     }
 
-    /// Adds a file in a folder that was added.
-    pub(crate) fn put(
-        &mut self,
-        folder: u32,
-        name: &str,
-        written: &str,
-        content: Content,
-    ) -> Result<(), String> {
-        check_name(name, written)?;
+    /// Adds a file in a folder that was added; `written` is its name in the archive.
+    pub(crate) fn put_checked(&mut self, folder: u32, name: &str, content: Content) -> Result<(), String> {
+        match refusal(name) {
+            Some(reason) => self.hide(name, reason),
+            None if name.contains('/') => self.hide(name, Reason::Empty),
+            None => self.put(folder, name, content),
+        }
+    }
+
+    fn put(&mut self, folder: u32, name: &str, content: Content) -> Result<(), String> {
         self.room()?;
-        let btree_map::Entry::Vacant(place) = self.children.entry((folder, name.into())) else {
-            return Err(format!("it has '{}' twice; which of them is meant is not clear", shown(written)));
-        };
-        place.insert(Child::File(self.contents.len() as u32));
+        let name = self.piece(name.as_bytes())?;
+        self.files.push(File { folder, name, content: self.contents.len() as u32 });
         self.contents.push(content);
         Ok(())
     }
 
-    fn room(&self) -> Result<(), String> {
-        if self.children.len() >= MOST { Err(format!("it has more than {MOST} names")) } else { Ok(()) }
+    fn hide(&mut self, written: &str, reason: Reason) -> Result<(), String> {
+        self.room()?;
+        let end = written.floor_char_boundary(LONGEST);
+        self.refused.push(Hidden { name: written[..end].into(), reason });
+        Ok(())
     }
 
-    /// The number of a folder, which is created with its parent folders.
-    fn walk(&mut self, path: &str, written: &str) -> Result<u32, String> {
-        check(path, written)?;
+    /// The number of a folder. A folder may have several numbers until the end.
+    pub(crate) fn folder(&mut self, path: &str) -> Result<u32, String> {
+        let same = |piece: &Piece| {
+            let known =
+                bytes(&self.text, *piece).iter().map(|&byte| if byte == SEPARATOR { b'/' } else { byte });
+            usize::from(piece.len) == path.len() && known.eq(path.bytes())
+        };
+        if let Some(last) = self.last.filter(|&last| same(&self.folders[last as usize])) {
+            return Ok(last);
+        }
         self.room()?;
-        let mut at = ROOT;
-        for part in path.split('/') {
-            let folders = &mut self.folders;
-            let child = self.children.entry((at, part.into())).or_insert_with(|| {
-                *folders += 1;
-                Child::Folder(*folders)
-            });
-            match *child {
-                Child::Folder(number) => at = number,
-                Child::File(_) => {
-                    return Err(format!("'{}' needs a folder that is also a file", shown(written)));
-                }
+        let path: Vec<u8> = path.bytes().map(|byte| if byte == b'/' { SEPARATOR } else { byte }).collect();
+        let piece = self.piece(&path)?;
+        let number = self.folders.len() as u32;
+        self.folders.push(piece);
+        self.last = Some(number);
+        Ok(number)
+    }
+
+    fn piece(&mut self, text: &[u8]) -> Result<Piece, String> {
+        let start =
+            u32::try_from(self.text.len()).map_err(|_| "its names are longer than 4 GiB".to_owned())?;
+        self.text.extend_from_slice(text);
+        Ok(Piece { start, len: text.len() as u16 })
+    }
+
+    fn room(&self) -> Result<(), String> {
+        let count = self.files.len() + self.folders.len() + self.refused.len();
+        if count >= MOST { Err(format!("it has more than {MOST} names")) } else { Ok(()) }
+    }
+
+    /// The finished tree of names. Of several files with one name, the last one counts.
+    ///
+    /// # Errors
+    ///
+    /// If `strict`, and an entry is hidden.
+    pub(crate) fn finish(self, strict: bool) -> Result<Names, String> {
+        let Self { text, contents, folders, mut files, mut refused, .. } = self;
+        let mut order: Vec<u32> = (0..folders.len() as u32).collect();
+        let path = |number: u32| bytes(&text, folders[number as usize]);
+        order.sort_unstable_by(|&one, &other| path(one).cmp(path(other)));
+        let mut sorted: Vec<Piece> = Vec::new();
+        let mut number_of = vec![0; folders.len()];
+        for number in order {
+            if sorted.last().is_none_or(|last| bytes(&text, *last) != path(number)) {
+                sorted.push(folders[number as usize]);
+            }
+            number_of[number as usize] = sorted.len() as u32 - 1;
+        }
+        let folders = sorted;
+        files.iter_mut().for_each(|file| file.folder = number_of[file.folder as usize]);
+        drop(number_of);
+        let key = |file: &File| (file.folder, bytes(&text, file.name));
+        // The contents are numbered in the order of the archive.
+        files.sort_unstable_by(|one, other| key(one).cmp(&key(other)).then(one.content.cmp(&other.content)));
+        let mut names = Names { text, contents, folders, files: Vec::new(), refused: Vec::new() };
+        let mut kept: Vec<File> = Vec::with_capacity(files.len());
+        for file in files {
+            if let Some(last) = kept
+                .last_mut()
+                .filter(|last| last.folder == file.folder && names.bytes(last.name) == names.bytes(file.name))
+            {
+                refused.push(Hidden { name: names.path_of(last).into(), reason: Reason::Replaced });
+                *last = file;
+            } else {
+                kept.push(file);
             }
         }
-        Ok(at)
-    }
-
-    /// The finished tree of names.
-    pub(crate) fn finish(self) -> Names {
-        Names { contents: self.contents, children: self.children.into_iter().collect() }
+        names.files = kept;
+        for path in names.files_that_are_folders() {
+            refused.push(Hidden { name: path.into(), reason: Reason::FolderToo });
+        }
+        names.refused = refused;
+        match names.refused.first().filter(|_| strict) {
+            Some(Hidden { name, reason }) => {
+                Err(format!("its entry '{}' is refused: {}", shown(name), reason.text()))
+            }
+            None => Ok(names),
+        }
     }
 }
 
-/// Checks that each part of a path is a name.
-fn check(path: &str, written: &str) -> Result<(), String> {
-    path.split('/').try_for_each(|part| check_name(part, written))
+fn bytes(text: &[u8], piece: Piece) -> &[u8] {
+    &text[piece.start as usize..][..usize::from(piece.len)]
 }
 
-fn check_name(name: &str, written: &str) -> Result<(), String> {
-    if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
-        return Err(format!("it has a file named '{}', which is no name within it", shown(written)));
+/// Names are kept as they were read: as UTF-8.
+fn utf8(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The index of the first of `range` that is not `before`, near its start.
+fn gallop(range: Range<usize>, before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut step) = (range.start, 1);
+    while low + step <= range.end && before(low + step - 1) {
+        low += step;
+        step *= 2;
     }
-    Ok(())
+    let (mut low, mut high) = (low, (low + step).min(range.end));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
 }
 
 impl Names {
     /// Number of files.
     pub(crate) fn count(&self) -> usize {
-        self.contents.len()
+        self.files.len()
+    }
+
+    /// Number of hidden entries.
+    pub(crate) fn hidden(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// The hidden entries, from this number on.
+    pub(crate) fn refused(&self, from: usize) -> impl Iterator<Item = Refused> + '_ {
+        let rest = self.refused.get(from..).unwrap_or_default();
+        rest.iter().map(|hidden| Refused::new(&*hidden.name, hidden.reason.text()))
+    }
+
+    fn bytes(&self, piece: Piece) -> &[u8] {
+        bytes(&self.text, piece)
+    }
+
+    fn folder(&self, number: usize) -> &[u8] {
+        self.bytes(self.folders[number])
+    }
+
+    /// The path of a file.
+    fn path_of(&self, file: &File) -> String {
+        let folder = utf8(self.folder(file.folder as usize)).replace('\0', "/");
+        let name = utf8(self.bytes(file.name));
+        if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
     }
 
     /// The file or folder of a path.
     pub(crate) fn find(&self, path: &str) -> Option<Child> {
-        if path.is_empty() {
-            return Some(Child::Folder(ROOT));
+        if path.contains('\0') {
+            return None;
         }
-        path.split('/').try_fold(Child::Folder(ROOT), |at, part| match at {
-            Child::Folder(number) => self.child(number, part),
-            Child::File(_) => None,
-        })
+        let path = path.replace('/', "\0").into_bytes();
+        if self.is_folder(&path) {
+            return Some(Child::Folder);
+        }
+        let (folder, name) = match path.iter().rposition(|&byte| byte == SEPARATOR) {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&path[..0], &path[..]),
+        };
+        let folder = self.folders.binary_search_by(|piece| self.bytes(*piece).cmp(folder)).ok()? as u32;
+        let key = |file: &File| (file.folder, self.bytes(file.name)).cmp(&(folder, name));
+        self.files.binary_search_by(key).ok().map(|at| Child::File(self.files[at].content))
     }
 
-    fn child(&self, folder: u32, name: &str) -> Option<Child> {
-        let at = self.children.binary_search_by(|((of, child), _)| (*of, &**child).cmp(&(folder, name)));
-        at.ok().map(|at| self.children[at].1)
+    /// Whether a path leads to a folder: one that was named, or one on the way to such a folder.
+    fn is_folder(&self, path: &[u8]) -> bool {
+        if path.is_empty() {
+            return true;
+        }
+        let at = self.folders.partition_point(|piece| self.bytes(*piece) < path);
+        self.folders.get(at).is_some_and(|piece| {
+            let rest = self.bytes(*piece).strip_prefix(path);
+            rest.is_some_and(|rest| rest.first().is_none_or(|&byte| byte == SEPARATOR))
+        })
     }
 
     pub(crate) fn content(&self, number: u32) -> &Content {
         &self.contents[number as usize]
     }
 
-    /// The entries of a folder, by name; `None`, if there is no such folder.
-    pub(crate) fn list(&self, folder: &str) -> Option<Entries<'_>> {
-        let Child::Folder(number) = self.find(folder)? else { return None };
-        let start = self.children.partition_point(|((of, _), _)| *of < number);
-        let end = self.children.partition_point(|((of, _), _)| *of <= number);
-        Some(Entries { names: self, rest: self.children[start..end].iter() })
+    /// The entries of a folder, by name, from a cursor on; `None`, if there is no such folder. The cursor 0 is the beginning.
+    pub(crate) fn list(&self, folder: &str, from: u64) -> Option<Entries<'_>> {
+        if folder.contains('\0') {
+            return None;
+        }
+        let path = folder.replace('/', "\0").into_bytes();
+        if !self.is_folder(&path) {
+            return None;
+        }
+        let start = self.folders.partition_point(|piece| self.bytes(*piece) < path.as_slice());
+        let own = self.folders.get(start).is_some_and(|piece| self.bytes(*piece) == path);
+        let files = if own { self.files_in(start as u32) } else { 0..0 };
+        let prefix = if path.is_empty() { 0 } else { path.len() + 1 };
+        let first = start + usize::from(own);
+        let inside = |index: usize| {
+            let text = self.folder(index);
+            path.is_empty() || (text.starts_with(&path) && text.get(path.len()) == Some(&SEPARATOR))
+        };
+        let end = gallop(first..self.folders.len(), inside);
+        let mut entries = Entries { names: self, files, folders: first..end, prefix };
+        if from > 0 {
+            let (file, folder) = ((from >> 32) as usize, (from & 0xffff_ffff) as usize);
+            entries.files.start = file.clamp(entries.files.start, entries.files.end);
+            entries.folders.start = folder.clamp(entries.folders.start, entries.folders.end);
+        }
+        Some(entries)
+    }
+
+    fn files_in(&self, folder: u32) -> Range<usize> {
+        let start = self.files.partition_point(|file| file.folder < folder);
+        start..gallop(start..self.files.len(), |index| self.files[index].folder == folder)
+    }
+
+    /// Removes the files whose names are also names of folders, and gives their paths.
+    fn files_that_are_folders(&mut self) -> Vec<String> {
+        let mut doubled = Vec::new();
+        let mut files = 0..0;
+        while files.end < self.files.len() {
+            let number = self.files[files.end].folder;
+            files =
+                files.end..gallop(files.end..self.files.len(), |index| self.files[index].folder == number);
+            let path = self.folder(number as usize);
+            let first = number as usize + 1;
+            let prefix = if path.is_empty() { 0 } else { path.len() + 1 };
+            let inside = |index: usize| {
+                let text = self.folder(index);
+                path.is_empty() || (text.starts_with(path) && text.get(path.len()) == Some(&SEPARATOR))
+            };
+            let end = gallop(first..self.folders.len(), inside);
+            let mut entries = Entries { names: self, files: files.clone(), folders: first..end, prefix };
+            while !entries.folders.is_empty() {
+                let folder = entries.folder_name();
+                let rest = entries.files.clone();
+                entries.files.start = gallop(rest, |index| self.bytes(self.files[index].name) < folder);
+                let at = entries.files.start;
+                if at < files.end && self.bytes(self.files[at].name) == folder {
+                    doubled.push(at);
+                }
+                entries.pass_folder();
+            }
+        }
+        let paths = doubled.iter().map(|&at| self.path_of(&self.files[at])).collect();
+        let mut index = 0;
+        let mut doubled = doubled.into_iter().peekable();
+        self.files.retain(|_| {
+            index += 1;
+            doubled.next_if_eq(&(index - 1)).is_none()
+        });
+        paths
     }
 }
 
-/// The entries of a folder. Skipping costs nothing, so that a list in many answers is as cheap as in one.
+/// The entries of a folder: its files and the folders in it, merged.
 pub(crate) struct Entries<'n> {
     names: &'n Names,
-    rest: std::slice::Iter<'n, (Key, Child)>,
+    files: Range<usize>,
+    /// The folders whose paths begin with the folder's.
+    folders: Range<usize>,
+    /// Length of the part of their paths before the name in the folder.
+    prefix: usize,
 }
 
-impl Entries<'_> {
-    fn entry(&self, ((_, name), child): &(Key, Child)) -> Entry {
-        match *child {
-            Child::File(number) => Entry::new(&**name, self.names.content(number).stat()),
-            Child::Folder(_) => Entry::new(&**name, Stat::of(Kind::FOLDER)),
-        }
+impl<'n> Entries<'n> {
+    /// The cursor of the next entry; not 0, unless it is the first one of the archive's root.
+    pub(crate) fn cursor(&self) -> u64 {
+        (self.files.start as u64) << 32 | self.folders.start as u64
+    }
+
+    /// The name of the next folder.
+    fn folder_name(&self) -> &'n [u8] {
+        let rest = &self.names.folder(self.folders.start)[self.prefix..];
+        rest.split(|&byte| byte == SEPARATOR).next().unwrap_or_default()
+    }
+
+    /// Goes on behind all paths that lead through the next folder.
+    fn pass_folder(&mut self) {
+        let (names, prefix) = (self.names, self.prefix);
+        let name = self.folder_name();
+        let same = |index: usize| {
+            let rest = &names.folder(index)[prefix..];
+            rest.strip_prefix(name).is_some_and(|rest| rest.first().is_none_or(|&byte| byte == SEPARATOR))
+        };
+        self.folders.start = gallop(self.folders.clone(), same);
     }
 }
 
@@ -228,86 +484,173 @@ impl Iterator for Entries<'_> {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
-        self.nth(0)
-    }
-
-    fn nth(&mut self, skip: usize) -> Option<Entry> {
-        self.rest.nth(skip).map(|child| self.entry(child))
+        let names = self.names;
+        let file = (!self.files.is_empty()).then(|| &names.files[self.files.start]);
+        let folder = (!self.folders.is_empty()).then(|| self.folder_name());
+        let first = match (file, folder) {
+            (Some(file), Some(folder)) => names.bytes(file.name).cmp(folder),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return None,
+        };
+        if let (Some(file), Ordering::Less) = (file, first) {
+            self.files.start += 1;
+            return Some(Entry::new(utf8(names.bytes(file.name)), names.content(file.content).stat()));
+        }
+        let name = folder.unwrap_or_default();
+        self.pass_folder();
+        Some(Entry::new(utf8(name), Stat::of(Kind::FOLDER)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
 
-    fn names<N: AsRef<str>>(all: &[N]) -> Result<Names, String> {
+    fn stored() -> Content {
+        Content::Stored { extents: Vec::new(), crc: None }
+    }
+
+    fn coming<N: AsRef<str>>(all: &[N]) -> Coming {
         let mut names = Coming::default();
         for name in all.iter().map(AsRef::as_ref) {
-            names.add(name, (!name.ends_with('/')).then(|| Content::Stored(Vec::new())))?;
+            names.add(name, (!name.ends_with('/')).then(stored)).unwrap();
         }
-        Ok(names.finish())
+        names
+    }
+
+    fn names<N: AsRef<str>>(all: &[N]) -> Names {
+        coming(all).finish(false).unwrap()
+    }
+
+    fn list(names: &Names, folder: &str) -> Option<Vec<String>> {
+        let all = names.list(folder, 0)?;
+        Some(all.map(|entry| entry.name.to_string() + if entry.is_folder() { "/" } else { "" }).collect())
     }
 
     #[test]
     fn folders_are_those_that_names_are_in() {
-        let names = names(&["b/c/d", "a", "b/", "b/c/", "e/", "./f", "b/a"]).unwrap();
-        let list = |folder| names.list(folder).map(|all| all.map(|entry| entry.name).collect::<Vec<_>>());
-        assert_eq!(list("").unwrap(), ["a", "b", "e", "f"]);
-        assert_eq!(list("b").unwrap(), ["a", "c"]);
-        assert_eq!(list("e").unwrap(), [""; 0]);
-        assert!(list("a").is_none() && list("b/").is_none() && list("b/c/d/e").is_none());
-        assert_eq!(names.count(), 4);
-        assert!(matches!(names.find("b/c/d"), Some(Child::File(_))));
-        assert!(matches!(names.find("b/c"), Some(Child::Folder(_))));
-        assert!(names.find("b/d").is_none() && names.find("/b").is_none());
+        let names = names(&["b/c/d", "a", "b/", "b/c/", "e/", "./f", "b/a", "b.x/y", "b!"]);
+        assert_eq!(list(&names, "").unwrap(), ["a", "b/", "b!", "b.x/", "e/", "f"]);
+        assert_eq!(list(&names, "b").unwrap(), ["a", "c/"]);
+        assert_eq!(list(&names, "e").unwrap(), [""; 0]);
+        assert!(list(&names, "a").is_none() && list(&names, "b/").is_none());
+        assert!(list(&names, "b/c/d/e").is_none() && list(&names, "b\0c").is_none());
+        assert_eq!((names.count(), names.hidden()), (6, 0));
+        assert!(matches!(names.find("b/c/d"), Some(Child::File(0))));
+        assert!(matches!(names.find("b/c"), Some(Child::Folder)));
+        assert!(names.find("b/d").is_none() && names.find("/b").is_none() && names.find("b\0c").is_none());
     }
 
     #[test]
-    fn names_that_leave_or_are_two_are_refused() {
-        for (all, what) in [
-            (&["../x"][..], "it has a file named '../x', which is no name within it"),
-            (&["a/../x"], "it has a file named 'a/../x', which is no name within it"),
-            (&["/etc/passwd"], "it has a file named '/etc/passwd', which is no name within it"),
-            (&["a//b"], "it has a file named 'a//b', which is no name within it"),
-            (&["../"], "it has a file named '../', which is no name within it"),
-            (&["a\u{1b}\0"], "it has a file named 'a\\u{1b}\\0', which is no name within it"),
-            (&[""], "it has a file named '', which is no name within it"),
-            (&["x", "x"], "it has 'x' twice; which of them is meant is not clear"),
-            (&["x", "./x"], "it has './x' twice; which of them is meant is not clear"),
-            (&["x", "x/y"], "'x/y' needs a folder that is also a file"),
-            (&["x", "x/"], "'x/' needs a folder that is also a file"),
-            (&["x/y", "x"], "it has 'x' twice; which of them is meant is not clear"),
+    fn names_that_are_none_are_hidden_with_their_reason() {
+        for (all, shown, reason) in [
+            (&["../x", "y"][..], &["y"][..], Reason::Outside),
+            (&["a/../x"], &[], Reason::Outside),
+            (&["/etc/passwd"], &[], Reason::Outside),
+            (&["../"], &[], Reason::Outside),
+            (&["a//b"], &[], Reason::Empty),
+            (&["a/./b"], &[], Reason::Empty),
+            (&["a\u{1b}\0"], &[], Reason::Nul),
+            (&[""], &[], Reason::Empty),
+            (&["x", "y", "x"], &["x", "y"], Reason::Replaced),
+            (&["x", "./x"], &["x"], Reason::Replaced),
+            (&["x", "x/y"], &["x/"], Reason::FolderToo),
+            (&["x/", "x"], &["x/"], Reason::FolderToo),
+            (&["x/y/z/w", "x/y"], &["x/"], Reason::FolderToo),
         ] {
-            assert_eq!(names(all).err().as_deref(), Some(what), "{all:?}");
+            let names = names(all);
+            assert_eq!(list(&names, "").unwrap(), shown, "{all:?}");
+            let refused: Vec<_> = names.refused(0).map(|refused| refused.reason).collect();
+            assert_eq!(refused, [reason.text()], "{all:?}");
+            let error = coming(all).finish(true).err().unwrap();
+            assert!(error.ends_with(reason.text()), "{error}");
+        }
+        // The last of several files with one name is the one.
+        assert_eq!(names(&["x", "y", "x", "x"]).find("x"), Some(Child::File(3)));
+    }
+
+    #[test]
+    fn names_that_are_too_long_or_too_deep_are_hidden() {
+        let fine = names(&[format!("{}x", "a/".repeat(DEEPEST)), "y".repeat(LONGEST)]);
+        assert_eq!((fine.count(), fine.hidden()), (2, 0));
+        let deep = names(&[format!("{}x", "a/".repeat(DEEPEST + 1))]);
+        assert_eq!(deep.refused(0).next().unwrap().reason, "it is in more than 128 folders");
+        let error = coming(&["\n".repeat(LONGEST + 1)]).finish(true).err().unwrap();
+        assert!(
+            error.contains("\\n…' is refused: it is longer than 4096 bytes") && error.len() < 400,
+            "{error}"
+        );
+    }
+
+    /// A tree as a simple model has it: the entries of each folder.
+    #[test]
+    fn the_tree_is_that_of_a_simple_model() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..300 {
+            let part = |random: &mut fastrand::Rng| ["a", "b", "a!", "a.", "c"][random.usize(..5)].to_owned();
+            let all: Vec<String> = (0..random.usize(1..30))
+                .map(|_| {
+                    let parts: Vec<_> = (0..random.usize(1..4)).map(|_| part(&mut random)).collect();
+                    parts.join("/") + if random.u8(..4) == 0 { "/" } else { "" }
+                })
+                .collect();
+            let mut folders = BTreeSet::from([String::new()]);
+            let mut files = BTreeMap::new();
+            let mut number = 0;
+            for name in &all {
+                let path = name.trim_end_matches('/');
+                for (at, _) in path.match_indices('/') {
+                    folders.insert(path[..at].to_owned());
+                }
+                if name.ends_with('/') {
+                    folders.insert(path.to_owned());
+                } else {
+                    files.insert(path.to_owned(), number);
+                    number += 1;
+                }
+            }
+            let written = files.len();
+            files.retain(|path, _| !folders.contains(path));
+            let names = names(&all);
+            assert_eq!(names.count(), files.len(), "{all:?}");
+            assert!(names.hidden() >= written - files.len());
+            for folder in &folders {
+                let inside = |path: &&String| match path.rsplit_once('/') {
+                    Some((parent, _)) => parent == folder,
+                    None => folder.is_empty() && !path.is_empty(),
+                };
+                let last = |path: &String| path.rsplit('/').next().unwrap_or_default().to_owned();
+                let mut expected: Vec<(String, bool)> =
+                    folders.iter().filter(inside).map(|path| (last(path), true)).collect();
+                expected.extend(files.keys().filter(inside).map(|path| (last(path), false)));
+                expected.sort();
+                let mut entries = names.list(folder, 0).unwrap();
+                let (mut found, mut cursor) = (Vec::new(), 0);
+                // Each entry is also the first one from its cursor on.
+                while let Some(entry) = entries.next() {
+                    assert_eq!(names.list(folder, cursor).unwrap().next().as_ref(), Some(&entry));
+                    cursor = entries.cursor();
+                    assert_ne!(cursor, 0);
+                    found.push((entry.name.to_string(), entry.is_folder()));
+                }
+                assert_eq!(found, expected, "'{folder}' of {all:?}");
+            }
+            for (path, number) in &files {
+                assert_eq!(names.find(path), Some(Child::File(*number)), "{path} of {all:?}");
+            }
         }
     }
 
     #[test]
-    fn names_that_are_too_long_or_too_deep_are_refused_and_shown_in_short() {
-        assert!(names(&[format!("{}x", "a/".repeat(DEEPEST)), "y".repeat(LONGEST)]).is_ok());
-        let error = names(&[format!("{}x", "a/".repeat(DEEPEST + 1))]).err().unwrap();
-        assert!(
-            error.ends_with("in 129 folders; the most is 128: pack it again with shorter names"),
-            "{error}"
-        );
-        let error = names(&["\n".repeat(LONGEST + 1)]).err().unwrap();
-        assert!(error.contains("\\n…' of 4097 bytes; the most is 4096") && error.len() < 400, "{error}");
-    }
-
-    #[test]
-    fn skipping_in_a_list_costs_nothing() {
-        let all: Vec<String> = (0..300_000).map(|number| format!("folder/{number:06}")).collect();
-        let names = names(&all).unwrap();
-        let began = Instant::now();
-        assert_eq!(names.list("folder").unwrap().count(), all.len());
-        let whole = began.elapsed();
-        let began = Instant::now();
-        // `Records` skips in the same way.
-        let mut rest = names.list("folder").unwrap().enumerate().skip(all.len() - 1);
-        let (number, last) = rest.next().unwrap();
-        assert!(began.elapsed() * 10 < whole, "{:?} of {whole:?}", began.elapsed());
-        assert_eq!((number, last.name.to_str().unwrap()), (299_999, "299999"));
+    fn memory_does_not_depend_on_the_depth() {
+        let all: Vec<String> =
+            (0..10_000).map(|number| format!("{number:05}/{}x", "a/".repeat(120))).collect();
+        let names = names(&all);
+        assert!(names.text.len() <= all.iter().map(String::len).sum());
+        assert_eq!((names.folders.len(), names.files.len()), (10_000, 10_000));
+        assert_eq!(list(&names, "00007/a/a").unwrap(), ["a/"]);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pactio_sdk::{
     BackendDevice, BoundPacketView, Cancellation, Cause, Code, Describe, DeviceInfo, ExtensionQuery, Figure,
-    IoError, Kind, Lower, PacketBox, PacketIo, Records, RequestId, Stat, Statistics, Write,
+    IoError, Kind, PacketBox, PacketIo, Records, RequestId, Stat, Statistics, Write,
 };
 
 use crate::block::Block;
@@ -17,6 +17,7 @@ use crate::content::version;
 use crate::cursor::Coded;
 use crate::decoding::Decoding;
 use crate::long::{BLOCK, Long};
+use crate::storage::Storage;
 use crate::stored::describe;
 
 /// Maximum size of a file that is decompressed in one call. A longer file is decompressed block by block.
@@ -24,7 +25,7 @@ const MOST_WHOLE: u64 = 8 << 20;
 
 /// The compressed bytes, and where they are.
 pub(crate) struct Source {
-    pub(crate) below: Lower,
+    pub(crate) storage: Arc<Storage>,
     pub(crate) start: u64,
     pub(crate) coded: Coded,
 }
@@ -49,8 +50,8 @@ pub(crate) struct State {
     pub(crate) waiting: Vec<Part>,
     /// A decompression is queued or runs, and serves the waiting parts.
     pub(crate) running: bool,
-    /// The file cannot be decompressed.
-    broken: bool,
+    /// The file cannot be decompressed: it is corrupt, or the archive has changed.
+    broken: Option<Cause>,
     pub(crate) long: Long,
 }
 
@@ -62,7 +63,7 @@ impl Part {
 
 impl Packed {
     pub(crate) fn new(source: Source, number: u32, decoding: Arc<Decoding>) -> Self {
-        let state = State { waiting: Vec::new(), running: false, broken: false, long: Long::default() };
+        let state = State { waiting: Vec::new(), running: false, broken: None, long: Long::default() };
         Self { source, number, decoding, state: Mutex::new(state) }
     }
 
@@ -126,9 +127,9 @@ impl Packed {
 
     fn wait(self: &Arc<Self>, mut parts: Vec<Part>) {
         let mut state = self.lock();
-        if state.broken {
+        if let Some(cause) = state.broken.clone() {
             drop(state);
-            return fail(parts, IoError::from_code(Code::CORRUPT));
+            return fail(parts, cause);
         }
         let there: Vec<(Part, Arc<Block>)> = parts
             .extract_if(.., |part| state.long.last(part.block).is_some())
@@ -188,13 +189,21 @@ impl Packed {
             pool.submit(move || match packet.min_cause() {
                 None => then(this, packet),
                 // The archive was longer when it was opened.
-                Some((_, cause)) if cause.error().code() == Code::END => {
-                    this.give_up(IoError::from_code(Code::CORRUPT))
-                }
+                Some((_, cause)) if cause.error().code() == Code::END => this.is_corrupt(|_| {}),
                 Some((_, cause)) => this.give_up(cause),
             });
         });
-        self.source.below.send_io(self.source.start + start, view);
+        self.source.storage.lower.send_io(self.source.start + start, view);
+    }
+
+    /// Ends the decompression since bytes are corrupt, and calls `also` with the cause. If the archive has changed, that is the cause.
+    pub(crate) fn is_corrupt(self: &Arc<Self>, also: impl FnOnce(&Cause) + Send + 'static) {
+        let this = self.clone();
+        self.source.storage.check(move |same| {
+            let cause = same.err().unwrap_or_else(|| IoError::from_code(Code::CORRUPT).into());
+            also(&cause);
+            this.give_up(cause);
+        });
     }
 
     /// Ends the decompression and fails the waiting parts with the cause.
@@ -202,9 +211,9 @@ impl Packed {
         let cause = cause.into();
         let mut state = self.lock();
         state.running = false;
-        // A failure of the device below may be gone the next time. Corrupt data stays corrupt.
-        if cause.error().code() == Code::CORRUPT {
-            state.broken = true;
+        // A failure of the device below may be gone the next time. Corrupt data stays corrupt, and a changed archive changed.
+        if matches!(cause.error().code(), Code::CORRUPT | Code::CHANGED) {
+            state.broken = Some(cause.clone());
             state.long = Long::default();
         }
         let waiting = std::mem::take(&mut state.waiting);
@@ -250,7 +259,7 @@ impl Describe for PackedDevice {
     fn stat(&self, answer: Records<Stat>) {
         let source = &self.0.source;
         let file = Stat::of(Kind::FILE).with_size(source.coded.size).with_version(version(source.coded.crc));
-        describe(&source.below, answer, file);
+        describe(&source.storage.lower, answer, file);
     }
 }
 

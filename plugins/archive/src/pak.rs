@@ -18,7 +18,7 @@ const HEADER: u64 = 12;
 const ENTRY: u64 = 64;
 
 /// The files of an archive of `size` bytes.
-pub(crate) fn parse(reader: &impl ReaderAt, size: u64) -> Result<Names, OpenError> {
+pub(crate) fn parse(reader: &impl ReaderAt, size: u64, strict: bool) -> Result<Names, OpenError> {
     let number = |bytes: &[u8]| u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
     let header = read(reader, 4, 8).map_err(|error| unread("its header", error))?;
     let (offset, len) = (number(&header), number(&header[4..]));
@@ -44,11 +44,11 @@ pub(crate) fn parse(reader: &impl ReaderAt, size: u64) -> Result<Names, OpenErro
         }
         ranges.push((None, offset, offset + len));
         let extents = vec![Extent { part: None, offset, len }];
-        names.add(&name, Some(Content::Stored(extents))).map_err(corrupt)?;
+        names.add(&name, Some(Content::Stored { extents, crc: None })).map_err(corrupt)?;
     }
     ranges.retain(|(_, from, behind)| from < behind);
     match overlap(ranges) {
         Some(at) => Err(corrupt(format!("files in it overlap at {at}"))),
-        None => Ok(names.finish()),
+        None => names.finish(strict).map_err(corrupt),
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Tail<'r, R> {
     start: u64,
     end: Vec<u8>,
     failed: Cell<Option<IoError>>,
+    /// Positions count from here.
+    base: Cell<u64>,
 }
 
 impl<'r, R: ReaderAt> Tail<'r, R> {
@@ -61,7 +63,16 @@ impl<'r, R: ReaderAt> Tail<'r, R> {
     pub(crate) fn new(reader: &'r R, size: u64) -> Result<Self, IoError> {
         let start = size.saturating_sub(Self::LONGEST);
         let end = read(reader, start, (size - start) as usize)?;
-        Ok(Self { reader, start, end, failed: Cell::default() })
+        Ok(Self { reader, start, end, failed: Cell::default(), base: Cell::new(0) })
+    }
+
+    /// Where the archive begins: positions are counted from there.
+    pub(crate) fn base(&self) -> u64 {
+        self.base.get()
+    }
+
+    pub(crate) fn set_base(&self, base: u64) {
+        self.base.set(base);
     }
 
     /// The first failure.
@@ -72,6 +83,7 @@ impl<'r, R: ReaderAt> Tail<'r, R> {
 
 impl<R: ReaderAt> ReaderAt for Tail<'_, R> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let offset = offset.saturating_add(self.base.get());
         if let Some(skip) = offset.checked_sub(self.start) {
             let rest = usize::try_from(skip).ok().and_then(|skip| self.end.get(skip..)).unwrap_or_default();
             let count = rest.len().min(buffer.len());

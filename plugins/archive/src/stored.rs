@@ -1,9 +1,14 @@
 //! A file of an archive that is not compressed: ranges of the device below, handed on without a copy.
 
+use std::sync::Arc;
+
 use pactio_sdk::{
     Admission, BackendDevice, BoundPacketView, Cancellation, Capability, Describe, DeviceInfo,
-    ExtensionQuery, IoError, Limiting, Lower, PacketIo, Records, RequestId, Stat, Write,
+    ExtensionQuery, IoError, Limiting, Lower, PacketIo, ReboundPacket, Records, RequestId, Stat, Write,
 };
+
+use crate::checked::Checked;
+use crate::storage::Storage;
 
 /// An open stored file.
 pub(crate) struct StoredDevice {
@@ -12,19 +17,45 @@ pub(crate) struct StoredDevice {
     size: u64,
     /// The file's record from the archive's directory.
     stat: Stat,
+    /// Compares the bytes with the file's check sum, if the archive has one.
+    checked: Option<Arc<Checked>>,
 }
 
 /// Bytes of a device.
 pub(crate) struct Stretch {
-    pub(crate) below: Lower,
+    pub(crate) storage: Arc<Storage>,
     pub(crate) offset: u64,
     pub(crate) len: u64,
 }
 
 impl StoredDevice {
-    pub(crate) fn new(parts: Vec<Stretch>, stat: Stat) -> Self {
+    pub(crate) fn new(parts: Vec<Stretch>, stat: Stat, crc: Option<u32>) -> Self {
         let size = parts.iter().map(|part| part.len).sum();
-        Self { parts, size, stat }
+        let checked = crc.filter(|_| size > 0).map(|crc| Arc::new(Checked::new(size, crc)));
+        Self { parts, size, stat, checked }
+    }
+
+    /// Reads a range of one stretch; `position` is the range's in the file.
+    fn read_part(&self, part: &Stretch, at: u64, position: u64, view: BoundPacketView<Write>) {
+        let Stretch { storage, offset, .. } = part;
+        if self.checked.is_none() && !storage.changes() {
+            return storage.lower.send_io(offset + at, view);
+        }
+        let (of, checked) = (storage.clone(), self.checked.clone());
+        let fresh = ReboundPacket::new(view).and_then(|rebound| {
+            rebound.bind_each(move |part| {
+                let checked = checked.clone();
+                of.check(move |same| match (same, checked) {
+                    (Err(changed), _) => part.fail(&changed),
+                    (Ok(()), Some(checked)) => checked.answer(position, part),
+                    (Ok(()), None) => part.complete(),
+                });
+            })
+        });
+        // Where memory fails, the view has failed already.
+        if let Ok(fresh) = fresh {
+            storage.lower.send_io(offset + at, fresh);
+        }
     }
 }
 
@@ -34,7 +65,10 @@ impl BackendDevice for StoredDevice {
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        let (mut at, mut rest) = (position, view);
+        if let Some(corrupt) = self.checked.as_ref().and_then(|checked| checked.corrupt()) {
+            return view.fail(&corrupt);
+        }
+        let (mut at, mut position, mut rest) = (position, position, view);
         for part in &self.parts {
             if at >= part.len {
                 at -= part.len;
@@ -42,11 +76,11 @@ impl BackendDevice for StoredDevice {
             }
             let room = part.len - at;
             if rest.len() as u64 <= room {
-                return part.below.send_io(part.offset + at, rest);
+                return self.read_part(part, at, position, rest);
             }
             let (view, behind) = rest.split_at(room as usize);
-            part.below.send_io(part.offset + at, view);
-            (at, rest) = (0, behind);
+            self.read_part(part, at, position, view);
+            (at, position, rest) = (0, position + room, behind);
         }
         rest.error(IoError::END);
     }
@@ -54,15 +88,15 @@ impl BackendDevice for StoredDevice {
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         query.offer::<dyn Describe>(self);
         // A view keeps its request on each device that it is sent to.
-        if self.parts.iter().any(|part| part.below.has(Capability::CANCELLATION)) {
+        if self.parts.iter().any(|part| part.storage.lower.has(Capability::CANCELLATION)) {
             query.offer::<dyn Cancellation>(self);
         }
         // All requests go to one device, so its limits are this one's.
         if let [only] = self.parts.as_slice() {
-            if let Some(admission) = only.below.extension::<dyn Admission>() {
+            if let Some(admission) = only.storage.lower.extension::<dyn Admission>() {
                 query.offer::<dyn Admission>(admission);
             }
-            if let Some(limiting) = only.below.extension::<dyn Limiting>() {
+            if let Some(limiting) = only.storage.lower.extension::<dyn Limiting>() {
                 query.offer::<dyn Limiting>(limiting);
             }
         }
@@ -72,7 +106,7 @@ impl BackendDevice for StoredDevice {
 impl Describe for StoredDevice {
     fn stat(&self, answer: Records<Stat>) {
         match self.parts.first() {
-            Some(part) => describe(&part.below, answer, self.stat.clone()),
+            Some(part) => describe(&part.storage.lower, answer, self.stat.clone()),
             None => answer.complete_one(Ok::<_, IoError>(self.stat.clone())),
         }
     }
@@ -80,7 +114,7 @@ impl Describe for StoredDevice {
 
 impl Cancellation for StoredDevice {
     fn cancel(&self, request: RequestId) {
-        self.parts.iter().for_each(|part| part.below.cancel(request));
+        self.parts.iter().for_each(|part| part.storage.lower.cancel(request));
     }
 }
 

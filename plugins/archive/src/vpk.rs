@@ -26,7 +26,7 @@ const LONGEST: u32 = 1 << 30;
 const LONGEST_NAME: usize = 255;
 
 /// The files of an archive. `size` is the size of the directory's own file.
-pub(crate) fn parse(reader: &impl ReaderAt, size: u64) -> Result<Names, OpenError> {
+pub(crate) fn parse(reader: &impl ReaderAt, size: u64, strict: bool) -> Result<Names, OpenError> {
     let header = read(reader, 0, 12).map_err(|error| unread("its header", error))?;
     let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let start: u64 = match word(4) {
@@ -40,7 +40,7 @@ pub(crate) fn parse(reader: &impl ReaderAt, size: u64) -> Result<Names, OpenErro
         return Err(corrupt(format!("its directory of {len} bytes ends behind its end")));
     }
     let tree = read(reader, start, len as usize).map_err(|error| unread("its directory", error))?;
-    Rest { bytes: &tree, at: 0 }.names(start, data, size).map_err(corrupt)
+    Rest { bytes: &tree, at: 0 }.names(start, data, size, strict).map_err(corrupt)
 }
 
 /// The unread rest of a directory.
@@ -51,20 +51,24 @@ struct Rest<'a> {
 
 impl<'a> Rest<'a> {
     /// Reads all names of the directory. A single space stands for no folder, and for no extension.
-    fn names(&mut self, start: u64, data: u64, size: u64) -> Result<Names, String> {
+    fn names(&mut self, start: u64, data: u64, size: u64, strict: bool) -> Result<Names, String> {
         let mut names = Coming::default();
         let mut ranges = Vec::new();
         while let Some(extension) = self.text(LONGEST_NAME)? {
             while let Some(folder) = self.text(names::LONGEST)? {
-                let folder =
-                    if folder == " " { names::ROOT } else { names.folder(&folder.replace('\\', "/"))? };
+                let folder = match folder {
+                    " " => Some(names.folder("")?),
+                    folder => names.folder_of_files(&folder.replace('\\', "/"))?,
+                };
                 while let Some(name) = self.text(LONGEST_NAME)? {
-                    let extents = self.entry(start, data, size)?;
+                    let (extents, crc) = self.entry(start, data, size)?;
                     let range = |extent: &Extent| (extent.part, extent.offset, extent.offset + extent.len);
                     ranges.extend(extents.iter().map(range));
                     let name = if extension == " " { name.to_owned() } else { format!("{name}.{extension}") };
                     let name = name.replace('\\', "/");
-                    names.put(folder, &name, &name, Content::Stored(extents))?;
+                    if let Some(folder) = folder {
+                        names.put_checked(folder, &name, Content::Stored { extents, crc: Some(crc) })?;
+                    }
                 }
             }
         }
@@ -73,7 +77,7 @@ impl<'a> Rest<'a> {
         ranges.dedup();
         match overlap(ranges) {
             Some(at) => Err(format!("files in it overlap at {at}")),
-            None => Ok(names.finish()),
+            None => names.finish(strict),
         }
     }
 
@@ -99,7 +103,8 @@ impl<'a> Rest<'a> {
         Ok((!text.is_empty()).then_some(text))
     }
 
-    fn entry(&mut self, start: u64, data: u64, size: u64) -> Result<Vec<Extent>, String> {
+    /// The parts of a file, and its check sum.
+    fn entry(&mut self, start: u64, data: u64, size: u64) -> Result<(Vec<Extent>, u32), String> {
         let entry = self.take(18)?;
         let half = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
         let word = |at: usize| u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]);
@@ -120,6 +125,6 @@ impl<'a> Rest<'a> {
         } else if len > 0 {
             extents.push(Extent { part: Some(part), offset, len });
         }
-        Ok(extents)
+        Ok((extents, word(0)))
     }
 }

@@ -2,12 +2,20 @@
 
 use std::sync::Arc;
 
-use pactio_sdk::{Code, IoError, PacketBox, Write, WritePacketObj};
+use pactio_sdk::{Cause, Code, IoError, PacketBox, Write, WritePacketObj};
 
 use crate::block::Block;
 use crate::codec::Corrupt;
 use crate::decoding::Ticket;
 use crate::packed::{Packed, Part};
+
+/// Why waiting parts could not be served.
+enum Failed {
+    /// The bytes are corrupt. The parts that were taken fail by this function.
+    Corrupt(Box<dyn FnOnce(&Cause) + Send>),
+    /// The compressed bytes cannot be used.
+    Unread(IoError),
+}
 
 impl Packed {
     /// Reads the compressed bytes, and has them decompressed by one of the threads, if a part still waits for them.
@@ -29,7 +37,7 @@ impl Packed {
         !state.running
     }
 
-    fn decode(&self, packed: &PacketBox<Write>) {
+    fn decode(self: &Arc<Self>, packed: &PacketBox<Write>) {
         let _working = self.working();
         let mut kept = None;
         loop {
@@ -37,8 +45,10 @@ impl Packed {
                 return;
             }
             let parts = std::mem::take(&mut self.lock().waiting);
-            if let Err(error) = self.serve(packed, parts, &mut kept) {
-                return self.give_up(error);
+            match self.serve(packed, parts, &mut kept) {
+                Ok(()) => {}
+                Err(Failed::Corrupt(also)) => return self.is_corrupt(also),
+                Err(Failed::Unread(error)) => return self.give_up(error),
             }
         }
     }
@@ -50,14 +60,15 @@ impl Packed {
         packed: &PacketBox<Write>,
         mut parts: Vec<Part>,
         kept: &mut Option<Arc<Block>>,
-    ) -> Result<(), IoError> {
+    ) -> Result<(), Failed> {
         parts
             .extract_if(.., |part| part.view.is_cancelled())
             .for_each(|part| part.view.error(IoError::CANCELLED));
         if parts.is_empty() {
             return Ok(());
         }
-        let packed = packed.simple_contiguous_slice().map_err(|_| IoError::from_code(Code::IO))?;
+        let packed =
+            packed.simple_contiguous_slice().map_err(|_| Failed::Unread(IoError::from_code(Code::IO)))?;
         let size = self.source.coded.size as usize;
         if kept.is_none() && parts.len() == 1 && parts[0].view.len() == size {
             let part = parts.remove(0);
@@ -71,9 +82,7 @@ impl Packed {
             if let Err(Corrupt) =
                 self.source.coded.codec.whole(packed, block.bytes_mut(), self.source.coded.crc)
             {
-                let corrupt = IoError::from_code(Code::CORRUPT);
-                crate::packed::fail(parts, corrupt);
-                return Err(corrupt);
+                return Err(Failed::Corrupt(Box::new(|cause| crate::packed::fail(parts, cause.clone()))));
             }
             self.decoding.decoded(size);
             let block = Arc::new(block);
@@ -86,7 +95,7 @@ impl Packed {
         Ok(())
     }
 
-    fn decode_into(&self, packed: &[u8], mut memory: WritePacketObj) -> Result<(), IoError> {
+    fn decode_into(&self, packed: &[u8], mut memory: WritePacketObj) -> Result<(), Failed> {
         match self.source.coded.codec.whole(packed, memory.unfilled_mut(), self.source.coded.crc) {
             Ok(()) => {
                 let size = memory.len();
@@ -95,11 +104,7 @@ impl Packed {
                 self.decoding.decoded(size);
                 Ok(())
             }
-            Err(Corrupt) => {
-                let corrupt = IoError::from_code(Code::CORRUPT);
-                memory.error(corrupt);
-                Err(corrupt)
-            }
+            Err(Corrupt) => Err(Failed::Corrupt(Box::new(|cause| memory.fail(cause)))),
         }
     }
 }

@@ -108,6 +108,7 @@ impl Filter for CachedDevice {
         Capability::MAP,
         Capability::LIST,
         Capability::PROVENANCE,
+        Capability::REFUSED,
     ];
 
     fn lower(&self) -> &Lower {

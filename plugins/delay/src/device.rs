@@ -79,6 +79,7 @@ impl Filter for DelayedDevice {
         Capability::MAP,
         Capability::LIST,
         Capability::PROVENANCE,
+        Capability::REFUSED,
         Capability::STATISTICS,
     ];
 

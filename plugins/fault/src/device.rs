@@ -63,6 +63,7 @@ impl Filter for FaultyDevice {
         Capability::MAP,
         Capability::LIST,
         Capability::PROVENANCE,
+        Capability::REFUSED,
         Capability::STATISTICS,
     ];
 

@@ -231,6 +231,7 @@ impl Filter for LimitedDevice {
         Capability::MAP,
         Capability::LIST,
         Capability::PROVENANCE,
+        Capability::REFUSED,
     ];
 
     fn lower(&self) -> &Lower {

@@ -150,6 +150,7 @@ impl Filter for RetryingDevice {
         Capability::MAP,
         Capability::LIST,
         Capability::PROVENANCE,
+        Capability::REFUSED,
     ];
 
     fn lower(&self) -> &Lower {

@@ -29,6 +29,7 @@ impl Filter for StatsDevice {
         Capability::MAP,
         Capability::LIST,
         Capability::PROVENANCE,
+        Capability::REFUSED,
     ];
 
     fn lower(&self) -> &Lower {

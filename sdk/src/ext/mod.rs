@@ -17,6 +17,7 @@
 //! | [`Listing`] | `pactio.list/2` | the names in a folder |
 //! | `Opening` | `pactio.open/2` | opening a name |
 //! | [`Provenance`] | `pactio.provenance/2` | where a name comes from |
+//! | [`Refusals`] | `pactio.refused/1` | entries that a tree hides, with the reason |
 //! | [`Statistics`] | `pactio.statistics/2` | numbers that the device counts |
 //!
 //! # Adding one
@@ -47,6 +48,7 @@ mod provenance;
 mod publish;
 mod query;
 mod record;
+mod refused;
 mod resize;
 mod stat;
 mod statistics;
@@ -78,7 +80,8 @@ pub use publish::Publish;
 #[doc(hidden)]
 pub use publish::publication;
 pub use query::{ExtensionQuery, extension_of};
-pub use record::{Entry, Figure, Origin, Record, Records, Region, Unit, read_records};
+pub use record::{Entry, Figure, Origin, Record, Records, Refused, Region, Unit, read_records};
+pub use refused::Refusals;
 pub use resize::Resize;
 pub use stat::{Describe, Identity, Kind, Stat};
 pub use statistics::Statistics;
@@ -154,5 +157,6 @@ extensions! {
     #[cfg(feature = "plugin")]
     Opening,
     Provenance,
+    Refusals,
     Statistics,
 }

@@ -16,7 +16,7 @@ use super::field::{self, Fields, FieldsOf};
 use super::{Kind, Name, Stat};
 use crate::{BoundPacketView, Cause, Code, IoError, Write};
 
-/// A record of a list: [`Entry`], [`Origin`], [`Region`], [`Figure`] or [`Stat`].
+/// A record of a list: [`Entry`], [`Origin`], [`Refused`], [`Region`], [`Figure`] or [`Stat`].
 pub trait Record: Sized {
     /// Writes its fields.
     fn write(&self, fields: &mut Fields<'_>);
@@ -222,6 +222,35 @@ impl Record for Origin {
         let source = fields.text(field::NAME).ok_or(IoError::from_code(Code::CORRUPT))?;
         let priority = fields.integer(field::PRIORITY).unwrap_or(0).cast_signed();
         Ok(Self { source, priority, stat: Stat::read_fields(fields) })
+    }
+}
+
+/// An entry of a tree that is hidden.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The name as it is written in the storage; it need not be a name.
+    pub name: Name,
+    /// The reason, in words.
+    pub reason: String,
+}
+
+impl Refused {
+    /// A hidden entry.
+    pub fn new(name: impl Into<Name>, reason: impl Into<String>) -> Self {
+        Self { name: name.into(), reason: reason.into() }
+    }
+}
+
+impl Record for Refused {
+    fn write(&self, fields: &mut Fields<'_>) {
+        fields.bytes(field::NAME, &self.name);
+        fields.bytes(field::REASON, self.reason.as_bytes());
+    }
+
+    fn read(fields: FieldsOf<'_>) -> Result<Self, IoError> {
+        let name = fields.bytes(field::NAME).ok_or(IoError::from_code(Code::CORRUPT))?;
+        Ok(Self { name: name.into(), reason: fields.text(field::REASON).unwrap_or_default() })
     }
 }
 

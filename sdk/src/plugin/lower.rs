@@ -11,8 +11,8 @@ use crate::ext::{
 };
 use crate::io::{Admitted, Publication, Turns};
 use crate::{
-    BackendDevice, Batch, BoundPacketView, DeviceInfo, NoPos, OpenError, OpenMode, PacketBox, PacketIo, Read,
-    ReadWrite, RequestId, Write,
+    BackendDevice, Batch, BoundPacketView, DeviceInfo, IoError, NoPos, OpenError, OpenMode, PacketBox,
+    PacketIo, Read, ReadWrite, RequestId, Write,
 };
 
 /// The device below a filter: any device that a host can open. Cheap to clone; the device is closed with the last clone.
@@ -79,17 +79,21 @@ impl Lower {
     /// Answers with the device's metadata of its bytes, after `change`: for a filter that shows other bytes. If the device has no
     /// metadata, `change` gets an empty record.
     pub fn stat_with(&self, answer: Records<Stat>, change: impl FnOnce(Stat) -> Stat + Send + 'static) {
-        let Some(describe) = self.extension::<dyn Describe>() else {
-            return answer.complete_one(Ok::<_, crate::IoError>(change(Stat::default())));
-        };
+        self.stat(move |stat| answer.complete_one(stat.map(change)));
+    }
+
+    /// Asks for the device's metadata of its bytes, and calls `then` with it, on this thread or on the one that answers. A device
+    /// without metadata gives an empty record.
+    pub fn stat(&self, then: impl FnOnce(Result<Stat, IoError>) + Send + 'static) {
+        let Some(describe) = self.extension::<dyn Describe>() else { return then(Ok(Stat::default())) };
         let bound = PacketBox::<Write>::new_buf(STAT_BYTES).and_then(PacketBox::into_bound);
         let (packet, view) = match bound {
             Ok(bound) => bound,
-            Err(error) => return answer.error(error),
+            Err(error) => return then(Err(error)),
         };
         packet.on_complete(move |packet| {
             let read = packet.simple_contiguous_slice().and_then(read_records::<Stat>);
-            answer.complete_one(read.map(|(mut records, _)| change(records.pop().unwrap_or_default())));
+            then(read.map(|(mut records, _)| records.pop().unwrap_or_default()));
         });
         describe.stat(Records::new(view));
     }

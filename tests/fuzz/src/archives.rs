@@ -30,14 +30,17 @@ fn check(names: &Names, file: impl Fn(&str, &Content)) {
     let mut folders = vec![String::new()];
     let mut files = 0;
     while let Some(folder) = folders.pop() {
-        assert!(matches!(names.find(&folder), Some(Child::Folder(_))));
-        for (number, entry) in names.list(&folder).expect("it is a folder").enumerate() {
+        assert!(matches!(names.find(&folder), Some(Child::Folder)));
+        let mut all = names.list(&folder, 0).expect("it is a folder");
+        let mut cursor = 0;
+        while let Some(entry) = all.next() {
             let name = entry.name.to_str().expect("names of archives are text");
             assert!(!matches!(name, "" | "." | "..") && !name.contains('/'));
-            assert_eq!(names.list(&folder).and_then(|mut all| all.nth(number)).as_ref(), Some(&entry));
+            assert_eq!(names.list(&folder, cursor).and_then(|mut rest| rest.next()).as_ref(), Some(&entry));
+            cursor = all.cursor();
             let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             match names.find(&path).expect("it was listed") {
-                Child::Folder(_) => {
+                Child::Folder => {
                     assert!(entry.is_folder());
                     folders.push(path);
                 }
@@ -51,6 +54,7 @@ fn check(names: &Names, file: impl Fn(&str, &Content)) {
         }
     }
     assert_eq!(files, names.count());
+    assert_eq!(names.refused(0).count(), names.hidden());
 }
 
 /// Decompresses all of it in one call, and step by step.
@@ -97,18 +101,19 @@ fn decompress(codec: Codec, packed: &[u8]) {
 
 fuzz_target!(|bytes: &[u8]| {
     let size = bytes.len() as u64;
-    if let Ok(Some((zip, names))) = zip::Zip::parse(bytes, size) {
-        check(&names, |name, content| {
+    if let Ok(Some((zip, names))) = zip::Zip::parse(bytes, size, false) {
+        assert_eq!(zip::Zip::parse(bytes, size, true).is_ok(), names.hidden() == 0);
+        check(&names, |_, content| {
             if let Content::Zip(file) = content
-                && let Ok(start) = zip.locate(file, name)
+                && let Ok(start) = zip.locate(file)
             {
                 assert!(start + file.packed <= size);
             }
         });
     }
-    for names in [pak::parse(&bytes, size), vpk::parse(&bytes, size)].into_iter().flatten() {
+    for names in [pak::parse(&bytes, size, false), vpk::parse(&bytes, size, false)].into_iter().flatten() {
         check(&names, |_, content| {
-            if let Content::Stored(extents) = content {
+            if let Content::Stored { extents, .. } = content {
                 assert!(
                     extents.iter().all(|extent| extent.part.is_some() || extent.offset + extent.len <= size)
                 );

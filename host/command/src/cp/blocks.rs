@@ -117,7 +117,7 @@ impl<'h> Copy<'h> {
 
     /// The source has a hole up to this position.
     pub(super) fn pass_hole(&mut self, end: u64) {
-        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         if let Some(digest) = &mut self.digest {
             let mut left = end - self.reached;
             while left > 0 {

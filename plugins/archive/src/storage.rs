@@ -1,0 +1,97 @@
+//! The device below, in the version that the directory was read of.
+//!
+//! A device whose metadata has a version tag belongs to that version, and fails by itself when the version changes. Of other
+//! files, identity, size and time of change are compared: when an archive is opened, after each read of a stored file, after each
+//! read of compressed bytes that no check sum covers yet, and when bytes are found corrupt. A change that keeps all three is not
+//! seen, such as one within one tick of the file system's clock.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::SystemTime;
+
+use pactio_sdk::{Capability, Cause, Code, Identity, IoError, Kind, Lower, OpenError, Stat};
+
+/// A device below, and its version.
+pub(crate) struct Storage {
+    pub(crate) lower: Lower,
+    version: Version,
+    /// Bytes of another version may be read from the device.
+    changes: bool,
+}
+
+/// The version of a file, as far as its metadata shows it.
+#[derive(PartialEq, Eq)]
+struct Version {
+    identity: Option<Identity>,
+    size: Option<u64>,
+    modified: Option<SystemTime>,
+    tag: Option<String>,
+}
+
+impl From<Stat> for Version {
+    fn from(stat: Stat) -> Self {
+        Self { identity: stat.identity, size: stat.size, modified: stat.modified, tag: stat.version }
+    }
+}
+
+impl Storage {
+    /// The device in its current version. May block.
+    pub(crate) fn new(lower: Lower) -> Result<Arc<Self>, OpenError> {
+        let stat = stat(&lower)?;
+        let changes = lower.has(Capability::STAT) && stat.kind == Some(Kind::FILE) && stat.version.is_none();
+        Ok(Arc::new(Self { lower, version: stat.into(), changes }))
+    }
+
+    /// Bytes of another version may be read from the device: [`check`](Self::check) after each read.
+    pub(crate) fn changes(&self) -> bool {
+        self.changes
+    }
+
+    /// Checks that the device still has the version, and calls `then` on this thread or on the one that answers.
+    pub(crate) fn check(self: &Arc<Self>, then: impl FnOnce(Result<(), Cause>) + Send + 'static) {
+        if !self.changes {
+            return then(Ok(()));
+        }
+        let this = self.clone();
+        self.lower.stat(move |stat| {
+            then(match stat.map(Version::from) {
+                Ok(version) if version == this.version => Ok(()),
+                Ok(_) => Err(changed()),
+                Err(error) => Err(error.into()),
+            });
+        });
+    }
+
+    /// Checks that the device still has the version. May block.
+    pub(crate) fn check_now(self: &Arc<Self>) -> Result<(), OpenError> {
+        if self.changes && Version::from(stat(&self.lower)?) != self.version {
+            let cause = changed();
+            return Err(OpenError::new(cause.error(), cause.to_string()));
+        }
+        Ok(())
+    }
+
+    /// The error of an open that has failed: that the archive has changed, if it has. May block.
+    pub(crate) fn blame(self: &Arc<Self>, error: OpenError) -> OpenError {
+        match self.check_now() {
+            Err(changed) if error.error().code() == Code::CORRUPT => changed,
+            _ => error,
+        }
+    }
+}
+
+fn changed() -> Cause {
+    Cause::new(
+        IoError::from_code(Code::CHANGED),
+        "the archive has changed since it was opened; open it again",
+    )
+}
+
+/// Asks for the metadata, and waits for it.
+fn stat(lower: &Lower) -> Result<Stat, OpenError> {
+    let (sender, receiver) = channel();
+    lower.stat(move |stat| {
+        let _ = sender.send(stat);
+    });
+    receiver.recv().unwrap_or(Err(IoError::UNANSWERED)).map_err(OpenError::from)
+}
