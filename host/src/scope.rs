@@ -122,6 +122,6 @@ impl fmt::Debug for Scope<'_, '_> {
 
 impl<B> fmt::Debug for Scoped<'_, '_, '_, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {} of '{}'", self.what, self.position, self.device.url())
+        write!(f, "{} at {:#x} of '{}'", self.what, self.position, self.device.url())
     }
 }

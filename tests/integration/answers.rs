@@ -17,7 +17,7 @@ fn a_dropped_view_is_a_failure_of_its_range() {
         assert_eq!(error.code(), Some(Code::UNANSWERED));
         assert_eq!(
             error.to_string(),
-            "cannot read 4 bytes at 0 of 'forgetful:drop' (plugin 'fixture-forgetful'): 0 of 4 bytes; 0..4: dropped by \
+            "cannot read 4 bytes at 0x0 of 'forgetful:drop' (plugin 'fixture-forgetful'): 0 of 4 bytes; 0..4: dropped by \
              the device without an answer"
         );
         let half = host.open("forgetful:half").unwrap();

@@ -418,7 +418,7 @@ fn archives_that_lie_are_refused() {
             assert_eq!(error.code(), Some(Code::CORRUPT), "{error}");
             assert!(error.to_string().contains(what), "{error}");
         };
-        refused(&change(entries[1] + 42, &0u32.to_le_bytes()), "files in it overlap at 0");
+        refused(&change(entries[1] + 42, &0u32.to_le_bytes()), "files in it overlap at 0x0");
         refused(&change(entries[1] + 42, &u32::MAX.to_le_bytes()), "directory");
         refused(&change(entries[1] + 20, &0x1000_0000u32.to_le_bytes()), "'bb' reaches into its directory");
         for len in [0, 1, 22, 100, good.len() - 1, good.len() - 23] {
@@ -991,7 +991,7 @@ fn files_that_overlap_in_other_archives_are_refused_too() {
         let refused = |bytes: &[u8], at: u64| {
             let error = open(bytes).unwrap_err();
             assert_eq!(error.code(), Some(Code::CORRUPT), "{error}");
-            assert!(error.to_string().contains(&format!("files in it overlap at {at}")), "{error}");
+            assert!(error.to_string().contains(&format!("files in it overlap at {at:#x}")), "{error}");
         };
         let bytes = [7; 100];
         assert!(open(&pak(&bytes, &[("a", 12, 50), ("b", 62, 50), ("c", 30, 0)])).is_ok());

@@ -203,12 +203,12 @@ fn a_block_that_has_rotted_is_named_and_the_others_are_read() {
         }
         let error = host.block_on(device.read_exact_at(5 * 1024 + 500, vec![0; 8])).unwrap_err();
         assert!(
-            error.to_string().contains("the 1024 bytes at 5120 do not have the hash of block 5"),
+            error.to_string().contains("the 1024 bytes at 0x1400 do not have the hash of block 5"),
             "{error}"
         );
         let error = host.block_on(device.read_exact_at(10_000, vec![0; 8])).unwrap_err();
         assert!(
-            error.to_string().contains("the 884 bytes at 9216 do not have the hash of block 9"),
+            error.to_string().contains("the 884 bytes at 0x2400 do not have the hash of block 9"),
             "{error}"
         );
     });

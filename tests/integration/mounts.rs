@@ -166,6 +166,97 @@ fn what_cannot_be_mounted_is_said_with_its_source() {
 }
 
 #[test]
+fn an_optional_source_may_be_absent_and_is_named() {
+    in_time(|| {
+        let (folder, host) = (game(), mount_host());
+        let plan = |more: &str| {
+            let text = format!(
+                "[[source]]\nname = \"base\"\nurl = \"file:{{folder}}/base.zip | archive\"\n\
+                 [[source]]\nname = \"season\"\nurl = \"file:{{folder}}/season.zip | archive\"\npriority = 5\n{more}"
+            );
+            fs::write(folder.path().join("o.toml"), text).unwrap();
+            host.open(&format!("mount:{}/o.toml", folder.path().display()))
+        };
+        let error = plan("").unwrap_err().to_string();
+        assert!(
+            error.contains("the source 'season': ") && error.ends_with("there is no such file"),
+            "{error}"
+        );
+        let mount = plan("optional = true").unwrap();
+        assert_eq!(text(&host, &mount.open("readme").unwrap()), "base readme");
+        let origins = host.block_on(mount.provenance("readme")).unwrap();
+        assert_eq!(origins.len(), 2);
+        assert_eq!((origins[0].source.as_str(), &origins[0].absent), ("base", &None));
+        assert_eq!((origins[1].source.as_str(), origins[1].priority), ("season", 5));
+        assert!(origins[1].absent.as_ref().unwrap().ends_with("there is no such file"));
+        // An optional source that is there serves names.
+        fs::copy(folder.path().join("base.zip"), folder.path().join("season.zip")).unwrap();
+        let mount = plan("optional = true").unwrap();
+        let origins = host.block_on(mount.provenance("readme")).unwrap();
+        assert_eq!(
+            origins.iter().map(|origin| origin.source.as_str()).collect::<Vec<_>>(),
+            ["season", "base"]
+        );
+    });
+}
+
+#[test]
+fn sources_are_opened_side_by_side() {
+    in_time(|| {
+        let host = host(&["pactio_archive", "pactio_delay", "pactio_file", "pactio_mount"]);
+        let folder = game();
+        let slow = "[[source]]\nurl = \"file:{folder}/base.zip | delay?latency=150ms | archive\"\n";
+        fs::write(folder.path().join("one.toml"), slow).unwrap();
+        fs::write(folder.path().join("many.toml"), slow.repeat(12)).unwrap();
+        let time = |name: &str| {
+            let began = std::time::Instant::now();
+            host.open(&format!("mount:{}/{name}", folder.path().display())).unwrap();
+            began.elapsed()
+        };
+        let (one, many) = (time("one.toml"), time("many.toml"));
+        // One after the other, it would be twelve times as long.
+        assert!(many < one * 9, "{many:?}, {one:?}");
+    });
+}
+
+#[test]
+fn the_case_of_letters_can_be_ignored() {
+    in_time(|| {
+        let (folder, host) = (game(), mount_host());
+        let other = folder.path().join("other/Maps/Deep");
+        fs::create_dir_all(&other).unwrap();
+        fs::write(other.join("Größe.TXT"), "other").unwrap();
+        fs::write(folder.path().join("other/Maps/E1"), "other e1").unwrap();
+        let path = folder.path().display();
+        let url = format!("mount:file:{path}/base.zip%7Carchive;file:{path}/other");
+        let exact = host.open(&url).unwrap();
+        assert_eq!(exact.open("MAPS/e2").unwrap_err().code(), Some(Code::NOT_FOUND));
+        let mount = host.open(&format!("{url}?ignore-case=true")).unwrap();
+        for (name, wanted) in [
+            ("maps/e2", "base maps/e2"),
+            ("MAPS/E2", "base maps/e2"),
+            ("maps/deep/GRÖßE.txt", "other"),
+            // The later source hides the earlier, in whatever case.
+            ("maps/e1", "other e1"),
+        ] {
+            assert_eq!(text(&host, &mount.open(name).unwrap()), wanted, "{name}");
+        }
+        assert_eq!(mount.open("maps/e9").unwrap_err().code(), Some(Code::NOT_FOUND));
+        assert_eq!(mount.open("MAPS").unwrap_err().code(), Some(Code::IS_DIRECTORY));
+        assert_eq!(names(&host, &mount, ""), ["clash/", "Maps/", "readme", "sounds/"]);
+        assert_eq!(names(&host, &mount, "mAPS"), ["Deep/", "E1", "e2"]);
+        let origins = host.block_on(mount.provenance("MAPS/e1")).unwrap();
+        assert_eq!(origins.len(), 2);
+        // Where a source is mounted counts as any name.
+        let plan = "[[source]]\nurl = \"file:{folder}/hats\"\nat = \"Textures/Hats\"\n";
+        fs::write(folder.path().join("at.toml"), plan).unwrap();
+        let mount = host.open(&format!("mount:{path}/at.toml?ignore-case=true")).unwrap();
+        assert_eq!(text(&host, &mount.open("textures/HATS/Red").unwrap()), "hats red");
+        assert_eq!(names(&host, &mount, "textures"), ["Hats/"]);
+    });
+}
+
+#[test]
 fn mounts_that_mount_each_other_come_to_an_end() {
     in_time(|| {
         let (folder, host) = (tempfile::tempdir().unwrap(), mount_host());

@@ -39,7 +39,7 @@ fn in_submit() {
             assert_eq!(error.kind(), ErrorKind::Io(Code::POISONED));
             assert_eq!(
                 error.to_string(),
-                "cannot read 10 bytes at 0 of 'panic-submit:' (plugin 'fixture-panic-submit'): 0 of 10 bytes; 0..10: \
+                "cannot read 10 bytes at 0x0 of 'panic-submit:' (plugin 'fixture-panic-submit'): 0 of 10 bytes; 0..10: \
                  out of use since the plugin panicked"
             );
         });

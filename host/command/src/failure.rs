@@ -49,7 +49,7 @@ impl Failure {
         Self { code, ..Self::new(format!("interrupted: {what}")) }
     }
 
-    /// A search found nothing: the code says so, as that of `grep` does.
+    /// A search found nothing, or a check something, and that was printed: only the code is left to say it, as with `grep`.
     pub(super) fn no_match() -> Self {
         Self::new("")
     }

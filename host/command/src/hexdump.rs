@@ -4,7 +4,10 @@ use std::io::{self, BufWriter, Write};
 
 use pactio::Host;
 
+use serde_json::json;
+
 use super::failure::{Failure, output_failed};
+use super::output::{Form, Output, hex};
 use super::stream::Stream;
 use super::{Flow, Range};
 
@@ -19,6 +22,8 @@ pub(super) struct Arguments {
     /// Show lines that repeat the line before.
     #[arg(long)]
     no_squeezing: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 /// Bytes per line.
@@ -27,6 +32,9 @@ const WIDTH: usize = 16;
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let device = host.open(&arguments.url)?;
     let mut stream = Stream::new(host, device, arguments.range, arguments.flow);
+    if arguments.form.is_json() {
+        return as_json(host, &mut stream, arguments);
+    }
     let mut dump =
         Dump::new(BufWriter::new(io::stdout().lock()), arguments.range.offset, !arguments.no_squeezing);
     host.block_on(async {
@@ -42,6 +50,22 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         };
         dump.finish().map_err(|error| output_failed(&error, None))?;
         result
+    })
+}
+
+/// Each line with its position.
+fn as_json(host: &Host, stream: &mut Stream<'_>, arguments: &Arguments) -> Result<(), Failure> {
+    let (mut output, mut position) = (Output::new(arguments.form), arguments.range.offset);
+    host.block_on(async {
+        while let Some(block) = stream.next().await? {
+            for line in block.chunks(WIDTH) {
+                output.line(String::new, || json!({ "position": position, "bytes": hex(line) }))?;
+                position += line.len() as u64;
+            }
+            stream.recycle(block);
+        }
+        output.flush()?;
+        stream.account()
     })
 }
 

@@ -1,8 +1,10 @@
 //! `pactio ls`
 
-use pactio::{Device, Entry, Host, Name};
+use pactio::{Device, Entry, Host, Name, Url};
+use serde_json::json;
 
-use super::failure::{Failure, to_stdout};
+use super::failure::Failure;
+use super::output::{Form, Output};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -20,22 +22,65 @@ pub(super) struct Arguments {
     /// Also show what is in the folders, with all names on the way.
     #[arg(short = 'R', long)]
     recursive: bool,
+
+    /// Print the URL of each entry, to be used as an argument; secrets are hidden.
+    #[arg(long = "url")]
+    url_of_each: bool,
+
+    /// Print the entries that the tree hides, and why, such as names of an archive that would lie outside of it.
+    #[arg(long, conflicts_with_all = ["long", "recursive", "url_of_each", "folder"])]
+    refused: bool,
+
+    #[command(flatten)]
+    form: Form,
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let device = host.open(&arguments.url)?;
-    let folder = folder_of(&arguments.folder)?;
-    let mut text = String::new();
-    if arguments.recursive {
-        for (path, entry) in all_below(host, &device, &folder)? {
-            show(&mut text, &path, &entry, arguments.long);
+    let mut output = Output::new(arguments.form);
+    if arguments.refused {
+        for hidden in host.block_on(device.refused())? {
+            let name = hidden.name.to_string();
+            output.line(
+                || format!("{name}: {}\n", hidden.reason),
+                || json!({ "name": name, "refused": hidden.reason }),
+            )?;
         }
-    } else {
-        for entry in host.block_on(device.list(&folder))? {
-            show(&mut text, &entry.name, &entry, arguments.long);
-        }
+        return output.flush();
     }
-    to_stdout(text.as_bytes())
+    let folder = folder_of(&arguments.folder)?;
+    let tree: Option<Url> = if arguments.url_of_each { Some(device.url().parse()?) } else { None };
+    let mut show = |path: &[u8], entry: &Entry| {
+        let full = || joined(&folder, path);
+        output.line(
+            || {
+                let size = entry.size().map_or("-".to_owned(), |size| size.to_string());
+                let size = if arguments.long { format!("{size:>14} ") } else { String::new() };
+                // The text form of names: a terminal gets no control characters, and no byte is lost.
+                match &tree {
+                    Some(tree) => format!("{size}{}\n", tree.clone().with_name(full())),
+                    None => {
+                        format!("{size}{}{}\n", Name::show(path), if entry.is_folder() { "/" } else { "" })
+                    }
+                }
+            },
+            || {
+                let kind = entry.stat.kind.map(|kind| kind.text());
+                let mut line =
+                    json!({ "name": Name::show(path).to_string(), "kind": kind, "size": entry.size() });
+                if let Some(tree) = &tree {
+                    line["url"] = tree.clone().with_name(full()).to_string().into();
+                }
+                line
+            },
+        )
+    };
+    if arguments.recursive {
+        walk(host, &device, &folder, &mut show)?;
+    } else {
+        host.block_on(device.list(&folder))?.iter().try_for_each(|entry| show(&entry.name, entry))?;
+    }
+    output.flush()
 }
 
 /// The bytes of a folder that was given in the text form of names.
@@ -46,36 +91,37 @@ fn folder_of(text: &str) -> Result<Name, Failure> {
     })
 }
 
-fn show(text: &mut String, name: &[u8], entry: &Entry, long: bool) {
-    if long {
-        let size = entry.size().map_or("-".to_owned(), |size| size.to_string());
-        text.push_str(&format!("{size:>14} "));
-    }
-    // The text form of names: a terminal gets no control characters, and no byte is lost.
-    text.push_str(&Name::show(name).to_string());
-    text.push_str(if entry.is_folder() { "/\n" } else { "\n" });
+fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
 }
 
-/// All entries of a folder and of the folders in it with their paths, each folder before its content.
-pub(super) fn all_below(
+/// Calls `visit` with all entries of a folder and of the folders in it, each with its path from the folder on, and each folder
+/// before its content.
+pub(super) fn walk(
     host: &Host,
     device: &Device,
     folder: &[u8],
-) -> Result<Vec<(Vec<u8>, Entry)>, Failure> {
-    let path = |folder: &[u8], name: &[u8]| {
-        if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
-    };
-    let list = |folder: &[u8]| -> Result<Vec<(Vec<u8>, Entry)>, Failure> {
-        let entries = host.block_on(device.list(folder))?;
-        Ok(entries.into_iter().rev().map(|entry| (path(folder, &entry.name), entry)).collect())
-    };
-    let (mut all, mut todo) = (Vec::new(), list(folder)?);
-    while let Some((path, entry)) = todo.pop() {
+    mut visit: impl FnMut(&[u8], &Entry) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    // The lists that are under way, and the length of the path that each of them belongs to.
+    let mut under_way = vec![(host.block_on(device.list(folder))?.into_iter(), 0)];
+    let mut path: Vec<u8> = Vec::new();
+    while let Some((entries, len)) = under_way.last_mut() {
+        let Some(entry) = entries.next() else {
+            under_way.pop();
+            continue;
+        };
+        path.truncate(*len);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&entry.name);
+        visit(&path, &entry)?;
         // Links may make a circle of folders; no path is longer than systems allow.
         if entry.is_folder() && path.len() < 4096 {
-            todo.extend(list(&path)?);
+            let inner = host.block_on(device.list(joined(folder, &path)))?;
+            under_way.push((inner.into_iter(), path.len()));
         }
-        all.push((path, entry));
     }
-    Ok(all)
+    Ok(())
 }

@@ -11,6 +11,7 @@ mod interrupt;
 mod ls;
 mod maps;
 mod options;
+mod output;
 mod pattern;
 mod plugins;
 mod progress;
@@ -18,6 +19,7 @@ mod scan;
 mod stats;
 mod stream;
 mod sum;
+mod verify;
 mod why;
 
 use std::ffi::OsString;
@@ -101,6 +103,8 @@ enum Command {
     Cp(cp::Arguments),
     /// Print digests of devices, as sha256sum does.
     Sum(sum::Arguments),
+    /// Read every file of an archive or another tree, and list those that are damaged or hidden.
+    Verify(verify::Arguments),
     /// Print help for a subcommand, or the options of a scheme's URLs.
     Help {
         /// A subcommand such as cp, or a scheme such as file.
@@ -117,7 +121,7 @@ enum Command {
 #[derive(Args, Clone, Copy)]
 struct Range {
     /// Begin at this byte, such as 4096, 64KiB or 0x7f0000001000.
-    #[arg(long, default_value = "0", value_parser = address, value_name = "SIZE")]
+    #[arg(long, default_value = "0", value_parser = size, value_name = "POSITION")]
     offset: u64,
 
     /// End after so many bytes [default: at the end of the device].
@@ -153,18 +157,10 @@ impl Flow {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    pactio::parse_size(text)
-        .ok_or_else(|| "a size is a number with an optional unit, such as 4096, 64KiB or 1.5GiB".to_owned())
-}
-
-/// A size, or a number in hexadecimal as addresses are written.
-fn address(text: &str) -> Result<u64, String> {
-    match text.strip_prefix("0x") {
-        Some(digits) => {
-            u64::from_str_radix(digits, 16).map_err(|error| format!("'{text}' is no position: {error}"))
-        }
-        None => size(text),
-    }
+    pactio::parse_size(text).ok_or_else(|| {
+        "positions and sizes are numbers, in hexadecimal or with an optional unit, such as 4096, 0x1000, 64KiB or 1.5GiB"
+            .to_owned()
+    })
 }
 
 fn block_size(text: &str) -> Result<usize, String> {
@@ -236,6 +232,7 @@ impl Arguments {
             Command::Maps(ref arguments) => with_host(&|host| maps::run(host, arguments)),
             Command::Scan(ref arguments) => with_host(&|host| scan::run(host, arguments)),
             Command::Sum(ref arguments) => with_host(&|host| sum::run(host, arguments)),
+            Command::Verify(ref arguments) => with_host(&|host| verify::run(host, arguments)),
             Command::Help { topic: None } => help(&mut Arguments::command()),
             Command::Help { topic: Some(ref topic) } => {
                 let mut command = Arguments::command();

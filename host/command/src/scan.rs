@@ -18,9 +18,10 @@ use pactio::{Device, Host};
 use self::report::{Report, work};
 use self::window::{BATCH, Piece, Search};
 use super::failure::Failure;
+use super::output::Form;
 use super::pattern::Pattern;
 use super::progress::Progress;
-use super::{address, size};
+use super::size;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -44,11 +45,11 @@ pub(super) struct Arguments {
     align: u64,
 
     /// Begin at this position, such as 0x7f0000001000 or 64KiB.
-    #[arg(long, value_parser = address, value_name = "POSITION")]
+    #[arg(long, value_parser = size, value_name = "POSITION")]
     offset: Option<u64>,
 
     /// End after so many bytes [default: at the end of the device].
-    #[arg(long, value_parser = address, value_name = "SIZE")]
+    #[arg(long, value_parser = size, value_name = "SIZE")]
     length: Option<u64>,
 
     /// Only regions whose name contains this, such as heap; with '', all but the holes of a sparse file.
@@ -62,6 +63,9 @@ pub(super) struct Arguments {
     /// Only say how many there are.
     #[arg(short, long)]
     count: bool,
+
+    #[command(flatten)]
+    form: Form,
 
     /// End after so many matches.
     #[arg(short, long, value_name = "COUNT")]

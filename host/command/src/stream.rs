@@ -106,7 +106,7 @@ impl<'h> Stream<'h> {
                 }
                 let position = self.range.offset + self.done;
                 let failure = Failure::new(format!(
-                    "cannot read {len} bytes at {position} of '{}' (plugin '{}'): {report}",
+                    "cannot read {len} bytes at {position:#x} of '{}' (plugin '{}'): {report}",
                     self.device.url(),
                     self.device.plugin().manifest().id
                 ));
@@ -133,12 +133,12 @@ impl<'h> Stream<'h> {
         let url = self.device.url();
         match length {
             Some(length) if self.done < length => Err(Failure::incomplete(format!(
-                "{} of {length} bytes at {offset} of '{url}'; {}..{length}: past the end of the device",
+                "{} of {length} bytes at {offset:#x} of '{url}'; {}..{length}: past the end of the device",
                 self.done, self.done
             ))),
             None if self.done == 0 && self.device.size().is_some_and(|size| offset > size) => {
                 Err(Failure::incomplete(format!(
-                    "there is nothing at {offset} of '{url}'; it ends at {}",
+                    "there is nothing at {offset:#x} of '{url}'; it ends at {:#x}",
                     self.device.size().unwrap_or(0)
                 )))
             }

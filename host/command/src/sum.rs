@@ -1,10 +1,12 @@
 //! `pactio sum`
 
 use pactio::{Host, Url};
+use serde_json::json;
 use sha2::digest::DynDigest;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 
-use super::failure::{Failure, to_stdout};
+use super::failure::Failure;
+use super::output::{Form, Output, hex};
 use super::progress::Progress;
 use super::stream::Stream;
 use super::{Flow, Range};
@@ -21,6 +23,8 @@ pub(super) struct Arguments {
     range: Range,
     #[command(flatten)]
     flow: Flow,
+    #[command(flatten)]
+    form: Form,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -40,22 +44,44 @@ impl Algorithm {
             Self::Sha512 => Box::new(Sha512::default()),
         }
     }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sha224 => "sha224",
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
 }
 
 /// A device that fails does not hide the others; the code is that of the last failure.
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
-    let mut failed = None;
+    let (mut failed, mut output) = (None, Output::new(arguments.form));
     for url in &arguments.urls {
         match digest(host, url, arguments) {
-            Ok(line) => to_stdout(&line)?,
+            Ok(Sum { hex, url, device, bytes }) => {
+                let json = || json!({ "url": device, "bytes": bytes, "algorithm": arguments.algorithm.name(), "digest": hex });
+                output.line(|| line(&hex, url, &device), json)?;
+                output.flush()?;
+            }
             Err(failure) => failed = Some(failure.reported()),
         }
     }
     failed.map_or(Ok(()), Err)
 }
 
-/// The line of one device.
-fn digest(host: &Host, url: &str, arguments: &Arguments) -> Result<Vec<u8>, Failure> {
+/// The digest of one device.
+struct Sum<'u> {
+    hex: String,
+    /// The argument, if all of its device was read.
+    url: &'u str,
+    /// The URL of the device, as it may be shown.
+    device: String,
+    bytes: u64,
+}
+
+fn digest<'u>(host: &Host, url: &'u str, arguments: &Arguments) -> Result<Sum<'u>, Failure> {
     let device = host.open(url)?;
     let shown = device.url().to_owned();
     let mut stream = Stream::new(host, device, arguments.range, arguments.flow);
@@ -64,8 +90,9 @@ fn digest(host: &Host, url: &str, arguments: &Arguments) -> Result<Vec<u8>, Fail
     host.block_on(add(&mut stream, &mut *digest, &progress))?;
     progress.finish();
     stream.account()?;
-    let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(line(&hex, if arguments.range.is_whole() { url } else { "" }, &shown))
+    let hex = hex(&digest.finalize());
+    let url = if arguments.range.is_whole() { url } else { "" };
+    Ok(Sum { hex, url, device: shown, bytes: stream.done() })
 }
 
 /// Adds the rest of a stream to a digest.
@@ -84,7 +111,7 @@ pub(super) async fn add(
 
 /// A line as `sha256sum` writes and checks it. A whole file of the system has its path; any other device, and
 /// a part of a file (an empty `url`), its URL as it may be shown.
-fn line(hex: &str, url: &str, shown: &str) -> Vec<u8> {
+fn line(hex: &str, url: &str, shown: &str) -> String {
     let name = url
         .parse::<Url>()
         .ok()
@@ -92,5 +119,5 @@ fn line(hex: &str, url: &str, shown: &str) -> Vec<u8> {
         .map_or_else(|| shown.to_owned(), |url| url.target().to_owned());
     let escaped = name.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
     let mark = if escaped == name { "" } else { "\\" };
-    format!("{mark}{hex}  {escaped}\n").into_bytes()
+    format!("{mark}{hex}  {escaped}\n")
 }

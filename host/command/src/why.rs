@@ -1,8 +1,10 @@
 //! `pactio why`
 
 use pactio::{Capability, Host};
+use serde_json::json;
 
-use super::failure::{Failure, to_stdout};
+use super::failure::Failure;
+use super::output::{Form, Output};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -11,6 +13,9 @@ pub(super) struct Arguments {
 
     /// A name in it: the names on the way joined with '/'.
     name: String,
+
+    #[command(flatten)]
+    form: Form,
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
@@ -28,8 +33,15 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     }
     let name = arguments.name.trim_matches('/');
     let origins = host.block_on(device.provenance(name))?;
-    let (mut text, mut hidden_by) = (String::new(), None);
+    let (mut output, mut hidden_by) = (Output::new(arguments.form), None);
     for origin in &origins {
+        if let Some(reason) = &origin.absent {
+            output.line(
+                || format!("{:<16} priority {:<6} is left out: {reason}\n", origin.source, origin.priority),
+                || json!({ "source": origin.source, "priority": origin.priority, "absent": reason }),
+            )?;
+            continue;
+        }
         let size = match origin.stat.size {
             _ if origin.stat.is_folder() => "a folder".to_owned(),
             Some(size) => format!("{size} bytes"),
@@ -41,8 +53,23 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
             Some((_, true)) if origin.stat.is_folder() => "adds to it".to_owned(),
             Some((by, _)) => format!("hidden by '{by}'"),
         };
-        text.push_str(&format!("{:<16} priority {:<6} {size:<16} {how}\n", origin.source, origin.priority));
+        output.line(
+            || format!("{:<16} priority {:<6} {size:<16} {how}\n", origin.source, origin.priority),
+            || {
+                json!({
+                    "source": origin.source,
+                    "priority": origin.priority,
+                    "size": origin.stat.size,
+                    "folder": origin.stat.is_folder(),
+                    "how": how,
+                })
+            },
+        )?;
         hidden_by.get_or_insert((origin.source.as_str(), origin.stat.is_folder()));
     }
-    to_stdout(text.as_bytes())
+    output.flush()?;
+    if hidden_by.is_none() {
+        return Err(Failure::new(format!("no source of '{}' that is there has '{name}'", device.url())));
+    }
+    Ok(())
 }

@@ -54,11 +54,11 @@ fn ranges_give_the_bytes_there_are_and_an_account_of_the_rest() {
     let content = place.file("x", 4096);
     let (bytes, said) = place.check(&["cat", "file:x", "--offset", "4000", "--length", "200"], 3);
     assert_eq!(bytes, content[4000..]);
-    assert_eq!(said, "pactio: 96 of 200 bytes at 4000 of 'file:x'; 96..200: past the end of the device\n");
+    assert_eq!(said, "pactio: 96 of 200 bytes at 0xfa0 of 'file:x'; 96..200: past the end of the device\n");
     place.says(
         &["cat", "file:x", "--offset", "5000"],
         3,
-        "pactio: there is nothing at 5000 of 'file:x'; it ends at 4096\n",
+        "pactio: there is nothing at 0x1388 of 'file:x'; it ends at 0x1000\n",
     );
     let (bytes, _) = place.check(&["cat", "file:x", "--offset", "1KiB", "--length", "1K"], 0);
     assert_eq!(bytes, content[1024..2048]);
@@ -826,7 +826,7 @@ fn scan_says_what_could_not_be_searched() {
         3,
         &[7],
         &format!(
-            "{found}\npactio: {all} of 4194304 bytes at 0 of 'file:x'; {all}..4194304: past the end of the device"
+            "{found}\npactio: {all} of 4194304 bytes at 0x0 of 'file:x'; {all}..4194304: past the end of the device"
         ),
     );
     check(
@@ -834,7 +834,7 @@ fn scan_says_what_could_not_be_searched() {
         3,
         &[],
         &format!(
-            "{none}; 0 bytes could not be read\npactio: there is nothing at 4194304 of 'file:x'; it ends at {all}"
+            "{none}; 0 bytes could not be read\npactio: there is nothing at 0x400000 of 'file:x'; it ends at {all:#x}"
         ),
     );
     // Enough was found before the end.

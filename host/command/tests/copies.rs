@@ -46,7 +46,7 @@ fn cp_loses_nothing_and_says_what_is_left() {
     place.says(
         &["cp", "file:x", "file:/dev/full"],
         1,
-        "pactio: cannot write 5000 bytes at 0 of 'file:/dev/full' (plugin 'file'): 0 of 5000 bytes; 0..5000: no space \
+        "pactio: cannot write 5000 bytes at 0x0 of 'file:/dev/full' (plugin 'file'): 0 of 5000 bytes; 0..5000: no space \
          left\n'file:/dev/full' is not finished: 0 of 5000 bytes were copied to it; copy again\n",
     );
     let none = "pactio: cannot open 'file:none' with plugin 'file': there is no such file\n";
@@ -253,9 +253,9 @@ fn a_part_is_copied_and_what_does_not_exist_is_said_before() {
     assert!(fs::read(place.path("part")).unwrap() == new[1 << 20..][..1_000_001]);
     place.says(&["cp", "file:new", "file:part", "--length", "0"], 0, "");
     assert_eq!(fs::read(place.path("part")).unwrap(), b"");
-    let short = "pactio: only 1951424 of 2097152 bytes at 1048576 of 'file:new' exist\n";
+    let short = "pactio: only 1951424 of 2097152 bytes at 0x100000 of 'file:new' exist\n";
     place.says(&["cp", "file:new", "file:old", "--offset", "1MiB", "--length", "2MiB"], 3, short);
-    let behind = "pactio: there is nothing at 4194304 of 'file:new'; it ends at 3000000\n";
+    let behind = "pactio: there is nothing at 0x400000 of 'file:new'; it ends at 0x2dc6c0\n";
     place.says(&["cp", "file:new", "file:old", "--offset", "4MiB"], 3, behind);
     assert_eq!(fs::read(place.path("old")).unwrap(), b"old");
     place.says(&["cp", "file:/dev/zero", "file:zeros", "--length", "5000"], 0, "");

@@ -76,7 +76,7 @@ impl Device {
                 let code = report.min_error().map_or(Code::FAILED, |(_, error)| error.code());
                 let (len, plugin) = (report.len(), &self.plugin().manifest().id);
                 let message = format!(
-                    "cannot {what} {len} bytes at {position} of '{url}' (plugin '{plugin}'): {report}"
+                    "cannot {what} {len} bytes at {position:#x} of '{url}' (plugin '{plugin}'): {report}"
                 );
                 let error = Error::new(ErrorKind::Io(code), message).with_report(report);
                 match self.hint(what, code) {

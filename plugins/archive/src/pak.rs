@@ -24,7 +24,7 @@ pub(crate) fn parse(reader: &impl ReaderAt, size: u64, strict: bool) -> Result<N
     let (offset, len) = (number(&header), number(&header[4..]));
     if len % ENTRY != 0 || offset + len > size {
         return Err(corrupt(format!(
-            "its table of {len} bytes at {offset} does not lie in it, or is no table"
+            "its table of {len} bytes at {offset:#x} does not lie in it, or is no table"
         )));
     }
     if len / ENTRY > MOST as u64 {
@@ -48,7 +48,7 @@ pub(crate) fn parse(reader: &impl ReaderAt, size: u64, strict: bool) -> Result<N
     }
     ranges.retain(|(_, from, behind)| from < behind);
     match overlap(ranges) {
-        Some(at) => Err(corrupt(format!("files in it overlap at {at}"))),
+        Some(at) => Err(corrupt(format!("files in it overlap at {at:#x}"))),
         None => names.finish(strict).map_err(corrupt),
     }
 }

@@ -76,7 +76,7 @@ impl<'a> Rest<'a> {
         ranges.sort_unstable();
         ranges.dedup();
         match overlap(ranges) {
-            Some(at) => Err(format!("files in it overlap at {at}")),
+            Some(at) => Err(format!("files in it overlap at {at:#x}")),
             None => names.finish(strict),
         }
     }

@@ -94,7 +94,7 @@ impl<R: ReaderAt> Zip<R> {
             return Err(corrupt(text));
         }
         if let Some(at) = overlap(ranges) {
-            return Err(corrupt(format!("files in it overlap at {at}")));
+            return Err(corrupt(format!("files in it overlap at {at:#x}")));
         }
         drop(tail);
         Ok(Some((Self { reader, directory }, names.finish(strict).map_err(corrupt)?)))

@@ -29,7 +29,7 @@ pub(crate) fn parse(mut reader: impl Read + Seek) -> Result<Vec<Segment>, OpenEr
         let field = |start: usize| -> Option<u64> {
             Some(u64::from_le_bytes(header.get(start..start + 8)?.try_into().ok()?))
         };
-        let damaged = |what: &str| corrupt(format!("the LiME header at {at} {what}"));
+        let damaged = |what: &str| corrupt(format!("the LiME header at {at:#x} {what}"));
         let (Some(_), Some(start), Some(last)) = (field(24), field(8), field(16)) else {
             return Err(damaged("is cut off"));
         };

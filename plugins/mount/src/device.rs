@@ -9,19 +9,22 @@ use pactio_sdk::{
     Provenance, Records, Tree,
 };
 
-use crate::sources::{self, Found, Mounted};
+use crate::case::Case;
+use crate::sources::{self, Absent, Found, Mounted};
 
 /// See the [crate](crate).
 pub(crate) struct Mount {
     /// In the order in which they are looked up.
     sources: Arc<Vec<Mounted>>,
+    /// The optional sources that could not be opened.
+    absent: Arc<Vec<Absent>>,
     pool: Arc<Pool>,
     cursors: ListCursors<Entry>,
 }
 
 impl Mount {
-    pub(crate) fn new(sources: Vec<Mounted>, pool: Arc<Pool>) -> Self {
-        Self { sources: Arc::new(sources), pool, cursors: ListCursors::default() }
+    pub(crate) fn new(sources: Vec<Mounted>, absent: Vec<Absent>, pool: Arc<Pool>) -> Self {
+        Self { sources: Arc::new(sources), absent: Arc::new(absent), pool, cursors: ListCursors::default() }
     }
 }
 
@@ -57,11 +60,16 @@ impl Listing for Mount {
 
 impl Provenance for Mount {
     fn provenance(&self, name: &[u8], from: u64, origins: Records<Origin>) {
-        let (sources, name) = (self.sources.clone(), name.to_owned());
-        self.pool.submit(move || match sources::origins(&sources, &name) {
+        let (sources, absent, name) = (self.sources.clone(), self.absent.clone(), name.to_owned());
+        let answer = move || match sources::origins(&sources, &absent, &name) {
             Ok(all) => origins.complete_from(from, all),
             Err(error) => origins.error(error),
-        });
+        };
+        if self.sources.iter().all(|mounted| mounted.case == Case::Exact) {
+            return self.pool.submit(answer);
+        }
+        // The look-up waits for lists, which need the pool's threads. If there is no thread, the request fails with its answer.
+        let _ = std::thread::Builder::new().name("pactio-mount-why".to_owned()).spawn(answer);
     }
 }
 

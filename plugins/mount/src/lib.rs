@@ -2,15 +2,18 @@
 //! has it.
 
 mod backend;
+mod case;
 mod device;
 mod plan;
 mod sources;
+
+use pactio_sdk::OptionSpec;
 
 pactio_sdk::plugin! {
     id: "mount",
     description: "trees mounted over each other",
     schemes: ["mount"],
-    options: [],
+    options: [OptionSpec::flag("ignore-case", "find names whose letters are written in another case")],
     requires: ["open"],
     check: "mount:file:{folder};file:{folder}/tree.zip%7Carchive | /deflated",
     backend: backend::Mounts,

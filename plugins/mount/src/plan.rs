@@ -39,6 +39,9 @@ pub(crate) struct Source {
     /// The folder of the mount that is the root of the tree.
     #[serde(default)]
     pub(crate) at: String,
+    /// The mount does without the source if the source cannot be opened.
+    #[serde(default)]
+    pub(crate) optional: bool,
 }
 
 /// Reads the sources of a mount, in the order in which they are looked up.
@@ -65,6 +68,7 @@ fn urls(target: &str) -> Vec<Source> {
         url: url.trim().to_owned(),
         priority: 0,
         at: String::new(),
+        optional: false,
     };
     target.split(';').map(source).collect()
 }
@@ -158,7 +162,7 @@ mod tests {
             ("[[source]]\nname = \"x\"", ", line 1: missing field `url`"),
             (
                 "[[source]]\nurl = \"a:\"\n\nprio = 1",
-                ", line 4: unknown field `prio`, expected one of `name`, `url`, `priority`, `at`",
+                ", line 4: unknown field `prio`, expected one of `name`, `url`, `priority`, `at`, `optional`",
             ),
             ("[[source]]\nurl = \"a:\"\nat = \"../x\"", ": 'at' of source 1 is no folder: '../x'"),
             ("[[source]]\nurl = \"\"", ": the URL of source 1 is empty"),

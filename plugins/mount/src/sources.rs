@@ -8,12 +8,28 @@ use pactio_sdk::{
     PacketBox, Records, Stat, Write, read_records,
 };
 
+use crate::case::Case;
 use crate::plan::Source;
 
 /// An open tree, and where it is mounted.
 pub(crate) struct Mounted {
     pub(crate) source: Source,
     pub(crate) tree: Lower,
+    pub(crate) case: Case,
+}
+
+/// A source that was left out.
+pub(crate) struct Absent {
+    pub(crate) source: Source,
+    pub(crate) reason: String,
+}
+
+/// The first name of a path, and the rest.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().position(|&byte| byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (path, b""),
+    }
 }
 
 /// Bytes for the first answer of a tree. A name may be nearly that long.
@@ -25,34 +41,41 @@ const LONG_ANSWER: usize = 1 << 20;
 impl Mounted {
     /// Translates a name of the mount to the name within the tree, if the tree can have it.
     fn inside<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
-        let at = self.source.at.as_bytes();
-        match name.strip_prefix(at) {
-            Some(rest) if at.is_empty() => Some(rest),
-            Some(b"") => Some(b""),
-            Some(rest) => rest.strip_prefix(b"/"),
-            None => None,
+        let (mut at, mut name) = (self.source.at.as_bytes(), name);
+        while !at.is_empty() {
+            let ((wanted, on), (part, rest)) = (split(at), split(name));
+            if !self.case.same(wanted, part) {
+                return None;
+            }
+            (at, name) = (on, rest);
         }
+        Some(name)
     }
 
     /// The entry of a folder of the mount that leads to the tree, if the tree is below that folder.
     fn on_the_way(&self, folder: &[u8]) -> Option<&[u8]> {
-        let at = self.source.at.as_bytes();
-        let rest = if folder.is_empty() { at } else { at.strip_prefix(folder)?.strip_prefix(b"/")? };
-        rest.split(|byte| *byte == b'/').next().filter(|name| !name.is_empty())
+        let (mut at, mut folder) = (self.source.at.as_bytes(), folder);
+        while !folder.is_empty() {
+            let ((part, on), (wanted, rest)) = (split(at), split(folder));
+            if !self.case.same(part, wanted) {
+                return None;
+            }
+            (at, folder) = (on, rest);
+        }
+        (!at.is_empty()).then(|| split(at).0)
     }
 
     /// Begins to list a folder of the mount.
     fn begin(&self, folder: &[u8]) -> Result<Begun, IoError> {
-        if self.inside(folder).is_some() {
-            return self.ask(folder, 0).map(Begun::Asked);
+        if let Some(inside) = self.inside(folder) {
+            return self.ask(inside, 0).map(|packet| Begun::Asked(inside.to_vec(), packet));
         }
         let name = self.on_the_way(folder).ok_or(IoError::from_code(Code::NOT_FOUND))?;
         Ok(Begun::OnTheWay(name.into()))
     }
 
-    /// Asks the tree for the entries of a folder of the mount, from entry number `from` on.
-    fn ask(&self, folder: &[u8], from: u64) -> Result<PacketBox<Write>, IoError> {
-        let inside = self.inside(folder).ok_or(IoError::from_code(Code::NOT_FOUND))?;
+    /// Asks the tree for the entries of one of its folders, from entry number `from` on.
+    fn ask(&self, inside: &[u8], from: u64) -> Result<PacketBox<Write>, IoError> {
         let tree = self.tree.extension::<dyn Listing>().ok_or(IoError::UNSUPPORTED)?;
         let room = if from == 0 { ANSWER } else { LONG_ANSWER };
         let mut packet = PacketBox::<Write>::new_buf(room)?;
@@ -65,8 +88,8 @@ impl Mounted {
 enum Begun {
     /// It has one entry: the folder that leads to where the tree is mounted.
     OnTheWay(Name),
-    /// The first answer is pending.
-    Asked(PacketBox<Write>),
+    /// The first answer is pending, for this folder of the tree.
+    Asked(Vec<u8>, PacketBox<Write>),
 }
 
 fn is_missing(error: IoError) -> bool {
@@ -79,8 +102,9 @@ pub(crate) enum Found {
     Folder,
 }
 
-/// Looks a name up in one tree; `None` if the tree does not have it.
-fn look(mounted: &Mounted, name: &[u8]) -> Result<Option<Found>, OpenError> {
+/// Looks a name up in one tree; `None` if the tree does not have it. Blocks.
+fn look(sources: &Arc<Vec<Mounted>>, index: usize, name: &[u8]) -> Result<Option<Found>, OpenError> {
+    let mounted = &sources[index];
     let Some(inside) = mounted.inside(name) else {
         let on_the_way = mounted.on_the_way(name).is_some();
         return Ok(on_the_way.then_some(Found::Folder));
@@ -88,6 +112,17 @@ fn look(mounted: &Mounted, name: &[u8]) -> Result<Option<Found>, OpenError> {
     if inside.is_empty() {
         return Ok(Some(Found::Folder));
     }
+    let found = look_inside(mounted, inside)?;
+    if found.is_some() || mounted.case == Case::Exact {
+        return Ok(found);
+    }
+    let actual = pollster::block_on(resolve(&Arc::downgrade(sources), index, inside));
+    let actual = actual.map_err(|cause| OpenError::new(cause.error(), cause.to_string()))?;
+    actual.map_or(Ok(None), |actual| look_inside(mounted, &actual))
+}
+
+/// Looks up a name of a tree.
+fn look_inside(mounted: &Mounted, inside: &[u8]) -> Result<Option<Found>, OpenError> {
     match mounted.tree.open(inside, OpenMode::READ) {
         Ok(device) if device.has(Capability::OPEN) => Ok(Some(Found::Folder)),
         Ok(device) => Ok(Some(Found::File(device))),
@@ -99,9 +134,9 @@ fn look(mounted: &Mounted, name: &[u8]) -> Result<Option<Found>, OpenError> {
 }
 
 /// Finds the object that serves a name, in the first tree that has the name.
-pub(crate) fn find(sources: &[Mounted], name: &[u8]) -> Result<Option<Found>, OpenError> {
-    for mounted in sources {
-        match look(mounted, name) {
+pub(crate) fn find(sources: &Arc<Vec<Mounted>>, name: &[u8]) -> Result<Option<Found>, OpenError> {
+    for (index, mounted) in sources.iter().enumerate() {
+        match look(sources, index, name) {
             Ok(None) => {}
             Ok(found) => return Ok(found),
             Err(error) => {
@@ -122,19 +157,20 @@ fn alive(sources: &Weak<Vec<Mounted>>) -> Result<Arc<Vec<Mounted>>, IoError> {
 pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &[u8]) -> Result<Vec<Entry>, Cause> {
     // All trees are asked before the first answer is awaited.
     let begun: Vec<_> = alive(sources)?.iter().map(|mounted| mounted.begin(folder)).collect();
+    let case = alive(sources)?.first().map_or(Case::Exact, |mounted| mounted.case);
     let mut all = BTreeMap::new();
     let mut found = folder.is_empty();
     for (index, begun) in begun.into_iter().enumerate() {
         let entries = match begun {
             Ok(Begun::OnTheWay(name)) => Ok(vec![Entry::folder(name)]),
-            Ok(Begun::Asked(packet)) => finish(sources, index, folder, packet).await,
+            Ok(Begun::Asked(inside, packet)) => list_one(sources, index, inside, packet).await,
             Err(error) => Err(error.into()),
         };
         match entries {
             Ok(entries) => {
                 found = true;
                 for entry in entries {
-                    all.entry(entry.name.clone()).or_insert(entry);
+                    all.entry(case.key(&entry.name).into_owned()).or_insert(entry);
                 }
             }
             Err(cause) if is_missing(cause.error()) || cause.error().code() == Code::IS_DIRECTORY => {}
@@ -144,11 +180,57 @@ pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &[u8]) -> Result<
     if found { Ok(all.into_values().collect()) } else { Err(IoError::from_code(Code::NOT_FOUND).into()) }
 }
 
-/// The list of one source whose first answer is pending.
+/// The list of one source whose first answer is pending. If the source does not have the folder, it may have it in another case.
+async fn list_one(
+    sources: &Weak<Vec<Mounted>>,
+    index: usize,
+    inside: Vec<u8>,
+    packet: PacketBox<Write>,
+) -> Result<Vec<Entry>, Cause> {
+    let listed = finish(sources, index, &inside, packet).await;
+    let is_missing = listed.as_ref().is_err_and(|cause| is_missing(cause.error()));
+    if !is_missing || alive(sources)?[index].case == Case::Exact {
+        return listed;
+    }
+    let Some(actual) = resolve(sources, index, &inside).await? else { return listed };
+    let packet = alive(sources)?[index].ask(&actual, 0)?;
+    finish(sources, index, &actual, packet).await
+}
+
+/// The path of a source that is this one but for the case of its letters, if there is one. Of several, the first that is listed.
+async fn resolve(
+    sources: &Weak<Vec<Mounted>>,
+    index: usize,
+    inside: &[u8],
+) -> Result<Option<Vec<u8>>, Cause> {
+    let (mut actual, mut rest) = (Vec::new(), inside);
+    while !rest.is_empty() {
+        let (wanted, behind) = split(rest);
+        rest = behind;
+        let packet = alive(sources)?[index].ask(&actual, 0)?;
+        let entries = match finish(sources, index, &actual, packet).await {
+            Ok(entries) => entries,
+            Err(cause) if is_missing(cause.error()) || cause.error().code() == Code::IS_DIRECTORY => {
+                return Ok(None);
+            }
+            Err(cause) => return Err(cause),
+        };
+        let exact = entries.iter().find(|entry| &*entry.name == wanted);
+        let found = exact.or_else(|| entries.iter().find(|entry| Case::Ignored.same(&entry.name, wanted)));
+        let Some(entry) = found else { return Ok(None) };
+        if !actual.is_empty() {
+            actual.push(b'/');
+        }
+        actual.extend_from_slice(&entry.name);
+    }
+    Ok(Some(actual))
+}
+
+/// The list of a folder of one source, whose first answer is pending.
 async fn finish(
     sources: &Weak<Vec<Mounted>>,
     index: usize,
-    folder: &[u8],
+    inside: &[u8],
     mut packet: PacketBox<Write>,
 ) -> Result<Vec<Entry>, Cause> {
     let (mut all, mut from) = (Vec::new(), 0);
@@ -165,15 +247,19 @@ async fn finish(
             Some(next) if none || next <= from => return Err(IoError::from_code(Code::CORRUPT).into()),
             Some(next) => from = next,
         }
-        packet = alive(sources)?[index].ask(folder, from)?;
+        packet = alive(sources)?[index].ask(inside, from)?;
     }
 }
 
-/// All trees that have a name, in the order of the sources.
-pub(crate) fn origins(sources: &[Mounted], name: &[u8]) -> Result<Vec<Origin>, IoError> {
+/// All trees that have a name, in the order of the sources, and then the sources that were left out.
+pub(crate) fn origins(
+    sources: &Arc<Vec<Mounted>>,
+    absent: &[Absent],
+    name: &[u8],
+) -> Result<Vec<Origin>, IoError> {
     let mut all = Vec::new();
-    for mounted in sources {
-        let found = look(mounted, name);
+    for (index, mounted) in sources.iter().enumerate() {
+        let found = look(sources, index, name);
         let mut stat = Stat::default();
         (stat.kind, stat.size) = match &found {
             Ok(None) => continue,
@@ -184,5 +270,8 @@ pub(crate) fn origins(sources: &[Mounted], name: &[u8]) -> Result<Vec<Origin>, I
         };
         all.push(Origin::new(mounted.source.name.clone(), mounted.source.priority, stat));
     }
+    all.extend(absent.iter().map(|absent| {
+        Origin::absent(absent.source.name.clone(), absent.source.priority, absent.reason.clone())
+    }));
     if all.is_empty() { Err(IoError::from_code(Code::NOT_FOUND)) } else { Ok(all) }
 }

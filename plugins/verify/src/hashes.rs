@@ -57,8 +57,9 @@ impl Hashes {
         while position < size {
             let len = usize::try_from(size - position).unwrap_or(usize::MAX).min(largest);
             let bytes = pollster::block_on(lower.read_all(position, vec![0; len])).map_err(|error| {
-                let text =
-                    format!("{len} bytes at {position}, of which hashes are made, cannot be read: {error}");
+                let text = format!(
+                    "{len} bytes at {position:#x}, of which hashes are made, cannot be read: {error}"
+                );
                 OpenError::new(error, text)
             })?;
             bytes.chunks(unit).for_each(|block| hashes.extend_from_slice(&Sha256::digest(block)));
@@ -101,7 +102,7 @@ impl Blocks for Hashes {
             return Ok(());
         }
         let start = block * self.unit as u64;
-        let text = format!("the {} bytes at {start} do not have the hash of block {block}", bytes.len());
+        let text = format!("the {} bytes at {start:#x} do not have the hash of block {block}", bytes.len());
         Err(Cause::new(IoError::from_code(Code::CORRUPT), text))
     }
 }

@@ -41,7 +41,7 @@ tags! {
     PRIORITY = 30, "Integer, two's complement: a higher priority hides a lower one.";
     VALUE = 31, "Integer: the number of a figure.";
     UNIT = 32, "Integer: a [`Unit`](super::Unit).";
-    REASON = 33, "Text: the reason why an entry is hidden.";
+    REASON = 33, "Text: the reason why an entry is hidden, or a source left out.";
 }
 
 /// Writes the fields of a record.

@@ -202,12 +202,19 @@ pub struct Origin {
     pub priority: i64,
     /// The metadata of the name in this source that is cheap to get.
     pub stat: Stat,
+    /// The reason why the source was left out, if it was: it serves no name.
+    pub absent: Option<String>,
 }
 
 impl Origin {
     /// A source with its priority, and the metadata of the name in it that is cheap to get.
     pub fn new(source: impl Into<String>, priority: i64, stat: Stat) -> Self {
-        Self { source: source.into(), priority, stat }
+        Self { source: source.into(), priority, stat, absent: None }
+    }
+
+    /// A source that was left out, and the reason.
+    pub fn absent(source: impl Into<String>, priority: i64, reason: impl Into<String>) -> Self {
+        Self { absent: Some(reason.into()), ..Self::new(source, priority, Stat::default()) }
     }
 }
 
@@ -215,13 +222,17 @@ impl Record for Origin {
     fn write(&self, fields: &mut Fields<'_>) {
         fields.bytes(field::NAME, self.source.as_bytes());
         fields.integer(field::PRIORITY, self.priority.cast_unsigned());
+        if let Some(reason) = &self.absent {
+            fields.bytes(field::REASON, reason.as_bytes());
+        }
         self.stat.write_fields(fields);
     }
 
     fn read(fields: FieldsOf<'_>) -> Result<Self, IoError> {
         let source = fields.text(field::NAME).ok_or(IoError::from_code(Code::CORRUPT))?;
         let priority = fields.integer(field::PRIORITY).unwrap_or(0).cast_signed();
-        Ok(Self { source, priority, stat: Stat::read_fields(fields) })
+        let absent = fields.text(field::REASON);
+        Ok(Self { source, priority, stat: Stat::read_fields(fields), absent })
     }
 }
 

@@ -2,11 +2,12 @@
 
 use core::time::Duration;
 
-/// Reads a number of bytes: decimal, optionally with a unit of powers of 1024 (`KiB`, `K`) or 1000 (`kB`) and a fraction of that
-/// unit.
+/// Reads a number of bytes: hexadecimal (`0x1000`), or decimal, optionally with a unit of powers of 1024 (`KiB`, `K`) or 1000
+/// (`kB`) and a fraction of that unit.
 ///
 /// ```
 /// assert_eq!(pactio_sdk::parse_size("1.5MiB"), Some(3 << 19));
+/// assert_eq!(pactio_sdk::parse_size("0x1000"), Some(4096));
 /// assert_eq!(pactio_sdk::parse_size("lots"), None);
 /// ```
 pub fn parse_size(text: &str) -> Option<u64> {
@@ -26,6 +27,11 @@ pub fn parse_size(text: &str) -> Option<u64> {
         ("T", 1 << 40),
         ("B", 1),
     ];
+    if let Some(digits) = text.strip_prefix("0x") {
+        // The standard library would take a sign.
+        let is_hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        return u64::from_str_radix(digits, 16).ok().filter(|_| is_hexadecimal);
+    }
     let (number, factor) = UNITS
         .iter()
         .find_map(|(unit, factor)| text.strip_suffix(unit).map(|number| (number.trim_end(), *factor)))

@@ -166,7 +166,7 @@ impl Devices {
             None => Ok(block(false)),
             Some((_, error)) if error.code() == Code::END => Ok(block(true)),
             Some(_) => Err(Failure::new(format!(
-                "cannot read {asked} bytes at {position} of '{}': {report}",
+                "cannot read {asked} bytes at {position:#x} of '{}': {report}",
                 self.source.url()
             ))),
         }

@@ -27,10 +27,12 @@ impl Source {
         let total = match device.size().filter(|&size| size > 0) {
             Some(size) => {
                 let rest = size.checked_sub(start).ok_or_else(|| {
-                    Failure::incomplete(format!("there is nothing at {start} of '{url}'; it ends at {size}"))
+                    Failure::incomplete(format!(
+                        "there is nothing at {start:#x} of '{url}'; it ends at {size:#x}"
+                    ))
                 })?;
                 if let Some(length) = length.filter(|&length| length > rest) {
-                    let text = format!("only {rest} of {length} bytes at {start} of '{url}' exist");
+                    let text = format!("only {rest} of {length} bytes at {start:#x} of '{url}' exist");
                     return Err(Failure::incomplete(text));
                 }
                 Some(length.unwrap_or(rest))

@@ -1,16 +1,18 @@
 //! Has pieces searched by threads, and reports the matches in order.
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::fmt::Write;
 use std::ops::Range;
 
 use async_channel::{Receiver, Sender};
 use pactio::{Code, Device};
 use pactio_sdk::IoError as PacketError;
+use serde_json::json;
 
 use super::Arguments;
 use super::window::{Found, Piece, Search, Window};
-use crate::failure::{Failure, to_stdout};
+use crate::failure::Failure;
+use crate::output::{Output, hex};
 use crate::progress::Progress;
 
 /// Number of bytes of a match that are shown.
@@ -39,6 +41,7 @@ pub(super) struct Report<'a> {
     arguments: &'a Arguments,
     search: &'a Search,
     device: &'a Device,
+    output: Output,
     matches: u64,
     searched: u64,
     /// Adjacent holes with the same cause are one.
@@ -64,6 +67,7 @@ impl<'a> Report<'a> {
             arguments,
             search,
             device,
+            output: Output::new(arguments.form),
             matches: 0,
             searched: 0,
             holes: Vec::new(),
@@ -124,11 +128,16 @@ impl<'a> Report<'a> {
             let left = self.arguments.limit() - self.matches;
             self.matches += found.count().min(left);
             if !self.arguments.count {
-                let mut text = Vec::new();
                 for one in found.matches.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
-                    line(&mut text, found.window.start + one.start as u64, &found.window.bytes[one.clone()]);
+                    let (at, bytes) =
+                        (found.window.start + one.start as u64, &found.window.bytes[one.clone()]);
+                    self.output.line(
+                        || line(at, bytes),
+                        || json!({ "position": at, "length": bytes.len(), "bytes": hex(&bytes[..bytes.len().min(SHOWN)]) }),
+                    )?;
                 }
-                to_stdout(&text)?;
+                // A match is printed as soon as it is found.
+                self.output.flush()?;
             }
             if self.is_full() {
                 return Ok(false);
@@ -148,7 +157,9 @@ impl<'a> Report<'a> {
 
     pub(super) fn end(mut self) -> Result<(), Failure> {
         if self.arguments.count {
-            to_stdout(format!("{}\n", self.matches).as_bytes())?;
+            let matches = self.matches;
+            self.output.line(|| format!("{matches}\n"), || json!({ "matches": matches }))?;
+            self.output.flush()?;
         }
         let bytes = |holes: &[(Range<u64>, PacketError)]| -> u64 {
             holes.iter().map(|(range, _)| range.end - range.start).sum()
@@ -194,21 +205,21 @@ impl<'a> Report<'a> {
             (Some(length), _) if there < end => {
                 let there = there.saturating_sub(start);
                 Err(Failure::incomplete(format!(
-                    "{there} of {length} bytes at {start} of '{url}'; {there}..{length}: past the end of the device"
+                    "{there} of {length} bytes at {start:#x} of '{url}'; {there}..{length}: past the end of the device"
                 )))
             }
-            (None, Some(size)) if start > size && self.searched == 0 => {
-                Err(Failure::incomplete(format!("there is nothing at {start} of '{url}'; it ends at {size}")))
-            }
+            (None, Some(size)) if start > size && self.searched == 0 => Err(Failure::incomplete(format!(
+                "there is nothing at {start:#x} of '{url}'; it ends at {size:#x}"
+            ))),
             _ => Ok(()),
         }
     }
 }
 
 /// `0x7ffd1c0a1000  70 61 63 74 69 6f  |pactio|`
-fn line(text: &mut Vec<u8>, at: u64, bytes: &[u8]) {
+fn line(at: u64, bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(SHOWN)];
-    let _ = write!(text, "{at:#014x} ");
+    let mut text = format!("{at:#014x} ");
     for byte in shown {
         let _ = write!(text, " {byte:02x}");
     }
@@ -216,4 +227,5 @@ fn line(text: &mut Vec<u8>, at: u64, bytes: &[u8]) {
     let shown: String =
         shown.iter().map(|byte| if (0x20..0x7f).contains(byte) { *byte as char } else { '.' }).collect();
     let _ = writeln!(text, "{more}  |{shown}|");
+    text
 }
