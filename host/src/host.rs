@@ -216,6 +216,11 @@ impl Host {
         self.registry().candidates().to_vec()
     }
 
+    /// The folders of the search that exist, but cannot be read, with the system's errors.
+    pub fn unreadable_folders(&self) -> Vec<(PathBuf, std::io::Error)> {
+        self.registry().unreadable_folders()
+    }
+
     /// The plugins that were found, in the order of the search. Each is loaded when its first device is opened.
     pub fn plugins(&self) -> Vec<Arc<Plugin>> {
         self.registry().plugins().cloned().collect()

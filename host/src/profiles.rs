@@ -128,7 +128,7 @@ mod tests {
         fs::write(&file, text).unwrap();
         Profiles::new(Some(file.clone()))
             .resolve(&url.parse().unwrap())
-            .map(|url| url.to_string())
+            .map(|url| url.reveal())
             .map_err(|error| error.to_string().replace(&file.display().to_string(), "FILE"))
     }
 

@@ -14,7 +14,8 @@ use crate::{Error, ErrorKind};
 /// let url: Url = "file:/data/a%3Fb?threads=2".parse()?;
 /// assert_eq!((url.scheme(), url.target()), ("file", "/data/a?b"));
 /// assert_eq!(url.options(), [("threads".to_owned(), "2".to_owned())]);
-/// assert_eq!(url.to_string(), "file:/data/a%3Fb?threads=2");
+/// assert_eq!(url.reveal(), "file:/data/a%3Fb?threads=2");
+/// assert_eq!(url.to_string(), "file:/data/a%3Fb?threads=***");
 /// # Ok::<(), pactio::Error>(())
 /// ```
 ///
@@ -22,7 +23,8 @@ use crate::{Error, ErrorKind};
 /// begins with `/` opens the entry with that name in the tree before it: `file:/data/a.zip | archive | /maps/e1.bsp`. In the
 /// target a literal `?` is written `%3F`, a literal `|` as `%7C` and a literal `%` as `%25`; in options also `&` as `%26`.
 ///
-/// `Display` gives the whole URL, also its secrets; `Debug`, and all messages of this crate, hide values that may be secrets.
+/// `Display`, `Debug` and all messages of this crate hide what may be a secret: passwords and the values of options.
+/// [`reveal`](Url::reveal) gives the whole text. [`Device::url`](crate::Device::url) hides only the options that are secret to the device's plugins.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Url {
     scheme: String,
@@ -88,7 +90,7 @@ impl Url {
     /// ```
     /// # use pactio::Url;
     /// let tree: Url = "file:/data/a.zip | archive".parse()?;
-    /// assert_eq!(tree.with_name("maps/e1.bsp").to_string(), "file:/data/a.zip | archive | /maps/e1.bsp");
+    /// assert_eq!(tree.with_name("maps/e1.bsp").reveal(), "file:/data/a.zip | archive | /maps/e1.bsp");
     /// # Ok::<(), pactio::Error>(())
     /// ```
     #[must_use]
@@ -128,6 +130,11 @@ impl Url {
         &self.target
     }
 
+    /// The whole URL as text, with its secrets; parsing it gives the same URL.
+    pub fn reveal(&self) -> String {
+        self.hiding(|_| false, "")
+    }
+
     /// The URL as text, with `instead` in place of the values of hidden options.
     pub(crate) fn hiding(&self, hidden: impl Fn(&str) -> bool, instead: &str) -> String {
         let mut shown = self.hiding_of_layer(&hidden, instead);
@@ -147,11 +154,14 @@ impl Url {
     /// This URL as text without its filters, with `instead` in place of the values of hidden options.
     pub(crate) fn hiding_of_layer(&self, hidden: impl Fn(&str) -> bool, instead: &str) -> String {
         let mut shown = format!("{}:{}", self.scheme, escape(self.target.as_bytes(), b"?|"));
-        // A password in `//user:password@host/` is hidden like an option with the empty name.
-        if hidden(PASSWORD)
-            && let Some(range) = password(&shown)
-        {
-            shown.replace_range(range, instead);
+        // A password in `//user:password@host/`, and a query, are hidden like an option with the empty name.
+        if hidden(PASSWORD) {
+            if let Some(start) = query(&shown) {
+                shown.replace_range(start.., instead);
+            }
+            if let Some(range) = password(&shown) {
+                shown.replace_range(range, instead);
+            }
         }
         self.show_options(&mut shown, hidden, instead);
         shown
@@ -177,13 +187,20 @@ const NAME: &str = "/";
 /// The option name by which a password in an address is hidden.
 pub(crate) const PASSWORD: &str = "";
 
-/// The range of the password in a URL.
+/// The range of the password in a URL, or of a user without one.
 fn password(url: &str) -> Option<Range<usize>> {
     let start = url.find("://")? + 3;
     let authority = &url[start..url[start..].find('/').map_or(url.len(), |len| start + len)];
     let user = &authority[..authority.rfind('@')?];
-    let colon = user.find(':')?;
-    Some(start + colon + 1..start + user.len())
+    // Without a password, the user may be a token.
+    let secret = user.find(':').map_or(0, |colon| colon + 1);
+    Some(start + secret..start + user.len())
+}
+
+/// Where the query of an address begins, which may be a signature. In a path, a '?' is a part of a name.
+fn query(url: &str) -> Option<usize> {
+    const MARK: &str = "%3F";
+    url.find("://").and_then(|_| Some(url.find(MARK)? + MARK.len()))
 }
 
 pub(crate) fn is_scheme(text: &str) -> bool {
@@ -302,13 +319,13 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.hiding(|_| false, ""))
+        f.write_str(&self.hiding(|_| true, "***"))
     }
 }
 
 impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Url({:?})", self.hiding(|_| true, "***"))
+        write!(f, "Url({:?})", self.to_string())
     }
 }
 
@@ -321,11 +338,14 @@ mod tests {
         for (text, shown) in [
             ("https://me:secret@host/a@b", "https://me:***@host/a@b"),
             ("https://me:s:e@c@host", "https://me:***@host"),
-            ("https://me@host:80/a:b@c", "https://me@host:80/a:b@c"),
+            ("https://me@host:80/a:b@c", "https://***@host:80/a:b@c"),
+            ("https://host/a%3Fsignature=x", "https://host/a%3F***"),
+            ("file:/a%3Fb", "file:/a%3Fb"),
             ("file:/a:b@c", "file:/a:b@c"),
         ] {
             let url: Url = text.parse().unwrap();
-            assert_eq!((format!("{url:?}"), url.to_string()), (format!("Url({shown:?})"), text.to_owned()));
+            assert_eq!((format!("{url:?}"), url.to_string()), (format!("Url({shown:?})"), shown.to_owned()));
+            assert_eq!(url.reveal(), text);
         }
     }
 
@@ -345,8 +365,8 @@ mod tests {
             "file:/folder | /no UTF-8 %FF%0A",
         ] {
             let url: Url = text.parse().unwrap();
-            assert_eq!(url.to_string(), text);
-            assert_eq!(url.to_string().parse::<Url>().unwrap(), url);
+            assert_eq!(url.reveal(), text);
+            assert_eq!(url.reveal().parse::<Url>().unwrap(), url);
         }
     }
 

@@ -104,16 +104,16 @@ fn no_more_are_in_flight_than_the_limit_says() {
 #[test]
 fn no_more_goes_through_than_the_rate_says() {
     in_time(|| {
-        // 40 requests of 100 bytes, the first at once: 39 * 100 / 40000 s.
+        // 40 requests of 100 bytes, the first at once: 39 * 100 / 40000 s, less 20 ms that are made up for.
         let (host, device) = open("memory:?size=1MiB | limit?rate=40000");
         let begun = Instant::now();
         reads(&host, &device, 40).into_iter().for_each(|bytes| drop(bytes.unwrap()));
         let took = begun.elapsed();
-        assert!(took >= Duration::from_micros(97_000) && took < Duration::from_secs(5), "{took:?}");
+        assert!(took >= Duration::from_micros(77_000), "{took:?}");
         let (host, device) = open("memory:?size=1MiB | limit?requests=500");
         let begun = Instant::now();
         reads(&host, &device, 51).into_iter().for_each(|bytes| drop(bytes.unwrap()));
-        assert!(begun.elapsed() >= Duration::from_millis(99), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() >= Duration::from_millis(79), "{:?}", begun.elapsed());
         let error = host.open("memory:?size=1KiB | limit").unwrap_err();
         assert!(error.to_string().ends_with(
             "with plugin 'limit': nothing is limited; give rate, requests or in-flight, such as limit?rate=10MiB"

@@ -5,13 +5,14 @@ use std::io::{self, Write};
 use pactio::Host;
 
 use super::failure::{Failure, output_failed};
+use super::given::GivenUrl;
 use super::stream::Stream;
 use super::{Flow, Range};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The device.
-    url: String,
+    url: GivenUrl,
     #[command(flatten)]
     range: Range,
     #[command(flatten)]
@@ -19,7 +20,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
-    let device = host.open(&arguments.url)?;
+    let device = arguments.url.open(host)?;
     let mut stream = Stream::new(host, device, arguments.range, arguments.flow);
     let mut output = io::stdout().lock();
     host.block_on(async {

@@ -12,6 +12,7 @@ use pactio::check::{self, CASES, Case, DOES_NOT_APPLY, Finding, Outcome, Subject
 use pactio::{Candidate, Host, HostBuilder, Manifest};
 
 use super::failure::{Failure, to_stdout};
+use super::given::GivenUrl;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -22,7 +23,7 @@ pub(super) struct Arguments {
     /// Open this [default: what the plugin says, or a device in memory with the filter on it]. {folder} stands for a folder that
     /// is empty and removed afterwards. The device is written to, if it can be.
     #[arg(long)]
-    url: Option<String>,
+    url: Option<GivenUrl>,
 
     /// Only these cases; may be repeated.
     #[arg(long, value_name = "CASE")]
@@ -62,18 +63,29 @@ pub(super) fn run(
         let why = why.map_or(String::new(), |refusal| format!(" ({}): {refusal}", refusal.kind().code()));
         return Err(Failure::refused(format!("'{file}' is refused{why}")));
     };
-    let url = arguments.url.clone().map_or_else(|| default_url(plugin.manifest()), Ok)?;
+    let default =
+        || default_url(plugin.manifest()).map(|url| url.parse().unwrap_or_else(|never| match never {}));
+    let url: GivenUrl = arguments.url.clone().map_or_else(default, Ok)?;
     let seed = arguments.reproduce.unwrap_or_else(|| fastrand::u64(..));
     if arguments.here {
-        return here(set_up, &arguments.file, cases[0], &url, seed);
+        return here(set_up, &arguments.file, cases[0], url.secret_text(), seed);
     }
-    to_stdout(format!("checking {url} with --reproduce {seed}\n").as_bytes())?;
+    let shown = if arguments.url.is_some() { url.to_string() } else { url.secret_text().to_owned() };
+    to_stdout(format!("checking {shown} with --reproduce {seed}\n").as_bytes())?;
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(format!("the path of this program cannot be found out: {error}")))?;
     let command = |case: &Case| {
         let mut command = Command::new(&program);
         command.args(of_host).arg("check").arg(&arguments.file);
-        command.args(["--here", "--case", case.name(), "--url", &url, "--reproduce", &seed.to_string()]);
+        command.args([
+            "--here",
+            "--case",
+            case.name(),
+            "--url",
+            url.secret_text(),
+            "--reproduce",
+            &seed.to_string(),
+        ]);
         command
     };
     // If the reader of the output has gone, `account` fails at the end.

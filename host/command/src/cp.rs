@@ -13,6 +13,7 @@ use pactio::{Capability, Device, Host, OpenOptions};
 use sha2::{Digest, Sha256};
 
 use super::failure::Failure;
+use super::given::GivenUrl;
 use super::interrupt::Interrupt;
 use super::progress::Progress;
 use super::stream::Stream;
@@ -23,10 +24,10 @@ use source::Source;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The device to read.
-    source: String,
+    source: GivenUrl,
     /// The device to write. A file or an object is replaced when the copy is complete, and stays as it is until then; it is made if
     /// it does not exist.
-    destination: String,
+    destination: GivenUrl,
     /// Write to a file itself instead of replacing it: it stays the same file for all hard links and programs that have it open,
     /// and is incomplete if the copy fails.
     #[arg(long)]
@@ -102,7 +103,7 @@ impl Destination {
     fn open(host: &Host, arguments: &Arguments, source: &Source) -> Result<Self, Failure> {
         let url = &arguments.destination;
         let options = OpenOptions::new().write(true).create(true);
-        let mut device = host.open_with(url, options.replace(!arguments.inplace))?;
+        let mut device = url.open_with(host, options.replace(!arguments.inplace))?;
         refuse_same(host, source, &device)?;
         let can = device.capabilities();
         let (publishes, resizes) = (can.has(Capability::PUBLISH), can.has(Capability::RESIZE));
@@ -111,7 +112,7 @@ impl Destination {
             refuse_small(&device, source.total)?;
             // The size cannot be set at the end: bytes behind the copy would stay.
             drop(device);
-            device = host.open_with(url, options.truncate(true))?;
+            device = url.open_with(host, options.truncate(true))?;
         }
         let keeps_holes = resizes && device.size() == Some(0);
         Ok(Self { device, publishes, keeps_holes })
@@ -163,7 +164,7 @@ impl Destination {
     ) -> Result<(), Failure> {
         let url = self.device.url();
         let written = self.device.stat().await?.identity;
-        let device = host.open(&arguments.destination)?;
+        let device = arguments.destination.open(host)?;
         let stat = device.stat().await?;
         if stat.identity.is_none() || stat.identity != written {
             let text = format!("'{url}' cannot be verified: opening it again gives another device");

@@ -7,6 +7,7 @@ use pactio::Host;
 use serde_json::json;
 
 use super::failure::{Failure, output_failed};
+use super::given::GivenUrl;
 use super::output::{Form, Output, hex};
 use super::stream::Stream;
 use super::{Flow, Range};
@@ -14,7 +15,7 @@ use super::{Flow, Range};
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The device.
-    url: String,
+    url: GivenUrl,
     #[command(flatten)]
     range: Range,
     #[command(flatten)]
@@ -30,7 +31,7 @@ pub(super) struct Arguments {
 const WIDTH: usize = 16;
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
-    let device = host.open(&arguments.url)?;
+    let device = arguments.url.open(host)?;
     let mut stream = Stream::new(host, device, arguments.range, arguments.flow);
     if arguments.form.is_json() {
         return as_json(host, &mut stream, arguments);

@@ -6,18 +6,19 @@ use pactio::{Capability, Code, Device, Host, Limits, OpenOptions};
 use serde_json::json;
 
 use super::failure::Failure;
+use super::given::GivenUrl;
 use super::output::{Form, Output};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The device.
-    url: String,
+    url: GivenUrl,
     #[command(flatten)]
     form: Form,
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
-    let top = host.open(&arguments.url)?;
+    let top = arguments.url.open(host)?;
     let stat = host.block_on(top.stat())?;
     let (info, writing) = (top.info(), writing(host, &arguments.url));
     let mut layers = Vec::new();
@@ -84,8 +85,8 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// Whether the device can be opened to be written. Nothing is made, emptied or written.
-fn writing(host: &Host, url: &str) -> &'static str {
-    let writes = |options| host.open_with(url, options).map(|device| device.info().writable());
+fn writing(host: &Host, url: &GivenUrl) -> &'static str {
+    let writes = |options| url.open_with(host, options).map(|device| device.info().writable());
     match writes(OpenOptions::new().write(true)) {
         Ok(true) => "yes",
         Ok(false) => "no",

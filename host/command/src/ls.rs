@@ -4,12 +4,13 @@ use pactio::{Device, Entry, Host, Name, Url};
 use serde_json::json;
 
 use super::failure::Failure;
+use super::given::GivenUrl;
 use super::output::{Form, Output};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The device.
-    url: String,
+    url: GivenUrl,
 
     /// A folder in it: names joined with '/' [default: its root].
     #[arg(default_value = "", hide_default_value = true)]
@@ -36,7 +37,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
-    let device = host.open(&arguments.url)?;
+    let device = arguments.url.open(host)?;
     let mut output = Output::new(arguments.form);
     if arguments.refused {
         for hidden in host.block_on(device.refused())? {
@@ -49,6 +50,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         return output.flush();
     }
     let folder = folder_of(&arguments.folder)?;
+    // The text of a device's URL has no secrets.
     let tree: Option<Url> = if arguments.url_of_each { Some(device.url().parse()?) } else { None };
     let mut show = |path: &[u8], entry: &Entry| {
         let full = || joined(&folder, path);
@@ -58,7 +60,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
                 let size = if arguments.long { format!("{size:>14} ") } else { String::new() };
                 // The text form of names: a terminal gets no control characters, and no byte is lost.
                 match &tree {
-                    Some(tree) => format!("{size}{}\n", tree.clone().with_name(full())),
+                    Some(tree) => format!("{size}{}\n", tree.clone().with_name(full()).reveal()),
                     None => {
                         format!("{size}{}{}\n", Name::show(path), if entry.is_folder() { "/" } else { "" })
                     }
@@ -69,7 +71,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
                 let mut line =
                     json!({ "name": Name::show(path).to_string(), "kind": kind, "size": entry.size() });
                 if let Some(tree) = &tree {
-                    line["url"] = tree.clone().with_name(full()).to_string().into();
+                    line["url"] = tree.clone().with_name(full()).reveal().into();
                 }
                 line
             },

@@ -4,6 +4,7 @@ mod cat;
 mod check;
 mod cp;
 mod failure;
+mod given;
 mod hexdump;
 mod info;
 mod inspect;
@@ -38,32 +39,35 @@ use failure::Failure;
 #[command(name = "pactio", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 struct Arguments {
     /// Search this folder for plugins before the others; may be repeated.
-    #[arg(long, global = true, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     plugin_path: Vec<PathBuf>,
 
     /// Search only the folders of --plugin-path.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     no_default_plugin_paths: bool,
 
     /// File of profiles, which profile:NAME opens [default: pactio/profiles.toml in the configuration folder].
-    #[arg(long, global = true, env = "PACTIO_PROFILES", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "PACTIO_PROFILES", value_name = "FILE", value_hint = ValueHint::FilePath)]
     profiles: Option<PathBuf>,
 
     /// Number of worker threads [default: one per processor, at most 4].
-    #[arg(long, global = true, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
 
     /// At the end, print on standard error what was counted on each device and filter.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     stats: bool,
 
     /// Say what happens on standard error; twice for more.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     verbose: u8,
 
     #[command(subcommand)]
     subcommand: Command,
 }
+
+/// The heading of the options that every subcommand has.
+const GLOBAL: &str = "Options of every command";
 
 const EXIT_CODES: &str = "\
 Exit codes:

@@ -5,18 +5,19 @@ use pactio::Host;
 use serde_json::json;
 
 use super::failure::Failure;
+use super::given::GivenUrl;
 use super::output::{Form, Output};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The device.
-    url: String,
+    url: GivenUrl,
     #[command(flatten)]
     form: Form,
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
-    let device = host.open(&arguments.url)?;
+    let device = arguments.url.open(host)?;
     let mut output = Output::new(arguments.form);
     for region in host.block_on(device.regions())? {
         let (start, end) = (region.range.start, region.range.end);

@@ -13,7 +13,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     all: bool,
 
-    /// As JSON: one object per file, with its manifest or the reason why it was refused.
+    /// As JSON: a list with one object per file, with its manifest or the reason why it was refused, and per folder that cannot be
+    /// read.
     #[arg(long)]
     json: bool,
 }
@@ -30,6 +31,9 @@ fn is_no_plugin(outcome: &Outcome) -> bool {
 fn as_json(host: &Host, all: bool) -> String {
     let candidates = host.candidates();
     let files = candidates.iter().filter(|candidate| all || !is_no_plugin(candidate.outcome()));
+    let folders = host.unreadable_folders().into_iter().map(
+        |(folder, error)| json!({ "folder": folder.to_string_lossy(), "unreadable": error.to_string() }),
+    );
     let list = files
         .map(|candidate| {
             let path = candidate.path().to_string_lossy();
@@ -39,6 +43,7 @@ fn as_json(host: &Host, all: bool) -> String {
                 _ => json!({ "file": path }),
             }
         })
+        .chain(folders)
         .collect();
     format!("{:#}\n", serde_json::Value::Array(list))
 }
@@ -64,6 +69,9 @@ fn as_text(host: &Host, all: bool) -> String {
     }
     if text.is_empty() {
         let _ = writeln!(text, "no plugin was found; `pactio info x:` lists the folders that are searched");
+    }
+    for (folder, error) in host.unreadable_folders() {
+        let _ = writeln!(text, "cannot read folder '{}': {error}", folder.display());
     }
     let mut others = 0;
     for candidate in &host.candidates() {

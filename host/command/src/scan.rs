@@ -18,6 +18,7 @@ use pactio::{Device, Host};
 use self::report::{Report, work};
 use self::window::{BATCH, Piece, Search};
 use super::failure::Failure;
+use super::given::GivenUrl;
 use super::output::Form;
 use super::pattern::Pattern;
 use super::progress::Progress;
@@ -26,7 +27,7 @@ use super::size;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The device.
-    url: String,
+    url: GivenUrl,
 
     #[command(flatten)]
     what: What,
@@ -103,7 +104,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
 
 fn search(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let search = arguments.search().map_err(Failure::usage)?;
-    let device = host.open(&arguments.url)?;
+    let device = arguments.url.open(host)?;
     let (end, asked) = (arguments.end_of(&device)?, arguments.range());
     let spans = match end {
         Some(end) => {

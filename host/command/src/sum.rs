@@ -6,6 +6,7 @@ use sha2::digest::DynDigest;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 
 use super::failure::Failure;
+use super::given::GivenUrl;
 use super::output::{Form, Output, hex};
 use super::progress::Progress;
 use super::stream::Stream;
@@ -15,7 +16,7 @@ use super::{Flow, Range};
 pub(super) struct Arguments {
     /// The devices.
     #[arg(required = true)]
-    urls: Vec<String>,
+    urls: Vec<GivenUrl>,
     /// The digest.
     #[arg(short, long, value_enum, default_value_t = Algorithm::Sha256)]
     algorithm: Algorithm,
@@ -81,8 +82,8 @@ struct Sum<'u> {
     bytes: u64,
 }
 
-fn digest<'u>(host: &Host, url: &'u str, arguments: &Arguments) -> Result<Sum<'u>, Failure> {
-    let device = host.open(url)?;
+fn digest<'u>(host: &Host, url: &'u GivenUrl, arguments: &Arguments) -> Result<Sum<'u>, Failure> {
+    let device = url.open(host)?;
     let shown = device.url().to_owned();
     let mut stream = Stream::new(host, device, arguments.range, arguments.flow);
     let progress = Progress::start("hashing", stream.expected());
@@ -91,7 +92,7 @@ fn digest<'u>(host: &Host, url: &'u str, arguments: &Arguments) -> Result<Sum<'u
     progress.finish();
     stream.account()?;
     let hex = hex(&digest.finalize());
-    let url = if arguments.range.is_whole() { url } else { "" };
+    let url = if arguments.range.is_whole() { url.secret_text() } else { "" };
     Ok(Sum { hex, url, device: shown, bytes: stream.done() })
 }
 

@@ -7,6 +7,7 @@ use pactio::{Capability, Code, Device, Error, Host, Name, Task};
 use serde_json::json;
 
 use super::failure::Failure;
+use super::given::GivenUrl;
 use super::ls::walk;
 use super::output::{Form, Output};
 use super::progress::Progress;
@@ -14,7 +15,7 @@ use super::progress::Progress;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The device: all of it is read. Of a tree, every file is read, and every hidden entry is reported.
-    url: String,
+    url: GivenUrl,
 
     #[command(flatten)]
     form: Form,
@@ -38,7 +39,7 @@ struct Results {
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
-    let device = host.open(&arguments.url)?;
+    let device = arguments.url.open(host)?;
     let mut output = Output::new(arguments.form);
     let mut results = Results::default();
     let progress = Progress::start("verifying", None);

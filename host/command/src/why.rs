@@ -1,15 +1,16 @@
 //! `pactio why`
 
-use pactio::{Capability, Host};
+use pactio::{Capability, Host, OpenOptions};
 use serde_json::json;
 
 use super::failure::Failure;
+use super::given::GivenUrl;
 use super::output::{Form, Output};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The mount: a URL such as mount:game.toml, or a file of sources.
-    mounts: String,
+    mounts: GivenUrl,
 
     /// A name in it: the names on the way joined with '/'.
     name: String,
@@ -20,13 +21,11 @@ pub(super) struct Arguments {
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     // An argument that is no URL is the path of a file.
-    let is_url = arguments.mounts.parse::<pactio::Url>().is_ok();
-    let url = if is_url {
-        arguments.mounts.clone()
-    } else {
-        pactio::Url::new("mount", &arguments.mounts)?.to_string()
+    let given = arguments.mounts.secret_text();
+    let device = match given.parse::<pactio::Url>() {
+        Ok(_) => arguments.mounts.open(host)?,
+        Err(_) => host.open_url(&pactio::Url::new("mount", given)?, OpenOptions::new().read(true))?,
     };
-    let device = host.open(&url)?;
     if !device.capabilities().has(Capability::PROVENANCE) {
         return Err(Failure::new(format!("'{}' is not made of sources that hide each other", device.url()))
             .with_hint("name a mount, such as mount:game.toml"));

@@ -342,9 +342,234 @@ fn plugins_and_info_say_what_is_there() {
     assert!(listed.contains("libpactio_memory.so\n"), "{listed}");
     let info = place.printed(&["info", "memory:?size=1KiB"]);
     assert!(
-        info.starts_with("url       memory:?size=1KiB\nsize      1024 bytes\nreadable  yes\nwritable  yes\n"),
+        info.starts_with(
+            "url       memory:?size=1KiB\nsize      1024 bytes\nkind      memory\nreadable  yes\nwritable  yes\n"
+        ),
         "{info}"
     );
+}
+
+#[test]
+fn info_tells_whether_a_device_can_be_opened_to_be_written() {
+    let place = Place::new().with("object").with("verify").with("archive");
+    place.file("x", 1000);
+    let writable = |url: &str| {
+        let text = place.printed(&["info", url]);
+        let line = text.lines().find(|line| line.starts_with("writable")).unwrap().to_owned();
+        line.split_once("  ").unwrap().1.trim().to_owned()
+    };
+    assert_eq!(writable("file:x"), "yes");
+    assert_eq!(writable("file:. | /x"), "yes");
+    assert_eq!(writable(&format!("local:{}", place.path("x").display())), "as a whole");
+    assert_eq!(writable("file:x | verify?hashes=h&make=true"), "no");
+    assert_eq!(fs::metadata(place.path("x")).unwrap().len(), 1000);
+    fs::set_permissions(place.path("x"), Permissions::from_mode(0o444)).unwrap();
+    if File::options().write(true).open(place.path("x")).is_err() {
+        assert_eq!(writable("file:x"), "no");
+    }
+    let names: Vec<_> = fs::read_dir(place.path(".")).unwrap().collect();
+    assert_eq!(names.len(), 3, "nothing is left: {names:?}");
+}
+
+#[test]
+fn every_command_that_prints_data_prints_json_too() {
+    let place = Place::new().with("mount").with("archive").with("core");
+    let content = place.file("x", 40);
+    fs::create_dir(place.path("tree")).unwrap();
+    fs::write(place.path("tree/odd\n%"), "1").unwrap();
+    fs::write(
+        place.path("plan.toml"),
+        "[[source]]\nurl = \"file:{folder}/tree\"\n[[source]]\nurl = \"file:gone\"\noptional = true\n",
+    )
+    .unwrap();
+    let lines = |arguments: &[&str], code: i32| -> Vec<Value> {
+        let (printed, _) = place.check(&[arguments, &["--json"]].concat(), code);
+        let text = String::from_utf8(printed).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{arguments:?}: {line}")))
+            .collect()
+    };
+    let info = &lines(&["info", "file:x"], 0)[0];
+    assert_eq!(
+        (&info["size"], &info["kind"], &info["writable"]),
+        (&40.into(), &"file".into(), &"yes".into())
+    );
+    let listed = lines(&["ls", "file:tree", "--url"], 0);
+    assert_eq!((&listed[0]["name"], &listed[0]["size"]), (&"odd%0A%25".into(), &1.into()));
+    assert_eq!(place.printed(&["cat", listed[0]["url"].as_str().unwrap()]), "1", "the URL opens the entry");
+    let url = place.printed(&["ls", "file:tree", "--url"]);
+    assert_eq!(place.printed(&["cat", url.trim_end_matches('\n')]), "1");
+    let why = lines(&["why", "plan.toml", "odd\n%"], 0);
+    assert_eq!(why[0]["how"], "serves it");
+    assert!(why[1]["absent"].as_str().unwrap().contains("there is no such file"));
+    assert_eq!(lines(&["maps", "file:x"], 0)[0]["end"], 40);
+    let found = lines(&["scan", "file:x", "--hex", &format!("{:02x}", content[7])], 0);
+    assert_eq!(found[0]["position"], 7);
+    assert_eq!(lines(&["scan", "file:x", "--text", "none", "--count"], 1)[0]["matches"], 0);
+    let sum = &lines(&["sum", "file:x"], 0)[0];
+    assert_eq!((&sum["digest"], &sum["bytes"]), (&sha256sum(&place.path("x")).into(), &40.into()));
+    let dump = lines(&["hexdump", "file:x", "--offset", "0x10"], 0);
+    assert_eq!((dump.len(), &dump[1]["position"]), (2, &32.into()));
+    assert_eq!(lines(&["verify", "file:tree"], 0)[0]["files"], 1);
+}
+
+/// A zip archive of stored files whose check sums are wrong where `damage` says so.
+fn zip(files: &[(&str, &[u8], bool)]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, bytes, _) in files {
+        writer.start_file(*name, options).unwrap();
+        writer.write_all(bytes).unwrap();
+    }
+    let mut archive = writer.finish().unwrap().into_inner();
+    for (_, bytes, damaged) in files {
+        if *damaged {
+            let at = archive.windows(bytes.len()).position(|window| window == *bytes).unwrap();
+            archive[at] ^= 1;
+        }
+    }
+    archive
+}
+
+#[test]
+fn verify_lists_what_is_wrong() {
+    let place = Place::new().with("archive").with("fault");
+    let good = zip(&[("a", b"first file", false), ("b/c", b"second file", false)]);
+    fs::write(place.path("good.zip"), &good).unwrap();
+    assert_eq!(
+        place.printed(&["verify", "file:good.zip | archive"]),
+        "2 files were read, 21 bytes: nothing is wrong\n"
+    );
+    let bad = zip(&[
+        ("a", b"first file", true),
+        ("b/c", b"second file", false),
+        ("../CREDITS", b"third file", false),
+    ]);
+    fs::write(place.path("bad.zip"), &bad).unwrap();
+    let (printed, _) = place.check(&["verify", "file:bad.zip | archive"], 1);
+    let printed = String::from_utf8(printed).unwrap();
+    assert!(
+        printed.contains("a: ") && printed.contains("do not have the check sum of the archive's directory"),
+        "{printed}"
+    );
+    assert!(printed.contains("../CREDITS: hidden: it would lie outside of the archive\n"), "{printed}");
+    assert!(printed.ends_with("2 files were read: 2 entries are wrong\n"), "{printed}");
+    assert_eq!(
+        place.printed(&["ls", "--refused", "file:bad.zip | archive"]),
+        "../CREDITS: it would lie outside of the archive\n"
+    );
+    // A device that is no tree.
+    assert_eq!(
+        place.printed(&["verify", "file:good.zip"]),
+        format!("1 file was read, {} bytes: nothing is wrong\n", good.len())
+    );
+    place.check(&["verify", "file:good.zip | fault?read=100"], 1);
+    let said = place.check(&["info", "file:bad.zip | archive?strict=true"], 1).1;
+    assert!(said.contains("its entry '../CREDITS' is refused"), "{said}");
+}
+
+/// Secrets in every place where one can be given, and in no output.
+#[test]
+fn no_output_has_a_secret() {
+    const SECRET: &str = "hunter2hunter2";
+    let place = Place::new().with("object").with("crypt").with("limit").with("cache");
+    place.file("x", 4096);
+    // A key whose text is searched for.
+    let key = format!("{}{}", "5ec4e7".repeat(10), "00".repeat(34));
+    let secrets = [SECRET, &key, "aHVudGVyMg"];
+    fs::write(
+        place.path("profiles.toml"),
+        format!(
+            "[store]\nscheme = \"s3\"\ntarget = \"bucket/key\"\n\
+             options = {{ endpoint = \"http://127.0.0.1:1\", region = \"r\", key-id = \"a\", key = \"{SECRET}\", retries = 0 }}\n\
+             [disk]\nscheme = \"file\"\ntarget = \"x\"\n"
+        ),
+    )
+    .unwrap();
+    fs::write(place.path("secret file"), SECRET).unwrap();
+    let urls = [
+        format!("file:x | crypt?key={key}"),
+        format!("file:absent | crypt?key={key}"),
+        format!("file:x | crypt?key={key}&block=7"),
+        format!("file:x | crypt?kye={key}"),
+        format!("file:x | crypt?key={SECRET}%"),
+        format!("file:x | crypt?{SECRET}"),
+        format!("file:x | nothing?key={SECRET}"),
+        format!("nothing:x?key={SECRET}"),
+        format!(
+            "s3:bucket/key?endpoint=http://127.0.0.1:1&region=r&key-id=a&key={SECRET}&token={SECRET}&retries=0"
+        ),
+        format!("http://me:{SECRET}@127.0.0.1:1/x?retries=0"),
+        format!("http://127.0.0.1:1/x?token={SECRET}&retries=0"),
+        format!("http://127.0.0.1:1/x%3Fsignature={SECRET}?retries=0"),
+        "profile:store".to_owned(),
+        format!("profile:disk?key={SECRET}"),
+        format!("profile:store?token={SECRET}"),
+        "s3:bucket/key?endpoint=http://127.0.0.1:1&region=r&key-id=a&key=env:PACTIO_TEST_SECRET&retries=0"
+            .to_owned(),
+        "s3:bucket/key?endpoint=http://127.0.0.1:1&region=r&key-id=a&key=file:secret file&retries=0"
+            .to_owned(),
+        "s3:bucket/key?endpoint=http://127.0.0.1:1&region=r&retries=0".to_owned(),
+    ];
+    for url in &urls {
+        for arguments in [
+            &["cat", url][..],
+            &["hexdump", url, "--json"],
+            &["info", url],
+            &["info", url, "--json"],
+            &["ls", url, "--url"],
+            &["maps", url, "--json"],
+            &["scan", url, "--text", "x"],
+            &["sum", url],
+            &["sum", url, "--json"],
+            &["sum", url, "--length", "1MiB"],
+            &["verify", url, "--json"],
+            &["why", url, "name"],
+            &["cp", url, "file:copy", "--length", "1GiB"],
+            &["cp", "file:x", url, "--verify"],
+            &["--stats", "cp", url, "file:copy"],
+        ] {
+            let all = [&["-vv", "--profiles", "profiles.toml"], arguments].concat();
+            let mut command = place.command(&all);
+            command.env("PACTIO_TEST_SECRET", SECRET).env("AWS_SECRET_ACCESS_KEY", SECRET);
+            command.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SESSION_TOKEN", SECRET);
+            let output = command.output().unwrap();
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            for secret in secrets {
+                assert!(!said.contains(secret), "{arguments:?}: {said}");
+            }
+            assert!(!said.contains("panicked"), "{arguments:?}: {said}");
+        }
+    }
+    let plugin = plugin("crypt");
+    let url = format!("file:x | crypt?key={key}");
+    let output = place
+        .command(&["-vv", "check", plugin.to_str().unwrap(), "--url", &url, "--case", "opens"])
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(!String::from_utf8_lossy(&said).contains(&key));
+}
+
+#[test]
+fn plugins_names_folders_that_cannot_be_read() {
+    let place = Place::new();
+    fs::write(place.path("no folder"), "").unwrap();
+    let printed = place.printed(&["plugins", "--plugin-path", "no folder", "--plugin-path", "absent"]);
+    assert!(printed.contains("cannot read folder 'no folder': "), "{printed}");
+    assert!(!printed.contains("absent"), "folders that do not exist are not searched: {printed}");
+    let json = place.printed(&["plugins", "--json", "--plugin-path", "no folder"]);
+    assert!(json.contains("\"folder\": \"no folder\""), "{json}");
+}
+
+#[test]
+fn help_shows_the_options_of_a_subcommand_before_those_of_all() {
+    let place = Place::new();
+    let help = place.printed(&["help", "cp"]);
+    let (own, global) = help.split_once("Options of every command:").unwrap_or_else(|| panic!("{help}"));
+    assert!(own.contains("--verify") && own.contains("--block-size"), "{help}");
+    assert!(global.contains("--plugin-path") && !global.contains("--verify"), "{help}");
 }
 
 #[test]
@@ -466,7 +691,7 @@ fn arguments_that_make_no_sense_end_with_2() {
     }
     let (_, said) = place.check(&["cat", "file:x", "--length", "much"], 2);
     assert!(
-        said.contains("a size is a number with an optional unit, such as 4096, 64KiB or 1.5GiB"),
+        said.contains("positions and sizes are numbers, in hexadecimal or with an optional unit"),
         "{said}"
     );
 }

@@ -215,7 +215,7 @@ fn special_files_are_written_and_never_replaced() {
     assert!(fs::symlink_metadata(place.path("null")).unwrap().is_symlink());
     rustix::fs::mkfifoat(rustix::fs::CWD, place.path("pipe"), 0o600.into()).unwrap();
     let (_, said) = place.check(&["cp", "file:new", "file:pipe"], 1);
-    assert!(said.contains("which has no positions; `pactio cat` writes to standard output"), "{said}");
+    assert!(said.contains("which has no positions"), "{said}");
     assert!(fs::metadata(place.path("pipe")).unwrap().file_type().is_fifo());
     assert_eq!(names(&place), ["new", "null", "pipe"]);
 }

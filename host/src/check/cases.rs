@@ -549,7 +549,7 @@ fn faults(subject: &Subject) -> Result<(), Finding> {
     if subject.host.plugin_with_scheme("fault").is_err() {
         return does_not_apply("the plugin 'fault' was not found");
     }
-    let Ok((device, writable)) = open(&subject.host, &url.to_string()) else {
+    let Ok((device, writable)) = open(&subject.host, &url.reveal()) else {
         return does_not_apply("it cannot be opened on a device that fails now and then");
     };
     let unit = subject.unit();

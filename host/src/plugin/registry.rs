@@ -271,6 +271,13 @@ impl Registry {
         Error::new(ErrorKind::UnknownScheme, message).with_hint(hint)
     }
 
+    /// The folders that exist, but cannot be searched, with the system's errors.
+    pub(crate) fn unreadable_folders(&self) -> Vec<(PathBuf, std::io::Error)> {
+        let read = |folder: &Path| std::fs::read_dir(folder).err().map(|error| (folder.to_owned(), error));
+        let all = self.paths.iter().filter_map(read);
+        all.filter(|(_, error)| error.kind() != std::io::ErrorKind::NotFound).collect()
+    }
+
     /// The files that were found in a folder, in words.
     fn found_in(&self, folder: &Path) -> String {
         match std::fs::read_dir(folder) {

@@ -8,8 +8,9 @@
 //!  files:  (0, "e1.bsp") (0, "e2.bsp") (2, "track.ogg")      sorted by folder and name
 //! ```
 
-use std::cmp::Ordering;
+use std::cmp;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pactio_sdk::{Entry, Kind, Refused, Stat};
 
@@ -57,7 +58,11 @@ pub(crate) struct Names {
     folders: Vec<Piece>,
     /// Sorted by folder and name, each once.
     files: Vec<File>,
+    /// The index of the first file of each folder, and the number of files.
+    first_files: Vec<u32>,
     refused: Vec<Hidden>,
+    /// The folder that was looked up last: the next one is mostly near.
+    near: AtomicUsize,
 }
 
 /// An entry that is hidden.
@@ -257,7 +262,15 @@ impl Coming {
         let key = |file: &File| (file.folder, bytes(&text, file.name));
         // The contents are numbered in the order of the archive.
         files.sort_unstable_by(|one, other| key(one).cmp(&key(other)).then(one.content.cmp(&other.content)));
-        let mut names = Names { text, contents, folders, files: Vec::new(), refused: Vec::new() };
+        let mut names = Names {
+            text,
+            contents,
+            folders,
+            files: Vec::new(),
+            first_files: Vec::new(),
+            refused: Vec::new(),
+            near: AtomicUsize::new(0),
+        };
         let mut kept: Vec<File> = Vec::with_capacity(files.len());
         for file in files {
             if let Some(last) = kept
@@ -275,6 +288,7 @@ impl Coming {
             refused.push(Hidden { name: path.into(), reason: Reason::FolderToo });
         }
         names.refused = refused;
+        names.first_files = names.find_first_files();
         match names.refused.first().filter(|_| strict) {
             Some(Hidden { name, reason }) => {
                 Err(format!("its entry '{}' is refused: {}", shown(name), reason.text()))
@@ -353,9 +367,13 @@ impl Names {
             Some(at) => (&path[..at], &path[at + 1..]),
             None => (&path[..0], &path[..]),
         };
-        let folder = self.folders.binary_search_by(|piece| self.bytes(*piece).cmp(folder)).ok()? as u32;
-        let key = |file: &File| (file.folder, self.bytes(file.name)).cmp(&(folder, name));
-        self.files.binary_search_by(key).ok().map(|at| Child::File(self.files[at].content))
+        let at = self.first_from(folder);
+        if at == self.folders.len() || self.folder(at) != folder {
+            return None;
+        }
+        let files = &self.files[self.files_in(at)];
+        let found = files.binary_search_by(|file| self.bytes(file.name).cmp(name));
+        found.ok().map(|at| Child::File(files[at].content))
     }
 
     /// Whether a path leads to a folder: one that was named, or one on the way to such a folder.
@@ -363,11 +381,29 @@ impl Names {
         if path.is_empty() {
             return true;
         }
-        let at = self.folders.partition_point(|piece| self.bytes(*piece) < path);
-        self.folders.get(at).is_some_and(|piece| {
+        self.leads_through(self.first_from(path), path)
+    }
+
+    /// Whether the path of the folder with this number, if there is one, is this path or goes on behind it.
+    fn leads_through(&self, number: usize, path: &[u8]) -> bool {
+        self.folders.get(number).is_some_and(|piece| {
             let rest = self.bytes(*piece).strip_prefix(path);
             rest.is_some_and(|rest| rest.first().is_none_or(|&byte| byte == SEPARATOR))
         })
+    }
+
+    /// The number of the first folder whose path is not before this one.
+    fn first_from(&self, path: &[u8]) -> usize {
+        let before = |number: usize| self.folder(number) < path;
+        // Ordering: Relaxed, also below. Any value is right.
+        let near = self.near.load(Ordering::Relaxed).min(self.folders.len());
+        let first = if near > 0 && !before(near - 1) {
+            self.folders[..near].partition_point(|piece| self.bytes(*piece) < path)
+        } else {
+            gallop(near..self.folders.len(), before)
+        };
+        self.near.store(first, Ordering::Relaxed);
+        first
     }
 
     pub(crate) fn content(&self, number: u32) -> &Content {
@@ -380,12 +416,12 @@ impl Names {
             return None;
         }
         let path = folder.replace('/', "\0").into_bytes();
-        if !self.is_folder(&path) {
+        let start = self.first_from(&path);
+        if !path.is_empty() && !self.leads_through(start, &path) {
             return None;
         }
-        let start = self.folders.partition_point(|piece| self.bytes(*piece) < path.as_slice());
         let own = self.folders.get(start).is_some_and(|piece| self.bytes(*piece) == path);
-        let files = if own { self.files_in(start as u32) } else { 0..0 };
+        let files = if own { self.files_in(start) } else { 0..0 };
         let prefix = if path.is_empty() { 0 } else { path.len() + 1 };
         let first = start + usize::from(own);
         let inside = |index: usize| {
@@ -402,9 +438,20 @@ impl Names {
         Some(entries)
     }
 
-    fn files_in(&self, folder: u32) -> Range<usize> {
-        let start = self.files.partition_point(|file| file.folder < folder);
-        start..gallop(start..self.files.len(), |index| self.files[index].folder == folder)
+    /// The files of the folder with this number.
+    fn files_in(&self, folder: usize) -> Range<usize> {
+        self.first_files[folder] as usize..self.first_files[folder + 1] as usize
+    }
+
+    fn find_first_files(&self) -> Vec<u32> {
+        let mut first = vec![0; self.folders.len() + 1];
+        for file in &self.files {
+            first[file.folder as usize + 1] += 1;
+        }
+        for folder in 1..first.len() {
+            first[folder] += first[folder - 1];
+        }
+        first
     }
 
     /// Removes the files whose names are also names of folders, and gives their paths.
@@ -489,11 +536,11 @@ impl Iterator for Entries<'_> {
         let folder = (!self.folders.is_empty()).then(|| self.folder_name());
         let first = match (file, folder) {
             (Some(file), Some(folder)) => names.bytes(file.name).cmp(folder),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => cmp::Ordering::Less,
+            (None, Some(_)) => cmp::Ordering::Greater,
             (None, None) => return None,
         };
-        if let (Some(file), Ordering::Less) = (file, first) {
+        if let (Some(file), cmp::Ordering::Less) = (file, first) {
             self.files.start += 1;
             return Some(Entry::new(utf8(names.bytes(file.name)), names.content(file.content).stat()));
         }

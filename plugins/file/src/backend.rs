@@ -169,7 +169,7 @@ fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
     let not_seekable = || {
         OpenError::new(
             IoError::from_code(Code::NOT_SEEKABLE),
-            "it is a pipe, socket or terminal, which has no positions; `pactio cat` writes to standard output",
+            "it is a pipe, socket or terminal, which has no positions",
         )
     };
     let file = match opened {

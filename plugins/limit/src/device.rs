@@ -50,6 +50,10 @@ enum Next {
     Later(Option<Instant>),
 }
 
+/// Time in which nothing was sent and that counts for later requests: timers and threads come late, and the rate is kept all the
+/// same. A burst is what the limits permit in this time.
+const CREDIT: Duration = Duration::from_millis(20);
+
 /// Maximum number of requests that are sent by one call; the driver continues with the rest.
 const IN_A_ROW: usize = 64;
 
@@ -168,7 +172,8 @@ impl Shared {
             return Next::Later(Some(state.next));
         }
         if wanted {
-            state.next = state.next.max(now).checked_add(self.bounds.cost(bytes)).unwrap_or(now);
+            let from = now.checked_sub(CREDIT).map_or(state.next, |earliest| state.next.max(earliest));
+            state.next = from.checked_add(self.bounds.cost(bytes)).unwrap_or(now);
         }
         if self.bounds.in_flight.is_some() {
             state.in_flight += 1;

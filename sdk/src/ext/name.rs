@@ -65,16 +65,19 @@ struct Shown<'a>(&'a [u8]);
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
-            for character in chunk.valid().chars() {
-                if character.is_control() || character == '%' {
-                    let mut room = [0; 4];
-                    for byte in character.encode_utf8(&mut room).bytes() {
-                        write!(f, "%{byte:02X}")?;
-                    }
-                } else {
-                    fmt::Write::write_char(f, character)?;
+            let escaped = |character: char| character.is_control() || character == '%';
+            // Runs of plain characters are written at once.
+            let mut rest = chunk.valid();
+            while let Some(at) = rest.find(escaped) {
+                let (plain, behind) = rest.split_at(at);
+                f.write_str(plain)?;
+                let (character, behind) = behind.split_at(behind.chars().next().map_or(0, char::len_utf8));
+                for byte in character.bytes() {
+                    write!(f, "%{byte:02X}")?;
                 }
+                rest = behind;
             }
+            f.write_str(rest)?;
             for byte in chunk.invalid() {
                 write!(f, "%{byte:02X}")?;
             }

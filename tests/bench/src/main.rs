@@ -5,6 +5,7 @@
 mod archives;
 mod files;
 mod filters;
+mod limits;
 mod measure;
 mod ours;
 mod peers;
@@ -53,6 +54,9 @@ struct Arguments {
     /// Measure nothing else: the filters verify and crypt, against the hash and the cipher alone.
     #[arg(long)]
     filters: bool,
+    /// Measure nothing else: the share of its rate that the filter limit lets through.
+    #[arg(long)]
+    limits: bool,
     /// Measure nothing else: reads of another process, against the system's own call.
     #[arg(long)]
     processes: bool,
@@ -96,6 +100,10 @@ fn main() -> ExitCode {
     }
     if arguments.filters {
         filters::filters(arguments.seconds);
+        return ExitCode::SUCCESS;
+    }
+    if arguments.limits {
+        limits::limits(arguments.seconds);
         return ExitCode::SUCCESS;
     }
     if arguments.hold {

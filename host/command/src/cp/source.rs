@@ -6,6 +6,7 @@ use pactio::{Capability, Code, Device, Host, Kind, Stat};
 
 use crate::Range;
 use crate::failure::Failure;
+use crate::given::GivenUrl;
 
 pub(super) struct Source {
     pub(super) device: Device,
@@ -19,8 +20,9 @@ pub(super) struct Source {
 
 impl Source {
     /// Opens the device, and checks that the range exists and that its first byte can be read.
-    pub(super) fn open(host: &Host, url: &str, range: Range) -> Result<Self, Failure> {
-        let device = host.open(url)?;
+    pub(super) fn open(host: &Host, url: &GivenUrl, range: Range) -> Result<Self, Failure> {
+        let device = url.open(host)?;
+        let url = device.url();
         let stat = host.block_on(device.stat())?;
         let Range { offset: start, length } = range;
         // Systems report a size of 0 for files that are made when they are read: their end is found by reading.

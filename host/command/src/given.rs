@@ -1,0 +1,51 @@
+//! URLs as they were given on the command line.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+use pactio::{Device, Error, Host, OpenOptions, Url};
+
+/// A URL that was given. It may hold secrets, so that it is printed without the values of its options; a device that was opened
+/// knows which of them are secret, and shows the others.
+#[derive(Clone)]
+pub(super) struct GivenUrl(String);
+
+impl FromStr for GivenUrl {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl GivenUrl {
+    /// Opens the device to be read.
+    pub(super) fn open(&self, host: &Host) -> Result<Device, Error> {
+        host.open(&self.0)
+    }
+
+    pub(super) fn open_with(&self, host: &Host, options: OpenOptions) -> Result<Device, Error> {
+        host.open_with(&self.0, options)
+    }
+
+    /// The text with its secrets, for another process or a part of it.
+    pub(super) fn secret_text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for GivenUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.parse::<Url>() {
+            Ok(url) => fmt::Display::fmt(&url, f),
+            Err(_) => f.write_str("(no URL)"),
+        }
+    }
+}
+
+impl fmt::Debug for GivenUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
