@@ -175,9 +175,10 @@ impl Packed {
         let start = cursor.position();
         let len = (self.source.coded.packed - start).min(CHUNK);
         self.fetch(start, len, move |this, packet| {
-            let of = this.clone();
+            let weak = Arc::downgrade(&this);
             // No check sum covers these bytes before the file's end.
-            of.source.storage.check(move |same| {
+            this.source.storage.check(move |same| {
+                let Some(this) = weak.upgrade() else { return };
                 if let Err(changed) = same {
                     return this.give_up(changed);
                 }

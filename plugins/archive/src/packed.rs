@@ -198,11 +198,13 @@ impl Packed {
 
     /// Ends the decompression since bytes are corrupt, and calls `also` with the cause. If the archive has changed, that is the cause.
     pub(crate) fn is_corrupt(self: &Arc<Self>, also: impl FnOnce(&Cause) + Send + 'static) {
-        let this = self.clone();
+        let this = Arc::downgrade(self);
         self.source.storage.check(move |same| {
             let cause = same.err().unwrap_or_else(|| IoError::from_code(Code::CORRUPT).into());
             also(&cause);
-            this.give_up(cause);
+            if let Some(this) = this.upgrade() {
+                this.give_up(cause);
+            }
         });
     }
 

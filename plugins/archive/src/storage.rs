@@ -14,7 +14,7 @@ use pactio_sdk::{Capability, Cause, Code, Identity, IoError, Kind, Lower, OpenEr
 /// A device below, and its version.
 pub(crate) struct Storage {
     pub(crate) lower: Lower,
-    version: Version,
+    version: Arc<Version>,
     /// Bytes of another version may be read from the device.
     changes: bool,
 }
@@ -39,7 +39,7 @@ impl Storage {
     pub(crate) fn new(lower: Lower) -> Result<Arc<Self>, OpenError> {
         let stat = stat(&lower)?;
         let changes = lower.has(Capability::STAT) && stat.kind == Some(Kind::FILE) && stat.version.is_none();
-        Ok(Arc::new(Self { lower, version: stat.into(), changes }))
+        Ok(Arc::new(Self { lower, version: Arc::new(stat.into()), changes }))
     }
 
     /// Bytes of another version may be read from the device: [`check`](Self::check) after each read.
@@ -52,10 +52,11 @@ impl Storage {
         if !self.changes {
             return then(Ok(()));
         }
-        let this = self.clone();
+        // The device keeps this callback: it must not keep the device.
+        let version = self.version.clone();
         self.lower.stat(move |stat| {
             then(match stat.map(Version::from) {
-                Ok(version) if version == this.version => Ok(()),
+                Ok(now) if now == *version => Ok(()),
                 Ok(_) => Err(changed()),
                 Err(error) => Err(error.into()),
             });
@@ -64,7 +65,7 @@ impl Storage {
 
     /// Checks that the device still has the version. May block.
     pub(crate) fn check_now(self: &Arc<Self>) -> Result<(), OpenError> {
-        if self.changes && Version::from(stat(&self.lower)?) != self.version {
+        if self.changes && Version::from(stat(&self.lower)?) != *self.version {
             let cause = changed();
             return Err(OpenError::new(cause.error(), cause.to_string()));
         }

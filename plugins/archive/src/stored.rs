@@ -41,9 +41,12 @@ impl StoredDevice {
         if self.checked.is_none() && !storage.changes() {
             return storage.lower.send_io(offset + at, view);
         }
-        let (of, checked) = (storage.clone(), self.checked.clone());
+        // The device below keeps this callback, and the storage keeps the device: a strong reference would be a cycle.
+        let (of, checked) = (Arc::downgrade(storage), self.checked.clone());
         let fresh = ReboundPacket::new(view).and_then(|rebound| {
             rebound.bind_each(move |part| {
+                // Of a closed file, the part is dropped, and so fails.
+                let Some(of) = of.upgrade() else { return };
                 let checked = checked.clone();
                 of.check(move |same| match (same, checked) {
                     (Err(changed), _) => part.fail(&changed),

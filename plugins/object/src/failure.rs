@@ -101,22 +101,33 @@ fn explain(error: &StoreError) -> String {
     words.join(" ")
 }
 
+/// A key for a text, without what may be the query of an address.
+pub(crate) fn shown(key: &object_store::path::Path) -> String {
+    match key.as_ref().split_once('?') {
+        Some((front, _)) => format!("{front}?***"),
+        None => key.to_string(),
+    }
+}
+
 /// A word of a text, without the password and the query of the URL in it: the query may be a signature or a token.
 fn without_secrets(word: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = word.split_once("://") else { return Cow::Borrowed(word) };
+    // In a path, the client writes the mark as an escape.
+    let mark = ["?", "%3F", "%3f"].into_iter().filter_map(|mark| Some((rest.find(mark)?, mark))).min();
     let (address, query) =
-        rest.split_once('?').map_or((rest, None), |(address, query)| (address, Some(query)));
+        mark.map_or((rest, None), |(at, mark)| (&rest[..at], Some((mark, &rest[at + mark.len()..]))));
     let (authority, path) = address.split_at(address.find('/').unwrap_or(address.len()));
     let authority = match authority.rsplit_once('@') {
         Some((user, host)) => match user.split_once(':') {
             Some((name, _)) => format!("{name}:***@{host}"),
-            None => authority.to_owned(),
+            // A user without a password may be a token.
+            None => format!("***@{host}"),
         },
         None => authority.to_owned(),
     };
     // Punctuation behind a URL stays.
-    let end = query.map_or(String::new(), |query| {
-        format!("?***{}", &query[query.trim_end_matches([')', ',', ':', ';', '"', '.']).len()..])
+    let end = query.map_or(String::new(), |(mark, query)| {
+        format!("{mark}***{}", &query[query.trim_end_matches([')', ',', ':', ';', '"', '.']).len()..])
     });
     Cow::Owned(format!("{scheme}://{authority}{path}{end}"))
 }
@@ -132,7 +143,8 @@ mod tests {
             ("https://host:80/a@b:c", "https://host:80/a@b:c"),
             ("https://me:pass@host/x", "https://me:***@host/x"),
             ("https://me:p:a@s@host", "https://me:***@host"),
-            ("(https://me@host/x?sig=abc&a=b):", "(https://me@host/x?***):"),
+            ("(https://me@host/x?sig=abc&a=b):", "(https://***@host/x?***):"),
+            ("https://host/x%3Fsig=abc,", "https://host/x%3F***,"),
             ("https://me:p?ss", "https://me:p?***"),
         ] {
             assert_eq!(without_secrets(word), shown);

@@ -11,7 +11,7 @@ use pactio_sdk::{BoundPacketView, Cause, IoError, RequestId, Write};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::failure::failed;
+use crate::failure::{failed, shown};
 use crate::filling::Outstanding;
 use crate::store::Store;
 
@@ -232,7 +232,7 @@ impl Fetches {
     }
 
     fn failed(&self, start: u64, end: u64, error: &object_store::Error) -> Cause {
-        failed(&format!("'{}' {start}..{end}", self.meta.location), error)
+        failed(&format!("'{}' {start:#x}..{end:#x}", shown(&self.meta.location)), error)
     }
 
     /// Reads a range, as far as it arrives and as long as a part needs it.

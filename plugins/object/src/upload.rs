@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::failure::failed;
+use crate::failure::{failed, shown};
 use crate::runtime::runtime;
 use crate::store::{Store, path};
 
@@ -99,7 +99,10 @@ impl Drop for Upload {
         (self.work, self.open) = (None, None);
         // Ordering: Relaxed. The values guard no data.
         if self.size.load(Ordering::Relaxed) > 0 && !self.published.load(Ordering::Relaxed) {
-            tracing::warn!("'{}' keeps its content, if it has any: the new one was not published", self.path);
+            tracing::warn!(
+                "'{}' keeps its content, if it has any: the new one was not published",
+                shown(&self.path)
+            );
         }
         // On a thread of the runtime, the caller may be the writer itself.
         if Handle::try_current().is_ok() {
@@ -248,7 +251,7 @@ impl Writer {
             Work::Flush(answer) => answer.result(match &self.ended {
                 Some(ended) => ended.clone(),
                 None => {
-                    let text = format!("'{}': an object is kept as a whole; publish it", self.path);
+                    let text = format!("'{}': an object is kept as a whole; publish it", shown(&self.path));
                     Err(Cause::new(IoError::UNSUPPORTED, text))
                 }
             }),
@@ -323,7 +326,7 @@ impl Writer {
 
     /// The failure of a write that cannot be taken.
     fn refuse(&self, code: Code, why: &str) -> Cause {
-        let text = format!("'{}': {why}", self.path);
+        let text = format!("'{}': {why}", shown(&self.path));
         tracing::warn!("{text}");
         Cause::new(IoError::from_code(code), text)
     }
@@ -348,7 +351,10 @@ impl Writer {
             Some(multipart) => multipart,
             none => {
                 let begun = self.store.uploads.put_multipart(&self.path).await;
-                none.insert(begun.map_err(|error| failed(&format!("the upload of '{}'", self.path), &error))?)
+                none.insert(
+                    begun
+                        .map_err(|error| failed(&format!("the upload of '{}'", shown(&self.path)), &error))?,
+                )
             }
         };
         self.on_the_way.spawn(multipart.put_part(PutPayload::from(bytes)));
@@ -360,7 +366,7 @@ impl Writer {
     async fn arrived(&mut self) -> Result<(), Cause> {
         match self.on_the_way.join_next().await {
             None | Some(Ok(Ok(()))) => Ok(()),
-            Some(Ok(Err(error))) => Err(failed(&format!("a part of '{}'", self.path), &error)),
+            Some(Ok(Err(error))) => Err(failed(&format!("a part of '{}'", shown(&self.path)), &error)),
             Some(Err(_)) => Err(IoError::from_code(Code::FAILED).into()),
         }
     }
@@ -381,7 +387,9 @@ impl Writer {
         if self.multipart.is_none() && parts.len() <= 1 {
             let bytes = parts.pop().unwrap_or_default();
             let put = self.store.uploads.put(&self.path, PutPayload::from(bytes)).await;
-            return put.map(drop).map_err(|error| failed(&format!("the upload of '{}'", self.path), &error));
+            return put
+                .map(drop)
+                .map_err(|error| failed(&format!("the upload of '{}'", shown(&self.path)), &error));
         }
         for bytes in parts {
             self.send(bytes).await?;
@@ -391,7 +399,7 @@ impl Writer {
         }
         let Some(multipart) = &mut self.multipart else { return Ok(()) };
         let completed = multipart.complete().await;
-        completed.map(drop).map_err(|error| failed(&format!("the upload of '{}'", self.path), &error))
+        completed.map(drop).map_err(|error| failed(&format!("the upload of '{}'", shown(&self.path)), &error))
     }
 }
 

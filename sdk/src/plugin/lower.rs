@@ -85,15 +85,27 @@ impl Lower {
     /// Asks for the device's metadata of its bytes, and calls `then` with it, on this thread or on the one that answers. A device
     /// without metadata gives an empty record.
     pub fn stat(&self, then: impl FnOnce(Result<Stat, IoError>) + Send + 'static) {
+        self.stat_in(STAT_BYTES, then);
+    }
+
+    /// Asks for the metadata, with this room for the record, or more if it does not suffice.
+    fn stat_in(&self, room: usize, then: impl FnOnce(Result<Stat, IoError>) + Send + 'static) {
         let Some(describe) = self.extension::<dyn Describe>() else { return then(Ok(Stat::default())) };
-        let bound = PacketBox::<Write>::new_buf(STAT_BYTES).and_then(PacketBox::into_bound);
+        let bound = PacketBox::<Write>::new_buf(room).and_then(PacketBox::into_bound);
         let (packet, view) = match bound {
             Ok(bound) => bound,
             Err(error) => return then(Err(error)),
         };
+        // The device keeps this callback: a strong reference would be a cycle.
+        let this = Arc::downgrade(&self.0);
         packet.on_complete(move |packet| {
             let read = packet.simple_contiguous_slice().and_then(read_records::<Stat>);
-            then(read.map(|(mut records, _)| records.pop().unwrap_or_default()));
+            match (read, this.upgrade()) {
+                (Err(IoError::TOO_LARGE), Some(this)) if room < MOST_STAT_BYTES => {
+                    Self(this).stat_in(MOST_STAT_BYTES, then);
+                }
+                (read, _) => then(read.map(|(mut records, _)| records.pop().unwrap_or_default())),
+            }
         });
         describe.stat(Records::new(view));
     }
@@ -104,8 +116,11 @@ impl Lower {
     }
 }
 
-/// Room for a record of a device below, with the user's metadata.
-const STAT_BYTES: usize = 1 << 16;
+/// Room for a record of a device below; the user's metadata may need more.
+const STAT_BYTES: usize = 1 << 10;
+
+/// The most room that a record gets.
+const MOST_STAT_BYTES: usize = 1 << 16;
 
 /// A lower device that is handed on unchanged while a clone of it exists.
 pub(super) struct HandedOn(pub(super) Lower);
