@@ -77,10 +77,11 @@ impl Url {
         self
     }
 
-    /// This URL with another filter below the last filter; `None` if the last part is no filter.
+    /// This URL with another filter below the last filter that does not have the name `besides`; `None` if that part is no filter.
     #[cfg(feature = "check")]
-    pub(crate) fn below_last_filter(mut self, filter: Url) -> Option<Self> {
-        let last = self.filters.len().checked_sub(1).filter(|&last| self.filters[last].name().is_none())?;
+    pub(crate) fn below_last_filter(mut self, filter: Url, besides: &str) -> Option<Self> {
+        let last = self.filters.iter().rposition(|filter| filter.scheme != besides)?;
+        self.filters[last].name().is_none().then_some(())?;
         self.filters.insert(last, filter);
         Some(self)
     }

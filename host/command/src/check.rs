@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::ValueHint;
-use pactio::check::{self, CASES, Case, DOES_NOT_APPLY, Finding, Outcome, Subject, Verdict};
+use pactio::check::{self, CASES, Case, DOES_NOT_APPLY, Finding, Outcome, Plan, Subject, Verdict, WINDOW};
 use pactio::{Candidate, Host, HostBuilder, Manifest};
 
 use super::failure::{Failure, to_stdout};
@@ -24,6 +24,18 @@ pub(super) struct Arguments {
     /// is empty and removed afterwards. The device is written to, if it can be.
     #[arg(long)]
     url: Option<GivenUrl>,
+
+    /// The device has the content of this file: it is compared, and the device is only read.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    sample: Option<PathBuf>,
+
+    /// Check only a part of the device: OFFSET:LENGTH, or OFFSET: for all bytes from there on.
+    #[arg(long, value_name = "OFFSET:LENGTH", value_parser = part)]
+    range: Option<(u64, Option<u64>)>,
+
+    /// Check the names of this tree, instead of those of the trees that the device is in. {folder} is as for --url.
+    #[arg(long, value_name = "URL")]
+    tree: Option<GivenUrl>,
 
     /// Only these cases; may be repeated.
     #[arg(long, value_name = "CASE")]
@@ -44,6 +56,13 @@ pub(super) struct Arguments {
     /// This is the process for one case.
     #[arg(long, hide = true)]
     here: bool,
+}
+
+fn part(text: &str) -> Result<(u64, Option<u64>), String> {
+    let (offset, length) =
+        text.split_once(':').ok_or("a part is OFFSET:LENGTH, such as 0x1000:64KiB, or OFFSET:")?;
+    let length = if length.is_empty() { None } else { Some(super::size(length)?) };
+    Ok((super::size(offset)?, length))
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -68,7 +87,7 @@ pub(super) fn run(
     let url: GivenUrl = arguments.url.clone().map_or_else(default, Ok)?;
     let seed = arguments.reproduce.unwrap_or_else(|| fastrand::u64(..));
     if arguments.here {
-        return here(set_up, &arguments.file, cases[0], url.secret_text(), seed);
+        return here(set_up, arguments, cases[0], url.secret_text(), seed);
     }
     let shown = if arguments.url.is_some() { url.to_string() } else { url.secret_text().to_owned() };
     to_stdout(format!("checking {shown} with --reproduce {seed}\n").as_bytes())?;
@@ -86,6 +105,16 @@ pub(super) fn run(
             "--reproduce",
             &seed.to_string(),
         ]);
+        if let Some(file) = &arguments.sample {
+            command.arg("--sample").arg(file);
+        }
+        if let Some((offset, length)) = arguments.range {
+            let length = length.map_or(String::new(), |length| length.to_string());
+            command.arg("--range").arg(format!("{offset}:{length}"));
+        }
+        if let Some(tree) = &arguments.tree {
+            command.args(["--tree", tree.secret_text()]);
+        }
         command
     };
     // If the reader of the output has gone, `account` fails at the end.
@@ -132,7 +161,7 @@ const TREE: &[u8] = include_bytes!("tree.zip");
 /// Runs one case in this process.
 fn here(
     set_up: impl FnOnce(HostBuilder) -> HostBuilder,
-    file: &Path,
+    arguments: &Arguments,
     case: &Case,
     url: &str,
     seed: u64,
@@ -141,15 +170,27 @@ fn here(
         .map_err(|error| Failure::new(format!("a temporary folder cannot be made: {error}")))?;
     let (plugins, data) = (folder.path().join("plugins"), folder.path().join("data"));
     let made = fs::create_dir(&plugins).and_then(|()| fs::create_dir(&data)).and_then(|()| {
-        let file = file.canonicalize()?;
+        let file = arguments.file.canonicalize()?;
         fs::write(data.join("tree.zip"), TREE)?;
         symlink(&file, plugins.join(file.file_name().unwrap_or_default()))
     });
     made.map_err(|error| Failure::new(format!("a temporary folder cannot be filled: {error}")))?;
     // The folder with the file is searched first. The plugins of devices below a filter come from the other search paths.
-    let host = set_up(Host::builder().search_path(plugins)).build()?;
-    let url = url.replace("{folder}", &data.to_string_lossy());
-    let found = Subject::new(&host, &url, seed).and_then(|subject| case.run(&subject));
+    let host = set_up(Host::builder().search_path(plugins).plugin(WINDOW)).build()?;
+    let placed = |url: &str| url.replace("{folder}", &data.to_string_lossy());
+    let mut plan = Plan::new(&placed(url), seed);
+    if let Some(file) = &arguments.sample {
+        let sample = fs::read(file)
+            .map_err(|error| Failure::new(format!("cannot read '{}': {error}", file.display())))?;
+        plan = plan.with_sample(sample);
+    }
+    if let Some((offset, length)) = arguments.range {
+        plan = plan.with_range(offset, length);
+    }
+    if let Some(tree) = &arguments.tree {
+        plan = plan.with_tree(&placed(tree.secret_text()));
+    }
+    let found = Subject::of(&host, plan).and_then(|subject| case.run(&subject));
     let (text, code) = match found {
         Ok(()) => return Ok(ExitCode::SUCCESS),
         Err(Finding::DoesNotApply(why)) => (why, DOES_NOT_APPLY),

@@ -176,6 +176,38 @@ fn what_happens_at_random_can_be_had_again_and_results_are_written_for_machines(
 }
 
 #[test]
+fn authors_name_a_sample_a_range_and_a_tree() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..100_000u32).map(|at| (at % 251) as u8).collect();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("device"), &bytes).unwrap();
+    std::fs::write(path("sample"), &bytes).unwrap();
+    let url = format!("file:{}", path("device"));
+    let (output, text) = check("pactio_file", &["--url", &url, "--sample", &path("sample")]);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(std::fs::read(path("device")).unwrap() == bytes, "a device with a sample is only read");
+    let mut other = bytes.clone();
+    other[777] ^= 1;
+    std::fs::write(path("sample"), &other).unwrap();
+    let (output, text) =
+        check("pactio_file", &["--url", &url, "--sample", &path("sample"), "--case", "opens"]);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("byte 777 is 24, but should be 25"), "{text}");
+    std::fs::write(path("sample"), &bytes[..10]).unwrap();
+    let (_, text) = check("pactio_file", &["--url", &url, "--sample", &path("sample"), "--case", "opens"]);
+    assert!(text.contains("it has 100000 bytes, but the sample has 10"), "{text}");
+    // A part of a device: only its bytes are written.
+    let (output, text) = check("pactio_file", &["--url", &url, "--range", "0x1000:50000"]);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let after = std::fs::read(path("device")).unwrap();
+    assert!(after[..0x1000] == bytes[..0x1000] && after[0x1000 + 50_000..] == bytes[0x1000 + 50_000..]);
+    assert!(after[0x1000..0x1000 + 50_000] != bytes[0x1000..0x1000 + 50_000]);
+    let (output, text) = check("pactio_file", &["--tree", "file:{folder}", "--case", "names"]);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.ends_with("1 ok, 0 wrong, 0 do not apply\n"), "{text}");
+}
+
+#[test]
 fn a_check_of_nothing_is_no_success() {
     let (output, text) = check("pactio_memory", &["--case", "names"]);
     let said = String::from_utf8(output.stderr).unwrap();

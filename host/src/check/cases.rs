@@ -473,7 +473,8 @@ fn honest(subject: &Subject) -> Result<(), Finding> {
 
 fn names(subject: &Subject) -> Result<(), Finding> {
     let mut trees = 0;
-    let mut layer = Some(&subject.device);
+    let given = subject.tree.as_ref().map(|url| subject.host.open(url)).transpose().map_err(unexpected)?;
+    let mut layer = Some(given.as_ref().unwrap_or(&subject.device));
     while let Some(device) = layer {
         let can = device.capabilities();
         if can.has(Capability::OPEN) && can.has(Capability::LIST) {
@@ -545,13 +546,16 @@ fn faults(subject: &Subject) -> Result<(), Finding> {
     let fault = Url::filter("fault").map_err(unexpected)?;
     let fault = fault.with_option("read", "20").with_option("write", "20").with_option("error", "io");
     let fault = fault.with_option("seed", &subject.below(1 << 30).to_string());
-    let Some(url) = url.below_last_filter(fault) else { return does_not_apply("it is no filter") };
+    let Some(url) = url.below_last_filter(fault, super::window::SCHEME) else {
+        return does_not_apply("it is no filter");
+    };
     if subject.host.plugin_with_scheme("fault").is_err() {
         return does_not_apply("the plugin 'fault' was not found");
     }
     let Ok((device, writable)) = open(&subject.host, &url.reveal()) else {
         return does_not_apply("it cannot be opened on a device that fails now and then");
     };
+    let writable = writable && subject.writable;
     let unit = subject.unit();
     let len = subject.model.borrow().len();
     let len = len - len % unit;
@@ -696,6 +700,9 @@ fn outside_of_regions(subject: &Subject) -> Result<(), Finding> {
 
 /// Writes through files of `std::io` and `futures::io`.
 fn writers(subject: &Subject) -> Result<(), Finding> {
+    if subject.only_read {
+        return Err(Finding::DoesNotApply("it is only read".to_owned()));
+    }
     let device = match subject.host.open_with(&subject.url, OpenOptions::new().replace(true)) {
         Ok(device) => device,
         Err(error) => match error.kind() {

@@ -25,6 +25,7 @@
 mod cases;
 mod outcome;
 mod subject;
+mod window;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -35,7 +36,8 @@ use futures_lite::future::zip;
 use cases::OPENS;
 pub use cases::{CASES, Case};
 pub use outcome::{Outcome, Verdict, junit, table};
-pub use subject::{Finding, Subject};
+pub use subject::{Finding, Plan, Subject};
+pub use window::PLUGIN as WINDOW;
 
 /// Exit code of the process for one case if the case does not apply. 0 means that the case passed, any other code that it failed.
 pub const DOES_NOT_APPLY: u8 = 77;

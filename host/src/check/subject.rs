@@ -31,6 +31,48 @@ const MOST: u64 = 128 << 10;
 /// Time that an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A device to check, and what is known of it.
+///
+/// ```
+/// use pactio::check::Plan;
+///
+/// // The first page at an address of this process.
+/// let plan = Plan::new("process:self", 7).with_range(0x7f00_0000_0000, Some(4096));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Plan {
+    url: String,
+    seed: u64,
+    sample: Option<Vec<u8>>,
+    tree: Option<String>,
+}
+
+impl Plan {
+    /// The device of a URL. All random choices follow from `seed`.
+    pub fn new(url: &str, seed: u64) -> Self {
+        Self { url: url.to_owned(), seed, sample: None, tree: None }
+    }
+
+    /// The device begins with these bytes, and ends behind them unless they are 128 KiB or more. It is opened only to be read.
+    #[must_use]
+    pub fn with_sample(self, sample: Vec<u8>) -> Self {
+        Self { sample: Some(sample), ..self }
+    }
+
+    /// Only a part of the device is checked. The host needs the plugin [`WINDOW`](super::WINDOW).
+    #[must_use]
+    pub fn with_range(self, offset: u64, length: Option<u64>) -> Self {
+        let length = length.map_or(String::new(), |length| format!("&length={length}"));
+        Self { url: format!("{} | {}?offset={offset}{length}", self.url, super::window::SCHEME), ..self }
+    }
+
+    /// The names of this tree are checked, instead of those of the trees that the device is in.
+    #[must_use]
+    pub fn with_tree(self, url: &str) -> Self {
+        Self { tree: Some(url.to_owned()), ..self }
+    }
+}
+
 /// A URL, a device of it, and the expected content of the device.
 #[derive(Debug)]
 pub struct Subject {
@@ -43,6 +85,10 @@ pub struct Subject {
     pub(super) writable: bool,
     /// The device ends where the model ends.
     pub(super) whole: bool,
+    /// The device is not written by any case.
+    pub(super) only_read: bool,
+    /// The tree whose names are checked, if another than the device's.
+    pub(super) tree: Option<String>,
     random: RefCell<fastrand::Rng>,
 }
 
@@ -53,7 +99,20 @@ impl Subject {
     ///
     /// If the device cannot be opened, filled or read.
     pub fn new(host: &Host, url: &str, seed: u64) -> Result<Self, Finding> {
-        let (device, writable) = open(host, url)?;
+        Self::of(host, Plan::new(url, seed))
+    }
+
+    /// Opens a device as planned.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), or if the device does not have the content of the sample.
+    pub fn of(host: &Host, plan: Plan) -> Result<Self, Finding> {
+        let Plan { url, seed, sample, tree } = plan;
+        let (device, writable) = match &sample {
+            Some(_) => (host.open(&url).map_err(unexpected)?, false),
+            None => open(host, &url)?,
+        };
         let info = device.info();
         if info.is_stream() {
             return Err(Finding::DoesNotApply("it is a stream, which has no positions".to_owned()));
@@ -68,11 +127,13 @@ impl Subject {
         let mut model = vec![0; len as usize];
         let subject = |model, random| Self {
             host: host.clone(),
-            url: url.to_owned(),
+            url: url.clone(),
             device: device.clone(),
             model: RefCell::new(model),
             writable,
             whole,
+            only_read: sample.is_some(),
+            tree: tree.clone(),
             random: RefCell::new(random),
         };
         if writable {
@@ -101,15 +162,31 @@ impl Subject {
                 }
                 // The end of the device is only found by reading.
                 this.model.replace(bytes[..offset].to_vec());
-                return Ok(Self { whole: true, ..this });
+                return Self { whole: true, ..this }.with_content_of(sample.as_deref());
             }
             this.model.replace(bytes);
         }
-        Ok(this)
+        this.with_content_of(sample.as_deref())
+    }
+
+    /// Compares the content with a sample, if there is one.
+    fn with_content_of(self, sample: Option<&[u8]>) -> Result<Self, Finding> {
+        if let Some(sample) = sample {
+            let model = self.model.borrow();
+            let expected = &sample[..sample.len().min(MOST as usize)];
+            same(&model, expected, 0)?;
+            if model.len() != expected.len() {
+                wrong!("it has {} bytes, but the sample has {}", model.len(), expected.len());
+            }
+        }
+        Ok(self)
     }
 
     /// Another device of the URL.
     pub(super) fn open(&self) -> Result<Device, Finding> {
+        if self.only_read {
+            return self.host.open(&self.url).map_err(unexpected);
+        }
         open(&self.host, &self.url).map(|(device, _)| device)
     }
 
