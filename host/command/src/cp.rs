@@ -9,6 +9,8 @@
 mod blocks;
 mod source;
 
+use std::time::Duration;
+
 use pactio::{Capability, Device, Host, OpenOptions};
 use sha2::{Digest, Sha256};
 
@@ -74,12 +76,15 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     // Before the account: from here on, nothing is written, and no temporary file is left.
     host.block_on(copy.stop());
     let account = destination.account(state, done, source.total);
-    drop(destination);
+    destination.close();
     match result {
         Ok(result) => result.map_err(|failure| failure.and(&account)),
         Err(signal) => Err(Failure::interrupted(signal, &account)),
     }
 }
+
+/// The longest time that closing a layer of the destination may take.
+const LONGEST_CLOSE: Duration = Duration::from_secs(10);
 
 /// How far a copy has come.
 #[derive(Clone, Copy)]
@@ -182,6 +187,20 @@ impl Destination {
             return Err(Failure::new(format!("'{url}' does not hold the copied bytes: the digests differ")));
         }
         Ok(())
+    }
+
+    /// Closes all layers of the destination, and waits until they have removed what was not published. The thread that polls a
+    /// device's driver may have the last handle, so that dropping this one is not enough.
+    fn close(self) {
+        let mut layers = vec![self.device];
+        while let Some(below) = layers.last().and_then(|device| device.below().cloned()) {
+            layers.push(below);
+        }
+        for layer in layers {
+            if let Err(error) = layer.close(LONGEST_CLOSE) {
+                eprintln!("pactio: {error}; what was not published may be left");
+            }
+        }
     }
 
     /// The state of the destination after a failure.

@@ -72,7 +72,7 @@ const GLOBAL: &str = "Options of every command";
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done; of scan, there is a match
-    1  failed; of scan, there is no match
+    1  failed; of scan, there is no match; of verify, something is wrong
     2  the arguments are wrong; of scan, also a failure
     3  a part of the range does not exist, or could not be searched
     4  the inspected file was refused

@@ -413,7 +413,7 @@ fn every_command_that_prints_data_prints_json_too() {
     assert_eq!(lines(&["verify", "file:tree"], 0)[0]["files"], 1);
 }
 
-/// A zip archive of stored files whose check sums are wrong where `damage` says so.
+/// A zip archive of stored files, with wrong check sums where the third value says so.
 fn zip(files: &[(&str, &[u8], bool)]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
@@ -474,7 +474,7 @@ fn no_output_has_a_secret() {
     const SECRET: &str = "hunter2hunter2";
     let place = Place::new().with("object").with("crypt").with("limit").with("cache");
     place.file("x", 4096);
-    // A key whose text is searched for.
+    // The text of this key is searched for.
     let key = format!("{}{}", "5ec4e7".repeat(10), "00".repeat(34));
     let secrets = [SECRET, &key, "aHVudGVyMg"];
     fs::write(

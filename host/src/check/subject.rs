@@ -87,7 +87,7 @@ pub struct Subject {
     pub(super) whole: bool,
     /// The device is not written by any case.
     pub(super) only_read: bool,
-    /// The tree whose names are checked, if another than the device's.
+    /// The tree to check the names of, if another than the device's.
     pub(super) tree: Option<String>,
     random: RefCell<fastrand::Rng>,
 }

@@ -148,7 +148,8 @@ impl Device {
     /// ```
     pub fn close(self, limit: Duration) -> Result<(), Error> {
         let (url, life) = (self.url().to_owned(), self.0.life.clone());
-        let ended = life.end();
+        // The plugin's own device ends after the host's layer in front of it.
+        let ended = self.0.inner.as_ref().map_or_else(|| life.end(), |inner| inner.0.life.end());
         let failed = |what: String| {
             Error::new(
                 ErrorKind::Io(Code::TIMED_OUT),

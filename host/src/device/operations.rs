@@ -192,7 +192,7 @@ impl Device {
         self.collect::<dyn Provenance, _>(What("find", name.as_ref())).await
     }
 
-    /// The entries that a tree hides, such as those of an archive whose names lead out of it, with the reasons. Empty for a tree
+    /// The entries that a tree hides, such as those of an archive with names that lead out of it, with the reasons. Empty for a tree
     /// that does not report any.
     ///
     /// # Errors

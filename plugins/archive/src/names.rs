@@ -392,7 +392,7 @@ impl Names {
         })
     }
 
-    /// The number of the first folder whose path is not before this one.
+    /// The number of the first folder with a path that is not before this one.
     fn first_from(&self, path: &[u8]) -> usize {
         let before = |number: usize| self.folder(number) < path;
         // Ordering: Relaxed, also below. Any value is right.
@@ -454,7 +454,7 @@ impl Names {
         first
     }
 
-    /// Removes the files whose names are also names of folders, and gives their paths.
+    /// Removes the files that have the name of a folder, and gives their paths.
     fn files_that_are_folders(&mut self) -> Vec<String> {
         let mut doubled = Vec::new();
         let mut files = 0..0;
@@ -497,7 +497,7 @@ impl Names {
 pub(crate) struct Entries<'n> {
     names: &'n Names,
     files: Range<usize>,
-    /// The folders whose paths begin with the folder's.
+    /// The folders with paths that begin with the folder's.
     folders: Range<usize>,
     /// Length of the part of their paths before the name in the folder.
     prefix: usize,

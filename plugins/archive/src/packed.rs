@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  read ──► parts, each in one block ──► kept? ──► answered
-//!                                  └──► waiting ◄── blocks come out, once for all who wait
+//!                                  └──► waiting ◄── blocks come out, once for all waiting parts
 //! ```
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
 //! The device below, in the version that the directory was read of.
 //!
-//! A device whose metadata has a version tag belongs to that version, and fails by itself when the version changes. Of other
+//! A device with a version tag in its metadata belongs to that version, and fails by itself when the version changes. Of other
 //! files, identity, size and time of change are compared: when an archive is opened, after each read of a stored file, after each
 //! read of compressed bytes that no check sum covers yet, and when bytes are found corrupt. A change that keeps all three is not
 //! seen, such as one within one tick of the file system's clock.

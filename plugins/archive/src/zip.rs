@@ -248,7 +248,7 @@ fn locate_one<'t, R: ReaderAt>(tail: &'t Tail<'t, R>, buffer: &mut [u8], end: u6
     }
 }
 
-/// The number of bytes that were put in front of an archive of the longer form (zip64), whose positions do not count them: the
+/// The number of bytes that were put in front of an archive of the longer form (zip64), with positions that do not count them: the
 /// difference between where its end record is, directly before its locator, and where the locator says. `at` is the position of
 /// the shorter end.
 fn base_of_long_form<R: ReaderAt>(tail: &Tail<'_, R>, at: u64) -> Option<u64> {

@@ -120,7 +120,7 @@ fn follow(path: &Path) -> Result<PathBuf, OpenError> {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
         match fs::read_link(&path) {
-            Ok(next) => path = folder_of(&path).join(next),
+            Ok(next) => path = path.parent().unwrap_or(Path::new("")).join(next),
             Err(_) => return Ok(path),
         }
     }

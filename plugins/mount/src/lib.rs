@@ -13,7 +13,7 @@ pactio_sdk::plugin! {
     id: "mount",
     description: "trees mounted over each other",
     schemes: ["mount"],
-    options: [OptionSpec::flag("ignore-case", "find names whose letters are written in another case")],
+    options: [OptionSpec::flag("ignore-case", "find names also in upper case for lower case")],
     requires: ["open"],
     check: "mount:file:{folder};file:{folder}/tree.zip%7Carchive | /deflated",
     backend: backend::Mounts,

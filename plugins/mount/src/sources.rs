@@ -180,7 +180,7 @@ pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &[u8]) -> Result<
     if found { Ok(all.into_values().collect()) } else { Err(IoError::from_code(Code::NOT_FOUND).into()) }
 }
 
-/// The list of one source whose first answer is pending. If the source does not have the folder, it may have it in another case.
+/// The list of one source; its first answer is pending. If the source does not have the folder, it may have it in another case.
 async fn list_one(
     sources: &Weak<Vec<Mounted>>,
     index: usize,
@@ -226,7 +226,7 @@ async fn resolve(
     Ok(Some(actual))
 }
 
-/// The list of a folder of one source, whose first answer is pending.
+/// The list of a folder of one source; its first answer is pending.
 async fn finish(
     sources: &Weak<Vec<Mounted>>,
     index: usize,

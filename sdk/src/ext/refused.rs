@@ -6,7 +6,7 @@ use crate::{BoundPacketView, Write};
 #[cfg(feature = "plugin")]
 use super::extension::Operates;
 
-/// Reports the entries that a tree does not show, such as those of an archive whose names lead out of it.
+/// Reports the entries that a tree does not show, such as those of an archive with names that lead out of it.
 pub trait Refusals: Send + Sync {
     /// Lists the hidden entries, in the order of the storage. `from` is 0, or the cursor of the previous answer.
     fn refused(&self, from: u64, entries: Records<Refused>);

@@ -84,11 +84,12 @@ mod tests {
             ("10MB", 10_000_000),
             ("2K", 2048),
             ("17B", 17),
+            ("0x1F00", 0x1f00),
             ("18446744073709551615", u64::MAX),
         ] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
-        for text in ["", "-1", "1.5", "abc", "1.GiB", "99999999TiB", "1e3", "0x10", "1.-5GiB"] {
+        for text in ["", "-1", "1.5", "abc", "1.GiB", "99999999TiB", "1e3", "0x", "0x1G", "0x+1", "1.-5GiB"] {
             assert_eq!(parse_size(text), None, "{text}");
         }
     }
