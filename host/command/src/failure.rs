@@ -43,6 +43,12 @@ impl Failure {
         Self { code: 141, ..Self::new("") }
     }
 
+    /// A folder was named where bytes are needed.
+    pub(super) fn folder(url: &str) -> Self {
+        Self::new(format!("'{url}' is a folder"))
+            .with_hint("`pactio ls` lists what is in it, and URL | /NAME opens it")
+    }
+
     /// A signal ended the command; the code is that of shells for it.
     pub(super) fn interrupted(signal: i32, what: &str) -> Self {
         let code = 128u8.saturating_add(signal.clamp(0, 127) as u8);

@@ -105,6 +105,9 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
 fn search(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let search = arguments.search().map_err(Failure::usage)?;
     let device = arguments.url.open(host)?;
+    if host.block_on(device.stat())?.is_folder() {
+        return Err(Failure::folder(device.url()));
+    }
     let (end, asked) = (arguments.end_of(&device)?, arguments.range());
     let spans = match end {
         Some(end) => {

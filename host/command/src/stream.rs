@@ -100,9 +100,7 @@ impl<'h> Stream<'h> {
             self.in_flight.clear();
             if error.code() != Code::END {
                 if error.code() == Code::IS_DIRECTORY {
-                    let text = format!("'{}' is a folder", self.device.url());
-                    return Err(Failure::new(text)
-                        .with_hint("`pactio ls` lists what is in it, and URL | /NAME opens it"));
+                    return Err(Failure::folder(self.device.url()));
                 }
                 let position = self.range.offset + self.done;
                 let failure = Failure::new(format!(

@@ -290,6 +290,7 @@ fn scan_has_the_codes_of_a_search() {
         (&["file:x", "--text", "straw"], 1),
         (&["file:x", "--text", "straw", "--count"], 1),
         (&["file:absent", "--text", "needle"], 2),
+        (&["file:plugins", "--text", "needle"], 2),
         (&["file:x", "--text", "needle", "--align", "0"], 2),
         (&["file:x", "--text", "needle", "--length", "10"], 3),
         (&["file:x | fault?read=100&error=corrupt", "--text", "needle"], 3),

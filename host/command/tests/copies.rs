@@ -301,8 +301,15 @@ fn file_at(place: &Place, name: &str) -> File {
 }
 
 /// Starts a copy that takes long, and waits until it has written something.
-fn begin_slow(place: &Place, destination: &str, more: &[&str], written: impl Fn() -> bool) -> Child {
-    let arguments = ["cp", "file:new | limit?rate=1MiB", destination, "--block-size", "64KiB"];
+fn begin_slow(
+    place: &Place,
+    rate: &str,
+    destination: &str,
+    more: &[&str],
+    written: impl Fn() -> bool,
+) -> Child {
+    let source = format!("file:new | limit?rate={rate}");
+    let arguments = ["cp", &source, destination, "--block-size", "64KiB"];
     let mut command = place.command(&[&arguments[..], more].concat());
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     while !written() {
@@ -333,11 +340,8 @@ fn signals_leave_the_destination_as_it_was_and_nothing_beside_it() {
         ("file:old", "--verify", "-TERM", 143),
         (&local, "--flush", "-HUP", 129),
     ] {
-        let written = || has_more(&place, before.len()) || destination.starts_with("local");
-        let child = begin_slow(&place, destination, &[more], written);
-        if destination.starts_with("local") {
-            std::thread::sleep(Duration::from_millis(300));
-        }
+        // A temporary file, or the first part of the object, which a folder as a store keeps beside it.
+        let child = begin_slow(&place, "8MiB", destination, &[more], || has_more(&place, before.len()));
         send(signal, &child);
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
@@ -349,7 +353,7 @@ fn signals_leave_the_destination_as_it_was_and_nothing_beside_it() {
         assert_eq!(names(&place), before);
     }
     // After an end without a warning, the destination is as it was.
-    let mut child = begin_slow(&place, "file:old", &[], || has_more(&place, before.len()));
+    let mut child = begin_slow(&place, "8MiB", "file:old", &[], || has_more(&place, before.len()));
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(fs::read(place.path("old")).unwrap(), b"old");
@@ -378,7 +382,7 @@ fn a_source_that_changes_meanwhile_is_an_error_and_one_that_grows_is_not() {
     fs::write(place.path("old"), "old").unwrap();
     let change = |how: &dyn Fn(&File)| {
         place.file("new", 2 << 20);
-        let child = begin_slow(&place, "file:old", &[], || has_more(&place, 2));
+        let child = begin_slow(&place, "512KiB", "file:old", &[], || has_more(&place, 2));
         how(&File::options().write(true).open(place.path("new")).unwrap());
         let output = child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())

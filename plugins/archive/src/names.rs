@@ -422,20 +422,23 @@ impl Names {
         }
         let own = self.folders.get(start).is_some_and(|piece| self.bytes(*piece) == path);
         let files = if own { self.files_in(start) } else { 0..0 };
-        let prefix = if path.is_empty() { 0 } else { path.len() + 1 };
-        let first = start + usize::from(own);
-        let inside = |index: usize| {
-            let text = self.folder(index);
-            path.is_empty() || (text.starts_with(&path) && text.get(path.len()) == Some(&SEPARATOR))
-        };
-        let end = gallop(first..self.folders.len(), inside);
-        let mut entries = Entries { names: self, files, folders: first..end, prefix };
+        let mut entries = self.entries(&path, files, start + usize::from(own));
         if from > 0 {
             let (file, folder) = ((from >> 32) as usize, (from & 0xffff_ffff) as usize);
             entries.files.start = file.clamp(entries.files.start, entries.files.end);
             entries.folders.start = folder.clamp(entries.folders.start, entries.folders.end);
         }
         Some(entries)
+    }
+
+    /// The entries of a folder: its files, and the folders in it, which follow each other from `first` on.
+    fn entries(&self, path: &[u8], files: Range<usize>, first: usize) -> Entries<'_> {
+        let inside = |index: usize| {
+            let text = self.folder(index);
+            path.is_empty() || (text.starts_with(path) && text.get(path.len()) == Some(&SEPARATOR))
+        };
+        let folders = first..gallop(first..self.folders.len(), inside);
+        Entries { names: self, files, folders, prefix: if path.is_empty() { 0 } else { path.len() + 1 } }
     }
 
     /// The files of the folder with this number.
@@ -463,14 +466,7 @@ impl Names {
             files =
                 files.end..gallop(files.end..self.files.len(), |index| self.files[index].folder == number);
             let path = self.folder(number as usize);
-            let first = number as usize + 1;
-            let prefix = if path.is_empty() { 0 } else { path.len() + 1 };
-            let inside = |index: usize| {
-                let text = self.folder(index);
-                path.is_empty() || (text.starts_with(path) && text.get(path.len()) == Some(&SEPARATOR))
-            };
-            let end = gallop(first..self.folders.len(), inside);
-            let mut entries = Entries { names: self, files: files.clone(), folders: first..end, prefix };
+            let mut entries = self.entries(path, files.clone(), number as usize + 1);
             while !entries.folders.is_empty() {
                 let folder = entries.folder_name();
                 let rest = entries.files.clone();

@@ -54,10 +54,7 @@ impl Source {
     fn refuse_unreadable(&self, host: &Host) -> Result<(), Failure> {
         let (report, _) = host.block_on(self.device.read_at(self.start, vec![0; 1]))?;
         match report.min_error() {
-            Some((_, error)) if error.code() == Code::IS_DIRECTORY => {
-                Err(Failure::new(format!("'{}' is a folder", self.device.url()))
-                    .with_hint("`pactio ls` lists what is in it, and URL | /NAME opens it"))
-            }
+            Some((_, error)) if error.code() == Code::IS_DIRECTORY => Err(Failure::folder(self.device.url())),
             Some((_, error)) if error.code() != Code::END => Err(Failure::new(format!(
                 "cannot read '{}' (plugin '{}'): {error}; the destination was not touched",
                 self.device.url(),
