@@ -1,6 +1,6 @@
 //! An open file.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -77,8 +77,12 @@ impl FileDevice {
 
     /// Size now; `None` for devices without an end.
     fn size(&self) -> Option<u64> {
+        self.size_of(&self.file.metadata().ok()?)
+    }
+
+    /// The size of the file with this metadata.
+    fn size_of(&self, metadata: &Metadata) -> Option<u64> {
         use std::os::unix::fs::FileTypeExt;
-        let metadata = self.file.metadata().ok()?;
         if metadata.is_file() {
             Some(metadata.len())
         } else if metadata.file_type().is_block_device() {
@@ -162,7 +166,7 @@ impl Describe for FileDevice {
     fn stat(&self, answer: Records<Stat>) {
         let stat = self.file.metadata().map(|metadata| {
             let mut stat = Stat::of_file(&metadata);
-            stat.size = self.size();
+            stat.size = self.size_of(&metadata);
             if let Some(replacement) = &self.replacement
                 && !replacement.is_published()
             {
