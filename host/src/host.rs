@@ -24,6 +24,9 @@ pub struct Host {
     statistics: Option<Arc<Statistics>>,
 }
 
+/// The longest time that closing a refused device may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
 /// A layer that is put onto a device.
 enum Step<'a> {
     Filter(&'a Url, &'a Arc<Plugin>),
@@ -146,7 +149,13 @@ impl Host {
                     let (plugin, runtime) = (Arc::clone(plugin), self.runtime.clone());
                     let below = device.clone();
                     let device = Device::new(shown, plugin, object, Some(device), runtime, counting)?;
-                    device.refuse_hidden_publish(&below)?;
+                    if let Err(error) = device.refuse_hidden_publish(&below) {
+                        // A temporary file is removed before the caller gets the error, and may end the process.
+                        for layer in [device, below] {
+                            let _ = layer.close(CLOSE_LIMIT);
+                        }
+                        return Err(error);
+                    }
                     device
                 }
             };

@@ -73,7 +73,7 @@ fn a_writer_that_ends_without_an_error_has_written_everything() {
                 host.open_with("memory:?size=1MiB", OpenOptions::new().read(true).write(true)).unwrap();
             write(memory.clone(), &random[..1 << 20]).unwrap();
             assert!(host.block_on(memory.read_exact_at(0, vec![0; 1 << 20])).unwrap() == random[..1 << 20]);
-            // What has no room is an error, and not published.
+            // Bytes past the end of a fixed size are an error.
             let error = write(memory, &random).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::WriteZero, "{name}");
         }

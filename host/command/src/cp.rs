@@ -99,34 +99,44 @@ struct Destination {
     device: Device,
     /// Readers see nothing of the written bytes before they are published.
     publishes: bool,
-    /// The device was empty, and can be made longer without being written: holes of the source are left out.
-    keeps_holes: bool,
+    /// The size can be set.
+    resizes: bool,
 }
 
 impl Destination {
-    /// Opens the destination. Nothing of it changes here.
+    /// Opens the destination. The content of a device that publishes, or that can be resized, does not change here.
     fn open(host: &Host, arguments: &Arguments, source: &Source) -> Result<Self, Failure> {
-        let url = &arguments.destination;
-        let options = OpenOptions::new().write(true).create(true);
-        let mut device = url.open_with(host, options.replace(!arguments.inplace))?;
-        refuse_same(host, source, &device)?;
-        let can = device.capabilities();
-        let (publishes, resizes) = (can.has(Capability::PUBLISH), can.has(Capability::RESIZE));
-        if !publishes && !resizes {
-            // A device of a fixed size must have room for everything, before anything is written.
-            refuse_small(&device, source.total)?;
-            // The size cannot be set at the end: bytes behind the copy would stay.
-            drop(device);
-            device = url.open_with(host, options.truncate(true))?;
+        let (url, options) = (&arguments.destination, OpenOptions::new().write(true).create(true));
+        let this = Self::of(url.open_with(host, options.replace(!arguments.inplace))?);
+        if let Err(failure) = this.refuse_unsuitable(host, source) {
+            this.close();
+            return Err(failure);
         }
-        let keeps_holes = resizes && device.size() == Some(0);
-        Ok(Self { device, publishes, keeps_holes })
+        if this.publishes || this.resizes {
+            return Ok(this);
+        }
+        // The size cannot be set at the end: bytes behind the copy would stay.
+        this.close();
+        Ok(Self::of(url.open_with(host, options.truncate(true))?))
+    }
+
+    fn of(device: Device) -> Self {
+        let can = device.capabilities();
+        Self { publishes: can.has(Capability::PUBLISH), resizes: can.has(Capability::RESIZE), device }
+    }
+
+    /// Refuses the storage that the source reads, and a device of a fixed size without room for everything.
+    fn refuse_unsuitable(&self, host: &Host, source: &Source) -> Result<(), Failure> {
+        refuse_same(host, source, &self.device)?;
+        if self.publishes || self.resizes { Ok(()) } else { refuse_small(&self.device, source.total) }
     }
 
     /// Copies all bytes of the source.
     async fn fill(&self, source: &Source, copy: &mut Copy<'_>, progress: &Progress) -> Result<(), Failure> {
         let all = source.start..source.total.map_or(u64::MAX, |total| source.start.saturating_add(total));
-        let data = if self.keeps_holes { source.data().await? } else { vec![all.clone()] };
+        // An empty device that is made longer has zeros: holes of the source are left out.
+        let keeps_holes = self.resizes && self.device.size() == Some(0);
+        let data = if keeps_holes { source.data().await? } else { vec![all.clone()] };
         let ends_with_data = data.last().is_some_and(|last| last.end == all.end);
         copy.ranges(data, progress).await?;
         if let Some(total) = source.total {
@@ -139,8 +149,8 @@ impl Destination {
             }
             copy.pass_hole(all.end);
         }
-        // What is behind the copy belongs to the content before, or is a hole at the end.
-        if self.device.capabilities().has(Capability::RESIZE) && self.device.size() != Some(copy.done()) {
+        // The previous content may be longer than the copy, and the copy may end with a hole.
+        if self.resizes && self.device.size() != Some(copy.done()) {
             self.device.resize(copy.done()).await?;
         }
         source.check_unchanged().await
@@ -189,8 +199,8 @@ impl Destination {
         Ok(())
     }
 
-    /// Closes all layers of the destination, and waits until they have removed what was not published. The thread that polls a
-    /// device's driver may have the last handle, so that dropping this one is not enough.
+    /// Closes all layers of the destination, and waits until they have removed unpublished bytes. Dropping the handle is not enough:
+    /// the thread that polls a device's driver may have the last one.
     fn close(self) {
         let mut layers = vec![self.device];
         while let Some(below) = layers.last().and_then(|device| device.below().cloned()) {
@@ -198,7 +208,7 @@ impl Destination {
         }
         for layer in layers {
             if let Err(error) = layer.close(LONGEST_CLOSE) {
-                eprintln!("pactio: {error}; what was not published may be left");
+                eprintln!("pactio: {error}; a temporary file may be left");
             }
         }
     }

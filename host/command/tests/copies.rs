@@ -442,6 +442,18 @@ fn sameness_is_seen_through_trees_profiles_and_mounts() {
 }
 
 #[test]
+fn a_refused_destination_leaves_no_temporary_file() {
+    let place = Place::new();
+    place.file("a", 5000);
+    for _ in 0..40 {
+        place.check(&["cp", "file:a", "file:a"], 1);
+        assert_eq!(names(&place), ["a"]);
+    }
+    let (_, said) = place.check(&["cp", "file:a", "file:/proc/self/comm"], 1);
+    assert!(said.contains("no file can be made in its folder") && said.contains("cp --inplace"), "{said}");
+}
+
+#[test]
 fn verify_finds_what_was_written_wrong() {
     let place = Place::new().with("object");
     let new = place.file("new", 300_000);

@@ -31,7 +31,7 @@ const MOST: u64 = 128 << 10;
 /// Time that an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A device to check, and what is known of it.
+/// A device to check, its expected content, and the part and the tree to check.
 ///
 /// ```
 /// use pactio::check::Plan;

@@ -163,8 +163,8 @@ fn make(target: &Path, is_new: bool) -> Result<(TempPath, File), OpenError> {
 fn cannot_make(error: &io::Error, is_new: bool) -> OpenError {
     let code = IoError::from(io::Error::from(error.kind()));
     let text = match error.kind() {
-        io::ErrorKind::NotFound => "the folder that it should be made in does not exist".to_owned(),
-        io::ErrorKind::NotADirectory => "a part of its path is a file".to_owned(),
+        io::ErrorKind::NotFound if is_new => "the folder that it should be made in does not exist".to_owned(),
+        io::ErrorKind::NotADirectory if is_new => "a part of its path is a file".to_owned(),
         io::ErrorKind::PermissionDenied if is_new => "permission to make it is denied".to_owned(),
         kind => {
             let advice = if is_new { String::new() } else { format!("; {ADVICE}") };

@@ -24,6 +24,18 @@ pub(crate) struct Absent {
     pub(crate) reason: String,
 }
 
+/// The part of a path below a folder, if the path is in it.
+fn below<'p>(case: Case, mut path: &'p [u8], mut folder: &[u8]) -> Option<&'p [u8]> {
+    while !folder.is_empty() {
+        let ((name, rest), (wanted, on)) = (split(path), split(folder));
+        if !case.same(name, wanted) {
+            return None;
+        }
+        (path, folder) = (rest, on);
+    }
+    Some(path)
+}
+
 /// The first name of a path, and the rest.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().position(|&byte| byte == b'/') {
@@ -41,28 +53,13 @@ const LONG_ANSWER: usize = 1 << 20;
 impl Mounted {
     /// Translates a name of the mount to the name within the tree, if the tree can have it.
     fn inside<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
-        let (mut at, mut name) = (self.source.at.as_bytes(), name);
-        while !at.is_empty() {
-            let ((wanted, on), (part, rest)) = (split(at), split(name));
-            if !self.case.same(wanted, part) {
-                return None;
-            }
-            (at, name) = (on, rest);
-        }
-        Some(name)
+        below(self.case, name, self.source.at.as_bytes())
     }
 
     /// The entry of a folder of the mount that leads to the tree, if the tree is below that folder.
     fn on_the_way(&self, folder: &[u8]) -> Option<&[u8]> {
-        let (mut at, mut folder) = (self.source.at.as_bytes(), folder);
-        while !folder.is_empty() {
-            let ((part, on), (wanted, rest)) = (split(at), split(folder));
-            if !self.case.same(part, wanted) {
-                return None;
-            }
-            (at, folder) = (on, rest);
-        }
-        (!at.is_empty()).then(|| split(at).0)
+        let rest = below(self.case, self.source.at.as_bytes(), folder)?;
+        (!rest.is_empty()).then(|| split(rest).0)
     }
 
     /// Begins to list a folder of the mount.

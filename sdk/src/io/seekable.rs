@@ -77,7 +77,7 @@ enum Written {
     Nothing,
     /// There are some. If the device publishes, they are not seen yet.
     Some,
-    /// A write has failed: what is there is a fragment, which is not published.
+    /// A write has failed: the written bytes are a fragment, which is not published.
     NotAll,
 }
 

@@ -74,7 +74,7 @@ impl<'h> Copy<'h> {
         self.reached - self.devices.start
     }
 
-    /// Copies ranges of the source, in order. What is between them is a hole, which is left out: the destination has zeros there.
+    /// Copies ranges of the source, in order. Holes between them are skipped: the destination has zeros there.
     /// After a failure, the copies of started blocks are still awaited.
     pub(super) async fn ranges(&mut self, data: Vec<Range<u64>>, progress: &Progress) -> Result<(), Failure> {
         let mut blocks = blocks(data, self.block_size as u64).peekable();
