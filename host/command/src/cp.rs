@@ -108,11 +108,11 @@ impl Destination {
     fn open(host: &Host, arguments: &Arguments, source: &Source) -> Result<Self, Failure> {
         let (url, options) = (&arguments.destination, OpenOptions::new().write(true).create(true));
         let this = Self::of(url.open_with(host, options.replace(!arguments.inplace))?);
-        if let Err(failure) = this.refuse_unsuitable(host, source) {
+        if let Err(failure) = this.refuse_unsuitable(host, source, arguments.verify) {
             this.close();
             return Err(failure);
         }
-        if this.publishes || this.resizes {
+        if this.publishes || this.resizes || this.device.info().is_stream() {
             return Ok(this);
         }
         // The size cannot be set at the end: bytes behind the copy would stay.
@@ -125,8 +125,16 @@ impl Destination {
         Self { publishes: can.has(Capability::PUBLISH), resizes: can.has(Capability::RESIZE), device }
     }
 
-    /// Refuses the storage that the source reads, and a device of a fixed size without room for everything.
-    fn refuse_unsuitable(&self, host: &Host, source: &Source) -> Result<(), Failure> {
+    /// Refuses the storage that the source reads, a device of a fixed size without room for everything, and a stream that is to be
+    /// verified.
+    fn refuse_unsuitable(&self, host: &Host, source: &Source, verify: bool) -> Result<(), Failure> {
+        if verify && self.device.info().is_stream() {
+            let text = format!(
+                "'{}' cannot be verified: it is a stream, which cannot be read again",
+                self.device.url()
+            );
+            return Err(Failure::new(text).with_hint("nothing was written; leave --verify out"));
+        }
         refuse_same(host, source, &self.device)?;
         if self.publishes || self.resizes { Ok(()) } else { refuse_small(&self.device, source.total) }
     }

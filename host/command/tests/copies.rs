@@ -3,6 +3,7 @@
 mod place;
 
 use std::fs::{self, File, Permissions};
+use std::io::Read;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -213,11 +214,7 @@ fn special_files_are_written_and_never_replaced() {
     place.says(&["cp", "file:new", "file:null"], 0, "");
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
     assert!(fs::symlink_metadata(place.path("null")).unwrap().is_symlink());
-    rustix::fs::mkfifoat(rustix::fs::CWD, place.path("pipe"), 0o600.into()).unwrap();
-    let (_, said) = place.check(&["cp", "file:new", "file:pipe"], 1);
-    assert!(said.contains("which has no positions"), "{said}");
-    assert!(fs::metadata(place.path("pipe")).unwrap().file_type().is_fifo());
-    assert_eq!(names(&place), ["new", "null", "pipe"]);
+    assert_eq!(names(&place), ["new", "null"]);
 }
 
 #[test]
@@ -467,4 +464,53 @@ fn verify_finds_what_was_written_wrong() {
     assert!(said.contains("'file:/dev/null' was written, but is not verified"), "{said}");
     let (_, said) = place.check(&["cp", "file:new", "memory:?size=300000", "--verify"], 1);
     assert!(said.contains("opening it again gives another device"), "{said}");
+}
+
+/// Whether the command handles SIGINT by now.
+fn handles_interrupts(child: &Child) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & 2 != 0
+}
+
+#[test]
+fn a_pipe_is_written_in_place_and_waits_for_its_reader() {
+    let place = Place::new();
+    let content = place.file("from", 3 << 20);
+    assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
+    let begun = place.command(&["cp", "file:from", "file:pipe"]).stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(fs::read(place.path("pipe")).unwrap(), content, "the reader got other bytes");
+    let output = begun.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::metadata(place.path("pipe")).unwrap().file_type().is_fifo(), "the pipe was replaced");
+
+    // Standard output, by its name.
+    let (out, _) = place.check(&["cp", "file:from", "file:/dev/stdout", "--block-size", "100000"], 0);
+    assert!(out == content, "standard output got other bytes");
+
+    // A reader that goes away.
+    let begun = place.command(&["cp", "file:/dev/zero", "file:pipe"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = File::open(place.path("pipe")).unwrap();
+    reader.read_exact(&mut [0; 10]).unwrap();
+    drop(reader);
+    let output = begun.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("disconnected"), "{said}");
+
+    // Without a reader, and with one that takes nothing, a signal ends it.
+    for with_reader in [false, true] {
+        let mut begun =
+            place.command(&["cp", "file:/dev/zero", "file:pipe"]).stderr(Stdio::piped()).spawn().unwrap();
+        let reader = with_reader.then(|| File::open(place.path("pipe")).unwrap());
+        while !handles_interrupts(&begun) {
+            assert!(begun.try_wait().unwrap().is_none(), "it ended by itself");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        send("-INT", &begun);
+        let output = begun.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+        drop(reader);
+    }
+    let (_, said) = place.check(&["cp", "file:from", "file:pipe", "--verify"], 1);
+    assert!(said.contains("cannot be verified: it is a stream"), "{said}");
 }

@@ -268,8 +268,8 @@ impl Device {
         });
         let mut packet = sent.map_err(|error| self.failure_of::<E>(what, &error.into()))?;
         (&mut packet).await;
-        match packet.report().min_cause() {
-            Some((0, cause)) => Err(self.failure_of::<E>(what, cause)),
+        match packet.min_cause() {
+            Some((0, cause)) => Err(self.failure_of::<E>(what, &cause)),
             _ => Ok(packet),
         }
     }

@@ -15,6 +15,7 @@ use crate::at_once::Calls;
 use crate::device::FileDevice;
 use crate::engine::{Engine, Rings, THREADS};
 use crate::folder::Folder;
+use crate::pipe::Pipe;
 use crate::replacement::Replacement;
 
 /// The backend. Its threads start with the first file.
@@ -76,7 +77,7 @@ impl Backend for Files {
                 How::of(request)?,
             ))));
         }
-        self.open(request).map(Opened::new)
+        self.open_path(path, request.mode(), How::of(request)?)
     }
 }
 
@@ -98,7 +99,18 @@ impl How {
 }
 
 impl Files {
-    pub(crate) fn open_file(&self, path: &Path, mode: OpenMode, how: How) -> Result<FileDevice, OpenError> {
+    /// Opens a file, or a pipe to be written.
+    pub(crate) fn open_path(&self, path: &Path, mode: OpenMode, how: How) -> Result<Opened, OpenError> {
+        if mode.contains(OpenMode::WRITE)
+            && !mode.contains(OpenMode::READ)
+            && let Some(pipe) = Pipe::open(path)?
+        {
+            return Ok(Opened::new(pipe));
+        }
+        self.open_file(path, mode, how).map(Opened::new)
+    }
+
+    fn open_file(&self, path: &Path, mode: OpenMode, how: How) -> Result<FileDevice, OpenError> {
         let (file, replacement) = if mode.contains(OpenMode::REPLACE) {
             replace(path, mode, how.direct)?
         } else {

@@ -97,6 +97,6 @@ impl Opening for Folder {
             }
             _ => {}
         }
-        self.files.open_file(&path, mode, self.how).map(Opened::new)
+        self.files.open_path(&path, mode, self.how)
     }
 }

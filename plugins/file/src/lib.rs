@@ -15,6 +15,7 @@ mod job;
 mod known;
 #[cfg(target_os = "linux")]
 mod mapped;
+mod pipe;
 mod replacement;
 #[cfg(target_os = "linux")]
 mod ring;

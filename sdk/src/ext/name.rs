@@ -64,6 +64,12 @@ struct Shown<'a>(&'a [u8]);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Most names are plain, and are written at once.
+        if self.0.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'%')
+            && let Ok(plain) = core::str::from_utf8(self.0)
+        {
+            return f.write_str(plain);
+        }
         for chunk in self.0.utf8_chunks() {
             let escaped = |character: char| character.is_control() || character == '%';
             // Runs of plain characters are written at once.

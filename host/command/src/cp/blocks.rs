@@ -93,7 +93,8 @@ impl<'h> Copy<'h> {
             match block {
                 Ok(block) if result.is_ok() => {
                     ended |= block.last;
-                    self.add(block);
+                    result = self.add(block).await;
+                    ended |= result.is_err();
                     progress.set(self.done());
                 }
                 Ok(_) => {}
@@ -105,14 +106,19 @@ impl<'h> Copy<'h> {
         }
     }
 
-    fn add(&mut self, block: Block) {
-        let Block { position, len, buffer, .. } = block;
+    /// Adds a block to those that were copied; a stream gets its bytes here, in order.
+    async fn add(&mut self, block: Block) -> Result<(), Failure> {
+        let Block { position, len, mut buffer, .. } = block;
+        if self.devices.destination.info().is_stream() {
+            buffer = self.devices.send(self.reached - self.devices.start, buffer).await?;
+        }
         self.pass_hole(position);
         if let Some(digest) = &mut self.digest {
             digest.update(&buffer[..len]);
         }
         self.reached = position + len as u64;
         self.spare.push(buffer);
+        Ok(())
     }
 
     /// The source has a hole up to this position.
@@ -154,13 +160,15 @@ fn blocks(ranges: Vec<Range<u64>>, size: u64) -> impl Iterator<Item = Range<u64>
 }
 
 impl Devices {
-    /// Copies one block and gives the buffer back.
+    /// Copies one block and gives the buffer back. For a stream, the block is only read.
     async fn copy(&self, position: u64, buffer: Vec<u8>) -> Result<Block, Failure> {
         let asked = buffer.len();
         let (report, mut buffer) = self.source.read_at(position, buffer).await?;
         let len = report.error_clamp();
         buffer.truncate(len);
-        let buffer = self.destination.write_all_at(position - self.start, buffer).await?;
+        if !self.destination.info().is_stream() {
+            buffer = self.destination.write_all_at(position - self.start, buffer).await?;
+        }
         let block = |last| Block { position, len, last, buffer };
         match report.min_error() {
             None => Ok(block(false)),
@@ -168,6 +176,20 @@ impl Devices {
             Some(_) => Err(Failure::new(format!(
                 "cannot read {asked} bytes at {position:#x} of '{}': {report}",
                 self.source.url()
+            ))),
+        }
+    }
+
+    /// Writes a block to a stream and gives the buffer back; `done` bytes were written before.
+    async fn send(&self, done: u64, buffer: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        let (report, buffer) = self.destination.write_next(buffer).await?;
+        match report.min_cause() {
+            None => Ok(buffer),
+            Some(_) => Err(Failure::new(format!(
+                "cannot write {} bytes to '{}' (plugin '{}') behind the first {done}: {report}",
+                buffer.len(),
+                self.destination.url(),
+                self.destination.plugin().manifest().id
             ))),
         }
     }
