@@ -11,7 +11,7 @@ use pactio_sdk::{LinkedPlugin, OpenMode};
 use crate::device::{DeviceStatistics, Statistics};
 use crate::executor::{self, Runtime};
 use crate::opener::Opener;
-use crate::plugin::{Below, Registry, SearchPaths};
+use crate::plugin::{Below, Policy, Registry, SearchPaths, Trust};
 use crate::profiles::{self, Profiles};
 use crate::{Candidate, Device, Error, LiveDevice, OpenOptions, Plugin, Task, Url};
 
@@ -51,6 +51,7 @@ pub struct HostBuilder {
     worker_threads: Option<usize>,
     hang_limit: Duration,
     statistics: bool,
+    policy: Policy,
 }
 
 impl Host {
@@ -64,6 +65,7 @@ impl Host {
             worker_threads: None,
             hang_limit: Duration::from_secs(5),
             statistics: false,
+            policy: Policy::default(),
         }
     }
 
@@ -188,8 +190,7 @@ impl Host {
     ///
     /// A replaced file is a new plugin, also if the name is the same: devices that are opened from now on belong to the new
     /// plugin. Open devices stay with the old plugin until they are closed, and its library stays loaded; a [`LiveDevice`]
-    /// changes over by itself. Replace a file by moving a new file over it: a library that is written to while it is loaded
-    /// crashes the process.
+    /// changes over by itself. A plugin whose file has changed since it was examined is refused until the next rescan.
     pub fn rescan(&self) -> bool {
         let _one_at_a_time = self.known.rescan.lock().unwrap_or_else(PoisonError::into_inner);
         // Not under the lock of the registry: files are read, and the subscriber of the records may open a device.
@@ -333,6 +334,25 @@ impl HostBuilder {
         self
     }
 
+    /// Whether plugin files are loaded from sealed copies in memory: then the bytes that run are those that were examined, whoever
+    /// writes to the file meanwhile. Where the system has no such copies, the file itself is loaded, if it has not changed by then.
+    /// The default is on. Debuggers find the symbols of a sealed copy in a living process; tools that look for the file afterwards,
+    /// such as profilers, need this to be off. Off, writing to a file that is loaded crashes the process: replace it by moving a new
+    /// file over it; and a plugin may also look for libraries relative to its own folder (`$ORIGIN`).
+    #[must_use]
+    pub fn seal(mut self, on: bool) -> Self {
+        self.policy.seal = on;
+        self
+    }
+
+    /// Whether plugin files are only loaded if no user but root and the user of this process can write them, their folder, or a
+    /// folder further up. Off, files are refused only if every user of the system can. The default is off.
+    #[must_use]
+    pub fn strict_owners(mut self, on: bool) -> Self {
+        self.policy.trust = if on { Trust::OwnerAndRoot } else { Trust::Any };
+        self
+    }
+
     /// Looks for plugins and starts the threads. No code of a plugin runs yet.
     ///
     /// A file that is refused is no error here: see [`Host::candidates`].
@@ -351,7 +371,7 @@ impl HostBuilder {
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |count| count.get().min(4)));
         Ok(Host {
             known: Arc::new(Known {
-                registry: RwLock::new(Arc::new(Registry::scan(&self.linked, paths)?)),
+                registry: RwLock::new(Arc::new(Registry::scan(&self.linked, paths, self.policy)?)),
                 rescan: Mutex::new(()),
             }),
             profiles: Arc::new(Profiles::new(self.profiles)),

@@ -1,11 +1,12 @@
 //! Files that are plugins, files that are not, and the messages about them.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use object::{Object, ObjectSection};
-use pactio::{Candidate, ErrorKind, Refusal, RefusalKind};
+use pactio::{Candidate, ErrorKind, Host, Refusal, RefusalKind};
 use pactio_tests::{folder_of, host_of, library};
 
 /// The refusal of a library beside another one, found without loading it.
@@ -265,6 +266,82 @@ fn a_file_that_is_replaced_after_it_was_looked_at_is_not_used() {
     assert_eq!(error.kind(), ErrorKind::Refused(RefusalKind::Replaced));
     // A new host sees the new file.
     assert_eq!(host_of(folder.path()).plugins()[0].manifest().id, "file");
+}
+
+#[test]
+fn a_file_that_everyone_can_write_is_refused() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    let path = folder.join("libplugin.so");
+    fs::copy(library("pactio_memory"), &path).unwrap();
+    let refusal = |strict| {
+        let builder = Host::builder().default_search_paths(false).search_path(&folder);
+        let host = builder.strict_owners(strict).build().unwrap();
+        let refusal = host.candidates()[0].refusal().cloned();
+        refusal.inspect(|refusal| assert_eq!(refusal.kind(), RefusalKind::Writable)).map(|r| r.to_string())
+    };
+    let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    let everyone = "every user of the system can write";
+    assert_eq!(refusal(false), None);
+    for (at, bits, expected) in [
+        (&path, 0o646, format!("{everyone} it (mode 0646): chmod o-w {}", path.display())),
+        (&folder, 0o707, format!("{everyone} the folder {0} (mode 0707): chmod o-w {0}", folder.display())),
+        // Others cannot replace the file here, but put another plugin beside it.
+        (&folder, 0o1777, format!("{everyone} the folder {0} (mode 1777): chmod o-w {0}", folder.display())),
+        (
+            &outer.path().to_owned(),
+            0o777,
+            format!("{everyone} the folder {0} (mode 0777): chmod o-w {0}", outer.path().display()),
+        ),
+    ] {
+        mode(at, bits);
+        assert_eq!(refusal(false), Some(expected));
+        mode(at, 0o755);
+    }
+    mode(outer.path(), 0o1777);
+    assert_eq!(refusal(false), None, "as in /tmp, nobody else can replace the folder");
+    mode(&path, 0o664);
+    assert_eq!(refusal(false), None);
+    assert!(refusal(true).unwrap().contains("every member of the group"), "{:?}", refusal(true));
+    mode(&path, 0o644);
+    assert_eq!(refusal(true), None);
+    // Only root can give files away.
+    if std::os::unix::fs::chown(&path, Some(12345), None).is_ok() {
+        assert!(refusal(true).unwrap().starts_with("the user 12345 can write it (mode 0644)"));
+        assert_eq!(refusal(false), None);
+    }
+}
+
+#[test]
+fn a_library_that_looks_beside_its_own_file_is_refused_with_advice() {
+    let folder = folder_of(&["fixture_relative"]);
+    let error = host_of(folder.path()).open("relative:").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused(RefusalKind::CannotLoad));
+    assert!(error.to_string().contains("('$ORIGIN/lib'), but is loaded from a sealed copy: link"), "{error}");
+    let host =
+        Host::builder().default_search_paths(false).search_path(folder.path()).seal(false).build().unwrap();
+    assert_eq!(host.open("relative:").unwrap().size(), Some(0));
+}
+
+#[test]
+fn without_a_sealed_copy_a_replaced_file_is_refused_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libunsealed.so");
+    fs::copy(library("pactio_memory"), &path).unwrap();
+    let unsealed = || {
+        Host::builder().default_search_paths(false).search_path(folder.path()).seal(false).build().unwrap()
+    };
+    let host = unsealed();
+    assert_eq!(host.open("memory:?size=7").unwrap().size(), Some(7));
+    assert!(fs::read_to_string("/proc/self/maps").unwrap().contains(path.to_str().unwrap()));
+    let other = unsealed();
+    fs::copy(library("pactio_memory"), folder.path().join("new")).unwrap();
+    fs::rename(folder.path().join("new"), &path).unwrap();
+    let error = other.open("memory:?size=7").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused(RefusalKind::Replaced));
+    assert!(other.rescan());
+    assert_eq!(other.open("memory:?size=7").unwrap().size(), Some(7));
 }
 
 #[test]

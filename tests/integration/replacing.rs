@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use pactio::{Device, Host, OpenOptions};
 use pactio_tests::{host_of, in_time, library};
@@ -62,13 +63,12 @@ fn says(host: &Host, device: &Device) -> String {
     host.block_on(device.regions()).unwrap()[0].name.to_string()
 }
 
-/// The number of libraries of a folder that are mapped.
-fn mapped(folder: &Path) -> usize {
-    let folder = folder.to_string_lossy().into_owned();
+/// The number of different libraries with a file name that are mapped.
+fn mapped(name: &str) -> usize {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let inodes: BTreeSet<&str> = maps
         .lines()
-        .filter(|line| line.contains(&folder))
+        .filter(|line| line.contains(name))
         .filter_map(|line| line.split_whitespace().nth(4))
         .collect();
     inodes.len()
@@ -78,7 +78,7 @@ fn mapped(folder: &Path) -> usize {
 fn a_file_that_was_replaced_is_a_new_plugin() {
     in_time(|| {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("libpicky.so");
+        let path = folder.path().join("libreplaced.so");
         let picky = Library::new("fixture_picky", b"block ");
         replace(&path, &picky.version(b"first "));
         let host = host_of(folder.path());
@@ -97,14 +97,14 @@ fn a_file_that_was_replaced_is_a_new_plugin() {
         // Open devices do not change.
         assert_eq!(says(&host, &first), "first 0");
         // A plugin that comes back is not loaded again, also if it is another file.
-        let before = mapped(folder.path());
+        let before = mapped("libreplaced.so");
         assert_eq!(before, 21);
         replace(&path, &picky.version(b"first "));
         assert!(host.rescan());
         let again = host.open("picky:10000").unwrap();
         assert_eq!(says(&host, &again), "first 0");
         assert!(std::ptr::eq(again.plugin(), first.plugin()));
-        assert_eq!(mapped(folder.path()), before);
+        assert_eq!(mapped("libreplaced.so"), before);
         // A plugin without its file is gone, but open devices stay.
         fs::remove_file(&path).unwrap();
         assert!(host.rescan());
@@ -119,7 +119,7 @@ fn a_file_that_was_replaced_is_a_new_plugin() {
 fn a_thousand_replacements_under_load_lose_no_request() {
     in_time(|| {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("libqueued.so");
+        let path = folder.path().join("libchanging.so");
         let (one, other) = (&b"answers in its driver"[..], &b"answers in the driver"[..]);
         let queued = Library::new("fixture_queued", one);
         let versions = [queued.version(one), queued.version(other)];
@@ -157,7 +157,7 @@ fn a_thousand_replacements_under_load_lose_no_request() {
         }
         assert!(requests.load(Ordering::SeqCst) > 1000);
         // Libraries stay mapped: one for each different file.
-        assert_eq!(mapped(folder.path()), 2);
+        assert_eq!(mapped("libchanging.so"), 2);
     });
 }
 
@@ -177,5 +177,62 @@ fn a_new_plugin_that_cannot_be_used_leaves_the_old_one() {
         replace(&path, &picky.version(b"third "));
         assert!(host.rescan());
         assert_eq!(says(&host, &live.device()), "third 0");
+    });
+}
+
+/// The files of one name change all the time. A host runs the code of the file that it has examined, or refuses it.
+#[test]
+fn what_was_examined_is_what_runs() {
+    let rounds: u32 = std::env::var("PACTIO_SWAPS").map_or(300, |count| count.parse().unwrap());
+    in_time(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("libswapped.so");
+        let picky = Library::new("fixture_picky", b"block ");
+        // The description is in the manifest, the name of the regions in the code.
+        let version = |word: &[u8]| {
+            let mut bytes = picky.version(word);
+            let said = b"takes only what";
+            let at = bytes.windows(said.len()).position(|window| window == said).unwrap();
+            bytes[at..at + word.len()].copy_from_slice(word);
+            bytes
+        };
+        let versions = [version(b"first "), version(b"other ")];
+        replace(&path, &versions[0]);
+        let stop = Arc::new(AtomicBool::new(false));
+        let swapping = std::thread::spawn({
+            let (stop, path) = (stop.clone(), path.clone());
+            move || {
+                for round in 0.. {
+                    if stop.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    match round % 3 {
+                        // In place, as careless programs do.
+                        2 => fs::write(&path, &versions[round % 2]).unwrap(),
+                        _ => replace(&path, &versions[round % 2]),
+                    }
+                    std::thread::sleep(Duration::from_millis(fastrand::u64(..20)));
+                }
+            }
+        });
+        let (mut used, mut refused) = (0, 0);
+        for _ in 0..rounds {
+            let host = host_of(folder.path());
+            let Some(plugin) = host.plugins().first().cloned() else { continue };
+            match plugin.load() {
+                Ok(()) => {
+                    let code = says(&host, &host.open("picky:10000").unwrap());
+                    assert_eq!(code[..6], plugin.manifest().description[..6], "other code runs");
+                    used += 1;
+                }
+                Err(refusal) => {
+                    assert_eq!(refusal.kind(), pactio::RefusalKind::Replaced, "{refusal}");
+                    refused += 1;
+                }
+            }
+        }
+        stop.store(true, Ordering::SeqCst);
+        swapping.join().unwrap();
+        println!("swaps: {used} used, {refused} refused, 0 other code");
     });
 }

@@ -46,6 +46,14 @@ struct Arguments {
     #[arg(long, global = true, help_heading = GLOBAL)]
     no_default_plugin_paths: bool,
 
+    /// Load a plugin only if no user but root and you can write its file or the folders on the way to it.
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    strict_owners: bool,
+
+    /// Load plugins from their files and not from sealed copies, so that profilers find their symbols.
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    no_seal: bool,
+
     /// File of profiles, which profile:NAME opens [default: pactio/profiles.toml in the configuration folder].
     #[arg(long, global = true, help_heading = GLOBAL, env = "PACTIO_PROFILES", value_name = "FILE", value_hint = ValueHint::FilePath)]
     profiles: Option<PathBuf>,
@@ -190,7 +198,10 @@ fn main() -> ExitCode {
 
 impl Arguments {
     fn set_up(&self, builder: HostBuilder) -> HostBuilder {
-        let builder = builder.default_search_paths(!self.no_default_plugin_paths);
+        let builder = builder
+            .default_search_paths(!self.no_default_plugin_paths)
+            .strict_owners(self.strict_owners)
+            .seal(!self.no_seal);
         let builder = self.plugin_path.iter().fold(builder, |builder, folder| builder.search_path(folder));
         let builder = self.profiles.iter().fold(builder, |builder, file| builder.profiles(file));
         self.workers.map_or(builder.clone(), |count| builder.worker_threads(count.into()))
@@ -204,6 +215,12 @@ impl Arguments {
         }
         if self.no_default_plugin_paths {
             all.push("--no-default-plugin-paths".into());
+        }
+        if self.strict_owners {
+            all.push("--strict-owners".into());
+        }
+        if self.no_seal {
+            all.push("--no-seal".into());
         }
         if let Some(file) = &self.profiles {
             all.extend(["--profiles".into(), file.into()]);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use object::read::ReadCache;
-use object::{Object, ObjectSection};
+use object::{Object, ObjectSection, ReadRef};
 use pactio_sdk::MANIFEST_SECTION;
 
 use super::manifest::MOST_BYTES;
@@ -36,7 +36,7 @@ pub(super) struct Described {
 }
 
 /// Values that change when a file changes.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp([u64; 5]);
 
 impl Stamp {
@@ -46,7 +46,7 @@ impl Stamp {
     }
 
     #[cfg(unix)]
-    fn of(metadata: &Metadata) -> Option<Self> {
+    pub(super) fn of(metadata: &Metadata) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
         let changed = |seconds: i64, nanoseconds: i64| {
             (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanoseconds as u64)
@@ -61,7 +61,7 @@ impl Stamp {
     }
 
     #[cfg(not(unix))]
-    fn of(_: &Metadata) -> Option<Self> {
+    pub(super) fn of(_: &Metadata) -> Option<Self> {
         None
     }
 }
@@ -90,7 +90,7 @@ pub(super) fn describe(path: &Path) -> Result<Described, Refusal> {
     {
         return described.clone();
     }
-    let described = read(file, stamp);
+    let described = read(&ReadCache::new(file), stamp);
     if let Some(stamp) = stamp {
         let mut files = known();
         let files = files.get_or_insert_default();
@@ -102,11 +102,15 @@ pub(super) fn describe(path: &Path) -> Result<Described, Refusal> {
     described
 }
 
-fn read(file: File, stamp: Option<Stamp>) -> Result<Described, Refusal> {
-    let cache = ReadCache::new(file);
+/// Reads the manifest from the bytes of a file, and refuses what cannot be a plugin for this host.
+pub(super) fn read_bytes(bytes: &[u8], stamp: Option<Stamp>) -> Result<Described, Refusal> {
+    read(bytes, stamp)
+}
+
+fn read<'data>(bytes: impl ReadRef<'data>, stamp: Option<Stamp>) -> Result<Described, Refusal> {
     let not_a_library =
         |error| Refusal::new(RefusalKind::NotALibrary, format!("it is not a shared library: {error}"));
-    let library = object::File::parse(&cache).map_err(not_a_library)?;
+    let library = object::File::parse(bytes).map_err(not_a_library)?;
     let (found, expected) = (library.architecture(), host_architecture());
     if found != expected {
         let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
@@ -128,7 +132,7 @@ fn read(file: File, stamp: Option<Stamp>) -> Result<Described, Refusal> {
     }
     let raw = text_of(section.data().map_err(|error| damaged(&error))?).to_owned();
     let manifest = Manifest::parse(&raw)?;
-    entry::check_file(&library, &cache)?;
+    entry::check_file(&library, bytes)?;
     Ok(Described { manifest, raw, stamp })
 }
 

@@ -1,7 +1,10 @@
 //! Loads a plugin's library when it is first needed, and makes its backend.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,10 +16,12 @@ use pactio_sdk::abi::{
     host_device,
 };
 use pactio_sdk::{Cause, LinkedPlugin, OpenMode};
+use sha2::Digest as _;
 
-use super::candidate::{Described, Stamp, text_of};
+use super::candidate::{self, Described, Stamp, text_of};
 use super::options::Options;
 use super::refusal::REBUILD;
+use super::sealed::{self, Loaded, Sealed};
 use super::{Manifest, Refusal, RefusalKind, entry, log};
 use crate::opener::Opener;
 use crate::{Device, Error, ErrorKind, Url};
@@ -33,6 +38,8 @@ pub(crate) enum Below<'a> {
 pub struct Plugin {
     described: Described,
     source: Source,
+    /// A file is loaded from a sealed copy.
+    seal: bool,
     backend: OnceLock<Result<Backend, Refusal>>,
 }
 
@@ -44,12 +51,12 @@ enum Source {
 
 struct Backend {
     object: BackendObj,
-    /// The digest of the file, if the file did not change while it was loaded.
+    /// The digest of the file; `None` for a linked plugin.
     digest: Option<Digest>,
 }
 
 /// Identifies the file of a library by its bytes.
-type Digest = [u8; 32];
+pub(super) type Digest = [u8; 32];
 
 // SAFETY: `BackendObj` is only made by the sdk's `export_plugin!`, from a `Backend`, which is `Send` and `Sync`.
 unsafe impl Send for Backend {}
@@ -68,8 +75,8 @@ struct LibraryRecord {
 struct LinkedRecord;
 
 impl Plugin {
-    pub(super) fn new(path: PathBuf, described: Described) -> Self {
-        Self { described, source: Source::File(path), backend: OnceLock::new() }
+    pub(super) fn new(path: PathBuf, described: Described, seal: bool) -> Self {
+        Self { described, source: Source::File(path), seal, backend: OnceLock::new() }
     }
 
     /// A plugin that is linked into this program.
@@ -77,7 +84,7 @@ impl Plugin {
         // SAFETY: the bytes are those of `StaticBytes::new`, in this program.
         let raw = text_of(unsafe { plugin.entry().manifest.as_slice() }).to_owned();
         let described = Described { manifest: Manifest::parse(&raw)?, raw, stamp: None };
-        Ok(Self { described, source: Source::Linked(plugin), backend: OnceLock::new() })
+        Ok(Self { described, source: Source::Linked(plugin), seal: false, backend: OnceLock::new() })
     }
 
     /// The plugin's manifest.
@@ -129,7 +136,7 @@ impl Plugin {
     fn backend(&self) -> Result<&Backend, Refusal> {
         let backend = self.backend.get_or_init(|| {
             let backend = match &self.source {
-                Source::File(path) => load(path, &self.described),
+                Source::File(path) => load(path, &self.described, self.seal),
                 Source::Linked(plugin) => {
                     let record = CArc::<LinkedRecord>::from(Arc::new(LinkedRecord)).into_opaque();
                     create(&plugin.entry(), record).map(|object| Backend { object, digest: None })
@@ -208,20 +215,80 @@ impl fmt::Debug for Plugin {
     }
 }
 
+fn cannot_load(error: &dyn fmt::Display) -> Refusal {
+    Refusal::new(RefusalKind::CannotLoad, format!("it cannot be loaded: {error}"))
+}
+
+fn replaced() -> Refusal {
+    Refusal::new(RefusalKind::Replaced, "the file has changed since it was examined")
+        .with_remedy("`Host::rescan` examines it again, and so does a new host")
+}
+
+/// Opens the library. What is loaded has the digest that is returned, and nothing of it runs before it was examined.
+fn open_library(
+    path: &Path,
+    described: &Described,
+    seal: bool,
+) -> Result<(libloading::Library, Digest), Refusal> {
+    let unreadable =
+        |error: io::Error| Refusal::new(RefusalKind::Unreadable, format!("it cannot be read: {error}"));
+    let file = File::open(path).map_err(unreadable)?;
+    let stamp = || Ok(Stamp::of(&file.metadata().map_err(unreadable)?));
+    if stamp()? != described.stamp {
+        return Err(replaced());
+    }
+    if seal && let Some(Loaded { digest, name, .. }) = Loaded::find(described.stamp, None) {
+        return Ok((open(&name).map_err(|error| cannot_load(&error))?, digest));
+    }
+    let sealed =
+        if seal { Sealed::copy(&file, name_of(path)) } else { Err(io::ErrorKind::Unsupported.into()) };
+    let mut bytes = Vec::new();
+    let mut source = sealed.as_ref().map_or(&file, Sealed::file);
+    source.rewind().and_then(|()| source.read_to_end(&mut bytes)).map_err(unreadable)?;
+    // A program that writes to the file itself may have done so while it was copied.
+    if stamp()? != described.stamp || candidate::read_bytes(&bytes, described.stamp)?.raw != described.raw {
+        return Err(replaced());
+    }
+    let digest = sha2::Sha256::digest(&bytes).into();
+    match sealed {
+        Ok(sealed) => {
+            sealed::refuse_origin(&bytes)?;
+            let name =
+                Loaded::find(None, Some(digest)).map_or_else(|| sealed.into_name(), |loaded| loaded.name);
+            let library = open(&name).map_err(|error| cannot_load(&error))?;
+            tracing::debug!(path = %path.display(), mapped = %name.display(), "its sealed copy is loaded");
+            Loaded::remember(described.stamp, digest, name);
+            Ok((library, digest))
+        }
+        Err(error) => {
+            if seal {
+                tracing::debug!(path = %path.display(), "it is loaded without a sealed copy: {error}");
+            }
+            // Between this look and the loader's, the file can still be replaced.
+            if Stamp::at(path) != described.stamp {
+                return Err(replaced());
+            }
+            Ok((open(&unheard_of(path)).map_err(|error| cannot_load(&error))?, digest))
+        }
+    }
+}
+
+/// The name of a file, as far as the system shows it for a copy.
+fn name_of(path: &Path) -> &str {
+    const LONGEST: usize = 200;
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or("plugin");
+    &name[..name.floor_char_boundary(LONGEST)]
+}
+
 /// Opens the library and makes its backend.
-fn load(path: &Path, described: &Described) -> Result<Backend, Refusal> {
-    let cannot_load = |error: &dyn fmt::Display| {
-        Refusal::new(RefusalKind::CannotLoad, format!("it cannot be loaded: {error}"))
-    };
-    let (before, digest) = (Stamp::at(path), digest_of(path));
-    let library = open(&unheard_of(path)).map_err(|error| cannot_load(&error))?;
-    let digest = digest.filter(|_| before.is_some() && before == Stamp::at(path));
+fn load(path: &Path, described: &Described, seal: bool) -> Result<Backend, Refusal> {
+    let (library, digest) = open_library(path, described, seal)?;
     // SAFETY: the symbol is only used as an address here.
     let entry =
         unsafe { library.get::<*const PluginEntry>(ENTRY_SYMBOL) }.map_err(|error| cannot_load(&error))?;
     let address: *const PluginEntry = *entry;
-    // SAFETY: `entry::check_file` has found `PREFIX` bytes of data there. The bytes are checked again, since the file could have
-    // been replaced meanwhile.
+    // SAFETY: `entry::check_file` has found `PREFIX` bytes of data there. The bytes are checked again, since a file without a sealed
+    // copy could have been replaced meanwhile.
     entry::check(unsafe { &*address.cast::<[u8; entry::PREFIX]>() })?;
     // SAFETY: magic, version, size and fingerprint are those of this host's `PluginEntry`.
     let entry: &'static PluginEntry = unsafe { &*address };
@@ -238,7 +305,7 @@ fn load(path: &Path, described: &Described) -> Result<Backend, Refusal> {
         // SAFETY: the table lives as long as the process.
         unsafe { attach(log::table(&described.manifest.id)) };
     }
-    create(entry, record).map(|object| Backend { object, digest })
+    create(entry, record).map(|object| Backend { object, digest: Some(digest) })
 }
 
 /// Compares the layouts of the types that both sides share, if the plugin has them.
@@ -274,11 +341,10 @@ fn create(entry: &PluginEntry, record: Library) -> Result<BackendObj, Refusal> {
 }
 
 fn digest_of(path: &Path) -> Option<Digest> {
-    use sha2::Digest as _;
     std::fs::read(path).ok().map(|bytes| sha2::Sha256::digest(bytes).into())
 }
 
-/// The path, written in a way that this process has not loaded before.
+/// The path, written in a way that this process has not loaded before: for a file that is not loaded from a copy.
 ///
 /// glibc returns the library that it has loaded under a name, even if another file has the name by now. It takes two ways of
 /// writing a path for two names. It also checks whether the file itself is loaded, so the same file is loaded only once.

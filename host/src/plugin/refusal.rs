@@ -35,6 +35,8 @@ fn code<S: serde::Serializer>(kind: &RefusalKind, serializer: S) -> Result<S::Ok
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefusalKind {
+    /// Users that are not trusted can write the file, or put another file in its place.
+    Writable,
     /// The file cannot be read.
     Unreadable,
     /// It is not a shared library of this system and architecture.
@@ -69,6 +71,7 @@ impl RefusalKind {
     /// ```
     pub fn code(self) -> &'static str {
         match self {
+            Self::Writable => "writable",
             Self::Unreadable => "unreadable",
             Self::NotALibrary => "not-a-library",
             Self::NoManifest => "no-manifest",

@@ -8,6 +8,7 @@ use pactio_sdk::LinkedPlugin;
 use super::candidate;
 use super::search::{PATH_VARIABLE, SearchPaths};
 use super::spec::similar;
+use super::trust::{self, Trust};
 use super::{Plugin, Refusal, RefusalKind};
 use crate::{Error, ErrorKind};
 
@@ -36,7 +37,7 @@ impl Candidate {
     /// assert_eq!(candidate.refusal().unwrap().kind(), pactio::RefusalKind::NotALibrary);
     /// ```
     pub fn of_file(path: impl Into<PathBuf>) -> Self {
-        let mut registry = Registry::default();
+        let mut registry = Registry::of(Policy::default());
         registry.add(path.into());
         registry.candidates.remove(0)
     }
@@ -68,9 +69,24 @@ impl Candidate {
     }
 }
 
+/// Which files are loaded, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) trust: Trust,
+    /// Files are loaded from sealed copies.
+    pub(crate) seal: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { trust: Trust::Any, seal: true }
+    }
+}
+
 /// All candidates of the search paths.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Registry {
+    policy: Policy,
     /// The plugins that are linked into the program. They come first.
     linked: Vec<Arc<Plugin>>,
     paths: SearchPaths,
@@ -86,7 +102,7 @@ impl Registry {
     /// # Errors
     ///
     /// If a linked plugin cannot be used.
-    pub(crate) fn scan(linked: &[LinkedPlugin], paths: SearchPaths) -> Result<Self, Error> {
+    pub(crate) fn scan(linked: &[LinkedPlugin], paths: SearchPaths, policy: Policy) -> Result<Self, Error> {
         let mut all: Vec<Arc<Plugin>> = Vec::new();
         for plugin in linked {
             let id = plugin.manifest().id;
@@ -99,19 +115,25 @@ impl Registry {
             }
             all.push(Arc::new(Plugin::linked(*plugin).map_err(refused)?));
         }
-        Ok(Self::scan_after(all, paths, Vec::new()))
+        Ok(Self::of(policy).scan_after(all, paths, Vec::new()))
+    }
+
+    fn of(policy: Policy) -> Self {
+        let (linked, candidates, before) = (Vec::new(), Vec::new(), Vec::new());
+        Self { policy, linked, paths: SearchPaths::default(), candidates, before }
     }
 
     /// Scans again; `None` if nothing has changed.
     pub(crate) fn scan_again(&self) -> Option<Self> {
         let mut before: Vec<Arc<Plugin>> = self.found().cloned().collect();
         before.extend(self.before.iter().cloned());
-        let registry = Self::scan_after(self.linked.clone(), self.paths.clone(), before);
+        let registry = Self::of(self.policy).scan_after(self.linked.clone(), self.paths.clone(), before);
         (!registry.is_like(self)).then_some(registry)
     }
 
-    fn scan_after(linked: Vec<Arc<Plugin>>, paths: SearchPaths, before: Vec<Arc<Plugin>>) -> Self {
-        let mut registry = Self { linked, before, ..Self::default() };
+    fn scan_after(mut self, linked: Vec<Arc<Plugin>>, paths: SearchPaths, before: Vec<Arc<Plugin>>) -> Self {
+        (self.linked, self.before) = (linked, before);
+        let mut registry = self;
         for folder in paths.iter() {
             for path in candidate::files(folder) {
                 registry.add(path);
@@ -159,6 +181,7 @@ impl Registry {
     }
 
     fn look_at(&self, path: &Path) -> Result<Arc<Plugin>, Refusal> {
+        trust::check(path, self.policy.trust)?;
         let described = candidate::describe(path)?;
         // The file is loaded later, perhaps from another working directory.
         let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -169,7 +192,7 @@ impl Registry {
                     plugin.path() == Some(resolved.as_path()) && plugin.is_current(&described)
                 };
                 let known = self.before.iter().find(same).cloned();
-                Ok(known.unwrap_or_else(|| Arc::new(Plugin::new(resolved, described))))
+                Ok(known.unwrap_or_else(|| Arc::new(Plugin::new(resolved, described, self.policy.seal))))
             }
             Some(earlier) => Err(Refusal::new(
                 RefusalKind::Duplicate,

@@ -1,0 +1,67 @@
+//! Who can change a plugin's file: code that anyone can write is not loaded.
+
+use std::path::Path;
+
+use super::Refusal;
+#[cfg(unix)]
+use super::RefusalKind;
+
+/// The users whose files are loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// All, if not every user of the system can write them.
+    #[default]
+    Any,
+    /// The user of this process and root; the group must not be able to write either.
+    OwnerAndRoot,
+}
+
+/// Refuses a file if a user that is not trusted can write it, or can put another file in its place.
+#[cfg(unix)]
+pub(super) fn check(path: &Path, trust: Trust) -> Result<(), Refusal> {
+    use std::collections::HashSet;
+
+    // The path may be a link: its target counts, and the folders on both ways.
+    let resolved = path.canonicalize();
+    let mut seen = HashSet::new();
+    for path in [Some(path), resolved.as_deref().ok()].into_iter().flatten() {
+        for (depth, path) in path.ancestors().filter(|path| !path.as_os_str().is_empty()).enumerate() {
+            if seen.insert(path) {
+                check_one(path, depth, trust)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks a file (depth 0), its folder (1), or a folder further up.
+#[cfg(unix)]
+fn check_one(path: &Path, depth: usize, trust: Trust) -> Result<(), Refusal> {
+    use std::os::unix::fs::MetadataExt;
+
+    const STICKY: u32 = 0o1000;
+    // A file that cannot be reached is refused when it is read.
+    let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
+    let mode = metadata.mode() & 0o7777;
+    // In such a folder, users cannot replace what belongs to others; but in a plugin's folder, a new file is a new plugin.
+    let is_shared = depth > 1 && mode & STICKY != 0;
+    let (who, advice) = if mode & 0o002 != 0 && !is_shared {
+        ("every user of the system".to_owned(), "chmod o-w")
+    } else if trust == Trust::Any {
+        return Ok(());
+    } else if mode & 0o020 != 0 && !is_shared {
+        (format!("every member of the group {}", metadata.gid()), "chmod g-w")
+    } else if ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
+        (format!("the user {}", metadata.uid()), "chown")
+    } else {
+        return Ok(());
+    };
+    let what = if depth == 0 { "it".to_owned() } else { format!("the folder {}", path.display()) };
+    let text = format!("{who} can write {what} (mode {mode:04o})");
+    Err(Refusal::new(RefusalKind::Writable, text).with_remedy(format!("{advice} {}", path.display())))
+}
+
+#[cfg(not(unix))]
+pub(super) fn check(_: &Path, _: Trust) -> Result<(), Refusal> {
+    Ok(())
+}
