@@ -4,6 +4,7 @@ mod answers;
 mod archives;
 mod blocks;
 mod caching;
+mod cancelling;
 mod capabilities;
 mod cores;
 mod describing;

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pactio_sdk::{BoundPacketView, Code, PacketBox, Write};
+use pactio_sdk::{BoundPacketView, Code, PacketBox, RequestId, Write};
 use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
@@ -46,6 +46,8 @@ struct Flight {
     changes: u64,
     /// Each with [`Flights::changes`] at its arrival.
     waiting: Vec<(u64, Part)>,
+    /// The request to the device below, when it was made.
+    request: Option<RequestId>,
 }
 
 /// The parts that waited for a block that was read.
@@ -98,9 +100,44 @@ impl Blocks {
         if let Some(kept) = self.kept.get(&block) {
             return Found::Kept(kept, part);
         }
-        all.insert(number, Flight { block, changes: *changes, waiting: vec![(*changes, part)] });
+        all.insert(
+            number,
+            Flight { block, changes: *changes, waiting: vec![(*changes, part)], request: None },
+        );
         current.insert(block, number);
         Found::First { flight: number }
+    }
+
+    /// The request for a flight's block was made and is about to be sent; `false` if nobody waits for the block any more.
+    pub(crate) fn begins(&self, number: u64, request: RequestId) -> bool {
+        let mut flights = self.flights();
+        let Some(flight) = flights.all.get_mut(&number) else { return false };
+        flight.request = Some(request);
+        !flight.waiting.is_empty()
+    }
+
+    /// Removes the parts of a request, and returns them with the requests for blocks that nobody else waits for. Nobody joins the
+    /// flights of these blocks any more.
+    pub(crate) fn give_up(&self, request: RequestId) -> (Vec<Part>, Vec<RequestId>) {
+        let (mut parts, mut unwanted) = (Vec::new(), Vec::new());
+        let mut flights = self.flights();
+        let Flights { all, current, .. } = &mut *flights;
+        for (number, flight) in all {
+            let before = parts.len();
+            parts.extend(
+                flight
+                    .waiting
+                    .extract_if(.., |(_, part)| part.view.request() == request)
+                    .map(|(_, part)| part),
+            );
+            if parts.len() > before && flight.waiting.is_empty() {
+                unwanted.extend(flight.request);
+                if current.get(&flight.block) == Some(number) {
+                    current.remove(&flight.block);
+                }
+            }
+        }
+        (parts, unwanted)
     }
 
     /// Keeps a block that was read, if all of its existing bytes were read and nothing was written to it meanwhile. Returns the

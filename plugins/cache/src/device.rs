@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pactio_sdk::{
-    Answer, BoundPacketView, Capability, ExtensionQuery, Figure, Filter, IoError, Lower, PacketBox, PacketIo,
-    PacketPerms, Read, ReadWrite, ReboundPacket, Records, Resize, Statistics, Write,
+    Answer, BoundPacketView, Cancellation, Capability, ExtensionQuery, Figure, Filter, IoError, Lower,
+    PacketBox, PacketIo, PacketPerms, Read, ReadWrite, ReboundPacket, Records, RequestId, Resize, Statistics,
+    Write,
 };
 
 use crate::blocks::{Blocks, Found, Part};
@@ -82,6 +83,11 @@ impl Shared {
                 return self.blocks.abandon(flight).into_iter().for_each(|part| part.view.error(error));
             }
         };
+        if !self.blocks.begins(flight, packet.request()) {
+            whole.error(IoError::CANCELLED);
+            self.blocks.abandon(flight).into_iter().for_each(|part| self.read(block, part));
+            return;
+        }
         let this = Arc::downgrade(self);
         packet.on_complete(move |packet| {
             // Otherwise, all waiting parts have failed with the device.
@@ -100,7 +106,6 @@ impl Shared {
 impl Filter for CachedDevice {
     /// Admission is not forwarded: the cache's own requests do not wait for room below.
     const FORWARDS: &'static [Capability] = &[
-        Capability::CANCELLATION,
         Capability::LIMITS,
         Capability::STAT,
         Capability::FLUSH,
@@ -143,7 +148,16 @@ impl Filter for CachedDevice {
     }
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        query.offer::<dyn Resize>(self).offer::<dyn Statistics>(self);
+        query.offer::<dyn Cancellation>(self).offer::<dyn Resize>(self).offer::<dyn Statistics>(self);
+    }
+}
+
+impl Cancellation for CachedDevice {
+    fn cancel(&self, request: RequestId) {
+        let (parts, unwanted) = self.shared.blocks.give_up(request);
+        parts.into_iter().for_each(|part| part.view.error(IoError::CANCELLED));
+        // The reads that this request made, and its own views that were sent on.
+        unwanted.into_iter().chain([request]).for_each(|request| self.shared.below.cancel(request));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pactio_plugin_schedule::{Request, Schedule, mix, take_requests};
-use pactio_sdk::{Capability, Filter, Lower};
+use pactio_sdk::{Cancellation, Capability, ExtensionQuery, Filter, Lower, RequestId};
 
 /// The delay of requests.
 pub(crate) struct Plan {
@@ -62,15 +62,13 @@ impl DelayedDevice {
             Request::WriteNext(_) => self.streams[1].after(when),
             _ => when,
         };
-        let below = self.below.clone();
-        self.schedule.at(when, move || request.send(&below));
+        self.schedule.send_at(when, request, &self.below);
     }
 }
 
 impl Filter for DelayedDevice {
     /// Admission is not forwarded: a request is sent later, when there may be no room.
     const FORWARDS: &'static [Capability] = &[
-        Capability::CANCELLATION,
         Capability::LIMITS,
         Capability::STAT,
         Capability::FLUSH,
@@ -88,4 +86,15 @@ impl Filter for DelayedDevice {
     }
 
     take_requests!();
+
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Cancellation>(self);
+    }
+}
+
+impl Cancellation for DelayedDevice {
+    fn cancel(&self, request: RequestId) {
+        self.schedule.give_up(request);
+        self.below.cancel(request);
+    }
 }

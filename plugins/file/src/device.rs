@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 
 use pactio_plugin_pool::Pool;
 use pactio_sdk::{
-    Answer, BackendDevice, Batch, BoundPacketView, Code, Describe, DeviceInfo, ExtensionQuery, Flush,
-    FlushScope, IoError, Limiting, Limits, Mapping, MemoryRange, OpenError, OpenMode, PollingHandle, Publish,
-    Read, Records, Region, Registration, Resize, Stat, Write,
+    Answer, BackendDevice, Batch, BoundPacketView, Cancellation, Code, Describe, DeviceInfo, ExtensionQuery,
+    Flush, FlushScope, IoError, Limiting, Limits, Mapping, MemoryRange, OpenError, OpenMode, PollingHandle,
+    Publish, Read, Records, Region, Registration, RequestId, Resize, Stat, Write,
 };
 use rustix::fs::{SeekFrom, fdatasync, fsync, ftruncate, seek};
 use rustix::io::Errno;
@@ -144,7 +144,7 @@ impl BackendDevice for FileDevice {
         }
         // Files that only share the common queues would take turns there.
         if self.engine.is_ring() {
-            query.offer::<dyn Registration>(self);
+            query.offer::<dyn Registration>(self).offer::<dyn Cancellation>(self);
         }
         if regular {
             query.offer::<dyn Mapping>(self);
@@ -187,6 +187,12 @@ impl Registration for FileDevice {
         self.known.forget(number);
         self.at_once.refresh();
         self.engine.refresh();
+    }
+}
+
+impl Cancellation for FileDevice {
+    fn cancel(&self, _: RequestId) {
+        self.engine.cancel_unwanted();
     }
 }
 

@@ -50,6 +50,15 @@ impl Engine {
         }
     }
 
+    /// Looks for jobs that are not wanted any more.
+    pub(crate) fn cancel_unwanted(&self) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Ring(queue) => queue.cancel_unwanted(),
+            Self::Threads => {}
+        }
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         match self {
             #[cfg(target_os = "linux")]
@@ -84,6 +93,7 @@ mod linux {
     use std::io;
     use std::os::fd::RawFd;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Poll};
 
     use pactio_sdk::{Driven, PollingHandle};
@@ -114,7 +124,8 @@ mod linux {
             }
             let ring = Ring::new(file, known.clone())?;
             let descriptor = ring.descriptor();
-            let queue = Queue { driven: Driven::new(ring), descriptor, _counted: counted };
+            let unwanted = AtomicBool::new(false);
+            let queue = Queue { driven: Driven::new(ring), descriptor, unwanted, _counted: counted };
             Ok(Engine::Ring(Box::new(queue)))
         }
     }
@@ -122,12 +133,20 @@ mod linux {
     pub(crate) struct Queue {
         driven: Driven<Ring, Job>,
         descriptor: RawFd,
+        /// There may be jobs that are not wanted any more.
+        unwanted: AtomicBool,
         _counted: Arc<()>,
     }
 
     impl Queue {
         pub(super) fn submit(&self, job: Job) {
             self.driven.other(job);
+        }
+
+        pub(super) fn cancel_unwanted(&self) {
+            // Ordering: Relaxed. The wake orders the poll after it.
+            self.unwanted.store(true, Ordering::Relaxed);
+            self.driven.wake();
         }
 
         pub(super) fn wake(&self) {
@@ -140,7 +159,14 @@ mod linux {
 
         pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
             self.driven.poll(cx, |ring, requests, cx| {
-                if !ring.run(requests.others.drain(..)) {
+                // Before the work, which may take the completions of what is cancelled.
+                ring.take(requests.others.drain(..));
+                // Ordering: Relaxed. The wake ordered this poll after it.
+                if self.unwanted.swap(false, Ordering::Relaxed) && !ring.cancel_unwanted() {
+                    self.unwanted.store(true, Ordering::Relaxed);
+                    cx.waker().wake_by_ref();
+                }
+                if !ring.run() {
                     cx.waker().wake_by_ref();
                 }
                 Poll::Pending

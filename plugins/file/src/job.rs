@@ -92,6 +92,21 @@ impl Job {
         matches!(self.bytes, Bytes::In(_) | Bytes::InCopy(..))
     }
 
+    /// The result is not wanted any more.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        match &self.bytes {
+            Bytes::In(bytes) => bytes.is_cancelled(),
+            Bytes::InCopy(view, _) => view.is_cancelled(),
+            Bytes::Out(bytes) => bytes.is_cancelled(),
+            Bytes::OutCopy(..) | Bytes::None => false,
+        }
+    }
+
+    /// Ends the job, since its result is not wanted any more.
+    pub(crate) fn give_up(self) {
+        self.answer(IoError::CANCELLED);
+    }
+
     /// The next step; the outcome, if there is none. The step's memory belongs to the job until the job is answered or dropped.
     pub(crate) fn step(mut self) -> Result<(Self, Step), Outcome> {
         let position = self.position.saturating_add(self.done as u64);
@@ -163,6 +178,9 @@ impl Job {
     /// Performs the job on this thread, however long that takes.
     pub(crate) fn run(self, file: &File) {
         let mut job = self;
+        if job.is_cancelled() {
+            return job.give_up();
+        }
         while let Ok((this, Step { memory, len, position })) = job.step() {
             let moved = if this.is_read() {
                 // SAFETY: the memory belongs to the job, which lives through the call, and the system only writes data there.

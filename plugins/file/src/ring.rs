@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use io_uring::squeue::Flags;
-use io_uring::{IoUring, cqueue, types};
+use io_uring::{IoUring, cqueue, opcode, types};
 use rustix::io::Errno;
 use slab::Slab;
 
@@ -20,6 +20,9 @@ pub(crate) const DEPTH: usize = 128;
 
 /// The file is the ring's only registered one.
 const FILE: types::Fd = types::Fd(0);
+
+/// The number of the completions of requests to cancel others.
+const CANCEL: u64 = u64::MAX;
 
 /// The kernel's queues and the jobs in them.
 pub(crate) struct Ring {
@@ -48,10 +51,14 @@ impl Ring {
         self.ring.as_raw_fd()
     }
 
-    /// Takes new jobs and advances all jobs as far as possible without waiting; `false` if the call has to be repeated.
-    pub(crate) fn run(&mut self, new: impl Iterator<Item = Job>) -> bool {
-        self.places.refresh(&self.ring, &self.known);
+    /// Takes new jobs, for [`run`](Self::run).
+    pub(crate) fn take(&mut self, new: impl Iterator<Item = Job>) {
         self.waiting.extend(new);
+    }
+
+    /// Advances all jobs as far as possible without waiting; `false` if the call has to be repeated.
+    pub(crate) fn run(&mut self) -> bool {
+        self.places.refresh(&self.ring, &self.known);
         loop {
             while self.jobs.len() < DEPTH
                 && let Some(job) = self.waiting.pop_front()
@@ -69,6 +76,29 @@ impl Ring {
                 return true;
             }
         }
+    }
+
+    /// Ends the waiting jobs that are not wanted any more, and asks the kernel to end those that it has. `false` if the call has to be
+    /// repeated.
+    pub(crate) fn cancel_unwanted(&mut self) -> bool {
+        let (unwanted, waiting): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(Job::is_cancelled);
+        self.waiting = waiting.into();
+        unwanted.into_iter().for_each(Job::give_up);
+        let mut is_done = true;
+        for (key, _) in self.jobs.iter().filter(|(_, job)| job.is_cancelled()) {
+            let entry = opcode::AsyncCancel::new(key as u64).build().user_data(CANCEL);
+            // SAFETY: the entry has no memory.
+            if unsafe { self.ring.submission().push(&entry) }.is_err() {
+                is_done = false;
+                break;
+            }
+        }
+        while !self.ring.submission().is_empty() {
+            if !self.submit() {
+                return false;
+            }
+        }
+        is_done
     }
 
     /// Puts a job into the queue, which has room for the maximum number of jobs in the kernel.
@@ -105,11 +135,18 @@ impl Ring {
     fn complete(&mut self) -> bool {
         let mut again = false;
         while let Some(completion) = self.next() {
+            if completion.user_data() == CANCEL {
+                continue;
+            }
             let job = self.jobs.remove(completion.user_data() as usize);
             let outcome = match usize::try_from(completion.result()) {
                 // SAFETY: the completion states that the kernel has moved `count` bytes.
                 Ok(count) => unsafe { job.moved(count) },
                 Err(_) => match Errno::from_raw_os_error(-completion.result()) {
+                    Errno::CANCELED if job.is_cancelled() => {
+                        job.give_up();
+                        Outcome::Answered
+                    }
                     // Cancelled with the thread that submitted it, which has ended meanwhile.
                     Errno::CANCELED | Errno::AGAIN => Outcome::More(job),
                     errno => job.failed(errno),
@@ -143,8 +180,36 @@ impl Drop for Ring {
                 }
             }
             while let Some(completion) = self.next() {
-                drop(self.jobs.remove(completion.user_data() as usize));
+                if completion.user_data() != CANCEL {
+                    drop(self.jobs.remove(completion.user_data() as usize));
+                }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pactio_sdk::{Code, PacketBox, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_read_that_waits_in_the_kernel_ends_when_it_is_cancelled() {
+        let (reader, writer) = io::pipe().unwrap();
+        let file = File::from(std::os::fd::OwnedFd::from(reader));
+        let Ok(mut ring) = Ring::new(&file, Arc::default()) else { return println!("no io_uring here") };
+        let mut packets: Vec<_> = (0..2 * DEPTH).map(|_| PacketBox::<Write>::new_buf(8).unwrap()).collect();
+        // Half of them are in the kernel, half wait here.
+        ring.take(packets.iter_mut().map(|packet| Job::read(0, packet.bind().unwrap(), 1)));
+        ring.run();
+        assert!(packets.iter().all(|packet| !packet.is_complete()));
+        packets.iter().for_each(PacketBox::cancel);
+        while !packets.iter().all(PacketBox::is_complete) {
+            ring.cancel_unwanted();
+            ring.run();
+        }
+        assert!(packets.iter().all(|packet| packet.min_error().unwrap().1.code() == Code::CANCELLED));
+        drop(writer);
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pactio_plugin_schedule::{Later, Request, Schedule, take_requests};
 use pactio_sdk::{
-    BoundPacketView, Cancellation, Capability, ExtensionQuery, Figure, Filter, IoError, Lower, PacketPerms,
+    BoundPacketView, Cancellation, Capability, ExtensionQuery, Figure, Filter, Lower, PacketPerms,
     ReboundPacket, Records, RequestId, Statistics,
 };
 
@@ -87,26 +87,6 @@ impl Bounds {
     }
 }
 
-/// The id and the length of a request, and whether it is still wanted.
-fn look(request: &Request) -> (RequestId, usize, bool) {
-    fn of<Perms: PacketPerms>(view: &BoundPacketView<Perms>) -> (RequestId, usize, bool) {
-        (view.request(), view.len(), !view.is_cancelled())
-    }
-    match request {
-        Request::Read(_, view) | Request::ReadNext(view) => of(view),
-        Request::Write(_, view) | Request::WriteNext(view) => of(view),
-        Request::Exchange(_, view) => of(view),
-    }
-}
-
-fn refuse(request: Request) {
-    match request {
-        Request::Read(_, view) | Request::ReadNext(view) => view.error(IoError::CANCELLED),
-        Request::Write(_, view) | Request::WriteNext(view) => view.error(IoError::CANCELLED),
-        Request::Exchange(_, view) => view.error(IoError::CANCELLED),
-    }
-}
-
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // No foreign code runs under the lock.
@@ -128,10 +108,10 @@ impl Shared {
                 Next::Later(when) => break when,
             };
             drop(state);
-            if look(&request).2 {
+            if !request.is_cancelled() {
                 self.pass(request);
             } else {
-                refuse(request);
+                request.refuse();
                 if self.bounds.in_flight.is_some() {
                     self.state().in_flight -= 1;
                 }
@@ -159,7 +139,8 @@ impl Shared {
 
     /// The request that may be sent now, or the time to look again, if that has to be scheduled.
     fn next(&self, state: &mut State) -> Next {
-        let Some((_, bytes, wanted)) = state.waiting.front().map(look) else { return Next::Later(None) };
+        let Some(first) = state.waiting.front() else { return Next::Later(None) };
+        let (bytes, wanted) = (first.len(), !first.is_cancelled());
         if self.bounds.in_flight.is_some_and(|most| state.in_flight >= most) {
             return Next::Later(None);
         }
@@ -257,11 +238,11 @@ impl Cancellation for LimitedDevice {
         {
             let mut state = self.shared.state();
             for waiting in state.waiting.drain(..) {
-                if look(&waiting).0 == request { given_up.push(waiting) } else { kept.push_back(waiting) }
+                if waiting.id() == request { given_up.push(waiting) } else { kept.push_back(waiting) }
             }
             state.waiting = kept;
         }
-        given_up.into_iter().for_each(refuse);
+        given_up.into_iter().for_each(Request::refuse);
         self.shared.below.cancel(request);
     }
 }

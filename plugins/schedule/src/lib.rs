@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use async_io::Timer;
-use pactio_sdk::{BoundPacketView, Lower, NoPos, PacketIo, Read, ReadWrite, Write};
+use pactio_sdk::{BoundPacketView, IoError, Lower, NoPos, PacketIo, Read, ReadWrite, RequestId, Write};
 
 /// Jobs and their times. A device polls the schedule as its driver. When the schedule is dropped, the jobs that were not done are
 /// dropped.
@@ -40,7 +40,23 @@ struct Queue {
 struct Due {
     when: Instant,
     number: u64,
-    job: Box<dyn FnOnce() + Send>,
+    work: Work,
+}
+
+enum Work {
+    Job(Box<dyn FnOnce() + Send>),
+    /// A request for the device below.
+    Send(Request, Lower),
+}
+
+impl Work {
+    fn run(self) {
+        match self {
+            Self::Job(job) => job(),
+            Self::Send(request, _) if request.is_cancelled() => request.refuse(),
+            Self::Send(request, below) => request.send(&below),
+        }
+    }
 }
 
 /// The earliest job is the greatest, since a heap gives its greatest element first.
@@ -72,26 +88,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Later {
     /// Does `job` in the driver, at the time `when` or later.
     pub fn at(&self, when: Instant, job: impl FnOnce() + Send + 'static) {
+        self.add(when, Work::Job(Box::new(job)));
+    }
+
+    fn add(&self, when: Instant, work: Work) {
         let mut queue = lock(&self.0.queue);
         if queue.closed {
-            // Not under the lock: dropping the job fails a request, which may call this function again.
+            // Not under the lock: dropping the work fails a request, which may call this function again.
             drop(queue);
-            return drop(job);
+            return drop(work);
         }
         let number = queue.number;
         queue.number += 1;
         let first = queue.due.peek().is_none_or(|first| when < first.when);
-        queue.due.push(Due { when, number, job: Box::new(job) });
+        queue.due.push(Due { when, number, work });
         drop(queue);
         if first && let Some(waker) = self.0.waker.get() {
             waker.wake_by_ref();
         }
     }
 
-    fn due(&self) -> Option<Box<dyn FnOnce() + Send>> {
+    fn due(&self) -> Option<Work> {
         let mut queue = lock(&self.0.queue);
         let now = Instant::now();
-        queue.due.peek().is_some_and(|first| first.when <= now).then(|| queue.due.pop())?.map(|due| due.job)
+        queue.due.peek().is_some_and(|first| first.when <= now).then(|| queue.due.pop())?.map(|due| due.work)
     }
 }
 
@@ -106,13 +126,37 @@ impl Schedule {
         self.0.at(when, job);
     }
 
+    /// Sends a request to the device below at the time `when` or later, unless it is [given up](Self::give_up) before.
+    pub fn send_at(&self, when: Instant, request: Request, below: &Lower) {
+        self.0.add(when, Work::Send(request, below.clone()));
+    }
+
+    /// Fails the requests with this identity that were not sent yet, as cancelled.
+    pub fn give_up(&self, wanted: RequestId) {
+        let mut queue = lock(&self.0.0.queue);
+        let is_meant = |due: &Due| matches!(&due.work, Work::Send(request, _) if request.id() == wanted);
+        // Most calls are for requests that were sent already.
+        if !queue.due.iter().any(is_meant) {
+            return;
+        }
+        let (given_up, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut queue.due).into_iter().partition(is_meant);
+        queue.due = kept.into();
+        drop(queue);
+        for due in given_up {
+            if let Work::Send(request, _) = due.work {
+                request.refuse();
+            }
+        }
+    }
+
     /// Does the jobs that are due; the body of a driver.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = &*self.0.0;
         shared.waker.get_or_init(|| cx.waker().clone());
         loop {
-            while let Some(job) = self.0.due() {
-                job();
+            while let Some(work) = self.0.due() {
+                work.run();
             }
             let Some(next) = lock(&shared.queue).due.peek().map(|due| due.when) else {
                 *lock(&shared.timer) = None;
@@ -150,7 +194,39 @@ pub enum Request {
     WriteNext(BoundPacketView<Read>),
 }
 
+/// Does the same with the view of any request.
+macro_rules! with_view {
+    ($request:expr, $view:ident => $body:expr) => {
+        match $request {
+            Request::Read(_, $view) | Request::ReadNext($view) => $body,
+            Request::Write(_, $view) | Request::WriteNext($view) => $body,
+            Request::Exchange(_, $view) => $body,
+        }
+    };
+}
+
 impl Request {
+    /// The identity of the request.
+    pub fn id(&self) -> RequestId {
+        with_view!(self, view => view.request())
+    }
+
+    /// The number of bytes.
+    #[allow(clippy::len_without_is_empty, reason = "empty requests are requests")]
+    pub fn len(&self) -> usize {
+        with_view!(self, view => view.len())
+    }
+
+    /// The result is not wanted any more.
+    pub fn is_cancelled(&self) -> bool {
+        with_view!(self, view => view.is_cancelled())
+    }
+
+    /// Fails the request as cancelled.
+    pub fn refuse(self) {
+        with_view!(self, view => view.error(IoError::CANCELLED));
+    }
+
     /// Sends the request.
     pub fn send(self, below: &Lower) {
         match self {
