@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::ValueHint;
-use pactio::check::{self, CASES, Case, DOES_NOT_APPLY, Finding, Outcome, Plan, Subject, Verdict, WINDOW};
+use pactio::check::{self, CASES, Case, DOES_NOT_APPLY, Finding, Outcome, PLUGINS, Plan, Subject, Verdict};
 use pactio::{Candidate, Host, HostBuilder, Manifest};
 
 use super::failure::{Failure, to_stdout};
@@ -176,7 +176,8 @@ fn here(
     });
     made.map_err(|error| Failure::new(format!("a temporary folder cannot be filled: {error}")))?;
     // The folder with the file is searched first. The plugins of devices below a filter come from the other search paths.
-    let host = set_up(Host::builder().search_path(plugins).plugin(WINDOW)).build()?;
+    let host = set_up(PLUGINS.into_iter().fold(Host::builder().search_path(plugins), HostBuilder::plugin))
+        .build()?;
     let placed = |url: &str| url.replace("{folder}", &data.to_string_lossy());
     let mut plan = Plan::new(&placed(url), seed);
     if let Some(file) = &arguments.sample {

@@ -80,19 +80,20 @@ fn each_case_finds_what_it_is_for() {
 }
 
 #[test]
-fn a_filter_that_forgets_an_answer_when_the_device_below_fails_is_found() {
+fn a_filter_that_forgets_an_answer_or_a_cancellation_is_found() {
     for (way, what) in [
         ("none", None),
-        ("early", Some("dropped by the device without an answer")),
-        ("panic", Some("dropped by the device without an answer")),
+        ("early", Some(("faults", "dropped by the device without an answer"))),
+        ("panic", Some(("faults", "dropped by the device without an answer"))),
+        ("deaf", Some(("cancel", "on a device that can cancel, was not answered within 5s"))),
     ] {
         let url = format!("memory:?size=100KiB | careless?way={way}");
         let (output, text) = check("fixture_careless", &["--url", &url, "--reproduce", "1"]);
         match what {
             None => assert_eq!(output.status.code(), Some(0), "{text}"),
-            Some(what) => {
+            Some((case, what)) => {
                 let line = text.lines().find(|line| line.starts_with("WRONG")).unwrap_or_default();
-                assert!(line.starts_with("WRONG  faults ") && line.contains(what), "{way}: {text}");
+                assert!(line.starts_with(&format!("WRONG  {case} ")) && line.contains(what), "{way}: {text}");
                 assert!(text.ends_with("13 ok, 1 wrong, 1 do not apply\n"), "{way}: {text}");
             }
         }

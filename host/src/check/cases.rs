@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::thread;
+use std::time::Duration;
 
 use futures_lite::AsyncWriteExt;
 use futures_lite::future::{block_on, poll_once};
@@ -363,8 +364,34 @@ fn cancel(subject: &Subject) -> Result<(), Finding> {
             same(&bytes[done.clone()], &subject.model.borrow()[start..][..done.len()], start)?;
         }
     }
+    cancel_below(subject)?;
     // Other requests are not affected.
     subject.read_all()
+}
+
+/// Cancels reads behind the filter, over a device that answers after 30 s, but can cancel.
+fn cancel_below(subject: &Subject) -> Result<(), Finding> {
+    let url: Url = subject.url.parse().map_err(unexpected)?;
+    let slow = Url::filter(super::slow::SCHEME).map_err(unexpected)?;
+    let Some(url) = url.below_last_filter(slow, super::window::SCHEME) else { return Ok(()) };
+    // A filter may refuse what is below.
+    let Ok(device) = subject.host.open(&url.reveal()) else { return Ok(()) };
+    let _holding = super::slow::Holding::begin();
+    for _ in 0..5 {
+        let range = subject.range();
+        let what = format!("a read of {range:?} that was cancelled, on a device that can cancel,");
+        let mut request = device.read_at(range.start as u64, vec![0; range.len()]);
+        for _ in 0..10 {
+            if block_on(poll_once(&mut request)).is_some() {
+                return Ok(());
+            }
+            // The filter may send it on later.
+            thread::sleep(Duration::from_millis(2));
+        }
+        let (report, _) = subject.wait(&what, request.cancel())?.map_err(unexpected)?;
+        answered(&what, &report)?;
+    }
+    Ok(())
 }
 
 fn drops(subject: &Subject) -> Result<(), Finding> {

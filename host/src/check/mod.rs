@@ -24,6 +24,7 @@
 
 mod cases;
 mod outcome;
+mod slow;
 mod subject;
 mod window;
 
@@ -32,12 +33,15 @@ use std::time::{Duration, Instant};
 
 use futures_lite::AsyncReadExt;
 use futures_lite::future::zip;
+use pactio_sdk::LinkedPlugin;
 
 use cases::OPENS;
 pub use cases::{CASES, Case};
 pub use outcome::{Outcome, Verdict, junit, table};
 pub use subject::{Finding, Plan, Subject};
-pub use window::PLUGIN as WINDOW;
+
+/// Filters that the cases need; a host of a [`Subject`] links them in.
+pub const PLUGINS: [LinkedPlugin; 2] = [window::PLUGIN, slow::PLUGIN];
 
 /// Exit code of the process for one case if the case does not apply. 0 means that the case passed, any other code that it failed.
 pub const DOES_NOT_APPLY: u8 = 77;

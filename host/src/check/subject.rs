@@ -59,7 +59,7 @@ impl Plan {
         Self { sample: Some(sample), ..self }
     }
 
-    /// Only a part of the device is checked. The host needs the plugin [`WINDOW`](super::WINDOW).
+    /// Only a part of the device is checked. The host needs the [`PLUGINS`](super::PLUGINS) of the suite.
     #[must_use]
     pub fn with_range(self, offset: u64, length: Option<u64>) -> Self {
         let length = length.map_or(String::new(), |length| format!("&length={length}"));
