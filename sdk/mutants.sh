@@ -18,7 +18,7 @@ if [ -n "$(red)" ]; then
   exit 1
 fi
 caught=0 survived=0
-for mutant in $(tr -d '\n ' <<<"$(cat sdk/src/packet/*.rs sdk/src/device/*.rs)" | grep -o 'mutant!("[a-z_]*"' | cut -d'"' -f2 | sort -u); do
+for mutant in $(tr -d '\n ' <<<"$(cat sdk/src/packet/*.rs sdk/src/device/*.rs sdk/src/io/*.rs)" | grep -o 'mutant!("[a-z_]*"' | cut -d'"' -f2 | sort -u); do
   models=$(PACTIO_MUTANT=$mutant red)
   if [ -z "$models" ]; then
     echo "SURVIVED $mutant"

@@ -14,6 +14,13 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 #[cfg(pactio_loom)]
+pub(crate) use loom::sync::{Mutex, MutexGuard};
+#[cfg(pactio_shuttle)]
+pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+#[cfg(all(feature = "std", not(any(pactio_loom, pactio_shuttle))))]
+pub(crate) use std::sync::{Mutex, MutexGuard};
+
+#[cfg(pactio_loom)]
 pub(crate) use loom::cell::UnsafeCell;
 
 /// `loom`'s closure interface over the standard cell.

@@ -41,9 +41,9 @@ impl Room {
         self.ask(remote, bytes)
     }
 
-    /// Has the first waiting user and the layer above ask again.
+    /// Has the waiting users and the layer above ask again.
     pub(super) fn wake_all(&self) {
-        self.turns.wake_first();
+        self.turns.wake_all();
         let above = self.above().take();
         if let Some(above) = above {
             above.wake_by_ref();

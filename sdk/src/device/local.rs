@@ -277,11 +277,11 @@ impl<D: BackendDevice> Drop for LocalDriver<D> {
 }
 
 impl<D: BackendDevice> Shared<D> {
-    /// Wakes the first request that waits for room, so that it asks again: a device that has panicked or ended has lost its
+    /// Wakes the requests that wait for room, so that they ask again: a device that has panicked or ended has lost its
     /// waker.
     fn wake_waiting(&self) {
         if let Some(turns) = &self.turns {
-            turns.wake_first();
+            turns.wake_all();
         }
     }
 }

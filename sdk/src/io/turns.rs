@@ -1,85 +1,126 @@
 //! Requests that wait for room in a device: in order, and without a place in the device (rule 20).
 
+use alloc::boxed::Box;
 use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+use std::task::Wake;
 
 use super::Admitted;
+use crate::packet::mutant;
+use crate::sync::{Mutex, MutexGuard};
 
-/// The requests of one device that wait for their turn. Only the first of them asks the device.
+/// The requests of one device that wait for their turn. The first of them asks the device.
 ///
 /// ```text
 ///   request 7 (asks the device) ◄── request 8 ◄── request 9          each waits in its own future;
-///        └── admitted, or gone ──► wakes request 8                   here is only a waker of each
+///        └── admitted, or gone ──► wakes the others                  here is only a waker of each
 /// ```
+///
+/// A request that was woken and is not polled holds up no other one: the turn passes to the first that is polled. So all of them
+/// are woken when there may be room, since nobody knows which of them will be polled.
+#[derive(Clone, Default)]
+pub struct Turns(Arc<Shared>);
+
 #[derive(Default)]
-pub struct Turns(Arc<Mutex<Queue>>);
+struct Shared(Mutex<Queue>);
 
 #[derive(Default)]
 struct Queue {
     next: u64,
-    /// By order of arrival. The wakers are counted, so that no foreign code runs under the lock (rule 4).
-    waiting: BTreeMap<u64, Option<Arc<Waker>>>,
+    /// By order of arrival.
+    waiting: BTreeMap<u64, Waiter>,
+}
+
+struct Waiter {
+    /// Counted, so that no foreign code runs under the lock (rule 4).
+    waker: Arc<Waker>,
+    /// It was woken and not polled since.
+    woken: bool,
 }
 
 impl Turns {
-    /// Wakes the first request, so that it asks again: the device may have forgotten its waker.
-    pub fn wake_first(&self) {
-        let queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = queue.waiting.first_key_value().and_then(|(_, waker)| waker.clone());
-        drop(queue);
-        if let Some(first) = first {
-            first.wake_by_ref();
-        }
+    /// Wakes all requests, so that they ask again: there is room, or the device may have forgotten its waker.
+    pub fn wake_all(&self) {
+        self.0.wake_all();
     }
 
     /// Asks the device, unless another request waits, and gives `None` if the device has room; otherwise gives a future that
-    /// waits for the turn and asks then.
+    /// waits for the turn and asks then. The waker that `ask` gets wakes all requests.
     pub fn admit(
         &self,
         ask: impl FnMut(&mut Context<'_>) -> Poll<()> + Send + Unpin + 'static,
     ) -> Option<Admitted> {
-        let mut turn = Turn { turns: self.0.clone(), number: 0, ask };
-        {
-            let mut queue = turn.queue();
+        let number = {
+            let mut queue = self.0.queue();
             queue.next += 1;
-            let number = queue.next;
-            queue.waiting.insert(number, None);
-            drop(queue);
-            turn.number = number;
-        }
-        match turn.poll_turn(&mut Context::from_waker(Waker::noop())) {
+            queue.next
+        };
+        let mut turn = Turn { turns: self.0.clone(), number, ask };
+        match turn.poll_turn(&Arc::new(Waker::noop().clone())) {
             Poll::Ready(()) => None,
             Poll::Pending => Some(Box::pin(turn)),
         }
     }
 }
 
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // No foreign code runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_all(&self) {
+        let mut queue = self.queue();
+        let asleep = queue.waiting.values_mut().filter(|waiter| !waiter.woken);
+        let wakers: Vec<Arc<Waker>> = asleep
+            .map(|waiter| {
+                waiter.woken = true;
+                waiter.waker.clone()
+            })
+            .collect();
+        drop(queue);
+        let first_only = mutant!("wake_the_first_only", 1, usize::MAX);
+        wakers.into_iter().take(first_only).for_each(|waker| waker.wake_by_ref());
+    }
+}
+
+/// The waker that a device gets.
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.wake_all();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_all();
+    }
+}
+
 /// A place in the queue.
 struct Turn<F> {
-    turns: Arc<Mutex<Queue>>,
+    turns: Arc<Shared>,
     number: u64,
     ask: F,
 }
 
-impl<F> Turn<F> {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl<F: FnMut(&mut Context<'_>) -> Poll<()>> Turn<F> {
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let waker = Arc::new(cx.waker().clone());
-        let mut queue = self.queue();
-        let first = queue.waiting.first_key_value().is_some_and(|(number, _)| *number == self.number);
-        // The waker is stored for each request, also for the first: `wake_first` and the end of the turn before it use the waker.
-        let stale = queue.waiting.insert(self.number, Some(waker));
+    fn poll_turn(&mut self, waker: &Arc<Waker>) -> Poll<()> {
+        let mut queue = self.turns.queue();
+        // All that came before it were woken, but are not polled yet: the turn passes.
+        let is_first = queue.waiting.range(..self.number).next().is_none();
+        let passes = || queue.waiting.range(..self.number).all(|(_, waiter)| waiter.woken);
+        let asks = is_first || mutant!("turns_do_not_pass", false, passes());
+        let waiter = Waiter { waker: waker.clone(), woken: false };
+        let stale = queue.waiting.insert(self.number, waiter);
         drop(queue);
         drop(stale);
-        if first { (self.ask)(cx) } else { Poll::Pending }
+        if asks {
+            (self.ask)(&mut Context::from_waker(&Waker::from(self.turns.clone())))
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -87,20 +128,18 @@ impl<F: FnMut(&mut Context<'_>) -> Poll<()> + Unpin> Future for Turn<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_turn(cx)
+        let waker = Arc::new(cx.waker().clone());
+        self.poll_turn(&waker)
     }
 }
 
 impl<F> Drop for Turn<F> {
-    /// Removes the request from the queue, also when it is admitted, and wakes the next request, which asks.
+    /// Removes the request from the queue, also when it is admitted, and wakes the others, of which the first asks.
     fn drop(&mut self) {
-        let mut queue = self.queue();
-        let stale = queue.waiting.remove(&self.number);
-        let next = queue.waiting.first_key_value().and_then(|(_, waker)| waker.clone());
-        drop(queue);
+        let stale = self.turns.queue().waiting.remove(&self.number);
         drop(stale);
-        if let Some(next) = next {
-            next.wake_by_ref();
+        if mutant!("gone_without_a_wake", false, true) {
+            self.turns.wake_all();
         }
     }
 }
@@ -108,5 +147,160 @@ impl<F> Drop for Turn<F> {
 impl fmt::Debug for Turns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Turns")
+    }
+}
+
+#[cfg(all(test, pactio_loom))]
+mod models {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use loom::thread;
+
+    use super::*;
+    use crate::packet::models::model;
+
+    /// A device with room for one request. It keeps one waker.
+    #[derive(Default)]
+    struct Small(Mutex<Room>);
+
+    #[derive(Default)]
+    struct Room {
+        taken: bool,
+        waker: Option<Waker>,
+    }
+
+    impl Small {
+        fn ask(&self, cx: &mut Context<'_>) -> Poll<()> {
+            let mut room = self.0.lock().unwrap();
+            if room.taken {
+                room.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            room.taken = true;
+            Poll::Ready(())
+        }
+
+        fn free(&self) {
+            let mut room = self.0.lock().unwrap();
+            room.taken = false;
+            let waker = room.waker.take();
+            drop(room);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Polls whenever it was woken, at most `polls` times; whether it was admitted.
+    fn poll(admission: &mut Option<Admitted>, wakes: &Arc<Wakes>, polls: usize) -> bool {
+        for _ in 0..polls {
+            let Some(turn) = admission else { return true };
+            if wakes.0.swap(0, Ordering::SeqCst) == 0 {
+                return false;
+            }
+            if turn.as_mut().poll(&mut Context::from_waker(&Waker::from(wakes.clone()))).is_ready() {
+                *admission = None;
+            }
+        }
+        admission.is_none()
+    }
+
+    /// The first of three is never polled, or is dropped; the room that becomes free goes to one of the others.
+    fn one_gets_the_room(first_is_dropped: bool) {
+        let (turns, small) = (Turns::default(), Arc::new(Small::default()));
+        let wait = || {
+            let small = small.clone();
+            turns.admit(move |cx| small.ask(cx))
+        };
+        assert!(wait().is_none(), "the room is free at first");
+        let first = wait();
+        let waiters = [(); 2].map(|()| {
+            let wakes = Arc::new(Wakes::default());
+            // Its first poll gives it a waker.
+            wakes.0.store(1, Ordering::SeqCst);
+            (wait(), wakes)
+        });
+        let freeing = thread::spawn({
+            let small = small.clone();
+            move || small.free()
+        });
+        let waiting: Vec<_> = waiters
+            .into_iter()
+            .map(|(mut admission, wakes)| {
+                thread::spawn(move || {
+                    poll(&mut admission, &wakes, 3);
+                    (admission, wakes)
+                })
+            })
+            .collect();
+        if first_is_dropped {
+            drop(first);
+        } else {
+            std::mem::forget(first);
+        }
+        freeing.join().unwrap();
+        let mut waiting: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap()).collect();
+        // Those that were woken are polled until nothing happens.
+        for _ in 0..4 {
+            waiting.iter_mut().for_each(|(admission, wakes)| {
+                poll(admission, wakes, 3);
+            });
+        }
+        let admitted = waiting.iter().filter(|(admission, _)| admission.is_none()).count();
+        assert_eq!(admitted, 1, "the room is free, and a request waits for it");
+    }
+
+    #[test]
+    fn a_request_that_is_not_polled_holds_up_no_other() {
+        model(Some(2), || one_gets_the_room(false));
+    }
+
+    #[test]
+    fn a_request_that_is_dropped_holds_up_no_other() {
+        model(Some(2), || one_gets_the_room(true));
+    }
+
+    #[test]
+    fn each_request_gets_its_turn() {
+        model(Some(3), || {
+            let (turns, small) = (Turns::default(), Arc::new(Small::default()));
+            let wait = || {
+                let small = small.clone();
+                turns.admit(move |cx| small.ask(cx))
+            };
+            assert!(wait().is_none(), "the room is free at first");
+            let waiting: Vec<_> = (0..2)
+                .map(|_| {
+                    let wakes = Arc::new(Wakes::default());
+                    wakes.0.store(1, Ordering::SeqCst);
+                    let mut admission = wait();
+                    thread::spawn(move || {
+                        poll(&mut admission, &wakes, 3);
+                        (admission, wakes)
+                    })
+                })
+                .collect();
+            small.free();
+            let mut waiting: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap()).collect();
+            for admitted in [1, 2] {
+                for _ in 0..4 {
+                    waiting.iter_mut().for_each(|(admission, wakes)| {
+                        poll(admission, wakes, 3);
+                    });
+                }
+                let now = waiting.iter().filter(|(admission, _)| admission.is_none()).count();
+                assert_eq!(now, admitted, "the room is free, and a request waits for it");
+                small.free();
+            }
+        });
     }
 }
