@@ -2,13 +2,14 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use pactio_sdk::abi::DeviceObj;
 use pactio_sdk::{LinkedPlugin, OpenMode};
 
-use crate::device::{DeviceStatistics, Statistics};
+use crate::device::{DeviceStatistics, Statistics, refuse_deep};
 use crate::executor::{self, Runtime};
 use crate::opener::Opener;
 use crate::plugin::{Below, Policy, Registry, SearchPaths, Trust};
@@ -116,6 +117,7 @@ impl Host {
         } else {
             url
         };
+        refuse_deep(1 + u32::try_from(url.filters().len()).unwrap_or(u32::MAX - 1))?;
         let registry = self.registry();
         let plugin = registry.plugin_with(url.scheme())?;
         let steps: Vec<Step<'_>> = url
@@ -139,9 +141,13 @@ impl Host {
             }
         };
         let counting = self.statistics.as_ref();
-        let opener = Opener::for_plugin(self, plugin, depth)?;
+        let opened = Arc::new(AtomicU32::new(0));
+        let opener = Opener::for_plugin(self, plugin, depth, &opened)?;
         let (object, shown) = self.open_layer(plugin, url, mode(&steps), Below::Host(opener))?;
-        let mut device = Device::new(shown, plugin.clone(), object, None, self.runtime.clone(), counting)?;
+        // Ordering: Relaxed. The call above has returned.
+        let opened = opened.load(Ordering::Relaxed);
+        let mut device =
+            Device::new(shown, plugin.clone(), object, None, opened, self.runtime.clone(), counting)?;
         for (index, step) in steps.iter().enumerate() {
             let mode = mode(&steps[index + 1..]);
             device = match step {
@@ -150,7 +156,7 @@ impl Host {
                     let (object, shown) = self.open_layer(plugin, filter, mode, Below::Device(&device))?;
                     let (plugin, runtime) = (Arc::clone(plugin), self.runtime.clone());
                     let below = device.clone();
-                    let device = Device::new(shown, plugin, object, Some(device), runtime, counting)?;
+                    let device = Device::new(shown, plugin, object, Some(device), 0, runtime, counting)?;
                     if let Err(error) = device.refuse_hidden_publish(&below) {
                         // A temporary file is removed before the caller gets the error, and may end the process.
                         for layer in [device, below] {

@@ -1,5 +1,8 @@
 //! The host for a plugin that opens other devices: a tree with URLs as names.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use pactio_sdk::{
     BackendDevice, BoundPacketView, Code, DeviceInfo, ExtensionQuery, IoError, OpenError, OpenMode, Opened,
     Opening, Write,
@@ -18,18 +21,25 @@ pub(crate) struct Opener {
     host: Host,
     /// Number of devices that are being opened around those that this opener opens.
     depth: u32,
+    /// The number of layers of the deepest device that was opened.
+    layers: Arc<AtomicU32>,
 }
 
 impl Opener {
     /// The opener for a plugin at this depth, if the plugin requires one.
-    pub(crate) fn for_plugin(host: &Host, plugin: &Plugin, depth: u32) -> Result<Option<Self>, Error> {
+    pub(crate) fn for_plugin(
+        host: &Host,
+        plugin: &Plugin,
+        depth: u32,
+        layers: &Arc<AtomicU32>,
+    ) -> Result<Option<Self>, Error> {
         if !plugin.manifest().requires.iter().any(|feature| feature == OPEN) {
             return Ok(None);
         }
         if depth == DEEPEST {
             return Err(Error::new(ErrorKind::Open(Code::INVALID_INPUT), CIRCLE));
         }
-        Ok(Some(Self { host: host.clone(), depth: depth + 1 }))
+        Ok(Some(Self { host: host.clone(), depth: depth + 1, layers: layers.clone() }))
     }
 }
 
@@ -52,6 +62,8 @@ impl Opening for Opener {
         let url = std::str::from_utf8(url).map_err(|_| OpenError::invalid_input("the URL is not UTF-8"))?;
         let open = || {
             let device = self.host.open_nested(&url.parse()?, OpenOptions::from_mode(mode), self.depth)?;
+            // Ordering: Relaxed. The plugin's call returns before this is read.
+            self.layers.fetch_max(device.layers(), Ordering::Relaxed);
             Ok(device.lend())
         };
         let opened = open().map_err(|error: Error| {

@@ -238,3 +238,31 @@ fn faults_come_as_they_were_asked_for_and_come_again() {
         );
     });
 }
+
+#[test]
+fn stacks_have_a_bound_and_fit_on_a_small_stack() {
+    // The bench does the same with optimised code on 512 KiB; these frames are several times as large, and more so under a sanitizer.
+    let stack = 16 << 20;
+    let run = || {
+        let host = pactio_tests::host(&["pactio_memory", "pactio_stats", "pactio_cow", "pactio_retry"]);
+        let url = |count: usize| {
+            let filters = ["stats", "retry", "cow"].iter().cycle().take(count);
+            filters.fold("memory:?size=4KiB&fill=7".to_owned(), |url, filter| format!("{url} | {filter}"))
+        };
+        let device = host.open(&url(255)).unwrap();
+        host.block_on(async {
+            let bytes = device.read_exact_at(1, vec![0; 100]).await.unwrap();
+            assert_eq!(bytes, [7; 100]);
+        });
+        let mut bytes = [0; 10];
+        device.blocking_read_exact_at(5, &mut bytes).unwrap();
+        assert_eq!(bytes, [7; 10]);
+        drop(device);
+        for count in [256, 4000] {
+            let error = host.open(&url(count)).unwrap_err().to_string();
+            let text = format!("a device has at most 256 layers, but this one would have {}", count + 1);
+            assert!(error.contains(&text), "{error}");
+        }
+    };
+    std::thread::Builder::new().stack_size(stack).spawn(run).unwrap().join().unwrap();
+}

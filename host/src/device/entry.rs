@@ -91,7 +91,7 @@ impl Device {
         };
         let url = format!("{} | {}", shared.url, Url::shown_name(name));
         let (plugin, runtime) = (shared.plugin.clone(), shared.runtime.clone());
-        Self::new(url, plugin, object, Some(self.clone()), runtime, shared.counting.as_ref()).map_err(
+        Self::new(url, plugin, object, Some(self.clone()), 0, runtime, shared.counting.as_ref()).map_err(
             |error| {
                 OpenError::new(IoError::from_code(error.code().unwrap_or(Code::FAILED)), error.to_string())
             },

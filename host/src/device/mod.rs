@@ -70,6 +70,8 @@ pub(crate) struct Shared {
     url: String,
     /// The device below, if there is one.
     below: Option<Device>,
+    /// Number of devices that a request may go through, with this one.
+    layers: u32,
     plugin: Arc<Plugin>,
     driver: Option<Arc<Driver>>,
     /// The waker that the device gets; made once, so that `will_wake` holds for the device's life.
@@ -82,18 +84,35 @@ pub(crate) struct Shared {
     runtime: Arc<Runtime>,
 }
 
+/// Most devices that one request may go through: each takes its part of the thread's stack.
+const MOST_LAYERS: u32 = 256;
+
+/// Refuses a stack of more devices than a request may go through.
+pub(crate) fn refuse_deep(layers: u32) -> Result<(), Error> {
+    if layers <= MOST_LAYERS {
+        return Ok(());
+    }
+    let text = format!("a device has at most {MOST_LAYERS} layers, but this one would have {layers}");
+    Err(Error::new(ErrorKind::Open(Code::INVALID_INPUT), text))
+}
+
 impl Device {
+    /// `opened` is the number of layers of the deepest device that the plugin has opened for this one.
     pub(crate) fn new(
         url: String,
         plugin: Arc<Plugin>,
         object: DeviceObj,
         below: Option<Device>,
+        opened: u32,
         runtime: Arc<Runtime>,
         statistics: Option<&Arc<Statistics>>,
     ) -> Result<Self, Error> {
+        let layers = 1 + below.as_ref().map_or(0, |below| below.layers()).max(opened);
+        refuse_deep(layers)?;
         let remote = Remote::new(object);
         let limits = remote.limits();
-        let device = Self::with_remote(remote, limits, url, plugin, below, runtime, None, statistics)?;
+        let device =
+            Self::with_remote(remote, limits, url, plugin, below, layers, runtime, None, statistics)?;
         if limits.takes_all() && statistics.is_none() {
             return Ok(device);
         }
@@ -114,6 +133,7 @@ impl Device {
             url,
             plugin,
             below,
+            layers,
             runtime,
             Some(device),
             statistics,
@@ -135,6 +155,7 @@ impl Device {
         url: String,
         plugin: Arc<Plugin>,
         below: Option<Device>,
+        layers: u32,
         runtime: Arc<Runtime>,
         inner: Option<Device>,
         statistics: Option<&Arc<Statistics>>,
@@ -158,6 +179,7 @@ impl Device {
                 counted,
                 url,
                 below,
+                layers,
                 plugin,
                 driver,
                 waker,
@@ -192,6 +214,11 @@ impl Device {
     /// The device below, if this one is a filter's.
     pub fn below(&self) -> Option<&Device> {
         self.0.below.as_ref()
+    }
+
+    /// Number of devices that a request may go through, with this one.
+    pub(crate) fn layers(&self) -> u32 {
+        self.0.layers
     }
 
     /// The plugin that the device belongs to.
