@@ -9,7 +9,16 @@ use pactio_tests::{Records, folder_of, in_time};
 fn host() -> Host {
     Host::builder()
         .default_search_paths(false)
-        .search_path(folder_of(&["fixture_stuck", "fixture_identity", "fixture_picky"]).path())
+        .search_path(
+            folder_of(&[
+                "fixture_stuck",
+                "fixture_identity",
+                "fixture_picky",
+                "fixture_queued",
+                "pactio_file",
+            ])
+            .path(),
+        )
         .worker_threads(2)
         .hang_limit(Duration::from_millis(100))
         .build()
@@ -48,7 +57,9 @@ fn a_driver_that_hangs_ends_or_panics_is_reported() {
             assert!(begun.elapsed() < Duration::from_secs(30));
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert!(matches!(device.health(), Health::Hangs(time) if time >= Duration::from_millis(100)));
+        assert!(
+            matches!(device.health(), Health::Hangs { call: "poll_driver", time } if time >= Duration::from_millis(100))
+        );
         host.block_on(&mut packet);
         assert!(packet.report().is_done());
         while device.health() != Health::Alive {
@@ -56,13 +67,11 @@ fn a_driver_that_hangs_ends_or_panics_is_reported() {
         }
         let text = records.text();
         let line = text.lines().find(|line| line.contains("device=\"stuck:driver\"")).unwrap();
-        assert!(
-            line.contains("ERROR") && line.contains("the device's driver has not come back from a poll for"),
-            "{text}"
-        );
+        assert!(line.contains("ERROR") && line.contains("the plugin has not come back for"), "{text}");
         assert!(line.contains("plugin=\"fixture-stuck\" call=\"poll_driver\""), "{text}");
         // A pause between polls is not reported.
-        assert_eq!(text.matches("device=\"stuck:driver\"").count(), 1);
+        assert_eq!(text.matches("device=\"stuck:driver\"").count(), 2, "{text}");
+        assert!(text.contains("the plugin came back after"), "{text}");
 
         for (url, health, code) in [
             ("stuck:end", Health::Ended, Code::UNANSWERED),
@@ -131,5 +140,121 @@ fn closing_fails_what_is_under_way_and_does_not_wait_for_ever() {
         other.close(Duration::from_secs(10)).unwrap();
         // A device that takes only some requests is two devices, and is closed all the same.
         host.open("picky:10000").unwrap().close(Duration::from_secs(10)).unwrap();
+    });
+}
+
+/// Waits until the device is found to hang, and gives the call.
+fn hanging(device: &Device) -> &'static str {
+    loop {
+        if let Health::Hangs { call, .. } = device.health() {
+            return call;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Work of devices that do not hang, in every way in which a host does it.
+fn others_go_on(host: &Host, file: &std::path::Path) {
+    let url = format!("file:{}?direct=true", file.display());
+    let (file, queued) = (host.open(&url).unwrap(), host.open("queued:4096").unwrap());
+    let expected: Vec<u8> = (0..4096).map(|byte| (byte % 251) as u8).collect();
+    assert_eq!(host.block_on(file.read_exact_at(0, vec![0; 4096])).unwrap(), vec![7; 4096]);
+    assert_eq!(host.block_on(queued.read_exact_at(0, vec![0; 4096])).unwrap(), expected);
+    assert_eq!(pollster::block_on(file.read_exact_at(0, vec![0; 4096])).unwrap(), vec![7; 4096]);
+    assert_eq!(pollster::block_on(queued.read_exact_at(0, vec![0; 4096])).unwrap(), expected);
+    for task in (0..20).map(|_| {
+        let (file, queued) = (file.clone(), queued.clone());
+        host.spawn(async move {
+            file.read_exact_at(0, vec![0; 4096]).await.unwrap();
+            queued.read_exact_at(0, vec![0; 4096]).await.unwrap();
+        })
+    }) {
+        host.block_on(task);
+    }
+}
+
+#[test]
+fn plugins_that_do_not_come_back_stop_no_other_device() {
+    in_time(|| {
+        let (host, folder) = (host(), tempfile::tempdir().unwrap());
+        let (file, gate) = (folder.path().join("file"), folder.path().join("gate"));
+        std::fs::write(&file, vec![7; 4096]).unwrap();
+        let url = |place: &str| format!("stuck:{place}@{}", gate.display());
+        // Drivers that hang, in the thread of the drivers.
+        let drivers: Vec<Device> = (0..4).map(|_| host.open(&url("driver")).unwrap()).collect();
+        let mut packets: Vec<_> = drivers.iter().map(|device| sent(device, 0)).collect();
+        for device in &drivers {
+            assert_eq!(hanging(device), "poll_driver");
+        }
+        others_go_on(&host, &file);
+        // Reads that block both workers, and two more.
+        let reads = host.open(&url("read")).unwrap();
+        let tasks: Vec<_> = (0..4)
+            .map(|_| {
+                let reads = reads.clone();
+                host.spawn(async move { reads.read_exact_at(0, vec![0; 8]).await })
+            })
+            .collect();
+        assert_eq!(hanging(&reads), "a request");
+        others_go_on(&host, &file);
+        // A device that hangs takes no more requests.
+        let begun = Instant::now();
+        let error = host.block_on(reads.read_exact_at(4, vec![0; 8])).unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        assert_eq!(error.code(), Some(Code::TIMED_OUT));
+        assert!(error.hint().unwrap().contains("has not come back from a request"), "{error:?}");
+        std::fs::write(&gate, b"").unwrap();
+        for packet in &mut packets {
+            host.block_on(&mut *packet);
+            assert!(packet.report().is_done());
+        }
+        // The first two of them at least; the rest may have come when the device was known to hang.
+        let done = tasks.into_iter().map(|task| host.block_on(task)).filter(Result::is_ok).count();
+        assert!(done >= 2, "{done} of the blocked reads were done");
+        while reads.health() != Health::Alive {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(host.block_on(reads.read_exact_at(4, vec![0; 8])).unwrap(), [1; 8]);
+        // The threads that were lost have ended, and others work.
+        others_go_on(&host, &file);
+    });
+}
+
+#[test]
+fn hosts_and_devices_may_be_dropped_on_any_thread() {
+    in_time(|| {
+        // Each worker drops the other host.
+        for _ in 0..20 {
+            let (one, other) = (host(), host());
+            let barrier = std::sync::Arc::new(std::sync::Barrier::new(2));
+            for (host, dropped) in [(&one, other.clone()), (&other, one.clone())] {
+                let barrier = barrier.clone();
+                host.spawn(async move {
+                    barrier.wait();
+                    drop(dropped);
+                })
+                .detach();
+            }
+            drop((one, other));
+        }
+        // The last handle is dropped by the device's own thread, which the device's drop joins.
+        struct Drops(std::sync::Mutex<Option<Device>>);
+        impl std::task::Wake for Drops {
+            fn wake(self: std::sync::Arc<Self>) {
+                drop(self.0.lock().unwrap().take());
+            }
+        }
+        let host = host();
+        let device = host.open("stuck:joins").unwrap();
+        let mut packet = sent(&device, 0);
+        let waker = std::sync::Arc::new(Drops(std::sync::Mutex::new(Some(device))));
+        let weak = std::sync::Arc::downgrade(&waker);
+        let waker = std::task::Waker::from(waker);
+        let polled =
+            Future::poll(std::pin::Pin::new(&mut packet), &mut std::task::Context::from_waker(&waker));
+        drop((polled, waker));
+        while weak.upgrade().is_some_and(|waker| waker.0.try_lock().is_ok_and(|device| device.is_some())) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     });
 }

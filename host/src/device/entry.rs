@@ -7,6 +7,7 @@ use pactio_sdk::abi::Remote;
 use pactio_sdk::{Capability, Cause, Code, IoError, Name, OpenError, OpenMode};
 
 use super::{Device, Shared};
+use crate::executor::Call;
 use crate::url::trimmed;
 use crate::{Error, ErrorKind, OpenOptions, Url};
 
@@ -85,7 +86,7 @@ impl Device {
             return Err(OpenError::invalid_input(text));
         }
         let object = {
-            let _entered = super::current::Entered::new(shared);
+            let _entered = super::current::Entered::new(shared, Call::Slow);
             let id = &shared.plugin.manifest().id;
             shared.runtime.watchdog().call("open", id, || remote.open(name, mode))?
         };

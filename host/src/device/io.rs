@@ -13,7 +13,7 @@ use pactio_sdk::{
 
 use super::current::Entered;
 use super::{Device, Shared};
-use crate::executor::{Helper, block_on, local};
+use crate::executor::{Call, Helper, block_on, local};
 
 impl Shared {
     /// Has the callers that wait for room ask again.
@@ -28,8 +28,13 @@ impl Shared {
         if let Some(driver) = &self.driver {
             local::cancelled(driver);
         }
+        if self.life.refusal().is_some() {
+            return;
+        }
+        let entered = Entered::new(self, Call::Cancel);
         if let Some(cancellation) = self.remote.extension::<dyn Cancellation>() {
             cancellation.cancel(request);
+            drop(entered);
             self.wake_waiting();
         }
     }
@@ -50,10 +55,10 @@ impl Device {
 
     /// Hands views to the device. If that wakes the driver, the driver is polled on this thread.
     #[inline(always)]
-    pub(super) fn helped(&self, send: impl FnOnce(&Remote)) {
+    pub(super) fn helped(&self, call: Call, send: impl FnOnce(&Remote)) {
         {
             let _helper = self.0.driver.as_ref().map(|driver| Helper::new(driver, &*self.0));
-            let _entered = Entered::new(&self.0);
+            let _entered = Entered::new(&self.0, call);
             send(&self.0.remote);
         }
         // If the device has panicked, it has forgotten the waker of the callers that wait for room.
@@ -67,11 +72,17 @@ macro_rules! packet_io {
             impl PacketIo<$perms, $param> for Device {
                 #[inline]
                 fn send_io(&self, param: $param, view: BoundPacketView<$perms>) {
-                    self.helped(|remote| remote.send(param, view));
+                    match self.0.life.refusal() {
+                        None => self.helped(Call::Request, |remote| remote.send(param, view)),
+                        Some(error) => view.error(error),
+                    }
                 }
 
                 fn send_batch(&self, batch: Batch<'_, $perms, $param>) {
-                    self.helped(|remote| remote.send_many(batch));
+                    match self.0.life.refusal() {
+                        None => self.helped(Call::Request, |remote| remote.send_many(batch)),
+                        Some(error) => batch.for_each(|(_, view)| view.error(error)),
+                    }
                 }
 
                 $(
@@ -84,8 +95,12 @@ macro_rules! packet_io {
                         _: Internal,
                     ) -> Submitted {
                         let Some(driver) = &self.0.driver else {
+                            if let Some(error) = self.0.life.refusal() {
+                                view.error(error);
+                                return Submitted::Sent;
+                            }
                             {
-                                let _entered = Entered::new(&self.0);
+                                let _entered = Entered::new(&self.0, Call::Request);
                                 self.0.remote.send(position, view);
                             }
                             self.0.wake_waiting();

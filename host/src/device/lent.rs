@@ -13,6 +13,7 @@ use pactio_sdk::{
 };
 
 use super::Device;
+use crate::executor::is_of_plugin;
 
 /// Hands requests on as a user of the device would send them, so that the device's driver is polled.
 struct Lent {
@@ -109,6 +110,7 @@ impl BackendDevice for Lent {
 
     #[inline]
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        is_of_plugin();
         if self.limits.takes(position, view.len() as u64) {
             self.device.send_io(position, view);
         } else if self.is_aligned(position, view.len()) {
@@ -120,6 +122,7 @@ impl BackendDevice for Lent {
 
     #[inline]
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        is_of_plugin();
         if self.is_aligned(position, view.len()) {
             self.send_in_parts(position, view, u64::checked_add);
         } else {
@@ -137,6 +140,7 @@ impl BackendDevice for Lent {
     }
 
     fn read_batch(&self, batch: Batch<'_, Write, u64>) {
+        is_of_plugin();
         if self.limits.takes_all() {
             self.device.send_batch(batch);
         } else {
@@ -145,6 +149,7 @@ impl BackendDevice for Lent {
     }
 
     fn write_batch(&self, batch: Batch<'_, Read, u64>) {
+        is_of_plugin();
         if self.limits.takes_all() {
             self.device.send_batch(batch);
         } else {

@@ -1,14 +1,16 @@
 //! The health of a device, and its end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pactio_sdk::{Code, IoError};
 
+use super::current::Entered;
 use super::{Device, Shared};
-use crate::executor::UnderWay;
+use crate::executor::{Call, is_known, may_close_here, must_not_wait};
 use crate::{Error, ErrorKind};
 
 /// The health of a device.
@@ -17,8 +19,13 @@ use crate::{Error, ErrorKind};
 pub enum Health {
     /// No failure of the device is known.
     Alive,
-    /// Its driver has not come back from a poll for this time: requests are not answered.
-    Hangs(Duration),
+    /// A thread has not come back from a call of the device: new requests fail until it does.
+    Hangs {
+        /// The call: `a request`, `poll_driver`, `info`, `an extension`, `cancel` or `poll_admit`.
+        call: &'static str,
+        /// For how long.
+        time: Duration,
+    },
     /// Its driver has ended: requests fail.
     Ended,
     /// Its code panicked: requests fail.
@@ -27,9 +34,10 @@ pub enum Health {
 
 /// The state of a device's life that is not in its driver.
 pub(super) struct Life {
-    /// The poll of its driver that was found hanging last: how long after `opened` it began, and its number.
-    hangs: Mutex<Option<(Duration, u32)>>,
-    opened: Instant,
+    /// The calls that were found hanging, as a number, so that each request can look.
+    hanging: AtomicU32,
+    /// The last of these calls, and when it began.
+    hangs: Mutex<Option<(Call, Instant)>>,
     /// The device's object is being dropped.
     ends: AtomicBool,
     /// One sender for each caller that waits for the end of the device. The end drops the senders.
@@ -39,18 +47,31 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn begin() -> Arc<Self> {
         Arc::new(Self {
+            hanging: AtomicU32::new(0),
             hangs: Mutex::default(),
-            opened: Instant::now(),
             ends: AtomicBool::new(false),
             waiting: Mutex::default(),
         })
     }
 
-    pub(super) fn hangs(&self, time: Duration, poll: u32) {
-        *self.lock() = Some((self.opened.elapsed().saturating_sub(time), poll));
+    pub(super) fn hangs(&self, call: Call, time: Duration) {
+        *self.lock() = Instant::now().checked_sub(time).map(|since| (call, since));
+        // Ordering: Relaxed. A request that comes at the same time may still be sent.
+        self.hanging.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Duration, u32)>> {
+    pub(super) fn came_back(&self) {
+        self.hanging.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Why a new request fails, if it does: a call hangs, and the next one may hang as well.
+    #[inline(always)]
+    pub(super) fn refusal(&self) -> Option<IoError> {
+        let hanging = self.hanging.load(Ordering::Relaxed) > 0;
+        hanging.then_some(IoError::from_code(Code::TIMED_OUT))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Call, Instant)>> {
         self.hangs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,41 +82,47 @@ impl Life {
     }
 }
 
-/// Dropped after the device's object. The drop tells the callers that wait for the end of the device.
-pub(super) struct End {
-    life: Arc<Life>,
-    /// The call that drops the object.
-    call: Option<UnderWay>,
-}
-
-impl End {
-    pub(super) fn of(life: Arc<Life>) -> Self {
-        Self { life, call: None }
-    }
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.life.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-}
-
 impl Drop for Shared {
-    /// The fields of the value are dropped next, and the object first.
+    /// Closes the object, and then drops the devices below.
     fn drop(&mut self) {
-        // Ordering: Relaxed. The flag only selects a message.
-        self.life.ends.store(true, Ordering::Relaxed);
-        self.end.call = Some(self.runtime.watchdog().begin("close", &self.url));
         if let Some(counted) = self.counted.get() {
             counted.end(self);
         }
+        // Ordering: Relaxed. The flag only selects a message.
+        self.life.ends.store(true, Ordering::Relaxed);
+        // SAFETY: the object is taken once, here, and not used afterwards: nothing refers to the device any more.
+        let remote = unsafe { ManuallyDrop::take(&mut self.remote) };
+        let (life, url, runtime) = (self.life.clone(), std::mem::take(&mut self.url), self.runtime.clone());
+        let close = move || {
+            let under_way = runtime.watchdog().begin("close", &url);
+            drop(remote);
+            drop(under_way);
+            life.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        };
+        if may_close_here() { close() } else { close_elsewhere(close, self.runtime.limit()) }
+    }
+}
+
+/// Closes an object on a thread of its own. The plugin may wait for this thread to end: it is waited for a while only.
+fn close_elsewhere(close: impl FnOnce() + Send + 'static, limit: Duration) {
+    let (ends, ended) = channel::<()>();
+    let close = move || {
+        close();
+        drop(ends);
+    };
+    let thread = std::thread::Builder::new().name("pactio-close".to_owned());
+    if let Err(error) = thread.spawn(close) {
+        return tracing::error!("a device cannot be closed: no thread can be started: {error}");
+    }
+    if !must_not_wait() {
+        let _ = ended.recv_timeout(limit);
     }
 }
 
 impl Device {
     /// The health of the device and of the devices below it, as far as the host can know: the first of them that is not
-    /// [`Alive`](Health::Alive) counts, from the top. A driver that has been in one poll for longer than the
-    /// [limit](crate::HostBuilder::hang_limit) hangs.
+    /// [`Alive`](Health::Alive) counts, from the top. A device hangs if a thread has been in a call of it for longer than the
+    /// [limit](crate::HostBuilder::hang_limit).
     pub fn health(&self) -> Health {
         let own = match &self.0.inner {
             Some(inner) => inner.own_health(),
@@ -109,17 +136,15 @@ impl Device {
 
     /// The health of the device without the devices below.
     fn own_health(&self) -> Health {
-        let told = *self.0.life.lock();
-        if let Some(driver) = &self.0.driver {
-            if driver.has_panicked() {
-                return Health::Panicked;
-            }
-            if let (Some((since, told)), Some(current)) = (told, driver.current_poll())
-                && told == current
-            {
-                return Health::Hangs(self.0.life.opened.elapsed().saturating_sub(since));
-            }
+        if self.0.driver.as_ref().is_some_and(|driver| driver.has_panicked()) {
+            return Health::Panicked;
         }
+        if self.0.life.refusal().is_some()
+            && let Some((call, since)) = *self.0.life.lock()
+        {
+            return Health::Hangs { call: call.name(), time: since.elapsed() };
+        }
+        let _entered = Entered::new(&self.0, Call::Info);
         match self.0.remote.out_of_use() {
             Some(IoError::DRIVER_ENDED) => Health::Ended,
             Some(_) => Health::Panicked,
@@ -156,7 +181,10 @@ impl Device {
                 format!("'{url}' is not closed after {limit:?}: {what}"),
             )
         };
-        let closing = std::thread::Builder::new().name("pactio-close".to_owned()).spawn(move || drop(self));
+        let closing = std::thread::Builder::new().name("pactio-close".to_owned()).spawn(move || {
+            is_known();
+            drop(self);
+        });
         closing.map_err(|error| {
             Error::new(ErrorKind::Setup, format!("cannot start a thread that closes '{url}': {error}"))
                 .with_system(error)

@@ -2,6 +2,7 @@
 
 mod blocking;
 pub(crate) mod current;
+mod descriptor;
 mod entry;
 mod io;
 mod lent;
@@ -15,16 +16,16 @@ mod statistics;
 mod typed;
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
-use async_io::Async;
 use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, Remote};
 use pactio_sdk::{Batch, Capability, Code, DeviceInfo, Limits, OpenMode, PollingHandle};
 
-use crate::executor::{Drive, Driver, Queues, Runtime};
-use crate::{Error, ErrorKind, Plugin, Task};
+use crate::executor::{Call, Drive, Driver, Queues, Runtime};
+use crate::{Error, ErrorKind, Plugin};
 
 pub(crate) use entry::Bottom;
 pub use life::Health;
@@ -36,7 +37,8 @@ pub(crate) use statistics::Statistics;
 pub use typed::{ReadValue, WriteValue};
 
 use current::Entered;
-use life::{End, Life};
+use descriptor::Descriptor;
+use life::Life;
 use room::Room;
 
 /// An open device. Cheap to clone; all clones are one device, which is closed when the last clone is dropped.
@@ -55,11 +57,10 @@ use room::Room;
 pub struct Device(Arc<Shared>);
 
 pub(crate) struct Shared {
-    remote: Remote,
+    /// Taken when the device is dropped.
+    remote: ManuallyDrop<Remote>,
     /// The plugin's own device, if this one is the host's layer in front of it.
     inner: Option<Device>,
-    /// Reports the end of `remote`. Declared after it, so that it is dropped later.
-    end: End,
     life: Arc<Life>,
     /// The admission queue, if the device can be full.
     room: Option<Arc<Room>>,
@@ -76,8 +77,8 @@ pub(crate) struct Shared {
     driver: Option<Arc<Driver>>,
     /// The waker that the device gets; made once, so that `will_wake` holds for the device's life.
     waker: Option<CWaker>,
-    /// Waits for the device's descriptor, if it has one. Dropping the task ends the wait.
-    watch: OnceLock<Task<()>>,
+    /// Waits for the device's descriptor, if it has one.
+    descriptor: OnceLock<Descriptor>,
     /// The statistics of devices that are opened in this one.
     counting: Option<Arc<Statistics>>,
     /// Keeps the threads that drive this device alive. Declared last, so that it is dropped after the device.
@@ -167,12 +168,10 @@ impl Device {
                 .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken()));
             let waker = driver.as_ref().map(|driver| CWaker::from(Waker::from(driver.clone())));
             let life = Life::begin();
-            let end = End::of(life.clone());
-            let (watch, counted) = (OnceLock::new(), OnceLock::new());
+            let (descriptor, counted) = (OnceLock::new(), OnceLock::new());
             Shared {
-                remote,
+                remote: ManuallyDrop::new(remote),
                 inner,
-                end,
                 life,
                 room,
                 limits,
@@ -183,22 +182,22 @@ impl Device {
                 plugin,
                 driver,
                 waker,
-                watch,
+                descriptor,
                 counting: statistics.cloned(),
                 runtime,
             }
         });
+        shared.runtime.watchdog().watch(Arc::downgrade(&shared) as Weak<dyn Drive>);
         // Only now can the driver reach its device.
         if let Some(driver) = &shared.driver {
-            shared.runtime.watchdog().watch(driver);
             if let PollingHandle::Descriptor { descriptor, readable, writable } = handle {
-                let watch = watch(driver.clone(), descriptor, readable, writable).map_err(|error| {
+                let watch = Descriptor::new(driver, descriptor, readable, writable).map_err(|error| {
                     let (url, plugin) = (&shared.url, &shared.plugin.manifest().id);
                     let text =
                         format!("cannot wait for the descriptor of '{url}' (plugin '{plugin}'): {error}");
                     Error::new(ErrorKind::Setup, text).with_system(error)
                 })?;
-                shared.watch.get_or_init(|| shared.runtime.spawn_watch(watch));
+                shared.descriptor.get_or_init(|| watch);
             }
             // The first poll, in which the driver gets its waker.
             driver.run_anyway();
@@ -228,7 +227,10 @@ impl Device {
 
     /// The information that the device gives of itself now.
     pub fn info(&self) -> DeviceInfo {
-        let info = self.0.remote.info();
+        let info = {
+            let _entered = Entered::new(&self.0, Call::Info);
+            self.0.remote.info()
+        };
         self.0.wake_waiting();
         info
     }
@@ -239,56 +241,9 @@ impl Device {
     }
 }
 
-/// Waits for a descriptor of a device and polls the device's driver whenever the descriptor is ready.
-///
-/// The descriptor is duplicated, so that this can wait for it while the device closes its own.
-#[cfg(unix)]
-fn watch(
-    driver: Arc<Driver>,
-    descriptor: i32,
-    readable: bool,
-    writable: bool,
-) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
-    use std::os::fd::BorrowedFd;
-
-    if descriptor < 0 {
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::InvalidInput,
-            format!("{descriptor} is not a descriptor"),
-        ));
-    }
-    // SAFETY: a device promises that its descriptor stays open while the device exists, and the device was just opened.
-    let owned = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()?;
-    let descriptor = Async::new_nonblocking(owned)?;
-    Ok(async move {
-        while !driver.is_ended() {
-            // Hang-ups count as ready, so that the driver sees them.
-            let ready = std::future::poll_fn(|cx| {
-                let mut ready = Poll::Pending;
-                if readable && let Poll::Ready(result) = descriptor.poll_readable(cx) {
-                    ready = Poll::Ready(result);
-                }
-                if writable && let Poll::Ready(result) = descriptor.poll_writable(cx) {
-                    ready = Poll::Ready(result);
-                }
-                ready
-            });
-            if let Err(error) = ready.await {
-                return tracing::error!("the descriptor of a device cannot be waited for any more: {error}");
-            }
-            driver.run_anyway();
-        }
-    })
-}
-
-#[cfg(not(unix))]
-fn watch(_: Arc<Driver>, _: i32, _: bool, _: bool) -> std::io::Result<std::future::Pending<()>> {
-    Err(std::io::ErrorKind::Unsupported.into())
-}
-
 impl Drive for Shared {
     unsafe fn poll_driver(&self) -> DriverStatus {
-        let _entered = Entered::new(self);
+        let _entered = Entered::new(self, Call::Driver);
         match &self.waker {
             // SAFETY: the caller promises that no other poll of this driver is under way, on any thread.
             Some(waker) => unsafe { self.remote.poll_driver(waker) },
@@ -297,7 +252,10 @@ impl Drive for Shared {
     }
 
     fn send(&self, queues: &mut Queues) {
-        let _entered = Entered::new(self);
+        if let Some(error) = self.life.refusal() {
+            return queues.fail(error);
+        }
+        let _entered = Entered::new(self, Call::Request);
         if !queues.reads.is_empty() {
             self.remote.send_many(Batch::drain(&mut queues.reads));
         }
@@ -307,15 +265,33 @@ impl Drive for Shared {
         self.wake_waiting();
     }
 
-    fn driver_hangs(&self, time: Duration, poll: u32) {
-        self.life.hangs(time, poll);
+    fn watch_again(&self) {
+        if let Some(descriptor) = self.descriptor.get() {
+            descriptor.watch_again();
+        }
+    }
+
+    fn rescue(&self) {
+        if let Some(driver) = &self.driver {
+            driver.rescue();
+        }
+    }
+
+    fn hangs(&self, call: Call, time: Duration) {
+        self.life.hangs(call, time);
         let (device, plugin) = (self.url.as_str(), self.plugin.manifest().id.as_str());
         tracing::error!(
             device,
             plugin,
-            call = "poll_driver",
-            "the device's driver has not come back from a poll for {time:.1?}; its requests are not answered"
+            call = call.name(),
+            "the plugin has not come back for {time:.1?}; the device fails new requests until it does"
         );
+    }
+
+    fn came_back(&self, call: Call, time: Duration) {
+        let (device, plugin) = (self.url.as_str(), self.plugin.manifest().id.as_str());
+        tracing::warn!(device, plugin, call = call.name(), "the plugin came back after {time:.1?}");
+        self.life.came_back();
     }
 
     fn driver_ended(&self, status: DriverStatus) {

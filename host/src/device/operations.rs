@@ -10,6 +10,8 @@ use pactio_sdk::{
 };
 
 use super::Device;
+use super::current::Entered;
+use crate::executor::Call;
 use crate::{Error, ErrorKind};
 
 /// Room for one answer, in bytes. A name may be nearly as long.
@@ -70,6 +72,7 @@ impl Device {
 
     /// Whether the device has an extension.
     fn can(&self, capability: Capability) -> bool {
+        let _entered = Entered::new(&self.0, Call::Extension);
         match capability {
             Capability::OPEN => self.tree().has(capability),
             _ => self.0.remote.has(capability),
@@ -281,7 +284,10 @@ impl Device {
         text: &[u8],
         view: pactio_sdk::BoundPacketView<Write>,
     ) {
-        self.helped(|remote| remote.operate::<E>(number, text, view));
+        match self.0.life.refusal() {
+            None => self.helped(Call::Extension, |remote| remote.operate::<E>(number, text, view)),
+            Some(error) => view.error(error),
+        }
     }
 
     #[cold]

@@ -99,6 +99,12 @@ impl Device {
             Code::UNANSWERED => {
                 "the plugin dropped the request without an answer: `pactio check` examines it".to_owned()
             }
+            Code::TIMED_OUT if matches!(self.health(), Health::Hangs { .. }) => {
+                let Health::Hangs { call, time } = self.health() else { return None };
+                format!(
+                    "the plugin has not come back from {call} for {time:.1?}: the device takes no requests until it does"
+                )
+            }
             Code::MISALIGNED => {
                 let unit = self.0.limits.alignment();
                 format!("positions and lengths of what is written here are multiples of {unit} bytes")

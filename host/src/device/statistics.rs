@@ -88,6 +88,7 @@ impl Shared {
         let figures = || {
             let mut packet = PacketBox::<Write>::new_buf(1 << 14)?;
             let view = packet.bind()?;
+            let _entered = super::current::Entered::new(self, crate::executor::Call::Extension);
             self.remote.operate::<dyn pactio_sdk::Statistics>(0, &[], view);
             packet.simple_contiguous_slice().and_then(read_records::<Figure>)
         };

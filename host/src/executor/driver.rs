@@ -19,15 +19,17 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Wake;
 use std::time::Duration;
 
 use async_channel::Sender;
+use pactio_sdk::IoError;
 use pactio_sdk::abi::DriverStatus;
 
 use super::local;
+use super::posts::Call;
 use super::queues::Queues;
 
 const NOTIFIED: u8 = 1;
@@ -55,16 +57,23 @@ pub(crate) trait Drive: Send + Sync + 'static {
     /// The driver has ended, by itself or in a panic.
     fn driver_ended(&self, status: DriverStatus);
 
-    /// The driver has been in the poll with the number `poll` for `time`.
-    fn driver_hangs(&self, time: Duration, poll: u32);
+    /// A poll of the driver has ended: the descriptor is waited for again, if it was ready.
+    fn watch_again(&self);
+
+    /// A thread has been in a call of the device for `time`.
+    fn hangs(&self, call: Call, time: Duration);
+
+    /// That call has ended, after `time`.
+    fn came_back(&self, call: Call, time: Duration);
+
+    /// Has the driver polled if it was notified and the thread that was to poll it may not come back.
+    fn rescue(&self);
 }
 
 /// The driver of one device. The device keeps its driver alive, also through the waker that the device's code holds. The driver
 /// does not keep the device alive.
 pub(crate) struct Driver {
     state: AtomicU8,
-    /// Number of the last poll that was begun. Only the polling thread changes it.
-    polls: AtomicU32,
     device: Weak<dyn Drive>,
     queue: Sender<Arc<Driver>>,
 }
@@ -72,7 +81,7 @@ pub(crate) struct Driver {
 impl Driver {
     /// The driver of `device`, which is to be polled a first time soon.
     pub(crate) fn new(device: Weak<dyn Drive>, queue: Sender<Arc<Driver>>) -> Arc<Self> {
-        Arc::new(Self { state: AtomicU8::new(0), polls: AtomicU32::new(0), device, queue })
+        Arc::new(Self { state: AtomicU8::new(0), device, queue })
     }
 
     /// The driver may have work.
@@ -128,7 +137,7 @@ impl Driver {
     /// Hands the deferred requests to the device, and polls the driver if that or another event notified it.
     pub(super) fn send_and_run(self: &Arc<Self>, queues: &mut Queues) {
         queues.fail_cancelled();
-        let Some(device) = self.device() else { return queues.fail() };
+        let Some(device) = self.device() else { return queues.fail(IoError::NOT_SUBMITTED) };
         let helper = Helper::new(self, &*device);
         device.send(queues);
         drop(helper);
@@ -176,14 +185,14 @@ impl Driver {
 
     /// Polls the driver once; `true` if it was notified meanwhile and has not ended.
     fn poll_claimed(&self, device: &dyn Drive) -> bool {
-        // Ordering: Relaxed. The number is only compared with earlier values of itself.
-        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         // Plugins do not unwind; a subscriber of the host's records, or a waker that is dropped, might.
         let status = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: this thread has set RUNNING, and no other thread polls the driver until the bit is cleared; the device has
             // one driver.
             let status = unsafe { device.poll_driver() };
-            if status != DriverStatus::PENDING {
+            if status == DriverStatus::PENDING {
+                device.watch_again();
+            } else {
                 device.driver_ended(status);
             }
             status
@@ -208,17 +217,21 @@ impl Driver {
             .is_ok()
     }
 
-    /// The number of the poll that is under way.
-    pub(crate) fn current_poll(&self) -> Option<u32> {
-        // Ordering: Relaxed. If a look finds the number of a poll that has just ended, the next look finds another number.
-        let running = self.state.load(Ordering::Relaxed) & RUNNING != 0;
-        running.then(|| self.polls.load(Ordering::Relaxed))
+    /// The descriptor of the device is ready. The thread that waits for descriptors runs no code of plugins.
+    pub(crate) fn notify_elsewhere(self: &Arc<Self>) {
+        // Ordering: Release, as in `notify`.
+        let state = self.state.fetch_or(NOTIFIED, Ordering::Release);
+        if state & (RUNNING | ENDED) == 0 {
+            self.schedule();
+        }
     }
 
-    /// Reports that the driver has been in the poll with the number `poll` for `time`.
-    pub(super) fn hangs(&self, time: Duration, poll: u32) {
-        if let Some(device) = self.device.upgrade() {
-            device.driver_hangs(time, poll);
+    /// Sends the driver to the driving thread if it was notified and no thread has begun to poll it.
+    pub(crate) fn rescue(self: &Arc<Self>) {
+        // Ordering: Relaxed. The thread that polls the driver acquires.
+        let state = self.state.load(Ordering::Relaxed);
+        if state & (NOTIFIED | RUNNING | QUEUED | ENDED) == NOTIFIED {
+            self.schedule();
         }
     }
 

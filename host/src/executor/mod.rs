@@ -1,15 +1,18 @@
 //! Runs tasks and device drivers.
 //!
-//! `runtime` has the threads, `driver` decides which thread polls a device's driver, `local` is the work of a blocked thread,
-//! `queues` holds the views that its task leaves for that, `watchdog` notices calls that do not return.
+//! `runtime` has the executor, `crew` its threads, `driver` decides which thread polls a device's driver, `local` is the work of a blocked thread,
+//! `queues` holds the views that its task leaves for that, `posts` records the call that
+//! each thread is in, `watchdog` notices calls that do not return.
 
+mod crew;
 mod driver;
 pub(crate) mod local;
+mod posts;
 mod queues;
 mod runtime;
 mod watchdog;
 
 pub(crate) use driver::{Drive, Driver, Helper};
+pub(crate) use posts::{Call, Inside, current_device, is_known, is_of_plugin, may_close_here, must_not_wait};
 pub(crate) use queues::Queues;
 pub(crate) use runtime::{Runtime, block_on};
-pub(crate) use watchdog::UnderWay;

@@ -64,10 +64,10 @@ impl Queues {
         }
     }
 
-    /// Fails all requests: the device is closed.
-    pub(super) fn fail(&mut self) {
-        self.reads.drain(..).for_each(|submission| submission.view.error(IoError::NOT_SUBMITTED));
-        self.writes.drain(..).for_each(|submission| submission.view.error(IoError::NOT_SUBMITTED));
+    /// Fails all requests.
+    pub(crate) fn fail(&mut self, error: IoError) {
+        self.reads.drain(..).for_each(|submission| submission.view.error(error));
+        self.writes.drain(..).for_each(|submission| submission.view.error(error));
     }
 }
 

@@ -1,0 +1,112 @@
+//! The descriptor of a device: whoever waits for descriptors has the device's driver polled when it is ready, and enters no plugin.
+//!
+//! ```text
+//!  ready ──► waker: the driver is queued ──► a thread polls the driver ──► the descriptor is waited for again
+//! ```
+
+use std::io;
+#[cfg(unix)]
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+#[cfg(unix)]
+use async_io::Async;
+
+use crate::executor::Driver;
+
+/// Waits for a descriptor.
+pub(super) struct Descriptor {
+    /// A duplicate, so that the device can close its own.
+    #[cfg(unix)]
+    duplicate: Async<OwnedFd>,
+    readable: bool,
+    writable: bool,
+    ready: Arc<Ready>,
+    waker: Waker,
+}
+
+/// The waker of the descriptor.
+struct Ready {
+    driver: Arc<Driver>,
+    /// The descriptor was ready since it was last waited for.
+    fired: AtomicBool,
+}
+
+impl Wake for Ready {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Ordering: Relaxed. The notification after it orders the poll, which reads the flag.
+        self.fired.store(true, Ordering::Relaxed);
+        self.driver.notify_elsewhere();
+    }
+}
+
+#[cfg(unix)]
+impl Descriptor {
+    /// Begins to wait for the descriptor of the driver's device.
+    ///
+    /// # Errors
+    ///
+    /// If it is no descriptor that can be waited for.
+    pub(super) fn new(
+        driver: &Arc<Driver>,
+        descriptor: i32,
+        readable: bool,
+        writable: bool,
+    ) -> io::Result<Self> {
+        if descriptor < 0 {
+            let text = format!("{descriptor} is not a descriptor");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        // SAFETY: a device promises that its descriptor stays open while the device exists, and the device was just opened.
+        let owned = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()?;
+        let duplicate = Async::new_nonblocking(owned)?;
+        let ready = Arc::new(Ready { driver: driver.clone(), fired: AtomicBool::new(true) });
+        let waker = Waker::from(ready.clone());
+        let this = Self { duplicate, readable, writable, ready, waker };
+        this.watch_again();
+        Ok(this)
+    }
+
+    /// Waits for the descriptor again, if it was ready: the driver was polled since. Hang-ups count as ready, so that the driver sees
+    /// them.
+    pub(super) fn watch_again(&self) {
+        // Ordering: Relaxed, as in `wake_by_ref`.
+        if !self.ready.fired.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let mut cx = Context::from_waker(&self.waker);
+        let mut wait = |poll: fn(&Async<OwnedFd>, &mut Context<'_>) -> Poll<io::Result<()>>| loop {
+            match poll(&self.duplicate, &mut cx) {
+                Poll::Pending => return,
+                // It was ready before the driver was polled.
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    return tracing::error!(
+                        "the descriptor of a device cannot be waited for any more: {error}"
+                    );
+                }
+            }
+        };
+        if self.readable {
+            wait(Async::poll_readable);
+        }
+        if self.writable {
+            wait(Async::poll_writable);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Descriptor {
+    pub(super) fn new(_: &Arc<Driver>, _: i32, _: bool, _: bool) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn watch_again(&self) {}
+}

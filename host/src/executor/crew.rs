@@ -1,0 +1,198 @@
+//! The threads of a host: workers run tasks, drivers poll the drivers of devices.
+//!
+//! A thread that does not come back from a plugin is lost: another one takes its place, and it ends when it comes back.
+//!
+//! ```text
+//!  worker ──► task ──► plugin                 comes back: goes on
+//!                        └─ not for a while:  lost; a new worker goes on with the other tasks
+//! ```
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use async_executor::Executor;
+
+use super::driver::Driver;
+use super::posts::{self, Post};
+use super::runtime::block_on;
+use crate::{Error, ErrorKind};
+
+/// Most threads of a host that may be lost at a time.
+const MOST_LOST: usize = 64;
+
+/// The work of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Worker,
+    Driver,
+}
+
+/// See the [module](self).
+pub(super) struct Crew {
+    tasks: Arc<Executor<'static>>,
+    /// The drivers that no other thread is about to poll.
+    to_drive: Receiver<Arc<Driver>>,
+    members: Mutex<Members>,
+}
+
+#[derive(Default)]
+struct Members {
+    /// The number of the next thread.
+    next: u64,
+    all: Vec<Member>,
+    /// Each thread has a clone, and drops it at its end; gone when the host is.
+    lives: Option<mpsc::Sender<()>>,
+    /// That the bound was reached was reported.
+    told: bool,
+}
+
+struct Member {
+    number: u64,
+    role: Role,
+    /// Set by the thread when it starts.
+    post: Option<Arc<Post>>,
+    /// Another thread has taken its place.
+    lost: Arc<AtomicBool>,
+    /// Dropped to end the thread when it comes back.
+    stop: Option<Sender<()>>,
+}
+
+impl Crew {
+    pub(super) fn new(tasks: Arc<Executor<'static>>, to_drive: Receiver<Arc<Driver>>) -> (Arc<Self>, Lives) {
+        let (lives, ended) = mpsc::channel();
+        let members = Members { lives: Some(lives), ..Members::default() };
+        (Arc::new(Self { tasks, to_drive, members: Mutex::new(members) }), Lives(ended))
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a thread.
+    pub(super) fn start(self: &Arc<Self>, role: Role) -> Result<(), Error> {
+        let mut members = self.members();
+        // The host ends.
+        let Some(lives) = members.lives.clone() else { return Ok(()) };
+        let number = members.next;
+        members.next += 1;
+        let lost = Arc::new(AtomicBool::new(false));
+        let (stop, stopped) = async_channel::bounded(1);
+        members.all.push(Member { number, role, post: None, lost: lost.clone(), stop: Some(stop) });
+        drop(members);
+        let this = self.clone();
+        let name = match role {
+            Role::Worker => format!("pactio-{number}"),
+            Role::Driver => "pactio-driver".to_owned(),
+        };
+        let life = move || {
+            let _lives = lives;
+            posts::join_host();
+            let post = posts::own();
+            if let Some(member) = this.members().all.iter_mut().find(|member| member.number == number) {
+                member.post = Some(post);
+            }
+            match role {
+                Role::Worker => work(&this.tasks, &stopped),
+                Role::Driver => drive(&this.to_drive, &lost),
+            }
+            this.members().all.retain(|member| member.number != number);
+        };
+        thread::Builder::new().name(name.clone()).spawn(life).map(drop).map_err(|error| {
+            self.members().all.retain(|member| member.number != number);
+            Error::new(ErrorKind::Setup, format!("cannot start thread '{name}': {error}")).with_system(error)
+        })
+    }
+
+    /// Has another thread take the place of the one with this post, which has been in a plugin for a while, unless that was done.
+    pub(super) fn replace(self: &Arc<Self>, post: &Arc<Post>) {
+        let role = {
+            let mut members = self.members();
+            let lost = members.all.iter().filter(|member| member.stop.is_none()).count();
+            let is_meant =
+                |member: &&mut Member| member.post.as_ref().is_some_and(|own| Arc::ptr_eq(own, post));
+            let told = members.told;
+            let Some(member) = members.all.iter_mut().find(is_meant) else { return };
+            if member.stop.is_none() {
+                return;
+            }
+            if lost == MOST_LOST {
+                members.told = true;
+                drop(members);
+                if !told {
+                    tracing::error!(
+                        "{MOST_LOST} threads have not come back from plugins; no more are replaced"
+                    );
+                }
+                return;
+            }
+            // Ordering: Relaxed. The flag guards no data.
+            member.lost.store(true, Ordering::Relaxed);
+            member.stop = None;
+            member.role
+        };
+        match self.start(role) {
+            Ok(()) => tracing::debug!(?role, "a thread has not come back from a plugin; another one goes on"),
+            Err(error) => tracing::error!("a thread has not come back from a plugin: {error}"),
+        }
+    }
+
+    /// Ends the threads: now, or when they come back.
+    pub(super) fn end(&self) {
+        let mut members = self.members();
+        members.lives = None;
+        for member in &mut members.all {
+            member.lost.store(true, Ordering::Relaxed);
+            member.stop = None;
+        }
+    }
+
+    /// Whether each thread that is left is inside a plugin.
+    fn is_all_inside(&self) -> bool {
+        let members = self.members();
+        members.all.iter().all(|member| member.post.as_ref().is_some_and(|post| post.look().is_some()))
+    }
+}
+
+/// Waits for the end of the threads.
+pub(super) struct Lives(mpsc::Receiver<()>);
+
+impl Lives {
+    /// Waits until the threads have ended. Those that are inside a plugin have `limit` for it, and are left to themselves then.
+    pub(super) fn wait(&self, crew: &Crew, limit: Duration) {
+        const LOOK: Duration = Duration::from_millis(20);
+        let mut inside = Duration::ZERO;
+        while self.0.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            inside = if crew.is_all_inside() { inside + LOOK } else { Duration::ZERO };
+            if inside >= limit {
+                tracing::warn!("threads of a host that has ended have not come back from plugins");
+                return;
+            }
+        }
+    }
+}
+
+/// The life of a worker.
+fn work(executor: &Executor<'static>, stopped: &Receiver<()>) {
+    // The panic of a task goes to the code that awaits the task. A panic that gets here comes from a waker or a drop, and must
+    // not end the thread.
+    while catch_unwind(AssertUnwindSafe(|| block_on(executor.run(stopped.recv())))).is_err() {
+        tracing::error!("a task panicked where nobody waited for it");
+    }
+}
+
+/// The life of a thread that polls drivers.
+fn drive(to_drive: &Receiver<Arc<Driver>>, lost: &AtomicBool) {
+    // Ordering: Relaxed. The flag guards no data.
+    while !lost.load(Ordering::Relaxed) {
+        // The channel is closed when the host ends.
+        let Ok(driver) = to_drive.recv_blocking() else { return };
+        if catch_unwind(AssertUnwindSafe(|| driver.run_from_queue())).is_err() {
+            tracing::error!("a driver's waker panicked");
+        }
+    }
+}

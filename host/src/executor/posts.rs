@@ -1,0 +1,239 @@
+//! The call of a plugin that each thread is in.
+//!
+//! A thread that enters a plugin writes into its own post; the [watchdog](super::watchdog) reads the posts of all threads. So a call
+//! that does not return is noticed, whoever made it, and a call costs two plain stores.
+
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The kinds of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Call {
+    Request,
+    Driver,
+    Info,
+    Extension,
+    Cancel,
+    Admit,
+    /// Opening or closing: it may take as long as the storage takes.
+    Slow,
+}
+
+impl Call {
+    const ALL: [Self; 7] =
+        [Self::Request, Self::Driver, Self::Info, Self::Extension, Self::Cancel, Self::Admit, Self::Slow];
+
+    fn of(raw: u8) -> Self {
+        Self::ALL[usize::from(raw)]
+    }
+
+    /// The name for reports.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Request => "a request",
+            Self::Driver => "poll_driver",
+            Self::Info => "info",
+            Self::Extension => "an extension",
+            Self::Cancel => "cancel",
+            Self::Admit => "poll_admit",
+            Self::Slow => "open or close",
+        }
+    }
+}
+
+/// The call that a thread is in. Only the thread itself writes.
+///
+/// Ordering of all fields: Relaxed but for `calls`, which is stored last and loaded first and last by readers: they use the other
+/// fields only as hints, and never as pointers.
+#[derive(Default)]
+pub(super) struct Post {
+    /// Number of times that the thread has entered or left a plugin: odd while it is inside.
+    calls: AtomicU64,
+    /// The innermost device, or null.
+    device: AtomicPtr<()>,
+    call: AtomicU8,
+}
+
+/// What a thread is doing, as seen from another thread.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    /// The number of the call: another number is another call.
+    pub(super) number: u64,
+    /// The address of the innermost device; it may be gone.
+    pub(super) device: *const (),
+    pub(super) call: Call,
+}
+
+impl Post {
+    /// The call that the thread is in, if it is in one.
+    pub(super) fn look(&self) -> Option<Seen> {
+        // Ordering: Acquire, so that the fields are not older than the number.
+        let number = self.calls.load(Ordering::Acquire);
+        let device = self.device.load(Ordering::Relaxed).cast_const();
+        let call = Call::of(self.call.load(Ordering::Relaxed));
+        (number % 2 == 1).then_some(Seen { number, device, call })
+    }
+}
+
+struct Thread {
+    /// This thread's post; null until it is first needed.
+    post: Cell<*const Post>,
+    /// Number of nested calls.
+    depth: Cell<u32>,
+    /// The thread belongs to a host.
+    is_of_host: Cell<bool>,
+    /// The thread belongs to a plugin.
+    is_of_plugin: Cell<bool>,
+}
+
+thread_local! {
+    static THREAD: Thread = const {
+        Thread { post: Cell::new(ptr::null()), depth: Cell::new(0), is_of_host: Cell::new(false), is_of_plugin: Cell::new(false) }
+    };
+    /// Keeps the post while the thread lives.
+    static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
+}
+
+struct Kept(Arc<Post>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        lock().retain(|post| !Arc::ptr_eq(post, &self.0));
+        // What is dropped after this gets a post of its own.
+        THREAD.with(|thread| thread.post.set(ptr::null()));
+    }
+}
+
+/// The posts of all threads of the process that have entered a plugin.
+static POSTS: Mutex<Vec<Arc<Post>>> = Mutex::new(Vec::new());
+
+fn lock() -> MutexGuard<'static, Vec<Arc<Post>>> {
+    POSTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The posts of all threads.
+pub(super) fn all() -> Vec<Arc<Post>> {
+    lock().clone()
+}
+
+#[cold]
+fn register() -> *const Post {
+    let post = Arc::new(Post::default());
+    let address = Arc::as_ptr(&post);
+    let kept = KEPT.try_with(|kept| kept.borrow_mut().get_or_insert_with(|| Kept(post.clone())).0.clone());
+    match kept {
+        Ok(_) => lock().push(post),
+        // The thread is about to end: nothing removes this post any more.
+        Err(_) => std::mem::forget(post),
+    }
+    THREAD.with(|thread| thread.post.set(address));
+    address
+}
+
+/// The post of this thread.
+pub(super) fn own() -> Arc<Post> {
+    let post = THREAD.with(|thread| thread.post.get());
+    if post.is_null() {
+        register();
+    }
+    KEPT.with(|kept| kept.borrow().as_ref().map_or_else(Arc::default, |kept| kept.0.clone()))
+}
+
+/// Devices can be closed on this thread, which is no plugin's.
+pub(crate) fn is_known() {
+    drop(own());
+}
+
+/// This thread belongs to a host from now on.
+pub(super) fn join_host() {
+    THREAD.with(|thread| thread.is_of_host.set(true));
+}
+
+/// Whether this thread belongs to a host, or is inside a plugin: such a thread waits for no other one to end.
+pub(crate) fn must_not_wait() -> bool {
+    THREAD.with(|thread| thread.is_of_host.get() || thread.depth.get() > 0)
+}
+
+/// This thread is one of a plugin's own.
+#[inline(always)]
+pub(crate) fn is_of_plugin() {
+    THREAD.with(|thread| {
+        if thread.depth.get() == 0 {
+            thread.is_of_plugin.set(true);
+        }
+    });
+}
+
+/// Whether a device can be closed on this thread: its plugin does not wait for the end of this thread, and no call of a plugin is under
+/// way here.
+pub(crate) fn may_close_here() -> bool {
+    THREAD
+        .with(|thread| !thread.post.get().is_null() && thread.depth.get() == 0 && !thread.is_of_plugin.get())
+}
+
+/// While this value lives, its thread is inside a plugin.
+pub(crate) struct Inside {
+    post: *const Post,
+    device: *mut (),
+    call: u8,
+    /// The value belongs to its thread.
+    _thread: PhantomData<*const ()>,
+}
+
+impl Inside {
+    /// Enters a call of the device at this address.
+    #[inline(always)]
+    pub(crate) fn enter(device: *const (), call: Call) -> Self {
+        THREAD.with(|thread| {
+            let post = thread.post.get();
+            let address = if post.is_null() { register() } else { post };
+            let depth = thread.depth.get();
+            thread.depth.set(depth + 1);
+            // SAFETY: the post lives as long as the thread, or for ever.
+            let post = unsafe { &*address };
+            let inside = Self {
+                post: address,
+                device: post.device.load(Ordering::Relaxed),
+                call: post.call.load(Ordering::Relaxed),
+                _thread: PhantomData,
+            };
+            post.device.store(device.cast_mut(), Ordering::Relaxed);
+            post.call.store(call as u8, Ordering::Relaxed);
+            if depth == 0 {
+                post.calls.store(post.calls.load(Ordering::Relaxed) + 1, Ordering::Release);
+            }
+            inside
+        })
+    }
+}
+
+impl Drop for Inside {
+    #[inline(always)]
+    fn drop(&mut self) {
+        THREAD.with(|thread| {
+            let depth = thread.depth.get() - 1;
+            thread.depth.set(depth);
+            // SAFETY: values of one thread end before its post does: they are only made on the stack.
+            let post = unsafe { &*self.post };
+            post.device.store(self.device, Ordering::Relaxed);
+            post.call.store(self.call, Ordering::Relaxed);
+            if depth == 0 {
+                post.calls.store(post.calls.load(Ordering::Relaxed) + 1, Ordering::Release);
+            }
+        });
+    }
+}
+
+/// The address of the device that this thread is in a call of; null if it is in none.
+pub(crate) fn current_device() -> *const () {
+    let post = THREAD.with(|thread| thread.post.get());
+    if post.is_null() {
+        return ptr::null();
+    }
+    // SAFETY: the post lives as long as the thread, or for ever.
+    unsafe { &*post }.device.load(Ordering::Relaxed).cast_const()
+}
