@@ -6,10 +6,10 @@ use core::mem;
 use core::ops::{Deref, DerefMut};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use crate::packet::mutant;
-use crate::sync::{AtomicBool, Ordering, UnsafeCell};
+use crate::sync::{AtomicBool, Mutex, Ordering, UnsafeCell};
 use crate::{Batch, BoundPacketView, Read, Submission, Write};
 
 /// A queue of requests that wait for a driver, and the state of the driver. A device that answers requests later puts them here.
@@ -58,7 +58,11 @@ use crate::{Batch, BoundPacketView, Read, Submission, Write};
 /// ```
 pub struct Driven<S, T = Infallible> {
     waiting: Lock<Requests<T>>,
+    /// The waker of the first poll, which mostly is that of all polls.
     waker: OnceLock<Waker>,
+    /// The waker of the last poll, if `is_other` says that it is another one.
+    last: Mutex<Option<Arc<Waker>>>,
+    is_other: AtomicBool,
     driver: Lock<Driver<S, T>>,
 }
 
@@ -122,7 +126,13 @@ impl<S, T> Driven<S, T> {
     /// An empty queue, and a driver in its first state.
     pub fn new(state: S) -> Self {
         let driver = Driver { state, requests: Requests::default() };
-        Self { waiting: Lock::new(Requests::default()), waker: OnceLock::new(), driver: Lock::new(driver) }
+        Self {
+            waiting: Lock::new(Requests::default()),
+            waker: OnceLock::new(),
+            last: Mutex::new(None),
+            is_other: AtomicBool::new(false),
+            driver: Lock::new(driver),
+        }
     }
 
     /// Adds a read request.
@@ -154,9 +164,31 @@ impl<S, T> Driven<S, T> {
 
     /// Has the driver polled once more, for work that did not arrive as a request.
     pub fn wake(&self) {
+        // Ordering: Acquire, with the Release in `set_other`. A request that finds the queue empty sees the flag by the queue's lock.
+        if self.is_other.load(Ordering::Acquire) {
+            return self.wake_other();
+        }
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }
+    }
+
+    #[cold]
+    fn wake_other(&self) {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(last) = last {
+            last.wake_by_ref();
+        }
+    }
+
+    /// The driver is polled with another waker than the first time: this one is woken from now on.
+    #[cold]
+    fn set_other(&self, waker: &Waker) {
+        let waker = Arc::new(waker.clone());
+        let stale = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(waker);
+        drop(stale);
+        // Ordering: Release, for the waker.
+        self.is_other.store(mutant!("other_waker_is_forgotten", false, true), Ordering::Release);
     }
 
     /// Adds requests. The driver takes the whole queue, so only a request that finds the queue empty has to wake it.
@@ -175,7 +207,7 @@ impl<S, T> Driven<S, T> {
     /// Polls the driver: takes the requests that arrived since the last poll, and calls `f` with them.
     ///
     /// Requests that `f` leaves are passed to it again in the next poll, before those that arrive until then. `f` may take its
-    /// time: no lock is held that a new request would wait for. The second of two polls at once does nothing but wake its waker.
+    /// time: no lock is held that a new request would wait for. The waker of the last poll is woken. The second of two polls at once does nothing but wake its waker.
     #[inline]
     pub fn poll(
         &self,
@@ -187,7 +219,11 @@ impl<S, T> Driven<S, T> {
             return Poll::Pending;
         };
         // The waker is set before the queue is locked, see `put`.
-        self.waker.get_or_init(|| cx.waker().clone());
+        let first = self.waker.get_or_init(|| cx.waker().clone());
+        // Ordering: Relaxed. Only polls change the flag, and they come one after the other.
+        if !first.will_wake(cx.waker()) || self.is_other.load(Ordering::Relaxed) {
+            self.set_other(cx.waker());
+        }
         let Driver { state, requests } = &mut *driver;
         requests.take(&mut self.waiting.lock());
         f(state, requests, cx)
@@ -290,7 +326,6 @@ impl<T> Drop for Guard<'_, T> {
 
 #[cfg(all(test, pactio_loom))]
 mod models {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
@@ -338,6 +373,27 @@ mod models {
                 sum += poll(&driven, &wakes);
             }
             assert_eq!(sum, 3, "a request waits, and nobody was woken for it");
+        });
+    }
+
+    #[test]
+    fn the_last_waker_is_woken() {
+        model(None, || {
+            let driven = Arc::new(Driven::<u32, u32>::new(0));
+            let (first, last) = (Arc::<Wakes>::default(), Arc::<Wakes>::default());
+            assert_eq!(poll(&driven, &first), 0);
+            let putter = {
+                let driven = driven.clone();
+                thread::spawn(move || driven.other(1))
+            };
+            let mut sum = poll(&driven, &last);
+            putter.join().unwrap();
+            // The poll came before the request, or has found it.
+            if last.0.load(Ordering::SeqCst) > 0 {
+                sum += poll(&driven, &last);
+            }
+            // A wake of the first waker that came before the last poll needs no answer.
+            assert_eq!(sum, 1, "a request waits, and the last waker was not woken");
         });
     }
 

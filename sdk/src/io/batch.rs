@@ -5,7 +5,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
 
-use crate::{BoundPacketView, PacketPerms};
+use crate::{BoundPacketView, PacketPerms, firewall};
 
 /// A view and its destination.
 #[repr(C)]
@@ -134,7 +134,10 @@ impl<Perms: PacketPerms, P> ExactSizeIterator for Batch<'_, Perms, P> {}
 
 impl<Perms: PacketPerms, P> Drop for Batch<'_, Perms, P> {
     fn drop(&mut self) {
-        self.for_each(drop);
+        // Failing a view runs the code of its requester, which must not keep the other views from failing.
+        for view in &mut *self {
+            let _ = firewall::contain(|| drop(view));
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::state::{Armed, Left, Polled};
 use super::{
     BoundPacketView, Cause, Filled, PacketPerms, PacketView, Report, RequestId, Write, mutant, watch,
 };
-use crate::IoError;
+use crate::{IoError, firewall};
 
 /// The owner of one packet.
 ///
@@ -563,12 +563,14 @@ unsafe fn fill_slot(block: NonNull<Block>, cx: &mut Context<'_>) -> Poll<()> {
             slot => slot.replace(cx.waker().clone()),
         });
         let armed = (*block.as_ptr()).packet.state.arm();
-        drop(stale);
+        // A waker that panics when it is dropped is the task's own matter, and this packet is in order.
+        let _ = firewall::contain(|| drop(stale));
         match armed {
             Armed::Pending => Poll::Pending,
             Armed::TooLate => {
                 // The last view finished first: the slot is still the owner's.
-                mutant!("too_late_keeps_waker", (), drop((*slot).with_mut(|slot| (*slot).take())));
+                let late = mutant!("too_late_keeps_waker", None, (*slot).with_mut(|slot| (*slot).take()));
+                let _ = firewall::contain(|| drop(late));
                 Poll::Ready(())
             }
         }
@@ -592,7 +594,8 @@ impl<Perms: PacketPerms> Drop for PacketBox<Perms> {
         unsafe {
             if (*state).disarm() {
                 // State rule 3: the slot is the owner's now.
-                drop((*self.block.as_ptr()).waker.with_mut(|slot| (*slot).take()));
+                let waker = (*self.block.as_ptr()).waker.with_mut(|slot| (*slot).take());
+                let _ = firewall::contain(|| drop(waker));
             }
             if (*state).leave_owner() == Left::Free {
                 block::free(self.block);

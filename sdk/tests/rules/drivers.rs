@@ -1,8 +1,9 @@
 //! Devices that the waiting thread drives, without a host.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use futures_lite::future;
@@ -527,4 +528,82 @@ fn rule_4_a_thread_that_looks_at_a_descriptor_does_not_spin() {
     }));
     let polls = idle.0.load(Ordering::SeqCst);
     assert!(polls < 60, "the driver was polled {polls} times in 200 ms");
+}
+
+#[test]
+fn rule_7_a_waker_that_panics_when_it_is_dropped_harms_no_packet() {
+    use std::task::{RawWaker, RawWakerVTable};
+    // Each clone panics when it is dropped.
+    unsafe fn clone(data: *const ()) -> RawWaker {
+        RawWaker::new(data, &TABLE)
+    }
+    unsafe fn nothing(_: *const ()) {}
+    unsafe fn dropped(_: *const ()) {
+        panic!("test: a waker's drop");
+    }
+    static TABLE: RawWakerVTable = RawWakerVTable::new(clone, nothing, nothing, dropped);
+    // SAFETY: the functions use no data.
+    let bad =
+        || std::mem::ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &TABLE)) });
+    let poll =
+        |packet: &mut PacketBox<Write>, waker: &Waker| Pin::new(packet).poll(&mut Context::from_waker(waker));
+
+    // Replaced by another waker; then the packet is dropped with it.
+    let mut packet = PacketBox::<Write>::new_buf(4).unwrap();
+    let view = packet.bind().unwrap();
+    assert!(poll(&mut packet, &bad()).is_pending());
+    let wakes = Arc::<Wakes>::default();
+    assert!(poll(&mut packet, &Waker::from(wakes.clone())).is_pending());
+    view.transfer_data(&[1; 4]).complete();
+    assert_eq!((wakes.count(), packet.is_done()), (1, true));
+    let _view = packet.bind().unwrap();
+    assert!(poll(&mut packet, &bad()).is_pending());
+    drop(packet);
+}
+
+#[test]
+fn rule_2_a_batch_that_is_dropped_fails_all_its_views() {
+    struct Bomb;
+    impl std::task::Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("test: a waker");
+        }
+    }
+    let mut packets: Vec<_> = (0..4).map(|_| PacketBox::<Write>::new_buf(4).unwrap()).collect();
+    let mut queue: Vec<_> =
+        packets.iter_mut().map(|packet| Submission { param: 0u64, view: packet.bind().unwrap() }).collect();
+    let waker = Waker::from(Arc::new(Bomb));
+    for packet in &mut packets {
+        assert!(Pin::new(packet).poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    // Also while a panic unwinds.
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _batch = Batch::drain(&mut queue);
+        panic!("test: a device");
+    }));
+    assert!(caught.is_err());
+    for packet in &packets {
+        assert_eq!(packet.min_error().unwrap().1, IoError::UNANSWERED);
+    }
+}
+
+#[test]
+fn rule_16_a_packet_answers_at_any_edge() {
+    let mut source = PacketBox::<Write>::new_buf(8).unwrap();
+    source.bind().unwrap().transfer_data(&[7; 8]).complete();
+    for (start, len, done) in [
+        (0, 8, 8),
+        (4, 8, 4),
+        (8, 1, 0),
+        (9, 1, 0),
+        (8, 0, 0),
+        (9, 0, 0),
+        (usize::MAX, 4, 0),
+        (usize::MAX, 0, 0),
+    ] {
+        let mut packet = PacketBox::<Write>::new_buf(len).unwrap();
+        source.answer(start, packet.bind().unwrap());
+        assert_eq!(packet.report().done(), done, "{len} bytes at {start}");
+        assert!(packet.report().failed_ranges().all(|(_, error)| error == IoError::END));
+    }
 }
