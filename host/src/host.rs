@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use pactio_sdk::abi::DeviceObj;
-use pactio_sdk::{LinkedPlugin, OpenMode};
+use pactio_sdk::{Code, LinkedPlugin, OpenMode};
 
 use crate::device::{DeviceStatistics, Statistics, refuse_deep};
 use crate::executor::{self, Runtime};
 use crate::opener::Opener;
 use crate::plugin::{Below, Policy, Registry, SearchPaths, Trust};
 use crate::profiles::{self, Profiles};
-use crate::{Candidate, Device, Error, LiveDevice, OpenOptions, Plugin, Task, Url};
+use crate::{Candidate, Device, Error, ErrorKind, LiveDevice, OpenOptions, Plugin, Task, Url};
 
 /// Plugins and an executor. Cheap to clone; all clones are one host.
 #[derive(Clone)]
@@ -105,6 +105,13 @@ impl Host {
     /// As [`open`](Self::open).
     pub fn open_url(&self, url: &Url, options: OpenOptions) -> Result<Device, Error> {
         options.check(&format!("{}:...", url.scheme()))?;
+        if self.runtime.was_forked() {
+            let text = format!(
+                "cannot open '{}:...': this process was forked off from the one that made the host",
+                url.scheme()
+            );
+            return Err(Error::new(ErrorKind::Open(Code::UNSUPPORTED), text).with_hint("make a new host"));
+        }
         self.open_nested(url, options, 0)
     }
 

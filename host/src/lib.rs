@@ -33,6 +33,15 @@
 //! A request owns its memory. Dropping its future detaches the request: the device goes on, and the memory is freed by its last
 //! user. A [`Device`] may outlive its [`Host`]; a plugin's library stays loaded until the process ends.
 //!
+//! # Plugins in the process
+//!
+//! A plugin runs in the process of its host. A call that does not return holds up its own device alone: see [`Health::Hangs`]. A plugin that
+//! calls `exit` ends the process, as any library can; a program that wants to report that asks [`device_in_call`] in a function of
+//! `atexit`. Nothing can be done about `_exit` or a crash.
+//!
+//! A process that is forked off has none of the host's threads. There, devices and hosts of the parent fail with an error, and a new
+//! host can be made. Forking to start another program is no matter.
+//!
 //! # Reading order
 //!
 //! `url`, `profiles`, `plugin` (`search`, `candidate`, `manifest`, `spec`, `options`, `registry`, `loader`), `host`, `device`
@@ -59,7 +68,7 @@ mod url;
 pub use buffers::{Buffer, BufferPool};
 pub use device::{
     Capabilities, Device, DeviceStatistics, ExactRequest, Health, OpenOptions, PartialRequest, ReadValue,
-    WriteValue,
+    WriteValue, device_in_call,
 };
 pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};

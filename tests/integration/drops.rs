@@ -203,3 +203,34 @@ fn a_forgotten_future_leaks_its_own_memory_only() {
         assert!(buffer == [0; 64] || buffer[..] == expected[..]);
     });
 }
+
+#[test]
+fn a_forked_process_gets_an_error() {
+    use std::os::unix::process::CommandExt;
+
+    let host = pactio_tests::host(&["fixture_queued", "pactio_memory"]);
+    let devices = ["queued:100", "memory:?size=100"].map(|url| host.open(url).unwrap());
+    let in_child = {
+        let (host, devices) = (host.clone(), devices.clone());
+        move || {
+            let wrong = |what: &str| Err(std::io::Error::other(what.to_owned()));
+            for device in &devices {
+                match host.block_on(device.read_exact_at(0, vec![0; 10])) {
+                    Err(error) if error.hint().is_some_and(|hint| hint.contains("was forked off")) => {}
+                    _ => return wrong("a read in the child"),
+                }
+            }
+            match host.open("memory:?size=100") {
+                Err(error) if error.to_string().contains("was forked off") => Ok(()),
+                _ => wrong("an open in the child"),
+            }
+        }
+    };
+    let mut command = std::process::Command::new("true");
+    // SAFETY: the closure makes no use of what other threads may have locked: the allocator of the C library is made for this.
+    unsafe { command.pre_exec(in_child) };
+    assert!(command.status().unwrap().success());
+    for device in &devices {
+        assert_eq!(host.block_on(device.read_exact_at(0, vec![0; 10])).unwrap().len(), 10);
+    }
+}

@@ -1,13 +1,13 @@
 //! `pactio cat`
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use pactio::Host;
 
 use super::failure::{Failure, output_failed};
 use super::given::GivenUrl;
 use super::stream::Stream;
-use super::{Flow, Range};
+use super::{Flow, Range, standard};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let device = arguments.url.open(host)?;
     let mut stream = Stream::new(host, device, arguments.range, arguments.flow);
-    let mut output = io::stdout().lock();
+    let mut output = standard::output().map_err(|error| output_failed(&error, None))?;
     host.block_on(async {
         let mut written = 0;
         while let Some(block) = stream.next().await? {
@@ -30,7 +30,6 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
             written += block.len() as u64;
             stream.recycle(block);
         }
-        output.flush().map_err(|error| output_failed(&error, Some(written)))?;
         stream.account()
     })
 }

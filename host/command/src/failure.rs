@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::standard;
+
 /// The reason why the command ends with a code other than 0.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -111,8 +113,8 @@ impl From<pactio::Error> for Failure {
 
 /// Writes to standard output.
 pub(super) fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
-    output.write_all(bytes).and_then(|()| output.flush()).map_err(|error| output_failed(&error, None))
+    let written = standard::output().and_then(|mut output| output.write_all(bytes));
+    written.map_err(|error| output_failed(&error, None))
 }
 
 /// The failure for an error of standard output.

@@ -10,7 +10,7 @@ use super::failure::{Failure, output_failed};
 use super::given::GivenUrl;
 use super::output::{Form, Output, hex};
 use super::stream::Stream;
-use super::{Flow, Range};
+use super::{Flow, Range, standard};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -36,8 +36,8 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     if arguments.form.is_json() {
         return as_json(host, &mut stream, arguments);
     }
-    let mut dump =
-        Dump::new(BufWriter::new(io::stdout().lock()), arguments.range.offset, !arguments.no_squeezing);
+    let output = standard::output().map_err(|error| output_failed(&error, None))?;
+    let mut dump = Dump::new(BufWriter::new(output), arguments.range.offset, !arguments.no_squeezing);
     host.block_on(async {
         let result = loop {
             match stream.next().await {

@@ -17,6 +17,7 @@ mod pattern;
 mod plugins;
 mod progress;
 mod scan;
+mod standard;
 mod stats;
 mod stream;
 mod sum;
@@ -187,13 +188,16 @@ fn block_size(text: &str) -> Result<usize, String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr(arguments.verbose);
-    match arguments.run() {
+    let claimed = standard::claim().map_err(|error| failure::output_failed(&error, None));
+    let code = match claimed.and_then(|()| arguments.run()) {
         Ok(code) => code,
         Err(failure) => {
             failure.report();
             failure.exit_code()
         }
-    }
+    };
+    standard::ends();
+    code
 }
 
 impl Arguments {

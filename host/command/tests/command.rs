@@ -1165,3 +1165,18 @@ fn a_debugger_finds_the_symbols_of_a_plugin() {
         Err(error) => println!("not tried with gdb: {error}"),
     }
 }
+
+#[test]
+fn what_plugins_print_is_no_data_and_their_exit_is_no_success() {
+    let place = Place::new().with_fixture("fixture_loud");
+    let (out, said) = place.check(&["cat", "loud:"], 0);
+    assert_eq!(out, [b'x'; 100]);
+    assert!(said.contains("fixture: open\n") && said.contains("fixture: read at 0\n"), "{said}");
+    place.check(&["cp", "loud:", "file:y"], 0);
+    assert_eq!(fs::read(place.path("y")).unwrap(), [b'x'; 100]);
+    let (out, said) = place.check(&["cat", "loud:exit"], 70);
+    assert!(out.is_empty());
+    assert!(said.contains("pactio: the plugin of 'loud:exit' has ended the process"), "{said}");
+    let (_, said) = place.check(&["sum", "loud:thread"], 70);
+    assert!(said.contains("pactio: a plugin has ended the process"), "{said}");
+}

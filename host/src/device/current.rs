@@ -19,6 +19,15 @@ impl<'d> Entered<'d> {
     }
 }
 
+/// The URL of the device whose plugin this thread is in a call of, if it is in one: for a program that wants to know who ends it.
+///
+/// ```
+/// assert_eq!(pactio::device_in_call(), None);
+/// ```
+pub fn device_in_call() -> Option<String> {
+    url(|url| url.map(str::to_owned))
+}
+
 /// Gives the URL of the device that this thread is in a call of, if any.
 pub(crate) fn url<T>(give: impl FnOnce(Option<&str>) -> T) -> T {
     let device = current_device().cast::<Shared>();

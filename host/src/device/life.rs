@@ -10,7 +10,7 @@ use pactio_sdk::{Code, IoError};
 
 use super::current::Entered;
 use super::{Device, Shared};
-use crate::executor::{Call, is_known, may_close_here, must_not_wait};
+use crate::executor::{Call, Process, is_known, may_close_here, must_not_wait};
 use crate::{Error, ErrorKind};
 
 /// The health of a device.
@@ -40,6 +40,8 @@ pub(super) struct Life {
     hangs: Mutex<Option<(Call, Instant)>>,
     /// The device's object is being dropped.
     ends: AtomicBool,
+    /// The process that opened the device.
+    process: Process,
     /// One sender for each caller that waits for the end of the device. The end drops the senders.
     waiting: Mutex<Vec<Sender<()>>>,
 }
@@ -50,6 +52,7 @@ impl Life {
             hanging: AtomicU32::new(0),
             hangs: Mutex::default(),
             ends: AtomicBool::new(false),
+            process: Process::this(),
             waiting: Mutex::default(),
         })
     }
@@ -64,11 +67,20 @@ impl Life {
         self.hanging.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Why a new request fails, if it does: a call hangs, and the next one may hang as well.
+    /// Why a new request fails, if it does: a call hangs, and the next one may hang as well; or this is another process, which has
+    /// none of the threads.
     #[inline(always)]
     pub(super) fn refusal(&self) -> Option<IoError> {
+        if self.process.was_forked() {
+            return Some(IoError::UNSUPPORTED);
+        }
         let hanging = self.hanging.load(Ordering::Relaxed) > 0;
         hanging.then_some(IoError::from_code(Code::TIMED_OUT))
+    }
+
+    /// Whether this process was forked off from the one that opened the device.
+    pub(super) fn was_forked(&self) -> bool {
+        self.process.was_forked()
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<(Call, Instant)>> {
@@ -139,7 +151,8 @@ impl Device {
         if self.0.driver.as_ref().is_some_and(|driver| driver.has_panicked()) {
             return Health::Panicked;
         }
-        if self.0.life.refusal().is_some()
+        if !self.0.life.was_forked()
+            && self.0.life.refusal().is_some()
             && let Some((call, since)) = *self.0.life.lock()
         {
             return Health::Hangs { call: call.name(), time: since.elapsed() };

@@ -27,6 +27,7 @@ use pactio_sdk::{Batch, Capability, Code, DeviceInfo, Limits, OpenMode, PollingH
 use crate::executor::{Call, Drive, Driver, Queues, Runtime};
 use crate::{Error, ErrorKind, Plugin};
 
+pub use current::device_in_call;
 pub(crate) use entry::Bottom;
 pub use life::Health;
 pub use operations::Capabilities;

@@ -91,6 +91,12 @@ impl Device {
 impl Device {
     /// A hint for a request that failed with `code`.
     fn hint(&self, what: &str, code: Code) -> Option<String> {
+        if self.0.life.was_forked() {
+            return Some(
+                "this process was forked off from the one that opened the device: open it in a new host"
+                    .to_owned(),
+            );
+        }
         let hint = match code {
             Code::PANICKED | Code::POISONED => PANICKED.to_owned(),
             Code::DRIVER_ENDED => "the device is out of use: open it again".to_owned(),

@@ -6,6 +6,7 @@
 
 mod crew;
 mod driver;
+mod forks;
 pub(crate) mod local;
 mod posts;
 mod queues;
@@ -13,6 +14,7 @@ mod runtime;
 mod watchdog;
 
 pub(crate) use driver::{Drive, Driver, Helper};
+pub(crate) use forks::Process;
 pub(crate) use posts::{Call, Inside, current_device, is_known, is_of_plugin, may_close_here, must_not_wait};
 pub(crate) use queues::Queues;
 pub(crate) use runtime::{Runtime, block_on};

@@ -103,8 +103,13 @@ struct Kept(Arc<Post>);
 impl Drop for Kept {
     fn drop(&mut self) {
         lock().retain(|post| !Arc::ptr_eq(post, &self.0));
-        // What is dropped after this gets a post of its own.
-        THREAD.with(|thread| thread.post.set(ptr::null()));
+        if THREAD.with(|thread| thread.depth.get()) > 0 {
+            // The plugin that the thread is in ends the process, or the thread: the call is still under way.
+            std::mem::forget(self.0.clone());
+        } else {
+            // What is dropped after this gets a post of its own.
+            THREAD.with(|thread| thread.post.set(ptr::null()));
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use async_executor::Executor;
 
 use super::crew::{Crew, Lives, Role};
 use super::driver::Driver;
+use super::forks::Process;
 use super::local::Local;
 use super::posts;
 use super::watchdog::Watchdog;
@@ -27,6 +28,7 @@ pub(crate) struct Runtime {
     lives: std::sync::Mutex<Lives>,
     watchdog: Watchdog,
     limit: Duration,
+    process: Process,
 }
 
 impl Runtime {
@@ -37,7 +39,7 @@ impl Runtime {
         let (crew, lives) = Crew::new(tasks.clone(), to_drive.clone());
         let watchdog = Watchdog::new(crew.clone(), limit);
         let lives = std::sync::Mutex::new(lives);
-        let runtime = Self { tasks, woken, to_drive, crew, lives, watchdog, limit };
+        let runtime = Self { tasks, woken, to_drive, crew, lives, watchdog, limit, process: Process::this() };
         for _ in 0..workers.max(1) {
             runtime.crew.start(Role::Worker)?;
         }
@@ -51,6 +53,11 @@ impl Runtime {
         future: impl Future<Output = T> + Send + 'static,
     ) -> Task<T> {
         Task::new(self.tasks.spawn(future))
+    }
+
+    /// Whether this process was forked off from the one that started the threads.
+    pub(crate) fn was_forked(&self) -> bool {
+        self.process.was_forked()
     }
 
     /// The watchdog, which notices calls that do not return.
@@ -94,7 +101,7 @@ impl Drop for Runtime {
         self.woken.close();
         // A task may have held the last device: then this is one of the threads, which ends when it returns. It may also be a thread of
         // another host that waits for this one in the same way.
-        if !posts::must_not_wait() {
+        if !posts::must_not_wait() && !self.was_forked() {
             self.lives
                 .get_mut()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -21,7 +21,15 @@ impl Place {
 
     /// One more plugin.
     pub fn with(self, name: &str) -> Self {
-        let library = plugin(name);
+        self.with_library(plugin(name))
+    }
+
+    /// One more plugin, by the name of its crate.
+    pub fn with_fixture(self, name: &str) -> Self {
+        self.with_library(std::env::current_exe().unwrap().with_file_name(format!("lib{name}.so")))
+    }
+
+    fn with_library(self, library: PathBuf) -> Self {
         symlink(&library, self.path("plugins").join(library.file_name().unwrap())).unwrap();
         self
     }

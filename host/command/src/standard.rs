@@ -1,0 +1,61 @@
+//! Standard output belongs to the command alone, and the process ends when the command does.
+//!
+//! Plugins run in the same process. What they print goes to standard error, and a plugin that calls `exit` is reported: an output that
+//! is cut off must not look complete.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::stdio::{dup2_stdout, stderr, stdout};
+
+static OUTPUT: OnceLock<File> = OnceLock::new();
+
+/// The command has come to its end by itself.
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+/// Exit code after a plugin has ended the process.
+const ENDED_BY_PLUGIN: i32 = 70;
+
+/// Takes standard output, before a plugin is loaded.
+pub(super) fn claim() -> io::Result<()> {
+    let own: OwnedFd = fcntl_dupfd_cloexec(stdout(), 3)?;
+    dup2_stdout(stderr())?;
+    OUTPUT.get_or_init(|| own.into());
+    // SAFETY: the function needs nothing but statics, which live as long as the process.
+    if unsafe { libc::atexit(at_exit) } != 0 {
+        return Err(io::Error::other("the system takes no function for the end of the process"));
+    }
+    Ok(())
+}
+
+/// The process ends by itself from now on.
+pub(super) fn ends() {
+    // Ordering: Relaxed. The thread that ends the process reads it.
+    ENDED.store(true, Ordering::Relaxed);
+}
+
+/// Standard output.
+pub(super) fn output() -> io::Result<File> {
+    match OUTPUT.get() {
+        Some(output) => output.try_clone(),
+        None => stdout().as_fd().try_clone_to_owned().map(File::from),
+    }
+}
+
+extern "C" fn at_exit() {
+    if ENDED.load(Ordering::Relaxed) {
+        return;
+    }
+    match pactio::device_in_call() {
+        Some(url) => {
+            eprintln!("pactio: the plugin of '{url}' has ended the process; the output is incomplete")
+        }
+        None => eprintln!("pactio: a plugin has ended the process; the output is incomplete"),
+    }
+    // SAFETY: the process ends here, and no other function runs.
+    unsafe { libc::_exit(ENDED_BY_PLUGIN) }
+}

@@ -1,0 +1,44 @@
+//! Processes that were forked: they have none of the host's threads, so their requests would wait for ever.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How often this process, or one that it was forked from, has been forked off.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// The process that a device belongs to.
+#[derive(Clone, Copy)]
+pub(crate) struct Process(u32);
+
+impl Process {
+    /// This process.
+    pub(crate) fn this() -> Self {
+        notice();
+        Self(FORKS.load(Ordering::Relaxed))
+    }
+
+    /// Whether the calling process was forked off since.
+    #[inline(always)]
+    pub(crate) fn was_forked(self) -> bool {
+        // Ordering: Relaxed. The child has one thread, which has changed it.
+        FORKS.load(Ordering::Relaxed) != self.0
+    }
+}
+
+#[cfg(unix)]
+fn notice() {
+    use std::sync::Once;
+
+    extern "C" fn in_child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+
+    static ONCE: Once = Once::new();
+    // SAFETY: the function needs only a static, and does nothing that a forked process must not do. Without memory for the entry, a
+    // forked process is not noticed.
+    ONCE.call_once(|| unsafe {
+        let _ = libc::pthread_atfork(None, None, Some(in_child));
+    });
+}
+
+#[cfg(not(unix))]
+fn notice() {}
