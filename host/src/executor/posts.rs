@@ -98,6 +98,14 @@ thread_local! {
     static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }
 
+/// The state of this thread.
+#[inline(always)]
+fn this_thread() -> &'static Thread {
+    // SAFETY: the thread-local has no destructor, so it exists until the thread ends; the reference cannot leave the thread, since
+    // `Thread` is not `Sync`.
+    unsafe { &*THREAD.with(ptr::from_ref) }
+}
+
 struct Kept(Arc<Post>);
 
 impl Drop for Kept {
@@ -166,11 +174,10 @@ pub(crate) fn must_not_wait() -> bool {
 /// This thread is one of a plugin's own.
 #[inline(always)]
 pub(crate) fn is_of_plugin() {
-    THREAD.with(|thread| {
-        if thread.depth.get() == 0 {
-            thread.is_of_plugin.set(true);
-        }
-    });
+    let thread = this_thread();
+    if thread.depth.get() == 0 {
+        thread.is_of_plugin.set(true);
+    }
 }
 
 /// Whether a device can be closed on this thread: its plugin does not wait for the end of this thread, and no call of a plugin is under
@@ -182,7 +189,8 @@ pub(crate) fn may_close_here() -> bool {
 
 /// While this value lives, its thread is inside a plugin.
 pub(crate) struct Inside {
-    post: *const Post,
+    thread: &'static Thread,
+    post: &'static Post,
     device: *mut (),
     call: u8,
     /// The value belongs to its thread.
@@ -193,43 +201,35 @@ impl Inside {
     /// Enters a call of the device at this address.
     #[inline(always)]
     pub(crate) fn enter(device: *const (), call: Call) -> Self {
-        THREAD.with(|thread| {
-            let post = thread.post.get();
-            let address = if post.is_null() { register() } else { post };
-            let depth = thread.depth.get();
-            thread.depth.set(depth + 1);
-            // SAFETY: the post lives as long as the thread, or for ever.
-            let post = unsafe { &*address };
-            let inside = Self {
-                post: address,
-                device: post.device.load(Ordering::Relaxed),
-                call: post.call.load(Ordering::Relaxed),
-                _thread: PhantomData,
-            };
-            post.device.store(device.cast_mut(), Ordering::Relaxed);
-            post.call.store(call as u8, Ordering::Relaxed);
-            if depth == 0 {
-                post.calls.store(post.calls.load(Ordering::Relaxed) + 1, Ordering::Release);
-            }
-            inside
-        })
+        let thread = this_thread();
+        let post = thread.post.get();
+        let post = if post.is_null() { register() } else { post };
+        // SAFETY: the post lives as long as the thread, or for ever; values of this type end before, since they are only made on the
+        // stack.
+        let post = unsafe { &*post };
+        let depth = thread.depth.get();
+        thread.depth.set(depth + 1);
+        let (outer, outer_call) = (post.device.load(Ordering::Relaxed), post.call.load(Ordering::Relaxed));
+        post.device.store(device.cast_mut(), Ordering::Relaxed);
+        post.call.store(call as u8, Ordering::Relaxed);
+        if depth == 0 {
+            post.calls.store(post.calls.load(Ordering::Relaxed) + 1, Ordering::Release);
+        }
+        Self { thread, post, device: outer, call: outer_call, _thread: PhantomData }
     }
 }
 
 impl Drop for Inside {
     #[inline(always)]
     fn drop(&mut self) {
-        THREAD.with(|thread| {
-            let depth = thread.depth.get() - 1;
-            thread.depth.set(depth);
-            // SAFETY: values of one thread end before its post does: they are only made on the stack.
-            let post = unsafe { &*self.post };
-            post.device.store(self.device, Ordering::Relaxed);
-            post.call.store(self.call, Ordering::Relaxed);
-            if depth == 0 {
-                post.calls.store(post.calls.load(Ordering::Relaxed) + 1, Ordering::Release);
-            }
-        });
+        let Self { thread, post, device, call, .. } = *self;
+        let depth = thread.depth.get() - 1;
+        thread.depth.set(depth);
+        post.device.store(device, Ordering::Relaxed);
+        post.call.store(call, Ordering::Relaxed);
+        if depth == 0 {
+            post.calls.store(post.calls.load(Ordering::Relaxed) + 1, Ordering::Release);
+        }
     }
 }
 
