@@ -1,6 +1,7 @@
 //! Plugins that panic: the host survives, and reports the panic.
 
-use pactio::{Code, ErrorKind, Health};
+use pactio::{Code, ErrorKind, Health, PacketBox};
+use pactio_sdk::{PacketIo, Write};
 use pactio_tests::{host, in_time, open};
 
 #[test]
@@ -97,5 +98,29 @@ fn in_drop() {
         assert_eq!(again.blocking_read::<u8>(0).unwrap(), 5);
         drop(host);
         drop(again);
+    });
+}
+
+#[test]
+fn a_device_that_panics_fails_what_it_keeps() {
+    in_time(|| {
+        // It has no driver and no extension that would show that it keeps views.
+        let (host, device) = pactio_tests::open("fixture_patient", "patient:");
+        let mut kept: Vec<_> = (0..10u64)
+            .map(|position| {
+                let mut packet = PacketBox::<Write>::new_buf(8).unwrap();
+                device.send_io(position, packet.bind().unwrap());
+                packet
+            })
+            .collect();
+        let error = host.block_on(device.read_exact_at(13, vec![0; 8])).unwrap_err();
+        assert_eq!(error.code(), Some(Code::UNANSWERED), "{error}");
+        for packet in &mut kept {
+            host.block_on(&mut *packet);
+            assert_eq!(packet.min_error().unwrap().1.code(), Code::UNANSWERED);
+        }
+        assert_eq!(device.health(), Health::Panicked);
+        let error = host.block_on(device.read_exact_at(0, vec![0; 8])).unwrap_err();
+        assert!(error.hint().unwrap().contains("the plugin panicked"), "{error:?}");
     });
 }

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The kinds of calls.
@@ -24,11 +24,20 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    const ALL: [Self; 7] =
-        [Self::Request, Self::Driver, Self::Info, Self::Extension, Self::Cancel, Self::Admit, Self::Slow];
+    /// By number; the last is there once more, so that each number of three bits is a kind.
+    const ALL: [Self; CALL + 1] = [
+        Self::Request,
+        Self::Driver,
+        Self::Info,
+        Self::Extension,
+        Self::Cancel,
+        Self::Admit,
+        Self::Slow,
+        Self::Slow,
+    ];
 
-    fn of(raw: u8) -> Self {
-        Self::ALL[usize::from(raw)]
+    fn of(raw: usize) -> Self {
+        Self::ALL[raw]
     }
 
     /// The name for reports.
@@ -53,9 +62,23 @@ impl Call {
 pub(super) struct Post {
     /// Number of times that the thread has entered or left a plugin: odd while it is inside.
     calls: AtomicU64,
-    /// The innermost device, or null.
-    device: AtomicPtr<()>,
-    call: AtomicU8,
+    /// The innermost device, or null, with the kind of the call in the lowest bits: one store for both.
+    place: AtomicPtr<()>,
+}
+
+/// The bits of a place that are the kind of the call. Devices are aligned to more.
+const CALL: usize = 7;
+
+/// A device and a kind of call.
+#[inline(always)]
+fn place(device: *const (), call: Call) -> *mut () {
+    device.cast_mut().map_addr(|address| address | call as usize)
+}
+
+/// The device of a place.
+#[inline(always)]
+fn device_of(place: *mut ()) -> *const () {
+    place.cast_const().map_addr(|address| address & !CALL)
 }
 
 /// What a thread is doing, as seen from another thread.
@@ -73,9 +96,9 @@ impl Post {
     pub(super) fn look(&self) -> Option<Seen> {
         // Ordering: Acquire, so that the fields are not older than the number.
         let number = self.calls.load(Ordering::Acquire);
-        let device = self.device.load(Ordering::Relaxed).cast_const();
-        let call = Call::of(self.call.load(Ordering::Relaxed));
-        (number % 2 == 1).then_some(Seen { number, device, call })
+        let place = self.place.load(Ordering::Relaxed);
+        let call = Call::of(place.addr() & CALL);
+        (number % 2 == 1).then_some(Seen { number, device: device_of(place), call })
     }
 }
 
@@ -191,8 +214,8 @@ pub(crate) fn may_close_here() -> bool {
 pub(crate) struct Inside {
     thread: &'static Thread,
     post: &'static Post,
-    device: *mut (),
-    call: u8,
+    /// The call around this one.
+    outer: *mut (),
     /// The value belongs to its thread.
     _thread: PhantomData<*const ()>,
 }
@@ -209,24 +232,22 @@ impl Inside {
         let post = unsafe { &*post };
         let depth = thread.depth.get();
         thread.depth.set(depth + 1);
-        let (outer, outer_call) = (post.device.load(Ordering::Relaxed), post.call.load(Ordering::Relaxed));
-        post.device.store(device.cast_mut(), Ordering::Relaxed);
-        post.call.store(call as u8, Ordering::Relaxed);
+        let outer = post.place.load(Ordering::Relaxed);
+        post.place.store(place(device, call), Ordering::Relaxed);
         if depth == 0 {
             post.calls.store(post.calls.load(Ordering::Relaxed) + 1, Ordering::Release);
         }
-        Self { thread, post, device: outer, call: outer_call, _thread: PhantomData }
+        Self { thread, post, outer, _thread: PhantomData }
     }
 }
 
 impl Drop for Inside {
     #[inline(always)]
     fn drop(&mut self) {
-        let Self { thread, post, device, call, .. } = *self;
+        let Self { thread, post, outer, .. } = *self;
         let depth = thread.depth.get() - 1;
         thread.depth.set(depth);
-        post.device.store(device, Ordering::Relaxed);
-        post.call.store(call, Ordering::Relaxed);
+        post.place.store(outer, Ordering::Relaxed);
         if depth == 0 {
             post.calls.store(post.calls.load(Ordering::Relaxed) + 1, Ordering::Release);
         }
@@ -240,5 +261,5 @@ pub(crate) fn current_device() -> *const () {
         return ptr::null();
     }
     // SAFETY: the post lives as long as the thread, or for ever.
-    unsafe { &*post }.device.load(Ordering::Relaxed).cast_const()
+    device_of(unsafe { &*post }.place.load(Ordering::Relaxed))
 }

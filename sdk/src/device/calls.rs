@@ -24,7 +24,7 @@ const OUT_OF_USE: u64 = PANICKED | ENDED;
 #[derive(Debug)]
 pub(super) struct Calls {
     state: AtomicU64,
-    /// Whether calls are counted at all: an object that keeps nothing need not be dropped early.
+    /// Whether calls are counted at all: a backend keeps nothing, and need not be dropped early.
     counted: bool,
 }
 

@@ -9,7 +9,7 @@ use super::calls::{Calls, ENDED, Left, PANICKED};
 use super::{BackendDevice, DeviceInfo, PollingHandle};
 #[cfg(feature = "plugin")]
 use crate::abi::{DeviceObj, Library};
-use crate::ext::{Admission, Cancellation, Extension, extension_of};
+use crate::ext::{Admission, Extension, extension_of};
 #[cfg(feature = "plugin")]
 use crate::ext::{Opening, Operation};
 use crate::firewall::{self, Panicked};
@@ -19,9 +19,8 @@ use crate::{OpenError, OpenMode};
 
 /// An object of a plugin behind its firewall.
 ///
-/// After the first panic its code is not called again, since its state is unknown. An object that may keep views (one with a
-/// driver, with admission or with cancellation) is then dropped as soon as the last [call](Calls) has left it, so that the views fail
-/// instead of waiting for ever. The same happens when its driver ends.
+/// After the first panic its code is not called again, since its state is unknown. A device is then dropped as soon as the last
+/// [call](Calls) has left it, so that the views that it keeps fail instead of waiting for ever. The same happens when its driver ends.
 #[allow(missing_debug_implementations)]
 pub struct Guarded<T> {
     inner: UnsafeCell<ManuallyDrop<T>>,
@@ -54,8 +53,8 @@ impl<T> Guarded<T> {
     #[inline(always)]
     fn enter(&self) -> Result<&T, IoError> {
         self.calls.enter()?;
-        // SAFETY: the object is not dropped: if calls are counted, this one was counted before the object was out of use, and
-        // only a thread that finds no call is told to drop it; if calls are not counted, it is dropped with `self`.
+        // SAFETY: the object is not dropped: a device counts its calls, this one was counted before the device was out of use, and only a
+        // thread that finds no call is told to drop it; a backend is dropped with `self`.
         Ok(unsafe { &*self.inner.get() })
     }
 
@@ -121,9 +120,7 @@ impl<D: BackendDevice> Guarded<D> {
         guarded.handle =
             guarded.call(|device| device.polling_handle()).map_err(|error| Panicked(error.message))?;
         let driven = guarded.handle != PollingHandle::None;
-        if driven || guarded.has::<dyn Admission>() || guarded.has::<dyn Cancellation>() {
-            guarded.calls = Calls::counted(driven);
-        }
+        guarded.calls = Calls::counted(driven);
         Ok(guarded)
     }
 

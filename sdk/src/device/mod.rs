@@ -24,9 +24,8 @@ pub use local::{LocalDevice, LocalDriver};
 ///
 /// All methods may be called from any thread, any number of threads at once, and must not block: a request that takes time is
 /// answered later, from the [driver](Self::poll_driver) or from a thread of the device's own. Panics are caught: the views that
-/// the call held fail, and the device is out of use from then on. Views that the device keeps fail as well if it has a driver, or
-/// offers [`Cancellation`](crate::Cancellation) or [`Admission`](crate::Admission). Any other device answers from threads of its
-/// own, and keeps no view that only a later call would answer.
+/// the call held fail, and the device is out of use from then on. It is dropped when the last call has left it, so the views that it
+/// keeps fail as well; views that a thread of its own holds are the thread's to answer.
 ///
 /// A device that sits on another one implements [`Filter`](crate::Filter) instead, if both have the same positions.
 pub trait BackendDevice: Send + Sync + 'static {
