@@ -1180,3 +1180,17 @@ fn what_plugins_print_is_no_data_and_their_exit_is_no_success() {
     let (_, said) = place.check(&["sum", "loud:thread"], 70);
     assert!(said.contains("pactio: a plugin has ended the process"), "{said}");
 }
+
+#[test]
+fn a_plugin_that_answers_twice_ends_the_process_and_is_named() {
+    use std::os::unix::process::ExitStatusExt;
+
+    let place = Place::new().with_fixture("fixture_forgetful");
+    let output = place.command(&["cat", "forgetful:twice", "--length", "4"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.signal(), Some(6), "{said}");
+    assert!(
+        said.contains("pactio in the plugin 'fixture-forgetful': a view of a packet was answered twice"),
+        "{said}"
+    );
+}

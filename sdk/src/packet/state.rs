@@ -70,6 +70,32 @@ const SPLIT: u64 = 1 << 37;
 /// the addition and its undoing.
 const MOST_VIEWS: u64 = 1 << 31;
 
+/// Ends the process: a view has finished twice, which only wrong unsafe code can do. The header may be that of another request by now,
+/// and going on would hand out bytes that are not there.
+#[cold]
+fn finished_twice() -> ! {
+    const TEXT: &str =
+        "a view of a packet was answered twice, which only wrong unsafe code can do; the process ends";
+    #[cfg(all(feature = "plugin", not(any(pactio_loom, pactio_shuttle))))]
+    {
+        let plugin = crate::plugin::own_id().map_or(String::new(), |id| format!(" in the plugin '{id}'"));
+        std::eprintln!("pactio{plugin}: {TEXT}");
+        std::process::abort();
+    }
+    #[cfg(not(all(feature = "plugin", not(any(pactio_loom, pactio_shuttle)))))]
+    {
+        // A second panic, while the first one unwinds, aborts.
+        struct Twice;
+        impl Drop for Twice {
+            fn drop(&mut self) {
+                panic!("{TEXT}");
+            }
+        }
+        let _twice = Twice;
+        panic!("{TEXT}");
+    }
+}
+
 /// Too many views of one packet exist.
 #[derive(Debug)]
 pub(crate) struct TooManyViews;
@@ -227,8 +253,11 @@ impl StateWord {
         // Ordering: Release for the owner's Acquire loads (bytes, failures). Acquire for the waker that `arm` released,
         // which the last view takes.
         let old = self.word().fetch_sub(VIEW, mutant!("finish_relaxed", Ordering::Relaxed, Ordering::AcqRel));
-        debug_assert!(old & COUNT != 0, "a view finished twice");
-        if old & COUNT == VIEW { Finished::Last { waker: old & WAKER != 0 } } else { Finished::Done }
+        match old & COUNT {
+            VIEW => Finished::Last { waker: old & WAKER != 0 },
+            0 => finished_twice(),
+            _ => Finished::Done,
+        }
     }
 
     /// An output gets each segment. The caller holds a view.

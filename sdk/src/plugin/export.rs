@@ -130,20 +130,28 @@ macro_rules! plugin {
     };
 }
 
+/// The id of the plugin that this copy of the crate belongs to; the first one, if a program links several in.
+static OWN_ID: std::sync::OnceLock<&'static str> = std::sync::OnceLock::new();
+
+/// The id of the plugin that this code is in, if it is in one.
+pub(crate) fn own_id() -> Option<&'static str> {
+    OWN_ID.get().copied()
+}
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __plugin {
     ($manifest:expr, $backend:expr) => {{
+        const MANIFEST: $crate::StaticManifest = $manifest;
+        static BYTES: [u8; MANIFEST.encoded_len()] = MANIFEST.encode();
+
         unsafe extern "C" fn create(
             library: $crate::abi::Library,
             out: *mut ::core::mem::MaybeUninit<$crate::abi::BackendObj>,
         ) -> u32 {
             // SAFETY: the host promises that `out` is valid for a write.
-            unsafe { $crate::__private::create(library, || $backend, out) }
+            unsafe { $crate::__private::create(MANIFEST.id, library, || $backend, out) }
         }
-
-        const MANIFEST: $crate::StaticManifest = $manifest;
-        static BYTES: [u8; MANIFEST.encoded_len()] = MANIFEST.encode();
 
         $crate::LinkedPlugin::new(
             MANIFEST,
@@ -247,10 +255,12 @@ pub mod __private {
     ///
     /// `out` is valid for a write.
     pub unsafe fn create<B: Backend>(
+        id: &'static str,
         library: Library,
         make: impl FnOnce() -> B,
         out: *mut MaybeUninit<BackendObj>,
     ) -> u32 {
+        let _ = super::OWN_ID.set(id);
         let made = firewall::contain(|| -> BackendObj {
             let backend = GuardedBackend::new(make(), library.clone());
             backend_object(backend, library)
