@@ -37,7 +37,9 @@ pub struct BufferPool(Arc<Pool>);
 
 struct Pool {
     memory: NonNull<u8>,
-    layout: Layout,
+    /// Length of the memory in bytes.
+    total: usize,
+    owner: Owner,
     /// Length of each buffer in bytes; `stride` is the distance from one buffer to the next.
     size: usize,
     stride: usize,
@@ -46,6 +48,13 @@ struct Pool {
     freed: Sender<usize>,
     /// The registrations of the memory with devices.
     registered: Mutex<Vec<Registered>>,
+}
+
+/// Who frees the memory.
+enum Owner {
+    Pool(Layout),
+    /// The value is dropped with the pool.
+    Other(#[expect(dead_code, reason = "it keeps the memory")] Box<dyn Send + Sync>),
 }
 
 // SAFETY: the memory is reached only through buffers, and each buffer has one owner at a time.
@@ -78,20 +87,44 @@ impl BufferPool {
             .ok_or_else(|| refused("that is more than there can be"))?;
         // SAFETY: the size is not zero.
         let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(|| refused("out of memory"))?;
+        let (total, stride) = (layout.size(), layout.size() / count);
+        Ok(Self::over(memory, total, size, stride, Owner::Pool(layout)))
+    }
+
+    /// Buffers of `size` bytes each in existing memory, such as a mapped staging buffer of a graphics card: as many as fit, one directly
+    /// behind the other. The memory is dropped with the pool and its last buffer.
+    ///
+    /// A type that knows mapped memory implements [`StableBytes`], which is unsafe to implement; vectors and boxes do.
+    ///
+    /// ```
+    /// let pool = pactio::BufferPool::from_memory(vec![0u8; 1 << 20], 64 << 10)?;
+    /// assert_eq!((pool.count(), pool.buffer_size()), (16, 64 << 10));
+    /// # Ok::<(), pactio::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Setup`] if `size` is 0, or the memory has no room for one buffer.
+    pub fn from_memory(
+        mut memory: impl StableBytes + Send + Sync + 'static,
+        size: usize,
+    ) -> Result<Self, Error> {
+        let (start, total) = (memory.start(), memory.len());
+        if size == 0 || total < size {
+            let message = format!("cannot make a pool of buffers of {size} bytes in {total} bytes of memory");
+            return Err(Error::new(ErrorKind::Setup, message));
+        }
+        Ok(Self::over(start, total - total % size, size, size, Owner::Other(Box::new(memory))))
+    }
+
+    fn over(memory: NonNull<u8>, total: usize, size: usize, stride: usize, owner: Owner) -> Self {
+        let count = total / stride;
         let (freed, free) = async_channel::bounded(count);
         for index in 0..count {
             // The channel has room for all numbers.
             let _ = freed.try_send(index);
         }
-        Ok(Self(Arc::new(Pool {
-            memory,
-            layout,
-            size,
-            stride: layout.size() / count,
-            free,
-            freed,
-            registered: Mutex::default(),
-        })))
+        Self(Arc::new(Pool { memory, total, owner, size, stride, free, freed, registered: Mutex::default() }))
     }
 
     fn registered(&self) -> MutexGuard<'_, Vec<Registered>> {
@@ -134,7 +167,7 @@ impl BufferPool {
 
     /// Number of buffers.
     pub fn count(&self) -> usize {
-        self.0.layout.size() / self.0.stride
+        self.0.total / self.0.stride
     }
 
     /// Length of each buffer in bytes.
@@ -145,7 +178,7 @@ impl BufferPool {
     /// Start and length of the memory, and the distance from one buffer to the next in bytes, for the registration with a kernel
     /// ring. The memory is valid while the pool or a buffer exists, and its content belongs to the owners of the buffers.
     pub fn memory(&self) -> (NonNull<u8>, usize, usize) {
-        (self.0.memory, self.0.layout.size(), self.0.stride)
+        (self.0.memory, self.0.total, self.0.stride)
     }
 }
 
@@ -153,8 +186,10 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // First, so that no device knows the memory when it is freed.
         self.registered.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        // SAFETY: the memory was allocated with this layout, and no buffer is left, since each buffer keeps the pool.
-        unsafe { dealloc(self.memory.as_ptr(), self.layout) };
+        if let Owner::Pool(layout) = self.owner {
+            // SAFETY: the memory was allocated with this layout, and no buffer is left, since each buffer keeps the pool.
+            unsafe { dealloc(self.memory.as_ptr(), layout) };
+        }
     }
 }
 

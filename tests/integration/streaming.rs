@@ -5,7 +5,7 @@ use std::io::{Cursor, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pactio::{Code, Device, Host, PacketBox, Progress, Streamer, Urgency};
+use pactio::{BufferPool, Code, Device, Host, PacketBox, Progress, Streamer, Urgency};
 use pactio_sdk::{PacketIo, Write};
 use pactio_tests::{host, in_time, random};
 use zip::ZipWriter;
@@ -51,7 +51,7 @@ fn the_urgent_overtake_also_when_they_become_so_later() {
             (0..20).map(|at| streamer.read(&device, at..at + 10, Urgency::default(), "low")).collect();
         let first = low[0];
         streamer.read(&device, 0..10, Urgency::of(5), "high");
-        streamer.read(&device, 0..10, Urgency::of(5).until(far), "first of the high");
+        streamer.read(&device, 0..10, Urgency::of(5).until(far), "high, due in a while");
         streamer.read(&device, 0..10, Urgency::of(-1), "last");
         assert!(streamer.set_priority(low[15], 9));
         assert!(streamer.set_priority(low[1], -2));
@@ -62,7 +62,8 @@ fn the_urgent_overtake_also_when_they_become_so_later() {
         // The first request was sent when no other request was queued.
         assert_eq!(order[0], (first, "low"));
         assert_eq!(order[1], (low[15], "low"));
-        assert_eq!((order[2].1, order[3].1), ("first of the high", "high"));
+        // A deadline counts only when it is near.
+        assert_eq!((order[2].1, order[3].1), ("high", "high, due in a while"));
         assert!(order[4..21].iter().all(|(_, data)| *data == "low"));
         assert_eq!((order[21].1, order[22].0), ("last", low[1]));
         assert!(!streamer.set_priority(first, 1) && !streamer.cancel(first));
@@ -309,16 +310,16 @@ fn memory_is_bounded_and_what_is_not_handed_over_counts() {
         }
         // Without polls the streamer stops.
         let begun = Instant::now();
-        while streamer.progress().ready < 4 && begun.elapsed() < Duration::from_secs(300) {
+        while streamer.progress().ready < 3 && begun.elapsed() < Duration::from_secs(300) {
             thread::sleep(Duration::from_millis(1));
         }
         thread::sleep(Duration::from_millis(10));
         let progress = streamer.progress();
-        assert_eq!((progress.ready, progress.under_way, progress.queued), (4, 0, 46));
-        assert_eq!(progress.memory, 1_200_000);
+        assert_eq!((progress.ready, progress.under_way, progress.queued), (3, 0, 47));
+        assert_eq!(progress.memory, 900_000);
         let mut handed = 0;
         while streamer.poll(FRAME, |_| handed += 1) != Progress::default() {
-            assert!(streamer.progress().memory <= 1_200_000);
+            assert!(streamer.progress().memory <= 1 << 20);
         }
         assert_eq!(handed, 50);
         // A request that is larger than the whole memory is sent alone.
@@ -412,5 +413,80 @@ fn a_streamer_may_be_dropped_with_anything_under_way_and_a_handler_may_ask_for_m
             });
         }
         assert_eq!(handed, 6);
+    });
+}
+
+#[test]
+fn a_device_that_never_answers_holds_its_own_memory_and_stops_no_other() {
+    in_time(|| {
+        let host = host(&["fixture_stuck", "pactio_memory"]);
+        let (stuck, good) = (host.open("stuck:").unwrap(), host.open("memory:?size=1MiB&fill=7").unwrap());
+        let streamer = Streamer::with_memory(&host, 64 << 10);
+        // The device answers none of these, also when they are cancelled.
+        let tickets: Vec<_> =
+            (0..40).map(|at| streamer.read(&stuck, 1..(32 << 10) + 1, Urgency::of(9), at)).collect();
+        for ticket in tickets {
+            assert!(streamer.cancel(ticket));
+        }
+        let mut cancelled = 0;
+        let progress = streamer.poll(Duration::ZERO, |done| {
+            assert_eq!(done.bytes().unwrap_err().code(), Some(Code::CANCELLED));
+            cancelled += 1;
+        });
+        // All of them at once, though there was no time.
+        assert_eq!((cancelled, progress.memory, progress.abandoned), (40, 0, 64 << 10));
+        for _ in 0..10 {
+            streamer.read(&stuck, 1..(32 << 10) + 1, Urgency::of(9), 0);
+            streamer.read(&good, 0..32 << 10, Urgency::default(), 1);
+        }
+        let mut done = 0;
+        while done < 10 {
+            let progress = streamer.poll(FRAME, |ended| {
+                assert_eq!(ended.bytes().unwrap(), vec![7; 32 << 10]);
+                done += 1;
+            });
+            assert!(progress.abandoned == 64 << 10 && progress.memory <= 64 << 10, "{progress:?}");
+        }
+    });
+}
+
+#[test]
+fn batches_end_together_and_buffers_are_given_back() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, len) in [("a", 10), ("b", 700_000), ("c", 0)] {
+            std::fs::write(folder.path().join(name), vec![name.as_bytes()[0]; len]).unwrap();
+        }
+        let host = host(&["pactio_file", "pactio_memory"]);
+        let tree = host.open(&format!("file:{}", folder.path().display())).unwrap();
+        let streamer = Streamer::new(&host);
+        streamer.load_all(&tree, ["a", "b", "c"], Urgency::default(), "all");
+        let done = all(&streamer).remove(0);
+        assert_eq!(done.bytes().unwrap(), b"");
+        let lens: Vec<_> = done.entries().map(|entry| entry.unwrap().len()).collect();
+        assert_eq!(lens, [10, 700_000, 0]);
+        assert!(done.entries().nth(1).unwrap().unwrap().iter().all(|byte| *byte == b'b'));
+        drop(done);
+        streamer.load_all(&tree, ["a", "none"], Urgency::default(), "some");
+        let done = all(&streamer).remove(0);
+        assert_eq!(done.bytes().unwrap_err().code(), Some(Code::NOT_FOUND));
+        assert_eq!(done.entries().filter(Result::is_ok).count(), 1);
+        streamer.load_all(&tree, [], Urgency::default(), "none");
+        assert_eq!(all(&streamer).remove(0).entries().count(), 0);
+        let batch = streamer.load_all(&tree, ["b"; 50], Urgency::default(), "cancelled");
+        assert!(streamer.progress_of(batch).is_some());
+        streamer.cancel(batch);
+        assert_eq!(all(&streamer).len(), 1);
+
+        // A buffer of the caller's, in memory of the caller's.
+        let pool = BufferPool::from_memory(vec![0u8; 1 << 20], 300 << 10).unwrap();
+        assert_eq!(pool.count(), 3);
+        let memory = host.open("memory:?size=1MiB&fill=9").unwrap();
+        streamer.read_into(&memory, 5, pool.try_get().unwrap(), Urgency::default(), "buffer");
+        let buffer = all(&streamer).remove(0).into_buffer().unwrap();
+        assert!(buffer.len() == 300 << 10 && buffer.iter().all(|byte| *byte == 9));
+        assert_eq!(pool.available(), 2);
+        drop(buffer);
+        assert_eq!(pool.available(), 3);
     });
 }

@@ -50,7 +50,7 @@ impl Device {
     }
 
     #[inline]
-    fn exactly(&self, what: &str, position: u64, report: Report) -> Result<(), Error> {
+    pub(crate) fn exactly(&self, what: &str, position: u64, report: Report) -> Result<(), Error> {
         if report.is_done() { Ok(()) } else { Err(self.failed(what, position, Incomplete::Partly(report))) }
     }
 }

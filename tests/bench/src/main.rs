@@ -12,6 +12,7 @@ mod peers;
 mod processes;
 mod scan;
 mod soak;
+mod streaming;
 
 use std::process::{Command, ExitCode};
 
@@ -57,6 +58,9 @@ struct Arguments {
     /// Measure nothing else: the share of its rate that the filter limit lets through.
     #[arg(long)]
     limits: bool,
+    /// Measure nothing else: the streamer, with large, small, urgent and cancelled requests.
+    #[arg(long)]
+    streaming: bool,
     /// Measure nothing else: reads of another process, against the system's own call.
     #[arg(long)]
     processes: bool,
@@ -104,6 +108,10 @@ fn main() -> ExitCode {
     }
     if arguments.limits {
         limits::limits(arguments.seconds);
+        return ExitCode::SUCCESS;
+    }
+    if arguments.streaming {
+        streaming::streaming(arguments.seconds);
         return ExitCode::SUCCESS;
     }
     if arguments.hold {

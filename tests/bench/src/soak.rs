@@ -43,8 +43,23 @@ fn unreachable_memory() -> pactio::Error {
     panic!("there is memory for 64 bytes")
 }
 
+/// Reads through as many layers as a device may have, on a small stack: a larger need ends the process.
+fn deepest() {
+    let run = || {
+        let host = pactio_tests::host(&["pactio_memory", "fixture_identity"]);
+        let url = "memory:?size=4KiB&fill=7".to_owned() + &" | identity".repeat(255);
+        let device = host.open(&url).unwrap_or_else(|error| panic!("{error}"));
+        let bytes = host.block_on(device.read_exact_at(1, vec![0; 100]));
+        assert!(bytes.is_ok_and(|bytes| bytes == [7; 100]), "the bytes come through all layers");
+    };
+    let thread = std::thread::Builder::new().stack_size(512 << 10).spawn(run);
+    assert!(thread.is_ok_and(|thread| thread.join().is_ok()), "it fits on the stack");
+    println!("soak_layers=256");
+}
+
 /// Runs about `wanted` packets; gives whether memory and descriptors did not grow.
 pub(crate) fn soak(wanted: u64) -> bool {
+    deepest();
     let host = pactio_tests::host(&["pactio_memory", "fixture_queued"]);
     let urls = ["memory:?size=16KiB".to_owned(), "queued:16384".to_owned()];
     let pool = BufferPool::new(8, 4096).unwrap_or_else(|error| panic!("{error}"));

@@ -1,0 +1,246 @@
+//! The bytes of requests: read in parts, handed over as a whole, and used again.
+
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use async_channel::{Sender, unbounded};
+use pactio_sdk::{IntoPacket, IoError, KeptPacket, PacketPerms, StableBytes};
+
+use crate::{Buffer, Host};
+
+/// Memory of this size and more is used again, and freed on a thread of the host: that takes the system a while.
+const LARGE: usize = 64 << 10;
+
+/// Memory that was used before. Bytes that come back do so through a channel, so that the thread that drops them does no work.
+#[derive(Clone)]
+pub(super) struct Pool {
+    free: Arc<Free>,
+    back: Sender<Vec<u8>>,
+}
+
+struct Free {
+    /// By size.
+    kept: Mutex<Vec<Vec<u8>>>,
+    /// Most bytes that are kept.
+    most: u64,
+}
+
+impl Free {
+    fn kept(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Memory of `len` bytes with any content, or zeros; `None` if there is none.
+    fn take(&self, len: usize) -> Option<Vec<u8>> {
+        if len >= LARGE {
+            let mut kept = self.kept();
+            let index = kept.partition_point(|bytes| bytes.len() < len);
+            // Not twice as much as needed.
+            if kept.get(index).is_some_and(|bytes| bytes.len() / 2 <= len) {
+                let mut bytes = kept.remove(index);
+                drop(kept);
+                bytes.truncate(len);
+                return Some(bytes);
+            }
+        }
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).ok()?;
+        // Zeros of the system, which are not touched here.
+        if len < LARGE {
+            bytes.resize(len, 0);
+            return Some(bytes);
+        }
+        drop(bytes);
+        Some(vec![0; len])
+    }
+
+    /// Keeps memory, or frees it if there is enough.
+    fn keep(&self, bytes: Vec<u8>) {
+        let mut kept = self.kept();
+        let all: u64 = kept.iter().map(|bytes| bytes.len() as u64).sum();
+        if all + bytes.len() as u64 <= self.most {
+            let index = kept.partition_point(|other| other.len() < bytes.len());
+            kept.insert(index, bytes);
+        }
+    }
+}
+
+impl Pool {
+    /// A pool that keeps at most `most` bytes.
+    pub(super) fn new(host: &Host, most: u64) -> Self {
+        let (back, came_back) = unbounded::<Vec<u8>>();
+        let free = Arc::new(Free { kept: Mutex::default(), most });
+        let keeper = free.clone();
+        let keep = async move {
+            while let Ok(bytes) = came_back.recv().await {
+                keeper.keep(bytes);
+            }
+        };
+        host.spawn(keep).detach();
+        Self { free, back }
+    }
+
+    /// Memory for a request, which is allocated with its first part.
+    pub(super) fn whole(&self) -> Arc<Whole> {
+        Arc::new(Whole { memory: OnceLock::new(), pool: Some(self.clone()) })
+    }
+}
+
+enum Bytes {
+    Own(Vec<u8>),
+    Buffer(Buffer),
+}
+
+/// The memory of a request. While its [parts](Part) exist, they have the bytes, and nothing else reaches them.
+pub(super) struct Whole {
+    /// `None` if there was no memory.
+    memory: OnceLock<Option<Memory>>,
+    pool: Option<Pool>,
+}
+
+/// Bytes and their address, which stays the same when this is moved.
+struct Memory {
+    start: NonNull<u8>,
+    len: usize,
+    bytes: Bytes,
+}
+
+// SAFETY: the bytes belong to this value.
+unsafe impl Send for Memory {}
+// SAFETY: a shared value gives only an address.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn of(mut bytes: Bytes) -> Self {
+        let (start, len) = match &mut bytes {
+            Bytes::Own(bytes) => (StableBytes::start(bytes), bytes.len()),
+            Bytes::Buffer(buffer) => (StableBytes::start(buffer), buffer.len()),
+        };
+        Self { start, len, bytes }
+    }
+}
+
+impl Whole {
+    /// The memory of a buffer.
+    pub(super) fn of(buffer: Buffer) -> Arc<Self> {
+        let memory = OnceLock::from(Some(Memory::of(Bytes::Buffer(buffer))));
+        Arc::new(Self { memory, pool: None })
+    }
+
+    /// A part of the memory, which has `len` bytes in all. No two parts of one memory overlap: the caller takes each range once.
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory.
+    pub(super) fn part(self: Arc<Self>, range: Range<usize>, len: usize) -> Result<Part, ()> {
+        let allocate = || {
+            self.pool.as_ref().and_then(|pool| pool.free.take(len)).map(|bytes| Memory::of(Bytes::Own(bytes)))
+        };
+        let memory = self.memory.get_or_init(allocate).as_ref().ok_or(())?;
+        assert!(range.start <= range.end && range.end <= memory.len, "a part lies in the memory");
+        // SAFETY: the range lies in the memory.
+        let start = unsafe { memory.start.add(range.start) };
+        Ok(Part { start, len: range.len(), _whole: self })
+    }
+}
+
+/// A part of the memory of a request.
+pub(super) struct Part {
+    start: NonNull<u8>,
+    len: usize,
+    /// Keeps the memory.
+    _whole: Arc<Whole>,
+}
+
+// SAFETY: the bytes belong to the part alone, which may be sent.
+unsafe impl Send for Part {}
+// SAFETY: a shared part gives no access to its bytes.
+unsafe impl Sync for Part {}
+
+// SAFETY: the memory is initialised, does not move, and is kept by the part; its range is that of no other part.
+unsafe impl StableBytes for Part {
+    fn start(&mut self) -> NonNull<u8> {
+        self.start
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl<P: PacketPerms> IntoPacket<P> for Part {
+    type Store = KeptPacket<Self, P>;
+
+    fn into_packet(self) -> Result<Self::Store, IoError> {
+        KeptPacket::new(self)
+    }
+}
+
+/// Bytes that were read. When they are dropped, large memory goes back to its pool.
+pub(super) struct Loaded {
+    bytes: Option<Bytes>,
+    pool: Option<Pool>,
+}
+
+impl Loaded {
+    pub(super) fn empty() -> Self {
+        Self { bytes: None, pool: None }
+    }
+
+    /// The bytes of a request that has ended: there are no parts any more.
+    pub(super) fn of(whole: Arc<Whole>) -> Self {
+        match Arc::try_unwrap(whole) {
+            Ok(Whole { memory, pool }) => {
+                Self { bytes: memory.into_inner().flatten().map(|memory| memory.bytes), pool }
+            }
+            // Every part was dropped before its end was reported.
+            Err(_) => Self::empty(),
+        }
+    }
+
+    pub(super) fn into_vec(mut self) -> Vec<u8> {
+        match self.bytes.take() {
+            None => Vec::new(),
+            Some(Bytes::Own(bytes)) => bytes,
+            Some(Bytes::Buffer(buffer)) => buffer.to_vec(),
+        }
+    }
+
+    pub(super) fn into_buffer(mut self) -> Option<Buffer> {
+        match self.bytes.take() {
+            Some(Bytes::Buffer(buffer)) => Some(buffer),
+            _ => None,
+        }
+    }
+}
+
+impl Deref for Loaded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.bytes {
+            None => &[],
+            Some(Bytes::Own(bytes)) => bytes,
+            Some(Bytes::Buffer(buffer)) => buffer,
+        }
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        if let (Some(Bytes::Own(bytes)), Some(pool)) = (self.bytes.take(), &self.pool)
+            && bytes.len() >= LARGE
+        {
+            // Without its host, the memory is freed here.
+            let _ = pool.back.try_send(bytes);
+        }
+    }
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Loaded({} bytes)", self.len())
+    }
+}
