@@ -9,7 +9,7 @@ use std::time::Duration;
 use pactio_sdk::abi::DeviceObj;
 use pactio_sdk::{Code, LinkedPlugin, OpenMode};
 
-use crate::device::{DeviceStatistics, Statistics, refuse_deep};
+use crate::device::{DeviceStatistics, RequestInFlight, Statistics, refuse_deep};
 use crate::executor::{self, Runtime};
 use crate::opener::Opener;
 use crate::plugin::{Below, Policy, Registry, SearchPaths, Trust};
@@ -105,6 +105,9 @@ impl Host {
     /// As [`open`](Self::open).
     pub fn open_url(&self, url: &Url, options: OpenOptions) -> Result<Device, Error> {
         options.check(&format!("{}:...", url.scheme()))?;
+        if let Some(limit) = options.limit() {
+            return self.open_within(url, options, limit);
+        }
         if self.runtime.was_forked() {
             let text = format!(
                 "cannot open '{}:...': this process was forked off from the one that made the host",
@@ -113,6 +116,26 @@ impl Host {
             return Err(Error::new(ErrorKind::Open(Code::UNSUPPORTED), text).with_hint("make a new host"));
         }
         self.open_nested(url, options, 0)
+    }
+
+    /// Opens a device on a thread of its own, and waits for it at most for `limit`. A device that is opened later is closed at once.
+    fn open_within(&self, url: &Url, options: OpenOptions, limit: Duration) -> Result<Device, Error> {
+        let (host, given, plain) = (self.clone(), url.clone(), options.without_limit());
+        let (sender, opened) = std::sync::mpsc::sync_channel(1);
+        let open = move || {
+            // Nobody takes it if it comes too late.
+            let _ = sender.send(host.open_url(&given, plain));
+        };
+        let thread = std::thread::Builder::new().name("pactio-open".to_owned()).spawn(open);
+        thread.map_err(|error| {
+            let text = format!("cannot open '{url}': no thread can be started: {error}");
+            Error::new(ErrorKind::Setup, text).with_system(error)
+        })?;
+        opened.recv_timeout(limit).unwrap_or_else(|_| {
+            let text = format!("cannot open '{url}': it is not open after {limit:?}");
+            Err(Error::new(ErrorKind::Open(Code::TIMED_OUT), text)
+                .with_hint("the plugin may still be opening it; the device is closed then"))
+        })
     }
 
     /// Opens a device inside of `depth` other devices that are being opened, one inside the other.
@@ -232,6 +255,12 @@ impl Host {
     /// ```
     pub fn statistics(&self) -> Vec<DeviceStatistics> {
         self.statistics.as_ref().map_or(Vec::new(), |statistics| statistics.all())
+    }
+
+    /// The requests that devices have not answered yet, on each device and each filter, the oldest first: to find out what a program waits
+    /// for. Empty, unless the host was built with [`statistics`](HostBuilder::statistics).
+    pub fn in_flight(&self) -> Vec<RequestInFlight> {
+        self.statistics.as_ref().map_or(Vec::new(), |statistics| statistics.in_flight())
     }
 
     /// Every file that was found in the search paths, with its outcome.

@@ -68,15 +68,15 @@ mod url;
 pub use buffers::{Buffer, BufferPool};
 pub use device::{
     Capabilities, Device, DeviceStatistics, ExactRequest, Health, OpenOptions, PartialRequest, ReadValue,
-    WriteValue, device_in_call,
+    RequestInFlight, WriteValue, device_in_call,
 };
 pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};
 pub use live::LiveDevice;
 pub use pactio_sdk::{
     Capability, Cause, Code, DeviceInfo, Entry, Figure, Identity, IntoPacket, IoError, KeptPacket, Kind,
-    Limits, LinkedPlugin, Name, Origin, PacketBox, Refused, Region, Report, Seekable, StableBytes, Stat,
-    Unit, parse_duration, parse_size,
+    Limits, LinkedPlugin, Name, Origin, PacketBox, Refused, Region, Report, RequestKind, Seekable,
+    StableBytes, Stat, Unit, parse_duration, parse_size,
 };
 pub use plugin::{
     Candidate, Difference, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal, RefusalKind,

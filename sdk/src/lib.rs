@@ -117,8 +117,8 @@ pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};
 
 #[cfg(feature = "std")]
 pub use device::{
-    BackendDevice, Counted, Counts, DeviceInfo, Driven, LocalDevice, LocalDriver, PollingHandle, RequestKind,
-    Requests,
+    BackendDevice, Counted, Counts, DeviceInfo, Driven, InFlight, LocalDevice, LocalDriver, PollingHandle,
+    RequestKind, Requests,
 };
 #[cfg(feature = "std")]
 pub use ext::{

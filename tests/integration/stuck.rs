@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pactio::{Code, Device, Health, Host, PacketBox};
+use pactio::{Code, Device, Health, Host, OpenOptions, PacketBox};
 use pactio_sdk::{PacketIo, Write};
 use pactio_tests::{Records, folder_of, in_time};
 
@@ -256,5 +256,46 @@ fn hosts_and_devices_may_be_dropped_on_any_thread() {
         while weak.upgrade().is_some_and(|waker| waker.0.try_lock().is_ok_and(|device| device.is_some())) {
             std::thread::sleep(Duration::from_millis(1));
         }
+    });
+}
+
+#[test]
+fn what_has_a_limit_ends_in_time_and_requests_in_flight_are_listed() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = folder.path().join("gate");
+        let host = Host::builder()
+            .default_search_paths(false)
+            .search_path(folder_of(&["fixture_stuck", "fixture_identity"]).path())
+            .worker_threads(2)
+            .hang_limit(Duration::from_secs(60))
+            .statistics(true)
+            .build()
+            .unwrap();
+        let short = Duration::from_millis(20);
+        let options = OpenOptions::new().read(true).within(short);
+        let error = host.open_with(&format!("stuck:open@{}", gate.display()), options).unwrap_err();
+        assert_eq!(error.code(), Some(Code::TIMED_OUT), "{error}");
+        assert!(error.to_string().contains("it is not open after 20ms"), "{error}");
+        // A plugin that blocks in the call, under any executor.
+        let device =
+            host.open_with(&format!("stuck:read@{}", gate.display()), OpenOptions::new().read(true)).unwrap();
+        for _ in 0..4 {
+            let error = pollster::block_on(device.read_within(0, vec![0; 8], short)).unwrap_err();
+            assert_eq!(error.code(), Some(Code::TIMED_OUT), "{error}");
+        }
+        let bytes = host.block_on(device.read_within(1, vec![0; 8], Duration::from_secs(600))).unwrap();
+        assert_eq!(bytes, [1; 8]);
+        // One that never answers.
+        let silent = host.open("stuck: | identity").unwrap();
+        let error = host.block_on(silent.read_within(1, vec![0; 8], short)).unwrap_err();
+        assert!(error.to_string().contains("it is not done after 20ms"), "{error}");
+        let packet = sent(&silent, 1);
+        let listed = host.in_flight();
+        let of = |url: &str| listed.iter().filter(|request| request.url == url && request.len == 8).count();
+        assert!(of("stuck:") >= 1 && of("stuck: | identity") >= 1, "{listed:?}");
+        assert!(listed.is_sorted_by_key(|request| std::cmp::Reverse(request.age)));
+        drop(packet);
+        std::fs::write(&gate, b"").unwrap();
     });
 }

@@ -63,7 +63,7 @@ struct Arguments {
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
 
-    /// At the end, print on standard error what was counted on each device and filter.
+    /// At the end, print on standard error what was counted on each device and filter; on SIGUSR1, the requests in flight.
     #[arg(long, global = true, help_heading = GLOBAL)]
     stats: bool,
 
@@ -238,6 +238,10 @@ impl Arguments {
     fn run(self) -> Result<ExitCode, Failure> {
         let with_host = |act: &dyn Fn(&Host) -> Result<(), Failure>| {
             let host = self.set_up(Host::builder()).statistics(self.stats).build()?;
+            if self.stats {
+                stats::print_on_signal(&host)
+                    .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
+            }
             let result = act(&host);
             stats::print(&host);
             result

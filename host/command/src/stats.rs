@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use pactio::{Figure, Host, Unit};
+use pactio::{Figure, Health, Host, RequestInFlight, Unit};
+use signal_hook::consts::SIGUSR1;
+use signal_hook::iterator::Signals;
 
 /// Prints the statistics to standard error, since standard output is for the data.
 pub(super) fn print(host: &Host) {
@@ -12,6 +14,29 @@ pub(super) fn print(host: &Host) {
             eprintln!("  {:<18} {}", figure.name, value(figure));
         }
     }
+}
+
+/// Prints the requests in flight to standard error whenever the process gets SIGUSR1, while the host exists.
+pub(super) fn print_on_signal(host: &Host) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGUSR1])?;
+    let host = host.clone();
+    std::thread::Builder::new().name("pactio-usr1".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            let all = host.in_flight();
+            eprintln!("{} requests in flight", all.len());
+            for RequestInFlight { url, plugin, kind, len, age, health, .. } in all {
+                let state = match health {
+                    Some(Health::Alive) => "".to_owned(),
+                    Some(Health::Hangs { call, time }) => format!(", which hangs in {call} for {time:.1?}"),
+                    Some(health) => format!(", which is {}", format!("{health:?}").to_lowercase()),
+                    None => ", which is closed".to_owned(),
+                };
+                let kind = format!("{kind:?}").to_lowercase();
+                eprintln!("  {kind} of {len} bytes since {age:.1?} at {url} (plugin '{plugin}'){state}");
+            }
+        }
+    })?;
+    Ok(())
 }
 
 fn value(figure: &Figure) -> String {

@@ -1194,3 +1194,35 @@ fn a_plugin_that_answers_twice_ends_the_process_and_is_named() {
         "{said}"
     );
 }
+
+#[test]
+fn a_signal_shows_the_requests_in_flight() {
+    use std::io::BufRead;
+
+    let place = Place::new().with("delay");
+    let mut cat = place.command(&["--stats", "cat", "memory:?size=100 | delay?latency=1h"]);
+    let mut begun = cat.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", begun.id());
+    let catches = || {
+        let text = fs::read_to_string(&status).unwrap();
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim().to_owned();
+        u64::from_str_radix(&caught, 16).unwrap() & 1 << 9 != 0
+    };
+    while !catches() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let mut lines = std::io::BufReader::new(begun.stderr.take().unwrap()).lines();
+    // The first signals may come before the request is sent.
+    let line = loop {
+        let sent = Command::new("kill").args(["-USR1", &begun.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let line = lines.next().unwrap().unwrap();
+        if line.starts_with("  read of 100 bytes since ") {
+            break line;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert!(line.contains(" at memory:?size=100 | delay?latency=1h (plugin 'delay')"), "{line}");
+    begun.kill().unwrap();
+    begun.wait().unwrap();
+}

@@ -14,6 +14,7 @@ mod request;
 mod room;
 mod statistics;
 mod typed;
+mod within;
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -33,8 +34,8 @@ pub use life::Health;
 pub use operations::Capabilities;
 pub(crate) use registered::Registered;
 pub use request::{ExactRequest, PartialRequest};
-pub use statistics::DeviceStatistics;
 pub(crate) use statistics::Statistics;
+pub use statistics::{DeviceStatistics, RequestInFlight};
 pub use typed::{ReadValue, WriteValue};
 
 use current::Entered;
@@ -324,7 +325,7 @@ impl fmt::Debug for Device {
 /// let in_place = OpenOptions::new().read(true).write(true);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenOptions(OpenMode);
+pub struct OpenOptions(OpenMode, Option<Duration>);
 
 impl Default for OpenOptions {
     fn default() -> Self {
@@ -335,7 +336,7 @@ impl Default for OpenOptions {
 impl OpenOptions {
     /// Options with everything off.
     pub const fn new() -> Self {
-        Self(OpenMode::NONE)
+        Self(OpenMode::NONE, None)
     }
 
     /// Refuses combinations that no device can be opened with.
@@ -356,7 +357,7 @@ impl OpenOptions {
     fn set(self, bit: OpenMode, on: bool) -> Self {
         let bits = [OpenMode::READ, OpenMode::WRITE, OpenMode::CREATE, OpenMode::TRUNCATE, OpenMode::REPLACE];
         let wanted = |other: &OpenMode| if *other == bit { on } else { self.0.contains(*other) };
-        Self(bits.into_iter().filter(wanted).fold(OpenMode::NONE, |mode, bit| mode | bit))
+        Self(bits.into_iter().filter(wanted).fold(OpenMode::NONE, |mode, bit| mode | bit), self.1)
     }
 
     /// Whether the device is opened to be read.
@@ -410,8 +411,35 @@ impl OpenOptions {
         this.set(OpenMode::REPLACE, on)
     }
 
+    /// The longest time that opening may take. When it is over, the caller gets an error with [`Code::TIMED_OUT`], although the plugin may
+    /// not have come back; a device that it opens later is closed at once. Opening then takes a thread of its own.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), pactio::Error> {
+    /// # let host = pactio::Host::builder().build()?;
+    /// use pactio::OpenOptions;
+    ///
+    /// let options = OpenOptions::new().read(true).within(Duration::from_secs(2));
+    /// let device = host.open_with("https://127.0.0.1/slow", options)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn within(self, limit: Duration) -> Self {
+        Self(self.0, Some(limit))
+    }
+
+    pub(crate) fn limit(self) -> Option<Duration> {
+        self.1
+    }
+
+    pub(crate) fn without_limit(self) -> Self {
+        Self(self.0, None)
+    }
+
     pub(crate) fn from_mode(mode: OpenMode) -> Self {
-        Self(mode)
+        Self(mode, None)
     }
 
     pub(crate) fn mode(self) -> OpenMode {

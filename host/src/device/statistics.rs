@@ -1,10 +1,11 @@
 //! Statistics of the devices of a host.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use pactio_sdk::{Capability, Counts, Figure, PacketBox, Write, read_records};
+use pactio_sdk::{Capability, Counts, Figure, PacketBox, RequestKind, Write, read_records};
 
-use super::Shared;
+use super::{Device, Health, Shared};
 
 /// Number of closed devices that are remembered.
 const MOST_CLOSED: usize = 1000;
@@ -37,6 +38,24 @@ pub struct DeviceStatistics {
     pub of_plugin: Vec<Figure>,
 }
 
+/// A request that is not answered yet: see [`Host::in_flight`](crate::Host::in_flight).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestInFlight {
+    /// The URL of the device or filter that has it. A filter's own requests are listed with the device below, too.
+    pub url: String,
+    /// The plugin.
+    pub plugin: String,
+    /// The kind of the request.
+    pub kind: RequestKind,
+    /// Its length in bytes.
+    pub len: usize,
+    /// The time since it came to the device.
+    pub age: Duration,
+    /// The health of the device; `None` if it was closed.
+    pub health: Option<Health>,
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -55,6 +74,26 @@ impl Statistics {
         });
         entries.push(entry.clone());
         entry
+    }
+
+    pub(crate) fn in_flight(&self) -> Vec<RequestInFlight> {
+        let entries = lock(&self.0).clone();
+        let mut all: Vec<RequestInFlight> = entries
+            .iter()
+            .flat_map(|entry| {
+                let health = entry.device.upgrade().map(|shared| Device(shared).health());
+                entry.counts.in_flight().into_iter().map(move |request| RequestInFlight {
+                    url: entry.url.clone(),
+                    plugin: entry.plugin.clone(),
+                    kind: request.kind,
+                    len: request.len,
+                    age: request.since.elapsed(),
+                    health,
+                })
+            })
+            .collect();
+        all.sort_by_key(|request| std::cmp::Reverse(request.age));
+        all
     }
 
     pub(crate) fn all(&self) -> Vec<DeviceStatistics> {

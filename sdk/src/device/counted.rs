@@ -3,7 +3,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll};
 use core::time::Duration;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::{BackendDevice, DeviceInfo, PollingHandle};
@@ -42,6 +43,26 @@ struct Shared {
     kinds: [Kind; 3],
     in_flight: AtomicU64,
     most_in_flight: AtomicU64,
+    pending: Mutex<Pending>,
+}
+
+/// The requests that are not answered yet, by a number of their own.
+#[derive(Debug, Default)]
+struct Pending {
+    next: u64,
+    all: BTreeMap<u64, InFlight>,
+}
+
+/// A request that is not answered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InFlight {
+    /// The kind of the request.
+    pub kind: RequestKind,
+    /// Its length in bytes.
+    pub len: usize,
+    /// The time at which it came.
+    pub since: Instant,
 }
 
 /// The counts of one kind of request.
@@ -166,6 +187,15 @@ impl<D: BackendDevice> Counted<D> {
 }
 
 impl Counts {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The requests that are not answered yet, the oldest first.
+    pub fn in_flight(&self) -> Vec<InFlight> {
+        self.pending().all.values().copied().collect()
+    }
+
     /// Counts a request that `send` sends on: for a device other than [`Counted`].
     pub fn pass<Perms: PacketPerms>(
         &self,
@@ -177,10 +207,19 @@ impl Counts {
         let Ok(mut rebound) = ReboundPacket::new(view) else { return };
         let Ok(fresh) = rebound.bind() else { return };
         let begun = Instant::now();
+        let number = {
+            let mut pending = self.pending();
+            pending.next += 1;
+            let number = pending.next;
+            pending.all.insert(number, InFlight { kind, len: fresh.len(), since: begun });
+            number
+        };
         let in_flight = self.0.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         self.0.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
-        let shared = self.0.clone();
+        let counts = self.clone();
         rebound.on_complete(move |rebound| {
+            counts.pending().all.remove(&number);
+            let shared = &counts.0;
             let report = rebound.report();
             // A request past the end of a device is no failure.
             let failed = report.failed_ranges().any(|(_, error)| error.code() != Code::END);

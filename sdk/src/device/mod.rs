@@ -13,7 +13,7 @@ use core::task::{Context, Poll};
 use crate::ext::ExtensionQuery;
 use crate::{Batch, BoundPacketView, IoError, Read, ReadWrite, Write};
 
-pub use counted::{Counted, Counts, RequestKind};
+pub use counted::{Counted, Counts, InFlight, RequestKind};
 pub use driven::{Driven, Requests};
 pub(crate) use guarded::Guarded;
 #[cfg(feature = "plugin")]
