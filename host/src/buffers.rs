@@ -50,7 +50,7 @@ struct Pool {
     registered: Mutex<Vec<Registered>>,
 }
 
-/// Who frees the memory.
+/// The side that frees the memory.
 enum Owner {
     Pool(Layout),
     /// The value is dropped with the pool.
@@ -105,10 +105,7 @@ impl BufferPool {
     /// # Errors
     ///
     /// [`ErrorKind::Setup`] if `size` is 0, or the memory has no room for one buffer.
-    pub fn from_memory(
-        mut memory: impl StableBytes + Send + Sync + 'static,
-        size: usize,
-    ) -> Result<Self, Error> {
+    pub fn from_memory(mut memory: impl StableBytes + Sync + 'static, size: usize) -> Result<Self, Error> {
         let (start, total) = (memory.start(), memory.len());
         if size == 0 || total < size {
             let message = format!("cannot make a pool of buffers of {size} bytes in {total} bytes of memory");

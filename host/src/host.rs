@@ -123,7 +123,7 @@ impl Host {
         let (host, given, plain) = (self.clone(), url.clone(), options.without_limit());
         let (sender, opened) = std::sync::mpsc::sync_channel(1);
         let open = move || {
-            // Nobody takes it if it comes too late.
+            // If it comes too late, it is dropped.
             let _ = sender.send(host.open_url(&given, plain));
         };
         let thread = std::thread::Builder::new().name("pactio-open".to_owned()).spawn(open);
@@ -257,7 +257,7 @@ impl Host {
         self.statistics.as_ref().map_or(Vec::new(), |statistics| statistics.all())
     }
 
-    /// The requests that devices have not answered yet, on each device and each filter, the oldest first: to find out what a program waits
+    /// The requests that devices have not answered yet, on each device and each filter, the oldest first: to find out which device a program waits
     /// for. Empty, unless the host was built with [`statistics`](HostBuilder::statistics).
     pub fn in_flight(&self) -> Vec<RequestInFlight> {
         self.statistics.as_ref().map_or(Vec::new(), |statistics| statistics.in_flight())
@@ -376,8 +376,8 @@ impl HostBuilder {
         self
     }
 
-    /// Whether plugin files are loaded from sealed copies in memory: then the bytes that run are those that were examined, whoever
-    /// writes to the file meanwhile. Where the system has no such copies, the file itself is loaded, if it has not changed by then.
+    /// Whether plugin files are loaded from sealed copies in memory: then the bytes that run are those that were examined, also if
+    /// the file is written meanwhile. Where the system has no such copies, the file itself is loaded, if it has not changed by then.
     /// The default is on. Debuggers find the symbols of a sealed copy in a living process; tools that look for the file afterwards,
     /// such as profilers, need this to be off. Off, writing to a file that is loaded crashes the process: replace it by moving a new
     /// file over it; and a plugin may also look for libraries relative to its own folder (`$ORIGIN`).

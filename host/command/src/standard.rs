@@ -1,6 +1,6 @@
 //! Standard output belongs to the command alone, and the process ends when the command does.
 //!
-//! Plugins run in the same process. What they print goes to standard error, and a plugin that calls `exit` is reported: an output that
+//! Plugins run in the same process. Their prints go to standard error, and a plugin that calls `exit` is reported: an output that
 //! is cut off must not look complete.
 
 use std::fs::File;

@@ -374,7 +374,7 @@ fn cancel_below(subject: &Subject) -> Result<(), Finding> {
     let url: Url = subject.url.parse().map_err(unexpected)?;
     let slow = Url::filter(super::slow::SCHEME).map_err(unexpected)?;
     let Some(url) = url.below_last_filter(slow, super::window::SCHEME) else { return Ok(()) };
-    // A filter may refuse what is below.
+    // A filter may refuse the device below.
     let Ok(device) = subject.host.open(&url.reveal()) else { return Ok(()) };
     let _holding = super::slow::Holding::begin();
     for _ in 0..5 {

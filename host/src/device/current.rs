@@ -19,7 +19,7 @@ impl<'d> Entered<'d> {
     }
 }
 
-/// The URL of the device whose plugin this thread is in a call of, if it is in one: for a program that wants to know who ends it.
+/// The URL of the device whose plugin this thread is in a call of, if it is in one: for a program that reports which plugin ends it.
 ///
 /// ```
 /// assert_eq!(pactio::device_in_call(), None);

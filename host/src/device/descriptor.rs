@@ -1,4 +1,4 @@
-//! The descriptor of a device: whoever waits for descriptors has the device's driver polled when it is ready, and enters no plugin.
+//! The descriptor of a device: when it is ready, the device's driver is queued for a poll. The thread that waits for descriptors enters no plugin.
 //!
 //! ```text
 //!  ready ──► waker: the driver is queued ──► a thread polls the driver ──► the descriptor is waited for again

@@ -1,25 +1,16 @@
-//! Decides which thread polls a device's driver, so that one thread at a time polls it and no wake is lost.
+//! Has each driver polled by one thread at a time, without losing a wake: the [word](super::word) decides.
 //!
-//! | bit | true means |
-//! |-----|------------|
-//! | NOTIFIED | there may be work: a thread will claim the driver |
-//! | RUNNING | a thread polls the driver; after the poll it looks at NOTIFIED again |
-//! | QUEUED | the driver is in the channel of the driving thread |
-//! | ENDED | the driver is not polled any more |
-//! | PANICKED | the driver ended by a panic |
+//! A wake on a thread that [helps](Helper) the driver sets a flag of that thread. Any other wake notifies the word. Then one of these threads
+//! polls the driver:
 //!
-//! A wake sets NOTIFIED; on a thread that [helps](Helper) the driver, it sets a flag of that thread. Then one of these threads polls the
-//! driver:
-//!
-//! - the thread that polls the driver now (RUNNING);
+//! - the thread that polls the driver now;
 //! - the thread that woke the driver, if it is about to poll the drivers that it woke: inside a request that will [help](Helper)
 //!   when it has been submitted, or inside `block_on` where `local` allows it;
-//! - otherwise the driving thread of the runtime (QUEUED).
+//! - otherwise the driving thread of the runtime.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Wake;
 use std::time::Duration;
@@ -31,12 +22,7 @@ use pactio_sdk::abi::DriverStatus;
 use super::local;
 use super::posts::Call;
 use super::queues::Queues;
-
-const NOTIFIED: u8 = 1;
-const RUNNING: u8 = 2;
-const QUEUED: u8 = 4;
-const ENDED: u8 = 8;
-const PANICKED: u8 = 16;
+use super::word::{Notified, Released, Word};
 
 /// A driver that keeps waking itself is handed to the driving thread after this number of polls in a row, so that other drivers
 /// get their turn.
@@ -73,7 +59,7 @@ pub(crate) trait Drive: Send + Sync + 'static {
 /// The driver of one device. The device keeps its driver alive, also through the waker that the device's code holds. The driver
 /// does not keep the device alive.
 pub(crate) struct Driver {
-    state: AtomicU8,
+    word: Word,
     device: Weak<dyn Drive>,
     queue: Sender<Arc<Driver>>,
 }
@@ -81,7 +67,7 @@ pub(crate) struct Driver {
 impl Driver {
     /// The driver of `device`, which is to be polled a first time soon.
     pub(crate) fn new(device: Weak<dyn Drive>, queue: Sender<Arc<Driver>>) -> Arc<Self> {
-        Arc::new(Self { state: AtomicU8::new(0), device, queue })
+        Arc::new(Self { word: Word::new(), device, queue })
     }
 
     /// The driver may have work.
@@ -90,20 +76,16 @@ impl Driver {
         if HELPED.with(|helped| helped.notify(self)) {
             return;
         }
-        // Ordering: Release, so that the thread that claims the driver sees the writes that led to the wake.
-        let state = self.state.fetch_or(NOTIFIED, Ordering::Release);
-        // A thread that runs the driver looks at NOTIFIED again. Otherwise this thread may take the driver over, even if it was
-        // notified before: the thread that was to poll it then may be busy with something else.
-        if state & (RUNNING | ENDED) == 0 && !local::take_over(self) {
+        // This thread may take the driver over, even if it was notified before: the thread that was to poll it then may be busy with
+        // something else.
+        if self.word.notify() == Notified::Claims && !local::take_over(self) {
             self.schedule();
         }
     }
 
     /// Sends the driver to the driving thread, unless it is in the channel already.
     pub(super) fn schedule(self: &Arc<Self>) {
-        // Ordering: Relaxed. The channel orders the accesses that follow.
-        let state = self.state.fetch_or(QUEUED, Ordering::Relaxed);
-        if state & (QUEUED | ENDED) == 0 {
+        if self.word.queue() {
             // The channel is closed only when the runtime is gone, and the devices with it.
             let _ = self.queue.try_send(self.clone());
         }
@@ -111,23 +93,19 @@ impl Driver {
 
     /// Runs the driver, which the driving thread took out of the channel.
     pub(super) fn run_from_queue(self: &Arc<Self>) {
-        // Ordering: Relaxed. QUEUED says only that the driver is in the channel. The bit is cleared before the driver is claimed,
-        // so that a later notification queues the driver again.
-        self.state.fetch_and(!QUEUED, Ordering::Relaxed);
+        self.word.unqueue();
         self.run();
     }
 
     /// Polls the driver on this thread, or has the thread that polls it now poll it again.
     pub(crate) fn run_anyway(self: &Arc<Self>) {
-        // Ordering: Release, as in `notify`.
-        self.state.fetch_or(NOTIFIED, Ordering::Release);
+        let _ = self.word.notify();
         self.run();
     }
 
     /// Polls the driver if it was notified and no other thread polls it.
     pub(super) fn run(self: &Arc<Self>) {
-        // Ordering: Relaxed. The load is only a check; `claim` acquires.
-        if self.state.load(Ordering::Relaxed) & NOTIFIED != 0
+        if self.word.is_notified()
             && let Some(device) = self.device()
         {
             self.run_with(&*device);
@@ -149,8 +127,7 @@ impl Driver {
     fn device(&self) -> Option<Arc<dyn Drive>> {
         let device = self.device.upgrade();
         if device.is_none() {
-            // Ordering: Relaxed. Nothing is read because of this bit.
-            self.state.fetch_or(ENDED, Ordering::Relaxed);
+            self.word.end(false);
         }
         device
     }
@@ -159,36 +136,31 @@ impl Driver {
     fn run_notified(self: &Arc<Self>, device: &dyn Drive, notified: bool) {
         if notified {
             // Mostly no other thread notifies or polls the driver.
-            // Ordering: Acquire, to see the writes of the last poll.
-            let claimed =
-                self.state.compare_exchange(0, RUNNING, Ordering::Acquire, Ordering::Relaxed).is_ok();
-            if claimed {
-                if self.poll_claimed(device) {
+            if self.word.claim_idle() {
+                if self.poll_claimed(device) == Released::Again {
                     self.run_with(device);
                 }
                 return;
             }
-            // Ordering: Release, as in `notify`.
-            self.state.fetch_or(NOTIFIED, Ordering::Release);
+            let _ = self.word.notify();
         }
         self.run_with(device);
     }
 
     fn run_with(self: &Arc<Self>, device: &dyn Drive) {
         for _ in 0..POLLS_IN_A_ROW {
-            if !self.claim() || !self.poll_claimed(device) {
+            if !self.word.claim() || self.poll_claimed(device) == Released::Done {
                 return;
             }
         }
         self.schedule();
     }
 
-    /// Polls the driver once; `true` if it was notified meanwhile and has not ended.
-    fn poll_claimed(&self, device: &dyn Drive) -> bool {
+    /// Polls the driver once, which this thread has claimed.
+    fn poll_claimed(&self, device: &dyn Drive) -> Released {
         // Plugins do not unwind; a subscriber of the host's records, or a waker that is dropped, might.
         let status = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: this thread has set RUNNING, and no other thread polls the driver until the bit is cleared; the device has
-            // one driver.
+            // SAFETY: this thread has claimed the driver, and no other thread polls it until it is released; the device has one driver.
             let status = unsafe { device.poll_driver() };
             if status == DriverStatus::PENDING {
                 device.watch_again();
@@ -199,52 +171,33 @@ impl Driver {
         }))
         .unwrap_or(DriverStatus::PANICKED);
         if status != DriverStatus::PENDING {
-            let panicked = if status == DriverStatus::PANICKED { PANICKED } else { 0 };
-            // Ordering: Relaxed. Nothing is read because of these bits.
-            self.state.fetch_or(ENDED | panicked, Ordering::Relaxed);
+            self.word.end(status == DriverStatus::PANICKED);
         }
-        // Ordering: Release, for the thread that claims it next.
-        let state = self.state.fetch_and(!RUNNING, Ordering::Release);
-        state & NOTIFIED != 0 && state & ENDED == 0
-    }
-
-    fn claim(&self) -> bool {
-        // Ordering: Acquire, to see the writes of the last poll and of the wakes. Relaxed if the driver is not claimed.
-        self.state
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |state| {
-                (state & (NOTIFIED | RUNNING | ENDED) == NOTIFIED).then_some(state & !NOTIFIED | RUNNING)
-            })
-            .is_ok()
+        self.word.release()
     }
 
     /// The descriptor of the device is ready. The thread that waits for descriptors runs no code of plugins.
     pub(crate) fn notify_elsewhere(self: &Arc<Self>) {
-        // Ordering: Release, as in `notify`.
-        let state = self.state.fetch_or(NOTIFIED, Ordering::Release);
-        if state & (RUNNING | ENDED) == 0 {
+        if self.word.notify() == Notified::Claims {
             self.schedule();
         }
     }
 
     /// Sends the driver to the driving thread if it was notified and no thread has begun to poll it.
     pub(crate) fn rescue(self: &Arc<Self>) {
-        // Ordering: Relaxed. The thread that polls the driver acquires.
-        let state = self.state.load(Ordering::Relaxed);
-        if state & (NOTIFIED | RUNNING | QUEUED | ENDED) == NOTIFIED {
+        if self.word.is_left() {
             self.schedule();
         }
     }
 
     /// Whether the driver has ended by a panic.
     pub(crate) fn has_panicked(&self) -> bool {
-        // Ordering: Relaxed. Nothing is read because of this bit.
-        self.state.load(Ordering::Relaxed) & PANICKED != 0
+        self.word.has_panicked()
     }
 
     /// Whether the driver will not be polled any more.
     pub(crate) fn is_ended(&self) -> bool {
-        // Ordering: Relaxed. Nothing is read because of this bit.
-        self.state.load(Ordering::Relaxed) & ENDED != 0 || self.device.strong_count() == 0
+        self.word.is_ended() || self.device.strong_count() == 0
     }
 }
 

@@ -1,8 +1,8 @@
 //! Runs tasks and device drivers.
 //!
-//! `runtime` has the executor, `crew` its threads, `driver` decides which thread polls a device's driver, `local` is the work of a blocked thread,
-//! `queues` holds the views that its task leaves for that, `posts` records the call that
-//! each thread is in, `watchdog` notices calls that do not return.
+//! `runtime` has the executor, `crew` its threads; `driver` and its `word` decide which thread polls a device's driver, `local` is the
+//! work of a blocked thread, `queues` holds the views that its task leaves for that; `posts` records the call that each thread is in,
+//! `watchdog` notices calls that do not return, `forks` processes without threads.
 
 mod crew;
 mod driver;
@@ -12,6 +12,7 @@ mod posts;
 mod queues;
 mod runtime;
 mod watchdog;
+mod word;
 
 pub(crate) use driver::{Drive, Driver, Helper};
 pub(crate) use forks::Process;

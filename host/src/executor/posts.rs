@@ -1,7 +1,7 @@
 //! The call of a plugin that each thread is in.
 //!
 //! A thread that enters a plugin writes into its own post; the [watchdog](super::watchdog) reads the posts of all threads. So a call
-//! that does not return is noticed, whoever made it, and a call costs two plain stores.
+//! that does not return is noticed on every thread, and a call costs two plain stores.
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -81,7 +81,7 @@ fn device_of(place: *mut ()) -> *const () {
     place.cast_const().map_addr(|address| address & !CALL)
 }
 
-/// What a thread is doing, as seen from another thread.
+/// The call of a thread, as seen from another thread.
 #[derive(Clone, Copy)]
 pub(super) struct Seen {
     /// The number of the call: another number is another call.
@@ -138,7 +138,7 @@ impl Drop for Kept {
             // The plugin that the thread is in ends the process, or the thread: the call is still under way.
             std::mem::forget(self.0.clone());
         } else {
-            // What is dropped after this gets a post of its own.
+            // A value that is dropped after this gets a post of its own.
             THREAD.with(|thread| thread.post.set(ptr::null()));
         }
     }

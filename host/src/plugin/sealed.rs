@@ -1,4 +1,4 @@
-//! The copy of a plugin's file that is examined and then loaded: a file in memory that nobody can change.
+//! The copy of a plugin's file that is examined and then loaded: a file in memory that cannot be changed.
 //!
 //! ```text
 //!  file ── copied once ──► memory, sealed ──► manifest, entry, digest ──► loaded by its name in /proc

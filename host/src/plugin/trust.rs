@@ -1,4 +1,4 @@
-//! Who can change a plugin's file: code that anyone can write is not loaded.
+//! The users that can change a plugin's file: code that every user can write is not loaded.
 
 use std::path::Path;
 
@@ -43,7 +43,7 @@ fn check_one(path: &Path, depth: usize, trust: Trust) -> Result<(), Refusal> {
     // A file that cannot be reached is refused when it is read.
     let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
     let mode = metadata.mode() & 0o7777;
-    // In such a folder, users cannot replace what belongs to others; but in a plugin's folder, a new file is a new plugin.
+    // In such a folder, users cannot replace the files of others; but in a plugin's folder, a new file is a new plugin.
     let is_shared = depth > 1 && mode & STICKY != 0;
     let (who, advice) = if mode & 0o002 != 0 && !is_shared {
         ("every user of the system".to_owned(), "chmod o-w")

@@ -187,7 +187,7 @@ struct State<T> {
     pace: Duration,
 }
 
-/// What was given up is handed over before everything else.
+/// Given-up requests are handed over before all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     GivenUp,
@@ -548,7 +548,7 @@ impl<T> State<T> {
         self.keep(ticket, of, urgency, begun, queued, result, Rank::Ended);
     }
 
-    /// Gives up a request or a batch; whether it had not ended, and the devices that nobody needs any more.
+    /// Gives up a request or a batch; whether it had not ended, and the devices that are not needed any more.
     fn give_up(&mut self, ticket: u64, code: Code) -> (bool, Vec<Target>) {
         let Some(batch) = self.batches.get(&ticket) else {
             let (known, target) = self.give_up_one(ticket, code);
@@ -622,7 +622,7 @@ impl<T: Send + 'static> Shared<T> {
     fn send(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>) {
         let now = Instant::now();
         let mut over = Vec::new();
-        // What is too late is not sent.
+        // Late requests are not sent.
         while over.len() < EXPIRED
             && let Some(ticket) = state.schedule.late(now)
         {
@@ -649,7 +649,7 @@ impl<T: Send + 'static> Shared<T> {
                     };
                     self.host.spawn(read).detach();
                 }
-                // The schedule opens what has no size, and reads what has one.
+                // The schedule opens a request without a size, and reads one with a size.
                 _ => drop(running),
             }
         }
@@ -691,7 +691,7 @@ async fn read(
     })?;
     let mut request = device.read_at(position, part);
     let first = or(async { Some((&mut request).await) }, async {
-        // No message is ever sent: the channel is closed when nobody waits for the bytes any more.
+        // No message is ever sent: the channel is closed when the request is given up.
         let _ = gone.recv().await;
         None
     })

@@ -1,20 +1,20 @@
 //! Which block is read next: pure logic, with the time as an argument.
 //!
 //! ```text
-//!  add ──► waits for memory ──► next(): blocks, the most urgent first ──► block_ended ──► all blocks back: finished
-//!              │ and to be opened: next(): Open ──► opened                     │
-//!              └────────────── give_up ──► nobody waits for it ────────────────┘ place and memory stay taken until the blocks are back
+//!  add ──► waits for memory ──► next(): blocks, the most urgent first ──► block_ended ──► all blocks are back: finished
+//!              │ to be opened: next(): Open ──► opened                        │
+//!              └─────────────── give_up ──► place and memory stay taken ──────┘ until the blocks are back
 //! ```
 //!
 //! # Order
 //!
 //! Each request has a key, the time of its arrival minus one second per step of priority; the least key is served first. So a
-//! request of a higher priority overtakes those that came before it, but nobody waits for ever: after a second per step, an old request goes
+//! request of a higher priority overtakes those that came before it, but no request waits for ever: after a second per step, an old request goes
 //! before new ones. [`NEAR`] before its deadline, a request gains [`BOOST`].
 //!
 //! # Memory
 //!
-//! A request takes memory for all its bytes when its first block is sent. There is one bound for all requests that somebody waits for,
+//! A request takes memory for all its bytes when its first block is sent. There is one bound for all requests that were not given up,
 //! and the same bound for each device, which also counts the memory of given-up requests that the device has not answered. While
 //! several devices have work, each gets its share. One request proceeds, of any size.
 
@@ -54,7 +54,7 @@ pub(super) enum Step {
 pub(super) struct Schedule<L> {
     began: Instant,
     limit: u64,
-    /// Memory of requests that somebody waits for, or that are ready.
+    /// Memory of requests that are under way or ready, without those that were given up.
     memory: u64,
     /// Memory of given-up requests that devices have not answered.
     abandoned: u64,
@@ -96,7 +96,7 @@ struct Job<L> {
     in_flight: usize,
     /// Memory was taken.
     has_memory: bool,
-    /// Nobody waits for it: only its place and its memory are left.
+    /// Only its place and its memory are left.
     given_up: bool,
     /// A block has failed: no more are sent.
     failed: bool,
@@ -152,6 +152,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         })
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the fields of a request")]
     /// Adds a request. `size` is not known if it has to be opened. `most` is the number of requests that the device wants at a time;
     /// `unit` the bytes that its requests are multiples of.
     pub(super) fn add(
@@ -195,7 +196,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         (lane.depth, lane.kept) = (Depth::fixed(most.max(1), now), true);
     }
 
-    /// The urgency of a request that somebody waits for.
+    /// The urgency of a request, unless it was given up.
     pub(super) fn urgency(&self, ticket: u64) -> Option<Urgency> {
         self.jobs.get(&ticket).filter(|job| !job.given_up).map(|job| job.urgency)
     }
@@ -205,7 +206,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         self.jobs.get(&ticket).filter(|job| !job.given_up).map(|job| (job.done, job.size))
     }
 
-    /// Changes the priority; `false` if nobody waits for the request.
+    /// Changes the priority; `false` if the request has ended or was given up.
     pub(super) fn set_priority(&mut self, ticket: u64, priority: i32, now: Instant) -> bool {
         let Some(urgency) = self.urgency(ticket) else { return false };
         self.rekey(ticket, Urgency { priority, ..urgency }, now);
@@ -267,7 +268,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         }
         let (key, takes_memory) = best?;
         if takes_memory && thirsty.is_some_and(|thirsty| thirsty < key) {
-            // What needs no memory may still go.
+            // Requests that have their memory may still go.
             let free = self.lanes.values().filter(|lane| lane.in_flight < lane.depth.now());
             let key = free.filter_map(|lane| lane.active.first()).min().copied()?;
             return self.take(key);
@@ -376,7 +377,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         self.remove(ticket);
     }
 
-    /// Nobody waits for a request any more. Its place and its memory stay taken until its blocks are back.
+    /// Gives up a request. Its place and its memory stay taken until its blocks are back.
     pub(super) fn give_up(&mut self, ticket: u64) {
         self.forget_times(ticket);
         let Some(job) = self.jobs.get_mut(&ticket) else { return };
@@ -413,7 +414,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
             lane.active.remove(&job.key);
         }
         if self.lanes.get(&job.lane).is_some_and(|lane| lane.is_idle() && !lane.kept && lane.abandoned == 0) {
-            // A device that is used again soon keeps what was learned about it.
+            // A device that is used again soon keeps its depth.
             if self.lanes.len() > KEPT_LANES {
                 self.lanes.remove(&job.lane);
             }
@@ -435,7 +436,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         self.memory -= bytes;
     }
 
-    /// Memory that is taken: of requests that somebody waits for or that are ready, and of those that were given up.
+    /// Memory that is taken: of requests under way or ready, and of those that were given up.
     pub(super) fn memory(&self) -> (u64, u64) {
         (self.memory, self.abandoned)
     }
@@ -543,7 +544,7 @@ mod tests {
         // Other devices go on.
         schedule.add(41, &1, Urgency::default(), Some(32), None, 1, now);
         assert_eq!(tickets(&mut schedule, now), [41]);
-        assert!(!schedule.block_ended(0, 32, false, now), "nobody waits for it");
+        assert!(!schedule.block_ended(0, 32, false, now), "it was given up");
         assert_eq!(schedule.memory(), (32, 32));
     }
 

@@ -4,7 +4,7 @@
 //!  nothing ──first reader──► flight ──read──► kept ──► evicted
 //!                             │  ▲             │
 //!      other readers wait ────┘  │             │
-//!      a write: forgotten ◄──────┴─────────────┘   who waits still gets what was read; who comes later reads anew
+//!      a write: forgotten ◄──────┴─────────────┘   waiting readers still get the old bytes; later ones read anew
 //! ```
 
 use std::collections::HashMap;
@@ -108,7 +108,7 @@ impl Blocks {
         Found::First { flight: number }
     }
 
-    /// The request for a flight's block was made and is about to be sent; `false` if nobody waits for the block any more.
+    /// The request for a flight's block was made and is about to be sent; `false` if no part waits for the block any more.
     pub(crate) fn begins(&self, number: u64, request: RequestId) -> bool {
         let mut flights = self.flights();
         let Some(flight) = flights.all.get_mut(&number) else { return false };
@@ -116,7 +116,7 @@ impl Blocks {
         !flight.waiting.is_empty()
     }
 
-    /// Removes the parts of a request, and returns them with the requests for blocks that nobody else waits for. Nobody joins the
+    /// Removes the parts of a request, and returns them with the requests for blocks that no other part waits for. No part joins the
     /// flights of these blocks any more.
     pub(crate) fn give_up(&self, request: RequestId) -> (Vec<Part>, Vec<RequestId>) {
         let (mut parts, mut unwanted) = (Vec::new(), Vec::new());

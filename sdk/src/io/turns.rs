@@ -20,7 +20,7 @@ use crate::sync::{Mutex, MutexGuard};
 /// ```
 ///
 /// A request that was woken and is not polled holds up no other one: the turn passes to the first that is polled. So all of them
-/// are woken when there may be room, since nobody knows which of them will be polled.
+/// are woken when there may be room, since it is unknown which of them will be polled.
 #[derive(Clone, Default)]
 pub struct Turns(Arc<Shared>);
 
