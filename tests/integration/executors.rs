@@ -253,3 +253,28 @@ fn a_request_that_began_in_the_host_s_block_on_and_is_waited_for_by_another_insi
         });
     });
 }
+
+#[test]
+fn a_task_that_is_always_answered_at_once_gives_way() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    in_time(|| {
+        let folder = pactio_tests::folder_of(&["pactio_memory"]);
+        let builder = pactio::Host::builder().default_search_paths(false).search_path(folder.path());
+        let host = builder.worker_threads(1).build().unwrap();
+        let device = host.open("memory:?size=4096").unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let busy = host.spawn({
+            let stop = stop.clone();
+            async move {
+                while !stop.load(Ordering::SeqCst) {
+                    device.read::<u64>(8).await.unwrap();
+                }
+            }
+        });
+        // The only worker runs the other task, too.
+        host.block_on(host.spawn(async move { stop.store(true, Ordering::SeqCst) }));
+        host.block_on(busy);
+    });
+}

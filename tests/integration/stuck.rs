@@ -295,7 +295,17 @@ fn what_has_a_limit_ends_in_time_and_requests_in_flight_are_listed() {
         let of = |url: &str| listed.iter().filter(|request| request.url == url && request.len == 8).count();
         assert!(of("stuck:") >= 1 && of("stuck: | identity") >= 1, "{listed:?}");
         assert!(listed.is_sorted_by_key(|request| std::cmp::Reverse(request.age)));
-        drop(packet);
+        drop((packet, listed));
         std::fs::write(&gate, b"").unwrap();
+        for device in [device, silent] {
+            device.close(Duration::from_secs(300)).unwrap();
+        }
+        // Also the device that was opened too late.
+        let is_opening = |task: std::fs::DirEntry| {
+            std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "pactio-open\n")
+        };
+        while std::fs::read_dir("/proc/self/task").unwrap().flatten().any(is_opening) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     });
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use async_executor::Executor;
+use pactio_sdk::io::give_way_here;
 
 use super::driver::Driver;
 use super::posts::{self, Post};
@@ -178,6 +179,7 @@ impl Lives {
 
 /// The life of a worker.
 fn work(executor: &Executor<'static>, stopped: &Receiver<()>) {
+    give_way_here();
     // The panic of a task goes to the code that awaits the task. A panic that gets here comes from a waker or a drop, and must
     // not end the thread.
     while catch_unwind(AssertUnwindSafe(|| block_on(executor.run(stopped.recv())))).is_err() {

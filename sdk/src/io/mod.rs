@@ -12,6 +12,8 @@
 mod batch;
 #[cfg(feature = "std")]
 mod blocking;
+#[cfg(feature = "std")]
+mod budget;
 mod ext;
 mod read;
 mod request;
@@ -34,6 +36,8 @@ use crate::{BoundPacketView, Cause, IoError, PacketPerms, RequestId};
 pub use batch::{Batch, Submission};
 #[cfg(feature = "std")]
 pub use blocking::{BlockOn, BlockingIo};
+#[cfg(feature = "std")]
+pub use budget::give_way_here;
 pub use ext::{IoStream, PacketIoExt, StreamIoExt, StreamRead, StreamWrite};
 pub use read::{IoRead, ReadToEnd, ReadValue};
 pub use request::{Exact, Incomplete, Io};

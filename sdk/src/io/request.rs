@@ -149,6 +149,11 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
         };
         // Most devices in memory have answered by now.
         if store.packet().is_complete() {
+            #[cfg(feature = "std")]
+            if super::budget::gives_way(cx) {
+                self.stage = Stage::Sent(store);
+                return Poll::Pending;
+            }
             return Poll::Ready(then(Ok(store)));
         }
         self.poll_submitted(submitted, store, cx).map(then)

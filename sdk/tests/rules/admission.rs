@@ -271,8 +271,8 @@ fn rule_20_a_request_that_is_not_polled_holds_up_no_other() {
     for (request, wakes) in requests.iter_mut().zip(&wakes) {
         assert!(poll(request, wakes).is_pending());
     }
-    // The third is forgotten, the fourth is alive, but not polled.
-    std::mem::forget(requests.remove(2));
+    // The third and the fourth are alive, but not polled.
+    let _third = requests.remove(2);
     let mut order = Vec::new();
     for _ in 0..4 {
         order.push(small.answer_one());

@@ -13,6 +13,7 @@ mod processes;
 mod scan;
 mod soak;
 mod streaming;
+mod stuck;
 
 use std::process::{Command, ExitCode};
 
@@ -58,6 +59,9 @@ struct Arguments {
     /// Measure nothing else: the share of its rate that the filter limit lets through.
     #[arg(long)]
     limits: bool,
+    /// Measure nothing else: the latency of devices beside others that do not come back.
+    #[arg(long)]
+    stuck: bool,
     /// Measure nothing else: the streamer, with large, small, urgent and cancelled requests.
     #[arg(long)]
     streaming: bool,
@@ -108,6 +112,10 @@ fn main() -> ExitCode {
     }
     if arguments.limits {
         limits::limits(arguments.seconds);
+        return ExitCode::SUCCESS;
+    }
+    if arguments.stuck {
+        stuck::stuck(arguments.seconds);
         return ExitCode::SUCCESS;
     }
     if arguments.streaming {
