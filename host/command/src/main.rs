@@ -188,7 +188,9 @@ fn block_size(text: &str) -> Result<usize, String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr(arguments.verbose);
-    let claimed = standard::claim().map_err(|error| failure::output_failed(&error, None));
+    // A copy prints no data; its destination may be /dev/stdout.
+    let has_output = !matches!(arguments.subcommand, Command::Cp(_));
+    let claimed = standard::claim(has_output).map_err(|error| failure::output_failed(&error, None));
     let code = match claimed.and_then(|()| arguments.run()) {
         Ok(code) => code,
         Err(failure) => {

@@ -20,11 +20,13 @@ static ENDED: AtomicBool = AtomicBool::new(false);
 /// Exit code after a plugin has ended the process.
 const ENDED_BY_PLUGIN: i32 = 70;
 
-/// Takes standard output, before a plugin is loaded.
-pub(super) fn claim() -> io::Result<()> {
-    let own: OwnedFd = fcntl_dupfd_cloexec(stdout(), 3)?;
-    dup2_stdout(stderr())?;
-    OUTPUT.get_or_init(|| own.into());
+/// Takes standard output, before a plugin is loaded, if the command prints data.
+pub(super) fn claim(has_output: bool) -> io::Result<()> {
+    if has_output {
+        let own: OwnedFd = fcntl_dupfd_cloexec(stdout(), 3)?;
+        dup2_stdout(stderr())?;
+        OUTPUT.get_or_init(|| own.into());
+    }
     // SAFETY: the function needs nothing but statics, which live as long as the process.
     if unsafe { libc::atexit(at_exit) } != 0 {
         return Err(io::Error::other("the system takes no function for the end of the process"));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -21,7 +21,7 @@ use sha2::Digest as _;
 use super::candidate::{self, Described, Stamp, text_of};
 use super::options::Options;
 use super::refusal::REBUILD;
-use super::sealed::{self, Loaded, Sealed};
+use super::sealed::{self, Sealed, loaded_by, remember};
 use super::{Manifest, Refusal, RefusalKind, entry, log};
 use crate::opener::Opener;
 use crate::{Device, Error, ErrorKind, Url};
@@ -237,40 +237,36 @@ fn open_library(
     if stamp()? != described.stamp {
         return Err(replaced());
     }
-    if seal && let Some(Loaded { digest, name, .. }) = Loaded::find(described.stamp, None) {
-        return Ok((open(&name).map_err(|error| cannot_load(&error))?, digest));
-    }
-    let sealed =
-        if seal { Sealed::copy(&file, name_of(path)) } else { Err(io::ErrorKind::Unsupported.into()) };
     let mut bytes = Vec::new();
-    let mut source = sealed.as_ref().map_or(&file, Sealed::file);
-    source.rewind().and_then(|()| source.read_to_end(&mut bytes)).map_err(unreadable)?;
-    // A program that writes to the file itself may have done so while it was copied.
+    (&file).read_to_end(&mut bytes).map_err(unreadable)?;
+    // A program that writes to the file itself may have done so while it was read.
     if stamp()? != described.stamp || candidate::read_bytes(&bytes, described.stamp)?.raw != described.raw {
         return Err(replaced());
     }
     let digest = sha2::Sha256::digest(&bytes).into();
-    match sealed {
-        Ok(sealed) => {
-            sealed::refuse_origin(&bytes)?;
-            let name =
-                Loaded::find(None, Some(digest)).map_or_else(|| sealed.into_name(), |loaded| loaded.name);
-            let library = open(&name).map_err(|error| cannot_load(&error))?;
-            tracing::debug!(path = %path.display(), mapped = %name.display(), "its sealed copy is loaded");
-            Loaded::remember(described.stamp, digest, name);
-            Ok((library, digest))
-        }
-        Err(error) => {
-            if seal {
+    if seal {
+        sealed::refuse_origin(&bytes)?;
+        let name = match loaded_by(digest) {
+            Some(name) => Ok(name),
+            None => Sealed::copy(&bytes, name_of(path)).map(Sealed::into_name),
+        };
+        match name {
+            Ok(name) => {
+                let library = open(&name).map_err(|error| cannot_load(&error))?;
+                tracing::debug!(path = %path.display(), mapped = %name.display(), "its sealed copy is loaded");
+                remember(digest, name);
+                return Ok((library, digest));
+            }
+            Err(error) => {
                 tracing::debug!(path = %path.display(), "it is loaded without a sealed copy: {error}");
             }
-            // Between this look and the loader's, the file can still be replaced.
-            if Stamp::at(path) != described.stamp {
-                return Err(replaced());
-            }
-            Ok((open(&unheard_of(path)).map_err(|error| cannot_load(&error))?, digest))
         }
     }
+    // Between this look and the loader's, the file can still be replaced.
+    if Stamp::at(path) != described.stamp {
+        return Err(replaced());
+    }
+    Ok((open(&unheard_of(path)).map_err(|error| cannot_load(&error))?, digest))
 }
 
 /// The name of a file, as far as the system shows it for a copy.

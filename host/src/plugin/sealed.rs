@@ -1,11 +1,14 @@
 //! The copy of a plugin's file that is examined and then loaded: a file in memory that cannot be changed.
 //!
 //! ```text
-//!  file ── copied once ──► memory, sealed ──► manifest, entry, digest ──► loaded by its name in /proc
+//!  file ── read once ──► bytes: manifest, entry, digest ──► copied to memory, sealed ──► loaded by its name in /proc
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::io::Write;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -14,8 +17,9 @@ use std::sync::{Mutex, PoisonError};
 use object::{Object, ObjectSection};
 #[cfg(target_os = "linux")]
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+#[cfg(target_os = "linux")]
+use rustix::process::{Resource, getrlimit};
 
-use super::candidate::Stamp;
 use super::loader::Digest;
 use super::{Refusal, RefusalKind};
 
@@ -23,30 +27,30 @@ use super::{Refusal, RefusalKind};
 pub(super) struct Sealed(File);
 
 impl Sealed {
-    /// Copies a file from its current position on. `name` is shown by the system in lists of mapped files.
+    /// Copies the bytes of a file. `name` is shown by the system in lists of mapped files.
     ///
     /// # Errors
     ///
     /// If the system has no such files, or no memory for it.
     #[cfg(target_os = "linux")]
-    pub(super) fn copy(mut from: &File, name: &str) -> io::Result<Self> {
+    pub(super) fn copy(bytes: &[u8], name: &str) -> io::Result<Self> {
+        // Such files have the limit of all files, and writing beyond it would end the process.
+        let limit = getrlimit(Resource::Fsize).current;
+        if limit.is_some_and(|limit| bytes.len() as u64 > limit) {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         // Kernels before 6.3 do not know the flag, and make every such file executable.
         let file = memfd_create(name, flags | MemfdFlags::EXEC).or_else(|_| memfd_create(name, flags))?;
         let mut copy = File::from(file);
-        io::copy(&mut from, &mut copy)?;
+        copy.write_all(bytes)?;
         fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
         Ok(Self(copy))
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn copy(_: &File, _: &str) -> io::Result<Self> {
+    pub(super) fn copy(_: &[u8], _: &str) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// The bytes.
-    pub(super) fn file(&self) -> &File {
-        &self.0
     }
 
     /// The name that the copy is loaded by. Debuggers, too, find the symbols by it while the process lives, so it has the number of the
@@ -64,30 +68,17 @@ impl Sealed {
     }
 }
 
-/// A copy that is loaded.
-#[derive(Clone)]
-pub(super) struct Loaded {
-    stamp: Option<Stamp>,
-    pub(super) digest: Digest,
-    /// The name that it was loaded by: loading that again gives the same library.
-    pub(super) name: PathBuf,
+/// The names of the copies that this process has loaded: files of the same bytes are one library for all hosts.
+static LOADED: Mutex<BTreeMap<Digest, PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// The name that a copy of these bytes was loaded by: loading it again gives the same library.
+pub(super) fn loaded_by(digest: Digest) -> Option<PathBuf> {
+    LOADED.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
 }
 
-/// The copies that this process has loaded: a file of the same bytes is the same library for all hosts.
-static LOADED: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
-
-impl Loaded {
-    /// The copy of a file with this stamp, or of the same bytes.
-    pub(super) fn find(stamp: Option<Stamp>, digest: Option<Digest>) -> Option<Self> {
-        let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |copy: &&Self| (stamp.is_some() && copy.stamp == stamp) || digest == Some(copy.digest);
-        loaded.iter().rev().find(is_same).cloned()
-    }
-
-    /// Remembers a copy that was loaded.
-    pub(super) fn remember(stamp: Option<Stamp>, digest: Digest, name: PathBuf) {
-        LOADED.lock().unwrap_or_else(PoisonError::into_inner).push(Self { stamp, digest, name });
-    }
+/// Remembers a copy that was loaded.
+pub(super) fn remember(digest: Digest, name: PathBuf) {
+    LOADED.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_insert(name);
 }
 
 /// Tags of the entries of an ELF file's dynamic section whose texts may have `$ORIGIN`.
