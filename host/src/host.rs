@@ -388,7 +388,7 @@ impl HostBuilder {
     }
 
     /// Whether plugin files are only loaded if no user but root and the user of this process can write them, their folder, or a
-    /// folder further up. Off, files are refused only if every user of the system can. The default is off.
+    /// folder further up. Off, files are refused only if every user of the system can write them or their folder. The default is off.
     #[must_use]
     pub fn strict_owners(mut self, on: bool) -> Self {
         self.policy.trust = if on { Trust::OwnerAndRoot } else { Trust::Any };

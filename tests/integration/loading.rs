@@ -289,18 +289,18 @@ fn a_file_that_everyone_can_write_is_refused() {
         (&folder, 0o707, format!("{everyone} the folder {0} (mode 0707): chmod o-w {0}", folder.display())),
         // Others cannot replace the file here, but put another plugin beside it.
         (&folder, 0o1777, format!("{everyone} the folder {0} (mode 1777): chmod o-w {0}", folder.display())),
-        (
-            &outer.path().to_owned(),
-            0o777,
-            format!("{everyone} the folder {0} (mode 0777): chmod o-w {0}", outer.path().display()),
-        ),
     ] {
         mode(at, bits);
         assert_eq!(refusal(false), Some(expected));
         mode(at, 0o755);
     }
+    // A folder further up counts only for the strict.
+    mode(outer.path(), 0o777);
+    assert_eq!(refusal(false), None);
+    let expected = format!("{everyone} the folder {0} (mode 0777): chmod o-w {0}", outer.path().display());
+    assert_eq!(refusal(true), Some(expected));
     mode(outer.path(), 0o1777);
-    assert_eq!(refusal(false), None, "as in /tmp, nobody else can replace the folder");
+    assert_eq!(refusal(true), None, "as in /tmp, others cannot replace the folder");
     mode(&path, 0o664);
     assert_eq!(refusal(false), None);
     assert!(refusal(true).unwrap().contains("every member of the group"), "{:?}", refusal(true));

@@ -9,10 +9,10 @@ use super::RefusalKind;
 /// The users whose files are loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// All, if not every user of the system can write them.
+    /// All, if not every user of the system can write the file or its folder.
     #[default]
     Any,
-    /// The user of this process and root; the group must not be able to write either.
+    /// The user of this process and root, also for the folders further up; the group must not be able to write either.
     OwnerAndRoot,
 }
 
@@ -40,6 +40,9 @@ fn check_one(path: &Path, depth: usize, trust: Trust) -> Result<(), Refusal> {
     use std::os::unix::fs::MetadataExt;
 
     const STICKY: u32 = 0o1000;
+    if trust == Trust::Any && depth > 1 {
+        return Ok(());
+    }
     // A file that cannot be reached is refused when it is read.
     let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
     let mode = metadata.mode() & 0o7777;
