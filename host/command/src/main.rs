@@ -63,7 +63,7 @@ struct Arguments {
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
 
-    /// At the end, print on standard error what was counted on each device and filter; on SIGUSR1, the requests in flight.
+    /// Print the counts of each device and filter to standard error at the end, and the requests in flight on SIGUSR1.
     #[arg(long, global = true, help_heading = GLOBAL)]
     stats: bool,
 
@@ -86,6 +86,7 @@ Exit codes:
     3  a part of the range does not exist, or could not be searched
     4  the inspected file was refused
   129  SIGHUP ended a copy
+  70   a plugin ended the process; the output is incomplete
   130  SIGINT ended a copy
   141  the reader of the output closed it
   143  SIGTERM ended a copy";
@@ -191,15 +192,13 @@ fn main() -> ExitCode {
     // A copy prints no data; its destination may be /dev/stdout.
     let has_output = !matches!(arguments.subcommand, Command::Cp(_));
     let claimed = standard::claim(has_output).map_err(|error| failure::output_failed(&error, None));
-    let code = match claimed.and_then(|()| arguments.run()) {
+    match claimed.and_then(|_claimed| arguments.run()) {
         Ok(code) => code,
         Err(failure) => {
             failure.report();
             failure.exit_code()
         }
-    };
-    standard::ends();
-    code
+    }
 }
 
 impl Arguments {

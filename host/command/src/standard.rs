@@ -20,8 +20,18 @@ static ENDED: AtomicBool = AtomicBool::new(false);
 /// Exit code after a plugin has ended the process.
 const ENDED_BY_PLUGIN: i32 = 70;
 
+/// While this value lives, the process belongs to plugins, too. Its drop is the end of the command, also by a panic.
+pub(super) struct Claimed(());
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        // Ordering: Relaxed. The thread that ends the process reads it.
+        ENDED.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Takes standard output, before a plugin is loaded, if the command prints data.
-pub(super) fn claim(has_output: bool) -> io::Result<()> {
+pub(super) fn claim(has_output: bool) -> io::Result<Claimed> {
     if has_output {
         let own: OwnedFd = fcntl_dupfd_cloexec(stdout(), 3)?;
         dup2_stdout(stderr())?;
@@ -31,13 +41,7 @@ pub(super) fn claim(has_output: bool) -> io::Result<()> {
     if unsafe { libc::atexit(at_exit) } != 0 {
         return Err(io::Error::other("the system takes no function for the end of the process"));
     }
-    Ok(())
-}
-
-/// The process ends by itself from now on.
-pub(super) fn ends() {
-    // Ordering: Relaxed. The thread that ends the process reads it.
-    ENDED.store(true, Ordering::Relaxed);
+    Ok(Claimed(()))
 }
 
 /// Standard output.

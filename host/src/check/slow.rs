@@ -1,4 +1,4 @@
-//! A filter that can hold its requests back, so that a case can cancel them behind the filter that is checked.
+//! A filter that can hold its reads back, so that a case can cancel them behind the filter that is checked.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pactio_sdk::{
-    Backend, BoundPacketView, Cancellation, Capability, ExtensionQuery, Filter, IoError, Lower, OpenError,
-    OpenRequest, PacketIo, RequestId, Write,
+    Backend, BackendDevice, BoundPacketView, Cancellation, Capability, DeviceInfo, ExtensionQuery, IoError,
+    Lower, OpenError, OpenRequest, PacketIo, Read, ReadWrite, RequestId, Write,
 };
 
 /// The name of the filter.
@@ -73,22 +73,9 @@ impl Backend for Slow {
     }
 }
 
-impl Filter for SlowDevice {
-    const FORWARDS: &'static [Capability] = &[
-        Capability::LIMITS,
-        Capability::STAT,
-        Capability::FLUSH,
-        Capability::PUBLISH,
-        Capability::RESIZE,
-        Capability::MAP,
-        Capability::LIST,
-        Capability::PROVENANCE,
-        Capability::REFUSED,
-        Capability::STATISTICS,
-    ];
-
-    fn lower(&self) -> &Lower {
-        &self.below
+impl BackendDevice for SlowDevice {
+    fn info(&self) -> DeviceInfo {
+        self.below.info()
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
@@ -99,8 +86,20 @@ impl Filter for SlowDevice {
         }
     }
 
+    fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        self.below.send_io(position, view);
+    }
+
+    fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
+        self.below.send_io(position, view);
+    }
+
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        query.offer::<dyn Cancellation>(self);
+        // Views keep their request and their length.
+        match query.capability() {
+            Capability::CANCELLATION => drop(query.offer::<dyn Cancellation>(self)),
+            _ => self.below.extensions(query),
+        }
     }
 }
 

@@ -4,7 +4,10 @@ use std::marker::PhantomData;
 use std::ptr;
 
 use super::Shared;
-use crate::executor::{Call, Inside, current_device};
+use crate::executor::{CALL, Call, Inside, current_device};
+
+// The lowest bits of a device's address have the kind of the call.
+const _: () = assert!(align_of::<Shared>() > CALL);
 
 /// While this value lives, the thread is in a call of a device, which the value borrows.
 pub(super) struct Entered<'d> {

@@ -8,7 +8,6 @@
 //! ```
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -19,8 +18,8 @@ use async_executor::Executor;
 use pactio_sdk::io::give_way_here;
 
 use super::driver::Driver;
+use super::local::block_on;
 use super::posts::{self, Post};
-use super::runtime::block_on;
 use crate::{Error, ErrorKind};
 
 /// Most threads of a host that may be lost at a time.
@@ -57,9 +56,7 @@ struct Member {
     role: Role,
     /// Set by the thread when it starts.
     post: Option<Arc<Post>>,
-    /// Another thread has taken its place.
-    lost: Arc<AtomicBool>,
-    /// Dropped to end the thread when it comes back.
+    /// `None` if another thread has taken its place: dropping it ends the thread, when it comes back.
     stop: Option<Sender<()>>,
 }
 
@@ -81,9 +78,8 @@ impl Crew {
         let Some(lives) = members.lives.clone() else { return Ok(()) };
         let number = members.next;
         members.next += 1;
-        let lost = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = async_channel::bounded(1);
-        members.all.push(Member { number, role, post: None, lost: lost.clone(), stop: Some(stop) });
+        members.all.push(Member { number, role, post: None, stop: Some(stop) });
         drop(members);
         let this = self.clone();
         let name = match role {
@@ -99,7 +95,7 @@ impl Crew {
             }
             match role {
                 Role::Worker => work(&this.tasks, &stopped),
-                Role::Driver => drive(&this.to_drive, &lost),
+                Role::Driver => drive(&this.to_drive, &stopped),
             }
             this.members().all.retain(|member| member.number != number);
         };
@@ -111,45 +107,37 @@ impl Crew {
 
     /// Has another thread take the place of the one with this post, which has been in a plugin for a while, unless that was done.
     pub(super) fn replace(self: &Arc<Self>, post: &Arc<Post>) {
-        let role = {
-            let mut members = self.members();
-            let lost = members.all.iter().filter(|member| member.stop.is_none()).count();
-            let is_meant =
-                |member: &&mut Member| member.post.as_ref().is_some_and(|own| Arc::ptr_eq(own, post));
-            let told = members.told;
-            let Some(member) = members.all.iter_mut().find(is_meant) else { return };
-            if member.stop.is_none() {
-                return;
-            }
-            if lost == MOST_LOST {
-                members.told = true;
-                drop(members);
-                if !told {
-                    tracing::error!(
-                        "{MOST_LOST} threads have not come back from plugins; no more are replaced"
-                    );
-                }
-                return;
-            }
-            // Ordering: Relaxed. The flag guards no data.
-            member.lost.store(true, Ordering::Relaxed);
-            member.stop = None;
-            member.role
+        let is_meant = |member: &Member| {
+            member.stop.is_some() && member.post.as_ref().is_some_and(|own| Arc::ptr_eq(own, post))
         };
-        match self.start(role) {
-            Ok(()) => tracing::debug!(?role, "a thread has not come back from a plugin; another one goes on"),
-            Err(error) => tracing::error!("a thread has not come back from a plugin: {error}"),
+        let mut members = self.members();
+        let Some(role) = members.all.iter().find(|member| is_meant(member)).map(|member| member.role) else {
+            return;
+        };
+        if members.all.iter().filter(|member| member.stop.is_none()).count() >= MOST_LOST {
+            let is_told = std::mem::replace(&mut members.told, true);
+            drop(members);
+            if !is_told {
+                tracing::error!("{MOST_LOST} threads have not come back from plugins; no more are replaced");
+            }
+            return;
         }
+        drop(members);
+        // First, so that the old thread goes on if there is no new one.
+        if let Err(error) = self.start(role) {
+            return tracing::error!("a thread has not come back from a plugin: {error}");
+        }
+        if let Some(member) = self.members().all.iter_mut().find(|member| is_meant(member)) {
+            member.stop = None;
+        }
+        tracing::debug!(?role, "a thread has not come back from a plugin; another one goes on");
     }
 
     /// Ends the threads: now, or when they come back.
     pub(super) fn end(&self) {
         let mut members = self.members();
         members.lives = None;
-        for member in &mut members.all {
-            member.lost.store(true, Ordering::Relaxed);
-            member.stop = None;
-        }
+        members.all.iter_mut().for_each(|member| member.stop = None);
     }
 
     /// Whether each thread that is left is inside a plugin.
@@ -183,14 +171,13 @@ fn work(executor: &Executor<'static>, stopped: &Receiver<()>) {
     // The panic of a task goes to the code that awaits the task. A panic that gets here comes from a waker or a drop, and must
     // not end the thread.
     while catch_unwind(AssertUnwindSafe(|| block_on(executor.run(stopped.recv())))).is_err() {
-        tracing::error!("a task panicked where nobody waited for it");
+        tracing::error!("a task panicked that no code awaits");
     }
 }
 
 /// The life of a thread that polls drivers.
-fn drive(to_drive: &Receiver<Arc<Driver>>, lost: &AtomicBool) {
-    // Ordering: Relaxed. The flag guards no data.
-    while !lost.load(Ordering::Relaxed) {
+fn drive(to_drive: &Receiver<Arc<Driver>>, stopped: &Receiver<()>) {
+    while !stopped.is_closed() {
         // The channel is closed when the host ends.
         let Ok(driver) = to_drive.recv_blocking() else { return };
         if catch_unwind(AssertUnwindSafe(|| driver.run_from_queue())).is_err() {

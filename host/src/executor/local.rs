@@ -7,11 +7,13 @@
 //! `block_on`. A request that is polled with another waker may belong to an executor that blocks the thread further inside.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::pin::pin;
 use std::ptr;
 use std::sync::Arc;
-use std::task::{RawWakerVTable, Waker};
+use std::task::{Poll, RawWakerVTable, Waker};
 
 use super::driver::Driver;
 use super::queues::{Pace, Queues};
@@ -126,8 +128,27 @@ impl Thread {
     }
 }
 
+/// Polls `future` to its end on this thread, and the drivers that it wakes.
+///
+/// While there is nothing to do, the thread sleeps on the descriptors of all devices and timers.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let local = Local::enter();
+    async_io::block_on(poll_fn(|cx| {
+        loop {
+            local.polls_with(cx.waker());
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(value);
+            }
+            if !local.drive() {
+                return Poll::Pending;
+            }
+        }
+    }))
+}
+
 /// This thread is inside `block_on`.
-pub(super) struct Local {
+struct Local {
     outer: Identity,
     outer_deferred: bool,
     outer_driving: bool,
@@ -136,7 +157,7 @@ pub(super) struct Local {
 }
 
 impl Local {
-    pub(super) fn enter() -> Self {
+    fn enter() -> Self {
         let thread = this_thread();
         thread.depth.set(thread.depth.get() + 1);
         Self {
@@ -148,13 +169,13 @@ impl Local {
     }
 
     /// The blocked future is about to be polled with this waker.
-    pub(super) fn polls_with(&self, waker: &Waker) {
+    fn polls_with(&self, waker: &Waker) {
         this_thread().waker.set(identity(waker));
     }
 
     /// Sends the requests that were deferred on this thread, and polls the drivers that were woken here; `false` if there was no
     /// work.
-    pub(super) fn drive(&self) -> bool {
+    fn drive(&self) -> bool {
         let thread = this_thread();
         // A `block_on` further inside may have sent the requests that the task has deferred: the task is polled again all the
         // same.

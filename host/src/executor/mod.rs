@@ -16,6 +16,9 @@ mod word;
 
 pub(crate) use driver::{Drive, Driver, Helper};
 pub(crate) use forks::Process;
-pub(crate) use posts::{Call, Inside, current_device, is_known, is_of_plugin, may_close_here, must_not_wait};
+pub(crate) use local::block_on;
+pub(crate) use posts::{
+    CALL, Call, Inside, current_device, is_known, is_of_plugin, may_close_here, must_not_wait,
+};
 pub(crate) use queues::Queues;
-pub(crate) use runtime::{Runtime, block_on};
+pub(crate) use runtime::Runtime;

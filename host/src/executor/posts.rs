@@ -1,7 +1,7 @@
 //! The call of a plugin that each thread is in.
 //!
 //! A thread that enters a plugin writes into its own post; the [watchdog](super::watchdog) reads the posts of all threads. So a call
-//! that does not return is noticed on every thread, and a call costs two plain stores.
+//! that does not return is noticed on every thread, and a call costs a few plain stores.
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -54,20 +54,24 @@ impl Call {
     }
 }
 
-/// The call that a thread is in. Only the thread itself writes.
+/// The call that a thread is in, with the calls inside of it. Only the thread itself writes.
 ///
-/// Ordering of all fields: Relaxed but for `calls`, which is stored last and loaded first and last by readers: they use the other
-/// fields only as hints, and never as pointers.
+/// Readers use the fields as hints, and never as pointers. Orderings: the thread stores a place and then, with Release, a count; a
+/// reader loads the counts first, with Acquire. So a place is not older than its count.
 #[derive(Default)]
 pub(super) struct Post {
-    /// Number of times that the thread has entered or left a plugin: odd while it is inside.
+    /// Number of times that the thread has entered a plugin or come back to its own code: odd while it is inside.
     calls: AtomicU64,
+    /// Number of times that it has entered or left any call, also inside of another one.
+    steps: AtomicU64,
     /// The innermost device, or null, with the kind of the call in the lowest bits: one store for both.
-    place: AtomicPtr<()>,
+    innermost: AtomicPtr<()>,
+    /// The same of the outermost call.
+    outermost: AtomicPtr<()>,
 }
 
 /// The bits of a place that are the kind of the call. Devices are aligned to more.
-const CALL: usize = 7;
+pub(crate) const CALL: usize = 7;
 
 /// A device and a kind of call.
 #[inline(always)]
@@ -81,24 +85,45 @@ fn device_of(place: *mut ()) -> *const () {
     place.cast_const().map_addr(|address| address & !CALL)
 }
 
-/// The call of a thread, as seen from another thread.
-#[derive(Clone, Copy)]
+/// The calls of a thread, as seen from another thread.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// The number of the call: another number is another call.
+    /// The number of the outermost call: another number is another call.
     pub(super) number: u64,
-    /// The address of the innermost device; it may be gone.
+    /// The number of the last step: the same number is the same innermost call.
+    pub(super) step: u64,
+    pub(super) innermost: Place,
+    pub(super) outermost: Place,
+}
+
+/// A call of a device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The address of the device; it may be gone.
     pub(super) device: *const (),
     pub(super) call: Call,
 }
 
+impl Place {
+    fn of(raw: *mut ()) -> Self {
+        Self { device: device_of(raw), call: Call::of(raw.addr() & CALL) }
+    }
+}
+
 impl Post {
-    /// The call that the thread is in, if it is in one.
+    /// The calls that the thread is in, if it is in any.
     pub(super) fn look(&self) -> Option<Seen> {
-        // Ordering: Acquire, so that the fields are not older than the number.
         let number = self.calls.load(Ordering::Acquire);
-        let place = self.place.load(Ordering::Relaxed);
-        let call = Call::of(place.addr() & CALL);
-        (number % 2 == 1).then_some(Seen { number, device: device_of(place), call })
+        let step = self.steps.load(Ordering::Acquire);
+        let [innermost, outermost] =
+            [&self.innermost, &self.outermost].map(|place| Place::of(place.load(Ordering::Relaxed)));
+        (number % 2 == 1).then_some(Seen { number, step, innermost, outermost })
+    }
+
+    /// Adds one to a count of this thread's own post.
+    #[inline(always)]
+    fn add_one(count: &AtomicU64) {
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 }
 
@@ -232,10 +257,12 @@ impl Inside {
         let post = unsafe { &*post };
         let depth = thread.depth.get();
         thread.depth.set(depth + 1);
-        let outer = post.place.load(Ordering::Relaxed);
-        post.place.store(place(device, call), Ordering::Relaxed);
+        let (outer, place) = (post.innermost.load(Ordering::Relaxed), place(device, call));
+        post.innermost.store(place, Ordering::Relaxed);
+        Post::add_one(&post.steps);
         if depth == 0 {
-            post.calls.store(post.calls.load(Ordering::Relaxed) + 1, Ordering::Release);
+            post.outermost.store(place, Ordering::Relaxed);
+            Post::add_one(&post.calls);
         }
         Self { thread, post, outer, _thread: PhantomData }
     }
@@ -247,9 +274,10 @@ impl Drop for Inside {
         let Self { thread, post, outer, .. } = *self;
         let depth = thread.depth.get() - 1;
         thread.depth.set(depth);
-        post.place.store(outer, Ordering::Relaxed);
+        post.innermost.store(outer, Ordering::Relaxed);
+        Post::add_one(&post.steps);
         if depth == 0 {
-            post.calls.store(post.calls.load(Ordering::Relaxed) + 1, Ordering::Release);
+            Post::add_one(&post.calls);
         }
     }
 }
@@ -261,5 +289,5 @@ pub(crate) fn current_device() -> *const () {
         return ptr::null();
     }
     // SAFETY: the post lives as long as the thread, or for ever.
-    device_of(unsafe { &*post }.place.load(Ordering::Relaxed))
+    device_of(unsafe { &*post }.innermost.load(Ordering::Relaxed))
 }

@@ -1,9 +1,7 @@
 //! The threads of a host, and the executor that they share.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::Poll;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
@@ -12,7 +10,6 @@ use async_executor::Executor;
 use super::crew::{Crew, Lives, Role};
 use super::driver::Driver;
 use super::forks::Process;
-use super::local::Local;
 use super::posts;
 use super::watchdog::Watchdog;
 use crate::{Error, Task};
@@ -25,7 +22,7 @@ pub(crate) struct Runtime {
     /// The other end of the channel, emptied when the runtime ends: a driver in the channel keeps the channel alive.
     to_drive: Receiver<Arc<Driver>>,
     crew: Arc<Crew>,
-    lives: std::sync::Mutex<Lives>,
+    lives: Mutex<Lives>,
     watchdog: Watchdog,
     limit: Duration,
     process: Process,
@@ -38,7 +35,7 @@ impl Runtime {
         let tasks = Arc::new(Executor::new());
         let (crew, lives) = Crew::new(tasks.clone(), to_drive.clone());
         let watchdog = Watchdog::new(crew.clone(), limit);
-        let lives = std::sync::Mutex::new(lives);
+        let lives = Mutex::new(lives);
         let runtime = Self { tasks, woken, to_drive, crew, lives, watchdog, limit, process: Process::this() };
         for _ in 0..workers.max(1) {
             runtime.crew.start(Role::Worker)?;
@@ -76,25 +73,6 @@ impl Runtime {
     }
 }
 
-/// Polls `future` to its end on this thread, and the drivers that it wakes.
-///
-/// While there is nothing to do, the thread sleeps on the descriptors of all devices and timers.
-pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    let local = Local::enter();
-    async_io::block_on(poll_fn(|cx| {
-        loop {
-            local.polls_with(cx.waker());
-            if let Poll::Ready(value) = future.as_mut().poll(cx) {
-                return Poll::Ready(value);
-            }
-            if !local.drive() {
-                return Poll::Pending;
-            }
-        }
-    }))
-}
-
 impl Drop for Runtime {
     fn drop(&mut self) {
         self.crew.end();
@@ -102,10 +80,7 @@ impl Drop for Runtime {
         // A task may have held the last device: then this is one of the threads, which ends when it returns. It may also be a thread of
         // another host that waits for this one in the same way.
         if !posts::must_not_wait() && !self.was_forked() {
-            self.lives
-                .get_mut()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .wait(&self.crew, self.limit);
+            self.lives.get_mut().unwrap_or_else(PoisonError::into_inner).wait(&self.crew, self.limit);
         }
         while self.to_drive.try_recv().is_ok() {}
     }

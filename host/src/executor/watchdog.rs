@@ -5,7 +5,9 @@
 //! | [`HELD`] | if its thread is one of the host's, another one takes the thread's place; drivers that the thread was to poll are polled elsewhere |
 //! | the host's limit | it is reported, and its device fails new requests until it returns |
 //!
-//! Opening and closing may take as long as the storage takes: they are reported, and their devices fail nothing.
+//! A call inside of another one counts if it does not end; otherwise the outermost one does, which keeps calling. Opening and closing may
+//! take as long as the storage takes: they are reported, and their devices fail nothing. While calls are under way, the threads are
+//! looked at every [`BUSY`], otherwise every [`IDLE`].
 
 use std::collections::HashMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -15,12 +17,12 @@ use std::time::{Duration, Instant};
 
 use super::crew::Crew;
 use super::driver::Drive;
-use super::posts::{self, Call, Inside, Post};
+use super::posts::{self, Call, Inside, Place, Post, Seen};
 
 /// The time that a call may hold up a thread of the host.
 const HELD: Duration = Duration::from_millis(100);
 
-/// The time between two looks while calls are under way, and while the process does nothing.
+/// The time between two looks.
 const BUSY: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -112,7 +114,7 @@ impl Watchdog {
             let (watched, crew, limit) = (self.watched.clone(), self.crew.clone(), self.limit);
             let watch = move || {
                 posts::is_known();
-                let mut rounds = Rounds { watched, crew, limit, looks: HashMap::new() };
+                let mut rounds = Rounds { watched, crew, limit, looks: HashMap::new(), hanging: Vec::new() };
                 let (busy, idle) = (BUSY.min(limit / 4).max(Duration::from_millis(5)), IDLE.min(limit / 4));
                 let mut interval = busy;
                 while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
@@ -135,53 +137,72 @@ struct Rounds {
     limit: Duration,
     /// By the address of a post.
     looks: HashMap<usize, Look>,
+    /// The calls over the limit that were reported.
+    hanging: Vec<Hanging>,
 }
 
-/// The call that a thread was in at the last look.
+/// The calls that a thread was in at the last look.
+#[derive(Clone, Copy)]
 struct Look {
-    number: u64,
-    /// The time at which the thread was first seen in this call.
+    seen: Seen,
+    /// The time at which the thread was first seen in the outermost call, and at this step of it.
     since: Instant,
-    /// The device that was found to hang, if the time is over the limit.
-    hangs: Option<(Weak<dyn Drive>, Call)>,
+    step_since: Instant,
+}
+
+impl Look {
+    fn after(earlier: Option<Self>, seen: Seen) -> Self {
+        let now = Instant::now();
+        match earlier.filter(|earlier| earlier.seen.number == seen.number) {
+            Some(Self { since, step_since, seen: before }) => {
+                let step_since = if before.step == seen.step { step_since } else { now };
+                Self { seen, since, step_since }
+            }
+            None => Self { seen, since: now, step_since: now },
+        }
+    }
+}
+
+/// A call that was reported.
+struct Hanging {
+    post: Arc<Post>,
+    device: Weak<dyn Drive>,
+    call: Call,
+    since: Instant,
+    /// The number of the outermost call, and the step if the call is inside of it.
+    number: u64,
+    step: Option<u64>,
+}
+
+impl Hanging {
+    /// The thread is still in this call.
+    fn goes_on(&self) -> bool {
+        let is_same =
+            |seen: Seen| seen.number == self.number && self.step.is_none_or(|step| seen.step == step);
+        self.post.look().is_some_and(is_same)
+    }
 }
 
 impl Rounds {
     /// Looks at all threads; whether calls are under way.
     fn look(&mut self) -> bool {
-        let posts = posts::all();
+        for ended in self.hanging.extract_if(.., |hanging| !hanging.goes_on()) {
+            if let Some(device) = ended.device.upgrade() {
+                device.came_back(ended.call, ended.since.elapsed());
+            }
+        }
         let mut is_held = false;
-        let mut before = std::mem::take(&mut self.looks);
-        for post in &posts {
+        let earlier = std::mem::take(&mut self.looks);
+        for post in &posts::all() {
+            let Some(seen) = post.look() else { continue };
             let address = Arc::as_ptr(post).addr();
-            let old = before.remove(&address);
-            let Some(seen) = post.look() else {
-                before.extend(old.map(|old| (address, old)));
-                continue;
-            };
-            let mut look = match old {
-                Some(old) if old.number == seen.number => old,
-                old => {
-                    before.extend(old.map(|old| (address, old)));
-                    Look { number: seen.number, since: Instant::now(), hangs: None }
-                }
-            };
+            let look = Look::after(earlier.get(&address).copied(), seen);
             if look.since.elapsed() >= HELD.min(self.limit) {
                 is_held = true;
                 self.crew.replace(post);
             }
-            if look.hangs.is_none() && look.since.elapsed() >= self.limit && seen.call != Call::Slow {
-                look.hangs = self.hangs(post, &seen.device, seen.call, &look);
-            }
+            self.report_hanging(post, look);
             self.looks.insert(address, look);
-        }
-        // Calls that have ended.
-        for Look { since, hangs, .. } in before.into_values() {
-            if let Some((device, call)) = hangs
-                && let Some(device) = device.upgrade()
-            {
-                device.came_back(call, since.elapsed());
-            }
         }
         if is_held {
             self.rescue();
@@ -190,21 +211,29 @@ impl Rounds {
         !self.looks.is_empty()
     }
 
-    /// Reports that a thread has been in a call of a device for longer than the limit, if the device is one of this host.
-    fn hangs(
-        &self,
-        post: &Post,
-        device: &*const (),
-        call: Call,
-        look: &Look,
-    ) -> Option<(Weak<dyn Drive>, Call)> {
-        let is_meant = |known: &&Weak<dyn Drive>| known.as_ptr().cast::<()>() == *device;
-        let known = lock(&self.watched).devices.iter().find(is_meant).cloned()?;
-        let device = known.upgrade()?;
-        // Only now is the address that of this device for sure: the thread is still in the same call, which borrows the device.
-        let is_same = post.look().is_some_and(|now| now.number == look.number && now.call == call);
-        is_same.then(|| device.hangs(call, look.since.elapsed()))?;
-        Some((known, call))
+    /// Reports a call of a device of this host that has taken longer than the limit, once.
+    fn report_hanging(&mut self, post: &Arc<Post>, look: Look) {
+        let Look { seen, since, step_since } = look;
+        let (Place { device, call }, since, step) = if step_since.elapsed() >= self.limit {
+            (seen.innermost, step_since, Some(seen.step))
+        } else if since.elapsed() >= self.limit {
+            (seen.outermost, since, None)
+        } else {
+            return;
+        };
+        if call == Call::Slow || self.hanging.iter().any(|hanging| Arc::ptr_eq(&hanging.post, post)) {
+            return;
+        }
+        let is_meant = |known: &&Weak<dyn Drive>| known.as_ptr().cast::<()>() == device;
+        let Some(known) = lock(&self.watched).devices.iter().find(is_meant).cloned() else { return };
+        let hanging = Hanging { post: post.clone(), device: known, call, since, number: seen.number, step };
+        // The thread may have come back meanwhile, and the address may be that of another device now.
+        if hanging.goes_on()
+            && let Some(device) = hanging.device.upgrade()
+        {
+            device.hangs(call, since.elapsed());
+            self.hanging.push(hanging);
+        }
     }
 
     /// Has the drivers polled that a thread has taken over and does not get to.
@@ -225,5 +254,105 @@ impl Rounds {
         for (call, whom, begun) in late {
             tracing::error!(call, whom, "the plugin has not come back for {:.1?}", begun.elapsed());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+    use pactio_sdk::abi::DriverStatus;
+
+    use super::*;
+    use crate::executor::Queues;
+
+    /// Counts the reports. A few bytes, so that the address has room for the kind of the call.
+    #[derive(Default)]
+    #[repr(align(8))]
+    struct Device {
+        hangs: AtomicU32,
+        came_back: AtomicU32,
+    }
+
+    impl Drive for Device {
+        unsafe fn poll_driver(&self) -> DriverStatus {
+            DriverStatus::ENDED
+        }
+        fn send(&self, _: &mut Queues) {}
+        fn driver_ended(&self, _: DriverStatus) {}
+        fn watch_again(&self) {}
+        fn rescue(&self) {}
+        fn hangs(&self, _: Call, _: Duration) {
+            self.hangs.fetch_add(1, Ordering::SeqCst);
+        }
+        fn came_back(&self, _: Call, _: Duration) {
+            self.came_back.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Looks until `reported` is true, while a thread does `work` in two devices; gives the reports of both.
+    fn reports(
+        work: fn(&Device, &Device, &AtomicBool),
+        reported: fn(&Device, &Device) -> bool,
+    ) -> [(u32, u32); 2] {
+        let devices = [Arc::new(Device::default()), Arc::new(Device::default())];
+        let (crew, _lives) = Crew::new(Arc::default(), async_channel::unbounded().1);
+        let watched = Watched {
+            devices: devices.iter().map(|device| Arc::downgrade(device) as Weak<dyn Drive>).collect(),
+            ..Watched::default()
+        };
+        let limit = Duration::from_millis(30);
+        let watched = Arc::new(Mutex::new(watched));
+        let mut rounds = Rounds { watched, crew, limit, looks: HashMap::new(), hanging: Vec::new() };
+        let ends = Arc::new(AtomicBool::new(false));
+        let worker = {
+            let ([outer, inner], ends) = (devices.clone(), ends.clone());
+            thread::spawn(move || work(&outer, &inner, &ends))
+        };
+        while !reported(&devices[0], &devices[1]) {
+            rounds.look();
+            thread::sleep(Duration::from_millis(1));
+        }
+        ends.store(true, Ordering::SeqCst);
+        worker.join().unwrap();
+        rounds.look();
+        devices.map(|device| (device.hangs.load(Ordering::SeqCst), device.came_back.load(Ordering::SeqCst)))
+    }
+
+    fn enter(device: &Device, call: Call) -> Inside {
+        Inside::enter(std::ptr::from_ref(device).cast(), call)
+    }
+
+    #[test]
+    fn a_device_that_keeps_calling_another_one_hangs_and_the_other_does_not() {
+        let found = reports(
+            |outer, inner, ends| {
+                let _outer = enter(outer, Call::Driver);
+                while !ends.load(Ordering::SeqCst) {
+                    drop(enter(inner, Call::Request));
+                }
+            },
+            |outer, _| outer.hangs.load(Ordering::SeqCst) > 0,
+        );
+        assert_eq!(found, [(1, 1), (0, 0)]);
+    }
+
+    #[test]
+    fn the_innermost_device_hangs_and_comes_back_before_the_call_around_it_ends() {
+        let found = reports(
+            |outer, inner, ends| {
+                let _outer = enter(outer, Call::Driver);
+                let stuck = enter(inner, Call::Request);
+                while inner.hangs.load(Ordering::SeqCst) == 0 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                drop(stuck);
+                while !ends.load(Ordering::SeqCst) {
+                    drop(enter(inner, Call::Request));
+                }
+            },
+            |_, inner| inner.came_back.load(Ordering::SeqCst) > 0,
+        );
+        assert_eq!(found[1], (1, 1));
     }
 }

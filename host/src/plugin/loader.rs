@@ -21,7 +21,7 @@ use sha2::Digest as _;
 use super::candidate::{self, Described, Stamp, text_of};
 use super::options::Options;
 use super::refusal::REBUILD;
-use super::sealed::{self, Sealed, loaded_by, remember};
+use super::sealed::{self, Digest, Sealed, loaded_by, remember};
 use super::{Manifest, Refusal, RefusalKind, entry, log};
 use crate::opener::Opener;
 use crate::{Device, Error, ErrorKind, Url};
@@ -54,9 +54,6 @@ struct Backend {
     /// The digest of the file; `None` for a linked plugin.
     digest: Option<Digest>,
 }
-
-/// Identifies the file of a library by its bytes.
-pub(super) type Digest = [u8; 32];
 
 // SAFETY: `BackendObj` is only made by the sdk's `export_plugin!`, from a `Backend`, which is `Send` and `Sync`.
 unsafe impl Send for Backend {}
@@ -224,7 +221,7 @@ fn replaced() -> Refusal {
         .with_remedy("`Host::rescan` examines it again, and so does a new host")
 }
 
-/// Opens the library. What is loaded has the digest that is returned, and nothing of it runs before it was examined.
+/// Examines the file again, and then opens the library of the same bytes. Returns their digest.
 fn open_library(
     path: &Path,
     described: &Described,
@@ -245,13 +242,13 @@ fn open_library(
     }
     let digest = sha2::Sha256::digest(&bytes).into();
     if seal {
-        sealed::refuse_origin(&bytes)?;
         let name = match loaded_by(digest) {
             Some(name) => Ok(name),
             None => Sealed::copy(&bytes, name_of(path)).map(Sealed::into_name),
         };
         match name {
             Ok(name) => {
+                sealed::refuse_origin(&bytes)?;
                 let library = open(&name).map_err(|error| cannot_load(&error))?;
                 tracing::debug!(path = %path.display(), mapped = %name.display(), "its sealed copy is loaded");
                 remember(digest, name);

@@ -20,8 +20,10 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 #[cfg(target_os = "linux")]
 use rustix::process::{Resource, getrlimit};
 
-use super::loader::Digest;
 use super::{Refusal, RefusalKind};
+
+/// Identifies the file of a library by its bytes.
+pub(super) type Digest = [u8; 32];
 
 /// A sealed copy.
 pub(super) struct Sealed(File);
@@ -45,7 +47,10 @@ impl Sealed {
         let mut copy = File::from(file);
         copy.write_all(bytes)?;
         fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-        Ok(Self(copy))
+        let this = Self(copy);
+        // Without /proc, the loader does not find it.
+        std::fs::metadata(this.name())?;
+        Ok(this)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -57,9 +62,14 @@ impl Sealed {
     /// process. Keeps the copy open for the life of the process: the loader remembers names, and must not find another file there.
     #[cfg(target_os = "linux")]
     pub(super) fn into_name(self) -> PathBuf {
-        let name = format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd());
+        let name = self.name();
         std::mem::forget(self.0);
-        name.into()
+        name
+    }
+
+    #[cfg(target_os = "linux")]
+    fn name(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -1,5 +1,6 @@
 //! The bytes of requests: read in parts, handed over as a whole, and used again.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;
@@ -32,17 +33,14 @@ impl Free {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory of `len` bytes with any content, or zeros; `None` if there is none.
+    /// Memory of at least `len` bytes with any content; `None` if there is none.
     fn take(&self, len: usize) -> Option<Vec<u8>> {
         if len >= LARGE {
             let mut kept = self.kept();
             let index = kept.partition_point(|bytes| bytes.len() < len);
             // Not twice as much as needed.
             if kept.get(index).is_some_and(|bytes| bytes.len() / 2 <= len) {
-                let mut bytes = kept.remove(index);
-                drop(kept);
-                bytes.truncate(len);
-                return Some(bytes);
+                return Some(kept.remove(index));
             }
         }
         let mut bytes = Vec::new();
@@ -84,12 +82,13 @@ impl Pool {
 
     /// Memory for a request, which is allocated with its first part.
     pub(super) fn whole(&self) -> Arc<Whole> {
-        Arc::new(Whole { memory: OnceLock::new(), pool: Some(self.clone()) })
+        Arc::new(Whole { memory: OnceLock::new(), taken: Mutex::default(), pool: Some(self.clone()) })
     }
 }
 
 enum Bytes {
-    Own(Vec<u8>),
+    /// Memory of the pool, of which the request uses the first bytes.
+    Own(Vec<u8>, usize),
     Buffer(Buffer),
 }
 
@@ -97,6 +96,8 @@ enum Bytes {
 pub(super) struct Whole {
     /// `None` if there was no memory.
     memory: OnceLock<Option<Memory>>,
+    /// Start and end of each part that was taken.
+    taken: Mutex<BTreeMap<usize, usize>>,
     pool: Option<Pool>,
 }
 
@@ -104,7 +105,7 @@ pub(super) struct Whole {
 struct Memory {
     start: NonNull<u8>,
     len: usize,
-    bytes: Bytes,
+    bytes: Loaded,
 }
 
 // SAFETY: the bytes belong to this value.
@@ -113,33 +114,44 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    fn of(mut bytes: Bytes) -> Self {
+    fn of(mut bytes: Bytes, pool: Option<Pool>) -> Self {
         let (start, len) = match &mut bytes {
-            Bytes::Own(bytes) => (StableBytes::start(bytes), bytes.len()),
+            Bytes::Own(bytes, len) => (StableBytes::start(bytes), *len),
             Bytes::Buffer(buffer) => (StableBytes::start(buffer), buffer.len()),
         };
-        Self { start, len, bytes }
+        Self { start, len, bytes: Loaded { bytes: Some(bytes), pool } }
     }
 }
 
 impl Whole {
     /// The memory of a buffer.
     pub(super) fn of(buffer: Buffer) -> Arc<Self> {
-        let memory = OnceLock::from(Some(Memory::of(Bytes::Buffer(buffer))));
-        Arc::new(Self { memory, pool: None })
+        let memory = OnceLock::from(Some(Memory::of(Bytes::Buffer(buffer), None)));
+        Arc::new(Self { memory, taken: Mutex::default(), pool: None })
     }
 
-    /// A part of the memory, which has `len` bytes in all. No two parts of one memory overlap: the caller takes each range once.
+    /// A part of the memory, which has `len` bytes in all.
     ///
     /// # Errors
     ///
     /// If there is no memory.
+    ///
+    /// # Panics
+    ///
+    /// If the range is not in the memory, or a part of it was taken before.
     pub(super) fn part(self: Arc<Self>, range: Range<usize>, len: usize) -> Result<Part, ()> {
         let allocate = || {
-            self.pool.as_ref().and_then(|pool| pool.free.take(len)).map(|bytes| Memory::of(Bytes::Own(bytes)))
+            let bytes = self.pool.as_ref().and_then(|pool| pool.free.take(len));
+            bytes.map(|bytes| Memory::of(Bytes::Own(bytes, len), self.pool.clone()))
         };
         let memory = self.memory.get_or_init(allocate).as_ref().ok_or(())?;
         assert!(range.start <= range.end && range.end <= memory.len, "a part lies in the memory");
+        {
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = taken.range(..range.end).next_back();
+            assert!(before.is_none_or(|(_, end)| *end <= range.start), "each byte belongs to one part");
+            taken.insert(range.start, range.end);
+        }
         // SAFETY: the range lies in the memory.
         let start = unsafe { memory.start.add(range.start) };
         Ok(Part { start, len: range.len(), _whole: self })
@@ -159,7 +171,7 @@ unsafe impl Send for Part {}
 // SAFETY: a shared part gives no access to its bytes.
 unsafe impl Sync for Part {}
 
-// SAFETY: the memory is initialised, does not move, and is kept by the part; its range is that of no other part.
+// SAFETY: the memory is initialised, does not move, and is kept by the part; `Whole::part` gives each byte to one part.
 unsafe impl StableBytes for Part {
     fn start(&mut self) -> NonNull<u8> {
         self.start
@@ -189,21 +201,19 @@ impl Loaded {
         Self { bytes: None, pool: None }
     }
 
-    /// The bytes of a request that has ended: there are no parts any more.
-    pub(super) fn of(whole: Arc<Whole>) -> Self {
-        match Arc::try_unwrap(whole) {
-            Ok(Whole { memory, pool }) => {
-                Self { bytes: memory.into_inner().flatten().map(|memory| memory.bytes), pool }
-            }
-            // Every part was dropped before its end was reported.
-            Err(_) => Self::empty(),
-        }
+    /// The bytes of a request that has ended; `None` while a part of them exists.
+    pub(super) fn of(whole: Arc<Whole>) -> Option<Self> {
+        let memory = Arc::into_inner(whole)?.memory.into_inner().flatten();
+        Some(memory.map_or_else(Self::empty, |memory| memory.bytes))
     }
 
     pub(super) fn into_vec(mut self) -> Vec<u8> {
         match self.bytes.take() {
             None => Vec::new(),
-            Some(Bytes::Own(bytes)) => bytes,
+            Some(Bytes::Own(mut bytes, len)) => {
+                bytes.truncate(len);
+                bytes
+            }
             Some(Bytes::Buffer(buffer)) => buffer.to_vec(),
         }
     }
@@ -222,7 +232,7 @@ impl Deref for Loaded {
     fn deref(&self) -> &[u8] {
         match &self.bytes {
             None => &[],
-            Some(Bytes::Own(bytes)) => bytes,
+            Some(Bytes::Own(bytes, len)) => &bytes[..*len],
             Some(Bytes::Buffer(buffer)) => buffer,
         }
     }
@@ -230,7 +240,7 @@ impl Deref for Loaded {
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        if let (Some(Bytes::Own(bytes)), Some(pool)) = (self.bytes.take(), &self.pool)
+        if let (Some(Bytes::Own(bytes, _)), Some(pool)) = (self.bytes.take(), &self.pool)
             && bytes.len() >= LARGE
         {
             // Without its host, the memory is freed here.
@@ -242,5 +252,50 @@ impl Drop for Loaded {
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Loaded({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole() -> (Host, Arc<Whole>) {
+        let host = Host::builder().default_search_paths(false).build().unwrap();
+        let whole = Pool::new(&host, 1 << 20).whole();
+        (host, whole)
+    }
+
+    #[test]
+    fn bytes_are_given_out_when_no_part_is_left() {
+        let (_host, whole) = whole();
+        let parts = [whole.clone().part(10..20, 100), whole.clone().part(0..10, 100)].map(Result::ok);
+        let [Some(mut first), Some(second)] = parts else { panic!("there is memory for 100 bytes") };
+        // SAFETY: the part has ten bytes, and nothing else reaches them.
+        unsafe { first.start().write_bytes(7, 10) };
+        drop(first);
+        assert!(Loaded::of(whole.clone()).is_none(), "a part exists, and the caller has the memory, too");
+        drop(second);
+        let loaded = Loaded::of(whole).unwrap();
+        assert_eq!((loaded.len(), &loaded[10..20]), (100, &[7; 10][..]));
+    }
+
+    #[test]
+    #[should_panic(expected = "each byte belongs to one part")]
+    fn no_byte_is_in_two_parts() {
+        let (_host, whole) = whole();
+        let _first = whole.clone().part(10..20, 100);
+        let _second = whole.part(19..30, 100);
+    }
+
+    #[test]
+    fn memory_is_used_again_and_bounded() {
+        let free = Free { kept: Mutex::default(), most: 300 << 10 };
+        for len in [100 << 10, 200 << 10, 150 << 10] {
+            free.keep(vec![1; len]);
+        }
+        assert_eq!(free.kept().iter().map(Vec::len).collect::<Vec<_>>(), [100 << 10, 200 << 10]);
+        assert_eq!(free.take(120 << 10).unwrap().len(), 200 << 10, "the smallest that is large enough");
+        assert_eq!(free.take(80 << 10).unwrap().len(), 100 << 10);
+        assert_eq!(free.take(80 << 10).unwrap(), vec![0; 80 << 10], "new");
     }
 }

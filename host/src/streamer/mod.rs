@@ -11,6 +11,7 @@
 //! `schedule` decides, without a clock and without I/O; `depth` finds the number of blocks under way at a device; `memory` holds the bytes.
 
 mod depth;
+mod done;
 mod memory;
 mod schedule;
 
@@ -26,6 +27,7 @@ use pactio_sdk::Code;
 
 use crate::device::Bottom;
 use crate::{Buffer, Device, Error, ErrorKind, Host};
+pub use done::{Done, Progress, Ticket, Urgency};
 use memory::{Loaded, Pool, Whole};
 use schedule::{Key, Schedule, Step};
 
@@ -59,118 +61,6 @@ use schedule::{Key, Schedule, Step};
 /// ```
 pub struct Streamer<T: Send + 'static = ()>(Arc<Shared<T>>);
 
-/// Identifies a request of a [`Streamer`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(u64);
-
-/// The urgency of a request. A step of priority counts as much as an arrival one second earlier: a request with a higher priority overtakes
-/// those that came before it, and no request waits for ever. A quarter of a second before its deadline, a request gains eight steps.
-///
-/// ```
-/// # use std::time::{Duration, Instant};
-/// # use pactio::Urgency;
-/// let now = Urgency::of(10).until(Instant::now() + Duration::from_millis(50));
-/// let soon = Urgency::default();
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Urgency {
-    priority: i32,
-    deadline: Option<Instant>,
-}
-
-impl Urgency {
-    /// An urgency with a priority; the higher goes first.
-    pub const fn of(priority: i32) -> Self {
-        Self { priority, deadline: None }
-    }
-
-    /// Adds a deadline: a request that is not done by then is given up, also when it is under way, and fails as timed out.
-    #[must_use]
-    pub const fn until(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(deadline);
-        self
-    }
-}
-
-/// A request that has ended.
-#[derive(Debug)]
-pub struct Done<T> {
-    /// The ticket of the request.
-    pub ticket: Ticket,
-    /// The data that was given with the request.
-    pub data: T,
-    /// The last urgency of the request.
-    pub urgency: Urgency,
-    /// Time from the request until it was sent to its device, or until its end if it was never sent.
-    pub queued: Duration,
-    /// Time from the request until it was handed over.
-    pub took: Duration,
-    result: Result<Loaded, Error>,
-    /// The results of the entries of a batch.
-    parts: Vec<Result<Loaded, Error>>,
-}
-
-impl<T> Done<T> {
-    /// The bytes that were read; empty for a batch of which all entries were read. Dropping the value gives their memory back to the
-    /// streamer, on another thread.
-    ///
-    /// # Errors
-    ///
-    /// If not all bytes were read; the error states the reason, for a batch that of its first entry that failed.
-    pub fn bytes(&self) -> Result<&[u8], &Error> {
-        match self.parts.iter().find_map(|part| part.as_ref().err()) {
-            Some(error) => Err(error),
-            None => self.result.as_deref(),
-        }
-    }
-
-    /// The bytes that were read, as an owned vector; it is freed where it is dropped.
-    ///
-    /// # Errors
-    ///
-    /// As [`bytes`](Self::bytes).
-    pub fn into_bytes(self) -> Result<Vec<u8>, Error> {
-        match self.parts.into_iter().find_map(Result::err) {
-            Some(error) => Err(error),
-            None => self.result.map(Loaded::into_vec),
-        }
-    }
-
-    /// The buffer that was given to [`Streamer::read_into`], with the bytes that were read.
-    ///
-    /// # Errors
-    ///
-    /// As [`bytes`](Self::bytes). The buffer is free again then.
-    ///
-    /// # Panics
-    ///
-    /// If the request had no buffer.
-    pub fn into_buffer(self) -> Result<Buffer, Error> {
-        self.result.map(|loaded| loaded.into_buffer().expect("the request was made with a buffer"))
-    }
-
-    /// The entries of a batch, in the order in which they were named; empty for other requests.
-    pub fn entries(&self) -> impl Iterator<Item = Result<&[u8], &Error>> + '_ {
-        self.parts.iter().map(Result::as_deref)
-    }
-}
-
-/// The state of a [`Streamer`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// Requests of which nothing was sent.
-    pub queued: usize,
-    /// Requests of which a part was sent, or that are being opened.
-    pub under_way: usize,
-    /// Requests that have ended and were not handed over yet.
-    pub ready: usize,
-    /// Bytes of memory of the requests that are under way or ready.
-    pub memory: u64,
-    /// Bytes of memory of given-up requests that devices have not answered.
-    pub abandoned: u64,
-}
-
 struct Shared<T> {
     state: Mutex<State<T>>,
     host: Host,
@@ -183,6 +73,8 @@ struct State<T> {
     requests: HashMap<u64, Request<T>>,
     batches: HashMap<u64, Batch<T>>,
     ready: BTreeMap<(Rank, Key), Ended<T>>,
+    /// The targets of requests that have ended. Dropping one may close its device, which is not done under the lock.
+    over: Vec<Target>,
     /// The time that a call of the handler took lately.
     pace: Duration,
 }
@@ -229,7 +121,7 @@ struct Batch<T> {
     tickets: Vec<u64>,
     parts: Vec<Option<Result<Loaded, Error>>>,
     left: usize,
-    /// Bytes of entries that have ended, and of those of which the size was known.
+    /// Bytes of the entries that have ended.
     done: u64,
 }
 
@@ -268,6 +160,7 @@ impl<T: Send + 'static> Streamer<T> {
             requests: HashMap::new(),
             batches: HashMap::new(),
             ready: BTreeMap::new(),
+            over: Vec::new(),
             pace: Duration::ZERO,
         };
         let pool = Pool::new(host, bytes / 4);
@@ -357,15 +250,15 @@ impl<T: Send + 'static> Streamer<T> {
         let mut parts = Vec::new();
         parts.resize_with(names.len(), || None);
         let now = Instant::now();
-        let tickets = (0..names.len() as u64).map(|number| batch + 1 + number).collect();
         let left = names.len();
-        state.batches.insert(batch, Batch { data, begun: now, urgency, tickets, parts, left, done: 0 });
+        let mut tickets = Vec::new();
         for (number, name) in names.into_iter().enumerate() {
-            let target = Target::Entry(tree.clone(), name.into());
-            state.add(tree, target, None, self.0.pool.whole(), urgency, Of::Batch(batch, number), now);
+            let (target, of) = (Target::Entry(tree.clone(), name.into()), Of::Batch(batch, number));
+            tickets.push(state.add(tree, target, None, self.0.pool.whole(), urgency, of, now));
         }
+        state.batches.insert(batch, Batch { data, begun: now, urgency, tickets, parts, left, done: 0 });
         if left == 0 {
-            state.end_batch(batch, false);
+            state.end_batch(batch, Rank::Ended);
         }
         self.0.send(state);
         Ticket(batch)
@@ -424,10 +317,8 @@ impl<T: Send + 'static> Streamer<T> {
     /// Gives up a request, which is handed over as cancelled; `false` if it has ended already.
     pub fn cancel(&self, ticket: Ticket) -> bool {
         let mut state = self.0.lock();
-        let (known, given_up) = state.give_up(ticket.0, Code::CANCELLED);
+        let known = state.give_up(ticket.0, Code::CANCELLED);
         self.0.send(state);
-        // Not under the lock: dropping a device may call this streamer again.
-        drop(given_up);
         known
     }
 
@@ -482,16 +373,9 @@ impl<T: Send + 'static> Streamer<T> {
     /// Gives up requests that have passed their deadline, as long as there is time.
     fn expire(&self, begun: Instant, budget: Duration) {
         loop {
-            let (mut state, mut given_up) = (self.0.lock(), Vec::new());
-            while given_up.len() < EXPIRED
-                && let Some(ticket) = state.schedule.late(begun)
-            {
-                given_up.push(state.give_up(ticket, Code::TIMED_OUT));
-            }
+            let mut state = self.0.lock();
+            let is_over = !state.expire(begun);
             self.0.send(state);
-            // Not under the lock: dropping a device may call this streamer again.
-            let is_over = given_up.len() < EXPIRED;
-            drop(given_up);
             if is_over || begun.elapsed() >= budget {
                 return;
             }
@@ -507,8 +391,14 @@ const MOST_MEMORY: u64 = 1 << 56;
 
 impl<T> State<T> {
     fn progress(&self) -> Progress {
-        let ((queued, under_way), (memory, abandoned)) = (self.schedule.counts(), self.schedule.memory());
-        Progress { queued, under_way, ready: self.ready.len(), memory, abandoned }
+        let (queued, (memory, abandoned)) = (self.schedule.waiting(), self.schedule.memory());
+        Progress {
+            queued,
+            under_way: self.requests.len() - queued,
+            ready: self.ready.len(),
+            memory,
+            abandoned,
+        }
     }
 
     #[allow(clippy::too_many_arguments, reason = "the fields of a request")]
@@ -538,35 +428,47 @@ impl<T> State<T> {
     fn end(&mut self, ticket: u64, error: Option<Error>) {
         let urgency = self.schedule.urgency(ticket).unwrap_or_default();
         let Some(request) = self.requests.remove(&ticket) else { return };
-        let Request { of, begun, sent, memory, error: first, .. } = request;
+        let Request { of, begun, sent, target, memory, error: first, .. } = request;
+        self.over.push(target);
         let result = match first.or(error) {
             Some(error) => Err(error),
-            None => Ok(Loaded::of(memory)),
+            None => Loaded::of(memory).ok_or_else(|| {
+                Error::new(ErrorKind::Io(Code::FAILED), "a device still uses the memory of a finished read")
+            }),
         };
         self.schedule.end(ticket, bytes_of(&result));
         let queued = sent.unwrap_or_else(Instant::now).saturating_duration_since(begun);
         self.keep(ticket, of, urgency, begun, queued, result, Rank::Ended);
     }
 
-    /// Gives up a request or a batch; whether it had not ended, and the devices that are not needed any more.
-    fn give_up(&mut self, ticket: u64, code: Code) -> (bool, Vec<Target>) {
-        let Some(batch) = self.batches.get(&ticket) else {
-            let (known, target) = self.give_up_one(ticket, code);
-            return (known, target.into_iter().collect());
-        };
-        let tickets = batch.tickets.clone();
-        (true, tickets.into_iter().filter_map(|entry| self.give_up_one(entry, code).1).collect())
+    /// Gives up a request or a batch; whether it had not ended.
+    fn give_up(&mut self, ticket: u64, code: Code) -> bool {
+        let Some(batch) = self.batches.get(&ticket) else { return self.give_up_one(ticket, code) };
+        for entry in batch.tickets.clone() {
+            self.give_up_one(entry, code);
+        }
+        true
     }
 
-    fn give_up_one(&mut self, ticket: u64, code: Code) -> (bool, Option<Target>) {
+    fn give_up_one(&mut self, ticket: u64, code: Code) -> bool {
         let urgency = self.schedule.urgency(ticket).unwrap_or_default();
-        let Some(request) = self.requests.remove(&ticket) else { return (false, None) };
+        let Some(request) = self.requests.remove(&ticket) else { return false };
         self.schedule.give_up(ticket);
         let Request { of, begun, sent, target, wanted, .. } = request;
+        self.over.push(target);
         wanted.close();
         let queued = sent.unwrap_or_else(Instant::now).saturating_duration_since(begun);
         self.keep(ticket, of, urgency, begun, queued, Err(given_up(code)), Rank::GivenUp);
-        (true, Some(target))
+        true
+    }
+
+    /// Gives up requests that have passed their deadline, not too many at once; whether there are more.
+    fn expire(&mut self, now: Instant) -> bool {
+        for _ in 0..EXPIRED {
+            let Some(ticket) = self.schedule.late(now) else { return false };
+            self.give_up(ticket, Code::TIMED_OUT);
+        }
+        true
     }
 
     #[allow(clippy::too_many_arguments, reason = "the fields of an ended request")]
@@ -583,7 +485,7 @@ impl<T> State<T> {
         match of {
             Of::User(data) => {
                 let ended = Ended { data, urgency, begun, queued, result, parts: Vec::new() };
-                self.ready.insert((rank, order(urgency, ticket)), ended);
+                self.hand_on(rank, ticket, ended);
             }
             Of::Batch(batch, number) => {
                 let Some(of) = self.batches.get_mut(&batch) else { return };
@@ -591,26 +493,25 @@ impl<T> State<T> {
                 of.parts[number] = Some(result);
                 of.left -= 1;
                 if of.left == 0 {
-                    self.end_batch(batch, rank == Rank::GivenUp);
+                    self.end_batch(batch, rank);
                 }
             }
         }
     }
 
     /// All entries of a batch have ended.
-    fn end_batch(&mut self, ticket: u64, is_given_up: bool) {
+    fn end_batch(&mut self, ticket: u64, rank: Rank) {
         let Some(Batch { data, begun, urgency, parts, .. }) = self.batches.remove(&ticket) else { return };
         let parts: Vec<_> = parts.into_iter().flatten().collect();
-        let result = Ok(Loaded::empty());
-        let rank = if is_given_up { Rank::GivenUp } else { Rank::Ended };
-        let ended = Ended { data, urgency, begun, queued: Duration::ZERO, result, parts };
-        self.ready.insert((rank, order(urgency, ticket)), ended);
+        let (queued, result) = (Duration::ZERO, Ok(Loaded::empty()));
+        self.hand_on(rank, ticket, Ended { data, urgency, begun, queued, result, parts });
     }
-}
 
-/// The order in which ended requests are handed over.
-fn order(urgency: Urgency, ticket: u64) -> Key {
-    (-i128::from(urgency.priority), ticket)
+    /// Makes an ended request ready, in the order in which it was to be read.
+    fn hand_on(&mut self, rank: Rank, ticket: u64, ended: Ended<T>) {
+        let key = self.schedule.key(ended.begun, ended.urgency, ticket, Instant::now());
+        self.ready.insert((rank, key), ended);
+    }
 }
 
 impl<T: Send + 'static> Shared<T> {
@@ -621,13 +522,8 @@ impl<T: Send + 'static> Shared<T> {
     /// Sends the blocks that may be sent. The host's threads read them, so this takes no time.
     fn send(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>) {
         let now = Instant::now();
-        let mut over = Vec::new();
         // Late requests are not sent.
-        while over.len() < EXPIRED
-            && let Some(ticket) = state.schedule.late(now)
-        {
-            over.push(state.give_up(ticket, Code::TIMED_OUT));
-        }
+        state.expire(now);
         while let Some(step) = state.schedule.next(now) {
             let (Step::Open(ticket) | Step::Read(ticket, _)) = step;
             let Some(request) = state.requests.get_mut(&ticket) else { continue };
@@ -653,8 +549,9 @@ impl<T: Send + 'static> Shared<T> {
                 _ => drop(running),
             }
         }
+        let over = std::mem::take(&mut state.over);
         drop(state);
-        // Not under the lock: dropping a device may call this streamer again.
+        // Not under the lock: closing a device may call this streamer again.
         drop(over);
     }
 }
@@ -726,9 +623,12 @@ impl<T: Send + 'static> Running<T> {
         let mut state = shared.lock();
         let (size, error) = match opened {
             Ok((device, size)) => {
-                if let Some(request) = state.requests.get_mut(&self.ticket) {
-                    // A tree is not closed here: others wait for its entries, or its user has it.
-                    request.target = Target::Open(device, 0);
+                let State { requests, over, .. } = &mut *state;
+                match requests.get_mut(&self.ticket) {
+                    Some(request) => {
+                        over.push(std::mem::replace(&mut request.target, Target::Open(device, 0)));
+                    }
+                    None => over.push(Target::Open(device, 0)),
                 }
                 (Some(size), None)
             }
@@ -758,16 +658,12 @@ impl<T: Send + 'static> Running<T> {
             .urgency(self.ticket)
             .is_some_and(|urgency| urgency.deadline.is_some_and(|d| d <= now));
         let has_ended = state.schedule.block_ended(self.ticket, range.end - range.start, is_done, now);
-        let mut over = None;
         if has_ended && is_late {
-            over = state.give_up_one(self.ticket, Code::TIMED_OUT).1;
+            state.give_up_one(self.ticket, Code::TIMED_OUT);
         } else if has_ended {
-            over = state.requests.get(&self.ticket).map(|request| request.target.clone());
             state.end(self.ticket, None);
         }
         shared.send(state);
-        // Not under the lock: dropping a device may call this streamer again.
-        drop(over);
     }
 }
 

@@ -65,6 +65,15 @@ pub(super) struct Schedule<L> {
     deadlines: BTreeSet<(Instant, u64)>,
 }
 
+/// Whether there is memory for a request.
+enum Room {
+    There,
+    /// The device has its share already, or has not answered given-up requests.
+    NotHere,
+    /// The other requests have it.
+    Full,
+}
+
 /// The requests of one device.
 struct Lane {
     /// Requests without memory: not sent yet, or to be opened.
@@ -132,7 +141,8 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         }
     }
 
-    fn key(&self, arrival: Instant, urgency: Urgency, ticket: u64, now: Instant) -> Key {
+    /// The place of a request in the order.
+    pub(super) fn key(&self, arrival: Instant, urgency: Urgency, ticket: u64, now: Instant) -> Key {
         let age = arrival.saturating_duration_since(self.began).as_nanos() as i128;
         let is_near = urgency.deadline.is_some_and(|deadline| deadline <= now + NEAR);
         let boost = if is_near { BOOST } else { 0 };
@@ -152,9 +162,9 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         })
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the fields of a request")]
     /// Adds a request. `size` is not known if it has to be opened. `most` is the number of requests that the device wants at a time;
     /// `unit` the bytes that its requests are multiples of.
+    #[allow(clippy::too_many_arguments, reason = "the fields of a request")]
     pub(super) fn add(
         &mut self,
         ticket: u64,
@@ -258,12 +268,12 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
             }
             let Some(&key) = lane.waiting.first() else { continue };
             let Some(job) = self.jobs.get(&key.1) else { continue };
-            if job.size.is_none_or(|size| self.has_room(lane, size, working)) {
-                if best.is_none_or(|(other, _)| key < other) {
+            match job.size.map_or(Room::There, |size| self.room(lane, size, working)) {
+                Room::There if best.is_none_or(|(other, _)| key < other) => {
                     best = Some((key, job.size.is_some()));
                 }
-            } else if self.is_full(job.size) && thirsty.is_none_or(|other| key < other) {
-                thirsty = Some(key);
+                Room::Full if thirsty.is_none_or(|other| key < other) => thirsty = Some(key),
+                _ => {}
             }
         }
         let (key, takes_memory) = best?;
@@ -276,20 +286,16 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         self.take(key)
     }
 
-    /// Whether the memory that all share is too little for a request.
-    fn is_full(&self, size: Option<u64>) -> bool {
-        size.is_some_and(|size| self.memory.saturating_add(size) > self.limit)
-    }
-
-    /// Whether a request of a device may take memory.
-    fn has_room(&self, lane: &Lane, bytes: u64, working: u64) -> bool {
+    /// The room for a request of a device.
+    fn room(&self, lane: &Lane, bytes: u64, working: u64) -> Room {
         let own = lane.memory + lane.abandoned;
-        if own == 0 && self.memory == 0 {
-            return true;
+        if own > 0 && own.saturating_add(bytes) > self.limit / working {
+            Room::NotHere
+        } else if self.memory == 0 || self.memory.saturating_add(bytes) <= self.limit {
+            Room::There
+        } else {
+            Room::Full
         }
-        let fits = self.memory.saturating_add(bytes) <= self.limit;
-        let share = self.limit / working;
-        fits && (own == 0 || own.saturating_add(bytes) <= share)
     }
 
     fn take(&mut self, key: Key) -> Option<Step> {
@@ -318,7 +324,8 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         Some(Step::Read(ticket, range))
     }
 
-    /// An entry was opened; `None` if that failed. Returns whether the request has ended: it failed, is empty, or was given up.
+    /// An entry was opened; `None` if that failed. Returns whether the request has ended with it: it failed or is empty, and was not given
+    /// up.
     pub(super) fn opened(&mut self, ticket: u64, size: Option<u64>) -> bool {
         let Some(job) = self.jobs.get_mut(&ticket) else { return false };
         job.in_flight -= 1;
@@ -441,15 +448,9 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         (self.memory, self.abandoned)
     }
 
-    /// Number of requests of which nothing was sent, and of those that are under way.
-    pub(super) fn counts(&self) -> (usize, usize) {
-        let wanted = self.jobs.values().filter(|job| !job.given_up);
-        let (mut queued, mut under_way) = (0, 0);
-        for job in wanted {
-            let is_sent = job.in_flight > 0 || job.has_memory;
-            *if is_sent { &mut under_way } else { &mut queued } += 1;
-        }
-        (queued, under_way)
+    /// Number of requests that wait for their turn: to be opened, or for memory.
+    pub(super) fn waiting(&self) -> usize {
+        self.lanes.values().map(|lane| lane.waiting.len()).sum()
     }
 }
 
@@ -546,6 +547,13 @@ mod tests {
         assert_eq!(tickets(&mut schedule, now), [41]);
         assert!(!schedule.block_ended(0, 32, false, now), "it was given up");
         assert_eq!(schedule.memory(), (32, 32));
+        // A large and urgent request of the stuck device, which gets no memory there, holds up no small ones elsewhere.
+        schedule.add(42, &0, Urgency::of(9), Some(60), None, 1, now);
+        schedule.add(43, &1, Urgency::default(), Some(8), None, 1, now);
+        schedule.fix_depth(&1, 8, now);
+        assert!(schedule.block_ended(41, 32, true, now));
+        schedule.end(41, 32);
+        assert_eq!(tickets(&mut schedule, now), [43]);
     }
 
     #[test]
@@ -577,7 +585,7 @@ mod tests {
         }
         assert_eq!((schedule.next(now), schedule.next(now)), (Some(Step::Open(1)), Some(Step::Open(2))));
         assert_eq!(schedule.next(now), None);
-        assert_eq!(schedule.counts(), (2, 2));
+        assert_eq!(schedule.waiting(), 2);
         assert!(schedule.opened(1, Some(0)), "an empty entry is done");
         schedule.end(1, 0);
         assert!(schedule.opened(2, None), "it could not be opened");
@@ -592,6 +600,6 @@ mod tests {
         assert!(!schedule.block_ended(4, BLOCK, false, now));
         assert!(schedule.block_ended(4, (300 << 10) - BLOCK, true, now));
         schedule.end(4, 0);
-        assert_eq!((schedule.memory(), schedule.counts()), ((0, 0), (0, 0)));
+        assert_eq!((schedule.memory(), schedule.waiting(), schedule.jobs.len()), ((0, 0), 0, 0));
     }
 }

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::at_once::Calls;
 use crate::device::FileDevice;
 use crate::engine::{Engine, Rings, THREADS};
+use crate::explained::explain;
 use crate::folder::Folder;
 use crate::pipe::Pipe;
 use crate::replacement::Replacement;
@@ -209,20 +210,4 @@ fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
         fcntl_setfl(&file, flags - OFlags::NONBLOCK).map_err(io::Error::from)?;
     }
     Ok(file)
-}
-
-/// An error with the system's text, or with a hint where the way to proceed is clear.
-pub(crate) fn explain(error: io::Error, write: bool) -> OpenError {
-    let text = match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::NotADirectory => {
-            let text = "there is no such file: a part of its path is a file";
-            return OpenError::new(IoError::from_code(Code::NOT_FOUND), text);
-        }
-        io::ErrorKind::PermissionDenied if write => "permission to write it is denied".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission to read it is denied".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory; name a file in it".to_owned(),
-        _ => error.to_string(),
-    };
-    OpenError::new(error.into(), text)
 }

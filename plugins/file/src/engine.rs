@@ -162,11 +162,12 @@ mod linux {
                 // Before the work, which may take the completions of what is cancelled.
                 ring.take(requests.others.drain(..));
                 // Ordering: Relaxed. The wake ordered this poll after it.
-                if self.unwanted.swap(false, Ordering::Relaxed) && !ring.cancel_unwanted() {
+                let is_cancelled = !self.unwanted.swap(false, Ordering::Relaxed) || ring.cancel_unwanted();
+                if !is_cancelled {
                     self.unwanted.store(true, Ordering::Relaxed);
-                    cx.waker().wake_by_ref();
                 }
-                if !ring.run() {
+                // The kernel's queue may still have entries that it did not take.
+                if !is_cancelled || !ring.run() {
                     cx.waker().wake_by_ref();
                 }
                 Poll::Pending

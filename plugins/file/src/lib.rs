@@ -10,6 +10,7 @@ mod backend;
 mod batch;
 mod device;
 mod engine;
+mod explained;
 mod folder;
 mod job;
 mod known;

@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, SeekFrom, seek};
 use rustix::io::{Errno, write};
 
-use crate::backend::explain;
+use crate::explained::explain;
 use crate::job::error;
 
 /// The longest wait of the thread until it looks whether its request is still wanted.

@@ -139,7 +139,7 @@ fn may_write(path: &Path) -> Result<(), OpenError> {
     match OpenOptions::new().write(true).open(path) {
         // A running program cannot be written, but replaced.
         Err(error) if error.raw_os_error() != Some(Errno::TXTBSY.raw_os_error()) => {
-            Err(crate::backend::explain(error, true))
+            Err(crate::explained::explain(error, true))
         }
         _ => Ok(()),
     }

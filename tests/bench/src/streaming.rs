@@ -42,7 +42,7 @@ fn urgent(host: &Host, device: &Device, time: Duration) {
         all.push(asked.elapsed());
         worst = worst.max(asked.elapsed());
         drop(streamer);
-        // What was sent before is gone.
+        // The device answers the blocks that are under way.
         std::thread::sleep(Duration::from_millis(100));
     }
     all.sort_unstable();

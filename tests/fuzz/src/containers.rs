@@ -18,7 +18,7 @@ fn file() -> &'static PathBuf {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    // Another file each time: what is known of a file is used again.
+    // The host remembers a file that has not changed.
     let _ = fs::remove_file(file());
     fs::write(file(), bytes).unwrap();
     let candidate = Candidate::of_file(file());
