@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LIMITS: [(&str, &[&str], f64); 4] = [
     ("what", &["what", "whatever"], 1.5),
     ("who", &["who", "whoever", "whose", "whom"], 0.3),
-    ("nobody", &["nobody", "somebody", "anybody", "everybody"], 0.25),
+    ("nobody", &["nobody", "somebody", "anybody", "everybody"], 0.2),
     ("so many", &["so many", "so much"], 0.15),
 ];
 
