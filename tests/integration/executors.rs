@@ -2,6 +2,8 @@
 //! polled, one answers from threads, and one has a driver that waits for a descriptor.
 
 use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
 
 use pactio::{Device, Host};
 use pactio_tests::{host, in_time};
@@ -22,14 +24,14 @@ async fn work(device: Device) {
     let mut left = all.len();
     std::future::poll_fn(|cx| {
         all.retain_mut(|request| match request.as_mut().poll(cx) {
-            std::task::Poll::Ready(bytes) => {
+            Poll::Ready(bytes) => {
                 assert_eq!(bytes.unwrap(), first);
                 left -= 1;
                 false
             }
-            std::task::Poll::Pending => true,
+            Poll::Pending => true,
         });
-        if left == 0 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        if left == 0 { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
     for position in 0..50 {
@@ -124,17 +126,15 @@ fn a_driver_that_was_taken_over_and_left() {
     in_time(|| {
         let host = host(&["fixture_queued", "fixture_descriptor"]);
         for url in ["queued:100", "descriptor:"] {
-            let device = host.open(url).unwrap();
             for _ in 0..100 {
+                let device = host.open(url).unwrap();
                 let mut left = Box::pin(device.read::<u8>(0));
-                host.block_on(std::future::poll_fn(|cx| {
-                    let polled = left.as_mut().poll(cx);
+                host.block_on(async {
+                    assert!(poll_once(&mut left).await.is_pending());
                     std::thread::scope(|scope| {
                         scope.spawn(|| pollster::block_on(device.read::<u8>(0)).unwrap());
                     });
-                    drop(polled);
-                    std::task::Poll::Ready(())
-                }));
+                });
                 pollster::block_on(left).unwrap();
             }
         }
@@ -179,10 +179,10 @@ fn a_request_that_is_woken_on_another_executor_than_it_began_on() {
             let mut result = None;
             host.block_on(async {
                 std::future::poll_fn(|cx| {
-                    if let std::task::Poll::Ready(bytes) = request.as_mut().poll(cx) {
+                    if let Poll::Ready(bytes) = request.as_mut().poll(cx) {
                         result = Some(bytes);
                     }
-                    std::task::Poll::Ready(())
+                    Poll::Ready(())
                 })
                 .await;
             });
@@ -206,13 +206,14 @@ fn a_panic_in_a_task_goes_to_whoever_awaits_it() {
     });
 }
 
+/// A device whose first requests are deferred: their thread has sent no single ones to it.
+fn fresh(host: &Host) -> Device {
+    host.open("queued:4096").unwrap()
+}
+
 /// Polls a future once with the waker of the caller.
-async fn poll_once<F: Future + Unpin>(future: &mut F) {
-    std::future::poll_fn(|cx| {
-        assert!(std::pin::Pin::new(&mut *future).poll(cx).is_pending());
-        std::task::Poll::Ready(())
-    })
-    .await;
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
 }
 
 #[test]
@@ -223,7 +224,7 @@ fn a_block_on_inside_sends_what_was_deferred_outside() {
             let mut request = device.read_exact_at(7, vec![0; 1]);
             let mut first = true;
             let read = std::future::poll_fn(|cx| {
-                let polled = std::pin::Pin::new(&mut request).poll(cx);
+                let polled = Pin::new(&mut request).poll(cx);
                 if std::mem::take(&mut first) {
                     // The inner `block_on` sends all deferred requests, and leaves none for the outer one.
                     host.block_on(async {});
@@ -232,10 +233,10 @@ fn a_block_on_inside_sends_what_was_deferred_outside() {
             });
             assert_eq!(read.await.unwrap(), [7]);
 
+            let device = fresh(&host);
             let (mut one, mut two) =
                 (device.read_exact_at(8, vec![0; 1]), device.read_exact_at(9, vec![0; 1]));
-            poll_once(&mut one).await;
-            poll_once(&mut two).await;
+            assert!(poll_once(&mut one).await.is_pending() && poll_once(&mut two).await.is_pending());
             assert_eq!(device.blocking_read::<u8>(10).unwrap(), 10);
             assert_eq!((one.await.unwrap(), two.await.unwrap()), (vec![8], vec![9]));
         });
@@ -248,9 +249,117 @@ fn a_request_that_began_in_the_host_s_block_on_and_is_waited_for_by_another_insi
         let (host, device) = pactio_tests::open("fixture_queued", "queued:4096");
         host.block_on(async {
             let mut request = device.read_exact_at(7, vec![0; 1]);
-            poll_once(&mut request).await;
+            assert!(poll_once(&mut request).await.is_pending());
             assert_eq!(pollster::block_on(request).unwrap(), [7]);
         });
+    });
+}
+
+/// The most reads that came to a `queued` device in one call, and the reads that came, both since they were asked for last.
+fn counts(device: &Device) -> (u32, u32) {
+    let counts: [u8; 8] = device.blocking_read(1 << 40).unwrap();
+    let [most, came] =
+        [&counts[..4], &counts[4..]].map(|count| u32::from_le_bytes(count.try_into().unwrap()));
+    // The one that asked is among them.
+    (most, came - 1)
+}
+
+/// Each way to run a future.
+fn ways() -> [(&'static str, fn(&Host, Pin<Box<dyn Future<Output = ()> + Send>>)); 5] {
+    [
+        ("block_on", |host, future| host.block_on(future)),
+        ("spawn", |host, future| host.block_on(host.spawn(future))),
+        ("pollster", |_, future| pollster::block_on(future)),
+        ("tokio", |_, future| {
+            tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+        }),
+        ("tokio with threads", |_, future| {
+            let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+            tokio.block_on(tokio.spawn(future)).unwrap();
+        }),
+    ]
+}
+
+#[test]
+fn the_requests_of_a_task_travel_together_under_every_executor() {
+    in_time(|| {
+        let (host, device) = pactio_tests::open("fixture_queued", "queued:4096");
+        for (way, run) in ways() {
+            // Up to 30 futures are polled with the waker of the task, more with wakers of their own.
+            for count in [2, 30, 31, 100] {
+                let requests = device.clone();
+                run(
+                    &host,
+                    Box::pin(async move {
+                        let device = &requests;
+                        for _ in 0..200 {
+                            let all = (0..count).map(|at| device.read::<u8>(at));
+                            for (at, read) in
+                                futures_util::future::join_all(all).await.into_iter().enumerate()
+                            {
+                                assert_eq!(read.unwrap(), at as u8);
+                            }
+                        }
+                    }),
+                );
+                let (most, came) = counts(&device);
+                assert_eq!((u64::from(most), u64::from(came)), (count, 200 * count), "{way}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_request_ends_on_a_thread_that_its_first_one_waits_for() {
+    in_time(|| {
+        let host = host(&["fixture_queued"]);
+        for (_, run) in ways() {
+            for _ in 0..20 {
+                let device = fresh(&host);
+                run(
+                    &host,
+                    Box::pin(async move {
+                        let mut request = device.read_exact_at(8, vec![0; 1]);
+                        assert!(poll_once(&mut request).await.is_pending());
+                        let read =
+                            std::thread::scope(|scope| scope.spawn(|| pollster::block_on(request)).join());
+                        assert_eq!(read.unwrap().unwrap(), [8]);
+                    }),
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn a_request_that_is_not_polled_again_is_sent_and_one_that_is_dropped_is_not() {
+    in_time(|| {
+        let host = host(&["fixture_queued"]);
+        for (way, run) in ways() {
+            let device = fresh(&host);
+            let requests = device.clone();
+            run(
+                &host,
+                Box::pin(async move {
+                    let mut all = [0, 1, 2].map(|at| requests.read_exact_at(at, vec![0; 1]));
+                    std::future::poll_fn(|cx| {
+                        for request in &mut all {
+                            assert!(Pin::new(request).poll(cx).is_pending());
+                        }
+                        Poll::Ready(())
+                    })
+                    .await;
+                    let [first, dropped, forgotten] = all;
+                    drop((first, dropped));
+                    std::mem::forget(forgotten);
+                }),
+            );
+            let mut came = 0;
+            while came == 0 {
+                came += counts(&device).1;
+            }
+            assert_eq!(came, 1, "{way}: a dropped request was sent");
+        }
     });
 }
 

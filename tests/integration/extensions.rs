@@ -407,7 +407,7 @@ fn rule_21_a_request_that_is_dropped_before_it_was_sent_is_not_sent() {
     in_time(|| {
         let (host, device) = open("fixture_queued", "queued:4096");
         let read = host.block_on(async {
-            // The request is polled first with the waker of this `block_on`, and is sent when the task is pending.
+            // The first request to a device is deferred, and sent when the task is pending.
             let mut request = device.write_all_at(0, &[1; 4]);
             std::future::poll_fn(|cx| {
                 assert!(pin!(&mut request).poll(cx).is_pending());
@@ -419,7 +419,8 @@ fn rule_21_a_request_that_is_dropped_before_it_was_sent_is_not_sent() {
         });
         assert_eq!(read, [0, 1, 2, 3], "the dropped write was done");
 
-        // A request that is cancelled gives its buffer back.
+        // A request that is cancelled gives its buffer back. The first requests to a device are deferred.
+        let device = host.open("queued:4096").unwrap();
         let (report, buffer) = host.block_on(async {
             let mut request = device.write_at(0, vec![1; 4]);
             std::future::poll_fn(|cx| {

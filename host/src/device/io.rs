@@ -26,8 +26,13 @@ impl Shared {
 
     pub(super) fn cancel(&self, request: RequestId) {
         if let Some(driver) = &self.driver {
-            local::cancelled(driver);
+            driver.cancel_deferred(request);
         }
+        self.cancel_at_device(request);
+    }
+
+    /// Passes a cancellation on.
+    pub(super) fn cancel_at_device(&self, request: RequestId) {
         if self.life.refusal().is_some() {
             return;
         }
@@ -106,20 +111,19 @@ macro_rules! packet_io {
                             self.0.wake_waiting();
                             return Submitted::Sent;
                         };
-                        // If the task is the one that this thread is blocked on, the view is sent together with the task's other views.
                         let Some(mut place) = local::place(driver, cx.waker()) else {
                             self.send_io(position, view);
                             return Submitted::Sent;
                         };
-                        Submission::push_to(&mut place.queues().$queue, position, view);
-                        Submitted::Deferred
+                        Submission::push_to(&mut place.views().$queue, position, view);
+                        place.leave(cx)
                     }
                 )?
 
                 #[cold]
                 fn send_deferred(&self, _: Internal) {
                     if let Some(driver) = &self.0.driver {
-                        local::flush(driver);
+                        driver.send_all_deferred();
                     }
                 }
 

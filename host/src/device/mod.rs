@@ -23,9 +23,9 @@ use std::task::Waker;
 use std::time::Duration;
 
 use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, Remote};
-use pactio_sdk::{Batch, Capability, Code, DeviceInfo, Limits, OpenMode, PollingHandle};
+use pactio_sdk::{Batch, Capability, Code, DeviceInfo, Limits, OpenMode, PollingHandle, RequestId};
 
-use crate::executor::{Call, Drive, Driver, Queues, Runtime};
+use crate::executor::{Call, Drive, Driver, Runtime, Views};
 use crate::{Error, ErrorKind, Plugin};
 
 pub use current::device_in_call;
@@ -253,18 +253,26 @@ impl Drive for Shared {
         }
     }
 
-    fn send(&self, queues: &mut Queues) {
+    fn send(&self, views: &mut Views) {
         if let Some(error) = self.life.refusal() {
-            return queues.fail(error);
+            return views.fail(error);
         }
         let _entered = Entered::new(self, Call::Request);
-        if !queues.reads.is_empty() {
-            self.remote.send_many(Batch::drain(&mut queues.reads));
+        if !views.reads.is_empty() {
+            self.remote.send_many(Batch::drain(&mut views.reads));
         }
-        if !queues.writes.is_empty() {
-            self.remote.send_many(Batch::drain(&mut queues.writes));
+        if !views.writes.is_empty() {
+            self.remote.send_many(Batch::drain(&mut views.writes));
         }
         self.wake_waiting();
+    }
+
+    fn cancel_late(&self, request: RequestId) {
+        self.cancel_at_device(request);
+    }
+
+    fn watch_deferred(&self, driver: &Arc<Driver>) {
+        self.runtime.watchdog().watch_deferred(driver.clone());
     }
 
     fn watch_again(&self) {

@@ -17,7 +17,7 @@ use async_channel::{Receiver, Sender};
 use async_executor::Executor;
 use pactio_sdk::io::give_way_here;
 
-use super::driver::Driver;
+use super::driver::Duty;
 use super::local::block_on;
 use super::posts::{self, Post};
 use crate::{Error, ErrorKind};
@@ -36,7 +36,7 @@ pub(super) enum Role {
 pub(super) struct Crew {
     tasks: Arc<Executor<'static>>,
     /// The drivers that no other thread is about to poll.
-    to_drive: Receiver<Arc<Driver>>,
+    to_drive: Receiver<Duty>,
     members: Mutex<Members>,
 }
 
@@ -61,7 +61,7 @@ struct Member {
 }
 
 impl Crew {
-    pub(super) fn new(tasks: Arc<Executor<'static>>, to_drive: Receiver<Arc<Driver>>) -> (Arc<Self>, Lives) {
+    pub(super) fn new(tasks: Arc<Executor<'static>>, to_drive: Receiver<Duty>) -> (Arc<Self>, Lives) {
         let (lives, ended) = mpsc::channel();
         let members = Members { lives: Some(lives), ..Members::default() };
         (Arc::new(Self { tasks, to_drive, members: Mutex::new(members) }), Lives(ended))
@@ -176,11 +176,11 @@ fn work(executor: &Executor<'static>, stopped: &Receiver<()>) {
 }
 
 /// The life of a thread that polls drivers.
-fn drive(to_drive: &Receiver<Arc<Driver>>, stopped: &Receiver<()>) {
+fn drive(to_drive: &Receiver<Duty>, stopped: &Receiver<()>) {
     while !stopped.is_closed() {
         // The channel is closed when the host ends.
-        let Ok(driver) = to_drive.recv_blocking() else { return };
-        if catch_unwind(AssertUnwindSafe(|| driver.run_from_queue())).is_err() {
+        let Ok(duty) = to_drive.recv_blocking() else { return };
+        if catch_unwind(AssertUnwindSafe(|| duty.perform())).is_err() {
             tracing::error!("a driver's waker panicked");
         }
     }

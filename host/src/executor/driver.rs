@@ -16,12 +16,12 @@ use std::task::Wake;
 use std::time::Duration;
 
 use async_channel::Sender;
-use pactio_sdk::IoError;
 use pactio_sdk::abi::DriverStatus;
+use pactio_sdk::{IoError, RequestId};
 
+use super::deferred::{Deferred, Load as _, Looked, Queue, Views, Watch};
 use super::local;
 use super::posts::Call;
-use super::queues::Queues;
 use super::word::{Notified, Released, Word};
 
 /// A driver that keeps waking itself is handed to the driving thread after this number of polls in a row, so that other drivers
@@ -37,8 +37,14 @@ pub(crate) trait Drive: Send + Sync + 'static {
     /// No other poll of the driver is under way, on any thread.
     unsafe fn poll_driver(&self) -> DriverStatus;
 
-    /// Hands the deferred requests to the device.
-    fn send(&self, queues: &mut Queues);
+    /// Hands deferred requests to the device.
+    fn send(&self, views: &mut Views);
+
+    /// A request was cancelled while it was handed over.
+    fn cancel_late(&self, request: RequestId);
+
+    /// Requests are deferred: has the watchdog look whether they are sent.
+    fn watch_deferred(&self, driver: &Arc<Driver>);
 
     /// The driver has ended, by itself or in a panic.
     fn driver_ended(&self, status: DriverStatus);
@@ -60,14 +66,41 @@ pub(crate) trait Drive: Send + Sync + 'static {
 /// does not keep the device alive.
 pub(crate) struct Driver {
     word: Word,
+    deferred: Deferred,
     device: Weak<dyn Drive>,
-    queue: Sender<Arc<Driver>>,
+    queue: Sender<Duty>,
+}
+
+/// What the driving thread does for a driver.
+pub(crate) enum Duty {
+    /// It polls the driver.
+    Poll(Arc<Driver>),
+    /// It sends the requests that were deferred, and polls the driver if that notifies it.
+    Send(Arc<Driver>),
+}
+
+impl Duty {
+    pub(super) fn perform(self) {
+        match self {
+            Self::Poll(driver) => driver.run_from_queue(),
+            Self::Send(driver) => {
+                driver.deferred.ends_overdue();
+                driver.send_all_deferred();
+            }
+        }
+    }
 }
 
 impl Driver {
     /// The driver of `device`, which is to be polled a first time soon.
-    pub(crate) fn new(device: Weak<dyn Drive>, queue: Sender<Arc<Driver>>) -> Arc<Self> {
-        Arc::new(Self { word: Word::new(), device, queue })
+    pub(crate) fn new(device: Weak<dyn Drive>, queue: Sender<Duty>) -> Arc<Self> {
+        Arc::new(Self { word: Word::new(), deferred: Deferred::default(), device, queue })
+    }
+
+    /// The requests that were deferred for the device.
+    #[inline(always)]
+    pub(super) fn deferred(&self) -> &Deferred {
+        &self.deferred
     }
 
     /// The driver may have work.
@@ -87,12 +120,12 @@ impl Driver {
     pub(super) fn schedule(self: &Arc<Self>) {
         if self.word.queue() {
             // The channel is closed only when the runtime is gone, and the devices with it.
-            let _ = self.queue.try_send(self.clone());
+            let _ = self.queue.try_send(Duty::Poll(self.clone()));
         }
     }
 
     /// Runs the driver, which the driving thread took out of the channel.
-    pub(super) fn run_from_queue(self: &Arc<Self>) {
+    fn run_from_queue(self: &Arc<Self>) {
         self.word.unqueue();
         self.run();
     }
@@ -112,15 +145,52 @@ impl Driver {
         }
     }
 
-    /// Hands the deferred requests to the device, and polls the driver if that or another event notified it.
-    pub(super) fn send_and_run(self: &Arc<Self>, queues: &mut Queues) {
-        queues.fail_cancelled();
-        let Some(device) = self.device() else { return queues.fail(IoError::NOT_SUBMITTED) };
+    /// Hands the requests of a queue to the device, and polls the driver if that notifies it; `false` if there are none.
+    pub(super) fn send_deferred(self: &Arc<Self>, queue: &Queue) -> bool {
+        let Some(mut views) = queue.take() else { return false };
+        let count = views.len();
+        let Some(device) = self.device() else {
+            views.fail(IoError::NOT_SUBMITTED);
+            queue.sent(views, count);
+            return true;
+        };
         let helper = Helper::new(self, &*device);
-        device.send(queues);
+        device.send(&mut views);
+        for request in queue.sent(views, count) {
+            device.cancel_late(request);
+        }
         drop(helper);
-        // Another thread may have notified the driver before.
-        self.run_with(&*device);
+        true
+    }
+
+    /// Sends all requests that were deferred.
+    pub(crate) fn send_all_deferred(self: &Arc<Self>) {
+        for queue in self.deferred.queues() {
+            self.send_deferred(queue);
+        }
+    }
+
+    /// A request was cancelled: if it was deferred, it is not sent.
+    pub(crate) fn cancel_deferred(&self, request: RequestId) {
+        self.deferred.cancel(request).for_each(|mut views| views.fail(IoError::CANCELLED));
+    }
+
+    /// Has the watchdog look at the deferred requests.
+    #[cold]
+    pub(super) fn watch_deferred(self: &Arc<Self>) {
+        if let Some(device) = self.device() {
+            device.watch_deferred(self);
+        }
+    }
+
+    /// The watchdog's look at the deferred requests; `false` if it need not look again.
+    pub(super) fn look_at_deferred(self: &Arc<Self>, watch: &mut Watch) -> bool {
+        let looked = watch.look(&self.deferred);
+        if looked == Looked::Overdue {
+            // The channel is closed only when the runtime is gone, and the devices with it.
+            let _ = self.queue.try_send(Duty::Send(self.clone()));
+        }
+        looked != Looked::Idle
     }
 
     /// The device, unless it is closed.

@@ -1,28 +1,33 @@
-//! The work of a thread inside `block_on`: it sends the requests that its task has deferred, and polls the drivers that this
-//! wakes.
+//! The work of a thread inside `block_on`: it sends the requests that were [deferred](super::deferred) on it, and polls the drivers that
+//! this wakes.
 //!
 //! So a request and its completion need no second thread, and all requests that were submitted meanwhile are handled together.
 //!
-//! That is only correct if the thread comes back to [`Local::drive`]. It does for a request that is polled with the waker of this
-//! `block_on`. A request that is polled with another waker may belong to an executor that blocks the thread further inside.
+//! A request that is polled with the waker of this `block_on` is polled again by [`block_on`], after the requests were sent. A request
+//! that is polled with another waker may belong to an executor that blocks the thread further inside: it registers its waker, and wakes
+//! its task.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::pin::pin;
 use std::ptr;
 use std::sync::Arc;
-use std::task::{Poll, RawWakerVTable, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, RawWakerVTable, Waker};
 
+use pactio_sdk::io::Submitted;
+
+use super::deferred::{End, Left, Views};
 use super::driver::Driver;
-use super::queues::{Pace, Queues};
 
 thread_local! {
     static THREAD: Thread = const {
         Thread {
             waker: Cell::new(NO_WAKER),
             deferred: Cell::new(false),
+            number: Cell::new(NO_NUMBER),
             driving: Cell::new(false),
             depth: Cell::new(0),
             drivers: ManuallyDrop::new(RefCell::new(Vec::new())),
@@ -35,6 +40,8 @@ struct Thread {
     waker: Cell<Identity>,
     /// The task of the innermost `block_on` has deferred a request since it was polled, and is to be polled again.
     deferred: Cell<bool>,
+    /// Chooses the queues that this thread defers requests in.
+    number: Cell<usize>,
     /// Drivers that are woken now will be polled by this thread.
     driving: Cell<bool>,
     /// Number of nested calls of `block_on` that this thread is in.
@@ -54,16 +61,21 @@ fn identity(waker: &Waker) -> Identity {
 
 struct Entry {
     driver: Arc<Driver>,
-    queues: Queues,
-    pace: Pace,
+    /// Requests were deferred on this thread.
+    deferred: bool,
     woken: bool,
 }
 
 impl Entry {
     fn has_work(&self) -> bool {
-        self.woken || !self.queues.is_empty()
+        self.woken || self.deferred
     }
 }
+
+const NO_NUMBER: usize = usize::MAX;
+
+/// The number of the next thread that defers a request.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// The state of this thread.
 #[inline(always)]
@@ -91,12 +103,7 @@ impl Thread {
     fn add_entry(drivers: &mut Vec<Entry>, driver: &Arc<Driver>) -> usize {
         // Closed devices need no entry.
         drivers.retain(|entry| entry.has_work() || !entry.driver.is_ended());
-        drivers.push(Entry {
-            driver: driver.clone(),
-            queues: Queues::default(),
-            pace: Pace::default(),
-            woken: false,
-        });
+        drivers.push(Entry { driver: driver.clone(), deferred: false, woken: false });
         drivers.len() - 1
     }
 
@@ -107,11 +114,23 @@ impl Thread {
         Some(drivers.swap_remove(index))
     }
 
-    /// Takes the entry of a driver, if it has requests to send.
-    fn take_entry_of(&self, driver: &Arc<Driver>) -> Option<Entry> {
-        let index = self.find(driver)?;
-        let mut drivers = self.drivers.borrow_mut();
-        if drivers[index].queues.is_empty() { None } else { Some(drivers.swap_remove(index)) }
+    /// The number of this thread.
+    #[inline(always)]
+    fn number(&self) -> usize {
+        if self.number.get() == NO_NUMBER {
+            self.number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        self.number.get()
+    }
+
+    /// Sends the requests that were deferred on this thread, and polls the driver if it is woken.
+    fn work(&self, entry: &mut Entry) {
+        entry.woken = false;
+        if std::mem::take(&mut entry.deferred) {
+            let queue = entry.driver.deferred().of_thread(self.number());
+            entry.driver.send_deferred(queue);
+        }
+        entry.driver.run();
     }
 
     /// Keeps an entry for the next time.
@@ -120,7 +139,7 @@ impl Thread {
         // A driver that submits to its own device has made another entry meanwhile.
         match drivers.iter_mut().find(|other| Arc::ptr_eq(&other.driver, &entry.driver)) {
             Some(other) => {
-                other.queues.append(entry.queues);
+                other.deferred |= entry.deferred;
                 other.woken |= entry.woken;
             }
             None => drivers.push(entry),
@@ -177,21 +196,14 @@ impl Local {
     /// work.
     fn drive(&self) -> bool {
         let thread = this_thread();
-        // A `block_on` further inside may have sent the requests that the task has deferred: the task is polled again all the
-        // same.
+        // Other threads, or a `block_on` further inside, may have sent the requests that the task has deferred: the task is polled again
+        // all the same.
         let mut any = thread.deferred.replace(false);
         while let Some(mut entry) = thread.take_entry() {
             any = true;
             // Drivers that are woken by this driver are polled in this loop.
             let outer = Driving(thread.driving.replace(true));
-            if entry.queues.is_empty() {
-                entry.woken = false;
-                entry.driver.run();
-            } else {
-                entry.woken = false;
-                entry.pace.sent(entry.queues.len());
-                entry.driver.send_and_run(&mut entry.queues);
-            }
+            thread.work(&mut entry);
             drop(outer);
             thread.keep_entry(entry);
         }
@@ -218,11 +230,11 @@ impl Drop for Local {
         // The requests that the task has deferred are sent, though the task does not wait for them. From here on the driving
         // thread polls the drivers of its devices.
         while let Some(mut entry) = thread.take_entry() {
-            entry.woken = false;
-            if entry.queues.is_empty() {
-                entry.driver.schedule();
+            if entry.deferred {
+                thread.work(&mut entry);
             } else {
-                entry.driver.send_and_run(&mut entry.queues);
+                entry.woken = false;
+                entry.driver.schedule();
             }
             thread.keep_entry(entry);
         }
@@ -233,52 +245,53 @@ impl Drop for Local {
     }
 }
 
-/// The queues of one device, to which a task adds views that this thread's `block_on` will send.
-pub(crate) struct Place(RefMut<'static, Queues>);
+/// The end of a queue, to which a task adds a view that is sent later.
+pub(crate) struct Place<'a> {
+    end: End<'a>,
+    driver: &'a Arc<Driver>,
+    /// The task is polled again by this thread's `block_on`.
+    returns: bool,
+}
 
-/// The queues to which a task can add a view; `None` if this thread's `block_on` is not polling a task with this waker, or if the
-/// task waits for each request before it sends the next.
+/// The place for a view of the task with this waker; `None` if the view is better sent at once.
 #[inline(always)]
-pub(crate) fn place(driver: &Arc<Driver>, waker: &Waker) -> Option<Place> {
+pub(crate) fn place<'a>(driver: &'a Arc<Driver>, waker: &Waker) -> Option<Place<'a>> {
     let thread = this_thread();
-    if thread.waker.get() != identity(waker) {
+    let deferred = driver.deferred();
+    let queue = deferred.of_thread(thread.number());
+    if queue.sends_at_once() {
         return None;
     }
-    let index = thread.find_or_add(driver);
-    let mut drivers = thread.drivers.borrow_mut();
-    let entry = &mut drivers[index];
-    if entry.queues.is_empty() && entry.pace.is_alone() {
-        return None;
+    let returns = thread.waker.get() == identity(waker);
+    if thread.depth.get() > 0 {
+        let index = thread.find_or_add(driver);
+        thread.drivers.borrow_mut()[index].deferred = true;
+        thread.deferred.set(true);
     }
-    thread.deferred.set(true);
-    Some(Place(RefMut::map(drivers, |drivers| &mut drivers[index].queues)))
+    Some(Place { end: queue.end(deferred), driver, returns })
 }
 
-impl Place {
-    /// The queues. Views that are added are sent.
+impl Place<'_> {
+    /// The queue, to which the caller adds one view.
     #[inline(always)]
-    pub(crate) fn queues(&mut self) -> &mut Queues {
-        &mut self.0
+    pub(crate) fn views(&mut self) -> &mut Views {
+        self.end.views()
     }
-}
 
-/// A request to this device was cancelled: if it was deferred on this thread, it is not sent.
-pub(crate) fn cancelled(driver: &Arc<Driver>) {
-    let thread = this_thread();
-    if let Some(index) = thread.find(driver) {
-        thread.drivers.borrow_mut()[index].queues.cancelled = true;
-    }
-}
-
-/// Sends the requests that were deferred for a device on this thread.
-#[cold]
-pub(crate) fn flush(driver: &Arc<Driver>) {
-    let thread = this_thread();
-    let entry = thread.take_entry_of(driver);
-    if let Some(mut entry) = entry {
-        entry.pace.sent(entry.queues.len());
-        entry.driver.send_and_run(&mut entry.queues);
-        thread.keep_entry(entry);
+    /// The view was added.
+    #[inline(always)]
+    pub(crate) fn leave(self, cx: &Context<'_>) -> Submitted {
+        let Left { watch, wake } = self.end.leave(self.returns);
+        if watch {
+            self.driver.watch_deferred();
+        }
+        if self.returns {
+            return Submitted::Deferred;
+        }
+        if wake {
+            cx.waker().wake_by_ref();
+        }
+        Submitted::Queued
     }
 }
 

@@ -8,7 +8,7 @@ use async_channel::{Receiver, Sender};
 use async_executor::Executor;
 
 use super::crew::{Crew, Lives, Role};
-use super::driver::Driver;
+use super::driver::Duty;
 use super::forks::Process;
 use super::posts;
 use super::watchdog::Watchdog;
@@ -18,9 +18,9 @@ use crate::{Error, Task};
 /// long as the host or a device of the host.
 pub(crate) struct Runtime {
     tasks: Arc<Executor<'static>>,
-    woken: Sender<Arc<Driver>>,
+    woken: Sender<Duty>,
     /// The other end of the channel, emptied when the runtime ends: a driver in the channel keeps the channel alive.
-    to_drive: Receiver<Arc<Driver>>,
+    to_drive: Receiver<Duty>,
     crew: Arc<Crew>,
     lives: Mutex<Lives>,
     watchdog: Watchdog,
@@ -68,7 +68,7 @@ impl Runtime {
     }
 
     /// The channel for drivers that no other thread is about to poll.
-    pub(crate) fn woken(&self) -> Sender<Arc<Driver>> {
+    pub(crate) fn woken(&self) -> Sender<Duty> {
         self.woken.clone()
     }
 }

@@ -8,6 +8,9 @@
 //! A call inside of another one counts if it does not end; otherwise the outermost one does, which keeps calling. Opening and closing may
 //! take as long as the storage takes: they are reported, and their devices fail nothing. While calls are under way, the threads are
 //! looked at every [`BUSY`], otherwise every [`IDLE`].
+//!
+//! It also notices requests that were [deferred](super::deferred) and are not sent, and has the host send them: after one to two times
+//! [`UNSENT`].
 
 use std::collections::HashMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -16,7 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::crew::Crew;
-use super::driver::Drive;
+use super::deferred::Watch;
+use super::driver::{Drive, Driver};
 use super::posts::{self, Call, Inside, Place, Post, Seen};
 
 /// The time that a call may hold up a thread of the host.
@@ -26,12 +30,15 @@ const HELD: Duration = Duration::from_millis(100);
 const BUSY: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_secs(1);
 
+/// The time between two looks at deferred requests, while there are any.
+const UNSENT: Duration = Duration::from_millis(1);
+
 /// Looks at the posts of all threads on a thread of its own, which starts with the first device.
 pub(crate) struct Watchdog {
     watched: Arc<Mutex<Watched>>,
     crew: Arc<Crew>,
-    /// Dropping it ends the thread.
-    stop: OnceLock<Sender<()>>,
+    /// Drivers with deferred requests. Dropping it ends the thread.
+    deferring: OnceLock<Sender<Arc<Driver>>>,
     limit: Duration,
 }
 
@@ -75,7 +82,7 @@ fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
 impl Watchdog {
     /// A watchdog that reports calls that take longer than `limit`.
     pub(super) fn new(crew: Arc<Crew>, limit: Duration) -> Self {
-        Self { watched: Arc::default(), crew, stop: OnceLock::new(), limit }
+        Self { watched: Arc::default(), crew, deferring: OnceLock::new(), limit }
     }
 
     /// Watches the calls of a device while it exists.
@@ -88,6 +95,14 @@ impl Watchdog {
         watched.devices.push(device);
         drop(watched);
         self.start();
+    }
+
+    /// Looks at the deferred requests of a device, which the watchdog watches, until there are none for a while.
+    pub(crate) fn watch_deferred(&self, driver: Arc<Driver>) {
+        if let Some(deferring) = self.deferring.get() {
+            // Without the thread, they are sent when they are polled.
+            let _ = deferring.send(driver);
+        }
     }
 
     /// Makes a call that is reported if it does not return.
@@ -109,23 +124,34 @@ impl Watchdog {
     }
 
     fn start(&self) {
-        self.stop.get_or_init(|| {
-            let (stop, stopped) = channel();
+        self.deferring.get_or_init(|| {
+            let (deferring, deferred) = channel();
             let (watched, crew, limit) = (self.watched.clone(), self.crew.clone(), self.limit);
             let watch = move || {
                 posts::is_known();
                 let mut rounds = Rounds { watched, crew, limit, looks: HashMap::new(), hanging: Vec::new() };
                 let (busy, idle) = (BUSY.min(limit / 4).max(Duration::from_millis(5)), IDLE.min(limit / 4));
-                let mut interval = busy;
-                while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                    interval = if rounds.look() { busy } else { idle.max(busy) };
+                let mut next = Instant::now() + busy;
+                let mut unsent: Vec<(Arc<Driver>, Watch)> = Vec::new();
+                loop {
+                    let until = next.saturating_duration_since(Instant::now());
+                    let interval = if unsent.is_empty() { until } else { until.min(UNSENT) };
+                    match deferred.recv_timeout(interval) {
+                        Ok(driver) => unsent.push((driver, Watch::default())),
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    }
+                    unsent.retain_mut(|(driver, watch)| driver.look_at_deferred(watch));
+                    if Instant::now() >= next {
+                        next = Instant::now() + if rounds.look() { busy } else { idle.max(busy) };
+                    }
                 }
             };
             // Without the thread, no hanging call is reported. The host works all the same.
             if let Err(error) = thread::Builder::new().name("pactio-watchdog".to_owned()).spawn(watch) {
                 tracing::warn!("plugins that do not come back will not be noticed: {error}");
             }
-            stop
+            deferring
         });
     }
 }
@@ -264,7 +290,9 @@ mod tests {
     use pactio_sdk::abi::DriverStatus;
 
     use super::*;
-    use crate::executor::Queues;
+    use pactio_sdk::RequestId;
+
+    use crate::executor::Views;
 
     /// Counts the reports. A few bytes, so that the address has room for the kind of the call.
     #[derive(Default)]
@@ -278,7 +306,9 @@ mod tests {
         unsafe fn poll_driver(&self) -> DriverStatus {
             DriverStatus::ENDED
         }
-        fn send(&self, _: &mut Queues) {}
+        fn send(&self, _: &mut Views) {}
+        fn cancel_late(&self, _: RequestId) {}
+        fn watch_deferred(&self, _: &Arc<Driver>) {}
         fn driver_ended(&self, _: DriverStatus) {}
         fn watch_again(&self) {}
         fn rescue(&self) {}

@@ -33,34 +33,13 @@
 //! | [`release`](Word::release) | RUNNING | not RUNNING | [`Released::Again`]: claim it |
 //! | [`end`](Word::end) | any | ENDED, perhaps PANICKED | |
 
-#[cfg(pactio_loom)]
-use loom::sync::atomic::{AtomicU8, Ordering};
-#[cfg(not(pactio_loom))]
-use std::sync::atomic::{AtomicU8, Ordering};
+use super::sync::{AtomicU8, Ordering, mutant};
 
 const NOTIFIED: u8 = 1;
 const RUNNING: u8 = 2;
 const QUEUED: u8 = 4;
 const ENDED: u8 = 8;
 const PANICKED: u8 = 16;
-
-/// Plants a known mistake, to show that a model finds it.
-macro_rules! mutant {
-    ($name:literal, $mistake:expr, $right:expr) => {
-        if cfg!(pactio_loom) && planted($name) { $mistake } else { $right }
-    };
-}
-
-#[cfg(pactio_loom)]
-fn planted(name: &str) -> bool {
-    static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
-    PLANTED.get_or_init(|| std::env::var("PACTIO_MUTANT").ok()).as_deref() == Some(name)
-}
-
-#[cfg(not(pactio_loom))]
-const fn planted(_name: &str) -> bool {
-    false
-}
 
 /// See the [module](self).
 pub(super) struct Word(AtomicU8);

@@ -135,8 +135,7 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
         Submitted::Sent
     }
 
-    /// Sends the views that this thread has [deferred](Submitted::Deferred), because a request is polled again in another way
-    /// than it was deferred for.
+    /// Sends all views that are queued, because a request is polled again before it is complete.
     #[doc(hidden)]
     #[cold]
     fn send_deferred(&self, _: Internal) {}
@@ -181,10 +180,12 @@ pub struct Internal(());
 pub enum Submitted {
     /// The view was sent to the device.
     Sent,
-    /// The view is queued on this thread, and sent before the task is polled again on this thread. That poll will happen in any
-    /// case: the task need not be woken for it. A request that was deferred must not be handed to another thread that this thread
-    /// waits for before it returns.
+    /// The view is queued, and sent before the task is polled again on this thread. That poll will happen in any case: the task need
+    /// not be woken for it.
     Deferred,
+    /// The view is queued, and sent when this request or another of its queue is polled again. One of them was woken for that. The task
+    /// must be woken when the request is complete.
+    Queued,
 }
 
 /// Implements [`PacketIo`] for pointers to a type that implements it.

@@ -162,14 +162,21 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     #[inline]
     fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, IoError>> {
         if let Stage::Deferred(_) = self.stage {
-            // The view is mostly sent already. But the task may wait for the request in a way that never returns to the code that
-            // deferred the view.
+            // The view may still be in its queue, perhaps that of another thread.
             self.device.send_deferred(super::Internal(()));
             let store = self.take_store();
             self.stage = Stage::Sent(store);
         }
         let Stage::Sent(store) = &mut self.stage else { return self.poll_seldom(cx) };
         ready!(store.packet_mut().poll_complete(cx));
+        Poll::Ready(Ok(self.take_store()))
+    }
+
+    /// Registers the task. The view may have been sent by another thread meanwhile.
+    fn poll_queued(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, IoError>> {
+        if let Stage::Deferred(store) = &mut self.stage {
+            ready!(store.packet_mut().poll_complete(cx));
+        }
         Poll::Ready(Ok(self.take_store()))
     }
 
@@ -208,13 +215,17 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
         store: B::Store,
         cx: &mut Context<'_>,
     ) -> Poll<Result<B::Store, IoError>> {
-        let (stage, polled) = match submitted {
-            Submitted::Deferred => (Stage::Deferred(store), false),
-            Submitted::Sent => (Stage::Sent(store), true),
+        let stage = match submitted {
+            Submitted::Deferred | Submitted::Queued => Stage::Deferred(store),
+            Submitted::Sent => Stage::Sent(store),
         };
         // The old stage is `Finished`, so there is nothing to drop.
         mem::forget(mem::replace(&mut self.stage, stage));
-        if polled { self.poll_later(cx) } else { Poll::Pending }
+        match submitted {
+            Submitted::Deferred => Poll::Pending,
+            Submitted::Sent => self.poll_later(cx),
+            Submitted::Queued => self.poll_queued(cx),
+        }
     }
 
     /// Binds and sends the packet.

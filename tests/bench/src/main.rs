@@ -14,6 +14,7 @@ mod scan;
 mod soak;
 mod streaming;
 mod stuck;
+mod together;
 
 use std::process::{Command, ExitCode};
 

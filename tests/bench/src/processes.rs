@@ -13,6 +13,7 @@ use crate::Arguments;
 use crate::files::case;
 use crate::measure::{Speeds, Variant, measure};
 use crate::ours::{in_turn, reused};
+use crate::together;
 
 /// Memory of the other process in bytes: more than fits in the caches.
 const SIZE: usize = 256 << 20;
@@ -21,6 +22,9 @@ const PAGE: u64 = 4096;
 
 /// Bytes per read, and the number of reads in flight. Eight of the small reads lie in each page.
 const CASES: [(usize, usize); 6] = [(64, 64), (64, 512), (4096, 1), (4096, 64), (4096, 512), (65_536, 64)];
+
+/// Numbers of reads of one task: the most that are polled with the waker of their task, and one more.
+const TOGETHER: [usize; 2] = [30, 31];
 
 /// Maximum number of ranges that the system takes in one call.
 const MOST: usize = 1024;
@@ -63,6 +67,16 @@ pub(crate) fn processes(arguments: &Arguments) {
         speeds.push(name, measure(arguments.variants(variants), seconds));
     }
     speeds.print("a tenth of the pages missing; bytes, in flight");
+    println!();
+    let mut speeds = Speeds::default();
+    let (cases, seconds) =
+        arguments.cases(TOGETHER.map(|depth| (format!("{depth} reads of 64 bytes"), depth)));
+    for (name, depth) in cases {
+        let at = |start, index| start + scattered(index, 64);
+        let variants = together::variants(&host, device, depth, at, start);
+        speeds.push(name, measure(arguments.variants(variants), seconds));
+    }
+    speeds.print("one task");
 }
 
 /// The offset of a read: whole reads are scattered, small reads lie eight to a scattered page.

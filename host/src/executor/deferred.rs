@@ -1,0 +1,507 @@
+//! Requests that wait in a queue of their device, so that many of them travel in one call.
+//!
+//! ```text
+//!  requests of tasks ──► the queue of their thread ──► one call for the reads, and one for the writes
+//!                                  ▲
+//!          emptied by the first of ├─ the thread's own `block_on`, when its task is pending
+//!                                  ├─ a second poll of one of the requests, on any thread: the first request wakes its task for it
+//!                                  └─ a thread of the host, if neither happens soon: see `watchdog`
+//! ```
+//!
+//! For a task that sends one request after the other, it is better to send at once: see [`Pace`].
+
+use std::mem;
+use std::sync::PoisonError;
+
+use pactio_sdk::{IoError, PacketPerms, Read, RequestId, Submission, Write};
+
+use super::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, MutexGuard, Ordering, mutant};
+
+/// Number of queues of a device: threads beyond it share them.
+const QUEUES: usize = 4;
+
+/// The queues of one device.
+pub(crate) struct Deferred<V: Load = Views> {
+    queues: [Queue<V>; QUEUES],
+    /// The watchdog looks at the queues. Set under the lock of a queue that has a view.
+    is_watched: AtomicBool,
+    /// A thread of the host is about to empty the queues.
+    is_overdue: AtomicBool,
+}
+
+/// The views that some threads have deferred. Queues do not share lines of the processor's caches.
+#[repr(align(128))]
+pub(crate) struct Queue<V: Load = Views> {
+    pace: Pace,
+    /// Number of views that are in the queue, or that a thread sends now. Changed under the lock.
+    len: AtomicUsize,
+    inner: Mutex<Inner<V>>,
+}
+
+struct Inner<V: Load> {
+    views: V,
+    /// Number of times that the queue was emptied.
+    times: u32,
+    /// A request has woken its task, so that it empties the queue.
+    has_woken: bool,
+    /// Number of threads that send views of this queue.
+    senders: u32,
+    /// Requests that were cancelled since the first of these threads began.
+    late: Vec<V::Request>,
+    /// Empty, with room for more.
+    spare: V,
+}
+
+/// Views on their way to a device.
+pub(crate) trait Load: Default {
+    /// Identity of a request.
+    type Request: Clone;
+    /// Number of views.
+    fn len(&self) -> usize;
+    /// Takes out the views of requests that were cancelled.
+    fn take_cancelled(&mut self) -> Self;
+}
+
+impl<V: Load> Default for Deferred<V> {
+    fn default() -> Self {
+        let queues = std::array::from_fn(|_| {
+            let inner = Inner {
+                views: V::default(),
+                times: 0,
+                has_woken: false,
+                senders: 0,
+                late: Vec::new(),
+                spare: V::default(),
+            };
+            Queue { pace: Pace::default(), len: AtomicUsize::new(0), inner: Mutex::new(inner) }
+        });
+        Self { queues, is_watched: AtomicBool::new(false), is_overdue: AtomicBool::new(false) }
+    }
+}
+
+impl<V: Load> Deferred<V> {
+    /// The queue of a thread, by its number.
+    #[inline(always)]
+    pub(super) fn of_thread(&self, thread: usize) -> &Queue<V> {
+        &self.queues[thread % QUEUES]
+    }
+
+    /// All queues.
+    pub(super) fn queues(&self) -> impl Iterator<Item = &Queue<V>> {
+        self.queues.iter()
+    }
+
+    /// A request was cancelled: gives the views in the queues that are cancelled. If the request is being sent, its sender will cancel it
+    /// at the device, which may not know it yet.
+    pub(super) fn cancel(&self, request: V::Request) -> impl Iterator<Item = V> {
+        self.queues.iter().filter_map(move |queue| {
+            // Ordering: Relaxed. The caller has the request from the thread that deferred it, so it sees at least that request here.
+            if queue.len.load(Ordering::Relaxed) == 0 {
+                return None;
+            }
+            let mut inner = queue.lock();
+            if inner.senders > 0 {
+                inner.late.push(request.clone());
+            }
+            let cancelled = inner.views.take_cancelled();
+            queue.add_len(cancelled.len().wrapping_neg());
+            Some(cancelled)
+        })
+    }
+
+    /// A view was deferred, under the lock of its queue. `true`: the watchdog does not look at this device.
+    #[inline(always)]
+    fn begins_watch(&self) -> bool {
+        // Ordering: Relaxed. `Watch::look` takes the lock of the queue after it has cleared the flag.
+        !self.is_watched.load(Ordering::Relaxed) && !self.is_watched.swap(true, Ordering::Relaxed)
+    }
+
+    /// A thread of the host is to empty the queues; `false` if one is about to.
+    fn begins_overdue(&self) -> bool {
+        // Ordering: Relaxed. The locks of the queues order everything else.
+        !self.is_overdue.swap(true, Ordering::Relaxed)
+    }
+
+    /// A thread of the host empties the queues now.
+    pub(super) fn ends_overdue(&self) {
+        self.is_overdue.store(false, Ordering::Relaxed);
+    }
+}
+
+impl<V: Load> Queue<V> {
+    fn lock(&self) -> MutexGuard<'_, Inner<V>> {
+        // No foreign code runs under the lock.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the number of views. The caller has the lock.
+    #[inline(always)]
+    fn add_len(&self, more: usize) {
+        // Ordering: Relaxed. Only one thread at a time stores, and the threads that load rely on no other memory.
+        self.len.store(self.len.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// Whether the next request is sent at once, since the thread's requests come one after the other. Counts the request.
+    #[inline(always)]
+    pub(super) fn sends_at_once(&self) -> bool {
+        // Ordering: Relaxed. Both are hints.
+        self.len.load(Ordering::Relaxed) == 0 && self.pace.is_alone()
+    }
+
+    /// The end of the queue.
+    #[inline(always)]
+    pub(super) fn end<'a>(&'a self, deferred: &'a Deferred<V>) -> End<'a, V> {
+        End { inner: self.lock(), queue: self, deferred }
+    }
+
+    /// Takes all views, which the caller sends; then it calls [`sent`](Self::sent).
+    #[inline]
+    pub(super) fn take(&self) -> Option<V> {
+        // Ordering: Relaxed. The caller looks for a request that it has deferred itself, or that it has from the thread that did.
+        if self.len.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut inner = self.lock();
+        if inner.views.len() == 0 {
+            return None;
+        }
+        inner.has_woken = false;
+        inner.times = inner.times.wrapping_add(1);
+        inner.senders += 1;
+        let spare = mem::take(&mut inner.spare);
+        let views = mem::replace(&mut inner.views, spare);
+        self.add_len(mutant!("taken_views_are_forgotten", views.len().wrapping_neg(), 0));
+        Some(views)
+    }
+
+    /// Ends the sending of `count` views; gives the requests to cancel at the device. `emptied` held the views.
+    #[inline]
+    pub(super) fn sent(&self, emptied: V, count: usize) -> Vec<V::Request> {
+        self.pace.sent(count);
+        let mut inner = self.lock();
+        inner.senders -= 1;
+        self.add_len(mutant!("taken_views_are_forgotten", 0, count.wrapping_neg()));
+        inner.spare = emptied;
+        if inner.late.is_empty() {
+            return Vec::new();
+        }
+        // Another sender may have the request that was cancelled.
+        if inner.senders == 0 { mem::take(&mut inner.late) } else { inner.late.clone() }
+    }
+}
+
+/// The end of a queue, under its lock.
+pub(super) struct End<'a, V: Load = Views> {
+    inner: MutexGuard<'a, Inner<V>>,
+    queue: &'a Queue<V>,
+    deferred: &'a Deferred<V>,
+}
+
+/// The duties of a thread that has deferred a view.
+#[must_use]
+pub(super) struct Left {
+    /// Have the watchdog look at the device.
+    pub(super) watch: bool,
+    /// Wake the request's task, so that it empties the queue.
+    pub(super) wake: bool,
+}
+
+impl<V: Load> End<'_, V> {
+    /// The queue, to which the caller adds one view.
+    #[inline(always)]
+    pub(super) fn views(&mut self) -> &mut V {
+        &mut self.inner.views
+    }
+
+    /// Ends the lock, when the view was added. `returns`: this thread will empty the queue itself.
+    #[inline(always)]
+    pub(super) fn leave(mut self, returns: bool) -> Left {
+        self.queue.add_len(1);
+        let watch = self.deferred.begins_watch();
+        let wake = !returns && !mem::replace(&mut self.inner.has_woken, true);
+        Left { watch, wake }
+    }
+}
+
+/// The watchdog's look at the queues of one device.
+#[derive(Default)]
+pub(super) struct Watch {
+    /// For each queue that had views at the last look, the number of times that it had been emptied.
+    seen: [Option<u32>; QUEUES],
+    /// Number of looks since a queue had views.
+    idle: u32,
+}
+
+/// The result of a look.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// Look again soon.
+    Again,
+    /// A queue was not emptied since the last look: have a thread of the host empty it, and look again.
+    Overdue,
+    /// There is nothing to look for. The next request that is deferred begins a new watch.
+    Idle,
+}
+
+impl Watch {
+    /// Looks without a view until the watch ends.
+    const IDLE: u32 = if cfg!(pactio_loom) { 1 } else { 50 };
+
+    pub(super) fn look<V: Load>(&mut self, deferred: &Deferred<V>) -> Looked {
+        let (any, overdue) = self.look_at_all(deferred);
+        if any {
+            self.idle = 0;
+            return if overdue && deferred.begins_overdue() { Looked::Overdue } else { Looked::Again };
+        }
+        self.idle += 1;
+        if self.idle < Self::IDLE {
+            return Looked::Again;
+        }
+        // Ordering: Relaxed. The locks order it: a thread that defers a view afterwards sees that the device is not watched.
+        deferred.is_watched.store(false, Ordering::Relaxed);
+        let (any, _) = mutant!("the_watch_ends_without_a_look", (false, false), self.look_at_all(deferred));
+        if any && deferred.begins_watch() { Looked::Again } else { Looked::Idle }
+    }
+
+    /// Whether any queue has views, and whether one of them had them at the last look.
+    fn look_at_all<V: Load>(&mut self, deferred: &Deferred<V>) -> (bool, bool) {
+        let (mut any, mut overdue) = (false, false);
+        for (queue, seen) in deferred.queues.iter().zip(&mut self.seen) {
+            let inner = queue.lock();
+            let now = (inner.views.len() > 0).then_some(inner.times);
+            any |= now.is_some();
+            overdue |= now.is_some() && now == *seen;
+            *seen = now;
+        }
+        (any, overdue)
+    }
+}
+
+/// Whether a thread waits for each request before it sends the next, judged by its earlier requests.
+#[derive(Default)]
+struct Pace {
+    /// Number of requests that are sent at once, before one is deferred again to see whether others come with it. Threads that share a
+    /// queue may count wrong.
+    alone: AtomicU8,
+    /// Number of times that a request was deferred and no other one came with it.
+    tries: AtomicU8,
+}
+
+impl Pace {
+    const ALONE: u8 = 63;
+
+    /// Whether the next request is sent at once. Counts the request.
+    #[inline(always)]
+    fn is_alone(&self) -> bool {
+        let alone = self.alone.load(Ordering::Relaxed);
+        if alone > 0 {
+            self.alone.store(alone - 1, Ordering::Relaxed);
+        }
+        alone > 0
+    }
+
+    /// Records the number of requests that were sent together.
+    fn sent(&self, together: usize) {
+        if together > 1 {
+            return self.alone.store(0, Ordering::Relaxed);
+        }
+        // One more every other time, so that it is not always the last one of two or more that is tried.
+        let tries = self.tries.load(Ordering::Relaxed).wrapping_add(1);
+        self.tries.store(tries, Ordering::Relaxed);
+        self.alone.store(Self::ALONE + tries % 2, Ordering::Relaxed);
+    }
+}
+
+/// The views of a queue.
+#[derive(Default)]
+pub(crate) struct Views {
+    pub(crate) reads: Vec<Submission<Write, u64>>,
+    pub(crate) writes: Vec<Submission<Read, u64>>,
+}
+
+impl Views {
+    /// Fails all requests.
+    pub(crate) fn fail(&mut self, error: IoError) {
+        self.reads.drain(..).for_each(|submission| submission.view.error(error));
+        self.writes.drain(..).for_each(|submission| submission.view.error(error));
+    }
+}
+
+impl Load for Views {
+    type Request = RequestId;
+
+    fn len(&self) -> usize {
+        self.reads.len() + self.writes.len()
+    }
+
+    fn take_cancelled(&mut self) -> Self {
+        Self { reads: take_cancelled(&mut self.reads), writes: take_cancelled(&mut self.writes) }
+    }
+}
+
+fn take_cancelled<P: PacketPerms>(views: &mut Vec<Submission<P, u64>>) -> Vec<Submission<P, u64>> {
+    views.extract_if(.., |submission| submission.view.is_cancelled()).collect()
+}
+
+#[cfg(all(test, pactio_loom))]
+mod models {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+
+    /// Number of requests of a model.
+    const REQUESTS: usize = 2;
+
+    #[derive(Default)]
+    struct Model {
+        deferred: Deferred<Ids>,
+        requests: Mutex<[Request; REQUESTS]>,
+    }
+
+    /// The times that something happened to a request.
+    #[derive(Clone, Copy, Default)]
+    struct Request {
+        sent: u32,
+        failed: u32,
+        /// The device had it, and gave it up.
+        given_up: u32,
+    }
+
+    /// Requests by number, and whether they were cancelled.
+    #[derive(Default)]
+    struct Ids(Vec<(usize, Arc<AtomicBool>)>);
+
+    impl Load for Ids {
+        type Request = usize;
+
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn take_cancelled(&mut self) -> Self {
+            Self(self.0.extract_if(.., |(_, cancelled)| cancelled.load(Ordering::SeqCst)).collect())
+        }
+    }
+
+    impl Model {
+        /// Defers a request on a thread. The result cancels it.
+        fn defer(&self, id: usize, thread: usize) -> (Arc<AtomicBool>, Left) {
+            let cancelled = Arc::new(AtomicBool::new(false));
+            let mut end = self.deferred.of_thread(thread).end(&self.deferred);
+            end.views().0.push((id, cancelled.clone()));
+            (cancelled, end.leave(false))
+        }
+
+        /// Sends the requests of a queue.
+        fn send(&self, thread: usize) {
+            let queue = self.deferred.of_thread(thread);
+            let Some(mut views) = queue.take() else { return };
+            let count = views.len();
+            for (id, _) in views.0.drain(..) {
+                self.requests.lock().unwrap()[id].sent += 1;
+            }
+            let late = queue.sent(views, count);
+            let forgotten = mutant!("late_cancellations_are_forgotten", late.len(), 0);
+            late.into_iter().skip(forgotten).for_each(|id| self.give_up(id));
+        }
+
+        /// The device ignores requests that it does not know.
+        fn give_up(&self, id: usize) {
+            let request = &mut self.requests.lock().unwrap()[id];
+            if request.sent > 0 {
+                request.given_up += 1;
+            }
+        }
+
+        fn cancel(&self, id: usize, cancelled: &AtomicBool) {
+            cancelled.store(true, Ordering::SeqCst);
+            for views in self.deferred.cancel(id) {
+                views.0.iter().for_each(|(id, _)| self.requests.lock().unwrap()[*id].failed += 1);
+            }
+            self.give_up(id);
+        }
+
+        fn request(&self, id: usize) -> Request {
+            self.requests.lock().unwrap()[id]
+        }
+
+        fn assert_ended(&self) {
+            assert!(self.deferred.queues().all(|queue| queue.len.load(Ordering::SeqCst) == 0));
+            for request in *self.requests.lock().unwrap() {
+                assert_eq!(request.sent + request.failed, 1, "it is sent once, or fails");
+            }
+        }
+    }
+
+    fn explore(run: fn()) {
+        let runs = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = runs.clone();
+        loom::model(move || {
+            run();
+            counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        });
+        let name = std::thread::current().name().unwrap_or("model").to_owned();
+        println!("loom_executions {name}={} (complete)", runs.load(std::sync::atomic::Ordering::SeqCst));
+    }
+
+    #[test]
+    fn each_request_is_sent_once() {
+        explore(|| {
+            let model = Arc::new(Model::default());
+            let _ = model.defer(0, 0).1;
+            let other = {
+                let model = model.clone();
+                thread::spawn(move || {
+                    // It has the first request from the other thread.
+                    model.send(0);
+                    assert_eq!(model.request(0).sent, 1, "its request is not sent");
+                })
+            };
+            let woken = model.defer(1, 0).1.wake;
+            if woken {
+                model.send(0);
+            }
+            other.join().unwrap();
+            model.send(0);
+            model.assert_ended();
+        });
+    }
+
+    #[test]
+    fn a_cancelled_request_is_not_sent_or_the_device_is_told() {
+        explore(|| {
+            let model = Arc::new(Model::default());
+            let (first, second) = (model.defer(0, 0).0, model.defer(1, 0).0);
+            let owner = {
+                let model = model.clone();
+                thread::spawn(move || model.cancel(1, &second))
+            };
+            model.send(0);
+            owner.join().unwrap();
+            drop(first);
+            model.send(0);
+            model.assert_ended();
+            let request = model.request(1);
+            assert!(request.sent == 0 || request.given_up > 0, "the device goes on with it");
+        });
+    }
+
+    #[test]
+    fn a_request_that_is_deferred_is_watched() {
+        explore(|| {
+            let model = Arc::new(Model::default());
+            assert!(model.defer(0, 0).1.watch, "nothing is watched at first");
+            model.send(0);
+            let other = {
+                let model = model.clone();
+                // In another queue.
+                thread::spawn(move || model.defer(1, 1).1.watch)
+            };
+            let goes_on = Watch::default().look(&model.deferred) != Looked::Idle;
+            let begins = other.join().unwrap();
+            assert!(goes_on != begins, "watched by {}", u8::from(goes_on) + u8::from(begins));
+        });
+    }
+}
