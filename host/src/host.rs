@@ -427,4 +427,8 @@ impl pactio_sdk::BlockOn for Host {
     fn block_on<F: Future>(&self, future: F) -> F::Output {
         executor::block_on(future)
     }
+
+    fn together<R>(&self, f: impl FnOnce(bool) -> R, _: pactio_sdk::io::Internal) -> R {
+        executor::together(|| f(true))
+    }
 }

@@ -405,31 +405,33 @@ fn a_device_is_a_file_for_code_that_wants_one() {
 #[test]
 fn rule_21_a_request_that_is_dropped_before_it_was_sent_is_not_sent() {
     in_time(|| {
-        let (host, device) = open("fixture_queued", "queued:4096");
-        let read = host.block_on(async {
-            // The first request to a device is deferred, and sent when the task is pending.
-            let mut request = device.write_all_at(0, &[1; 4]);
-            std::future::poll_fn(|cx| {
-                assert!(pin!(&mut request).poll(cx).is_pending());
-                Poll::Ready(())
+        let (host, _) = open("fixture_queued", "queued:4096");
+        // The first request to a device is deferred, and sent when the task is pending; or by the host, if this thread is held up for some
+        // milliseconds, so this is tried a few times.
+        let is_kept = (0..20).any(|_| {
+            let device = host.open("queued:4096").unwrap();
+            host.block_on(async {
+                let mut request = device.write_at(0, vec![1; 4]);
+                let _ = pin!(&mut request).poll(&mut Context::from_waker(Waker::noop()));
+                drop(request);
+                device.read_exact_at(0, vec![9; 4]).await.unwrap() == [0, 1, 2, 3]
             })
-            .await;
-            drop(request);
-            device.read_exact_at(0, vec![9; 4]).await.unwrap()
         });
-        assert_eq!(read, [0, 1, 2, 3], "the dropped write was done");
+        assert!(is_kept, "the dropped write was done");
 
-        // A request that is cancelled gives its buffer back. The first requests to a device are deferred.
-        let device = host.open("queued:4096").unwrap();
-        let (report, buffer) = host.block_on(async {
-            let mut request = device.write_at(0, vec![1; 4]);
-            std::future::poll_fn(|cx| {
-                assert!(pin!(&mut request).poll(cx).is_pending());
-                Poll::Ready(())
+        // A request that is cancelled gives its buffer back.
+        let is_cancelled = (0..20).any(|_| {
+            let device = host.open("queued:4096").unwrap();
+            host.block_on(async {
+                let mut request = device.write_at(0, vec![1; 4]);
+                if pin!(&mut request).poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+                    return false;
+                }
+                let (report, buffer) = request.cancel().await.unwrap();
+                assert_eq!(buffer, [1; 4]);
+                report.to_string() == "0 of 4 bytes; 0..4: cancelled"
             })
-            .await;
-            request.cancel().await.unwrap()
         });
-        assert_eq!((report.to_string(), buffer), ("0 of 4 bytes; 0..4: cancelled".to_owned(), vec![1; 4]));
+        assert!(is_cancelled, "the cancelled write was done");
     });
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pactio::{BufferPool, Code, Device, Host, PacketBox, Progress, Streamer, Urgency};
 use pactio_sdk::{PacketIo, Write};
-use pactio_tests::{host, in_time, random};
+use pactio_tests::{folder_of, host, in_time, random};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -419,12 +419,18 @@ fn a_streamer_may_be_dropped_with_anything_under_way_and_a_handler_may_ask_for_m
 #[test]
 fn a_device_that_never_answers_holds_its_own_memory_and_stops_no_other() {
     in_time(|| {
-        let host = host(&["fixture_stuck", "pactio_memory"]);
+        let folder = folder_of(&["fixture_stuck", "pactio_memory"]);
+        let builder = Host::builder().default_search_paths(false).search_path(folder.path());
+        let host = builder.statistics(true).build().unwrap();
         let (stuck, good) = (host.open("stuck:").unwrap(), host.open("memory:?size=1MiB&fill=7").unwrap());
         let streamer = Streamer::with_memory(&host, 64 << 10);
         // The device answers none of these, also when they are cancelled.
         let tickets: Vec<_> =
             (0..40).map(|at| streamer.read(&stuck, 1..(32 << 10) + 1, Urgency::of(9), at)).collect();
+        // Those that there is memory for are at the device.
+        while host.in_flight().len() < 2 {
+            thread::sleep(Duration::from_millis(1));
+        }
         for ticket in tickets {
             assert!(streamer.cancel(ticket));
         }

@@ -13,7 +13,7 @@ use pactio_sdk::{
 
 use super::current::Entered;
 use super::{Device, Shared};
-use crate::executor::{Call, Helper, block_on, local};
+use crate::executor::{Call, Helper, block_on, local, together};
 
 impl Shared {
     /// Has the callers that wait for room ask again.
@@ -159,6 +159,10 @@ packet_io! {
 impl BlockOn for Device {
     fn block_on<F: Future>(&self, future: F) -> F::Output {
         block_on(future)
+    }
+
+    fn together<R>(&self, f: impl FnOnce(bool) -> R, _: Internal) -> R {
+        together(|| f(true))
     }
 }
 

@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,6 +29,7 @@ thread_local! {
             deferred: Cell::new(false),
             number: Cell::new(NO_NUMBER),
             driving: Cell::new(false),
+            has_work: Cell::new(false),
             depth: Cell::new(0),
             drivers: ManuallyDrop::new(RefCell::new(Vec::new())),
         }
@@ -44,6 +45,8 @@ struct Thread {
     number: Cell<usize>,
     /// Drivers that are woken now will be polled by this thread.
     driving: Cell<bool>,
+    /// An entry may have work.
+    has_work: Cell<bool>,
     /// Number of nested calls of `block_on` that this thread is in.
     depth: Cell<usize>,
     /// The drivers that this thread uses. Idle entries are kept, so that they are found again without reference counting. Empty
@@ -108,9 +111,16 @@ impl Thread {
     }
 
     /// Takes an entry that has work.
+    #[inline]
     fn take_entry(&self) -> Option<Entry> {
+        if !self.has_work.get() {
+            return None;
+        }
         let mut drivers = self.drivers.borrow_mut();
-        let index = drivers.iter().position(Entry::has_work)?;
+        let Some(index) = drivers.iter().position(Entry::has_work) else {
+            self.has_work.set(false);
+            return None;
+        };
         Some(drivers.swap_remove(index))
     }
 
@@ -135,6 +145,9 @@ impl Thread {
 
     /// Keeps an entry for the next time.
     fn keep_entry(&self, entry: Entry) {
+        if entry.has_work() {
+            self.has_work.set(true);
+        }
         let mut drivers = self.drivers.borrow_mut();
         // A driver that submits to its own device has made another entry meanwhile.
         match drivers.iter_mut().find(|other| Arc::ptr_eq(&other.driver, &entry.driver)) {
@@ -166,7 +179,31 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     }))
 }
 
-/// This thread is inside `block_on`.
+/// Calls `f`, on a thread whose next [`block_on`] sends the requests that are deferred meanwhile; the return sends the rest.
+pub(crate) fn together<T>(f: impl FnOnce() -> T) -> T {
+    let _local = Local::enter();
+    f()
+}
+
+/// Polls a task of a worker thread, and the drivers that it wakes.
+pub(super) fn poll_task<F: Future>(mut future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    /// Polls in a row, before the other tasks of the thread get their turn.
+    const IN_A_ROW: usize = 8;
+    let local = Local::enter();
+    for _ in 0..IN_A_ROW {
+        local.polls_with(cx.waker());
+        if let Poll::Ready(value) = future.as_mut().poll(cx) {
+            return Poll::Ready(value);
+        }
+        if !local.drive() {
+            return Poll::Pending;
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// This thread is inside `block_on`, or one of the other functions above.
 struct Local {
     outer: Identity,
     outer_deferred: bool,
@@ -266,6 +303,7 @@ pub(crate) fn place<'a>(driver: &'a Arc<Driver>, waker: &Waker) -> Option<Place<
     if thread.depth.get() > 0 {
         let index = thread.find_or_add(driver);
         thread.drivers.borrow_mut()[index].deferred = true;
+        thread.has_work.set(true);
         thread.deferred.set(true);
     }
     Some(Place { end: queue.end(deferred), driver, returns })
@@ -302,6 +340,7 @@ pub(super) fn take_over(driver: &Arc<Driver>) -> bool {
     if driving {
         let index = thread.find_or_add(driver);
         thread.drivers.borrow_mut()[index].woken = true;
+        thread.has_work.set(true);
     }
     driving
 }

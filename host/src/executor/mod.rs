@@ -18,7 +18,7 @@ mod word;
 pub(crate) use deferred::Views;
 pub(crate) use driver::{Drive, Driver, Helper};
 pub(crate) use forks::Process;
-pub(crate) use local::block_on;
+pub(crate) use local::{block_on, together};
 pub(crate) use posts::{
     CALL, Call, Inside, current_device, is_known, is_of_plugin, may_close_here, must_not_wait,
 };

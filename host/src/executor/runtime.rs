@@ -1,6 +1,7 @@
 //! The threads of a host, and the executor that they share.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use async_executor::Executor;
 use super::crew::{Crew, Lives, Role};
 use super::driver::Duty;
 use super::forks::Process;
+use super::local::poll_task;
 use super::posts;
 use super::watchdog::Watchdog;
 use crate::{Error, Task};
@@ -49,7 +51,10 @@ impl Runtime {
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Task<T> {
-        Task::new(self.tasks.spawn(future))
+        Task::new(self.tasks.spawn(async move {
+            let mut future = pin!(future);
+            poll_fn(|cx| poll_task(future.as_mut(), cx)).await
+        }))
     }
 
     /// Whether this process was forked off from the one that started the threads.

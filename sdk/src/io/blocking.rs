@@ -10,18 +10,29 @@ use std::time::Duration;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-use super::{IoRead, IoWrite, PacketIo, Param, admit, send_now};
+use super::{Internal, IoRead, IoWrite, PacketIo, Param, admit, send_now};
 use crate::{IoError, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Write};
 
 /// Waits for a future on the calling thread, and polls the drivers that the future needs to make progress.
 pub trait BlockOn {
     /// Polls `future` to its end.
     fn block_on<F: Future>(&self, future: F) -> F::Output;
+
+    /// Calls `f`, with `true` if requests that this thread submits meanwhile may be [queued](super::Submitted::Queued): the next
+    /// `block_on` sends them, or the return of this function. For the host.
+    #[doc(hidden)]
+    fn together<R>(&self, f: impl FnOnce(bool) -> R, _: Internal) -> R {
+        f(false)
+    }
 }
 
 impl<T: BlockOn + ?Sized> BlockOn for &T {
     fn block_on<F: Future>(&self, future: F) -> F::Output {
         (**self).block_on(future)
+    }
+
+    fn together<R>(&self, f: impl FnOnce(bool) -> R, internal: Internal) -> R {
+        (**self).together(f, internal)
     }
 }
 

@@ -5,11 +5,11 @@ use core::fmt;
 use core::future::poll_fn;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::blocking::wait_for;
-use super::{BlockOn, PacketIo, Param, admit, send_now};
+use super::{BlockOn, Internal, PacketIo, Param, admit, send, send_now};
 use crate::{IoError, PacketPerms, PacketStore, Read, RefPacket, Report, Write};
 
 /// Calls `f` with a scope in which requests may use all memory that outlives the call. The call returns, or unwinds, when all
@@ -55,9 +55,14 @@ pub fn scope<'env, W: BlockOn + ?Sized, R>(
     waiter: &'env W,
     f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env, W>) -> R,
 ) -> R {
-    let scope = Scope { waiter, requests: RefCell::default(), _scope: PhantomData, _env: PhantomData };
-    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    scope.wait_for_all();
+    let run = |defers| {
+        let requests = RefCell::default();
+        let scope = Scope { waiter, requests, defers, _scope: PhantomData, _env: PhantomData };
+        let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+        scope.wait_for_all();
+        result
+    };
+    let result = waiter.together(run, Internal(()));
     result.unwrap_or_else(|payload| resume_unwind(payload))
 }
 
@@ -65,6 +70,8 @@ pub fn scope<'env, W: BlockOn + ?Sized, R>(
 pub struct Scope<'scope, 'env: 'scope, W: ?Sized> {
     waiter: &'env W,
     requests: RefCell<Requests>,
+    /// Requests may be queued: the waiter sends them.
+    defers: bool,
     _scope: PhantomData<&'scope mut &'scope ()>,
     _env: PhantomData<&'env mut &'env ()>,
 }
@@ -147,7 +154,12 @@ impl<'scope, 'env, W: BlockOn + ?Sized> Scope<'scope, 'env, W> {
         let view = packet.packet_mut().bind().expect("a packet that was just made is idle");
         // The scope keeps the packet before the device gets the view, since the device might panic.
         let index = self.requests.borrow_mut().insert(lent(packet));
-        send_now(device, param, view);
+        if self.defers {
+            // The waiter polls the packet in any case.
+            let _ = send(device, param, view, &mut Context::from_waker(Waker::noop()));
+        } else {
+            send_now(device, param, view);
+        }
         index
     }
 

@@ -72,7 +72,8 @@ pub(crate) fn processes(arguments: &Arguments) {
     let (cases, seconds) =
         arguments.cases(TOGETHER.map(|depth| (format!("{depth} reads of 64 bytes"), depth)));
     for (name, depth) in cases {
-        let at = |start, index| start + scattered(index, 64);
+        // Each read in a page of its own.
+        let at = |start, index| start + scattered(index, PAGE as usize);
         let variants = together::variants(&host, device, depth, at, start);
         speeds.push(name, measure(arguments.variants(variants), seconds));
     }
