@@ -243,6 +243,24 @@ fn a_block_on_inside_sends_what_was_deferred_outside() {
             });
             assert_eq!(read.await.unwrap(), [7]);
 
+            // Three deep: the innermost sends the request of the one in the middle.
+            let device = fresh(&host);
+            let mut outer = device.read_exact_at(3, vec![0; 1]);
+            let polled = poll_once(&mut outer).await;
+            host.block_on(async {
+                let mut request = device.read_exact_at(7, vec![0; 1]);
+                let mut first = true;
+                let read = std::future::poll_fn(|cx| {
+                    let polled = Pin::new(&mut request).poll(cx);
+                    if std::mem::take(&mut first) {
+                        host.block_on(async {});
+                    }
+                    polled
+                });
+                assert_eq!(read.await.unwrap(), [7]);
+            });
+            assert_eq!(rest(polled, outer).await.unwrap(), [3]);
+
             let device = fresh(&host);
             let (mut one, mut two) =
                 (device.read_exact_at(8, vec![0; 1]), device.read_exact_at(9, vec![0; 1]));

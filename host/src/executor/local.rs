@@ -30,6 +30,7 @@ thread_local! {
             number: Cell::new(NO_NUMBER),
             driving: Cell::new(false),
             has_work: Cell::new(false),
+            marked: Cell::new(ptr::null()),
             depth: Cell::new(0),
             drivers: ManuallyDrop::new(RefCell::new(Vec::new())),
         }
@@ -47,6 +48,9 @@ struct Thread {
     driving: Cell<bool>,
     /// An entry may have work.
     has_work: Cell<bool>,
+    /// A driver for which a request was deferred since the last of these: the innermost `block_on` began, an entry was taken. So the next
+    /// request need not look for the entry.
+    marked: Cell<*const Driver>,
     /// Number of nested calls of `block_on` that this thread is in.
     depth: Cell<usize>,
     /// The drivers that this thread uses. Idle entries are kept, so that they are found again without reference counting. Empty
@@ -121,7 +125,17 @@ impl Thread {
             self.has_work.set(false);
             return None;
         };
+        self.marked.set(ptr::null());
         Some(drivers.swap_remove(index))
+    }
+
+    /// Requests are deferred for a driver.
+    fn mark(&self, driver: &Arc<Driver>) {
+        let index = self.find_or_add(driver);
+        self.drivers.borrow_mut()[index].deferred = true;
+        self.has_work.set(true);
+        self.deferred.set(true);
+        self.marked.set(Arc::as_ptr(driver));
     }
 
     /// The number of this thread.
@@ -216,6 +230,8 @@ impl Local {
     fn enter() -> Self {
         let thread = this_thread();
         thread.depth.set(thread.depth.get() + 1);
+        // The first request of each level sets `deferred`.
+        thread.marked.set(ptr::null());
         Self {
             outer: thread.waker.replace(NO_WAKER),
             outer_deferred: thread.deferred.replace(false),
@@ -266,6 +282,7 @@ impl Drop for Local {
         thread.depth.set(thread.depth.get() - 1);
         // The requests that the task has deferred are sent, though the task does not wait for them. From here on the driving
         // thread polls the drivers of its devices.
+        thread.marked.set(ptr::null());
         while let Some(mut entry) = thread.take_entry() {
             if entry.deferred {
                 thread.work(&mut entry);
@@ -300,11 +317,8 @@ pub(crate) fn place<'a>(driver: &'a Arc<Driver>, waker: &Waker) -> Option<Place<
         return None;
     }
     let returns = thread.waker.get() == identity(waker);
-    if thread.depth.get() > 0 {
-        let index = thread.find_or_add(driver);
-        thread.drivers.borrow_mut()[index].deferred = true;
-        thread.has_work.set(true);
-        thread.deferred.set(true);
+    if thread.depth.get() > 0 && thread.marked.get() != Arc::as_ptr(driver) {
+        thread.mark(driver);
     }
     Some(Place { end: queue.end(deferred), driver, returns })
 }
