@@ -1,5 +1,7 @@
 //! Plugins that panic: the host survives, and reports the panic.
 
+use std::time::Duration;
+
 use pactio::{Code, ErrorKind, Health, PacketBox};
 use pactio_sdk::{PacketIo, Write};
 use pactio_tests::{host, in_time, open};
@@ -94,6 +96,10 @@ fn in_drop() {
         let (host, device) = open("fixture_panic_drop", "panic-drop:");
         assert_eq!(host.block_on(device.read::<u8>(0)).unwrap(), 5);
         drop(device);
+        let closed = host.open("panic-drop:").unwrap().close(Duration::from_secs(60));
+        let error = closed.unwrap_err();
+        assert_eq!(error.code(), Some(Code::PANICKED));
+        assert_eq!(error.to_string(), "'panic-drop:' is closed, but its plugin panicked in it");
         let again = host.open("panic-drop:").unwrap();
         assert_eq!(again.blocking_read::<u8>(0).unwrap(), 5);
         drop(host);

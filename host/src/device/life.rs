@@ -40,6 +40,8 @@ pub(super) struct Life {
     hangs: Mutex<Option<(Call, Instant)>>,
     /// The device's object is being dropped.
     ends: AtomicBool,
+    /// The plugin panicked when it closed the device.
+    panicked_at_end: AtomicBool,
     /// The process that opened the device.
     process: Process,
     /// One sender for each caller that waits for the end of the device. The end drops the senders.
@@ -52,6 +54,7 @@ impl Life {
             hanging: AtomicU32::new(0),
             hangs: Mutex::default(),
             ends: AtomicBool::new(false),
+            panicked_at_end: AtomicBool::new(false),
             process: Process::this(),
             waiting: Mutex::default(),
         })
@@ -105,9 +108,15 @@ impl Drop for Shared {
         // SAFETY: the object is taken once, here, and not used afterwards: nothing refers to the device any more.
         let remote = unsafe { ManuallyDrop::take(&mut self.remote) };
         let (life, url, runtime) = (self.life.clone(), std::mem::take(&mut self.url), self.runtime.clone());
+        let plugin = self.plugin.clone();
         let close = move || {
             let under_way = runtime.watchdog().begin("close", &url);
-            drop(remote);
+            if !remote.close() {
+                // Ordering: Relaxed. The end of the channels below orders it before the reader.
+                life.panicked_at_end.store(true, Ordering::Relaxed);
+                let plugin = plugin.manifest().id.as_str();
+                tracing::error!(device = url, plugin, "the plugin panicked when it closed the device");
+            }
             drop(under_way);
             life.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
         };
@@ -173,7 +182,8 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// If the device is not closed by then, because there are other handles or the plugin takes longer.
+    /// If the device is not closed by then, because there are other handles or the plugin takes longer. If the plugin panicked while it closed
+    /// the device: what it had not stored yet may be lost.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -187,7 +197,8 @@ impl Device {
     pub fn close(self, limit: Duration) -> Result<(), Error> {
         let (url, life) = (self.url().to_owned(), self.0.life.clone());
         // The plugin's own device ends after the host's layer in front of it.
-        let ended = self.0.inner.as_ref().map_or_else(|| life.end(), |inner| inner.0.life.end());
+        let of_plugin = self.0.inner.as_ref().map_or_else(|| life.clone(), |inner| inner.0.life.clone());
+        let ended = of_plugin.end();
         let failed = |what: String| {
             Error::new(
                 ErrorKind::Io(Code::TIMED_OUT),
@@ -203,6 +214,15 @@ impl Device {
                 .with_system(error)
         })?;
         match ended.recv_timeout(limit) {
+            // Ordering: Relaxed. It was stored before the sender was dropped.
+            Ok(()) | Err(RecvTimeoutError::Disconnected)
+                if of_plugin.panicked_at_end.load(Ordering::Relaxed) =>
+            {
+                Err(Error::new(
+                    ErrorKind::Io(Code::PANICKED),
+                    format!("'{url}' is closed, but its plugin panicked in it"),
+                ))
+            }
             Ok(()) | Err(RecvTimeoutError::Disconnected) => Ok(()),
             // Ordering: Relaxed. The flag only selects a message.
             Err(RecvTimeoutError::Timeout) if life.ends.load(Ordering::Relaxed) => {

@@ -9,12 +9,14 @@
 //! | [`BackendObj`] | plugin → host | opens devices; any thread, may block for as long as opening takes |
 //! | [`DeviceObj`] | plugin → host | answers views; any thread, any number at once, must not block |
 //! | [`RawExtension`](crate::ext::RawExtension) | plugin → host | one [extension](crate::ext) of a device, valid while the device exists |
+//! | [`ClosingTable`] | plugin → host | the last call of a device before its object is dropped; may block |
 //! | [`CWaker`] | host → plugin | wakes a driver's poller; any thread |
 //! | [`BoundPacketView`](crate::BoundPacketView) | both | a range that owes an answer; any thread |
 //!
 //! Memory is freed by the side that made it, through a function that travels with it. No function unwinds. A plugin's
 //! library stays loaded for the life of the process.
 
+mod closing;
 mod entry;
 mod fingerprint;
 mod log;
@@ -23,6 +25,7 @@ mod remote;
 mod request;
 mod waker;
 
+pub use closing::ClosingTable;
 pub use entry::{
     ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, Layout, MAGIC, PluginEntry, StaticBytes,
 };

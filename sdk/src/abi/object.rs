@@ -12,7 +12,7 @@ use cglue::slice::CSliceRef;
 use cglue::trait_group::{Opaquable, c_void};
 use cglue::{cglue_impl_group, cglue_trait, cglue_trait_group};
 
-use super::{CWaker, OpenFailure, RawOpenRequest};
+use super::{CWaker, OpenFailure, RawOpenRequest, closing};
 use crate::device::{DriverPoll, Guarded};
 use crate::ext::{RawExtension, find_for_other_side};
 use crate::plugin::GuardedBackend;
@@ -188,7 +188,8 @@ impl<D: BackendDevice> IoBackend for Guarded<D> {
     }
 
     fn raw_extension(&self, id: CSliceRef<'_, u8>) -> RawExtension {
-        find_for_other_side(self, id.as_slice())
+        let id = id.as_slice();
+        closing::find(self, id).unwrap_or_else(|| find_for_other_side(self, id))
     }
 }
 

@@ -3,7 +3,7 @@
 use core::fmt;
 use std::sync::OnceLock;
 
-use super::{CWaker, DeviceObj, DriverStatus, IoBackend, SendIo};
+use super::{CWaker, DeviceObj, DriverStatus, IoBackend, SendIo, closing};
 use crate::ext::{
     self, CallExtension, Capability, Extension, ExtensionQuery, Opening, Operates, Operation, RawExtension,
     RemoteExtension,
@@ -121,6 +121,11 @@ impl Remote {
             Some(tree) => tree.open_object(name, mode),
             None => Err(OpenError::new(IoError::UNSUPPORTED, "it has no names in it")),
         }
+    }
+
+    /// Closes the device, which takes as long as its plugin takes; `false` if the plugin's code panicked in it.
+    pub fn close(self) -> bool {
+        closing::close_and_drop(self.object)
     }
 
     /// The object.

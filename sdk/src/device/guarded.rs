@@ -130,6 +130,21 @@ impl<D: BackendDevice> Guarded<D> {
         self
     }
 
+    /// Drops the device, unless that was done when it was put out of use. No other call or poll is under way, and none will come.
+    ///
+    /// # Errors
+    ///
+    /// If the device's code panicked.
+    #[cfg(feature = "plugin")]
+    pub(crate) fn close(&self) -> Result<(), Panicked> {
+        self.calls.retire(ENDED);
+        match self.calls.end_polls() {
+            // SAFETY: no thread is in the object or will enter it, and `Left::Drop` is given once.
+            Left::Drop => firewall::contain(|| unsafe { ManuallyDrop::drop(&mut *self.inner.get()) }),
+            _ => Ok(()),
+        }
+    }
+
     /// Hands a view to the device, or fails the view if the device is out of use. A view that a panic drops is failed by its own
     /// drop.
     #[inline(always)]

@@ -1,0 +1,56 @@
+//! `pactio.closing/1`: closes a device, and says whether its code panicked.
+//!
+//! A drop has no result. So the host closes a device by this function, and drops the object afterwards. The sdk has it for every device;
+//! plugins that were built with an older sdk have only the drop.
+
+use super::{DeviceObj, IoBackend as _};
+use crate::BackendDevice;
+use crate::device::Guarded;
+use crate::ext::RawExtension;
+
+/// The id that the function is found by.
+const ID: &[u8] = b"pactio.closing/1";
+
+/// ===== The function that closes a device =====
+///
+/// It is called once, when no other call of the device is under way, and only the drop of the object comes after it. It may block for as long
+/// as closing takes, and does not unwind.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ClosingTable {
+    /// Size of this table in bytes; it grows at the end.
+    pub size: u32,
+    /// Drops the plugin's device: 0 if that went well, 1 if it panicked.
+    pub close: unsafe extern "C" fn(object: *const ()) -> u32,
+}
+
+struct TableOf<D>(D);
+
+impl<D: BackendDevice> TableOf<D> {
+    const TABLE: ClosingTable = ClosingTable { size: size_of::<ClosingTable>() as u32, close: close::<D> };
+}
+
+unsafe extern "C" fn close<D: BackendDevice>(object: *const ()) -> u32 {
+    // SAFETY: the object belongs to the table, which `find` gave with a `Guarded<D>`, and the caller has not dropped it.
+    let device = unsafe { &*object.cast::<Guarded<D>>() };
+    u32::from(device.close().is_err())
+}
+
+/// The table and its object, if `id` is the one of this function.
+pub(super) fn find<D: BackendDevice>(device: &Guarded<D>, id: &[u8]) -> Option<RawExtension> {
+    let table: &'static ClosingTable = &TableOf::<D>::TABLE;
+    let (object, table) = (core::ptr::from_ref(device).cast(), core::ptr::from_ref(table).cast());
+    (id == ID).then_some(RawExtension { object, table })
+}
+
+/// Closes a device of the other side and drops its object; `false` if its code panicked.
+pub(super) fn close_and_drop(object: DeviceObj) -> bool {
+    let closing = object.raw_extension(ID.into());
+    if closing.table.is_null() {
+        return true;
+    }
+    // SAFETY: it was found under the id of this table; a library stays loaded, so its tables are static.
+    let table = unsafe { &*closing.table.cast::<ClosingTable>() };
+    // SAFETY: the device exists until the end of this function, which owns it, so no other call is under way.
+    unsafe { (table.close)(closing.object) == 0 }
+}
