@@ -39,7 +39,7 @@ for program in "$sdk" "$host"; do
 done
 results=$({
   mutants sdk/src/packet/*.rs sdk/src/device/*.rs sdk/src/io/*.rs | sed "s|^|$sdk |"
-  mutants host/src/executor/*.rs | sed "s|^|$host |"
+  mutants host/src/executor/*.rs host/src/device/*.rs | sed "s|^|$host |"
 } | xargs -P "$(nproc)" -L 1 bash -c 'try "$0" "$1"' | tee /dev/stderr)
 caught=$(grep -c '^caught' <<<"$results" || true) survived=$(grep -c '^SURVIVED' <<<"$results" || true)
 echo "mutants_caught=$caught"

@@ -62,6 +62,7 @@ mod plugin;
 mod profiles;
 mod scope;
 mod streamer;
+mod sync;
 mod task;
 mod url;
 

@@ -15,7 +15,7 @@ use std::sync::PoisonError;
 
 use pactio_sdk::{IoError, PacketPerms, Read, RequestId, Submission, Write};
 
-use super::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, MutexGuard, Ordering, mutant};
+use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, MutexGuard, Ordering, mutant};
 
 /// Number of queues of a device: threads beyond it share them.
 const QUEUES: usize = 4;

@@ -2,7 +2,7 @@
 //!
 //! `runtime` has the executor, `crew` its threads; `driver` and its `word` decide which thread polls a device's driver, `local` is the
 //! work of a blocked thread, `deferred` holds the requests that travel together; `posts` records the call that each thread is in,
-//! `watchdog` notices calls that do not return, `forks` processes without threads, `sync` has the types that are modelled.
+//! `watchdog` notices calls that do not return, `forks` processes without threads.
 
 mod crew;
 mod deferred;
@@ -11,7 +11,6 @@ mod forks;
 pub(crate) mod local;
 mod posts;
 mod runtime;
-mod sync;
 mod watchdog;
 mod word;
 

@@ -33,7 +33,7 @@
 //! | [`release`](Word::release) | RUNNING | not RUNNING | [`Released::Again`]: claim it |
 //! | [`end`](Word::end) | any | ENDED, perhaps PANICKED | |
 
-use super::sync::{AtomicU8, Ordering, mutant};
+use crate::sync::{AtomicU8, Ordering, mutant};
 
 const NOTIFIED: u8 = 1;
 const RUNNING: u8 = 2;
