@@ -391,23 +391,27 @@ fn a_request_that_is_not_polled_again_is_sent_and_one_that_is_dropped_is_not() {
             // The host sends the requests if the thread is held up for some milliseconds before it drops two of them.
             let sent = (0..20).map(|_| {
                 let device = fresh(&host);
-                let requests = device.clone();
+                let mut all = [0, 1, 2].map(|at| {
+                    let device = device.clone();
+                    Box::pin(async move { device.read_exact_at(at, vec![0; 1]).await })
+                });
+                let (keep, kept) = std::sync::mpsc::channel();
                 run(
                     &host,
                     Box::pin(async move {
-                        let mut all = [0, 1, 2].map(|at| requests.read_exact_at(at, vec![0; 1]));
                         for request in &mut all {
                             let _ = poll_once(request).await;
                         }
-                        let [first, dropped, forgotten] = all;
+                        let [first, dropped, left] = all;
                         drop((first, dropped));
-                        std::mem::forget(forgotten);
+                        keep.send(left).unwrap();
                     }),
                 );
                 let mut came = 0;
                 while came == 0 {
                     came += counts(&device).1;
                 }
+                drop(kept);
                 came
             });
             assert_eq!(sent.min(), Some(1), "{way}: the dropped requests were sent");

@@ -4,13 +4,13 @@ use core::fmt;
 use core::pin::pin;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
-use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Wake;
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use super::drivers::Drivers;
 use super::guarded::DriverPoll;
 use super::{BackendDevice, DeviceInfo, Guarded, PollingHandle};
 use crate::ext::{Admission, Answer, Cancellation, Publish, publication};
@@ -54,134 +54,6 @@ struct Shared<D: BackendDevice> {
     cancels: bool,
 }
 
-/// The tasks that drive a device, and whether the driver has to be polled.
-#[derive(Default)]
-struct Drivers {
-    notified: AtomicBool,
-    ended: AtomicBool,
-    /// Held by the thread that polls the driver now.
-    polling: Mutex<()>,
-    /// The wakers of all tasks that drive the device.
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    next: u64,
-    /// Reference-counted, so that no foreign code runs under the lock (rule 4).
-    wakers: HashMap<u64, Arc<Waker>>,
-}
-
-/// The number of polls after which a driver that keeps waking itself gives its thread back.
-const POLLS_IN_A_ROW: usize = 32;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The waker of the device's driver: wakes all tasks that drive the device.
-impl Wake for Drivers {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.notify();
-        self.wake_all();
-    }
-}
-
-impl Drivers {
-    fn notify(&self) {
-        // Ordering: Release, for the writes that led to the wake. Acquire, and a read-modify-write, with the one in `drive`: if
-        // that came before and saw no notification, a task that is woken now finds the lock free.
-        self.notified.swap(true, Ordering::AcqRel);
-    }
-
-    fn wake_all(&self) {
-        // Woken outside of the lock (rule 4).
-        let wakers: Vec<Arc<Waker>> = lock(&self.waiting).wakers.values().cloned().collect();
-        wakers.iter().for_each(|waker| waker.wake_by_ref());
-    }
-
-    /// Polls the driver while it is notified, unless another thread does; `true` if the driver ended in this call.
-    fn drive<D: BackendDevice>(self: &Arc<Self>, device: &Guarded<D>) -> bool {
-        let waker = Waker::from(self.clone());
-        let mut polls = 0;
-        loop {
-            let ended = match self.polling.try_lock() {
-                Ok(polling) => self.poll_while_notified(&polling, device, &waker, &mut polls),
-                Err(TryLockError::Poisoned(error)) => {
-                    self.poll_while_notified(error.get_ref(), device, &waker, &mut polls)
-                }
-                // The thread that polls checks for a notification again after it has released the lock.
-                Err(TryLockError::WouldBlock) => return false,
-            };
-            if ended {
-                // Other tasks may have tried to drive the device while the lock was taken.
-                self.wake_all();
-                return true;
-            }
-            // Ordering: AcqRel, and a read-modify-write: see `notify`.
-            if !self.notified.fetch_or(false, Ordering::AcqRel) || self.is_ended() {
-                return false;
-            }
-            if polls >= POLLS_IN_A_ROW {
-                // A woken task continues, after other tasks have had their turn.
-                self.wake_all();
-                return false;
-            }
-        }
-    }
-
-    /// `true` if the driver ended.
-    fn poll_while_notified<D: BackendDevice>(
-        &self,
-        _polling: &MutexGuard<'_, ()>,
-        device: &Guarded<D>,
-        waker: &Waker,
-        polls: &mut usize,
-    ) -> bool {
-        // Ordering: Acquire, with the Release in `notify`.
-        while *polls < POLLS_IN_A_ROW && !self.is_ended() && self.notified.swap(false, Ordering::Acquire) {
-            *polls += 1;
-            // SAFETY: this thread holds `polling`, the one lock that belongs to this device, so no other poll is under way.
-            let polled = unsafe { device.poll_driver(&mut Context::from_waker(waker)) };
-            if polled != DriverPoll::Pending {
-                // Ordering: Relaxed. The flag guards no data.
-                self.ended.store(true, Ordering::Relaxed);
-                return true;
-            }
-        }
-        false
-    }
-
-    fn is_ended(&self) -> bool {
-        // Ordering: Relaxed. The flag guards no data.
-        self.ended.load(Ordering::Relaxed)
-    }
-
-    fn join(&self) -> u64 {
-        let mut waiting = lock(&self.waiting);
-        waiting.next += 1;
-        waiting.next
-    }
-
-    fn set_waker(&self, id: u64, waker: &Waker) {
-        if lock(&self.waiting).wakers.get(&id).is_some_and(|known| known.will_wake(waker)) {
-            return;
-        }
-        let waker = Arc::new(waker.clone());
-        let stale = lock(&self.waiting).wakers.insert(id, waker);
-        drop(stale);
-    }
-
-    fn leave(&self, id: u64) {
-        let stale = lock(&self.waiting).wakers.remove(&id);
-        drop(stale);
-    }
-}
-
 impl<D: BackendDevice> LocalDevice<D> {
     /// Opens a device.
     ///
@@ -192,15 +64,15 @@ impl<D: BackendDevice> LocalDevice<D> {
         let device = Guarded::device(device).map_err(|_| IoError::PANICKED)?;
         let turns = device.has::<dyn Admission>().then(Turns::default);
         let cancels = device.has::<dyn Cancellation>();
-        let drivers = Arc::new(Drivers::default());
-        if device.polling_handle() == PollingHandle::None {
-            drivers.ended.store(true, Ordering::Relaxed);
-        } else {
+        let has_driver = device.polling_handle() != PollingHandle::None;
+        let drivers = if has_driver { Arc::default() } else { Drivers::none() };
+        let shared = Shared { device, drivers, turns, cancels };
+        if has_driver {
             // The first poll gives the driver its waker.
-            drivers.notified.store(true, Ordering::Relaxed);
-            drivers.drive(&device);
+            shared.drivers.notify();
+            shared.drive();
         }
-        Ok(Self(Arc::new(Shared { device, drivers, turns, cancels })))
+        Ok(Self(Arc::new(shared)))
     }
 
     /// The current info of the device.
@@ -256,7 +128,7 @@ impl<D: BackendDevice> Future for LocalDriver<D> {
         self.drivers.set_waker(self.id, cx.waker());
         match self.device.upgrade() {
             Some(device) => {
-                if self.drivers.drive(&device.device) {
+                if device.drive() {
                     device.wake_waiting();
                 }
             }
@@ -277,6 +149,16 @@ impl<D: BackendDevice> Drop for LocalDriver<D> {
 }
 
 impl<D: BackendDevice> Shared<D> {
+    /// Polls the driver while it is notified; `true` if it ended in this call.
+    fn drive(&self) -> bool {
+        self.drivers.drive(|cx| {
+            // SAFETY: no two calls of this closure overlap, by the contract of `Drivers::drive`, and it is the only one that polls this
+            // device.
+            let polled = unsafe { self.device.poll_driver(cx) };
+            polled != DriverPoll::Pending
+        })
+    }
+
     /// Wakes the requests that wait for room, so that they ask again: a device that has panicked or ended has lost its
     /// waker.
     fn wake_waiting(&self) {

@@ -5,6 +5,7 @@ mod counted;
 #[cfg(all(unix, any(feature = "tokio", feature = "smol")))]
 mod descriptor;
 mod driven;
+mod drivers;
 mod guarded;
 mod local;
 
