@@ -293,8 +293,10 @@ fn counts(device: &Device) -> (u32, u32) {
     (most, came - 1)
 }
 
+type Way = fn(&Host, Pin<Box<dyn Future<Output = ()> + Send>>);
+
 /// Each way to run a future.
-fn ways() -> [(&'static str, fn(&Host, Pin<Box<dyn Future<Output = ()> + Send>>)); 5] {
+fn ways() -> [(&'static str, Way); 5] {
     [
         ("block_on", |host, future| host.block_on(future)),
         ("spawn", |host, future| host.block_on(host.spawn(future))),

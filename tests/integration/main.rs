@@ -4,6 +4,7 @@ mod answers;
 mod archives;
 mod blocks;
 mod caching;
+mod campaign;
 mod cancelling;
 mod capabilities;
 mod cores;

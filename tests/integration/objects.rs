@@ -19,17 +19,17 @@ fn object_host() -> Host {
 
 /// The faults of the server.
 #[derive(Clone, Copy, Default)]
-struct Manners {
+pub(super) struct Manners {
     /// Closes the connection after this number of bytes of each body.
-    cut_after: Option<usize>,
+    pub(super) cut_after: Option<usize>,
     /// Answers every range with the whole body.
     ignores_ranges: bool,
     /// Ignores conditions.
     ignores_conditions: bool,
     /// Waits before each answer.
-    slow: Duration,
+    pub(super) slow: Duration,
     /// Answers this number of requests with an error first.
-    busy: usize,
+    pub(super) busy: usize,
     /// The answers that have a tag: all, only those to HEAD, or none.
     tags: Tags,
     /// Gives no dates.
@@ -47,21 +47,21 @@ enum Tags {
 }
 
 /// A web server of one file, which may be replaced.
-struct Server {
+pub(super) struct Server {
     address: String,
     shared: Arc<Mutex<Shared>>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     body: Vec<u8>,
     version: u32,
-    manners: Manners,
+    pub(super) manners: Manners,
     /// Ranges that were requested.
     asked: Vec<(usize, usize)>,
 }
 
 impl Server {
-    fn start(body: &[u8]) -> Self {
+    pub(super) fn start(body: &[u8]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let shared =
@@ -77,11 +77,11 @@ impl Server {
         Self { address, shared }
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}/folder/file?timeout=2s", self.address)
     }
 
-    fn set(&self, change: impl FnOnce(&mut Shared)) {
+    pub(super) fn set(&self, change: impl FnOnce(&mut Shared)) {
         change(&mut self.shared.lock().unwrap());
     }
 }
