@@ -28,6 +28,10 @@
 //! on its own thread, futures poll them when another executor polls the futures, and a thread of the host polls the remaining
 //! drivers. So the futures of a device work under any executor.
 //!
+//! Requests that a task makes together, such as with `join_all`, reach a device with a driver in one call. A request waits for others until
+//! its task is pending; under an executor other than the host's, until the task is polled again. A future may end on another thread than it
+//! began on.
+//!
 //! # Requests in flight
 //!
 //! A request owns its memory. Dropping its future detaches the request: the device goes on, and the memory is freed by its last

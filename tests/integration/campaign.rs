@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use pactio::{Code, Device, Error, Host, OpenOptions};
 use pactio_tests::{folder_of, random};
 
-use super::objects::Server;
+use super::objects::{Manners, Server};
 
 const SIZE: usize = 256 << 10;
 
@@ -183,7 +183,8 @@ impl World {
             Source::new(format!("queued:{SIZE}")),
             Source::new("eight-threads:"),
             Source::constant("descriptor:", 0x5a),
-            Source { content: Content::None, ..Source::failing("panic-submit:") },
+            // It answers the first half of each request, and then panics.
+            Source { may_fail: true, ..Source::constant("panic-submit:", 1) },
             Source { content: Content::None, ..Source::failing("panic-driver:soon") },
         ];
         Self {
@@ -219,24 +220,31 @@ impl World {
     /// One accident.
     fn happens(&self, random: &mut Rng) {
         count(&self.counts.accidents);
-        match random.u8(..6) {
-            5 => self.does_not_come_back(random),
+        match random.u8(..5) {
+            4 => self.does_not_come_back(random),
             0 => {
                 // The file is replaced by one with the same content.
                 let other = self.data.with_extension(random.u64(..).to_string());
                 fs::copy(&self.data, &other).unwrap();
                 fs::rename(&other, &self.data).unwrap();
             }
-            // The server says that it is busy, cuts connections, is stopped for a while, or goes on.
-            1 => self.server.lock().unwrap().set(|shared| shared.manners.busy = 3),
-            2 => self.server.lock().unwrap().set(|shared| shared.manners.cut_after = Some(1000)),
-            3 => self.server.lock().unwrap().set(|shared| shared.manners.slow = Duration::from_millis(300)),
-            _ => self.server.lock().unwrap().set(|shared| shared.manners = Default::default()),
+            // The server says that it is busy, cuts connections, or is stopped for a while.
+            1 => self.server_has(random, |manners| manners.busy = 3),
+            2 => self.server_has(random, |manners| manners.cut_after = Some(1000)),
+            _ => self.server_has(random, |manners| manners.slow = Duration::from_millis(300)),
         }
     }
 }
 
 impl World {
+    /// The server has bad manners for a while.
+    fn server_has(&self, random: &mut Rng, change: impl FnOnce(&mut Manners)) {
+        let server = self.server.lock().unwrap();
+        server.set(|shared| change(&mut shared.manners));
+        thread::sleep(Duration::from_millis(random.u64(..300)));
+        server.set(|shared| shared.manners = Manners::default());
+    }
+
     /// A plugin does not come back from a call for a while; its request is answered then.
     fn does_not_come_back(&self, random: &mut Rng) {
         let until = self.data.with_extension(format!("until-{}", random.u64(..)));

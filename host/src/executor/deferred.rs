@@ -105,6 +105,8 @@ impl<V: Load> Deferred<V> {
             }
             let cancelled = inner.views.take_cancelled();
             queue.add_len(cancelled.len().wrapping_neg());
+            // It may be the request that has woken its task: the next one wakes its own.
+            inner.has_woken &= mutant!("a_wake_counts_for_a_task_that_left", true, cancelled.len() == 0);
             Some(cancelled)
         })
     }
@@ -485,6 +487,17 @@ mod models {
             model.assert_ended();
             let request = model.request(1);
             assert!(request.sent == 0 || request.given_up > 0, "the device goes on with it");
+        });
+    }
+
+    #[test]
+    fn a_request_that_woke_its_task_and_is_cancelled_leaves_that_to_the_next() {
+        explore(|| {
+            let model = Model::default();
+            let (first, left) = model.defer(0, 0);
+            assert!(left.wake);
+            model.cancel(0, &first);
+            assert!(model.defer(1, 0).1.wake, "no task will send the request");
         });
     }
 
