@@ -114,6 +114,8 @@ struct World {
     sources: Vec<Source>,
     data: std::path::PathBuf,
     server: Mutex<Server>,
+    /// Read as the memory of a process.
+    _own: Vec<u8>,
     /// Number of events.
     events: AtomicU64,
     counts: Counts,
@@ -162,9 +164,8 @@ impl World {
         drop(writable);
         let verify = format!("file:{} | verify?hashes={}", path("hashed"), path("hashes"));
         host.open(&format!("{verify}&make=true")).unwrap();
-        let own: &'static [u8] = Vec::leak(content);
         let process = Source {
-            base: own.as_ptr().addr() as u64,
+            base: content.as_ptr().addr() as u64,
             ..Source::new(format!("process:{}", std::process::id()))
         };
         let sources = vec![
@@ -191,6 +192,7 @@ impl World {
             sources,
             data: folder.join("data"),
             server: Mutex::new(server),
+            _own: content,
             events: AtomicU64::new(0),
             counts: Counts::default(),
             host,

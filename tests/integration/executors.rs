@@ -216,7 +216,7 @@ async fn rest<F: Future>(polled: Poll<F::Output>, future: F) -> F::Output {
     }
 }
 
-/// A device whose first requests are deferred: their thread has sent no single ones to it.
+/// A device that defers its first requests: their thread has sent no single ones to it.
 fn fresh(host: &Host) -> Device {
     host.open("queued:4096").unwrap()
 }

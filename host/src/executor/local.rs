@@ -193,7 +193,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     }))
 }
 
-/// Calls `f`, on a thread whose next [`block_on`] sends the requests that are deferred meanwhile; the return sends the rest.
+/// Calls `f`. The requests that are deferred meanwhile are sent by the next [`block_on`] of this thread, and the rest by the return.
 pub(crate) fn together<T>(f: impl FnOnce() -> T) -> T {
     let _local = Local::enter();
     f()

@@ -162,7 +162,7 @@ mod models {
     use super::*;
     use crate::packet::models::model;
 
-    /// A device whose driver does all work that there is. Only one thread at a time may poll.
+    /// A device with a driver that does all work that there is. Only one thread at a time may poll.
     struct Device {
         drivers: Arc<Drivers>,
         polls: UnsafeCell<usize>,
@@ -218,7 +218,7 @@ mod models {
             }
         }
 
-        /// A task whose first poll is to come.
+        /// A task before its first poll.
         fn task(&self) -> Task {
             let woken = Arc::new(Woken(AtomicUsize::new(1)));
             Task { number: self.drivers.join(), woken }
