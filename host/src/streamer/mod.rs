@@ -77,6 +77,10 @@ struct State<T> {
     over: Vec<Target>,
     /// The time that a call of the handler took lately.
     pace: Duration,
+    /// Number of polls under way: each sends what may be sent at its end.
+    polls: u32,
+    /// A task is about to send what may be sent.
+    sending: bool,
 }
 
 /// Given-up requests are handed over before all others.
@@ -162,6 +166,8 @@ impl<T: Send + 'static> Streamer<T> {
             ready: BTreeMap::new(),
             over: Vec::new(),
             pace: Duration::ZERO,
+            polls: 0,
+            sending: false,
         };
         let pool = Pool::new(host, bytes / 4);
         Self(Arc::new(Shared { state: Mutex::new(state), host: host.clone(), pool }))
@@ -260,7 +266,7 @@ impl<T: Send + 'static> Streamer<T> {
         if left == 0 {
             state.end_batch(batch, Rank::Ended);
         }
-        self.0.send(state);
+        self.0.send_unless_polled(state);
         Ticket(batch)
     }
 
@@ -281,7 +287,7 @@ impl<T: Send + 'static> Streamer<T> {
             let text = format!("there is no memory for {} bytes", size.unwrap_or(0));
             state.end(ticket, Some(Error::new(ErrorKind::Io(Code::OUT_OF_MEMORY), text)));
         }
-        self.0.send(state);
+        self.0.send_unless_polled(state);
         Ticket(ticket)
     }
 
@@ -318,7 +324,7 @@ impl<T: Send + 'static> Streamer<T> {
     pub fn cancel(&self, ticket: Ticket) -> bool {
         let mut state = self.0.lock();
         let known = state.give_up(ticket.0, Code::CANCELLED);
-        self.0.send(state);
+        self.0.send_unless_polled(state);
         known
     }
 
@@ -328,7 +334,7 @@ impl<T: Send + 'static> Streamer<T> {
     pub fn set_in_flight(&self, device: &Device, most: usize) {
         let mut state = self.0.lock();
         state.schedule.fix_depth(&device.bottom(), most, Instant::now());
-        self.0.send(state);
+        self.0.send_unless_polled(state);
     }
 
     /// Hands over ended requests as long as there is time, those that were given up first, then the most urgent: it stops before a
@@ -338,6 +344,8 @@ impl<T: Send + 'static> Streamer<T> {
     /// Returns the state afterwards. The handler may make requests.
     pub fn poll(&self, budget: Duration, mut handler: impl FnMut(Done<T>)) -> Progress {
         let mut begun = Instant::now();
+        self.0.lock().polls += 1;
+        let _polling = Polling(&self.0);
         self.expire(begun, budget);
         let mut handed = 0;
         loop {
@@ -349,7 +357,7 @@ impl<T: Send + 'static> Streamer<T> {
             }
             let Some((order, ended)) = state.ready.pop_first() else { return state.progress() };
             state.schedule.handed_over(ended.memory());
-            self.0.send(state);
+            drop(state);
             let Ended { data, urgency, begun: asked, queued, result, parts } = ended;
             let (ticket, took) = (Ticket(order.1.1), at.duration_since(asked));
             handler(Done { ticket, data, urgency, queued, took, result, parts });
@@ -375,11 +383,22 @@ impl<T: Send + 'static> Streamer<T> {
         loop {
             let mut state = self.0.lock();
             let is_over = !state.expire(begun);
-            self.0.send(state);
+            drop(state);
             if is_over || begun.elapsed() >= budget {
                 return;
             }
         }
+    }
+}
+
+/// A poll is under way.
+struct Polling<'a, T: Send + 'static>(&'a Arc<Shared<T>>);
+
+impl<T: Send + 'static> Drop for Polling<'_, T> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.polls -= 1;
+        self.0.send_soon(state);
     }
 }
 
@@ -519,7 +538,30 @@ impl<T: Send + 'static> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends the blocks that may be sent. The host's threads read them, so this takes no time.
+    /// Sends what may be sent now. A poll does so at its end for all that its handler requests.
+    fn send_unless_polled(self: &Arc<Self>, state: MutexGuard<'_, State<T>>) {
+        if state.polls == 0 {
+            self.send(state);
+        }
+    }
+
+    /// Has a thread of the host send the blocks that may be sent: that takes the caller's thread no time.
+    fn send_soon(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>) {
+        if std::mem::replace(&mut state.sending, true) {
+            return;
+        }
+        drop(state);
+        let this = Arc::downgrade(self);
+        let send = async move {
+            let Some(this) = this.upgrade() else { return };
+            let mut state = this.lock();
+            state.sending = false;
+            this.send(state);
+        };
+        self.host.spawn(send).detach();
+    }
+
+    /// Sends the blocks that may be sent. The host's threads read them.
     fn send(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>) {
         let now = Instant::now();
         // Late requests are not sent.
@@ -534,8 +576,7 @@ impl<T: Send + 'static> Shared<T> {
             match (step, target) {
                 (Step::Open(_), Target::Entry(tree, name)) => {
                     // Opening may take long, and must not delay other tasks on the host's threads.
-                    let open = blocking::unblock(move || running.opened(open(&tree, &name)));
-                    self.host.spawn(open).detach();
+                    self.host.spawn(blocking::unblock(move || running.opened(open(&tree, &name)))).detach();
                 }
                 (Step::Read(_, range), Target::Open(device, start)) => {
                     let size = state.schedule.progress_of(ticket).and_then(|(_, size)| size).unwrap_or(0);
