@@ -216,6 +216,21 @@ async fn rest<F: Future>(polled: Poll<F::Output>, future: F) -> F::Output {
     }
 }
 
+/// Reads a byte, and calls the host's `block_on` in the first poll: that sends all deferred requests, and leaves none for the `block_on` further
+/// out, which has to poll the request again all the same.
+async fn read_with_a_block_on_inside(host: &Host, device: &Device) -> Vec<u8> {
+    let mut request = device.read_exact_at(7, vec![0; 1]);
+    let mut first = true;
+    let read = std::future::poll_fn(|cx| {
+        let polled = Pin::new(&mut request).poll(cx);
+        if std::mem::take(&mut first) {
+            host.block_on(async {});
+        }
+        polled
+    });
+    read.await.unwrap()
+}
+
 /// A device that defers its first requests: their thread has sent no single ones to it.
 fn fresh(host: &Host) -> Device {
     host.open("queued:4096").unwrap()
@@ -231,34 +246,13 @@ fn a_block_on_inside_sends_what_was_deferred_outside() {
     in_time(|| {
         let (host, device) = pactio_tests::open("fixture_queued", "queued:4096");
         host.block_on(async {
-            let mut request = device.read_exact_at(7, vec![0; 1]);
-            let mut first = true;
-            let read = std::future::poll_fn(|cx| {
-                let polled = Pin::new(&mut request).poll(cx);
-                if std::mem::take(&mut first) {
-                    // The inner `block_on` sends all deferred requests, and leaves none for the outer one.
-                    host.block_on(async {});
-                }
-                polled
-            });
-            assert_eq!(read.await.unwrap(), [7]);
+            assert_eq!(read_with_a_block_on_inside(&host, &device).await, [7]);
 
             // Three deep: the innermost sends the request of the one in the middle.
             let device = fresh(&host);
             let mut outer = device.read_exact_at(3, vec![0; 1]);
             let polled = poll_once(&mut outer).await;
-            host.block_on(async {
-                let mut request = device.read_exact_at(7, vec![0; 1]);
-                let mut first = true;
-                let read = std::future::poll_fn(|cx| {
-                    let polled = Pin::new(&mut request).poll(cx);
-                    if std::mem::take(&mut first) {
-                        host.block_on(async {});
-                    }
-                    polled
-                });
-                assert_eq!(read.await.unwrap(), [7]);
-            });
+            assert_eq!(host.block_on(read_with_a_block_on_inside(&host, &device)), [7]);
             assert_eq!(rest(polled, outer).await.unwrap(), [3]);
 
             let device = fresh(&host);

@@ -25,7 +25,9 @@ impl Shared {
     }
 
     pub(super) fn cancel(&self, request: RequestId) {
-        if let Some(driver) = &self.driver {
+        if let Some(driver) = &self.driver
+            && !self.life.was_forked()
+        {
             driver.cancel_deferred(request);
         }
         self.cancel_at_device(request);
@@ -99,11 +101,12 @@ macro_rules! packet_io {
                         cx: &mut Context<'_>,
                         _: Internal,
                     ) -> Submitted {
+                        // Before a lock is taken: in a forked process, it may be held by a thread that is not there.
+                        if let Some(error) = self.0.life.refusal() {
+                            view.error(error);
+                            return Submitted::Sent;
+                        }
                         let Some(driver) = &self.0.driver else {
-                            if let Some(error) = self.0.life.refusal() {
-                                view.error(error);
-                                return Submitted::Sent;
-                            }
                             {
                                 let _entered = Entered::new(&self.0, Call::Request);
                                 self.0.remote.send(position, view);
@@ -122,7 +125,9 @@ macro_rules! packet_io {
 
                 #[cold]
                 fn send_deferred(&self, _: Internal) {
-                    if let Some(driver) = &self.0.driver {
+                    if let Some(driver) = &self.0.driver
+                        && !self.0.life.was_forked()
+                    {
                         driver.send_all_deferred();
                     }
                 }

@@ -156,9 +156,9 @@ impl<V: Load> Queue<V> {
         End { inner: self.lock(), queue: self, deferred }
     }
 
-    /// Takes all views, which the caller sends; then it calls [`sent`](Self::sent).
+    /// Takes all views, which the caller sends.
     #[inline]
-    pub(super) fn take(&self) -> Option<V> {
+    pub(super) fn take(&self) -> Option<Taken<'_, V>> {
         // Ordering: Relaxed. The caller looks for a request that it has deferred itself, or that it has from the thread that did.
         if self.len.load(Ordering::Relaxed) == 0 {
             return None;
@@ -173,12 +173,11 @@ impl<V: Load> Queue<V> {
         let spare = mem::take(&mut inner.spare);
         let views = mem::replace(&mut inner.views, spare);
         self.add_len(mutant!("taken_views_are_forgotten", views.len().wrapping_neg(), 0));
-        Some(views)
+        let count = views.len();
+        Some(Taken { queue: self, views, count })
     }
 
-    /// Ends the sending of `count` views; gives the requests to cancel at the device. `emptied` held the views.
-    #[inline]
-    pub(super) fn sent(&self, emptied: V, count: usize) -> Vec<V::Request> {
+    fn sent(&self, emptied: V, count: usize) -> Vec<V::Request> {
         self.pace.sent(count);
         let mut inner = self.lock();
         inner.senders -= 1;
@@ -189,6 +188,34 @@ impl<V: Load> Queue<V> {
         }
         // Another sender may have the request that was cancelled.
         if inner.senders == 0 { mem::take(&mut inner.late) } else { inner.late.clone() }
+    }
+}
+
+/// The views that a thread sends. A drop, which only a panic causes, ends the sending, too.
+pub(super) struct Taken<'a, V: Load = Views> {
+    queue: &'a Queue<V>,
+    pub(super) views: V,
+    count: usize,
+}
+
+impl<V: Load> Taken<'_, V> {
+    /// Ends the sending, when the device has the views; gives the requests to cancel there.
+    #[inline]
+    pub(super) fn end(mut self) -> Vec<V::Request> {
+        self.sent()
+    }
+
+    fn sent(&mut self) -> Vec<V::Request> {
+        match mem::take(&mut self.count) {
+            0 => Vec::new(),
+            count => self.queue.sent(mem::take(&mut self.views), count),
+        }
+    }
+}
+
+impl<V: Load> Drop for Taken<'_, V> {
+    fn drop(&mut self) {
+        self.sent();
     }
 }
 
@@ -398,13 +425,11 @@ mod models {
 
         /// Sends the requests of a queue.
         fn send(&self, thread: usize) {
-            let queue = self.deferred.of_thread(thread);
-            let Some(mut views) = queue.take() else { return };
-            let count = views.len();
-            for (id, _) in views.0.drain(..) {
+            let Some(mut taken) = self.deferred.of_thread(thread).take() else { return };
+            for (id, _) in taken.views.0.drain(..) {
                 self.requests.lock().unwrap()[id].sent += 1;
             }
-            let late = queue.sent(views, count);
+            let late = taken.end();
             let forgotten = mutant!("late_cancellations_are_forgotten", late.len(), 0);
             late.into_iter().skip(forgotten).for_each(|id| self.give_up(id));
         }

@@ -19,7 +19,7 @@ use async_channel::Sender;
 use pactio_sdk::abi::DriverStatus;
 use pactio_sdk::{IoError, RequestId};
 
-use super::deferred::{Deferred, Load as _, Looked, Queue, Views, Watch};
+use super::deferred::{Deferred, Looked, Queue, Views, Watch};
 use super::local;
 use super::posts::Call;
 use super::word::{Notified, Released, Word};
@@ -145,22 +145,15 @@ impl Driver {
         }
     }
 
-    /// Hands the requests of a queue to the device, and polls the driver if that notifies it; `false` if there are none.
-    pub(super) fn send_deferred(self: &Arc<Self>, queue: &Queue) -> bool {
-        let Some(mut views) = queue.take() else { return false };
-        let count = views.len();
-        let Some(device) = self.device() else {
-            views.fail(IoError::NOT_SUBMITTED);
-            queue.sent(views, count);
-            return true;
-        };
-        let helper = Helper::new(self, &*device);
-        device.send(&mut views);
-        for request in queue.sent(views, count) {
+    /// Hands the requests of a queue to the device, and polls the driver if that notifies it.
+    pub(super) fn send_deferred(self: &Arc<Self>, queue: &Queue) {
+        let Some(mut taken) = queue.take() else { return };
+        let Some(device) = self.device() else { return taken.views.fail(IoError::NOT_SUBMITTED) };
+        let _helper = Helper::new(self, &*device);
+        device.send(&mut taken.views);
+        for request in taken.end() {
             device.cancel_late(request);
         }
-        drop(helper);
-        true
     }
 
     /// Sends all requests that were deferred.

@@ -49,7 +49,12 @@ pub(super) fn close_and_drop(object: DeviceObj) -> bool {
     if closing.table.is_null() {
         return true;
     }
-    // SAFETY: it was found under the id of this table; a library stays loaded, so its tables are static.
+    // SAFETY: each table begins with its size; a library stays loaded, so its tables are static.
+    let size = unsafe { *closing.table.cast::<u32>() } as usize;
+    if size < size_of::<ClosingTable>() {
+        return true;
+    }
+    // SAFETY: it was found under the id of this table, and is not shorter; a library stays loaded.
     let table = unsafe { &*closing.table.cast::<ClosingTable>() };
     // SAFETY: the device exists until the end of this function, which owns it, so no other call is under way.
     unsafe { (table.close)(closing.object) == 0 }
