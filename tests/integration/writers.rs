@@ -3,6 +3,7 @@
 use pactio::{Capability, Code, Device, Host, OpenOptions, Seekable};
 use pactio_tests::{host, in_time};
 use std::fs;
+use std::time::Duration;
 use tokio_util::compat::FuturesAsyncWriteCompatExt as _;
 
 /// Writes bytes in one of the ways that there are.
@@ -98,7 +99,8 @@ fn nothing_is_seen_of_bytes_that_are_not_published() {
             let error = file.flush().unwrap_err();
             assert!(error.to_string().contains("call `Seekable::finish`"), "{error}");
             assert_eq!(fs::read(&path).unwrap(), b"before");
-            drop(file);
+            // A thread of the host may poll the driver at this moment: `close` waits for it, a drop does not.
+            file.into_inner().close(Duration::from_secs(60)).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"before");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{url}");
             let device = open();

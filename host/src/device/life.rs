@@ -178,7 +178,8 @@ impl Device {
     /// Closes the device, and waits for that at most for `limit`. Requests in flight fail, unless the device answers them before.
     /// The plugin may take longer than the limit to close the device, on a thread of its own.
     ///
-    /// Dropping the last handle closes it as well, and waits as long as the plugin takes.
+    /// Dropping the last handle closes it as well, and waits as long as the plugin takes. If a thread of the host polls the device's
+    /// driver at that moment, that thread closes the device right after, and the drop does not wait for it; the end of the host does.
     ///
     /// # Errors
     ///

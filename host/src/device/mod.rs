@@ -43,7 +43,8 @@ use descriptor::Descriptor;
 use life::Life;
 use room::Room;
 
-/// An open device. Cheap to clone; all clones are one device, which is closed when the last clone is dropped.
+/// An open device. Cheap to clone; all clones are one device, which is closed when the last clone is dropped. [`close`](Self::close)
+/// waits for that, and says whether it succeeded.
 ///
 /// A device may be used by any number of tasks and threads at once, and may outlive its host.
 ///
