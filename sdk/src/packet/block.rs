@@ -18,7 +18,7 @@ use core::task::Waker;
 
 use super::failures::Failures;
 use super::header::{DERIVED, INITIALISED, Packet, PacketTable, Private};
-use super::state::Left;
+use super::state::{Generation, Left};
 use super::{mutant, watch};
 use crate::IoError;
 use crate::firewall;
@@ -163,9 +163,13 @@ pub(super) unsafe fn text_of<'a>(text: *const u8, len: usize) -> Option<&'a str>
 pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, IoError> {
     debug_assert!(align.is_power_of_two());
     let class = class_of(len, align);
-    let (block, offset) = match pool::take(class) {
-        Some(block) => (block, ROOM_OFFSET),
-        None => allocate_new(class, len, align)?,
+    let (block, offset, last) = match pool::take(class) {
+        // SAFETY: the header of a kept block stays as the last party has left it.
+        Some(block) => (block, ROOM_OFFSET, unsafe { (*block.as_ptr()).packet.state.generation() }),
+        None => {
+            let (block, offset) = allocate_new(class, len, align)?;
+            (block, offset, Generation::FIRST)
+        }
     };
     let align_log2 = align.trailing_zeros() as u8;
     let private = Private { class, store: Store::Bytes as u8, align_log2, watched: false, submitted: false };
@@ -174,7 +178,7 @@ pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, IoErr
     // SAFETY: the memory is ours, large enough and aligned; its old content was dropped or never existed.
     unsafe {
         block.write(Block {
-            packet: Packet::new(&raw const TABLE, room.as_ptr(), len, private),
+            packet: Packet::new(last, &raw const TABLE, room.as_ptr(), len, private),
             failures: Failures::new(),
             waker: UnsafeCell::new(None),
         });
@@ -437,7 +441,7 @@ unsafe fn deallocate(block: NonNull<Block>) {
 /// Blocks kept for reuse, per thread and class.
 #[cfg(all(feature = "std", not(any(pactio_loom, pactio_shuttle, pactio_no_pool))))]
 mod pool {
-    use super::{Block, CLASS_ROOM, ROOM_OFFSET, layout};
+    use super::{Block, CLASS_ROOM, Failures, ROOM_OFFSET, layout};
     use alloc::alloc::dealloc;
     use core::cell::Cell;
     use core::ptr::NonNull;
@@ -445,8 +449,25 @@ mod pool {
     /// Number of bytes that are kept at most per class and thread.
     const KEPT_BYTES: usize = 1 << 19;
 
-    /// A kept block begins with a pointer to the next.
+    /// A kept block has a pointer to the next in the place of its failures. Its header stays: a view that is answered a second time
+    /// finds that there is no request.
     type Link = Option<NonNull<Block>>;
+
+    /// The place of a kept block's link.
+    ///
+    /// # Safety
+    ///
+    /// The block is the caller's.
+    #[inline(always)]
+    unsafe fn link(block: NonNull<Block>) -> *mut Link {
+        const {
+            assert!(
+                size_of::<Failures>() >= size_of::<Link>() && align_of::<Failures>() >= align_of::<Link>()
+            )
+        };
+        // SAFETY: the block is the caller's, so it is allocated.
+        unsafe { (&raw mut (*block.as_ptr()).failures).cast() }
+    }
 
     struct Shelf {
         first: Cell<Link>,
@@ -467,8 +488,8 @@ mod pool {
         POOL.try_with(|pool| {
             let shelf = pool.0.get(class as usize)?;
             let block = shelf.first.get()?;
-            // SAFETY: kept blocks hold a link at their start, written by `give`.
-            shelf.first.set(unsafe { block.cast::<Link>().read() });
+            // SAFETY: the block is kept here, so it has a link, which `give` has written.
+            shelf.first.set(unsafe { link(block).read() });
             shelf.count.set(shelf.count.get() - 1);
             Some(block)
         })
@@ -487,8 +508,8 @@ mod pool {
             if count >= KEPT_BYTES / (CLASS_ROOM[class as usize] + ROOM_OFFSET) {
                 return false;
             }
-            // SAFETY: the block is the caller's and at least as large and aligned as a link.
-            unsafe { block.cast::<Link>().write(shelf.first.get()) };
+            // SAFETY: the block is the caller's, and its failures were dropped.
+            unsafe { link(block).write(shelf.first.get()) };
             shelf.first.set(Some(block));
             shelf.count.set(count + 1);
             true
@@ -501,10 +522,9 @@ mod pool {
             for (class, shelf) in self.0.iter().enumerate() {
                 let Ok((layout, _)) = layout(class as u8, 0, 1) else { continue };
                 while let Some(block) = shelf.first.get() {
-                    // SAFETY: kept blocks hold a link at their start, written by `give`; the layout is the one of the block's
-                    // class.
+                    // SAFETY: the block is kept here, so it has a link, which `give` has written, and the layout of its class.
                     unsafe {
-                        shelf.first.set(block.cast::<Link>().read());
+                        shelf.first.set(link(block).read());
                         dealloc(block.as_ptr().cast(), layout);
                     }
                 }

@@ -68,7 +68,7 @@ impl<T: StableBytes, Origin: PacketPerms> TableOf<T, Origin> {
 unsafe extern "C" fn origin_packet<T: StableBytes, Origin: PacketPerms>(packet: *const ()) -> *const () {
     // SAFETY: the caller holds a view, so the block is alive and keeps the value that `new` put there; the origin's view keeps
     // its packet.
-    unsafe { block::kept::<Kept<T, Origin>>(packet.cast::<Block>()) }.origin.packet_address()
+    unsafe { block::kept::<Kept<T, Origin>>(packet.cast::<Block>()) }.origin.packet().cast()
 }
 
 impl<T: StableBytes, Perms: PacketPerms, Origin: PacketPerms> DerivedPacket<T, Perms, Origin> {

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::state::StateWord;
+use super::state::{Generation, StateWord};
 
 /// The header at the start of every packet.
 ///
@@ -98,8 +98,14 @@ pub(super) struct Private {
 
 impl<Perms> Packet<Perms> {
     #[inline(always)]
-    pub(super) fn new(table: *const PacketTable, bytes: *mut u8, len: usize, private: Private) -> Self {
-        Self { state: StateWord::idle(), table, bytes, len, flags: 0, private, _perms: PhantomData }
+    pub(super) fn new(
+        last: Generation,
+        table: *const PacketTable,
+        bytes: *mut u8,
+        len: usize,
+        private: Private,
+    ) -> Self {
+        Self { state: StateWord::idle(last), table, bytes, len, flags: 0, private, _perms: PhantomData }
     }
 }
 
@@ -120,7 +126,8 @@ pub(super) mod boundary {
         );
         // The protocol of the state word is part of the ABI: each side changes the word directly.
         print
-            .text("state: count 0..32, waker 32, owner 33, group 34, watched 35, cancelled 36, splits 37..64")
+            .text("state: count 0..32, waker 32, owner 33, group 34, watched 35, cancelled 36, generation 37..43, splits 43..64")
+            .text("view: the address of a packet, of which the lowest six bits are its generation")
             .text("flags: initialised 1, derived 2")
             .text("complete: unsafe extern C fn(*const (), u32)")
             .text("fail: unsafe extern C fn(*const (), usize, usize, u32, *const u8, usize)")

@@ -280,9 +280,9 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     fn submit(&mut self, watched: bool) -> BoundPacketView<Perms> {
         // SAFETY: the packet is idle and ours, and only its owner uses this field.
         unsafe { (*self.block.as_ptr()).packet.private.submitted = true };
-        self.packet().state.submit(watched);
+        let generation = self.packet().state.submit(watched);
         // SAFETY: `submit` made this view, and the block lives while the view is not finished.
-        unsafe { BoundPacketView::new(self.block.cast(), 0, self.len(), 0) }
+        unsafe { BoundPacketView::first(self.block.cast(), generation, self.len()) }
     }
 
     /// Moves the packet to a fresh block while the last view is about to leave the old one; fails if views are still in flight.

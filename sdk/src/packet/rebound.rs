@@ -3,7 +3,6 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::Range;
 use core::pin::Pin;
@@ -118,7 +117,7 @@ unsafe extern "C" fn transfer<Perms: PacketPerms>(
 
 unsafe extern "C" fn origin_packet<Perms: PacketPerms>(packet: *const ()) -> *const () {
     // SAFETY: the caller holds a view, so the packet keeps its origin, and the origin's view keeps its packet.
-    unsafe { origin::<Perms>(packet) }.packet_address()
+    unsafe { origin::<Perms>(packet) }.packet().cast()
 }
 
 impl<Perms: PacketPerms> ReboundPacket<Perms> {
@@ -208,8 +207,9 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         let origin = unsafe { block::kept_mut::<BoundPacketView<Perms>>(packet.block()) };
         // From here on the kept view is only the stem from which parts are made.
         let range = origin.give_up_range();
-        let stem = Stem { packet: origin.packet_address(), start: range.start, tag };
-        let bound = packet.bind_to(OutputRef::new(Parts { stem, each, _perms: PhantomData }));
+        let mut stem = origin.stem();
+        stem.set_tag(tag);
+        let bound = packet.bind_to(OutputRef::new(Parts { stem, each }));
         match bound {
             Ok(mut view) => {
                 view.set_tag(tag);
@@ -303,29 +303,12 @@ impl<Perms: PacketPerms> Drop for ReboundPacket<Perms> {
     }
 }
 
-/// The source of an origin's parts: the raw fields of the view that the rebound packet keeps for as long as views of the packet
-/// exist.
-#[derive(Clone, Copy)]
-struct Stem {
-    packet: *const (),
-    /// Start of the range in the origin's packet.
-    start: usize,
-    tag: u64,
-}
-
 /// Gives each segment of a fresh view to `each`, as a part of the origin.
-struct Parts<F, Perms> {
-    stem: Stem,
+struct Parts<F, Perms: PacketPerms> {
+    /// The source of the parts: the empty rest of the view that the rebound packet keeps for as long as views of the packet exist.
+    stem: ManuallyDrop<BoundPacketView<Perms>>,
     each: F,
-    _perms: PhantomData<fn(Perms)>,
 }
-
-// SAFETY: the stem is only used during calls of `segment`, when the packet behind its pointer is alive; that packet is shared
-// through atomics, as it is between views.
-unsafe impl<F: Send, Perms> Send for Parts<F, Perms> {}
-// SAFETY: the stem is only used during calls of `segment`, when the packet behind its pointer is alive; that packet is shared
-// through atomics, as it is between views.
-unsafe impl<F: Sync, Perms> Sync for Parts<F, Perms> {}
 
 impl<F, Perms> PacketOutput for Parts<F, Perms>
 where
@@ -333,15 +316,11 @@ where
     Perms: PacketPerms,
 {
     fn segment(&self, segment: Segment<'_>) {
-        let Stem { packet, start, tag } = self.stem;
-        let range = segment.range();
+        let (range, start) = (segment.range(), self.stem.offset());
         // SAFETY: a view of the rebound packet that has not finished reports the segment, so that packet is alive and keeps the
-        // stem, an empty view of the origin. The stem is put together here only to be borrowed. Each byte is reported once, so
-        // the part is in no other view; the device is done with the part.
-        let part = unsafe {
-            let stem = ManuallyDrop::new(BoundPacketView::<Perms>::from_address(packet, start, tag));
-            stem.part(start + range.start..start + range.end)
-        };
+        // origin's view, whose empty rest the stem is. Each byte is reported once, so the part is in no other view; the device is
+        // done with the part.
+        let part = unsafe { self.stem.part(start + range.start..start + range.end) };
         let Ok(view) = part else { return };
         let result = segment.result().map_err(|error| match segment.text() {
             None => Cause::from(error),

@@ -1,10 +1,10 @@
 //! The state word: access to a packet's header, and which party frees it.
 //!
 //! ```text
-//!  63       37     36          35       34      33      32    31          0
-//! ┌───────────┬───────────┬─────────┬───────┬───────┬───────┬─────────────┐
-//! │  SPLITS   │ CANCELLED │ WATCHED │ GROUP │ OWNER │ WAKER │    COUNT    │
-//! └───────────┴───────────┴─────────┴───────┴───────┴───────┴─────────────┘
+//!  63    43 42        37     36          35       34      33      32    31     0
+//! ┌────────┬────────────┬───────────┬─────────┬───────┬───────┬───────┬────────┐
+//! │ SPLITS │ GENERATION │ CANCELLED │ WATCHED │ GROUP │ OWNER │ WAKER │ COUNT  │
+//! └────────┴────────────┴───────────┴─────────┴───────┴───────┴───────┴────────┘
 //! ```
 //!
 //! | bits  | true means |
@@ -17,6 +17,10 @@
 //! | CANCELLED | the owner does not want the result any more; a device may check the bit, and need not |
 //!
 //! SPLITS counts the splits of a request, for its report; nothing depends on it, and it may overflow.
+//!
+//! GENERATION counts the requests of a header, modulo 64. Each view carries the generation that it was made in; a view of another
+//! generation was answered before, by wrong unsafe code, and stops the process before the answer reaches a request that it does not
+//! belong to.
 //!
 //! # Access rules
 //!
@@ -41,7 +45,7 @@
 //!
 //! | function | from | to | returns |
 //! |----------|------|----|---------|
-//! | [`submit`](StateWord::submit) | idle | 1 view, GROUP, perhaps WATCHED | |
+//! | [`submit`](StateWord::submit) | idle | 1 view, GROUP, perhaps WATCHED, the next GENERATION | the generation |
 //! | [`split`](StateWord::split) | COUNT ≥ 1 | COUNT + 1, SPLITS + 1 | refusal close to overflow |
 //! | [`finish_only`](StateWord::finish_only) | 1 view, no WAKER, WATCHED or CANCELLED, no splits, OWNER | idle | whether the word was in that state |
 //! | [`finish`](StateWord::finish) | COUNT ≥ 1 | COUNT − 1 | the next step of the view |
@@ -64,7 +68,10 @@ const OWNER: u64 = 1 << 33;
 const GROUP: u64 = 1 << 34;
 const WATCHED: u64 = 1 << 35;
 const CANCELLED: u64 = 1 << 36;
-const SPLIT: u64 = 1 << 37;
+/// The lowest bit of GENERATION.
+const NEXT: u64 = 1 << 37;
+const GENERATION: u64 = NEXT * Generation::COUNT as u64 - NEXT;
+const SPLIT: u64 = GENERATION + NEXT;
 
 /// Splits are refused from this COUNT on. The distance to the WAKER bit is larger than the number of threads that can be between
 /// the addition and its undoing.
@@ -93,6 +100,38 @@ fn finished_twice() -> ! {
         }
         let _twice = Twice;
         panic!("{TEXT}");
+    }
+}
+
+/// The number of a request among those of its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation(u64);
+
+impl Generation {
+    /// Number of generations: the numbers fit into the bits that the alignment of packets leaves free in an address.
+    pub(crate) const COUNT: usize = 64;
+    /// The generation of a header that no request has used.
+    pub(crate) const FIRST: Self = Self(0);
+
+    /// From a number, of which the lowest bits count.
+    #[inline(always)]
+    pub(crate) fn from_number(number: usize) -> Self {
+        Self((number % Self::COUNT) as u64 * NEXT)
+    }
+
+    #[inline(always)]
+    pub(crate) fn to_number(self) -> usize {
+        (self.0 / NEXT) as usize
+    }
+
+    #[inline(always)]
+    fn of(word: u64) -> Self {
+        Self(word & GENERATION)
+    }
+
+    #[inline(always)]
+    fn next(self) -> Self {
+        Self((self.0 + NEXT) & GENERATION)
     }
 }
 
@@ -160,10 +199,10 @@ struct Ghost {
 }
 
 impl StateWord {
-    /// The word of an idle packet.
-    pub(crate) fn idle() -> Self {
+    /// The word of an idle packet. Its next request has the generation that follows `last`.
+    pub(crate) fn idle(last: Generation) -> Self {
         Self {
-            word: AtomicU64::new(OWNER),
+            word: AtomicU64::new(OWNER | last.0),
             #[cfg(pactio_loom)]
             ghost: Ghost {
                 header: crate::sync::UnsafeCell::new(()),
@@ -204,16 +243,39 @@ impl StateWord {
 
     /// Makes the first view. The caller is the owner and has seen [`is_idle`](Self::is_idle).
     #[inline(always)]
-    pub(crate) fn submit(&self, watched: bool) {
+    pub(crate) fn submit(&self, watched: bool) -> Generation {
         let watched = if watched { WATCHED } else { 0 };
         // Ordering: Relaxed. No other thread can see the packet; handing the view to another thread publishes it.
-        self.word().store(VIEW | OWNER | GROUP | watched, Ordering::Relaxed);
+        let last = Generation::of(self.word().load(Ordering::Relaxed));
+        let generation = last.next();
+        self.word().store(VIEW | OWNER | GROUP | watched | generation.0, Ordering::Relaxed);
+        generation
     }
 
-    /// Makes one more view. The caller holds a view.
-    pub(crate) fn split(&self) -> Result<(), TooManyViews> {
+    /// The generation of the last request.
+    #[inline(always)]
+    pub(crate) fn generation(&self) -> Generation {
+        // Ordering: Relaxed. The caller keeps the header, and a request that it does not know cannot begin meanwhile.
+        Generation::of(self.word().load(Ordering::Relaxed))
+    }
+
+    /// Ends the process if the packet has no view, or those of another request: then the caller's view was answered before.
+    #[inline]
+    pub(crate) fn expect_view(&self, generation: Generation) {
+        // Ordering: Relaxed. It is a check of the caller's own view, which holds at any time.
+        let word = self.word().load(Ordering::Relaxed);
+        if word & COUNT == 0 || Generation::of(word) != generation {
+            finished_twice();
+        }
+    }
+
+    /// Makes one more view. The caller holds a view of this generation.
+    pub(crate) fn split(&self, generation: Generation) -> Result<(), TooManyViews> {
         // Ordering: Relaxed. COUNT is at least 1 by the caller's own view, so no party bases a decision on this change.
         let old = self.word().fetch_add(mutant!("split_uncounted", SPLIT, VIEW | SPLIT), Ordering::Relaxed);
+        if Generation::of(old) != generation {
+            finished_twice();
+        }
         if old & COUNT < MOST_VIEWS {
             return Ok(());
         }
@@ -223,36 +285,38 @@ impl StateWord {
     }
 
     /// Finishes the only view of a packet without an armed waker and without an output, in one step that leaves the packet idle.
-    /// The step replaces `finish` and `leave_group`, the two steps of other views. Returns `false` if the packet is not in that state;
-    /// nothing has changed then.
+    /// The step replaces `finish` and `leave_group`, the two steps of other views. Returns `false` if the packet is not in that state,
+    /// or its request is not the view's; nothing has changed then.
     ///
     /// The view cannot be split meanwhile, since it is the caller's, and WAKER is clear; the step fails if the owner arms,
     /// cancels or leaves at the same time.
     #[inline(always)]
     #[must_use]
-    pub(crate) fn finish_only(&self) -> bool {
-        const ONLY: u64 = VIEW | OWNER | GROUP;
+    pub(crate) fn finish_only(&self, generation: Generation) -> bool {
         // Ordering: Release, for `poll`, `is_complete` and `is_idle`. There were no other views: SPLITS is 0.
         let word = self.word().load(Ordering::Relaxed);
         let only = mutant!("finish_only_unwatched", word & !WATCHED, word);
-        only == ONLY
+        only == (VIEW | OWNER | GROUP | generation.0)
             && self
                 .word()
                 .compare_exchange(
                     word,
-                    OWNER,
+                    OWNER | generation.0,
                     mutant!("finish_only_relaxed", Ordering::Relaxed, Ordering::Release),
                     Ordering::Relaxed,
                 )
                 .is_ok()
     }
 
-    /// Takes one view away. The caller's view has its answer and will not be used again.
+    /// Takes one view of this generation away. The caller's view has its answer and will not be used again.
     #[inline]
-    pub(crate) fn finish(&self) -> Finished {
+    pub(crate) fn finish(&self, generation: Generation) -> Finished {
         // Ordering: Release for the owner's Acquire loads (bytes, failures). Acquire for the waker that `arm` released,
         // which the last view takes.
         let old = self.word().fetch_sub(VIEW, mutant!("finish_relaxed", Ordering::Relaxed, Ordering::AcqRel));
+        if Generation::of(old) != generation {
+            finished_twice();
+        }
         match old & COUNT {
             VIEW => Finished::Last { waker: old & WAKER != 0 },
             0 => finished_twice(),
@@ -377,7 +441,7 @@ impl StateWord {
         self.word().load(mutant!("complete_relaxed", Ordering::Relaxed, Ordering::Acquire)) & COUNT == 0
     }
 
-    /// Number of splits since the packet was submitted, up to 2²⁷.
+    /// Number of splits since the packet was submitted, up to 2²¹.
     pub(crate) fn splits(&self) -> usize {
         // Ordering: Relaxed. It is a count and orders nothing.
         (self.word().load(Ordering::Relaxed) / SPLIT) as usize
@@ -409,5 +473,27 @@ impl fmt::Debug for StateWord {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(any(pactio_loom, pactio_shuttle))))]
+mod tests {
+    use super::{Generation, StateWord};
+
+    #[test]
+    fn a_view_of_another_generation_finishes_nothing() {
+        let word = StateWord::idle(Generation::FIRST);
+        let mut last = Generation::FIRST;
+        for _ in 0..2 * Generation::COUNT {
+            let generation = word.submit(false);
+            assert_ne!(generation, last);
+            assert!(!word.finish_only(last), "the view of an earlier request has finished this one");
+            assert_eq!(word.views(), 1);
+            assert!(word.finish_only(generation));
+            assert!(word.is_idle());
+            assert_eq!(Generation::from_number(generation.to_number()), generation);
+            last = generation;
+        }
+        assert_eq!(StateWord::idle(last).generation(), last);
     }
 }

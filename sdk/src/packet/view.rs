@@ -7,7 +7,7 @@ use core::ops::Range;
 use core::ptr::{self, NonNull};
 
 use super::header::{DERIVED, INITIALISED, Packet};
-use super::state::Finished;
+use super::state::{Finished, Generation};
 use super::{Cause, Errorable, PacketPerms, Read, Splittable, TransferredPacket, mutant};
 use crate::IoError;
 
@@ -48,6 +48,7 @@ use crate::IoError;
 #[must_use = "a view that is dropped fails its range"]
 pub struct BoundPacketView<Perms: PacketPerms> {
     #[cfg_attr(feature = "layout-check", sabi(unsafe_opaque_field))]
+    /// The packet, and in the lowest bits, which the alignment of packets leaves free, the generation of the request.
     packet: NonNull<()>,
     start: usize,
     end: usize,
@@ -62,11 +63,22 @@ unsafe impl<Perms: PacketPerms> Send for BoundPacketView<Perms> {}
 unsafe impl<Perms: PacketPerms> Sync for BoundPacketView<Perms> {}
 
 impl<Perms: PacketPerms> BoundPacketView<Perms> {
+    /// The first view of a request.
+    ///
     /// # Safety
     ///
-    /// COUNT of the packet at `packet` includes this view, and no other view's range overlaps `start..end`.
+    /// The packet was submitted with this generation, this view is the one that COUNT has, and the packet has `len` bytes.
     #[inline(always)]
-    pub(super) unsafe fn new(packet: NonNull<()>, start: usize, end: usize, tag: u64) -> Self {
+    pub(super) unsafe fn first(packet: NonNull<Packet<Perms>>, generation: Generation, len: usize) -> Self {
+        let packet = packet.cast().map_addr(|address| address | generation.to_number());
+        Self { packet, start: 0, end: len, tag: 0, _perms: PhantomData }
+    }
+
+    /// # Safety
+    ///
+    /// `packet` is the one of another view, COUNT of that packet includes this view, and no other view's range overlaps `start..end`.
+    #[inline(always)]
+    unsafe fn new(packet: NonNull<()>, start: usize, end: usize, tag: u64) -> Self {
         Self { packet, start, end, tag, _perms: PhantomData }
     }
 
@@ -108,26 +120,22 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         unsafe { Self::new(NonNull::new_unchecked(packet.cast_mut()), start, end, tag) }
     }
 
-    /// Address of the view's packet.
-    #[inline(always)]
-    pub(super) fn packet_address(&self) -> *const () {
-        self.packet.as_ptr().cast_const()
+    /// The empty view at the start of this one's range, for as long as this view exists. It is not dropped, and is not counted.
+    pub(super) fn stem(&self) -> ManuallyDrop<Self> {
+        // SAFETY: an empty range overlaps no other, and a view that is not dropped finishes nothing.
+        ManuallyDrop::new(unsafe { Self::new(self.packet, self.start, self.start, self.tag) })
     }
 
-    /// An empty view at `start`, put together from the address of a packet.
-    ///
-    /// # Safety
-    ///
-    /// COUNT of the packet includes this view, or this view is not dropped and lives no longer than a view that is counted.
-    pub(super) unsafe fn from_address(packet: *const (), start: usize, tag: u64) -> Self {
-        // SAFETY: a view's packet is never null, and an empty range overlaps no other. This view is counted, or it is not dropped
-        // and a counted view outlives it.
-        unsafe { Self::new(NonNull::new_unchecked(packet.cast_mut()), start, start, tag) }
+    /// The view's packet.
+    #[inline(always)]
+    pub(super) fn packet(&self) -> *const Packet<Perms> {
+        self.packet.as_ptr().map_addr(|address| address & !(Generation::COUNT - 1)).cast_const().cast()
     }
 
+    /// The generation of the view's request.
     #[inline(always)]
-    fn packet(&self) -> *const Packet<Perms> {
-        self.packet.as_ptr().cast_const().cast()
+    fn generation(&self) -> Generation {
+        Generation::from_number(self.packet.addr().get())
     }
 
     /// Length of the range in bytes.
@@ -169,7 +177,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     #[inline]
     pub fn request(&self) -> RequestId {
         // SAFETY: this view keeps its packet alive (state rule 1), which keeps its origin.
-        RequestId(unsafe { root(self.packet.as_ptr().cast_const()) } as u64)
+        RequestId(unsafe { root(self.packet().cast()) } as u64)
     }
 
     /// The result is not wanted any more: the request, or a request that it was made to answer, was cancelled, or its owner is
@@ -177,7 +185,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     #[inline]
     pub fn is_cancelled(&self) -> bool {
         // SAFETY: this view keeps its packet alive (state rule 1), which keeps its origin.
-        unsafe { is_cancelled(self.packet.as_ptr().cast_const()) }
+        unsafe { is_cancelled(self.packet().cast()) }
     }
 
     /// The packet has its bytes in memory, so a layer may read them: see [`ReturnedPart::bytes`](super::ReturnedPart::bytes). A
@@ -211,7 +219,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     #[inline]
     pub fn try_split_at(self, at: usize) -> Result<(Self, Self), Self> {
         // SAFETY: this view keeps the packet alive (state rule 1).
-        if unsafe { (*self.packet()).state.split() }.is_err() {
+        if unsafe { (*self.packet()).state.split(self.generation()) }.is_err() {
             return Err(self);
         }
         let middle = self.start + at.min(self.len());
@@ -250,7 +258,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         let packet = self.packet();
         // SAFETY: this view keeps the packet and its table alive (state rule 1).
         unsafe {
-            if mutant!("part_uncounted", Ok(()), (*packet).state.split()).is_err() {
+            if mutant!("part_uncounted", Ok(()), (*packet).state.split(self.generation())).is_err() {
                 let error = TOO_MANY_VIEWS.to_raw();
                 ((*(*packet).table).fail)(packet.cast(), range.start, range.end, error, ptr::null(), 0);
                 return Err(TOO_MANY_VIEWS);
@@ -421,7 +429,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     #[inline(always)]
     pub(super) unsafe fn settle(&self, done: usize, rest: IoError) {
         // SAFETY: the view keeps the packet alive up to here (state rule 1).
-        let settled = done >= self.len() && unsafe { (*self.packet()).state.finish_only() };
+        let settled = done >= self.len() && unsafe { (*self.packet()).state.finish_only(self.generation()) };
         if !settled {
             // SAFETY: the view is not used afterwards, and these are its parts. They are given one by one, so that the view need
             // not lie in memory.
@@ -444,11 +452,14 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         rest: IoError,
         text: &str,
     ) {
-        let packet: *const Packet<Perms> = packet.as_ptr().cast_const().cast();
+        // SAFETY: a view that is not dropped finishes nothing, and these are the parts of one.
+        let view = ManuallyDrop::new(unsafe { Self::new(packet, start, end, tag) });
+        let (packet, generation) = (view.packet(), view.generation());
         let middle = start + done.min(end - start);
         // SAFETY: the view keeps packet and table alive up to `finish`; if this was the last view, the group keeps them
         // until `complete` (state rule 1). All ranges are this view's.
         unsafe {
+            (*packet).state.expect_view(generation);
             if middle < end {
                 let rest = rest.to_raw();
                 ((*(*packet).table).fail)(packet.cast(), middle, end, rest, text.as_ptr(), text.len());
@@ -465,7 +476,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
             }
             let late = mutant!("segment_after_count", (*packet).state.is_watched(), false);
             let table = (*packet).table;
-            let finished = (*packet).state.finish();
+            let finished = (*packet).state.finish(generation);
             if late {
                 ((*table).segment)(packet.cast(), start, end, tag, 0, ptr::null(), 0);
             }
