@@ -10,6 +10,7 @@ use async_channel::{Receiver, Sender};
 use pactio_sdk::{IntoPacket, KeptPacket, PacketPerms, StableBytes};
 
 use crate::device::{Registered, Shared};
+use crate::resources::{BUFFERS, Taken};
 use crate::{Error, ErrorKind};
 
 /// A bounded number of buffers of one size in one piece of memory.
@@ -52,7 +53,7 @@ struct Pool {
 
 /// The side that frees the memory.
 enum Owner {
-    Pool(Layout),
+    Pool(Layout, #[expect(dead_code, reason = "it counts the memory")] Taken),
     /// The value is dropped with the pool.
     Other(#[expect(dead_code, reason = "it keeps the memory")] Box<dyn Send + Sync>),
 }
@@ -71,7 +72,8 @@ impl BufferPool {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Setup`] if `count` or `size` is 0, or the memory cannot be allocated.
+    /// [`ErrorKind::Setup`] if `count` or `size` is 0, if the memory cannot be allocated, or if it is more than the pools of this process may
+    /// have: see [`Resources::limit_buffers`](crate::Resources::limit_buffers).
     pub fn new(count: usize, size: usize) -> Result<Self, Error> {
         let refused = |why: &str| {
             let message = format!("cannot make a pool of {count} buffers of {size} bytes: {why}");
@@ -85,10 +87,13 @@ impl BufferPool {
             .and_then(|stride| stride.checked_mul(count))
             .and_then(|total| Layout::from_size_align(total, PAGE).ok())
             .ok_or_else(|| refused("that is more than there can be"))?;
+        let taken = BUFFERS.take(layout.size()).ok_or_else(|| {
+            refused("the pools of the process may not have that much memory: see `Resources`")
+        })?;
         // SAFETY: the size is not zero.
         let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(|| refused("out of memory"))?;
         let (total, stride) = (layout.size(), layout.size() / count);
-        Ok(Self::over(memory, total, size, stride, Owner::Pool(layout)))
+        Ok(Self::over(memory, total, size, stride, Owner::Pool(layout, taken)))
     }
 
     /// Buffers of `size` bytes each in existing memory, such as a mapped staging buffer of a graphics card: as many as fit, one directly
@@ -183,7 +188,7 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // First, so that no device knows the memory when it is freed.
         self.registered.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        if let Owner::Pool(layout) = self.owner {
+        if let Owner::Pool(layout, _) = self.owner {
             // SAFETY: the memory was allocated with this layout, and no buffer is left, since each buffer keeps the pool.
             unsafe { dealloc(self.memory.as_ptr(), layout) };
         }

@@ -10,7 +10,7 @@ use pactio_sdk::abi::DeviceObj;
 use pactio_sdk::{Code, LinkedPlugin, OpenMode};
 
 use crate::device::{DeviceStatistics, RequestInFlight, Statistics, refuse_deep};
-use crate::executor::{self, Runtime};
+use crate::executor::{self, Runtime, helpers};
 use crate::opener::Opener;
 use crate::plugin::{Below, Policy, Registry, SearchPaths, Trust};
 use crate::profiles::{self, Profiles};
@@ -118,7 +118,7 @@ impl Host {
         self.open_nested(url, options, 0)
     }
 
-    /// Opens a device on a thread of its own, and waits for it at most for `limit`. A device that is opened later is closed at once.
+    /// Opens a device on another thread, and waits for it at most for `limit`. A device that is opened later is closed at once.
     fn open_within(&self, url: &Url, options: OpenOptions, limit: Duration) -> Result<Device, Error> {
         let (host, given, plain) = (self.clone(), url.clone(), options.without_limit());
         let (sender, opened) = std::sync::mpsc::sync_channel(1);
@@ -126,8 +126,7 @@ impl Host {
             // If it comes too late, it is dropped.
             let _ = sender.send(host.open_url(&given, plain));
         };
-        let thread = std::thread::Builder::new().name("pactio-open".to_owned()).spawn(open);
-        thread.map_err(|error| {
+        helpers::perform(open).map_err(|error| {
             let text = format!("cannot open '{url}': no thread can be started: {error}");
             Error::new(ErrorKind::Setup, text).with_system(error)
         })?;

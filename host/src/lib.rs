@@ -64,6 +64,7 @@ mod live;
 mod opener;
 mod plugin;
 mod profiles;
+mod resources;
 mod scope;
 mod streamer;
 mod sync;
@@ -86,6 +87,7 @@ pub use pactio_sdk::{
 pub use plugin::{
     Candidate, Difference, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal, RefusalKind,
 };
+pub use resources::{Bounded, Resources};
 pub use scope::{Scope, Scoped};
 pub use streamer::{Done, Progress, Streamer, Ticket, Urgency};
 pub use task::Task;

@@ -10,7 +10,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing --cfg pactio_no_pool -Zsanitizer=address -Ccodegen-units=1"
 cargo +nightly build --quiet --locked --release --manifest-path "$here/Cargo.toml" --target "$target"
-for name in trees errors manifests records urls archives blocks dumps containers maps patterns profiles mounts options; do
+for name in trees errors manifests records urls archives blocks dumps containers maps patterns profiles mounts options answers; do
   corpus=$CARGO_TARGET_DIR/corpus/$name
   mkdir -p "$corpus"
   seeds=()

@@ -222,7 +222,13 @@ impl World {
     /// One accident.
     fn happens(&self, random: &mut Rng) {
         count(&self.counts.accidents);
-        match random.u8(..5) {
+        match random.u8(..6) {
+            5 => {
+                let mut server = self.server.lock().unwrap();
+                server.kill();
+                thread::sleep(Duration::from_millis(random.u64(..300)));
+                server.restart();
+            }
             4 => self.does_not_come_back(random),
             0 => {
                 // The file is replaced by one with the same content.

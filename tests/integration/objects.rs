@@ -46,10 +46,12 @@ enum Tags {
     Never,
 }
 
-/// A web server of one file, which may be replaced.
+/// A web server of one file, which may be replaced. It may be killed, and started again at the same address.
 pub(super) struct Server {
     address: String,
     shared: Arc<Mutex<Shared>>,
+    /// `None` while the server is down.
+    listening: Option<thread::JoinHandle<()>>,
 }
 
 pub(super) struct Shared {
@@ -58,23 +60,26 @@ pub(super) struct Shared {
     pub(super) manners: Manners,
     /// Ranges that were requested.
     asked: Vec<(usize, usize)>,
+    is_down: bool,
+    /// The open connections by number, and the next number.
+    connections: (HashMap<u64, TcpStream>, u64),
 }
 
 impl Server {
     pub(super) fn start(body: &[u8]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let shared =
-            Shared { body: body.to_vec(), version: 1, manners: Manners::default(), asked: Vec::new() };
+        let shared = Shared {
+            body: body.to_vec(),
+            version: 1,
+            manners: Manners::default(),
+            asked: Vec::new(),
+            is_down: false,
+            connections: Default::default(),
+        };
         let shared = Arc::new(Mutex::new(shared));
-        let of_thread = Arc::downgrade(&shared);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (Ok(stream), Some(shared)) = (stream, of_thread.upgrade()) else { return };
-                thread::spawn(move || while serve(&stream, &shared).is_some() {});
-            }
-        });
-        Self { address, shared }
+        let listening = Some(listen(listener, shared.clone()));
+        Self { address, shared, listening }
     }
 
     pub(super) fn url(&self) -> String {
@@ -84,19 +89,67 @@ impl Server {
     pub(super) fn set(&self, change: impl FnOnce(&mut Shared)) {
         change(&mut self.shared.lock().unwrap());
     }
+
+    /// Closes all connections, and refuses new ones until [`restart`](Self::restart).
+    pub(super) fn kill(&mut self) {
+        let open = {
+            let mut shared = self.shared.lock().unwrap();
+            shared.is_down = true;
+            std::mem::take(&mut shared.connections.0)
+        };
+        for connection in open.into_values() {
+            let _ = connection.shutdown(std::net::Shutdown::Both);
+        }
+        // The listening thread notices it at the next connection.
+        if TcpStream::connect(&self.address).is_ok() {
+            self.listening.take().unwrap().join().unwrap();
+        }
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.set(|shared| shared.is_down = false);
+        // Another connection of this machine may have the port meanwhile.
+        let listener = loop {
+            match TcpListener::bind(&self.address) {
+                Ok(listener) => break listener,
+                Err(_) => thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        self.listening = Some(listen(listener, self.shared.clone()));
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The listening thread finds that the server is not used any more.
-        self.shared = Arc::new(Mutex::new(Shared {
-            body: Vec::new(),
-            version: 0,
-            manners: Manners::default(),
-            asked: Vec::new(),
-        }));
-        let _ = TcpStream::connect(&self.address);
+        if self.listening.is_some() {
+            self.kill();
+        }
     }
+}
+
+/// Serves each connection on a thread of its own, until the server is down.
+fn listen(listener: TcpListener, shared: Arc<Mutex<Shared>>) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (Ok(stream), shared) = (stream, shared.clone()) else { return };
+            let number = {
+                let mut locked = shared.lock().unwrap();
+                if locked.is_down {
+                    return;
+                }
+                let Ok(connection) = stream.try_clone() else { continue };
+                let (connections, next) = &mut locked.connections;
+                *next += 1;
+                connections.insert(*next, connection);
+                *next
+            };
+            thread::spawn(move || {
+                while serve(&stream, &shared).is_some() {}
+                // The clone goes, too, so that the connection is closed.
+                shared.lock().unwrap().connections.0.remove(&number);
+            });
+        }
+    })
 }
 
 /// Answers one request; `None` if the connection is to be closed.

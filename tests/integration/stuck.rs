@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pactio::{Code, Device, Health, Host, OpenOptions, PacketBox};
+use pactio::{Code, Device, Health, Host, OpenOptions, PacketBox, Resources};
 use pactio_sdk::{PacketIo, Write};
 use pactio_tests::{Records, folder_of, in_time};
 
@@ -197,6 +197,12 @@ fn plugins_that_do_not_come_back_stop_no_other_device() {
             .collect();
         assert_eq!(hanging(&reads), "a request");
         others_go_on(&host, &file);
+        let Resources { threads, lost_threads, .. } = Resources::now();
+        // At least the first driver and a worker, each of which has a successor.
+        assert!(
+            (2..=lost_threads.most).contains(&lost_threads.now) && threads >= 4,
+            "{threads}, {lost_threads:?}"
+        );
         // A device that hangs takes no more requests.
         let begun = Instant::now();
         let error = host.block_on(reads.read_exact_at(4, vec![0; 8])).unwrap_err();

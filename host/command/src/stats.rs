@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pactio::{Figure, Health, Host, RequestInFlight, Unit};
+use pactio::{Figure, Health, Host, RequestInFlight, Resources, Unit};
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
 
@@ -34,6 +34,11 @@ pub(super) fn print_on_signal(host: &Host) -> std::io::Result<()> {
                 let kind = format!("{kind:?}").to_lowercase();
                 eprintln!("  {kind} of {len} bytes since {age:.1?} at {url} (plugin '{plugin}'){state}");
             }
+            let Resources { threads, lost_threads: lost, helper_threads: helpers, waiting_calls, .. } = Resources::now();
+            eprintln!(
+                "{threads} threads, {} of at most {} hang; {} of {} helpers, {waiting_calls} calls wait for one",
+                lost.now, lost.most, helpers.now, helpers.most
+            );
         }
     })?;
     Ok(())

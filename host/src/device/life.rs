@@ -10,7 +10,7 @@ use pactio_sdk::{Code, IoError};
 
 use super::current::Entered;
 use super::{Device, Shared};
-use crate::executor::{Call, Process, is_known, may_close_here, must_not_wait};
+use crate::executor::{Call, Process, helpers, may_close_here, must_not_wait};
 use crate::{Error, ErrorKind};
 
 /// The health of a device.
@@ -124,15 +124,14 @@ impl Drop for Shared {
     }
 }
 
-/// Closes an object on a thread of its own. The plugin may wait for this thread to end: it is waited for a while only.
+/// Closes an object on another thread. The plugin may wait for this thread to end: it is waited for a while only.
 fn close_elsewhere(close: impl FnOnce() + Send + 'static, limit: Duration) {
     let (ends, ended) = channel::<()>();
     let close = move || {
         close();
         drop(ends);
     };
-    let thread = std::thread::Builder::new().name("pactio-close".to_owned());
-    if let Err(error) = thread.spawn(close) {
+    if let Err(error) = helpers::perform(close) {
         return tracing::error!("a device cannot be closed: no thread can be started: {error}");
     }
     if !must_not_wait() {
@@ -176,7 +175,8 @@ impl Device {
     }
 
     /// Closes the device, and waits for that at most for `limit`. Requests in flight fail, unless the device answers them before.
-    /// The plugin may take longer than the limit to close the device, on a thread of its own.
+    /// The plugin may take longer than the limit to close the device, on a thread of the host: see
+    /// [`Resources`](crate::Resources).
     ///
     /// Dropping the last handle closes it as well, and waits as long as the plugin takes. If a thread of the host polls the device's
     /// driver at that moment, that thread closes the device right after, and the drop does not wait for it; the end of the host does.
@@ -206,11 +206,7 @@ impl Device {
                 format!("'{url}' is not closed after {limit:?}: {what}"),
             )
         };
-        let closing = std::thread::Builder::new().name("pactio-close".to_owned()).spawn(move || {
-            is_known();
-            drop(self);
-        });
-        closing.map_err(|error| {
+        helpers::perform(move || drop(self)).map_err(|error| {
             Error::new(ErrorKind::Setup, format!("cannot start a thread that closes '{url}': {error}"))
                 .with_system(error)
         })?;

@@ -20,6 +20,7 @@ use pactio_sdk::io::give_way_here;
 use super::driver::Duty;
 use super::local::block_on;
 use super::posts::{self, Post};
+use crate::resources::{LOST, THREADS, Taken};
 use crate::{Error, ErrorKind};
 
 /// Most threads of a host that may be lost at a time.
@@ -58,6 +59,9 @@ struct Member {
     post: Option<Arc<Post>>,
     /// `None` if another thread has taken its place: dropping it ends the thread, when it comes back.
     stop: Option<Sender<()>>,
+    _counted: Option<Taken>,
+    /// The thread's place among those that have not come back.
+    lost: Option<Taken>,
 }
 
 impl Crew {
@@ -79,7 +83,14 @@ impl Crew {
         let number = members.next;
         members.next += 1;
         let (stop, stopped) = async_channel::bounded(1);
-        members.all.push(Member { number, role, post: None, stop: Some(stop) });
+        members.all.push(Member {
+            number,
+            role,
+            post: None,
+            stop: Some(stop),
+            _counted: THREADS.take(1),
+            lost: None,
+        });
         drop(members);
         let this = self.clone();
         let name = match role {
@@ -114,11 +125,16 @@ impl Crew {
         let Some(role) = members.all.iter().find(|member| is_meant(member)).map(|member| member.role) else {
             return;
         };
-        if members.all.iter().filter(|member| member.stop.is_none()).count() >= MOST_LOST {
+        let of_host = members.all.iter().filter(|member| member.stop.is_none()).count();
+        let lost = if of_host < MOST_LOST { LOST.take(1) } else { None };
+        if lost.is_none() {
             let is_told = std::mem::replace(&mut members.told, true);
             drop(members);
             if !is_told {
-                tracing::error!("{MOST_LOST} threads have not come back from plugins; no more are replaced");
+                tracing::error!(
+                    of_host,
+                    "threads have not come back from plugins; no more are replaced: see `Resources`"
+                );
             }
             return;
         }
@@ -129,6 +145,7 @@ impl Crew {
         }
         if let Some(member) = self.members().all.iter_mut().find(|member| is_meant(member)) {
             member.stop = None;
+            member.lost = lost;
         }
         tracing::debug!(?role, "a thread has not come back from a plugin; another one goes on");
     }

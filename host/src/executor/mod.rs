@@ -2,12 +2,14 @@
 //!
 //! `runtime` has the executor, `crew` its threads; `driver` and its `word` decide which thread polls a device's driver, `local` is the
 //! work of a blocked thread, `deferred` holds the requests that travel together; `posts` records the call that each thread is in,
-//! `watchdog` notices calls that do not return, `forks` processes without threads.
+//! `watchdog` notices calls that do not return, `forks` processes without threads; `helpers` open and close devices for callers with a
+//! limit.
 
 mod crew;
 mod deferred;
 mod driver;
 mod forks;
+pub(crate) mod helpers;
 pub(crate) mod local;
 mod posts;
 mod runtime;
@@ -18,7 +20,5 @@ pub(crate) use deferred::Views;
 pub(crate) use driver::{Drive, Driver, Helper};
 pub(crate) use forks::Process;
 pub(crate) use local::{block_on, together};
-pub(crate) use posts::{
-    CALL, Call, Inside, current_device, is_known, is_of_plugin, may_close_here, must_not_wait,
-};
+pub(crate) use posts::{CALL, Call, Inside, current_device, is_of_plugin, may_close_here, must_not_wait};
 pub(crate) use runtime::Runtime;

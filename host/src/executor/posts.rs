@@ -205,7 +205,7 @@ pub(super) fn own() -> Arc<Post> {
 }
 
 /// Devices can be closed on this thread, which is no plugin's.
-pub(crate) fn is_known() {
+pub(super) fn is_known() {
     drop(own());
 }
 

@@ -1,0 +1,153 @@
+//! Threads for calls that a plugin may not come back from, while the caller waits for a limited time: opening and closing.
+//!
+//! All hosts share them. If each one is inside a plugin, further calls wait in a queue.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::Process;
+use super::posts::is_known;
+use crate::resources::Bounded;
+
+/// Most threads of the process.
+const MAX_THREADS: usize = 256;
+
+/// A thread without a call ends after this time.
+const IDLE: Duration = Duration::from_secs(1);
+
+type Call = Box<dyn FnOnce() + Send>;
+
+struct Helpers {
+    calls: VecDeque<Call>,
+    threads: usize,
+    /// Threads that wait for a call.
+    idle: usize,
+}
+
+static HELPERS: Mutex<Helpers> = Mutex::new(Helpers { calls: VecDeque::new(), threads: 0, idle: 0 });
+static CALLS: Condvar = Condvar::new();
+
+fn helpers() -> MutexGuard<'static, Helpers> {
+    // No foreign code runs under the lock.
+    HELPERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Performs a call on another thread, as soon as there is one. Devices can be closed there.
+///
+/// # Errors
+///
+/// If no thread can be started and none is there. The call is dropped then.
+pub(crate) fn perform(call: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // A process that was forked off has none of the threads, and another thread may have had the lock.
+    static FIRST: OnceLock<Process> = OnceLock::new();
+    if FIRST.get_or_init(Process::this).was_forked() {
+        let life = move || {
+            is_known();
+            call();
+        };
+        return thread::Builder::new().name("pactio-helper".to_owned()).spawn(life).map(drop);
+    }
+    let mut helpers = helpers();
+    helpers.calls.push_back(Box::new(call));
+    if helpers.calls.len() <= helpers.idle {
+        drop(helpers);
+        CALLS.notify_one();
+        return Ok(());
+    }
+    if helpers.threads == MAX_THREADS {
+        return Ok(());
+    }
+    helpers.threads += 1;
+    let started = thread::Builder::new().name("pactio-helper".to_owned()).spawn(help);
+    let Err(error) = started else { return Ok(()) };
+    helpers.threads -= 1;
+    // One of the others will perform the call.
+    if helpers.threads > 0 {
+        return Ok(());
+    }
+    let call = helpers.calls.pop_back();
+    drop(helpers);
+    drop(call);
+    Err(error)
+}
+
+/// The threads, and the number of calls that wait for one.
+pub(crate) fn counts() -> (Bounded, usize) {
+    let helpers = helpers();
+    (Bounded { now: helpers.threads, most: MAX_THREADS }, helpers.calls.len())
+}
+
+/// The life of a thread.
+fn help() {
+    is_known();
+    let mut helpers = helpers();
+    loop {
+        if let Some(call) = helpers.calls.pop_front() {
+            drop(helpers);
+            if catch_unwind(AssertUnwindSafe(call)).is_err() {
+                tracing::error!("opening or closing a device panicked");
+            }
+            helpers = self::helpers();
+            continue;
+        }
+        helpers.idle += 1;
+        let (again, waited) = CALLS
+            .wait_timeout_while(helpers, IDLE, |helpers| helpers.calls.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        helpers = again;
+        helpers.idle -= 1;
+        if waited.timed_out() && helpers.calls.is_empty() {
+            helpers.threads -= 1;
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::channel;
+
+    use super::{MAX_THREADS, counts, perform};
+
+    #[test]
+    fn calls_beyond_the_bound_wait_and_none_is_lost() {
+        const CALLS: usize = MAX_THREADS + 50;
+        let (go, wait) = async_channel::bounded::<()>(1);
+        let (begins, began) = channel();
+        let done = Arc::new(AtomicUsize::new(0));
+        for _ in 0..CALLS {
+            let (wait, begins, done) = (wait.clone(), begins.clone(), done.clone());
+            perform(move || {
+                let _ = begins.send(());
+                let _ = wait.recv_blocking();
+                done.fetch_add(1, Ordering::Relaxed);
+                // The thread goes on with the next call.
+                panic!("a call that panics");
+            })
+            .unwrap();
+        }
+        drop(begins);
+        for _ in 0..MAX_THREADS {
+            began.recv().unwrap();
+        }
+        let (threads, waiting) = counts();
+        assert_eq!((threads.now, threads.most), (MAX_THREADS, MAX_THREADS));
+        assert!(waiting >= CALLS - MAX_THREADS, "{waiting} calls wait");
+        drop(go);
+        // Each call has begun at the end of this.
+        assert_eq!(began.iter().count(), CALLS - MAX_THREADS);
+        while done.load(Ordering::Relaxed) < CALLS {
+            std::thread::yield_now();
+        }
+        // All threads are there for the next calls, or end: both leave none behind.
+        while counts().0.now > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The threads and the memory that all hosts of a process use together, and their bounds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::executor::helpers;
+
+/// The threads and the memory that all hosts of this process use, with their bounds.
+///
+/// | bound | when it is reached |
+/// |-------|--------------------|
+/// | threads that have not come back from a plugin: 64 per host, 256 in all | the next one is not replaced; an error is logged |
+/// | threads that open and close devices within a limit: 256 | the next call waits for a thread, at most for its own limit |
+/// | bytes of [`BufferPool`](crate::BufferPool)s: none, see [`limit_buffers`](Self::limit_buffers) | [`BufferPool::new`](crate::BufferPool::new) fails |
+///
+/// A [`Streamer`](crate::Streamer) has a bound of its own. `pactio --stats` prints these counts on SIGUSR1.
+///
+/// ```
+/// let resources = pactio::Resources::now();
+/// println!("{} of {} threads hang", resources.lost_threads.now, resources.lost_threads.most);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Resources {
+    /// Threads of hosts that run tasks and poll drivers, with those that have not come back.
+    pub threads: usize,
+    /// Those of them that have not come back from a plugin, and whose place another thread has taken.
+    pub lost_threads: Bounded,
+    /// Threads that open and close devices within a limit, or for a plugin's thread.
+    pub helper_threads: Bounded,
+    /// Calls that wait for one of these threads.
+    pub waiting_calls: usize,
+    /// Bytes of the pools of buffers that were allocated, and not made [from memory](crate::BufferPool::from_memory) of the program.
+    pub buffer_bytes: Bounded,
+}
+
+/// An amount with a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounded {
+    /// The amount now.
+    pub now: usize,
+    /// The bound; `usize::MAX` if there is none.
+    pub most: usize,
+}
+
+impl Resources {
+    /// The counts of this moment. Each is exact; together they need not be of one moment.
+    pub fn now() -> Self {
+        let (helper_threads, waiting_calls) = helpers::counts();
+        Self {
+            threads: THREADS.bounded().now,
+            lost_threads: LOST.bounded(),
+            helper_threads,
+            waiting_calls,
+            buffer_bytes: BUFFERS.bounded(),
+        }
+    }
+
+    /// Sets the bound for the bytes of pools of buffers. Pools that exist keep their memory, also if it is more.
+    ///
+    /// ```
+    /// use pactio::{BufferPool, Resources};
+    ///
+    /// Resources::limit_buffers(1 << 20);
+    /// assert!(BufferPool::new(17, 64 << 10).is_err());
+    /// let pool = BufferPool::new(16, 64 << 10)?;
+    /// assert_eq!(Resources::now().buffer_bytes.now, 1 << 20);
+    /// drop(pool);
+    /// assert_eq!(Resources::now().buffer_bytes.now, 0);
+    /// # Ok::<(), pactio::Error>(())
+    /// ```
+    pub fn limit_buffers(bytes: usize) {
+        // Ordering: Relaxed. A pool that is made at the same time may see either bound.
+        BUFFERS.most.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Counts something that has a bound.
+pub(crate) struct Gauge {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+pub(crate) static THREADS: Gauge = Gauge::new(usize::MAX);
+pub(crate) static LOST: Gauge = Gauge::new(256);
+pub(crate) static BUFFERS: Gauge = Gauge::new(usize::MAX);
+
+impl Gauge {
+    const fn new(most: usize) -> Self {
+        Self { now: AtomicUsize::new(0), most: AtomicUsize::new(most) }
+    }
+
+    /// Takes an amount; `None` if that would be more than the bound.
+    pub(crate) fn take(&'static self, amount: usize) -> Option<Taken> {
+        let most = self.most.load(Ordering::Relaxed);
+        let add = |now: usize| now.checked_add(amount).filter(|&now| now <= most);
+        // Ordering: Relaxed. The count orders nothing else.
+        self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        Some(Taken { gauge: self, amount })
+    }
+
+    fn bounded(&self) -> Bounded {
+        // Ordering: Relaxed. The counts order nothing else.
+        Bounded { now: self.now.load(Ordering::Relaxed), most: self.most.load(Ordering::Relaxed) }
+    }
+}
+
+/// An amount of a gauge, which gets it back when this is dropped.
+pub(crate) struct Taken {
+    gauge: &'static Gauge,
+    amount: usize,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        // Ordering: Relaxed. The count orders nothing else.
+        self.gauge.now.fetch_sub(self.amount, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Gauge;
+
+    #[test]
+    fn a_gauge_keeps_its_bound() {
+        static GAUGE: Gauge = Gauge::new(10);
+        let six = GAUGE.take(6).unwrap();
+        assert!(GAUGE.take(5).is_none() && GAUGE.take(usize::MAX).is_none());
+        let four = GAUGE.take(4).unwrap();
+        assert_eq!(GAUGE.bounded().now, 10);
+        drop(six);
+        assert_eq!(GAUGE.bounded().now, 4);
+        drop(four);
+        assert_eq!(GAUGE.bounded().now, 0);
+    }
+}
