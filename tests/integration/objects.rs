@@ -270,6 +270,22 @@ fn ranges_are_read_and_joined_where_they_are_close() {
 }
 
 #[test]
+fn devices_with_the_same_settings_share_a_client() {
+    in_time(|| {
+        let (host, server) = (object_host(), Server::start(&body(1000)));
+        for _ in 0..20 {
+            let device = open(&host, &server.url());
+            assert_eq!(host.block_on(device.read_exact_at(999, vec![0; 1])).unwrap(), body(1000)[999..]);
+        }
+        let connections = server.shared.lock().unwrap().connections.1;
+        assert!(connections < 5, "20 devices made {connections} connections");
+        // Other settings need another client.
+        open(&host, &format!("{}&retries=1", server.url()));
+        assert!(server.shared.lock().unwrap().connections.1 > connections);
+    });
+}
+
+#[test]
 fn what_the_server_says_reaches_the_program() {
     in_time(|| {
         let (host, server) = (object_host(), Server::start(&body(1000)));

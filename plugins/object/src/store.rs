@@ -1,8 +1,8 @@
 //! Resolves a URL to a store and a place in it.
 
 use std::env;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -161,8 +161,77 @@ fn strip_prefix<'u>(url: &'u str, scheme: &str) -> Option<&'u str> {
     front.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
-/// Makes a client for the store of a request. An answer, or its next bytes, may take `timeout`.
+/// Most clients that are kept for further devices. A client in use is kept by its devices as well.
+const MAX_KEPT_CLIENTS: usize = 32;
+
+/// A client is not given to further devices after this time: files with credentials and certificates may have changed.
+const MAX_CLIENT_AGE: Duration = Duration::from_secs(60);
+
+/// A client that further devices with the same settings can use, with its connections.
+struct Kept {
+    settings: Vec<String>,
+    made: Instant,
+    client: Arc<dyn ObjectStore>,
+}
+
+/// All values that a client is made of, but the content of files.
+fn settings(request: &OpenRequest<'_>, timeout: Duration, retries: u32) -> Vec<String> {
+    const OPTIONS: [&str; 7] = ["endpoint", "region", "account", "key-id", "key", "token", "anonymous"];
+    let mut settings = vec![
+        request.scheme().to_owned(),
+        split(request.target()).0.to_owned(),
+        format!("{timeout:?} {retries}"),
+    ];
+    settings.extend(OPTIONS.map(|name| format!("{name}={:?}", request.option(name))));
+    let prefixes = ["AWS_", "GOOGLE_", "AZURE_", "SSL_CERT_"];
+    let is_read = |name: &str| {
+        prefixes.iter().any(|prefix| name.starts_with(prefix))
+            || name.to_ascii_lowercase().ends_with("_proxy")
+    };
+    // The names and values that are no text are no settings of a client.
+    let mut variables: Vec<String> = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| is_read(name))
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    variables.sort_unstable();
+    settings.append(&mut variables);
+    settings
+}
+
+/// A client for the store of a request, which may be one that other devices use. An answer, or its next bytes, may take `timeout`.
 fn client(
+    request: &OpenRequest<'_>,
+    timeout: Duration,
+    retries: u32,
+) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+    let kept = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let settings = settings(request, timeout, retries);
+    let found = {
+        let mut kept = kept();
+        kept.retain(|kept| kept.made.elapsed() < MAX_CLIENT_AGE);
+        let found = kept.iter().position(|kept| kept.settings == settings);
+        found.map(|index| {
+            // The last one is the one that was used last.
+            kept[index..].rotate_left(1);
+            kept[kept.len() - 1].client.clone()
+        })
+    };
+    if let Some(client) = found {
+        return Ok(client);
+    }
+    let client = new_client(request, timeout, retries)?;
+    let mut kept = kept();
+    if kept.len() >= MAX_KEPT_CLIENTS {
+        kept.remove(0);
+    }
+    kept.push(Kept { settings, made: Instant::now(), client: client.clone() });
+    Ok(client)
+}
+
+/// Makes a client.
+fn new_client(
     request: &OpenRequest<'_>,
     timeout: Duration,
     retries: u32,
