@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the command and all plugins, and puts them, with completions for shells, below a prefix: ./install.sh [PREFIX]
+# Builds the command and all plugins, and puts them, with completions and manual pages, below a prefix: ./install.sh [PREFIX]
 # The prefix is ~/.local by default. The command finds the plugins there without configuration.
 # `./install.sh --uninstall [PREFIX]` takes away what this has put there.
 set -euo pipefail
@@ -41,6 +41,8 @@ if [ -n "$uninstall" ]; then
   rm -f "$prefix/bin/pactio"
   for name in $plugins; do rm -f "$prefix/lib/pactio/plugins/lib$name.so"; done
   for completion in "${completions[@]}"; do rm -f "$prefix/${completion#* }"; done
+  rm -f "$prefix"/share/man/man1/pactio.1 "$prefix"/share/man/man1/pactio-*.1
+  for name in $plugins; do rm -f "$prefix/share/man/man7/${name//_/-}.7"; done
   rmdir "$prefix/lib/pactio/plugins" "$prefix/lib/pactio" 2>/dev/null || true
   echo "removed pactio from $prefix"
   exit
@@ -63,6 +65,8 @@ for completion in "${completions[@]}"; do
   mkdir -p "$(dirname "$prefix/$path")"
   "$built/pactio" completions "$shell" >"$prefix/$path"
 done
+# A page for each subcommand, and for each of these plugins.
+"$prefix/bin/pactio" --no-default-plugin-paths --plugin-path "$prefix/lib/pactio/plugins" man "$prefix/share/man"
 
 "$prefix/bin/pactio" plugins
 case :$PATH: in

@@ -72,8 +72,8 @@ impl BufferPool {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Setup`] if `count` or `size` is 0, if the memory cannot be allocated, or if it is more than the pools of this process may
-    /// have: see [`Resources::limit_buffers`](crate::Resources::limit_buffers).
+    /// [`ErrorKind::Setup`] if `count` or `size` is 0, if the memory cannot be allocated, or if it is more than the pools of this
+    /// process may have: see [`Resources::limit_buffers`](crate::Resources::limit_buffers).
     pub fn new(count: usize, size: usize) -> Result<Self, Error> {
         let refused = |why: &str| {
             let message = format!("cannot make a pool of {count} buffers of {size} bytes: {why}");
@@ -96,8 +96,8 @@ impl BufferPool {
         Ok(Self::over(memory, total, size, stride, Owner::Pool(layout, taken)))
     }
 
-    /// Buffers of `size` bytes each in existing memory, such as a mapped staging buffer of a graphics card: as many as fit, one directly
-    /// behind the other. The memory is dropped with the pool and its last buffer.
+    /// Buffers of `size` bytes each in existing memory, such as a mapped staging buffer of a graphics card: as many as fit, one
+    /// directly behind the other. The memory is dropped with the pool and its last buffer.
     ///
     /// A type that knows mapped memory implements [`StableBytes`], which is unsafe to implement; vectors and boxes do.
     ///

@@ -256,8 +256,8 @@ impl Host {
         self.statistics.as_ref().map_or(Vec::new(), |statistics| statistics.all())
     }
 
-    /// The requests that devices have not answered yet, on each device and each filter, the oldest first: to find out which device a program waits
-    /// for. Empty, unless the host was built with [`statistics`](HostBuilder::statistics).
+    /// The requests that devices have not answered yet, on each device and each filter, the oldest first: to find out which
+    /// device a program waits for. Empty, unless the host was built with [`statistics`](HostBuilder::statistics).
     pub fn in_flight(&self) -> Vec<RequestInFlight> {
         self.statistics.as_ref().map_or(Vec::new(), |statistics| statistics.in_flight())
     }
@@ -375,11 +375,11 @@ impl HostBuilder {
         self
     }
 
-    /// Whether plugin files are loaded from sealed copies in memory: then the bytes that run are those that were examined, also if
-    /// the file is written meanwhile. Where the system has no such copies, the file itself is loaded, if it has not changed by then.
-    /// The default is on. Debuggers find the symbols of a sealed copy in a living process; tools that look for the file afterwards,
-    /// such as profilers, need this to be off. Off, writing to a file that is loaded crashes the process: replace it by moving a new
-    /// file over it; and a plugin may also look for libraries relative to its own folder (`$ORIGIN`).
+    /// Whether plugin files are loaded from sealed copies in memory: then the bytes that run are those that were examined, also
+    /// if the file is written meanwhile. Where the system has no such copies, the file itself is loaded, if it has not changed by
+    /// then. The default is on. Debuggers find the symbols of a sealed copy in a living process; tools that look for the file
+    /// afterwards, such as profilers, need this to be off. Off, writing to a file that is loaded crashes the process: replace it
+    /// by moving a new file over it; and a plugin may also look for libraries relative to its own folder (`$ORIGIN`).
     #[must_use]
     pub fn seal(mut self, on: bool) -> Self {
         self.policy.seal = on;
@@ -387,7 +387,8 @@ impl HostBuilder {
     }
 
     /// Whether plugin files are only loaded if no user but root and the user of this process can write them, their folder, or a
-    /// folder further up. Off, files are refused only if every user of the system can write them or their folder. The default is off.
+    /// folder further up. Off, files are refused only if every user of the system can write them or their folder. The default is
+    /// off.
     #[must_use]
     pub fn strict_owners(mut self, on: bool) -> Self {
         self.policy.trust = if on { Trust::OwnerAndRoot } else { Trust::Any };

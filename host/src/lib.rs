@@ -28,9 +28,9 @@
 //! on its own thread, futures poll them when another executor polls the futures, and a thread of the host polls the remaining
 //! drivers. So the futures of a device work under any executor.
 //!
-//! Requests that a task makes together, such as with `join_all`, reach a device with a driver in one call. A request waits for others until
-//! its task is pending; under an executor other than the host's, until the task is polled again. A future may end on another thread than it
-//! began on.
+//! Requests that a task makes together, such as with `join_all`, reach a device with a driver in one call. A request waits for
+//! others until its task is pending; under an executor other than the host's, until the task is polled again. A future may end on
+//! another thread than it began on.
 //!
 //! # Requests in flight
 //!
@@ -39,12 +39,12 @@
 //!
 //! # Plugins in the process
 //!
-//! A plugin runs in the process of its host. A call that does not return holds up its own device alone: see [`Health::Hangs`]. A plugin that
-//! calls `exit` ends the process, as any library can; a program that wants to report that asks [`device_in_call`] in a function of
-//! `atexit`. Nothing can be done about `_exit` or a crash.
+//! A plugin runs in the process of its host. A call that does not return holds up its own device alone: see [`Health::Hangs`]. A
+//! plugin that calls `exit` ends the process, as any library can; a program that wants to report that asks [`device_in_call`] in
+//! a function of `atexit`. Nothing can be done about `_exit` or a crash.
 //!
-//! A process that is forked off has none of the host's threads. There, devices and hosts of the parent fail with an error, and a new
-//! host can be made. Forking to start another program is no matter.
+//! A process that is forked off has none of the host's threads. There, devices and hosts of the parent fail with an error, and a
+//! new host can be made. Forking to start another program is no matter.
 //!
 //! # Reading order
 //!
@@ -93,8 +93,8 @@ pub use streamer::{Done, Progress, Streamer, Ticket, Urgency};
 pub use task::Task;
 pub use url::Url;
 
-/// A read request, in bounds such as `B: IntoPacket<ReadRequest>`: its bytes are written by the device. `pactio_sdk` calls the permission
-/// [`Write`](pactio_sdk::Write).
+/// A read request, in bounds such as `B: IntoPacket<ReadRequest>`: its bytes are written by the device. `pactio_sdk` calls the
+/// permission [`Write`](pactio_sdk::Write).
 pub type ReadRequest = pactio_sdk::Write;
 
 /// A write request: its bytes are read by the device, which `pactio_sdk` calls [`Read`](pactio_sdk::Read).

@@ -29,7 +29,8 @@ pub struct Resources {
     pub helper_threads: Bounded,
     /// Calls that wait for one of these threads.
     pub waiting_calls: usize,
-    /// Bytes of the pools of buffers that were allocated, and not made [from memory](crate::BufferPool::from_memory) of the program.
+    /// Bytes of the pools of buffers that were allocated, and not made [from memory](crate::BufferPool::from_memory) of the
+    /// program.
     pub buffer_bytes: Bounded,
 }
 

@@ -24,7 +24,8 @@ use crate::{Error, ErrorKind};
 /// target a literal `?` is written `%3F`, a literal `|` as `%7C` and a literal `%` as `%25`; in options also `&` as `%26`.
 ///
 /// `Display`, `Debug` and all messages of this crate hide what may be a secret: passwords and the values of options.
-/// [`reveal`](Url::reveal) gives the whole text. [`Device::url`](crate::Device::url) hides only the options that are secret to the device's plugins.
+/// [`reveal`](Url::reveal) gives the whole text. [`Device::url`](crate::Device::url) hides only the options that are secret to
+/// the device's plugins.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Url {
     scheme: String,
@@ -77,7 +78,8 @@ impl Url {
         self
     }
 
-    /// This URL with another filter below the last filter that does not have the name `besides`; `None` if that part is no filter.
+    /// This URL with another filter below the last filter that does not have the name `besides`; `None` if that part is no
+    /// filter.
     #[cfg(feature = "check")]
     pub(crate) fn below_last_filter(mut self, filter: Url, besides: &str) -> Option<Self> {
         let last = self.filters.iter().rposition(|filter| filter.scheme != besides)?;

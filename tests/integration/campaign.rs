@@ -1,6 +1,7 @@
 //! A campaign: random requests to random stacks of backends and filters, and accidents at random moments.
 //!
-//! Each request gets the right bytes or an error that its accidents explain, in time. Memory that came back is not written any more.
+//! Each request gets the right bytes or an error that its accidents explain, in time. Memory that came back is not written any
+//! more.
 
 use std::future::Future;
 use std::path::Path;

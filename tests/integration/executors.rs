@@ -207,8 +207,8 @@ fn a_panic_in_a_task_goes_to_whoever_awaits_it() {
     });
 }
 
-/// Awaits a future that was polled once. A request that was deferred is mostly pending, but the host sends it if its thread is held up for
-/// some milliseconds.
+/// Awaits a future that was polled once. A request that was deferred is mostly pending, but the host sends it if its thread is
+/// held up for some milliseconds.
 async fn rest<F: Future>(polled: Poll<F::Output>, future: F) -> F::Output {
     match polled {
         Poll::Ready(output) => output,
@@ -216,8 +216,8 @@ async fn rest<F: Future>(polled: Poll<F::Output>, future: F) -> F::Output {
     }
 }
 
-/// Reads a byte, and calls the host's `block_on` in the first poll: that sends all deferred requests, and leaves none for the `block_on` further
-/// out, which has to poll the request again all the same.
+/// Reads a byte, and calls the host's `block_on` in the first poll: that sends all deferred requests, and leaves none for the
+/// `block_on` further out, which has to poll the request again all the same.
 async fn read_with_a_block_on_inside(host: &Host, device: &Device) -> Vec<u8> {
     let mut request = device.read_exact_at(7, vec![0; 1]);
     let mut first = true;

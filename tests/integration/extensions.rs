@@ -406,8 +406,8 @@ fn a_device_is_a_file_for_code_that_wants_one() {
 fn rule_21_a_request_that_is_dropped_before_it_was_sent_is_not_sent() {
     in_time(|| {
         let (host, _) = open("fixture_queued", "queued:4096");
-        // The first request to a device is deferred, and sent when the task is pending; or by the host, if this thread is held up for some
-        // milliseconds, so this is tried a few times.
+        // The first request to a device is deferred, and sent when the task is pending; or by the host, if this thread is held up
+        // for some milliseconds, so this is tried a few times.
         let is_kept = (0..20).any(|_| {
             let device = host.open("queued:4096").unwrap();
             host.block_on(async {

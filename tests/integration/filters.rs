@@ -241,7 +241,8 @@ fn faults_come_as_they_were_asked_for_and_come_again() {
 
 #[test]
 fn stacks_have_a_bound_and_fit_on_a_small_stack() {
-    // The bench does the same with optimised code on 512 KiB; these frames are several times as large, and more so under a sanitizer.
+    // The bench does the same with optimised code on 512 KiB; these frames are several times as large, and more so under a
+    // sanitizer.
     let stack = 16 << 20;
     let run = || {
         let host = pactio_tests::host(&["pactio_memory", "pactio_stats", "pactio_cow", "pactio_retry"]);

@@ -1,5 +1,7 @@
 //! The language rule of `docs/style.md`, counted over all comments, pages, help texts and messages.
 
+mod pages;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -27,8 +27,8 @@ use source::Source;
 pub(super) struct Arguments {
     /// The device to read.
     source: GivenUrl,
-    /// The device to write. A file or an object is replaced when the copy is complete, and stays as it is until then; it is made if
-    /// it does not exist.
+    /// The device to write. A file or an object is replaced when the copy is complete, and stays as it is until then; it is made
+    /// if it does not exist.
     destination: GivenUrl,
     /// Write to a file itself instead of replacing it: it stays the same file for all hard links and programs that have it open,
     /// and is incomplete if the copy fails.
@@ -125,8 +125,8 @@ impl Destination {
         Self { publishes: can.has(Capability::PUBLISH), resizes: can.has(Capability::RESIZE), device }
     }
 
-    /// Refuses the storage that the source reads, a device of a fixed size without room for everything, and a stream that is to be
-    /// verified.
+    /// Refuses the storage that the source reads, a device of a fixed size without room for everything, and a stream that is to
+    /// be verified.
     fn refuse_unsuitable(&self, host: &Host, source: &Source, verify: bool) -> Result<(), Failure> {
         if verify && self.device.info().is_stream() {
             let text = format!(
@@ -207,8 +207,8 @@ impl Destination {
         Ok(())
     }
 
-    /// Closes all layers of the destination, and waits until they have removed unpublished bytes. Dropping the handle is not enough:
-    /// the thread that polls a device's driver may have the last one.
+    /// Closes all layers of the destination, and waits until they have removed unpublished bytes. Dropping the handle is not
+    /// enough: the thread that polls a device's driver may have the last one.
     fn close(self) {
         let mut layers = vec![self.device];
         while let Some(below) = layers.last().and_then(|device| device.below().cloned()) {

@@ -39,8 +39,8 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// The reader of the output closed it. As with other tools, this is no matter for a message: the code is that of a process that
-    /// SIGPIPE ended.
+    /// The reader of the output closed it. As with other tools, this is no matter for a message: the code is that of a process
+    /// that SIGPIPE ended.
     fn closed_output() -> Self {
         Self { code: 141, ..Self::new("") }
     }

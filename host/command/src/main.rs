@@ -10,6 +10,7 @@ mod info;
 mod inspect;
 mod interrupt;
 mod ls;
+mod man;
 mod maps;
 mod options;
 mod output;
@@ -129,6 +130,8 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Write manual pages of the command and of the plugins that are found.
+    Man(man::Arguments),
 }
 
 /// A part of a device.
@@ -263,6 +266,7 @@ impl Arguments {
             Command::Scan(ref arguments) => with_host(&|host| scan::run(host, arguments)),
             Command::Sum(ref arguments) => with_host(&|host| sum::run(host, arguments)),
             Command::Verify(ref arguments) => with_host(&|host| verify::run(host, arguments)),
+            Command::Man(ref arguments) => with_host(&|host| man::run(host, arguments)),
             Command::Help { topic: None } => help(&mut Arguments::command()),
             Command::Help { topic: Some(ref topic) } => {
                 let mut command = Arguments::command();

@@ -33,33 +33,39 @@ pub(super) fn table(options: &[PluginOption]) -> String {
     let width = forms.iter().map(String::len).max().unwrap_or(0);
     let mut text = String::new();
     for (option, form) in options.iter().zip(&forms) {
-        let mut notes = Vec::new();
-        if option.required {
-            notes.push("required".to_owned());
-        }
-        if let Some(default) = &option.default {
-            notes.push(format!("default: {default}"));
-        }
-        match (&option.least, &option.most) {
-            (Some(least), Some(most)) => notes.push(format!("{least} to {most}")),
-            (Some(least), None) => notes.push(format!("{least} or more")),
-            (None, Some(most)) => notes.push(format!("at most {most}")),
-            (None, None) => {}
-        }
-        if option.secret {
-            notes.push("secret: env:NAME, file:PATH or fd:NUMBER".to_owned());
-        }
-        if let Some(instead) = &option.deprecated {
-            notes.push(format!("deprecated: {instead}"));
-        }
-        let notes = if notes.is_empty() { String::new() } else { format!(" [{}]", notes.join("; ")) };
+        let notes = notes(option);
+        let notes = if notes.is_empty() { String::new() } else { format!(" [{notes}]") };
         let _ = writeln!(text, "  {form:<width$}  {}{notes}", option.help);
     }
     text
 }
 
+/// Notes on an option: its default, its range.
+pub(super) fn notes(option: &PluginOption) -> String {
+    let mut notes = Vec::new();
+    if option.required {
+        notes.push("required".to_owned());
+    }
+    if let Some(default) = &option.default {
+        notes.push(format!("default: {default}"));
+    }
+    match (&option.least, &option.most) {
+        (Some(least), Some(most)) => notes.push(format!("{least} to {most}")),
+        (Some(least), None) => notes.push(format!("{least} or more")),
+        (None, Some(most)) => notes.push(format!("at most {most}")),
+        (None, None) => {}
+    }
+    if option.secret {
+        notes.push("secret: env:NAME, file:PATH or fd:NUMBER".to_owned());
+    }
+    if let Some(instead) = &option.deprecated {
+        notes.push(format!("deprecated: {instead}"));
+    }
+    notes.join("; ")
+}
+
 /// The form of a value.
-fn form(option: &PluginOption) -> String {
+pub(super) fn form(option: &PluginOption) -> String {
     match option.kind {
         OptionKind::Flag => "true|false".to_owned(),
         OptionKind::Integer => "NUMBER".to_owned(),

@@ -13,8 +13,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     all: bool,
 
-    /// As JSON: a list with one object per file, with its manifest or the reason why it was refused, and per folder that cannot be
-    /// read.
+    /// As JSON: a list with one object per file, with its manifest or the reason why it was refused, and per folder that cannot
+    /// be read.
     #[arg(long)]
     json: bool,
 }

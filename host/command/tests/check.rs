@@ -49,6 +49,19 @@ fn all_plugins_of_this_repository_pass() {
     }
 }
 
+/// The check URL of the template of a filter is `memory:?size=100KiB | xor`.
+#[test]
+fn the_templates_pass() {
+    for (name, result) in [
+        ("template_backend", "13 ok, 0 wrong, 2 do not apply\n"),
+        ("template_filter", "13 ok, 0 wrong, 2 do not apply\n"),
+    ] {
+        let (output, text) = check(name, &[]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {text}");
+        assert!(text.ends_with(result), "{name}: {text}");
+    }
+}
+
 #[test]
 fn each_case_finds_what_it_is_for() {
     for (way, what) in [

@@ -320,7 +320,8 @@ fn send(signal: &str, child: &Child) {
     assert!(status.success());
 }
 
-/// This process was started to ignore a signal, as by `nohup` or in the background of a script, and so are the commands that it starts.
+/// This process was started to ignore a signal, as by `nohup` or in the background of a script, and so are the commands that it
+/// starts.
 fn is_ignored(signal: &str) -> bool {
     let bit = match signal {
         "-HUP" => 1,

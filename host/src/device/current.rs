@@ -22,7 +22,8 @@ impl<'d> Entered<'d> {
     }
 }
 
-/// The URL of the device whose plugin this thread is in a call of, if it is in one: for a program that reports which plugin ends it.
+/// The URL of the device whose plugin this thread is in a call of, if it is in one: for a program that reports which plugin ends
+/// it.
 ///
 /// ```
 /// assert_eq!(pactio::device_in_call(), None);
@@ -37,7 +38,7 @@ pub(crate) fn url<T>(give: impl FnOnce(Option<&str>) -> T) -> T {
     if device.is_null() {
         return give(None);
     }
-    // SAFETY: the address comes from an `Entered` of this thread, which borrows the device; such values are only made on the stack,
-    // around calls, and end in order.
+    // SAFETY: the address comes from an `Entered` of this thread, which borrows the device; such values are only made on the
+    // stack, around calls, and end in order.
     give(Some(unsafe { &(*device).url }))
 }

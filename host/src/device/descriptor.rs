@@ -1,4 +1,5 @@
-//! The descriptor of a device: when it is ready, the device's driver is queued for a poll. The thread that waits for descriptors enters no plugin.
+//! The descriptor of a device: when it is ready, the device's driver is queued for a poll. The thread that waits for descriptors
+//! enters no plugin.
 //!
 //! ```text
 //!  ready ──► waker: the driver is queued ──► a thread polls the driver ──► the descriptor is waited for again
@@ -73,8 +74,8 @@ impl Descriptor {
         Ok(this)
     }
 
-    /// Waits for the descriptor again, if it was ready: the driver was polled since. Hang-ups count as ready, so that the driver sees
-    /// them.
+    /// Waits for the descriptor again, if it was ready: the driver was polled since. Hang-ups count as ready, so that the driver
+    /// sees them.
     pub(super) fn watch_again(&self) {
         // Ordering: Relaxed, as in `wake_by_ref`.
         if !self.ready.fired.swap(false, Ordering::Relaxed) {

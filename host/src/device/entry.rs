@@ -12,8 +12,8 @@ use crate::url::trimmed;
 use crate::{Error, ErrorKind, OpenOptions, Url};
 
 impl Device {
-    /// Opens a name in a device that is a tree, such as an archive or a folder: the names on the way, joined with `/`. The call may
-    /// block for as long as opening takes.
+    /// Opens a name in a device that is a tree, such as an archive or a folder: the names on the way, joined with `/`. The call
+    /// may block for as long as opening takes.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), pactio::Error> {
@@ -70,7 +70,8 @@ impl Device {
         let shared = &*self.0;
         let remote = self.tree();
         if !remote.has(Capability::OPEN) {
-            // The opened device would bypass the filter: under copy on write, for example, its writes would reach the device below.
+            // The opened device would bypass the filter: under copy on write, for example, its writes would reach the device
+            // below.
             let text = match self.below() {
                 Some(below) if below.tree().has(Capability::OPEN) => {
                     "a filter opens no names; open the name first: URL | /NAME | FILTER"

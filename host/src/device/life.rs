@@ -70,8 +70,8 @@ impl Life {
         self.hanging.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Why a new request fails, if it does: a call hangs, and the next one may hang as well; or this is another process, which has
-    /// none of the threads.
+    /// Why a new request fails, if it does: a call hangs, and the next one may hang as well; or this is another process, which
+    /// has none of the threads.
     #[inline(always)]
     pub(super) fn refusal(&self) -> Option<IoError> {
         if self.process.was_forked() {
@@ -178,13 +178,14 @@ impl Device {
     /// The plugin may take longer than the limit to close the device, on a thread of the host: see
     /// [`Resources`](crate::Resources).
     ///
-    /// Dropping the last handle closes it as well, and waits as long as the plugin takes. If a thread of the host polls the device's
-    /// driver at that moment, that thread closes the device right after, and the drop does not wait for it; the end of the host does.
+    /// Dropping the last handle closes it as well, and waits as long as the plugin takes. If a thread of the host polls the
+    /// device's driver at that moment, that thread closes the device right after, and the drop does not wait for it; the end of
+    /// the host does.
     ///
     /// # Errors
     ///
-    /// If the device is not closed by then, because there are other handles or the plugin takes longer. If the plugin panicked while it closed
-    /// the device: what it had not stored yet may be lost.
+    /// If the device is not closed by then, because there are other handles or the plugin takes longer. If the plugin panicked
+    /// while it closed the device: what it had not stored yet may be lost.
     ///
     /// ```no_run
     /// # use std::time::Duration;

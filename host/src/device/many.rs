@@ -130,8 +130,8 @@ impl Device {
         crate::executor::block_on(self.write_vectored(pairs)).map(|(report, ())| report)
     }
 
-    /// Exchanges the bytes of `buffer` with those of the device; gives the account and the buffer, in which the exchanged bytes are
-    /// those of the device.
+    /// Exchanges the bytes of `buffer` with those of the device; gives the account and the buffer, in which the exchanged bytes
+    /// are those of the device.
     ///
     /// # Errors
     ///

@@ -43,8 +43,8 @@ use descriptor::Descriptor;
 use life::Life;
 use room::Room;
 
-/// An open device. Cheap to clone; all clones are one device, which is closed when the last clone is dropped. [`close`](Self::close)
-/// waits for that, and says whether it succeeded.
+/// An open device. Cheap to clone; all clones are one device, which is closed when the last clone is dropped.
+/// [`close`](Self::close) waits for that, and says whether it succeeded.
 ///
 /// A device may be used by any number of tasks and threads at once, and may outlive its host.
 ///
@@ -420,8 +420,8 @@ impl OpenOptions {
         this.set(OpenMode::REPLACE, on)
     }
 
-    /// The longest time that opening may take. When it is over, the caller gets an error with [`Code::TIMED_OUT`], although the plugin may
-    /// not have come back; a device that it opens later is closed at once. Opening then takes a thread of its own.
+    /// The longest time that opening may take. When it is over, the caller gets an error with [`Code::TIMED_OUT`], although the
+    /// plugin may not have come back; a device that it opens later is closed at once. Opening then takes a thread of its own.
     ///
     /// ```no_run
     /// # use std::time::Duration;

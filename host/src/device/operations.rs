@@ -51,8 +51,8 @@ impl Capabilities {
         self.has.iter().copied()
     }
 
-    /// Limits of the requests that the plugin takes. A [`Device`] takes requests of any length, and splits those that
-    /// exceed a limit. It refuses writes and exchanges that break an alignment, with [`Code::MISALIGNED`](crate::Code::MISALIGNED).
+    /// Limits of the requests that the plugin takes. A [`Device`] takes requests of any length, and splits those that exceed a
+    /// limit. It refuses writes and exchanges that break an alignment, with [`Code::MISALIGNED`](crate::Code::MISALIGNED).
     pub fn limits(&self) -> Limits {
         self.limits
     }
@@ -195,8 +195,8 @@ impl Device {
         self.collect::<dyn Provenance, _>(What("find", name.as_ref())).await
     }
 
-    /// The entries that a tree hides, such as those of an archive with names that lead out of it, with the reasons. Empty for a tree
-    /// that does not report any.
+    /// The entries that a tree hides, such as those of an archive with names that lead out of it, with the reasons. Empty for a
+    /// tree that does not report any.
     ///
     /// # Errors
     ///

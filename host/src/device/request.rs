@@ -32,8 +32,8 @@ impl Device {
 
     /// Reads as many bytes as possible, and reports the result of every byte.
     ///
-    /// The length of `buffer` is the number of bytes: an empty buffer reads nothing and succeeds. `Vec::with_capacity(n)` is empty; use
-    /// [`read_range`](Self::read_range) for a new vector, or `vec![0; n]`.
+    /// The length of `buffer` is the number of bytes: an empty buffer reads nothing and succeeds. `Vec::with_capacity(n)` is
+    /// empty; use [`read_range`](Self::read_range) for a new vector, or `vec![0; n]`.
     ///
     /// # Errors
     ///

@@ -14,8 +14,8 @@ impl Device {
     /// Reads exactly as many bytes as the buffer has, at most for `limit`. When the time is over, the caller gets an error with
     /// [`Code::TIMED_OUT`], although the plugin may not have come back; the request is cancelled, and keeps its buffer.
     ///
-    /// The request enters the plugin on a thread of the host, which costs a few microseconds. If the plugin blocks that thread, another one
-    /// takes its place.
+    /// The request enters the plugin on a thread of the host, which costs a few microseconds. If the plugin blocks that thread,
+    /// another one takes its place.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -44,8 +44,8 @@ impl Device {
         self.in_time("read", position, self.0.runtime.spawn(read), limit).await
     }
 
-    /// Writes all bytes of the buffer, at most for `limit`: see [`read_within`](Self::read_within). When the time is over, it is unknown which
-    /// of the bytes were written.
+    /// Writes all bytes of the buffer, at most for `limit`: see [`read_within`](Self::read_within). When the time is over, it is
+    /// unknown which of the bytes were written.
     ///
     /// # Errors
     ///

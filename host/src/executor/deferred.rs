@@ -91,11 +91,12 @@ impl<V: Load> Deferred<V> {
         self.queues.iter()
     }
 
-    /// A request was cancelled: gives the views in the queues that are cancelled. If the request is being sent, its sender will cancel it
-    /// at the device, which may not know it yet.
+    /// A request was cancelled: gives the views in the queues that are cancelled. If the request is being sent, its sender will
+    /// cancel it at the device, which may not know it yet.
     pub(super) fn cancel(&self, request: V::Request) -> impl Iterator<Item = V> {
         self.queues.iter().filter_map(move |queue| {
-            // Ordering: Relaxed. The caller has the request from the thread that deferred it, so it sees at least that request here.
+            // Ordering: Relaxed. The caller has the request from the thread that deferred it, so it sees at least that request
+            // here.
             if queue.len.load(Ordering::Relaxed) == 0 {
                 return None;
             }
@@ -309,8 +310,8 @@ impl Watch {
 /// Whether a thread waits for each request before it sends the next, judged by its earlier requests.
 #[derive(Default)]
 struct Pace {
-    /// Number of requests that are sent at once, before one is deferred again to see whether others come with it. Threads that share a
-    /// queue may count wrong.
+    /// Number of requests that are sent at once, before one is deferred again to see whether others come with it. Threads that
+    /// share a queue may count wrong.
     alone: AtomicU8,
     /// Number of times that a request was deferred and no other one came with it.
     tries: AtomicU8,

@@ -1,7 +1,7 @@
 //! Has each driver polled by one thread at a time, without losing a wake: the [word](super::word) decides.
 //!
-//! A wake on a thread that [helps](Helper) the driver sets a flag of that thread. Any other wake notifies the word. Then one of these threads
-//! polls the driver:
+//! A wake on a thread that [helps](Helper) the driver sets a flag of that thread. Any other wake notifies the word. Then one of
+//! these threads polls the driver:
 //!
 //! - the thread that polls the driver now;
 //! - the thread that woke the driver, if it is about to poll the drivers that it woke: inside a request that will [help](Helper)
@@ -109,8 +109,8 @@ impl Driver {
         if HELPED.with(|helped| helped.notify(self)) {
             return;
         }
-        // This thread may take the driver over, even if it was notified before: the thread that was to poll it then may be busy with
-        // something else.
+        // This thread may take the driver over, even if it was notified before: the thread that was to poll it then may be busy
+        // with something else.
         if self.word.notify() == Notified::Claims && !local::take_over(self) {
             self.schedule();
         }
@@ -223,7 +223,8 @@ impl Driver {
     fn poll_claimed(&self, device: &dyn Drive) -> Released {
         // Plugins do not unwind; a subscriber of the host's records, or a waker that is dropped, might.
         let status = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: this thread has claimed the driver, and no other thread polls it until it is released; the device has one driver.
+            // SAFETY: this thread has claimed the driver, and no other thread polls it until it is released; the device has one
+            // driver.
             let status = unsafe { device.poll_driver() };
             if status == DriverStatus::PENDING {
                 device.watch_again();

@@ -33,8 +33,8 @@ fn notice() {
     }
 
     static ONCE: Once = Once::new();
-    // SAFETY: the function needs only a static, and does nothing that a forked process must not do. Without memory for the entry, a
-    // forked process is not noticed.
+    // SAFETY: the function needs only a static, and does nothing that a forked process must not do. Without memory for the entry,
+    // a forked process is not noticed.
     ONCE.call_once(|| unsafe {
         let _ = libc::pthread_atfork(None, None, Some(in_child));
     });

@@ -1,11 +1,11 @@
-//! The work of a thread inside `block_on`: it sends the requests that were [deferred](super::deferred) on it, and polls the drivers that
-//! this wakes.
+//! The work of a thread inside `block_on`: it sends the requests that were [deferred](super::deferred) on it, and polls the
+//! drivers that this wakes.
 //!
 //! So a request and its completion need no second thread, and all requests that were submitted meanwhile are handled together.
 //!
-//! A request that is polled with the waker of this `block_on` is polled again by [`block_on`], after the requests were sent. A request
-//! that is polled with another waker may belong to an executor that blocks the thread further inside: it registers its waker, and wakes
-//! its task.
+//! A request that is polled with the waker of this `block_on` is polled again by [`block_on`], after the requests were sent. A
+//! request that is polled with another waker may belong to an executor that blocks the thread further inside: it registers its
+//! waker, and wakes its task.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -48,8 +48,8 @@ struct Thread {
     driving: Cell<bool>,
     /// An entry may have work.
     has_work: Cell<bool>,
-    /// A driver for which a request was deferred since the last of these: the innermost `block_on` began, an entry was taken. So the next
-    /// request need not look for the entry.
+    /// A driver for which a request was deferred since the last of these: the innermost `block_on` began, an entry was taken. So
+    /// the next request need not look for the entry.
     marked: Cell<*const Driver>,
     /// Number of nested calls of `block_on` that this thread is in.
     depth: Cell<usize>,
@@ -193,7 +193,8 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     }))
 }
 
-/// Calls `f`. The requests that are deferred meanwhile are sent by the next [`block_on`] of this thread, and the rest by the return.
+/// Calls `f`. The requests that are deferred meanwhile are sent by the next [`block_on`] of this thread, and the rest by the
+/// return.
 pub(crate) fn together<T>(f: impl FnOnce() -> T) -> T {
     let _local = Local::enter();
     f()
@@ -249,8 +250,8 @@ impl Local {
     /// work.
     fn drive(&self) -> bool {
         let thread = this_thread();
-        // Other threads, or a `block_on` further inside, may have sent the requests that the task has deferred: the task is polled again
-        // all the same.
+        // Other threads, or a `block_on` further inside, may have sent the requests that the task has deferred: the task is
+        // polled again all the same.
         let mut any = thread.deferred.replace(false);
         while let Some(mut entry) = thread.take_entry() {
             any = true;

@@ -1,7 +1,7 @@
 //! The call of a plugin that each thread is in.
 //!
-//! A thread that enters a plugin writes into its own post; the [watchdog](super::watchdog) reads the posts of all threads. So a call
-//! that does not return is noticed on every thread, and a call costs a few plain stores.
+//! A thread that enters a plugin writes into its own post; the [watchdog](super::watchdog) reads the posts of all threads. So a
+//! call that does not return is noticed on every thread, and a call costs a few plain stores.
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -56,8 +56,8 @@ impl Call {
 
 /// The call that a thread is in, with the calls inside of it. Only the thread itself writes.
 ///
-/// Readers use the fields as hints, and never as pointers. Orderings: the thread stores a place and then, with Release, a count; a
-/// reader loads the counts first, with Acquire. So a place is not older than its count.
+/// Readers use the fields as hints, and never as pointers. Orderings: the thread stores a place and then, with Release, a count;
+/// a reader loads the counts first, with Acquire. So a place is not older than its count.
 #[derive(Default)]
 pub(super) struct Post {
     /// Number of times that the thread has entered a plugin or come back to its own code: odd while it is inside.
@@ -149,8 +149,8 @@ thread_local! {
 /// The state of this thread.
 #[inline(always)]
 fn this_thread() -> &'static Thread {
-    // SAFETY: the thread-local has no destructor, so it exists until the thread ends; the reference cannot leave the thread, since
-    // `Thread` is not `Sync`.
+    // SAFETY: the thread-local has no destructor, so it exists until the thread ends; the reference cannot leave the thread,
+    // since `Thread` is not `Sync`.
     unsafe { &*THREAD.with(ptr::from_ref) }
 }
 
@@ -228,8 +228,8 @@ pub(crate) fn is_of_plugin() {
     }
 }
 
-/// Whether a device can be closed on this thread: its plugin does not wait for the end of this thread, and no call of a plugin is under
-/// way here.
+/// Whether a device can be closed on this thread: its plugin does not wait for the end of this thread, and no call of a plugin is
+/// under way here.
 pub(crate) fn may_close_here() -> bool {
     THREAD
         .with(|thread| !thread.post.get().is_null() && thread.depth.get() == 0 && !thread.is_of_plugin.get())
@@ -252,8 +252,8 @@ impl Inside {
         let thread = this_thread();
         let post = thread.post.get();
         let post = if post.is_null() { register() } else { post };
-        // SAFETY: the post lives as long as the thread, or for ever; values of this type end before, since they are only made on the
-        // stack.
+        // SAFETY: the post lives as long as the thread, or for ever; values of this type end before, since they are only made on
+        // the stack.
         let post = unsafe { &*post };
         let depth = thread.depth.get();
         thread.depth.set(depth + 1);

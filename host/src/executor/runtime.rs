@@ -16,8 +16,8 @@ use super::posts;
 use super::watchdog::Watchdog;
 use crate::{Error, Task};
 
-/// An executor for tasks with its worker threads, and a thread that polls drivers, also while all tasks block. The runtime lives as
-/// long as the host or a device of the host.
+/// An executor for tasks with its worker threads, and a thread that polls drivers, also while all tasks block. The runtime lives
+/// as long as the host or a device of the host.
 pub(crate) struct Runtime {
     tasks: Arc<Executor<'static>>,
     woken: Sender<Duty>,
@@ -82,8 +82,8 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.crew.end();
         self.woken.close();
-        // A task may have held the last device: then this is one of the threads, which ends when it returns. It may also be a thread of
-        // another host that waits for this one in the same way.
+        // A task may have held the last device: then this is one of the threads, which ends when it returns. It may also be a
+        // thread of another host that waits for this one in the same way.
         if !posts::must_not_wait() && !self.was_forked() {
             self.lives.get_mut().unwrap_or_else(PoisonError::into_inner).wait(&self.crew, self.limit);
         }

@@ -5,12 +5,12 @@
 //! | [`HELD`] | if its thread is one of the host's, another one takes the thread's place; drivers that the thread was to poll are polled elsewhere |
 //! | the host's limit | it is reported, and its device fails new requests until it returns |
 //!
-//! A call inside of another one counts if it does not end; otherwise the outermost one does, which keeps calling. Opening and closing may
-//! take as long as the storage takes: they are reported, and their devices fail nothing. While calls are under way, the threads are
-//! looked at every [`BUSY`], otherwise every [`IDLE`].
+//! A call inside of another one counts if it does not end; otherwise the outermost one does, which keeps calling. Opening and
+//! closing may take as long as the storage takes: they are reported, and their devices fail nothing. While calls are under way,
+//! the threads are looked at every [`BUSY`], otherwise every [`IDLE`].
 //!
-//! It also notices requests that were [deferred](super::deferred) and are not sent, and has the host send them: after one to two times
-//! [`UNSENT`].
+//! It also notices requests that were [deferred](super::deferred) and are not sent, and has the host send them: after one to two
+//! times [`UNSENT`].
 
 use std::collections::HashMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};

@@ -283,8 +283,8 @@ fn load(path: &Path, described: &Described, seal: bool) -> Result<Backend, Refus
     let entry =
         unsafe { library.get::<*const PluginEntry>(ENTRY_SYMBOL) }.map_err(|error| cannot_load(&error))?;
     let address: *const PluginEntry = *entry;
-    // SAFETY: `entry::check_file` has found `PREFIX` bytes of data there. The bytes are checked again, since a file without a sealed
-    // copy could have been replaced meanwhile.
+    // SAFETY: `entry::check_file` has found `PREFIX` bytes of data there. The bytes are checked again, since a file without a
+    // sealed copy could have been replaced meanwhile.
     entry::check(unsafe { &*address.cast::<[u8; entry::PREFIX]>() })?;
     // SAFETY: magic, version, size and fingerprint are those of this host's `PluginEntry`.
     let entry: &'static PluginEntry = unsafe { &*address };
@@ -384,8 +384,8 @@ fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
     // SAFETY: loading runs the library's constructors. That cannot be made safe: a plugin is trusted with everything, and only
     // files that export the entry of a plugin come here.
     let library = unsafe { libloading::Library::new(path) }?;
-    // SAFETY: a plugin is trusted with everything, also with its constructors; a second handle that is never closed keeps the library
-    // mapped.
+    // SAFETY: a plugin is trusted with everything, also with its constructors; a second handle that is never closed keeps the
+    // library mapped.
     std::mem::forget(unsafe { libloading::Library::new(path) }?);
     Ok(library)
 }

@@ -244,7 +244,8 @@ impl Registry {
             .ok_or_else(|| self.unknown(scheme, filter))
     }
 
-    /// The error for an unknown scheme. It lists the schemes that exist, and, if none of them is meant, the folders that were searched.
+    /// The error for an unknown scheme. It lists the schemes that exist, and, if none of them is meant, the folders that were
+    /// searched.
     fn unknown(&self, scheme: &str, filter: bool) -> Error {
         let of_kind =
             |filter| self.plugins().map(|plugin| plugin.manifest()).filter(move |m| m.filter == filter);

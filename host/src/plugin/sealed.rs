@@ -58,8 +58,9 @@ impl Sealed {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// The name that the copy is loaded by. Debuggers, too, find the symbols by it while the process lives, so it has the number of the
-    /// process. Keeps the copy open for the life of the process: the loader remembers names, and must not find another file there.
+    /// The name that the copy is loaded by. Debuggers, too, find the symbols by it while the process lives, so it has the number
+    /// of the process. Keeps the copy open for the life of the process: the loader remembers names, and must not find another
+    /// file there.
     #[cfg(target_os = "linux")]
     pub(super) fn into_name(self) -> PathBuf {
         let name = self.name();

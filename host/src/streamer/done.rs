@@ -9,8 +9,9 @@ use crate::{Buffer, Error};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub(super) u64);
 
-/// The urgency of a request. A step of priority counts as much as an arrival one second earlier: a request with a higher priority overtakes
-/// those that came before it, and no request waits for ever. A quarter of a second before its deadline, a request gains eight steps.
+/// The urgency of a request. A step of priority counts as much as an arrival one second earlier: a request with a higher priority
+/// overtakes those that came before it, and no request waits for ever. A quarter of a second before its deadline, a request gains
+/// eight steps.
 ///
 /// ```
 /// # use std::time::{Duration, Instant};
@@ -57,8 +58,8 @@ pub struct Done<T> {
 }
 
 impl<T> Done<T> {
-    /// The bytes that were read; empty for a batch of which all entries were read. Dropping the value gives their memory back to the
-    /// streamer, on another thread.
+    /// The bytes that were read; empty for a batch of which all entries were read. Dropping the value gives their memory back to
+    /// the streamer, on another thread.
     ///
     /// # Errors
     ///

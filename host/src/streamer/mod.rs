@@ -8,7 +8,8 @@
 //!  poll(budget): handed over, as long as there is time ◄── ready, the most urgent first ◄────────────┘
 //! ```
 //!
-//! `schedule` decides, without a clock and without I/O; `depth` finds the number of blocks under way at a device; `memory` holds the bytes.
+//! `schedule` decides, without a clock and without I/O; `depth` finds the number of blocks under way at a device; `memory` holds
+//! the bytes.
 
 mod depth;
 mod done;
@@ -34,9 +35,9 @@ use schedule::{Key, Schedule, Step};
 /// Reads from devices by urgency, and hands over the bytes when the program has time for them. Cheap to clone; all clones are one
 /// streamer.
 ///
-/// The thread that makes a request never does I/O: the host's threads read in blocks of 256 KiB, a limited number at a time per device.
-/// The next block is that of the most urgent request, so a change takes effect soon. Memory is taken only when the first block is
-/// sent. Each request is handed over once, by [`poll`](Self::poll): done, failed, cancelled or too late.
+/// The thread that makes a request never does I/O: the host's threads read in blocks of 256 KiB, a limited number at a time per
+/// device. The next block is that of the most urgent request, so a change takes effect soon. Memory is taken only when the first
+/// block is sent. Each request is handed over once, by [`poll`](Self::poll): done, failed, cancelled or too late.
 ///
 /// Memory of a request that was given up stays taken until its device has answered. It counts only against that device, and
 /// [`Progress::abandoned`] reports it.
@@ -155,8 +156,8 @@ impl<T: Send + 'static> Streamer<T> {
         Self::with_memory(host, 256 << 20)
     }
 
-    /// A streamer with another bound for memory. One request proceeds, of any size. While several devices have work, each gets an equal
-    /// share.
+    /// A streamer with another bound for memory. One request proceeds, of any size. While several devices have work, each gets an
+    /// equal share.
     pub fn with_memory(host: &Host, bytes: u64) -> Self {
         let state = State {
             next: 0,
@@ -308,8 +309,8 @@ impl<T: Send + 'static> Streamer<T> {
         }
     }
 
-    /// The bytes of a request that were read, and the number of all its bytes if that is known; `None` if it has ended already. Of a
-    /// batch, all bytes are those of the entries that were opened.
+    /// The bytes of a request that were read, and the number of all its bytes if that is known; `None` if it has ended already.
+    /// Of a batch, all bytes are those of the entries that were opened.
     pub fn progress_of(&self, ticket: Ticket) -> Option<(u64, Option<u64>)> {
         let state = self.0.lock();
         let Some(batch) = state.batches.get(&ticket.0) else { return state.schedule.progress_of(ticket.0) };
@@ -328,18 +329,18 @@ impl<T: Send + 'static> Streamer<T> {
         known
     }
 
-    /// Fixes the number of blocks and openings that may be under way at a device. The number counts for everything that lies on the same
-    /// device, such as all files of an archive. Unless it is fixed, it begins at 8 and grows as long as that makes the device
-    /// faster, up to the number that the device asks for.
+    /// Fixes the number of blocks and openings that may be under way at a device. The number counts for everything that lies on
+    /// the same device, such as all files of an archive. Unless it is fixed, it begins at 8 and grows as long as that makes the
+    /// device faster, up to the number that the device asks for.
     pub fn set_in_flight(&self, device: &Device, most: usize) {
         let mut state = self.0.lock();
         state.schedule.fix_depth(&device.bottom(), most, Instant::now());
         self.0.send_unless_polled(state);
     }
 
-    /// Hands over ended requests as long as there is time, those that were given up first, then the most urgent: it stops before a
-    /// call of the handler that would exceed the budget, if the call takes as long as the last ones. At least one request is handed over,
-    /// if there is any. Those that were given up cost nothing of the budget.
+    /// Hands over ended requests as long as there is time, those that were given up first, then the most urgent: it stops before
+    /// a call of the handler that would exceed the budget, if the call takes as long as the last ones. At least one request is
+    /// handed over, if there is any. Those that were given up cost nothing of the budget.
     ///
     /// Returns the state afterwards. The handler may make requests.
     pub fn poll(&self, budget: Duration, mut handler: impl FnMut(Done<T>)) -> Progress {

@@ -9,14 +9,14 @@
 //! # Order
 //!
 //! Each request has a key, the time of its arrival minus one second per step of priority; the least key is served first. So a
-//! request of a higher priority overtakes those that came before it, but no request waits for ever: after a second per step, an old request goes
-//! before new ones. [`NEAR`] before its deadline, a request gains [`BOOST`].
+//! request of a higher priority overtakes those that came before it, but no request waits for ever: after a second per step, an
+//! old request goes before new ones. [`NEAR`] before its deadline, a request gains [`BOOST`].
 //!
 //! # Memory
 //!
-//! A request takes memory for all its bytes when its first block is sent. There is one bound for all requests that were not given up,
-//! and the same bound for each device, which also counts the memory of given-up requests that the device has not answered. While
-//! several devices have work, each gets its share. One request proceeds, of any size.
+//! A request takes memory for all its bytes when its first block is sent. There is one bound for all requests that were not given
+//! up, and the same bound for each device, which also counts the memory of given-up requests that the device has not answered.
+//! While several devices have work, each gets its share. One request proceeds, of any size.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -162,8 +162,8 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         })
     }
 
-    /// Adds a request. `size` is not known if it has to be opened. `most` is the number of requests that the device wants at a time;
-    /// `unit` the bytes that its requests are multiples of.
+    /// Adds a request. `size` is not known if it has to be opened. `most` is the number of requests that the device wants at a
+    /// time; `unit` the bytes that its requests are multiples of.
     #[allow(clippy::too_many_arguments, reason = "the fields of a request")]
     pub(super) fn add(
         &mut self,
@@ -324,8 +324,8 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         Some(Step::Read(ticket, range))
     }
 
-    /// An entry was opened; `None` if that failed. Returns whether the request has ended with it: it failed or is empty, and was not given
-    /// up.
+    /// An entry was opened; `None` if that failed. Returns whether the request has ended with it: it failed or is empty, and was
+    /// not given up.
     pub(super) fn opened(&mut self, ticket: u64, size: Option<u64>) -> bool {
         let Some(job) = self.jobs.get_mut(&ticket) else { return false };
         job.in_flight -= 1;
@@ -347,7 +347,8 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         is_wanted
     }
 
-    /// A block is back. Returns whether the request has ended with it: all blocks are back, and all bytes were read or one failed.
+    /// A block is back. Returns whether the request has ended with it: all blocks are back, and all bytes were read or one
+    /// failed.
     pub(super) fn block_ended(&mut self, ticket: u64, bytes: u64, is_done: bool, now: Instant) -> bool {
         let Some(job) = self.jobs.get_mut(&ticket) else { return false };
         job.in_flight -= 1;
@@ -371,8 +372,8 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         is_wanted
     }
 
-    /// Removes a request that has ended. Its memory stays taken until [`handed_over`](Self::handed_over), if it is ready; `kept` are its
-    /// bytes.
+    /// Removes a request that has ended. Its memory stays taken until [`handed_over`](Self::handed_over), if it is ready; `kept`
+    /// are its bytes.
     pub(super) fn end(&mut self, ticket: u64, kept: u64) {
         let Some(job) = self.jobs.get(&ticket) else { return };
         let memory = job.memory();

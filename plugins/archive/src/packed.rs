@@ -196,7 +196,8 @@ impl Packed {
         self.source.storage.lower.send_io(self.source.start + start, view);
     }
 
-    /// Ends the decompression since bytes are corrupt, and calls `also` with the cause. If the archive has changed, that is the cause.
+    /// Ends the decompression since bytes are corrupt, and calls `also` with the cause. If the archive has changed, that is the
+    /// cause.
     pub(crate) fn is_corrupt(self: &Arc<Self>, also: impl FnOnce(&Cause) + Send + 'static) {
         let this = Arc::downgrade(self);
         self.source.storage.check(move |same| {

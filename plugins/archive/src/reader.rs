@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io;
 
-use pactio_sdk::{Code, IoError, IoRead, Lower};
+use pactio_sdk::{BlockOn, Code, IoError, IoRead, Lower};
 use rawzip::ReaderAt;
 
 use crate::failure::below;
@@ -21,7 +21,7 @@ impl ReaderAt for Reader {
         if len == 0 {
             return Ok(0);
         }
-        let (report, bytes) = pollster::block_on(self.0.read_raw(offset, vec![0; len]))?;
+        let (report, bytes) = self.0.block_on(self.0.read_raw(offset, vec![0; len]))?;
         // Only the bytes before the first gap count.
         let count = report.done_ranges().next().filter(|done| done.start == 0).map_or(0, |done| done.end);
         match report.min_error() {

@@ -248,9 +248,9 @@ fn locate_one<'t, R: ReaderAt>(tail: &'t Tail<'t, R>, buffer: &mut [u8], end: u6
     }
 }
 
-/// The number of bytes that were put in front of an archive of the longer form (zip64), with positions that do not count them: the
-/// difference between where its end record is, directly before its locator, and where the locator says. `at` is the position of
-/// the shorter end.
+/// The number of bytes that were put in front of an archive of the longer form (zip64), with positions that do not count them:
+/// the difference between where its end record is, directly before its locator, and where the locator says. `at` is the position
+/// of the shorter end.
 fn base_of_long_form<R: ReaderAt>(tail: &Tail<'_, R>, at: u64) -> Option<u64> {
     /// Lengths of the locator, and of the record without further data.
     const LOCATOR: u64 = 20;
@@ -268,8 +268,8 @@ fn base_of_long_form<R: ReaderAt>(tail: &Tail<'_, R>, at: u64) -> Option<u64> {
     record_at.checked_sub(said).filter(|&base| is_record && base > 0)
 }
 
-/// Whether the end at `at` says that the directory begins behind the place where it was found. Bytes in front of an archive only move
-/// a directory the other way.
+/// Whether the end at `at` says that the directory begins behind the place where it was found. Bytes in front of an archive only
+/// move a directory the other way.
 fn is_said_further(reader: &impl ReaderAt, at: u64, directory: u64) -> bool {
     let mut said = [0; 4];
     // All ones refer to the longer form (zip64).

@@ -84,8 +84,8 @@ fn segments<H: FileHeader<Endian = Endianness>>(
 /// A file that was mapped: start, end, path.
 type Mapped = (u64, u64, Arc<str>);
 
-/// The mapped files, from notes at the given offsets, of the given sizes and alignments. Notes that are damaged or not in the file
-/// only mean that names are missing.
+/// The mapped files, from notes at the given offsets, of the given sizes and alignments. Notes that are damaged or not in the
+/// file only mean that names are missing.
 fn mapped_files<H: FileHeader<Endian = Endianness>>(
     mut reader: impl Read + Seek,
     notes: &[(u64, u64, H::Word)],

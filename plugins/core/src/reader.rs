@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use pactio_sdk::{IoRead, Lower, OpenError};
+use pactio_sdk::{BlockOn, IoRead, Lower, OpenError};
 
 /// A position in the device. Reads block.
 pub(crate) struct Reader<'a> {
@@ -33,7 +33,7 @@ impl<'a> Reader<'a> {
 impl Read for Reader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.below.read_raw(self.position, vec![0; buffer.len().min(1 << 20)]);
-        let (report, bytes) = pollster::block_on(read)?;
+        let (report, bytes) = self.below.block_on(read)?;
         // Only the bytes before the first gap count.
         let count = report.done_ranges().next().filter(|done| done.start == 0).map_or(0, |done| done.end);
         if count == 0

@@ -179,8 +179,8 @@ fn checked(mut segments: Vec<Segment>) -> Result<Vec<Segment>, String> {
 struct Taken(BTreeMap<u64, u64>);
 
 impl Taken {
-    /// Takes the addresses from `first` to `last`, and returns those that were free. All runs that these touch become one, so that
-    /// no run is visited twice.
+    /// Takes the addresses from `first` to `last`, and returns those that were free. All runs that these touch become one, so
+    /// that no run is visited twice.
     fn take(&mut self, first: u64, last: u64) -> Vec<(u64, u64)> {
         let before = self.0.range(..first).next_back().filter(|(_, end)| **end >= first);
         let run = before.map_or(first, |(start, _)| *start);

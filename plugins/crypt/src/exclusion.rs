@@ -48,8 +48,8 @@ impl Exclusion {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `job` with the right to write `blocks`: now, or when the conflicting writes have ended. Conflicting jobs begin in the
-    /// order of the calls.
+    /// Calls `job` with the right to write `blocks`: now, or when the conflicting writes have ended. Conflicting jobs begin in
+    /// the order of the calls.
     pub(crate) fn enter(
         self: &Arc<Self>,
         blocks: Range<u64>,

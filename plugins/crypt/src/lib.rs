@@ -1,8 +1,8 @@
 //! A filter that encrypts the data of the device below, with AES-XTS: `file:/data/disk | crypt?key-file=/etc/disk.key`.
 //!
 //! The sizes and positions stay the same: each block is encrypted with its number as the tweak, as `cryptsetup` does with
-//! `aes-xts-plain64`. That hides content, but does not detect changes: a block that was changed below decrypts to other bytes. Put
-//! [`verify`](https://docs.rs/pactio-plugin-verify) below it to detect changes.
+//! `aes-xts-plain64`. That hides content, but does not detect changes: a block that was changed below decrypts to other bytes.
+//! Put [`verify`](https://docs.rs/pactio-plugin-verify) below it to detect changes.
 //!
 //! ```text
 //!  read ──► whole blocks: decrypted in the requester's memory ─┐

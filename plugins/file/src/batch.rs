@@ -1,7 +1,7 @@
 //! Many reads of cached bytes by one call: a queue of the kernel (`io_uring`) in which no request may wait.
 //!
-//! There are few queues, whatever the number of files. A queue that is used for the same file again has the file registered, which
-//! saves the kernel the lookup of the descriptor for each read.
+//! There are few queues, whatever the number of files. A queue that is used for the same file again has the file registered,
+//! which saves the kernel the lookup of the descriptor for each read.
 
 use std::fs::File;
 use std::io;
@@ -192,8 +192,8 @@ impl Queue {
             let Ok((job, step)) = job.step() else { continue };
             let entry = self.places.read(&self.ring, descriptor, &step, libc::RWF_NOWAIT);
             let entry = entry.flags(flags).user_data(self.jobs.len() as u64);
-            // SAFETY: the memory belongs to the job, which stays in `jobs` until its completion has arrived, or until the queue is
-            // closed.
+            // SAFETY: the memory belongs to the job, which stays in `jobs` until its completion has arrived, or until the queue
+            // is closed.
             let pushed = unsafe { self.ring.submission().push(&entry) };
             assert!(pushed.is_ok(), "the queue holds as many as go into one call");
             self.jobs.push(Some(job));

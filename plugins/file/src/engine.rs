@@ -103,8 +103,8 @@ mod linux {
     use crate::known::Known;
     use crate::ring::Ring;
 
-    /// Maximum number of files with a queue of their own at a time. A queue costs two descriptors and some kernel memory, which is
-    /// too much for ten thousand files; further files use the threads.
+    /// Maximum number of files with a queue of their own at a time. A queue costs two descriptors and some kernel memory, which
+    /// is too much for ten thousand files; further files use the threads.
     const MOST: usize = 256;
 
     /// Counts the queues.

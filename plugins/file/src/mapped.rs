@@ -59,8 +59,8 @@ impl Mapped {
             return Outcome::More(job);
         }
         // SAFETY: the range lies in the mapping, and `memory` belongs to the job and has at least `count` bytes. The file may
-        // change meanwhile: the C function copies the bytes that it finds. If the file was truncated, the system ends the process,
-        // as the option's text says.
+        // change meanwhile: the C function copies the bytes that it finds. If the file was truncated, the system ends the
+        // process, as the option's text says.
         unsafe { libc::memcpy(memory.cast(), self.start.as_ptr().add(start).cast(), count) };
         // SAFETY: `count` bytes were copied to the step's memory.
         unsafe { job.moved(count) }

@@ -48,8 +48,8 @@ struct Writer {
 }
 
 impl Pipe {
-    /// Opens a path that leads to a pipe, or to a device without positions such as a terminal, for writing. A pipe need not have a
-    /// reader yet: requests wait for one. `None` if the path leads to something else, or nowhere.
+    /// Opens a path that leads to a pipe, or to a device without positions such as a terminal, for writing. A pipe need not have
+    /// a reader yet: requests wait for one. `None` if the path leads to something else, or nowhere.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, OpenError> {
         let Ok(metadata) = fs::metadata(path) else { return Ok(None) };
         let kind = metadata.file_type();

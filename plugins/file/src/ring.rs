@@ -27,7 +27,8 @@ const CANCEL: u64 = u64::MAX;
 /// The kernel's queues and the jobs in them.
 pub(crate) struct Ring {
     ring: IoUring,
-    /// Jobs in the kernel, by the number that their completion will have. Their memory belongs to the kernel until the completion.
+    /// Jobs in the kernel, by the number that their completion will have. Their memory belongs to the kernel until the
+    /// completion.
     jobs: Slab<Job>,
     /// Jobs that are not in the kernel yet.
     waiting: VecDeque<Job>,
@@ -78,8 +79,8 @@ impl Ring {
         }
     }
 
-    /// Ends the waiting jobs that are not wanted any more, and asks the kernel to end those that it has. `false` if the call has to be
-    /// repeated.
+    /// Ends the waiting jobs that are not wanted any more, and asks the kernel to end those that it has. `false` if the call has
+    /// to be repeated.
     pub(crate) fn cancel_unwanted(&mut self) -> bool {
         let (unwanted, waiting): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(Job::is_cancelled);
         self.waiting = waiting.into();

@@ -199,7 +199,8 @@ fn settings(request: &OpenRequest<'_>, timeout: Duration, retries: u32) -> Vec<S
     settings
 }
 
-/// A client for the store of a request, which may be one that other devices use. An answer, or its next bytes, may take `timeout`.
+/// A client for the store of a request, which may be one that other devices use. An answer, or its next bytes, may take
+/// `timeout`.
 fn client(
     request: &OpenRequest<'_>,
     timeout: Duration,

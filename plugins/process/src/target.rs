@@ -133,7 +133,8 @@ pub(crate) fn check_permission(target: &Target) -> Result<(), OpenError> {
             "the system call process_vm_readv is not there: the kernel was built without it, or a sandbox takes it away",
         ),
         Some(libc::EPERM | libc::EACCES) => refused(Code::PERMISSION_DENIED, why_forbidden(target)),
-        // The expected failure is that nothing is mapped at that address: the access is permitted. Requests report any other failure.
+        // The expected failure is that nothing is mapped at that address: the access is permitted. Requests report any other
+        // failure.
         _ => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use pactio_plugin_blocks::Blocks;
-use pactio_sdk::{Cause, Code, IoError, IoRead, Lower, OpenError};
+use pactio_sdk::{BlockOn, Cause, Code, IoError, IoRead, Lower, OpenError};
 use sha2::{Digest, Sha256};
 
 /// Bytes of a hash.
@@ -56,7 +56,7 @@ impl Hashes {
         let mut position = 0;
         while position < size {
             let len = usize::try_from(size - position).unwrap_or(usize::MAX).min(largest);
-            let bytes = pollster::block_on(lower.read_all(position, vec![0; len])).map_err(|error| {
+            let bytes = lower.block_on(lower.read_all(position, vec![0; len])).map_err(|error| {
                 let text = format!(
                     "{len} bytes at {position:#x}, of which hashes are made, cannot be read: {error}"
                 );

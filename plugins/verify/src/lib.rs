@@ -1,7 +1,7 @@
 //! A filter that checks each block that is read against its hash: `file:/data/image | verify?hashes=image.sha256`.
 //!
-//! The hashes are a file: the SHA-256 of each block, 32 bytes each, one after the other; the last block may be shorter. `make=true` makes the
-//! file when the device is opened, if it is missing, and other tools can make it too:
+//! The hashes are a file: the SHA-256 of each block, 32 bytes each, one after the other; the last block may be shorter.
+//! `make=true` makes the file when the device is opened, if it is missing, and other tools can make it too:
 //!
 //! ```sh
 //! split -b 64K --filter=sha256sum image | cut -c -64 | xxd -r -p > image.sha256

@@ -1,7 +1,7 @@
 //! `pactio.closing/1`: closes a device, and says whether its code panicked.
 //!
-//! A drop has no result. So the host closes a device by this function, and drops the object afterwards. The sdk has it for every device;
-//! plugins that were built with an older sdk have only the drop.
+//! A drop has no result. So the host closes a device by this function, and drops the object afterwards. The sdk has it for every
+//! device; plugins that were built with an older sdk have only the drop.
 
 use super::{DeviceObj, IoBackend as _};
 use crate::BackendDevice;
@@ -13,8 +13,8 @@ const ID: &[u8] = b"pactio.closing/1";
 
 /// ===== The function that closes a device =====
 ///
-/// It is called once, when no other call of the device is under way, and only the drop of the object comes after it. It may block for as long
-/// as closing takes, and does not unwind.
+/// It is called once, when no other call of the device is under way, and only the drop of the object comes after it. It may block
+/// for as long as closing takes, and does not unwind.
 #[repr(C)]
 #[derive(Debug)]
 pub struct ClosingTable {

@@ -93,8 +93,8 @@ impl StaticBytes {
     }
 }
 
-/// Layout of everything that a host reaches from a [`BackendObj`], as `abi_stable` describes it; or nothing, if the library was built
-/// without the feature `layout-check`. The [fingerprint](FINGERPRINT) is compared in any case.
+/// Layout of everything that a host reaches from a [`BackendObj`], as `abi_stable` describes it; or nothing, if the library was
+/// built without the feature `layout-check`. The [fingerprint](FINGERPRINT) is compared in any case.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub struct Layout(*const ());

@@ -164,7 +164,8 @@ impl<S, T> Driven<S, T> {
 
     /// Has the driver polled once more, for work that did not arrive as a request.
     pub fn wake(&self) {
-        // Ordering: Acquire, with the Release in `set_other`. A request that finds the queue empty sees the flag by the queue's lock.
+        // Ordering: Acquire, with the Release in `set_other`. A request that finds the queue empty sees the flag by the queue's
+        // lock.
         if self.is_other.load(Ordering::Acquire) {
             return self.wake_other();
         }
@@ -207,7 +208,8 @@ impl<S, T> Driven<S, T> {
     /// Polls the driver: takes the requests that arrived since the last poll, and calls `f` with them.
     ///
     /// Requests that `f` leaves are passed to it again in the next poll, before those that arrive until then. `f` may take its
-    /// time: no lock is held that a new request would wait for. The waker of the last poll is woken. The second of two polls at once does nothing but wake its waker.
+    /// time: no lock is held that a new request would wait for. The waker of the last poll is woken. The second of two polls at
+    /// once does nothing but wake its waker.
     #[inline]
     pub fn poll(
         &self,

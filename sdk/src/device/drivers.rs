@@ -68,8 +68,8 @@ impl Drivers {
         wakers.iter().for_each(|waker| waker.wake_by_ref());
     }
 
-    /// Polls the driver while it is notified, unless another thread does; `true` if the driver ended in this call. No two calls of `poll`
-    /// overlap; it gives whether the driver has ended.
+    /// Polls the driver while it is notified, unless another thread does; `true` if the driver ended in this call. No two calls
+    /// of `poll` overlap; it gives whether the driver has ended.
     pub(super) fn drive(self: &Arc<Self>, mut poll: impl FnMut(&mut Context<'_>) -> bool) -> bool {
         let waker = Waker::from(self.clone());
         let mut polls = 0;

@@ -20,7 +20,8 @@ use crate::{OpenError, OpenMode};
 /// An object of a plugin behind its firewall.
 ///
 /// After the first panic its code is not called again, since its state is unknown. A device is then dropped as soon as the last
-/// [call](Calls) has left it, so that the views that it keeps fail instead of waiting for ever. The same happens when its driver ends.
+/// [call](Calls) has left it, so that the views that it keeps fail instead of waiting for ever. The same happens when its driver
+/// ends.
 #[allow(missing_debug_implementations)]
 pub struct Guarded<T> {
     inner: UnsafeCell<ManuallyDrop<T>>,
@@ -53,8 +54,8 @@ impl<T> Guarded<T> {
     #[inline(always)]
     fn enter(&self) -> Result<&T, IoError> {
         self.calls.enter()?;
-        // SAFETY: the object is not dropped: a device counts its calls, this one was counted before the device was out of use, and only a
-        // thread that finds no call is told to drop it; a backend is dropped with `self`.
+        // SAFETY: the object is not dropped: a device counts its calls, this one was counted before the device was out of use,
+        // and only a thread that finds no call is told to drop it; a backend is dropped with `self`.
         Ok(unsafe { &*self.inner.get() })
     }
 

@@ -152,8 +152,8 @@ impl<D: BackendDevice> Shared<D> {
     /// Polls the driver while it is notified; `true` if it ended in this call.
     fn drive(&self) -> bool {
         self.drivers.drive(|cx| {
-            // SAFETY: no two calls of this closure overlap, by the contract of `Drivers::drive`, and it is the only one that polls this
-            // device.
+            // SAFETY: no two calls of this closure overlap, by the contract of `Drivers::drive`, and it is the only one that
+            // polls this device.
             let polled = unsafe { self.device.poll_driver(cx) };
             polled != DriverPoll::Pending
         })

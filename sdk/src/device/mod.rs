@@ -25,8 +25,8 @@ pub use local::{LocalDevice, LocalDriver};
 ///
 /// All methods may be called from any thread, any number of threads at once, and must not block: a request that takes time is
 /// answered later, from the [driver](Self::poll_driver) or from a thread of the device's own. Panics are caught: the views that
-/// the call held fail, and the device is out of use from then on. It is dropped when the last call has left it, so the views that it
-/// keeps fail as well; views that a thread of its own holds are the thread's to answer.
+/// the call held fail, and the device is out of use from then on. It is dropped when the last call has left it, so the views that
+/// it keeps fail as well; views that a thread of its own holds are the thread's to answer.
 ///
 /// A device that sits on another one implements [`Filter`](crate::Filter) instead, if both have the same positions.
 pub trait BackendDevice: Send + Sync + 'static {
@@ -85,8 +85,9 @@ pub trait BackendDevice: Send + Sync + 'static {
 
     /// Makes progress with the device's work, as the poll of a future without a value does.
     ///
-    /// Called by the side that waits for the device, one call at a time, once at the beginning, and after the waker was
-    /// woken or the device's descriptor became ready. The waker is the same in all calls, so that a device can keep the first, as in a `OnceLock`.
+    /// Called by the side that waits for the device, one call at a time, once at the beginning, and after the waker was woken or
+    /// the device's descriptor became ready. The waker is the same in all calls, so that a device can keep the first, as in a
+    /// `OnceLock`.
     ///
     /// Returns `Pending` after it has arranged for a wake. `Ready` means that the device has ended: views that are still in
     /// flight must have been answered.

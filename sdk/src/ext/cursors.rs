@@ -7,8 +7,8 @@ use std::vec::IntoIter;
 use super::{Record, Records};
 use crate::{Cause, IoError};
 
-/// Keeps the unsent tail of a list, so that a caller that continues sees the snapshot it started with, and the list is made once and
-/// not once for each answer.
+/// Keeps the unsent tail of a list, so that a caller that continues sees the snapshot it started with, and the list is made once
+/// and not once for each answer.
 ///
 /// Several lists may be read at once: the tails of the last 16 are kept. A caller that continues after its tail was dropped gets
 /// a new list from its cursor on. Cheap to clone; all clones share the tails.

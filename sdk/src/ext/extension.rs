@@ -12,7 +12,6 @@ use crate::{BoundPacketView, Write};
 pub struct Capability {
     id: &'static str,
     name: &'static str,
-    #[cfg_attr(not(feature = "plugin"), expect(dead_code, reason = "only filters ask"))]
     stored: bool,
 }
 

@@ -64,8 +64,8 @@ impl Limits {
     pub const NONE: Self =
         Self { alignment: 1, memory_alignment: 1, largest: u64::MAX, in_flight: 0, zero_copy: false };
 
-    /// Positions and lengths are multiples of `bytes`. A host reads whole units and returns a part; it refuses a write that does not
-    /// fit.
+    /// Positions and lengths are multiples of `bytes`. A host reads whole units and returns a part; it refuses a write that does
+    /// not fit.
     ///
     /// # Panics
     ///

@@ -22,12 +22,14 @@
 //!
 //! # Adding one
 //!
-//! 1. A file in this folder, such as `flush.rs`: the trait, its docs, a [`Capability`] constant, and either [`Operation`] (one method
-//!    that may be answered later, as in most extensions) or [`Extension`] with a table of its own; both sides of the boundary; tests.
+//! 1. A file in this folder, such as `flush.rs`: the trait, its docs, a [`Capability`] constant, and either [`Operation`] (one
+//!    method that may be answered later, as in most extensions) or [`Extension`] with a table of its own; both sides of the
+//!    boundary; tests.
 //! 2. One line in the list below, and one in the table above.
 //!
-//! Code outside of this folder names an extension only where it uses its functions, such as admission before a request. The look-up, filters that forward an extension, a host's capabilities and its devices
-//! for filters follow from the list. A new version of a table that does more than add functions at the end gets a new id.
+//! Code outside of this folder names an extension only where it uses its functions, such as admission before a request. The
+//! look-up, filters that forward an extension, a host's capabilities and its devices for filters follow from the list. A new
+//! version of a table that does more than add functions at the end gets a new id.
 
 mod admission;
 mod answer;

@@ -6,8 +6,8 @@ use core::ops::Deref;
 
 /// A name in a tree: bytes, which need not be UTF-8.
 ///
-/// [`Display`](fmt::Display) and [`from_text`](Self::from_text) are inverse to each other: control characters, `%`, and bytes that are not
-/// UTF-8 are written as `%` and two hexadecimal digits.
+/// [`Display`](fmt::Display) and [`from_text`](Self::from_text) are inverse to each other: control characters, `%`, and bytes
+/// that are not UTF-8 are written as `%` and two hexadecimal digits.
 ///
 /// ```
 /// use pactio_sdk::Name;

@@ -64,7 +64,8 @@ impl<R: Record> Records<R> {
         true
     }
 
-    /// Answers with the records that were added. `next` is the cursor that the device gets for the next answer; `None` is the end.
+    /// Answers with the records that were added. `next` is the cursor that the device gets for the next answer; `None` is the
+    /// end.
     ///
     /// # Panics
     ///

@@ -1,5 +1,5 @@
-//! Requests that are answered at once do not keep a task running for ever: now and then, one of them gives way to the other tasks of its
-//! thread.
+//! Requests that are answered at once do not keep a task running for ever: now and then, one of them gives way to the other tasks
+//! of its thread.
 //!
 //! Only the worker threads of an executor have a budget, so code that polls a request once elsewhere is not surprised.
 

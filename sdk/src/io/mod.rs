@@ -126,7 +126,8 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
         batch.for_each(|(param, view)| self.send_io(param, view));
     }
 
-    /// Hands a view over on behalf of the task that is polled with `cx`. For the host, which sends the requests of a task together.
+    /// Hands a view over on behalf of the task that is polled with `cx`. For the host, which sends the requests of a task
+    /// together.
     #[doc(hidden)]
     #[inline]
     fn submit(&self, param: P, view: BoundPacketView<Perms>, cx: &mut Context<'_>, _: Internal) -> Submitted {
@@ -180,11 +181,11 @@ pub struct Internal(());
 pub enum Submitted {
     /// The view was sent to the device.
     Sent,
-    /// The view is queued, and sent before the task is polled again on this thread. That poll will happen in any case: the task need
-    /// not be woken for it.
+    /// The view is queued, and sent before the task is polled again on this thread. That poll will happen in any case: the task
+    /// need not be woken for it.
     Deferred,
-    /// The view is queued, and sent when this request or another of its queue is polled again. One of them was woken for that. The task
-    /// must be woken when the request is complete.
+    /// The view is queued, and sent when this request or another of its queue is polled again. One of them was woken for that.
+    /// The task must be woken when the request is complete.
     Queued,
 }
 

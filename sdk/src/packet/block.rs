@@ -232,8 +232,8 @@ pub(super) fn allocate_lent(
 ///
 /// # Safety
 ///
-/// The packet is complete and the caller's, and no view of it will use its bytes. The bytes are kept by the content of its room or by
-/// their lender.
+/// The packet is complete and the caller's, and no view of it will use its bytes. The bytes are kept by the content of its room
+/// or by their lender.
 pub(super) unsafe fn set_bytes(block: NonNull<Block>, bytes: *mut u8, len: usize, initialised: bool) {
     let packet = block.as_ptr().cast::<Packet<()>>();
     // SAFETY: the packet is the caller's, and views that still leave it do not use these fields (state rule 5).
@@ -449,8 +449,8 @@ mod pool {
     /// Number of bytes that are kept at most per class and thread.
     const KEPT_BYTES: usize = 1 << 19;
 
-    /// A kept block has a pointer to the next in the place of its failures. Its header stays: a view that is answered a second time
-    /// finds that there is no request.
+    /// A kept block has a pointer to the next in the place of its failures. Its header stays: a view that is answered a second
+    /// time finds that there is no request.
     type Link = Option<NonNull<Block>>;
 
     /// The place of a kept block's link.

@@ -18,8 +18,8 @@ use crate::{IoError, firewall};
 /// Produces or consumes the bytes of a [`ComplexPacket`].
 ///
 /// Any thread may call the functions, and several threads at once, for ranges that do not overlap. A panic while bytes are
-/// transferred is caught and fails the range; after a panic in `alloc` the bytes are transferred. A panic in `len` reaches the caller
-/// that makes the packet.
+/// transferred is caught and fails the range; after a panic in `alloc` the bytes are transferred. A panic in `len` reaches the
+/// caller that makes the packet.
 pub trait PacketBytes<Perms: PacketPerms>: Send + Sync + 'static {
     /// Number of bytes. The function is called once.
     fn len(&self) -> usize;

@@ -305,7 +305,8 @@ impl<Perms: PacketPerms> Drop for ReboundPacket<Perms> {
 
 /// Gives each segment of a fresh view to `each`, as a part of the origin.
 struct Parts<F, Perms: PacketPerms> {
-    /// The source of the parts: the empty rest of the view that the rebound packet keeps for as long as views of the packet exist.
+    /// The source of the parts: the empty rest of the view that the rebound packet keeps for as long as views of the packet
+    /// exist.
     stem: ManuallyDrop<BoundPacketView<Perms>>,
     each: F,
 }

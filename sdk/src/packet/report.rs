@@ -178,7 +178,8 @@ impl Report {
     ///
     /// # Panics
     ///
-    /// If `bytes` are shorter than the request and lack bytes of the view that were done. The part that lacks them and the parts behind it fail then.
+    /// If `bytes` are shorter than the request and lack bytes of the view that were done. The part that lacks them and the parts
+    /// behind it fail then.
     pub fn answer(&self, bytes: &[u8], start: usize, view: BoundPacketView<Write>) {
         self.answer_with(start, view, |range| Ok(&bytes[range]));
     }

@@ -19,14 +19,14 @@
 //! SPLITS counts the splits of a request, for its report; nothing depends on it, and it may overflow.
 //!
 //! GENERATION counts the requests of a header, modulo 64. Each view carries the generation that it was made in; a view of another
-//! generation was answered before, by wrong unsafe code, and stops the process before the answer reaches a request that it does not
-//! belong to.
+//! generation was answered before, by wrong unsafe code, and stops the process before the answer reaches a request that it does
+//! not belong to.
 //!
 //! # Access rules
 //!
 //! 1. **Header.** The header lives while OWNER or GROUP is set. The party that clears the second of the two frees the header.
-//! 2. **Bytes.** A view may touch its own range until the view finishes. The bytes of a range that was done may be read by the code
-//!    that its output informed, until the packet is bound again. The owner may touch the bytes while COUNT is 0.
+//! 2. **Bytes.** A view may touch its own range until the view finishes. The bytes of a range that was done may be read by the
+//!    code that its output informed, until the packet is bound again. The owner may touch the bytes while COUNT is 0.
 //! 3. **Waker slot.** While WAKER is clear and COUNT is not 0, the slot belongs to the owner. While WAKER is set, no party
 //!    touches it; clearing WAKER with COUNT not 0 gives it to the owner, bringing COUNT to 0 gives it to the last view.
 //! 4. **Failures.** Pushed by views that have not finished, read by the owner while COUNT is 0.
@@ -77,8 +77,8 @@ const SPLIT: u64 = GENERATION + NEXT;
 /// the addition and its undoing.
 const MOST_VIEWS: u64 = 1 << 31;
 
-/// Ends the process: a view has finished twice, which only wrong unsafe code can do. The header may be that of another request by now,
-/// and going on would hand out bytes that are not there.
+/// Ends the process: a view has finished twice, which only wrong unsafe code can do. The header may be that of another request by
+/// now, and going on would hand out bytes that are not there.
 #[cold]
 fn finished_twice() -> ! {
     const TEXT: &str =
@@ -285,8 +285,8 @@ impl StateWord {
     }
 
     /// Finishes the only view of a packet without an armed waker and without an output, in one step that leaves the packet idle.
-    /// The step replaces `finish` and `leave_group`, the two steps of other views. Returns `false` if the packet is not in that state,
-    /// or its request is not the view's; nothing has changed then.
+    /// The step replaces `finish` and `leave_group`, the two steps of other views. Returns `false` if the packet is not in that
+    /// state, or its request is not the view's; nothing has changed then.
     ///
     /// The view cannot be split meanwhile, since it is the caller's, and WAKER is clear; the step fails if the owner arms,
     /// cancels or leaves at the same time.

@@ -76,7 +76,8 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
 
     /// # Safety
     ///
-    /// `packet` is the one of another view, COUNT of that packet includes this view, and no other view's range overlaps `start..end`.
+    /// `packet` is the one of another view, COUNT of that packet includes this view, and no other view's range overlaps
+    /// `start..end`.
     #[inline(always)]
     unsafe fn new(packet: NonNull<()>, start: usize, end: usize, tag: u64) -> Self {
         Self { packet, start, end, tag, _perms: PhantomData }

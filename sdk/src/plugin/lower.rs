@@ -1,15 +1,18 @@
 //! The device that a filter sits on.
 
 use core::fmt;
-use core::task::{Context, Poll};
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
 use std::sync::Arc;
+use std::task::Wake;
+use std::thread::{self, Thread};
 
-use crate::abi::{DeviceObj, Remote};
+use crate::abi::{DeviceObj, Remote, host_device};
 use crate::ext::{
     Admission, Answer, Cancellation, Capability, Describe, Extension, ExtensionQuery, Limits, Publish,
     Records, Stat, publication, read_records,
 };
-use crate::io::{Admitted, Publication, Turns};
+use crate::io::{Admitted, BlockOn, Publication, Size, Turns};
 use crate::{
     BackendDevice, Batch, BoundPacketView, DeviceInfo, IoError, NoPos, OpenError, OpenMode, PacketBox,
     PacketIo, Read, ReadWrite, RequestId, Write,
@@ -32,6 +35,16 @@ impl Lower {
         let device = Remote::new(object);
         let turns = device.extension::<dyn Admission>().map(|_| Turns::default());
         Self(Arc::new(Inner { device, turns }))
+    }
+
+    /// A device of this program in the place of the lower one, to test a filter without a host. Its driver is not polled: take a
+    /// device that completes its requests at once or from a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::PANICKED`] if [`polling_handle`](BackendDevice::polling_handle) panics.
+    pub fn of(device: impl BackendDevice) -> Result<Self, IoError> {
+        host_device(device).map(Self::new)
     }
 
     /// The current information about the device.
@@ -213,6 +226,63 @@ packet_io! {
     ReadWrite, u64;
     Write, NoPos;
     Read, NoPos;
+}
+
+/// For [`open`](crate::Backend::open), which may block: parsers of `std::io` read the device below as a
+/// [`Seekable`](crate::Seekable). The host polls the driver of the device; this thread waits.
+///
+/// ```
+/// use std::io::{BufRead, BufReader};
+///
+/// use pactio_sdk::{Lower, OpenError, Seekable};
+///
+/// /// The first line of the device below, which a filter reads when it is opened.
+/// fn first_line(lower: &Lower) -> Result<String, OpenError> {
+///     let mut line = String::new();
+///     BufReader::new(Seekable::new(lower.clone())).read_line(&mut line)?;
+///     Ok(line)
+/// }
+/// # struct Text;
+/// # impl pactio_sdk::BackendDevice for Text {
+/// #     fn info(&self) -> pactio_sdk::DeviceInfo { pactio_sdk::DeviceInfo::with_size(9) }
+/// #     fn read(&self, position: u64, view: pactio_sdk::ReadView) {
+/// #         view.transfer_data(b"one\ntwo\n\n".get(position as usize..).unwrap_or(&[])).complete();
+/// #     }
+/// # }
+/// # assert_eq!(first_line(&Lower::of(Text)?)?, "one\n");
+/// # Ok::<(), OpenError>(())
+/// ```
+impl BlockOn for Lower {
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                return output;
+            }
+            thread::park();
+        }
+    }
+}
+
+impl Size for Lower {
+    fn size(&self) -> Option<u64> {
+        self.info().size()
+    }
+}
+
+/// Continues a thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
 }
 
 impl fmt::Debug for Lower {

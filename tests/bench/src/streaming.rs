@@ -1,5 +1,5 @@
-//! The streamer: how long an urgent request takes behind large ones, how many small ones a device with a latency serves, the memory of
-//! cancelled ones, and the processor time of the thread that takes the bytes.
+//! The streamer: how long an urgent request takes behind large ones, how many small ones a device with a latency serves, the
+//! memory of cancelled ones, and the processor time of the thread that takes the bytes.
 
 use std::time::{Duration, Instant};
 

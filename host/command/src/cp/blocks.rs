@@ -16,8 +16,8 @@ pub(super) struct Copy<'h> {
     host: &'h Host,
     devices: Arc<Devices>,
     block_size: usize,
-    /// Number of blocks that are copied at a time. No block is further ahead of the oldest one, so that a destination that wants its
-    /// bytes roughly in order gets them so.
+    /// Number of blocks that are copied at a time. No block is further ahead of the oldest one, so that a destination that wants
+    /// its bytes roughly in order gets them so.
     depth: usize,
     under_way: VecDeque<Task<Result<Block, Failure>>>,
     spare: Vec<Vec<u8>>,

@@ -76,8 +76,8 @@ impl Source {
         Ok(clipped.filter(|range| !range.is_empty()).collect())
     }
 
-    /// Fails if the device's bytes have changed since the copy began. A file that has grown is the same file; memory, and devices of
-    /// the system, change all the time.
+    /// Fails if the device's bytes have changed since the copy began. A file that has grown is the same file; memory, and devices
+    /// of the system, change all the time.
     ///
     /// What can be seen is the version, or else the size and the time of the last change.
     pub(super) async fn check_unchanged(&self) -> Result<(), Failure> {
