@@ -6,7 +6,7 @@ use pactio_sdk::{Cause, Code, IoError, Report};
 
 use crate::RefusalKind;
 
-/// An error with a message that names what failed, where and why.
+/// An error with a message that names operation, object and reason.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), pactio::Error> {

@@ -12,7 +12,7 @@ use pactio_sdk::{Code, LinkedPlugin, OpenMode};
 use crate::device::{DeviceStatistics, RequestInFlight, Statistics, refuse_deep};
 use crate::executor::{self, Runtime, helpers};
 use crate::opener::Opener;
-use crate::plugin::{Below, Policy, Registry, SearchPaths, Trust};
+use crate::plugin::{Lower, Policy, Registry, SearchPaths, Trust};
 use crate::profiles::{self, Profiles};
 use crate::{Candidate, Device, Error, ErrorKind, LiveDevice, OpenOptions, Plugin, Task, Url};
 
@@ -172,7 +172,7 @@ impl Host {
         let counting = self.statistics.as_ref();
         let opened = Arc::new(AtomicU32::new(0));
         let opener = Opener::for_plugin(self, plugin, depth, &opened)?;
-        let (object, shown) = self.open_layer(plugin, url, mode(&steps), Below::Host(opener))?;
+        let (object, shown) = self.open_layer(plugin, url, mode(&steps), Lower::Host(opener))?;
         // Ordering: Relaxed. The call above has returned.
         let opened = opened.load(Ordering::Relaxed);
         let mut device =
@@ -182,7 +182,7 @@ impl Host {
             device = match step {
                 Step::Name(name) => device.open_with(name, OpenOptions::from_mode(mode))?,
                 Step::Filter(filter, plugin) => {
-                    let (object, shown) = self.open_layer(plugin, filter, mode, Below::Device(&device))?;
+                    let (object, shown) = self.open_layer(plugin, filter, mode, Lower::Device(&device))?;
                     let (plugin, runtime) = (Arc::clone(plugin), self.runtime.clone());
                     let below = device.clone();
                     let device = Device::new(shown, plugin, object, Some(device), 0, runtime, counting)?;
@@ -206,7 +206,7 @@ impl Host {
         plugin: &Plugin,
         url: &Url,
         mode: OpenMode,
-        below: Below<'_>,
+        below: Lower<'_>,
     ) -> Result<(DeviceObj, String), Error> {
         let id = &plugin.manifest().id;
         self.runtime.watchdog().call("open", id, || plugin.open(url, mode, below))

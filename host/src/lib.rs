@@ -14,7 +14,7 @@
 //!     device.read_exact_at(0, &mut magic).await?; // a plain buffer: copied once
 //!     let block = device.read_exact_at(4, vec![0; 64]).await?; // an owned one: not copied
 //!
-//!     let (report, _) = device.read_at(0, vec![0; 1 << 20]).await?; // what there is, and an exact account
+//!     let (report, _) = device.read_at(0, vec![0; 1 << 20]).await?; // the bytes that exist, and an exact account
 //!     println!("{report}");
 //!     # let _ = block;
 //!     Ok(())
@@ -80,8 +80,8 @@ pub use error::{Error, ErrorKind};
 pub use host::{Host, HostBuilder};
 pub use live::LiveDevice;
 pub use pactio_sdk::{
-    Capability, Cause, Code, DeviceInfo, Entry, Figure, Identity, IntoPacket, IoError, KeptPacket, Kind,
-    Limits, LinkedPlugin, Name, Origin, PacketBox, Refused, Region, Report, RequestKind, Seekable,
+    Capability, Cause, Code, DeviceInfo, Entry, Identity, IntoPacket, IoError, KeptPacket, Kind, Limits,
+    LinkedPlugin, Metric, Name, Origin, PacketBox, Refused, Region, Report, RequestKind, Seekable,
     StableBytes, Stat, Unit, parse_duration, parse_size,
 };
 pub use plugin::{

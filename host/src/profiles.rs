@@ -143,7 +143,7 @@ mod tests {
         let resolved = resolve(ASSETS, "profile:assets?depth=9").unwrap();
         assert!(
             resolved.ends_with("?depth=4&direct=true&name=x%26y&depth=9"),
-            "what is given last counts: {resolved}"
+            "the last value counts: {resolved}"
         );
     }
 

@@ -23,7 +23,7 @@ use crate::{Error, ErrorKind};
 /// begins with `/` opens the entry with that name in the tree before it: `file:/data/a.zip | archive | /maps/e1.bsp`. In the
 /// target a literal `?` is written `%3F`, a literal `|` as `%7C` and a literal `%` as `%25`; in options also `&` as `%26`.
 ///
-/// `Display`, `Debug` and all messages of this crate hide what may be a secret: passwords and the values of options.
+/// `Display`, `Debug` and all messages of this crate hide possible secrets: passwords and the values of options.
 /// [`reveal`](Url::reveal) gives the whole text. [`Device::url`](crate::Device::url) hides only the options that are secret to
 /// the device's plugins.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -122,10 +122,10 @@ pub use device::{
 };
 #[cfg(feature = "std")]
 pub use ext::{
-    Admission, Answer, Cancellation, Capability, Describe, Entry, ExtensionQuery, Figure, Flush, FlushScope,
-    Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Name, Origin, Provenance, Publish,
-    Record, Records, Refusals, Refused, Region, Registration, Resize, Stat, Statistics, Unit, extension_of,
-    read_records,
+    Admission, Answer, Cancellation, Capability, Describe, Entry, ExtensionQuery, Flush, FlushScope,
+    Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Metric, Name, Origin, Provenance,
+    Publish, Record, Records, Refusals, Refused, Region, Registration, Resize, Stat, Statistics, Unit,
+    extension_of, read_records,
 };
 
 #[cfg(feature = "plugin")]

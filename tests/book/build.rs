@@ -31,6 +31,8 @@ fn main() {
             }
         }
     }
-    let main = format!("{modules}\n/// Runs a block.\ntype Block = fn() -> Result<(), String>;\n\nconst BLOCKS: &[(&str, Block)] = &[\n{calls}];\n");
+    let main = format!(
+        "{modules}\n/// Runs a block.\ntype Block = fn() -> Result<(), String>;\n\nconst BLOCKS: &[(&str, Block)] = &[\n{calls}];\n"
+    );
     fs::write(Path::new(&env::var_os("OUT_DIR").unwrap()).join("blocks.rs"), main).unwrap();
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the fuzz targets with AddressSanitizer and runs each for so many seconds: tests/fuzz/run.sh [seconds]
+# Builds the fuzz targets with AddressSanitizer and runs each for a number of seconds: tests/fuzz/run.sh [seconds]
 # Prints fuzz_executions for each. A crash is written into the current folder and ends the run with an error.
 set -euo pipefail
 seconds=${1:-60}

@@ -44,7 +44,7 @@ fn what_is_written_encrypted_is_read_back_and_nothing_of_it_is_in_the_file() {
                     assert!(read(&host, &device, start as u64, range.len()) == model[range]);
                 }
             }
-            let text = b"nobody may read this from the disk, whatever it is worth";
+            let text = b"no reader may get this text from the disk without the key!";
             host.block_on(device.write_all_at(1000, text)).unwrap();
             drop(device);
             let stored = fs::read(&path).unwrap();

@@ -71,10 +71,7 @@ fn a_write_that_does_not_fit_is_refused_and_the_message_says_what_fits() {
         for (position, len) in [(1, 512), (512, 100)] {
             let error = host.block_on(device.write_all_at(position, vec![1; len])).unwrap_err();
             assert_eq!(error.code(), Some(Code::MISALIGNED));
-            assert_eq!(
-                error.hint(),
-                Some("positions and lengths of what is written here are multiples of 512 bytes")
-            );
+            assert_eq!(error.hint(), Some("positions and lengths of writes here are multiples of 512 bytes"));
         }
         assert_eq!(requests(&host, &device), 3);
     });

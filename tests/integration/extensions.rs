@@ -72,7 +72,7 @@ fn rule_20_who_waits_above_a_device_hears_of_its_end() {
         let below = device.below().unwrap();
         let mut packet = PacketBox::<pactio_sdk::Read>::copy_from_slice(&[255]).unwrap();
         pactio_sdk::PacketIo::send_io(below, 0u64, packet.bind().unwrap());
-        assert!(wakes[1].0.load(Ordering::SeqCst) > 0, "who waits for room was not woken");
+        assert!(wakes[1].0.load(Ordering::SeqCst) > 0, "the request that waits for room was not woken");
         let results: Vec<_> = requests.into_iter().map(|request| host.block_on(request)).collect();
         assert_eq!(results[0].as_ref().unwrap_err().code(), Some(Code::UNANSWERED));
         assert_eq!(results[1].as_ref().unwrap_err().code(), Some(Code::POISONED));

@@ -98,7 +98,7 @@ fn opening_and_closing_are_watched_too() {
         drop(device);
         drop(host.open("stuck:close").unwrap());
         let text = records.text();
-        for what in ["call=\"open\" whom=\"fixture-stuck\"", "call=\"close\" whom=\"stuck:close\""] {
+        for what in ["call=\"open\" subject=\"fixture-stuck\"", "call=\"close\" subject=\"stuck:close\""] {
             let lines: Vec<&str> = text.lines().filter(|line| line.contains(what)).collect();
             assert!(lines.len() >= 2, "{text}");
             assert!(

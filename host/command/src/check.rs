@@ -20,8 +20,8 @@ pub(super) struct Arguments {
     #[arg(value_hint = ValueHint::FilePath)]
     file: PathBuf,
 
-    /// Open this [default: what the plugin says, or a device in memory with the filter on it]. {folder} stands for a folder that
-    /// is empty and removed afterwards. The device is written to, if it can be.
+    /// Open this [default: the URL in the manifest, or a device in memory with the filter on it]. {folder} stands for a folder
+    /// that is empty and removed afterwards. The device is written to, if it can be.
     #[arg(long)]
     url: Option<GivenUrl>,
 
@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
     limit: Duration,
 
-    /// Do what happens at random as in an earlier run, which has printed this.
+    /// Repeat the random choices of an earlier run, which printed this number.
     #[arg(long, value_name = "SEED")]
     reproduce: Option<u64>,
 

@@ -48,7 +48,7 @@ impl Failure {
     /// A folder was named where bytes are needed.
     pub(super) fn folder(url: &str) -> Self {
         Self::new(format!("'{url}' is a folder"))
-            .with_hint("`pactio ls` lists what is in it, and URL | /NAME opens it")
+            .with_hint("`pactio ls` lists its names, and URL | /NAME opens one")
     }
 
     /// A signal ended the command; the code is that of shells for it.

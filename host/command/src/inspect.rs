@@ -30,7 +30,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let plugin = match candidate.outcome() {
         Outcome::Found(plugin) => plugin,
         Outcome::Refused(refusal) => return refused(arguments, refusal),
-        _ => return Err(Failure::new("this command does not know what became of the file")),
+        _ => return Err(Failure::new("the outcome for this file is unknown to this command")),
     };
     if arguments.load
         && let Err(refusal) = plugin.load()

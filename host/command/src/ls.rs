@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     #[arg(short, long)]
     long: bool,
 
-    /// Also show what is in the folders, with all names on the way.
+    /// Also list the content of folders, with all names on the way.
     #[arg(short = 'R', long)]
     recursive: bool,
 

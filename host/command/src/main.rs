@@ -68,7 +68,7 @@ struct Arguments {
     #[arg(long, global = true, help_heading = GLOBAL)]
     stats: bool,
 
-    /// Say what happens on standard error; twice for more.
+    /// Log each step on standard error; twice for more detail.
     #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     verbose: u8,
 
@@ -96,11 +96,11 @@ Exit codes:
 enum Command {
     /// List the plugins that were found, and those that were refused.
     Plugins(plugins::Arguments),
-    /// Show what one file says of itself as a plugin, or why it is refused.
+    /// Show the manifest of a plugin's file, or the reason why the file is refused.
     Inspect(inspect::Arguments),
-    /// Check whether a plugin keeps what plugins promise.
+    /// Test the promises of a plugin.
     Check(check::Arguments),
-    /// Show what is known of a device.
+    /// Show size, kind, capabilities and plugin of a device.
     Info(info::Arguments),
     /// Write bytes of a device to standard output.
     Cat(cat::Arguments),
@@ -108,11 +108,11 @@ enum Command {
     Hexdump(hexdump::Arguments),
     /// List the names in a device that is a tree.
     Ls(ls::Arguments),
-    /// Show which source of a mount serves a name, and what it hides.
+    /// Show the source of a mount that serves a name, and the sources that it hides.
     Why(why::Arguments),
     /// List the regions of a device that has holes, such as the memory of a process.
     Maps(maps::Arguments),
-    /// Find bytes, text, values or what a regular expression matches.
+    /// Find bytes, text, values or matches of a regular expression.
     Scan(scan::Arguments),
     /// Copy one device to another.
     Cp(cp::Arguments),
@@ -141,7 +141,7 @@ struct Range {
     #[arg(long, default_value = "0", value_parser = size, value_name = "POSITION")]
     offset: u64,
 
-    /// End after so many bytes [default: at the end of the device].
+    /// End after this number of bytes [default: at the end of the device].
     #[arg(long, value_parser = size, value_name = "SIZE")]
     length: Option<u64>,
 }
@@ -159,7 +159,7 @@ struct Flow {
     #[arg(long, default_value = "1MiB", value_parser = block_size, value_name = "SIZE")]
     block_size: usize,
 
-    /// Number of requests in flight [default: what the device wants, or 8].
+    /// Number of requests in flight [default: the number that the device prefers, or 8].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096), value_name = "COUNT")]
     in_flight: Option<u16>,
 }
@@ -181,9 +181,9 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 fn block_size(text: &str) -> Result<usize, String> {
-    const MOST: u64 = 1 << 30;
+    const MAX_REQUEST_BYTES: u64 = 1 << 30;
     match size(text)? {
-        bytes @ 1..=MOST => Ok(bytes as usize),
+        bytes @ 1..=MAX_REQUEST_BYTES => Ok(bytes as usize),
         _ => Err("a request has between 1 byte and 1GiB".to_owned()),
     }
 }

@@ -49,7 +49,7 @@ pub(super) struct Arguments {
     #[arg(long, value_parser = size, value_name = "POSITION")]
     offset: Option<u64>,
 
-    /// End after so many bytes [default: at the end of the device].
+    /// End after this number of bytes [default: at the end of the device].
     #[arg(long, value_parser = size, value_name = "SIZE")]
     length: Option<u64>,
 
@@ -68,7 +68,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     form: Form,
 
-    /// End after so many matches.
+    /// End after this number of matches.
     #[arg(short, long, value_name = "COUNT")]
     limit: Option<u64>,
 }
@@ -215,9 +215,9 @@ fn alignment(text: &str) -> Result<u64, String> {
 }
 
 fn longest(text: &str) -> Result<usize, String> {
-    const MOST: u64 = 1 << 20;
+    const MAX_MATCH_BYTES: u64 = 1 << 20;
     match size(text)? {
-        bytes @ 1..=MOST => Ok(bytes as usize),
+        bytes @ 1..=MAX_MATCH_BYTES => Ok(bytes as usize),
         _ => Err("the longest match has between 1 byte and 1MiB".to_owned()),
     }
 }

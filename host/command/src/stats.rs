@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pactio::{Figure, Health, Host, RequestInFlight, Resources, Unit};
+use pactio::{Health, Host, Metric, RequestInFlight, Resources, Unit};
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
 
@@ -44,7 +44,7 @@ pub(super) fn print_on_signal(host: &Host) -> std::io::Result<()> {
     Ok(())
 }
 
-fn value(figure: &Figure) -> String {
+fn value(figure: &Metric) -> String {
     match figure.unit {
         Unit::Bytes => indicatif::BinaryBytes(figure.value).to_string(),
         Unit::Nanoseconds => format!("{:.1?}", Duration::from_nanos(figure.value)),

@@ -119,7 +119,7 @@ fn what_cannot_be_opened_is_explained() {
     place.says(
         &["cat", "file:folder"],
         1,
-        "pactio: 'file:folder' is a folder\nhint: `pactio ls` lists what is in it, and URL | /NAME opens it\n",
+        "pactio: 'file:folder' is a folder\nhint: `pactio ls` lists its names, and URL | /NAME opens one\n",
     );
     place.says(&["cat", "file:no"], 1, &cannot("file:no", "there is no such file"));
     place.says(&["info", "file:"], 1, &cannot("file:", "no path is given; write file:/path/to/file"));

@@ -77,7 +77,7 @@ pub const CASES: &[Case] = &[
     Case { name: "names", about: "listed names can be opened, and no others", run: names },
     Case {
         name: "faults",
-        about: "a filter answers every request when the device below fails, and reports only what was done",
+        about: "a filter answers every request when the device below fails, and reports only bytes that were done",
         run: faults,
     },
     Case {
@@ -773,7 +773,7 @@ fn close(subject: &Subject, file: &mut Seekable<Device>, bytes: &[u8]) -> Result
     ended.map_err(|error| Finding::Wrong(format!("a file of futures::io: {error}")))
 }
 
-/// Replaces the content of a device that publishes what is written.
+/// Replaces the content of a device that publishes.
 fn published(subject: &Subject, device: Device) -> Result<(), Finding> {
     let unit = subject.unit();
     let random = |units: usize| (0..units * unit).map(|_| subject.below(256) as u8).collect::<Vec<_>>();

@@ -119,7 +119,7 @@ fn verdict(mut command: Command, limit: Duration) -> Verdict {
             return Verdict::Wrong(format!("it has not ended after {limit:?}"));
         }
         Err(error) => {
-            return Verdict::Wrong(format!("what became of its process cannot be found out: {error}"));
+            return Verdict::Wrong(format!("the end of its process is unknown: {error}"));
         }
     };
     if status.success() {

@@ -26,7 +26,7 @@ macro_rules! wrong {
 pub(super) use wrong;
 
 /// Number of bytes of a device that are checked, if it is larger or grows.
-const MOST: u64 = 128 << 10;
+const MAX_SAMPLE_BYTES: u64 = 128 << 10;
 
 /// Time that an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -120,7 +120,7 @@ impl Subject {
         let writable = writable && info.writable();
         let unit = u64::from(device.capabilities().limits().alignment());
         let size = info.size().filter(|&size| size > 0 || !writable);
-        let len = size.unwrap_or(MOST).min(MOST);
+        let len = size.unwrap_or(MAX_SAMPLE_BYTES).min(MAX_SAMPLE_BYTES);
         let len = if writable { len - len % unit } else { len };
         let whole = size == Some(len);
         let mut random = fastrand::Rng::with_seed(seed);
@@ -173,7 +173,7 @@ impl Subject {
     fn with_content_of(self, sample: Option<&[u8]>) -> Result<Self, Finding> {
         if let Some(sample) = sample {
             let model = self.model.borrow();
-            let expected = &sample[..sample.len().min(MOST as usize)];
+            let expected = &sample[..sample.len().min(MAX_SAMPLE_BYTES as usize)];
             same(&model, expected, 0)?;
             if model.len() != expected.len() {
                 wrong!("it has {} bytes, but the sample has {}", model.len(), expected.len());

@@ -185,7 +185,7 @@ impl Device {
     /// # Errors
     ///
     /// If the device is not closed by then, because there are other handles or the plugin takes longer. If the plugin panicked
-    /// while it closed the device: what it had not stored yet may be lost.
+    /// while it closed the device: bytes that it had not stored yet may be lost.
     ///
     /// ```no_run
     /// # use std::time::Duration;

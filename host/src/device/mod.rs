@@ -1,17 +1,17 @@
 //! An open device and its requests.
 
+mod admission;
 mod blocking;
 pub(crate) mod current;
 mod descriptor;
 mod entry;
 mod io;
-mod lent;
 mod life;
+mod limits_layer;
 mod many;
 mod operations;
 mod registered;
 mod request;
-mod room;
 mod statistics;
 mod typed;
 mod within;
@@ -38,10 +38,10 @@ pub(crate) use statistics::Statistics;
 pub use statistics::{DeviceStatistics, RequestInFlight};
 pub use typed::{ReadValue, WriteValue};
 
+use admission::AdmissionGate;
 use current::Entered;
 use descriptor::Descriptor;
 use life::Life;
-use room::Room;
 
 /// An open device. Cheap to clone; all clones are one device, which is closed when the last clone is dropped.
 /// [`close`](Self::close) waits for that, and says whether it succeeded.
@@ -66,7 +66,7 @@ pub(crate) struct Shared {
     inner: Option<Device>,
     life: Arc<Life>,
     /// The admission queue, if the device can be full.
-    room: Option<Arc<Room>>,
+    room: Option<Arc<AdmissionGate>>,
     /// Limits of the requests that its plugin takes.
     limits: Limits,
     /// The counts of its requests, if the host keeps statistics.
@@ -165,7 +165,7 @@ impl Device {
         statistics: Option<&Arc<Statistics>>,
     ) -> Result<Self, Error> {
         let handle = remote.polling_handle();
-        let room = remote.has(Capability::ADMISSION).then(Arc::<Room>::default);
+        let room = remote.has(Capability::ADMISSION).then(Arc::<AdmissionGate>::default);
         let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
             let driver = (handle != PollingHandle::None)
                 .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken()));
@@ -354,9 +354,9 @@ impl OpenOptions {
         let what = if !has(OpenMode::READ) && !has(OpenMode::WRITE) {
             "it is opened neither to be read nor to be written: see `OpenOptions::read` and `OpenOptions::write`"
         } else if !has(OpenMode::WRITE) && (has(OpenMode::CREATE) || has(OpenMode::TRUNCATE)) {
-            "only what is opened to be written can be created or emptied: see `OpenOptions::write`"
+            "only a device that is opened for writing can be created or emptied: see `OpenOptions::write`"
         } else if has(OpenMode::REPLACE) && (has(OpenMode::READ) || has(OpenMode::TRUNCATE)) {
-            "what is replaced is neither read nor emptied: see `OpenOptions::replace`"
+            "content that is replaced is neither read nor emptied: see `OpenOptions::replace`"
         } else {
             return Ok(());
         };

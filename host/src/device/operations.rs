@@ -4,7 +4,7 @@ use std::fmt;
 
 use pactio_sdk::ext::{EXTENSIONS, Operation};
 use pactio_sdk::{
-    Capability, Cause, Code, Describe, Entry, Figure, Flush, FlushScope, IoError, Limits, Listing, Mapping,
+    Capability, Cause, Code, Describe, Entry, Flush, FlushScope, IoError, Limits, Listing, Mapping, Metric,
     Name, Origin, PacketBox, Provenance, Publish, Record, Refusals, Refused, Region, Resize, Stat,
     Statistics, Write, read_records,
 };
@@ -14,7 +14,7 @@ use super::current::Entered;
 use crate::executor::Call;
 use crate::{Error, ErrorKind};
 
-/// Room for one answer, in bytes. A name may be nearly as long.
+/// AdmissionGate for one answer, in bytes. A name may be nearly as long.
 const ANSWER_BYTES: usize = 1 << 16;
 
 /// A list with more records than this counts as endless.
@@ -109,7 +109,7 @@ impl Device {
         if !self.can(Capability::PUBLISH) {
             return Ok(());
         }
-        self.ask::<dyn Publish>(What("publish what was written to", b""), 0, ONE_BYTE).await.map(drop)
+        self.ask::<dyn Publish>(What("publish the writes to", b""), 0, ONE_BYTE).await.map(drop)
     }
 
     /// Refuses a filter that takes writes for a device that has to be published, but does not forward that.
@@ -229,7 +229,7 @@ impl Device {
     /// # Errors
     ///
     /// If the device's operation failed; the error states the reason.
-    pub async fn statistics(&self) -> Result<Vec<Figure>, Error> {
+    pub async fn statistics(&self) -> Result<Vec<Metric>, Error> {
         if !self.can(Capability::STATISTICS) {
             return Ok(Vec::new());
         }
@@ -303,7 +303,7 @@ impl Device {
     }
 }
 
-/// Room for an answer without bytes.
+/// AdmissionGate for an answer without bytes.
 const ONE_BYTE: usize = 1;
 
 /// The operation that an extension is called for, in words, and the name that it concerns.

@@ -113,7 +113,7 @@ impl Device {
             }
             Code::MISALIGNED => {
                 let unit = self.0.limits.alignment();
-                format!("positions and lengths of what is written here are multiples of {unit} bytes")
+                format!("positions and lengths of writes here are multiples of {unit} bytes")
             }
             // The information of a device that is not alive would not explain the failure.
             _ if self.health() != Health::Alive => return None,

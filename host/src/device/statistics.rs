@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use pactio_sdk::{Capability, Counts, Figure, PacketBox, RequestKind, Write, read_records};
+use pactio_sdk::{Capability, Counts, Metric, PacketBox, RequestKind, Write, read_records};
 
 use super::{Device, Health, Shared};
 
@@ -21,7 +21,7 @@ pub(super) struct Entry {
     counts: Counts,
     device: Weak<Shared>,
     /// The device's own figures, from when it was closed.
-    last: Mutex<Vec<Figure>>,
+    last: Mutex<Vec<Metric>>,
 }
 
 /// Statistics of one device: see [`Host::statistics`](crate::Host::statistics).
@@ -33,9 +33,9 @@ pub struct DeviceStatistics {
     /// The plugin.
     pub plugin: String,
     /// Requests, bytes, errors and times, as the host has seen them.
-    pub counted: Vec<Figure>,
+    pub counted: Vec<Metric>,
     /// The figures that the plugin counts itself.
-    pub of_plugin: Vec<Figure>,
+    pub of_plugin: Vec<Metric>,
 }
 
 /// A request that is not answered yet: see [`Host::in_flight`](crate::Host::in_flight).
@@ -120,7 +120,7 @@ impl Entry {
 
 impl Shared {
     /// The device's own figures, if it answers at once, as all devices do that only look at their counts.
-    fn figures_now(&self) -> Vec<Figure> {
+    fn figures_now(&self) -> Vec<Metric> {
         if !self.remote.has(Capability::STATISTICS) {
             return Vec::new();
         }
@@ -129,7 +129,7 @@ impl Shared {
             let view = packet.bind()?;
             let _entered = super::current::Entered::new(self, crate::executor::Call::Extension);
             self.remote.operate::<dyn pactio_sdk::Statistics>(0, &[], view);
-            packet.simple_contiguous_slice().and_then(read_records::<Figure>)
+            packet.simple_contiguous_slice().and_then(read_records::<Metric>)
         };
         figures().map(|(figures, _)| figures).unwrap_or_default()
     }

@@ -8,7 +8,7 @@
 //!                                  └─ a thread of the host, if neither happens soon: see `watchdog`
 //! ```
 //!
-//! For a task that sends one request after the other, it is better to send at once: see [`Pace`].
+//! For a task that sends one request after the other, it is better to send at once: see [`BatchHeuristic`].
 
 use std::mem;
 use std::sync::PoisonError;
@@ -32,7 +32,7 @@ pub(crate) struct Deferred<V: Load = Views> {
 /// The views that some threads have deferred. Queues do not share lines of the processor's caches.
 #[repr(align(128))]
 pub(crate) struct Queue<V: Load = Views> {
-    pace: Pace,
+    pace: BatchHeuristic,
     /// Number of views that are in the queue, or that a thread sends now. Changed under the lock.
     len: AtomicUsize,
     inner: Mutex<Inner<V>>,
@@ -73,7 +73,7 @@ impl<V: Load> Default for Deferred<V> {
                 late: Vec::new(),
                 spare: V::default(),
             };
-            Queue { pace: Pace::default(), len: AtomicUsize::new(0), inner: Mutex::new(inner) }
+            Queue { pace: BatchHeuristic::default(), len: AtomicUsize::new(0), inner: Mutex::new(inner) }
         });
         Self { queues, is_watched: AtomicBool::new(false), is_overdue: AtomicBool::new(false) }
     }
@@ -309,7 +309,7 @@ impl Watch {
 
 /// Whether a thread waits for each request before it sends the next, judged by its earlier requests.
 #[derive(Default)]
-struct Pace {
+struct BatchHeuristic {
     /// Number of requests that are sent at once, before one is deferred again to see whether others come with it. Threads that
     /// share a queue may count wrong.
     alone: AtomicU8,
@@ -317,7 +317,7 @@ struct Pace {
     tries: AtomicU8,
 }
 
-impl Pace {
+impl BatchHeuristic {
     const ALONE: u8 = 63;
 
     /// Whether the next request is sent at once. Counts the request.

@@ -54,7 +54,7 @@ struct Watched {
 /// A call that opens or closes a device.
 struct Slow {
     what: &'static str,
-    whom: String,
+    subject: String,
     begun: Instant,
     told: bool,
 }
@@ -69,8 +69,8 @@ pub(crate) struct UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let ended = lock(&self.watched).slow.remove(&self.number);
-        if let Some(Slow { what, whom, begun, told: true }) = ended {
-            tracing::warn!(call = what, whom, "the plugin came back after {:.1?}", begun.elapsed());
+        if let Some(Slow { what, subject, begun, told: true }) = ended {
+            tracing::warn!(call = what, subject, "the plugin came back after {:.1?}", begun.elapsed());
         }
     }
 }
@@ -106,18 +106,18 @@ impl Watchdog {
     }
 
     /// Makes a call that is reported if it does not return.
-    pub(crate) fn call<T>(&self, what: &'static str, whom: &str, call: impl FnOnce() -> T) -> T {
-        let _under_way = self.begin(what, whom);
+    pub(crate) fn call<T>(&self, what: &'static str, subject: &str, call: impl FnOnce() -> T) -> T {
+        let _under_way = self.begin(what, subject);
         call()
     }
 
     /// Begins a call that ends when the result is dropped, on the same thread.
-    pub(crate) fn begin(&self, what: &'static str, whom: &str) -> UnderWay {
+    pub(crate) fn begin(&self, what: &'static str, subject: &str) -> UnderWay {
         self.start();
         let mut watched = lock(&self.watched);
         watched.number += 1;
         let number = watched.number;
-        let call = Slow { what, whom: whom.to_owned(), begun: Instant::now(), told: false };
+        let call = Slow { what, subject: subject.to_owned(), begun: Instant::now(), told: false };
         watched.slow.insert(number, call);
         let inside = Inside::enter(posts::current_device(), Call::Slow);
         UnderWay { watched: self.watched.clone(), number, _inside: inside }
@@ -273,12 +273,12 @@ impl Rounds {
         for call in lock(&self.watched).slow.values_mut() {
             if !call.told && call.begun.elapsed() >= self.limit {
                 call.told = true;
-                late.push((call.what, call.whom.clone(), call.begun));
+                late.push((call.what, call.subject.clone(), call.begun));
             }
         }
         // Not under the lock: the subscriber of the records may open a device.
-        for (call, whom, begun) in late {
-            tracing::error!(call, whom, "the plugin has not come back for {:.1?}", begun.elapsed());
+        for (call, subject, begun) in late {
+            tracing::error!(call, subject, "the plugin has not come back for {:.1?}", begun.elapsed());
         }
     }
 }

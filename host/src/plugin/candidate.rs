@@ -102,7 +102,7 @@ pub(super) fn describe(path: &Path) -> Result<Described, Refusal> {
     described
 }
 
-/// Reads the manifest from the bytes of a file, and refuses what cannot be a plugin for this host.
+/// Reads the manifest from the bytes of a file, and refuses a file that cannot be a plugin for this host.
 pub(super) fn read_bytes(bytes: &[u8], stamp: Option<Stamp>) -> Result<Described, Refusal> {
     read(bytes, stamp)
 }

@@ -27,7 +27,7 @@ use crate::opener::Opener;
 use crate::{Device, Error, ErrorKind, Url};
 
 /// The layer that a plugin opens a device on.
-pub(crate) enum Below<'a> {
+pub(crate) enum Lower<'a> {
     /// The host, if the plugin requires it.
     Host(Option<Opener>),
     /// Another device: the plugin is a filter.
@@ -159,12 +159,12 @@ impl Plugin {
         &self,
         url: &Url,
         mode: OpenMode,
-        below: Below<'_>,
+        below: Lower<'_>,
     ) -> Result<(DeviceObj, String), Error> {
         let Options { values, shown } = Options::of(url, self.manifest())?;
         let shown = match below {
-            Below::Host(_) => shown,
-            Below::Device(below) => format!("{} | {shown}", below.url()),
+            Lower::Host(_) => shown,
+            Lower::Device(below) => format!("{} | {shown}", below.url()),
         };
         let id = &self.manifest().id;
         let backend = self.backend().map_err(|refusal| {
@@ -185,13 +185,13 @@ impl Plugin {
             mode: mode.bits(),
         };
         let below = match below {
-            Below::Host(opener) => opener.map(host_device),
-            Below::Device(below) => Some(below.lend()),
+            Lower::Host(opener) => opener.map(host_device),
+            Lower::Device(below) => Some(below.lend()),
         };
         let below = below.transpose().map_err(|error| {
             Error::new(
                 ErrorKind::Open(error.code()),
-                format!("cannot open '{shown}': what is below is out of use: {error}"),
+                format!("cannot open '{shown}': the device below is out of use: {error}"),
             )
             .with_cause(error)
         })?;
@@ -291,7 +291,7 @@ fn load(path: &Path, described: &Described, seal: bool) -> Result<Backend, Refus
     check_layout(path, entry)?;
     // SAFETY: the entry passed all checks, so the bytes are those of `StaticBytes::new`, and the library stays loaded.
     if text_of(unsafe { entry.manifest.as_slice() }) != described.raw {
-        let text = "what was loaded is not the file whose manifest was read";
+        let text = "the loaded library is not the file whose manifest was read";
         return Err(Refusal::new(RefusalKind::Replaced, text).with_remedy(
             "the file was replaced meanwhile, or an older one of that name is loaded; make a new host",
         ));

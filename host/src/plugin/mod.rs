@@ -13,7 +13,7 @@ mod search;
 mod spec;
 mod trust;
 
-pub(crate) use loader::Below;
+pub(crate) use loader::Lower;
 pub use loader::Plugin;
 pub use manifest::Manifest;
 pub(crate) use manifest::OPEN;

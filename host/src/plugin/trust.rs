@@ -48,7 +48,7 @@ fn check_one(path: &Path, depth: usize, trust: Trust) -> Result<(), Refusal> {
     let mode = metadata.mode() & 0o7777;
     // In such a folder, users cannot replace the files of others; but in a plugin's folder, a new file is a new plugin.
     let is_shared = depth > 1 && mode & STICKY != 0;
-    let (who, advice) = if mode & 0o002 != 0 && !is_shared {
+    let (users, advice) = if mode & 0o002 != 0 && !is_shared {
         ("every user of the system".to_owned(), "chmod o-w")
     } else if trust == Trust::Any {
         return Ok(());
@@ -60,7 +60,7 @@ fn check_one(path: &Path, depth: usize, trust: Trust) -> Result<(), Refusal> {
         return Ok(());
     };
     let what = if depth == 0 { "it".to_owned() } else { format!("the folder {}", path.display()) };
-    let text = format!("{who} can write {what} (mode {mode:04o})");
+    let text = format!("{users} can write {what} (mode {mode:04o})");
     Err(Refusal::new(RefusalKind::Writable, text).with_remedy(format!("{advice} {}", path.display())))
 }
 

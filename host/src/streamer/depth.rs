@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const FIRST: usize = 8;
 
 /// The most for a device that names no number.
-const MOST: usize = 128;
+const MAX_DEPTH: usize = 128;
 
 /// The least time of a window.
 const WINDOW: Duration = Duration::from_millis(10);
@@ -50,7 +50,7 @@ impl Window {
 impl Depth {
     /// For a device that wants at most this many requests at a time.
     pub(super) fn new(most: Option<usize>, now: Instant) -> Self {
-        let most = most.unwrap_or(MOST).clamp(1, MOST);
+        let most = most.unwrap_or(MAX_DEPTH).clamp(1, MAX_DEPTH);
         Self { now: FIRST.min(most), most, window: Window::begin(now), before: None, pause: 0 }
     }
 

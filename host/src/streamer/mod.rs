@@ -78,9 +78,9 @@ struct State<T> {
     over: Vec<Target>,
     /// The time that a call of the handler took lately.
     pace: Duration,
-    /// Number of polls under way: each sends what may be sent at its end.
+    /// Number of polls under way: each sends waiting blocks at its end.
     polls: u32,
-    /// A task is about to send what may be sent.
+    /// A task is about to send waiting blocks.
     sending: bool,
 }
 
@@ -539,7 +539,7 @@ impl<T: Send + 'static> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what may be sent now. A poll does so at its end for all that its handler requests.
+    /// Sends the blocks that the bounds allow now. A poll does so at its end for all that its handler requests.
     fn send_unless_polled(self: &Arc<Self>, state: MutexGuard<'_, State<T>>) {
         if state.polls == 0 {
             self.send(state);

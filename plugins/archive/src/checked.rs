@@ -11,7 +11,7 @@ use crc32fast::Hasher;
 use pactio_sdk::{Cause, Code, IoError, ReturnedPart, Write};
 
 /// Most ranges that are kept. A file that is read in more pieces at random is not checked.
-const MOST: usize = 256;
+const MAX_RANGES: usize = 256;
 
 /// The check of a file.
 pub(crate) struct Checked {
@@ -100,7 +100,7 @@ impl Checked {
                 crc == self.crc
             }
             _ => {
-                if covered.0.len() > MOST {
+                if covered.0.len() > MAX_RANGES {
                     *guard = None;
                 }
                 true

@@ -8,7 +8,7 @@ use std::thread::ThreadId;
 use std::{io, thread};
 
 use pactio_plugin_pool::{Lazy, Pool};
-use pactio_sdk::Figure;
+use pactio_sdk::Metric;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -119,15 +119,15 @@ impl Decoding {
         self.counts.decoded_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn figures(&self) -> Vec<Figure> {
+    pub(crate) fn figures(&self) -> Vec<Metric> {
         let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Counts { hits, joined, decoded, decoded_bytes } = &self.counts;
         vec![
-            Figure::count("hits", number(hits)),
-            Figure::count("joined", number(joined)),
-            Figure::count("decoded", number(decoded)),
-            Figure::bytes("bytes decoded", number(decoded_bytes)),
-            Figure::bytes("bytes kept", self.kept.weight()),
+            Metric::count("hits", number(hits)),
+            Metric::count("joined", number(joined)),
+            Metric::count("decoded", number(decoded)),
+            Metric::bytes("bytes decoded", number(decoded_bytes)),
+            Metric::bytes("bytes kept", self.kept.weight()),
         ]
     }
 }

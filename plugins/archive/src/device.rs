@@ -4,17 +4,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pactio_sdk::{
-    Code, Entry, ExtensionQuery, Figure, IoError, Listing, Lower, OpenError, OpenMode, Opened, Opening,
+    Code, Entry, ExtensionQuery, IoError, Listing, Lower, Metric, OpenError, OpenMode, Opened, Opening,
     Records, Refusals, Refused, Stat, Statistics, Tree,
 };
 
 use crate::codec::Codec;
+use crate::compressed::{CompressedFile, PackedDevice, Source};
 use crate::content::{Content, Extent, ZipFile};
 use crate::cursor::Coded;
 use crate::decoding::Decoding;
 use crate::failure::corrupt;
 use crate::names::{Child, Names};
-use crate::packed::{Packed, PackedDevice, Source};
 use crate::reader::Reader;
 use crate::storage::Storage;
 use crate::stored::{StoredDevice, Stretch};
@@ -33,20 +33,20 @@ pub(crate) struct Archive {
 /// Compressed files that are open. A second open of a file shares its decompression.
 #[derive(Default)]
 pub(crate) struct OpenFiles {
-    by_number: HashMap<u32, Weak<Packed>>,
+    by_number: HashMap<u32, Weak<CompressedFile>>,
     /// The last long files, also after they are closed: their decompression state is worth keeping.
-    long: VecDeque<Arc<Packed>>,
+    long: VecDeque<Arc<CompressedFile>>,
 }
 
 /// Maximum number of long files that are kept.
 const MOST_LONG: usize = 8;
 
 impl OpenFiles {
-    fn get(&self, number: u32) -> Option<Arc<Packed>> {
+    fn get(&self, number: u32) -> Option<Arc<CompressedFile>> {
         self.by_number.get(&number)?.upgrade()
     }
 
-    fn insert(&mut self, number: u32, packed: &Arc<Packed>) {
+    fn insert(&mut self, number: u32, packed: &Arc<CompressedFile>) {
         // Closed files are removed from time to time.
         if self.by_number.len().is_power_of_two() {
             self.by_number.retain(|_, packed| packed.strong_count() > 0);
@@ -108,9 +108,9 @@ impl Refusals for Archive {
 }
 
 impl Statistics for Archive {
-    fn statistics(&self, from: u64, figures: Records<Figure>) {
-        let files = Figure::count("files", self.names.count() as u64);
-        let hidden = Figure::count("hidden entries", self.names.hidden() as u64);
+    fn statistics(&self, from: u64, figures: Records<Metric>) {
+        let files = Metric::count("files", self.names.count() as u64);
+        let hidden = Metric::count("hidden entries", self.names.hidden() as u64);
         figures.complete_from(from, [files, hidden].into_iter().chain(self.decoding.figures()));
     }
 }
@@ -221,7 +221,7 @@ impl Archive {
         }
         let source =
             Source { storage: self.storage.clone(), start, coded: Coded { codec, packed, size, crc } };
-        let packed = Arc::new(Packed::new(source, number, self.decoding.clone()));
+        let packed = Arc::new(CompressedFile::new(source, number, self.decoding.clone()));
         open.insert(number, &packed);
         Ok(Opened::new(PackedDevice(packed)))
     }

@@ -10,20 +10,20 @@
 mod backend;
 mod block;
 mod checked;
+mod checkpoints;
 mod codec;
+mod compressed;
 mod content;
 mod cursor;
 mod decoding;
 mod device;
 mod failure;
-mod long;
-mod marks;
 mod names;
-mod packed;
 mod pak;
 mod reader;
 mod storage;
 mod stored;
+mod streaming;
 mod vpk;
 mod whole;
 mod zip;
@@ -35,8 +35,8 @@ pactio_sdk::plugin! {
     description: "the files in zip, PAK and VPK archives",
     schemes: ["archive"],
     options: [
-        OptionSpec::text("file", "the archive, if what is below is a folder: its name there"),
-        OptionSpec::size("cache", "memory for what was decompressed").default("64MiB").range("0", "1TiB"),
+        OptionSpec::text("file", "the name of the archive, if the device below is a folder"),
+        OptionSpec::size("cache", "memory for decompressed bytes").default("64MiB").range("0", "1TiB"),
         OptionSpec::flag("strict", "refuse an archive with an entry that would be hidden"),
     ],
     check: "file:{folder}/tree.zip | archive | /deflated",

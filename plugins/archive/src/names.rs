@@ -17,7 +17,7 @@ use pactio_sdk::{Entry, Kind, Refused, Stat};
 use crate::content::Content;
 
 /// Maximum number of names that are kept in memory.
-pub(crate) const MOST: usize = 1 << 24;
+pub(crate) const MAX_NAMES: usize = 1 << 24;
 
 /// Maximum length of a name in bytes, the limit for a path on most systems.
 pub(crate) const LONGEST: usize = 4096;
@@ -117,9 +117,9 @@ fn clean(written: &str) -> &str {
 
 /// A name for a message, on one line.
 pub(crate) fn shown(written: &str) -> String {
-    const MOST: usize = 100;
-    let mut text: String = written.chars().take(MOST).flat_map(char::escape_debug).collect();
-    if written.chars().nth(MOST).is_some() {
+    const MAX_SHOWN_CHARS: usize = 100;
+    let mut text: String = written.chars().take(MAX_SHOWN_CHARS).flat_map(char::escape_debug).collect();
+    if written.chars().nth(MAX_SHOWN_CHARS).is_some() {
         text.push('…');
     }
     text
@@ -153,7 +153,7 @@ impl Coming {
     ///
     /// # Errors
     ///
-    /// If there are more than `MOST` names, or more text than can be counted.
+    /// If there are more than `MAX_NAMES` names, or more text than can be counted.
     pub(crate) fn add(&mut self, written: &str, content: Option<Content>) -> Result<(), String> {
         let name = clean(written);
         let Some(content) = content else {
@@ -235,7 +235,7 @@ impl Coming {
 
     fn room(&self) -> Result<(), String> {
         let count = self.files.len() + self.folders.len() + self.refused.len();
-        if count >= MOST { Err(format!("it has more than {MOST} names")) } else { Ok(()) }
+        if count >= MAX_NAMES { Err(format!("it has more than {MAX_NAMES} names")) } else { Ok(()) }
     }
 
     /// The finished tree of names. Of several files with one name, the last one counts.

@@ -9,7 +9,7 @@ use rawzip::ReaderAt;
 
 use crate::content::{Content, Extent, overlap};
 use crate::failure::{corrupt, unread};
-use crate::names::{Coming, MOST, Names, shown};
+use crate::names::{Coming, MAX_NAMES, Names, shown};
 use crate::reader::read;
 
 pub(crate) const MAGIC: [u8; 4] = *b"PACK";
@@ -27,8 +27,8 @@ pub(crate) fn parse(reader: &impl ReaderAt, size: u64, strict: bool) -> Result<N
             "its table of {len} bytes at {offset:#x} does not lie in it, or is no table"
         )));
     }
-    if len / ENTRY > MOST as u64 {
-        return Err(corrupt(format!("it has more than {MOST} names")));
+    if len / ENTRY > MAX_NAMES as u64 {
+        return Err(corrupt(format!("it has more than {MAX_NAMES} names")));
     }
     let table = read(reader, offset, len as usize).map_err(|error| unread("its table", error))?;
     let mut names = Coming::default();

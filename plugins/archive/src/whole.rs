@@ -6,8 +6,8 @@ use pactio_sdk::{Cause, Code, IoError, PacketBox, Write, WritePacketObj};
 
 use crate::block::Block;
 use crate::codec::Corrupt;
+use crate::compressed::{CompressedFile, Part};
 use crate::decoding::Ticket;
-use crate::packed::{Packed, Part};
 
 /// Why waiting parts could not be served.
 enum Failed {
@@ -17,7 +17,7 @@ enum Failed {
     Unread(IoError),
 }
 
-impl Packed {
+impl CompressedFile {
     /// Reads the compressed bytes, and has them decompressed by one of the threads, if a part still waits for them.
     pub(crate) fn load(self: &Arc<Self>, ticket: Ticket) {
         if self.nobody_waits() {
@@ -82,7 +82,7 @@ impl Packed {
             if let Err(Corrupt) =
                 self.source.coded.codec.whole(packed, block.bytes_mut(), self.source.coded.crc)
             {
-                return Err(Failed::Corrupt(Box::new(|cause| crate::packed::fail(parts, cause.clone()))));
+                return Err(Failed::Corrupt(Box::new(|cause| crate::compressed::fail(parts, cause.clone()))));
             }
             self.decoding.decoded(size);
             let block = Arc::new(block);

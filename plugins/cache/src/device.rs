@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pactio_sdk::{
-    Answer, BoundPacketView, Cancellation, Capability, ExtensionQuery, Figure, Filter, IoError, Lower,
+    Answer, BoundPacketView, Cancellation, Capability, ExtensionQuery, Filter, IoError, Lower, Metric,
     PacketBox, PacketIo, PacketPerms, Read, ReadWrite, ReboundPacket, Records, RequestId, Resize, Statistics,
     Write,
 };
@@ -183,16 +183,16 @@ impl Resize for CachedDevice {
 }
 
 impl Statistics for CachedDevice {
-    fn statistics(&self, from: u64, figures: Records<Figure>) {
+    fn statistics(&self, from: u64, figures: Records<Metric>) {
         let Shared { counts, blocks, block, .. } = &*self.shared;
         let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
         figures.complete_from(
             from,
             [
-                Figure::count("hits", number(&counts.hits)),
-                Figure::count("misses", number(&counts.misses)),
-                Figure::count("joined", number(&counts.joined)),
-                Figure::bytes("bytes kept", (blocks.kept() * block) as u64),
+                Metric::count("hits", number(&counts.hits)),
+                Metric::count("misses", number(&counts.misses)),
+                Metric::count("joined", number(&counts.joined)),
+                Metric::bytes("bytes kept", (blocks.kept() * block) as u64),
             ],
         );
     }

@@ -12,7 +12,7 @@ pactio_sdk::plugin! {
     schemes: ["cache"],
     options: [
         OptionSpec::size("size", "memory for blocks").range("64KiB", "1TiB").default("64MiB"),
-        OptionSpec::size("block", "what is read at once, a power of two").range("512", "16MiB").default("64KiB"),
+        OptionSpec::size("block", "the unit of reads: a power of two").range("512", "16MiB").default("64KiB"),
     ],
     check: "memory:?size=100KiB | cache?size=64KiB&block=4KiB",
     filter: backend::Cache,

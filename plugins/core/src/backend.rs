@@ -59,7 +59,7 @@ fn segments(request: &OpenRequest<'_>, below: &Lower, physical: bool) -> Result<
         (Some(_), Some(_)) => Err(OpenError::invalid_input("a raw image has at= or map=, not both")),
         (Some(at), None) => {
             let size = below.info().size().ok_or_else(|| {
-                OpenError::invalid_input("at= needs a device with a size; say with map= what is where")
+                OpenError::invalid_input("at= needs a device with a size; give the addresses with map=")
             })?;
             let whole = map::whole(at, size).ok_or_else(|| {
                 OpenError::invalid_input(format!("at={at} is no address in hexadecimal, such as 0x8000"))

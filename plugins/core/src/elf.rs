@@ -8,7 +8,7 @@ use object::read::elf::{FileHeader, NoteIterator, ProgramHeader};
 use object::{Endian, Endianness, FileKind, ReadCache};
 use pactio_sdk::OpenError;
 
-use crate::segments::{MOST, Segment, corrupt, too_many};
+use crate::segments::{MAX_SEGMENTS, Segment, corrupt, too_many};
 
 pub(crate) const MAGIC: [u8; 4] = *b"\x7fELF";
 
@@ -43,7 +43,7 @@ fn segments<H: FileHeader<Endian = Endianness>>(
         return Err(corrupt("it is an ELF file, but no core file"));
     }
     let count = header.phnum(endian, &file).map_err(damaged)?;
-    if count as usize > MOST {
+    if count as usize > MAX_SEGMENTS {
         return Err(corrupt(too_many(count)));
     }
     let wide = header.is_class_64();
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn more_parts_than_any_dump_has_are_not_read() {
-        let error = parse(Cursor::new(file(MOST as u32 + 1, &[])), false).unwrap_err();
+        let error = parse(Cursor::new(file(MAX_SEGMENTS as u32 + 1, &[])), false).unwrap_err();
         assert_eq!(error.message(), "it has 1048577 parts, which no dump has");
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pactio_sdk::OpenError;
 
-use crate::segments::{MOST, Segment, corrupt};
+use crate::segments::{MAX_SEGMENTS, Segment, corrupt};
 
 pub(crate) const MAGIC: [u8; 4] = *b"EMiL";
 
@@ -41,7 +41,7 @@ pub(crate) fn parse(mut reader: impl Read + Seek) -> Result<Vec<Segment>, OpenEr
         let (Some(size), Some(next)) = (size, size.and_then(|size| offset.checked_add(size))) else {
             return Err(damaged("ends before it begins"));
         };
-        if segments.len() == MOST {
+        if segments.len() == MAX_SEGMENTS {
             return Err(damaged("is one too many"));
         }
         segments.push(Segment {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::segments::{MOST, Segment};
+use crate::segments::{MAX_SEGMENTS, Segment};
 
 /// Lines `START-END OFFSET [NAME]`, numbers in hexadecimal; a line that begins with `#` is a comment.
 ///
@@ -14,7 +14,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Segment>, String> {
     lines
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
         // One segment too many is refused, and the rest is not read.
-        .take(MOST + 1)
+        .take(MAX_SEGMENTS + 1)
         .map(|(number, line)| {
             segment(line).ok_or_else(|| {
                 format!("line {number} is not START-END OFFSET [NAME], in hexadecimal: '{line}'")

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use pactio_sdk::{Code, IoError, OpenError, Region};
 
 /// Maximum number of parts in a dump.
-pub(crate) const MOST: usize = 1 << 20;
+pub(crate) const MAX_SEGMENTS: usize = 1 << 20;
 
 /// An error for a device below that is no dump, or a damaged one.
 pub(crate) fn corrupt(what: impl Into<String>) -> OpenError {
     OpenError::new(IoError::from_code(Code::CORRUPT), what.into())
 }
 
-/// The message for a dump with more parts than [`MOST`].
+/// The message for a dump with more parts than [`MAX_SEGMENTS`].
 pub(crate) fn too_many(count: impl std::fmt::Display) -> String {
     format!("it has {count} parts, which no dump has")
 }
@@ -165,7 +165,7 @@ fn checked(mut segments: Vec<Segment>) -> Result<Vec<Segment>, String> {
     if segments.is_empty() {
         return Err("there is no memory in it".to_owned());
     }
-    if segments.len() > MOST {
+    if segments.len() > MAX_SEGMENTS {
         return Err(too_many(segments.len()));
     }
     match segments.iter().find(|segment| !segment.fits()) {

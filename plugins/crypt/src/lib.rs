@@ -30,7 +30,7 @@ pactio_sdk::plugin! {
     options: [
         OptionSpec::text("key-file", "a file of 64 bytes (AES-256) or 32 bytes (AES-128): the two keys of XTS"),
         OptionSpec::text("key", "the same in hexadecimal digits; others may see the URLs of a program").secret(),
-        OptionSpec::size("block", "what is encrypted with one number: a power of two").default("512").range("512", "64KiB"),
+        OptionSpec::size("block", "the unit of encryption: a power of two").default("512").range("512", "64KiB"),
     ],
     check: "memory:?size=96KiB | crypt?key=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f",
     filter: backend::Crypt,

@@ -11,7 +11,7 @@ pactio_sdk::plugin! {
     schemes: ["delay"],
     options: [
         OptionSpec::duration("latency", "how much later").range("0s", "1h").default("10ms"),
-        OptionSpec::duration("jitter", "up to so much more, at random").range("0s", "1h").default("0s"),
+        OptionSpec::duration("jitter", "the largest random addition to the latency").range("0s", "1h").default("0s"),
         OptionSpec::integer("seed", "begins the random numbers").default("1"),
     ],
     check: "memory:?size=100KiB | delay?latency=1ms&jitter=1ms",

@@ -11,7 +11,7 @@ use pactio_sdk::{Backend, Code, IoError, OpenError, OpenMode, OpenRequest, Opene
 use rustix::fs::{OFlags, SeekFrom, fcntl_getfl, fcntl_setfl, seek};
 use rustix::io::Errno;
 
-use crate::at_once::Calls;
+use crate::cached::Calls;
 use crate::device::FileDevice;
 use crate::engine::{Engine, Rings, THREADS};
 use crate::explained::explain;
@@ -37,7 +37,7 @@ impl Default for Shared {
 
 /// The options for opening a file, besides the mode.
 #[derive(Clone, Copy)]
-pub(crate) struct How {
+pub(crate) struct OpenFlags {
     direct: bool,
     map: bool,
     io: Io,
@@ -63,7 +63,7 @@ impl Backend for Files {
     type Device = FileDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<FileDevice, OpenError> {
-        self.open_file(Path::new(request.target()), request.mode(), How::of(request)?)
+        self.open_file(Path::new(request.target()), request.mode(), OpenFlags::of(request)?)
     }
 
     fn open_any(&self, request: &OpenRequest<'_>) -> Result<Opened, OpenError> {
@@ -75,14 +75,14 @@ impl Backend for Files {
             return Ok(Opened::new(TreeDevice(Folder::new(
                 self.clone(),
                 path.to_owned(),
-                How::of(request)?,
+                OpenFlags::of(request)?,
             ))));
         }
-        self.open_path(path, request.mode(), How::of(request)?)
+        self.open_path(path, request.mode(), OpenFlags::of(request)?)
     }
 }
 
-impl How {
+impl OpenFlags {
     fn of(request: &OpenRequest<'_>) -> Result<Self, OpenError> {
         let io = match request.option("io").unwrap_or_default() {
             "threads" => Io::Threads,
@@ -91,9 +91,7 @@ impl How {
         };
         let (direct, map) = (request.flag_option("direct")?, request.flag_option("map")?);
         if direct && map {
-            return Err(OpenError::invalid_input(
-                "direct goes around what map would show; give one of the two",
-            ));
+            return Err(OpenError::invalid_input("`direct` and `map` cannot be combined"));
         }
         Ok(Self { direct, map, io })
     }
@@ -101,7 +99,7 @@ impl How {
 
 impl Files {
     /// Opens a file, or a pipe to be written.
-    pub(crate) fn open_path(&self, path: &Path, mode: OpenMode, how: How) -> Result<Opened, OpenError> {
+    pub(crate) fn open_path(&self, path: &Path, mode: OpenMode, how: OpenFlags) -> Result<Opened, OpenError> {
         if mode.contains(OpenMode::WRITE)
             && !mode.contains(OpenMode::READ)
             && let Some(pipe) = Pipe::open(path)?
@@ -111,7 +109,7 @@ impl Files {
         self.open_file(path, mode, how).map(Opened::new)
     }
 
-    fn open_file(&self, path: &Path, mode: OpenMode, how: How) -> Result<FileDevice, OpenError> {
+    fn open_file(&self, path: &Path, mode: OpenMode, how: OpenFlags) -> Result<FileDevice, OpenError> {
         let (file, replacement) = if mode.contains(OpenMode::REPLACE) {
             replace(path, mode, how.direct)?
         } else {

@@ -14,7 +14,7 @@ use io_uring::{IoUring, types};
 use rustix::io::Errno;
 
 use crate::job::{Job, Outcome};
-use crate::known::{Known, Places};
+use crate::registered::{Places, RegisteredMemory};
 
 /// Maximum number of reads in one call.
 const DEPTH: usize = 128;
@@ -24,7 +24,7 @@ pub(crate) const LEAST: usize = 4;
 
 /// Maximum number of queues. Each thread in a call uses one, and so does each call that is made by the answer to another one;
 /// files use the queues in turn.
-const MOST: usize = 8;
+const MAX_QUEUES: usize = 8;
 
 /// The number of the registered file.
 const FILE: types::Fd = types::Fd(0);
@@ -63,11 +63,11 @@ struct Queue {
 pub(crate) struct FileCalls {
     calls: Arc<Calls>,
     number: u64,
-    known: Arc<Known>,
+    known: Arc<RegisteredMemory>,
 }
 
 impl FileCalls {
-    pub(crate) fn new(calls: Arc<Calls>, known: Arc<Known>) -> Self {
+    pub(crate) fn new(calls: Arc<Calls>, known: Arc<RegisteredMemory>) -> Self {
         let number = calls.files.fetch_add(1, Ordering::Relaxed);
         Self { calls, number, known }
     }
@@ -118,7 +118,7 @@ impl Calls {
         if let Some(index) = queues.idle.iter().rposition(|queue| queue.last == Some(file)) {
             return Some(queues.idle.remove(index));
         }
-        if queues.made == MOST {
+        if queues.made == MAX_QUEUES {
             return if queues.idle.is_empty() { None } else { Some(queues.idle.remove(0)) };
         }
         queues.made += 1;
@@ -150,7 +150,7 @@ impl Queue {
     }
 
     /// Uses the queue for this file from now on. The file is registered at the second use.
-    fn turn_to(&mut self, number: u64, file: &File, known: &Known) {
+    fn turn_to(&mut self, number: u64, file: &File, known: &RegisteredMemory) {
         if self.last == Some(number) {
             self.registered = self.registered || self.register(file.as_raw_fd());
             if self.registered {

@@ -14,10 +14,10 @@ use pactio_sdk::{
 use rustix::fs::{SeekFrom, fdatasync, fsync, ftruncate, seek};
 use rustix::io::Errno;
 
-use crate::at_once::{AtOnce, Calls};
+use crate::cached::{CachedRead, Calls};
 use crate::engine::Engine;
 use crate::job::{Job, Outcome, error};
-use crate::known::Known;
+use crate::registered::RegisteredMemory;
 use crate::replacement::Replacement;
 
 /// A file and the engine for its I/O.
@@ -31,8 +31,8 @@ pub(crate) struct FileDevice {
     pool: Arc<Pool>,
     /// Positions, lengths and addresses are multiples of this: 1, unless the page cache is bypassed.
     alignment: u32,
-    at_once: AtOnce,
-    known: Arc<Known>,
+    at_once: CachedRead,
+    known: Arc<RegisteredMemory>,
 }
 
 impl FileDevice {
@@ -46,9 +46,9 @@ impl FileDevice {
         engine: Engine,
         calls: Option<Arc<Calls>>,
         alignment: u32,
-        known: Arc<Known>,
+        known: Arc<RegisteredMemory>,
     ) -> Self {
-        let at_once = AtOnce::new(alignment > 1, calls, &known);
+        let at_once = CachedRead::new(alignment > 1, calls, &known);
         let replacement = replacement.map(Arc::new);
         Self { engine, file: Arc::new(file), replacement, mode, pool, alignment, at_once, known }
     }
@@ -56,7 +56,7 @@ impl FileDevice {
     /// Maps the file, so that reads of cached bytes are copies.
     pub(crate) fn map_file(&mut self) -> Result<(), OpenError> {
         let mapped = match self.size().filter(|_| self.is_regular()) {
-            Some(size) => AtOnce::mapped(&self.file, size),
+            Some(size) => CachedRead::mapped(&self.file, size),
             None => Err(io::ErrorKind::Unsupported.into()),
         };
         self.at_once = mapped.map_err(|error| {

@@ -100,12 +100,12 @@ mod linux {
 
     use super::Engine;
     use crate::job::Job;
-    use crate::known::Known;
+    use crate::registered::RegisteredMemory;
     use crate::ring::Ring;
 
     /// Maximum number of files with a queue of their own at a time. A queue costs two descriptors and some kernel memory, which
     /// is too much for ten thousand files; further files use the threads.
-    const MOST: usize = 256;
+    const MAX_RINGS: usize = 256;
 
     /// Counts the queues.
     #[derive(Default)]
@@ -117,10 +117,10 @@ mod linux {
         /// # Errors
         ///
         /// The reason that there is none.
-        pub(crate) fn engine(&self, file: &File, known: &Arc<Known>) -> io::Result<Engine> {
+        pub(crate) fn engine(&self, file: &File, known: &Arc<RegisteredMemory>) -> io::Result<Engine> {
             let counted = self.0.clone();
-            if Arc::strong_count(&counted) > MOST + 1 {
-                return Err(io::Error::other(format!("{MOST} files have a queue already")));
+            if Arc::strong_count(&counted) > MAX_RINGS + 1 {
+                return Err(io::Error::other(format!("{MAX_RINGS} files have a queue already")));
             }
             let ring = Ring::new(file, known.clone())?;
             let descriptor = ring.descriptor();
@@ -159,7 +159,7 @@ mod linux {
 
         pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
             self.driven.poll(cx, |ring, requests, cx| {
-                // Before the work, which may take the completions of what is cancelled.
+                // Before the work, which may take the completions of cancelled jobs.
                 ring.take(requests.others.drain(..));
                 // Ordering: Relaxed. The wake ordered this poll after it.
                 let is_cancelled = !self.unwanted.swap(false, Ordering::Relaxed) || ring.cancel_unwanted();
@@ -183,13 +183,13 @@ mod other {
     use std::sync::Arc;
 
     use super::Engine;
-    use crate::known::Known;
+    use crate::registered::RegisteredMemory;
 
     #[derive(Default)]
     pub(crate) struct Rings;
 
     impl Rings {
-        pub(crate) fn engine(&self, _: &File, _: &Arc<Known>) -> io::Result<Engine> {
+        pub(crate) fn engine(&self, _: &File, _: &Arc<RegisteredMemory>) -> io::Result<Engine> {
             Err(io::ErrorKind::Unsupported.into())
         }
     }

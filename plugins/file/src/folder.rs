@@ -11,18 +11,18 @@ use pactio_sdk::{
     Tree, TreeDevice,
 };
 
-use crate::backend::{Files, How};
+use crate::backend::{Files, OpenFlags};
 
 /// An open folder. Names are looked up on each request, so changes by other programs are seen.
 pub(crate) struct Folder {
     files: Files,
     path: PathBuf,
-    how: How,
+    how: OpenFlags,
     cursors: ListCursors<Entry>,
 }
 
 impl Folder {
-    pub(crate) fn new(files: Files, path: PathBuf, how: How) -> Self {
+    pub(crate) fn new(files: Files, path: PathBuf, how: OpenFlags) -> Self {
         Self { files, path, how, cursors: ListCursors::default() }
     }
 

@@ -4,19 +4,19 @@
 //! the kernel (`io_uring`); the host's executor sleeps on its descriptor. Where no such queue exists, they go through a few
 //! threads that all files share. Bytes go straight into and out of the packets.
 
-mod at_once;
 mod backend;
 #[cfg(target_os = "linux")]
 mod batch;
+mod cached;
 mod device;
 mod engine;
 mod explained;
 mod folder;
 mod job;
-mod known;
 #[cfg(target_os = "linux")]
 mod mapped;
 mod pipe;
+mod registered;
 mod replacement;
 #[cfg(target_os = "linux")]
 mod ring;
@@ -29,8 +29,8 @@ pactio_sdk::plugin! {
     schemes: ["file"],
     options: [
         OptionSpec::flag("direct", "go around the page cache, in blocks of 4 KiB"),
-        OptionSpec::choice("io", "who does what the page cache has not", &["auto", "ring", "threads"]).default("auto"),
-        OptionSpec::flag("map", "maps the file into memory; if somebody makes it shorter, the system may end this process"),
+        OptionSpec::choice("io", "how I/O is performed that the page cache cannot serve", &["auto", "ring", "threads"]).default("auto"),
+        OptionSpec::flag("map", "maps the file into memory; if another program makes the file shorter, the system may end this process"),
     ],
     check: "file:{folder}/device",
     backend: backend::Files::default(),

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use slab::Slab;
 
 use crate::job::{Job, Outcome};
-use crate::known::{Known, Places};
+use crate::registered::{Places, RegisteredMemory};
 
 /// Maximum number of requests of a file in the kernel at once; further ones wait here.
 pub(crate) const DEPTH: usize = 128;
@@ -32,7 +32,7 @@ pub(crate) struct Ring {
     jobs: Slab<Job>,
     /// Jobs that are not in the kernel yet.
     waiting: VecDeque<Job>,
-    known: Arc<Known>,
+    known: Arc<RegisteredMemory>,
     places: Places,
 }
 
@@ -40,7 +40,7 @@ impl Ring {
     /// # Errors
     ///
     /// If the kernel has no `io_uring`, or gives this process no more of them.
-    pub(crate) fn new(file: &File, known: Arc<Known>) -> io::Result<Self> {
+    pub(crate) fn new(file: &File, known: Arc<RegisteredMemory>) -> io::Result<Self> {
         let ring = IoUring::builder().dontfork().setup_clamp().build(DEPTH as u32)?;
         ring.submitter().register_files(&[file.as_raw_fd()])?;
         let places = Places::new(&ring);

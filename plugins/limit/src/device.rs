@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pactio_plugin_schedule::{Later, Request, Schedule, take_requests};
 use pactio_sdk::{
-    BoundPacketView, Cancellation, Capability, ExtensionQuery, Figure, Filter, Lower, PacketPerms,
+    BoundPacketView, Cancellation, Capability, ExtensionQuery, Filter, Lower, Metric, PacketPerms,
     ReboundPacket, Records, RequestId, Statistics,
 };
 
@@ -51,7 +51,7 @@ enum Next {
 }
 
 /// Time in which nothing was sent and that counts for later requests: timers and threads come late, and the rate is kept all the
-/// same. A burst is what the limits permit in this time.
+/// same. A burst is the amount that the limits permit in this time.
 const CREDIT: Duration = Duration::from_millis(20);
 
 /// Maximum number of requests that are sent by one call; the driver continues with the rest.
@@ -248,12 +248,12 @@ impl Cancellation for LimitedDevice {
 }
 
 impl Statistics for LimitedDevice {
-    fn statistics(&self, from: u64, figures: Records<Figure>) {
+    fn statistics(&self, from: u64, figures: Records<Metric>) {
         let state = self.shared.state();
         let now = [
-            Figure::count("requests waiting", state.waiting.len() as u64),
-            Figure::count("in flight", state.in_flight.into()),
-            Figure::count("pauses", state.waited),
+            Metric::count("requests waiting", state.waiting.len() as u64),
+            Metric::count("in flight", state.in_flight.into()),
+            Metric::count("pauses", state.waited),
         ];
         drop(state);
         figures.complete_from(from, now);

@@ -10,9 +10,9 @@ pactio_sdk::plugin! {
     description: "bounds bytes and requests per second, and requests in flight",
     schemes: ["limit"],
     options: [
-        OptionSpec::size("rate", "at most so many bytes per second [default: any number]").range("1", "1TiB"),
-        OptionSpec::integer("requests", "at most so many requests per second [default: any number]").range("1", "1000000000"),
-        OptionSpec::integer("in-flight", "at most so many requests at once [default: any number]").range("1", "1000000"),
+        OptionSpec::size("rate", "most bytes per second [default: any number]").range("1", "1TiB"),
+        OptionSpec::integer("requests", "most requests per second [default: any number]").range("1", "1000000000"),
+        OptionSpec::integer("in-flight", "most requests in flight [default: any number]").range("1", "1000000"),
     ],
     check: "memory:?size=100KiB | limit?in-flight=4&rate=1GiB",
     filter: backend::Limit,

@@ -76,7 +76,7 @@ fn urls(target: &str) -> Vec<Source> {
 fn file(path: &str) -> Result<Vec<Source>, OpenError> {
     let text = fs::read_to_string(path).map_err(|error| {
         let text = match error.kind() {
-            io::ErrorKind::NotFound => format!("there is no file {path} that says what is mounted"),
+            io::ErrorKind::NotFound => format!("there is no file {path} with the sources of the mount"),
             _ => format!("{path} cannot be read: {error}"),
         };
         OpenError::new(error.into(), text)

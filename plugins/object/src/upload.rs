@@ -312,13 +312,13 @@ impl Writer {
         if number < self.sent {
             return refuse(
                 Code::UNSUPPORTED,
-                "what was uploaded cannot be written again; write from front to back",
+                "uploaded bytes cannot be written again; write from front to back",
             );
         }
         if number >= self.sent + MOST_BEGUN {
             return refuse(
                 Code::UNSUPPORTED,
-                "this is too far ahead of what was written; write from front to back",
+                "this is too far ahead of the written bytes; write from front to back",
             );
         }
         Ok(())

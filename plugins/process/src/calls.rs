@@ -8,10 +8,10 @@ use pactio_sdk::{Code, IoError};
 use crate::target::Target;
 
 /// Most ranges of one call: the system takes no more.
-pub(crate) const MOST: usize = 1024;
+pub(crate) const MAX_RANGES: usize = 1024;
 
 /// Most bytes of one range, and about the most of one call. The system's limit is a little below twice that.
-pub(crate) const MOST_BYTES: usize = 1 << 30;
+pub(crate) const MAX_BYTES: usize = 1 << 30;
 
 type Call = unsafe extern "C" fn(pid_t, *const iovec, c_ulong, *const iovec, c_ulong, c_ulong) -> isize;
 

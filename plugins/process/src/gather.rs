@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use pactio_sdk::{BoundPacketView, Code, IoError, PacketBox, Write, WritePacketObj};
 
-use crate::calls::{MOST, MOST_BYTES, Ranges};
+use crate::calls::{MAX_BYTES, MAX_RANGES, Ranges};
 use crate::holes::{Holes, PAGE};
 use crate::target::Target;
 
@@ -77,7 +77,7 @@ struct Piece {
 
 impl Default for Gather {
     fn default() -> Self {
-        Self { reads: vec![], next: 0, parts: vec![], pieces: vec![], most: MOST, scratch: vec![] }
+        Self { reads: vec![], next: 0, parts: vec![], pieces: vec![], most: MAX_RANGES, scratch: vec![] }
     }
 }
 
@@ -98,10 +98,10 @@ impl Gather {
 
     #[inline]
     fn take(&mut self, mut address: u64, mut bytes: WritePacketObj) {
-        while bytes.len() > MOST_BYTES {
-            let (front, rest) = bytes.split_at(MOST_BYTES);
+        while bytes.len() > MAX_BYTES {
+            let (front, rest) = bytes.split_at(MAX_BYTES);
             self.push(address, front);
-            (address, bytes) = (address + MOST_BYTES as u64, rest);
+            (address, bytes) = (address + MAX_BYTES as u64, rest);
         }
         self.push(address, bytes);
     }
@@ -133,12 +133,12 @@ impl Gather {
             }
             self.plan(&holes);
             match self.call(target, &mut holes) {
-                Ok(true) => self.most = (self.most * 2).min(MOST),
+                Ok(true) => self.most = (self.most * 2).min(MAX_RANGES),
                 Ok(false) => (self.most, found) = (FEW, found + 1),
                 Err(error) => self.parts.drain(..).flatten().for_each(|part| part.error(error)),
             }
         }
-        (self.next, self.most) = (0, MOST);
+        (self.next, self.most) = (0, MAX_RANGES);
         self.reads.clear();
         self.parts.clear();
         if self.scratch.len() > MOST_SCRATCH {
@@ -193,7 +193,7 @@ impl Gather {
                 at += 1;
             }
             let len = (end - address) as usize;
-            if bytes > 0 && bytes + len > MOST_BYTES {
+            if bytes > 0 && bytes + len > MAX_BYTES {
                 break;
             }
             bytes += len;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use pactio_sdk::{BoundPacketView, IoError, Read, ReadPacketObj};
 
-use crate::calls::{MOST, MOST_BYTES, Ranges};
+use crate::calls::{MAX_BYTES, MAX_RANGES, Ranges};
 use crate::holes::{Holes, PAGE};
 use crate::target::Target;
 
@@ -39,10 +39,10 @@ impl Scatter {
     }
 
     fn take(&mut self, mut address: u64, mut bytes: ReadPacketObj) {
-        while bytes.len() > MOST_BYTES {
-            let (front, rest) = bytes.split_at(MOST_BYTES);
+        while bytes.len() > MAX_BYTES {
+            let (front, rest) = bytes.split_at(MAX_BYTES);
             self.waiting.push_back((address, front));
-            (address, bytes) = (address + MOST_BYTES as u64, rest);
+            (address, bytes) = (address + MAX_BYTES as u64, rest);
         }
         self.waiting.push_back((address, bytes));
     }
@@ -76,9 +76,9 @@ impl Scatter {
     pub(crate) fn run(&mut self, target: &Target) {
         let mut holes = Holes::default();
         while !self.waiting.is_empty() {
-            let (mut ranges, mut bytes) = (Ranges::with_capacity(self.waiting.len().min(MOST)), 0);
-            for (address, part) in self.waiting.iter().take(MOST) {
-                if bytes > 0 && bytes + part.len() > MOST_BYTES {
+            let (mut ranges, mut bytes) = (Ranges::with_capacity(self.waiting.len().min(MAX_RANGES)), 0);
+            for (address, part) in self.waiting.iter().take(MAX_RANGES) {
+                if bytes > 0 && bytes + part.len() > MAX_BYTES {
                     break;
                 }
                 bytes += part.len();

@@ -153,9 +153,9 @@ fn why_forbidden(target: &Target) -> &'static str {
         "2" => {
             "the kernel forbids it: with kernel.yama.ptrace_scope=2 it takes the capability CAP_SYS_PTRACE; run as root"
         }
-        "3" => "the kernel forbids it to everybody: kernel.yama.ptrace_scope is 3, until the next boot",
+        "3" => "the kernel forbids it to all users: kernel.yama.ptrace_scope is 3, until the next boot",
         _ => {
-            "it has more rights than this program, or has said that nobody may look into it, or a sandbox forbids it; run \
+            "it has more rights than this program, or has forbidden access to itself, or a sandbox forbids it; run \
              as root, or give the program the capability CAP_SYS_PTRACE"
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pactio_plugin_schedule::{Later, Schedule};
 use pactio_sdk::{
-    BoundPacketView, Cancellation, Capability, Code, ExtensionQuery, Figure, Filter, IoError, Lower,
+    BoundPacketView, Cancellation, Capability, Code, ExtensionQuery, Filter, IoError, Lower, Metric,
     PacketIo, PacketPerms, PollingHandle, Read, ReboundPacket, Records, RequestId, Statistics, Write,
 };
 
@@ -193,12 +193,12 @@ impl Cancellation for RetryingDevice {
 }
 
 impl Statistics for RetryingDevice {
-    fn statistics(&self, from: u64, figures: Records<Figure>) {
+    fn statistics(&self, from: u64, figures: Records<Metric>) {
         figures.complete_from(
             from,
             [
-                Figure::count("retried", self.shared.retried.load(Ordering::Relaxed)),
-                Figure::count("given up", self.shared.gave_up.load(Ordering::Relaxed)),
+                Metric::count("retried", self.shared.retried.load(Ordering::Relaxed)),
+                Metric::count("given up", self.shared.gave_up.load(Ordering::Relaxed)),
             ],
         );
     }

@@ -7,7 +7,7 @@ use pactio_sdk::OptionSpec;
 
 pactio_sdk::plugin! {
     id: "retry",
-    description: "tries again what failed for a while",
+    description: "repeats requests with temporary failures",
     schemes: ["retry"],
     options: [
         OptionSpec::integer("attempts", "how often it is tried, with the first time").range("1", "1000").default("5"),

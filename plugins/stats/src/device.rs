@@ -1,7 +1,7 @@
 //! A device that counts its requests, and reports the counts.
 
 use pactio_sdk::{
-    BoundPacketView, Capability, Counts, ExtensionQuery, Figure, Filter, Lower, NoPos, PacketIo, Read,
+    BoundPacketView, Capability, Counts, ExtensionQuery, Filter, Lower, Metric, NoPos, PacketIo, Read,
     ReadWrite, Records, RequestKind, Statistics, Write,
 };
 
@@ -62,7 +62,7 @@ impl Filter for StatsDevice {
 }
 
 impl Statistics for StatsDevice {
-    fn statistics(&self, from: u64, figures: Records<Figure>) {
+    fn statistics(&self, from: u64, figures: Records<Metric>) {
         figures.complete_from(from, self.counts.figures());
     }
 }

@@ -18,7 +18,7 @@ use pactio_sdk::OptionSpec;
 
 pactio_sdk::plugin! {
     id: "verify",
-    description: "checks what is read against hashes",
+    description: "compares read blocks with hashes",
     schemes: ["verify"],
     options: [
         OptionSpec::text("hashes", "the file with the SHA-256 of each block").required(),

@@ -144,7 +144,7 @@ fn object_of(data: *const ()) -> NonNull<WakerObject> {
 
 unsafe fn raw_clone(data: *const ()) -> RawWaker {
     let object = object_of(data);
-    // SAFETY: the waker holds a count; the new one gets what `clone` adds.
+    // SAFETY: the waker holds a count; the new one gets the count that `clone` adds.
     unsafe { ((*object.as_ptr()).table.clone)(object) };
     raw(object)
 }

@@ -216,7 +216,7 @@ mod models {
             object.poll(false);
             threads.into_iter().for_each(|thread| thread.join().unwrap());
             if object.drops.load(Ordering::SeqCst) == 0 {
-                assert!(object.wakes.load(Ordering::SeqCst) > 0, "nobody will come to drop it");
+                assert!(object.wakes.load(Ordering::SeqCst) > 0, "no thread will drop it");
                 object.poll(false);
             }
             assert_eq!(object.drops.load(Ordering::SeqCst), 1);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::{BackendDevice, DeviceInfo, PollingHandle};
-use crate::ext::{ExtensionQuery, Figure};
+use crate::ext::{ExtensionQuery, Metric};
 use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, Write};
 
 /// A device over another one that counts requests, bytes, errors, and how long answers took. Bytes past the end of the device are
@@ -141,7 +141,7 @@ impl Kind {
 
 impl Counts {
     /// The figures, of the kinds of requests that there were.
-    pub fn figures(&self) -> Vec<Figure> {
+    pub fn figures(&self) -> Vec<Metric> {
         let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let mut figures = Vec::new();
         for (kind, (plural, singular, done)) in self.0.kinds.iter().zip(NAMES) {
@@ -149,16 +149,16 @@ impl Counts {
                 continue;
             }
             figures.extend([
-                Figure::count(plural, number(&kind.requests)),
-                Figure::count(&format!("{plural} failed"), number(&kind.failed)),
-                Figure::bytes(&format!("bytes {done}"), number(&kind.bytes)),
-                Figure::nanoseconds(&format!("{singular} time p50"), kind.quantile(500)),
-                Figure::nanoseconds(&format!("{singular} time p99"), kind.quantile(990)),
-                Figure::nanoseconds(&format!("{singular} time most"), number(&kind.longest)),
+                Metric::count(plural, number(&kind.requests)),
+                Metric::count(&format!("{plural} failed"), number(&kind.failed)),
+                Metric::bytes(&format!("bytes {done}"), number(&kind.bytes)),
+                Metric::nanoseconds(&format!("{singular} time p50"), kind.quantile(500)),
+                Metric::nanoseconds(&format!("{singular} time p99"), kind.quantile(990)),
+                Metric::nanoseconds(&format!("{singular} time most"), number(&kind.longest)),
             ]);
         }
-        figures.push(Figure::count("in flight", number(&self.0.in_flight)));
-        figures.push(Figure::count("in flight most", number(&self.0.most_in_flight)));
+        figures.push(Metric::count("in flight", number(&self.0.in_flight)));
+        figures.push(Metric::count("in flight most", number(&self.0.most_in_flight)));
         figures
     }
 }

@@ -374,7 +374,7 @@ mod models {
             if wakes.0.load(Ordering::SeqCst) > 0 {
                 sum += poll(&driven, &wakes);
             }
-            assert_eq!(sum, 3, "a request waits, and nobody was woken for it");
+            assert_eq!(sum, 3, "a request waits, and no thread was woken for it");
         });
     }
 

@@ -14,7 +14,7 @@ use super::drivers::Drivers;
 use super::guarded::DriverPoll;
 use super::{BackendDevice, DeviceInfo, Guarded, PollingHandle};
 use crate::ext::{Admission, Answer, Cancellation, Publish, publication};
-use crate::io::{Admitted, BlockOn, NoPos, PacketIo, Publication, Size, Turns};
+use crate::io::{AdmissionQueue, Admitted, BlockOn, NoPos, PacketIo, Publication, Size};
 use crate::{Batch, BoundPacketView, IoError, Read, ReadWrite, RequestId, Write};
 
 /// An open device without a host. Cheap to clone; all clones are one device.
@@ -50,7 +50,7 @@ struct Shared<D: BackendDevice> {
     device: Guarded<D>,
     drivers: Arc<Drivers>,
     /// The requests that wait for room in the device, if the device can be full.
-    turns: Option<Turns>,
+    turns: Option<AdmissionQueue>,
     cancels: bool,
 }
 
@@ -62,7 +62,7 @@ impl<D: BackendDevice> LocalDevice<D> {
     /// [`IoError::PANICKED`] if the device panics in [`BackendDevice::polling_handle`].
     pub fn new(device: D) -> Result<Self, IoError> {
         let device = Guarded::device(device).map_err(|_| IoError::PANICKED)?;
-        let turns = device.has::<dyn Admission>().then(Turns::default);
+        let turns = device.has::<dyn Admission>().then(AdmissionQueue::default);
         let cancels = device.has::<dyn Cancellation>();
         let has_driver = device.polling_handle() != PollingHandle::None;
         let drivers = if has_driver { Arc::default() } else { Drivers::none() };

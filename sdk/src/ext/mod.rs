@@ -82,7 +82,7 @@ pub use publish::Publish;
 #[doc(hidden)]
 pub use publish::publication;
 pub use query::{ExtensionQuery, extension_of};
-pub use record::{Entry, Figure, Origin, Record, Records, Refused, Region, Unit, read_records};
+pub use record::{Entry, Metric, Origin, Record, Records, Refused, Region, Unit, read_records};
 pub use refused::Refusals;
 pub use resize::Resize;
 pub use stat::{Describe, Identity, Kind, Stat};

@@ -16,7 +16,7 @@ use super::field::{self, Fields, FieldsOf};
 use super::{Kind, Name, Stat};
 use crate::{BoundPacketView, Cause, Code, IoError, Write};
 
-/// A record of a list: [`Entry`], [`Origin`], [`Refused`], [`Region`], [`Figure`] or [`Stat`].
+/// A record of a list: [`Entry`], [`Origin`], [`Refused`], [`Region`], [`Metric`] or [`Stat`].
 pub trait Record: Sized {
     /// Writes its fields.
     fn write(&self, fields: &mut Fields<'_>);
@@ -350,7 +350,7 @@ impl Record for Region {
 /// One number of a device's statistics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Figure {
+pub struct Metric {
     /// The quantity, in the plural and in lower case: `hits`, `requests waiting`.
     pub name: String,
     /// The number.
@@ -359,7 +359,7 @@ pub struct Figure {
     pub unit: Unit,
 }
 
-/// The unit of a [`Figure`].
+/// The unit of a [`Metric`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unit {
@@ -371,7 +371,7 @@ pub enum Unit {
     Nanoseconds,
 }
 
-impl Figure {
+impl Metric {
     /// A number of objects or events.
     pub fn count(name: &str, value: u64) -> Self {
         Self { name: name.to_owned(), value, unit: Unit::Count }
@@ -388,7 +388,7 @@ impl Figure {
     }
 }
 
-impl Record for Figure {
+impl Record for Metric {
     fn write(&self, fields: &mut Fields<'_>) {
         fields.bytes(field::NAME, self.name.as_bytes());
         fields.integer(field::VALUE, self.value);
@@ -486,7 +486,7 @@ mod tests {
         (region.readable, region.executable, region.shared) = (false, true, Some(false));
         (region.file, region.file_offset, region.name) = (Some((1, 0)), Some(0), "lib.so".into());
         assert_eq!(across(&region), region);
-        for figure in [Figure::bytes("read", u64::MAX), Figure::nanoseconds("ü", 3), Figure::count("", 0)] {
+        for figure in [Metric::bytes("read", u64::MAX), Metric::nanoseconds("ü", 3), Metric::count("", 0)] {
             assert_eq!(across(&figure), figure);
         }
     }
@@ -494,12 +494,12 @@ mod tests {
     #[test]
     fn bytes_that_are_no_answer_are_corrupt() {
         let mut packet = PacketBox::<Write>::new_buf(200).unwrap();
-        let figures = [Figure::bytes("read", u64::MAX), Figure::nanoseconds("ü", 3), Figure::count("", 0)];
+        let figures = [Metric::bytes("read", u64::MAX), Metric::nanoseconds("ü", 3), Metric::count("", 0)];
         Records::new(packet.bind().unwrap()).complete_from(0, figures.clone());
         let bytes = packet.simple_contiguous_slice().unwrap();
-        assert_eq!(read_records::<Figure>(bytes).unwrap().0, figures);
+        assert_eq!(read_records::<Metric>(bytes).unwrap().0, figures);
         for cut in 1..bytes.len() {
-            if let Ok((part, _)) = read_records::<Figure>(&bytes[..cut]) {
+            if let Ok((part, _)) = read_records::<Metric>(&bytes[..cut]) {
                 assert_eq!(part, figures[..part.len()], "whole records only");
             }
         }
@@ -511,6 +511,6 @@ mod tests {
         );
         let mut wild = bytes.to_vec();
         wild[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(read_records::<Figure>(&wild).unwrap_err().code(), Code::CORRUPT);
+        assert_eq!(read_records::<Metric>(&wild).unwrap_err().code(), Code::CORRUPT);
     }
 }

@@ -1,6 +1,6 @@
 //! `pactio.statistics/2`: the device counts its work.
 
-use super::{Capability, Figure, Operation, Records};
+use super::{Capability, Metric, Operation, Records};
 use crate::{BoundPacketView, Write};
 
 #[cfg(feature = "plugin")]
@@ -9,7 +9,7 @@ use super::extension::Operates;
 /// Gives the figures that a device counts.
 pub trait Statistics: Send + Sync {
     /// Gives the figures, in the order in which they should be shown. `from` is 0, or the cursor of the previous answer.
-    fn statistics(&self, from: u64, figures: Records<Figure>);
+    fn statistics(&self, from: u64, figures: Records<Metric>);
 }
 
 impl Capability {
@@ -32,7 +32,7 @@ impl Operation for dyn Statistics {
 
 #[cfg(feature = "plugin")]
 impl<T: Operates<dyn Statistics> + ?Sized> Statistics for T {
-    fn statistics(&self, from: u64, figures: Records<Figure>) {
+    fn statistics(&self, from: u64, figures: Records<Metric>) {
         self.operate(from, &[], figures.into_view());
     }
 }

@@ -9,6 +9,8 @@
 //! any request, [`IoRead`] and [`IoWrite`] for the usual ones. All of them are futures that submit at their first poll; dropping
 //! one detaches its request and asks for cancellation.
 
+#[cfg(feature = "std")]
+mod admission;
 mod batch;
 #[cfg(feature = "std")]
 mod blocking;
@@ -21,8 +23,6 @@ mod request;
 mod scope;
 #[cfg(feature = "std")]
 mod seekable;
-#[cfg(feature = "std")]
-mod turns;
 mod vectored;
 mod write;
 
@@ -33,6 +33,8 @@ use core::task::{Context, Poll};
 
 use crate::{BoundPacketView, Cause, IoError, PacketPerms, RequestId};
 
+#[cfg(feature = "std")]
+pub use admission::AdmissionQueue;
 pub use batch::{Batch, Submission};
 #[cfg(feature = "std")]
 pub use blocking::{BlockOn, BlockingIo};
@@ -45,8 +47,6 @@ pub use request::{Exact, Incomplete, Io};
 pub use scope::{Scope, Scoped, scope};
 #[cfg(feature = "std")]
 pub use seekable::{Seekable, Size};
-#[cfg(feature = "std")]
-pub use turns::Turns;
 pub use vectored::{IntoVectored, Parts, Vectored, VectoredIo};
 pub use write::{IoExchange, IoWrite, Value};
 

@@ -31,8 +31,8 @@ impl<T: Size + ?Sized> Size for &T {
 /// End a series of writes with `close` (`futures::io`), `shutdown` (`tokio::io`, through `tokio_util::compat`) or
 /// [`finish`](Self::finish) (`std::io`). That publishes the bytes on devices that show them only as a whole, as a store does with
 /// an object. On such a device the `flush` of `futures::io` only waits for accepted writes, and the `flush` of `std::io` fails
-/// after writes, since no later call of that trait could report what `finish` does. A `Seekable` that is dropped instead leaves
-/// the previous content as it is; the device then writes a record of level warn.
+/// after writes, since no later call of that trait could report the result of `finish`. A `Seekable` that is dropped instead
+/// leaves the previous content as it is; the device then writes a record of level warn.
 ///
 /// ```
 /// # use pactio_sdk::{BlockOn, BoundPacketView, IoError, PacketIo, Seekable, Write};

@@ -14,7 +14,7 @@ use crate::IoError;
 /// fn perform<Perms: PacketPerms>(view: BoundPacketView<Perms>, call: impl Fn(*mut u8, usize) -> Result<usize, IoError>) {
 ///     let Ok(mut bytes) = view.try_alloc(1) else { return };
 ///     match call(bytes.start(), bytes.len()) {
-///         // SAFETY: the call moved so many bytes, from the first one on.
+///         // SAFETY: the call moved this number of bytes, from the first one on.
 ///         Ok(done) => unsafe { bytes.complete_moved(done, IoError::END) },
 ///         Err(error) => bytes.error(error),
 ///     }

@@ -46,7 +46,7 @@ use crate::IoError;
 /// ```
 /// use pactio_sdk::{BoundPacketView, IoError, ReboundPacket, Write};
 ///
-/// /// Reads from the first copy, and what cannot be read there from the second.
+/// /// Reads from the first copy, and failed parts from the second.
 /// fn mirrored(
 ///     view: BoundPacketView<Write>,
 ///     first: impl FnOnce(BoundPacketView<Write>),

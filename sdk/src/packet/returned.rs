@@ -15,7 +15,7 @@ use crate::IoError;
 /// ```
 /// use pactio_sdk::{Code, IoError, PacketBox, ReboundPacket, Write};
 ///
-/// // A layer that checks and decodes what the device below gave, in place.
+/// // A layer that checks and decodes the bytes of the device below, in place.
 /// let mut packet = PacketBox::<Write>::new_buf(4)?;
 /// let rebound = ReboundPacket::new(packet.bind()?)?;
 /// let view = rebound.bind_each(|mut part| {

@@ -12,7 +12,7 @@ use crate::ext::{
     Admission, Answer, Cancellation, Capability, Describe, Extension, ExtensionQuery, Limits, Publish,
     Records, Stat, publication, read_records,
 };
-use crate::io::{Admitted, BlockOn, Publication, Size, Turns};
+use crate::io::{AdmissionQueue, Admitted, BlockOn, Publication, Size};
 use crate::{
     BackendDevice, Batch, BoundPacketView, DeviceInfo, IoError, NoPos, OpenError, OpenMode, PacketBox,
     PacketIo, Read, ReadWrite, RequestId, Write,
@@ -27,13 +27,13 @@ pub struct Lower(Arc<Inner>);
 
 struct Inner {
     device: Remote,
-    turns: Option<Turns>,
+    turns: Option<AdmissionQueue>,
 }
 
 impl Lower {
     pub(crate) fn new(object: DeviceObj) -> Self {
         let device = Remote::new(object);
-        let turns = device.extension::<dyn Admission>().map(|_| Turns::default());
+        let turns = device.extension::<dyn Admission>().map(|_| AdmissionQueue::default());
         Self(Arc::new(Inner { device, turns }))
     }
 

@@ -46,7 +46,7 @@ pub struct StaticManifest {
 /// const OPTIONS: &[OptionSpec] = &[
 ///     OptionSpec::size("size", "how large the device is").required().range("1", "1TiB"),
 ///     OptionSpec::choice("mode", "how it is written", &["direct", "cached"]).default("cached"),
-///     OptionSpec::text("token", "what opens the door").secret(),
+///     OptionSpec::text("token", "opens the door").secret(),
 /// ];
 /// # assert_eq!(OPTIONS[1].name(), "mode");
 /// ```

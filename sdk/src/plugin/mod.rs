@@ -15,6 +15,7 @@ pub use backend::{Backend, OpenError, OpenMode, OpenRequest};
 #[doc(hidden)]
 pub use export::__private;
 pub use export::LinkedPlugin;
+#[cfg(not(any(pactio_loom, pactio_shuttle)))]
 pub(crate) use export::own_id;
 pub use filter::Filter;
 pub(crate) use guarded::GuardedBackend;

@@ -195,7 +195,7 @@ fn rule_20_those_that_wait_for_a_device_that_panics_are_not_forgotten() {
     let mut waiting = device.read_all(0u64, vec![0; 1]);
     assert!(poll(&mut waiting, &wakes).is_pending());
     device.send_io(0u64, packet.bind().unwrap());
-    assert!(wakes.count() > 0, "nobody told the one that waits");
+    assert!(wakes.count() > 0, "the waiting request was not woken");
     assert_eq!(
         poll(&mut waiting, &wakes).map(|result| result.map(drop)),
         Poll::Ready(Err(IoError::POISONED))

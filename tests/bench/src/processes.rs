@@ -27,7 +27,7 @@ const CASES: [(usize, usize); 6] = [(64, 64), (64, 512), (4096, 1), (4096, 64), 
 const TOGETHER: [usize; 2] = [30, 31];
 
 /// Maximum number of ranges that the system takes in one call.
-const MOST: usize = 1024;
+const MAX_PARTS: usize = 1024;
 
 /// In the part of the other process's memory that has holes, one page of this number is missing.
 const HOLES: usize = 10;
@@ -155,7 +155,7 @@ fn vectored(
     depth: usize,
     position: impl Fn(u64) -> u64 + 'static,
 ) -> Variant {
-    assert!(depth <= MOST);
+    assert!(depth <= MAX_PARTS);
     let mut buffers: Vec<Vec<u8>> = (0..depth).map(|_| vec![0; len]).collect();
     let part = |memory| iovec { iov_base: memory, iov_len: len };
     let local: Vec<_> = buffers.iter_mut().map(|buffer| part(buffer.as_mut_ptr().cast::<c_void>())).collect();

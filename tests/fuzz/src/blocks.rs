@@ -15,7 +15,7 @@ use cursor::{Coded, Cursor};
 use libfuzzer_sys::fuzz_target;
 
 /// Maximum size of the plain bytes.
-const MOST: usize = 1 << 16;
+const MAX_PLAIN_BYTES: usize = 1 << 16;
 
 /// Valid compressed bytes: of several frames, if the codec has them.
 fn pack(codec: Codec, plain: &[u8], frame: usize) -> Vec<u8> {
@@ -31,7 +31,7 @@ fn pack(codec: Codec, plain: &[u8], frame: usize) -> Vec<u8> {
 /// The plain bytes up to the first invalid input.
 fn unpack(codec: Codec, packed: &[u8]) -> Vec<u8> {
     let mut steps = Steps::new(codec).expect("there is memory");
-    let (mut plain, mut consumed, mut produced) = (vec![0; MOST], 0, 0);
+    let (mut plain, mut consumed, mut produced) = (vec![0; MAX_PLAIN_BYTES], 0, 0);
     while let Ok(step) = steps.step(&packed[consumed..], &mut plain[produced..]) {
         consumed += step.consumed;
         produced += step.produced;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pactio_sdk::{Entry, Figure, Origin, PacketBox, Record, Records, Region, Stat, Write, read_records};
+use pactio_sdk::{Entry, Metric, Origin, PacketBox, Record, Records, Region, Stat, Write, read_records};
 
 fn check<R: Record + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     let Ok((records, next)) = read_records::<R>(bytes) else { return };
@@ -21,5 +21,5 @@ fuzz_target!(|bytes: &[u8]| {
     check::<Stat>(bytes);
     check::<Origin>(bytes);
     check::<Region>(bytes);
-    check::<Figure>(bytes);
+    check::<Metric>(bytes);
 });

@@ -260,7 +260,7 @@ impl PacketBytes<ReadWrite> for Locked {
     }
 
     fn transfer(&self, offset: usize, data: &mut [u8]) -> Result<(), IoError> {
-        let mut bytes = self.0.lock().expect("nobody panics with the lock");
+        let mut bytes = self.0.lock().expect("no thread panics with the lock");
         bytes[offset..offset + data.len()].swap_with_slice(data);
         Ok(())
     }
@@ -340,7 +340,7 @@ pub fn case(bytes: &mut impl Bytes, workers: &Arc<Workers>) {
         _ => {
             let packet = ComplexPacket::<_, ReadWrite>::new(Locked(Mutex::new(filled()), len)).expect(ok);
             run(bytes, workers, packet, Kind::Functions, |locked| {
-                locked.0.into_inner().expect("nobody panics with the lock")
+                locked.0.into_inner().expect("no thread panics with the lock")
             });
         }
     }
@@ -457,7 +457,7 @@ where
     let view = if watched {
         let segments = segments.clone();
         let output = OutputFunction(move |segment: pactio_sdk::Segment<'_>| {
-            segments.lock().expect("nobody panics with the lock").push((
+            segments.lock().expect("no thread panics with the lock").push((
                 segment.range(),
                 segment.tag(),
                 segment.result(),
@@ -506,7 +506,7 @@ where
 }
 
 fn check_segments(watched: bool, segments: &Segments, model: &Model) {
-    let mut segments = std::mem::take(&mut *segments.lock().expect("nobody panics with the lock"));
+    let mut segments = std::mem::take(&mut *segments.lock().expect("no thread panics with the lock"));
     if !watched {
         assert!(segments.is_empty());
         return;

@@ -22,7 +22,7 @@ use crate::sync::{Mutex, MutexGuard};
 /// A request that was woken and is not polled holds up no other one: the turn passes to the first that is polled. So all of them
 /// are woken when there may be room, since it is unknown which of them will be polled.
 #[derive(Clone, Default)]
-pub struct Turns(Arc<Shared>);
+pub struct AdmissionQueue(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared(Mutex<Queue>);
@@ -41,7 +41,7 @@ struct Waiter {
     woken: bool,
 }
 
-impl Turns {
+impl AdmissionQueue {
     /// Wakes all requests, so that they ask again: there is room, or the device may have forgotten its waker.
     pub fn wake_all(&self) {
         self.0.wake_all();
@@ -144,9 +144,9 @@ impl<F> Drop for Turn<F> {
     }
 }
 
-impl fmt::Debug for Turns {
+impl fmt::Debug for AdmissionQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Turns")
+        f.write_str("AdmissionQueue")
     }
 }
 
@@ -216,7 +216,7 @@ mod models {
 
     /// The first of three is never polled, or is dropped; the room that becomes free goes to one of the others.
     fn one_gets_the_room(first_is_dropped: bool) {
-        let (turns, small) = (Turns::default(), Arc::new(Small::default()));
+        let (turns, small) = (AdmissionQueue::default(), Arc::new(Small::default()));
         let wait = || {
             let small = small.clone();
             turns.admit(move |cx| small.ask(cx))
@@ -272,7 +272,7 @@ mod models {
     #[test]
     fn each_request_gets_its_turn() {
         model(Some(3), || {
-            let (turns, small) = (Turns::default(), Arc::new(Small::default()));
+            let (turns, small) = (AdmissionQueue::default(), Arc::new(Small::default()));
             let wait = || {
                 let small = small.clone();
                 turns.admit(move |cx| small.ask(cx))

@@ -8,17 +8,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pactio_sdk::{
-    BackendDevice, BoundPacketView, Cancellation, Cause, Code, Describe, DeviceInfo, ExtensionQuery, Figure,
-    IoError, Kind, PacketBox, PacketIo, Records, RequestId, Stat, Statistics, Write,
+    BackendDevice, BoundPacketView, Cancellation, Cause, Code, Describe, DeviceInfo, ExtensionQuery, IoError,
+    Kind, Metric, PacketBox, PacketIo, Records, RequestId, Stat, Statistics, Write,
 };
 
 use crate::block::Block;
 use crate::content::version;
 use crate::cursor::Coded;
 use crate::decoding::Decoding;
-use crate::long::{BLOCK, Long};
 use crate::storage::Storage;
 use crate::stored::describe;
+use crate::streaming::{BLOCK, StreamingFile};
 
 /// Maximum size of a file that is decompressed in one call. A longer file is decompressed block by block.
 const MOST_WHOLE: u64 = 8 << 20;
@@ -31,7 +31,7 @@ pub(crate) struct Source {
 }
 
 /// A compressed file, shared by all devices that have opened it.
-pub(crate) struct Packed {
+pub(crate) struct CompressedFile {
     pub(crate) source: Source,
     /// Its number in the archive.
     number: u32,
@@ -52,7 +52,7 @@ pub(crate) struct State {
     pub(crate) running: bool,
     /// The file cannot be decompressed: it is corrupt, or the archive has changed.
     broken: Option<Cause>,
-    pub(crate) long: Long,
+    pub(crate) long: StreamingFile,
 }
 
 impl Part {
@@ -61,9 +61,10 @@ impl Part {
     }
 }
 
-impl Packed {
+impl CompressedFile {
     pub(crate) fn new(source: Source, number: u32, decoding: Arc<Decoding>) -> Self {
-        let state = State { waiting: Vec::new(), running: false, broken: None, long: Long::default() };
+        let state =
+            State { waiting: Vec::new(), running: false, broken: None, long: StreamingFile::default() };
         Self { source, number, decoding, state: Mutex::new(state) }
     }
 
@@ -217,7 +218,7 @@ impl Packed {
         // A failure of the device below may be gone the next time. Corrupt data stays corrupt, and a changed archive changed.
         if matches!(cause.error().code(), Code::CORRUPT | Code::CHANGED) {
             state.broken = Some(cause.clone());
-            state.long = Long::default();
+            state.long = StreamingFile::default();
         }
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
@@ -226,7 +227,7 @@ impl Packed {
 }
 
 /// Gives a file up if its thread panics.
-pub(crate) struct Working<'p>(&'p Packed);
+pub(crate) struct Working<'p>(&'p CompressedFile);
 
 impl Drop for Working<'_> {
     fn drop(&mut self) {
@@ -242,7 +243,7 @@ pub(crate) fn fail(parts: Vec<Part>, cause: impl Into<Cause>) {
 }
 
 /// An open compressed file.
-pub(crate) struct PackedDevice(pub(crate) Arc<Packed>);
+pub(crate) struct PackedDevice(pub(crate) Arc<CompressedFile>);
 
 impl BackendDevice for PackedDevice {
     fn info(&self) -> DeviceInfo {
@@ -277,7 +278,7 @@ impl Cancellation for PackedDevice {
 }
 
 impl Statistics for PackedDevice {
-    fn statistics(&self, from: u64, figures: Records<Figure>) {
+    fn statistics(&self, from: u64, figures: Records<Metric>) {
         figures.complete_from(from, self.0.decoding.figures());
     }
 }

@@ -16,7 +16,7 @@ use super::Device;
 use crate::executor::is_of_plugin;
 
 /// Hands requests on as a user of the device would send them, so that the device's driver is polled.
-struct Lent {
+struct LimitsLayer {
     device: Device,
     limits: Limits,
 }
@@ -24,20 +24,20 @@ struct Lent {
 impl Device {
     /// The device as an object for a plugin or a handle: it takes requests of all sizes.
     pub(crate) fn lend(&self) -> Result<DeviceObj, IoError> {
-        host_device(Lent::new(self))
+        host_device(LimitsLayer::new(self))
     }
 }
 
 impl Device {
     /// The same object, which also counts the requests that go through it.
     pub(super) fn lend_counted(&self) -> Result<(DeviceObj, Counts), IoError> {
-        let counted = Counted::new(Lent::new(self));
+        let counted = Counted::new(LimitsLayer::new(self));
         let counts = counted.counts();
         Ok((host_device(counted)?, counts))
     }
 }
 
-impl Lent {
+impl LimitsLayer {
     fn new(device: &Device) -> Self {
         Self { device: device.clone(), limits: device.0.remote.limits() }
     }
@@ -103,7 +103,7 @@ impl Lent {
     }
 }
 
-impl BackendDevice for Lent {
+impl BackendDevice for LimitsLayer {
     fn info(&self) -> DeviceInfo {
         self.device.info()
     }
@@ -189,32 +189,32 @@ impl BackendDevice for Lent {
     }
 }
 
-impl Limiting for Lent {
+impl Limiting for LimitsLayer {
     fn limits(&self) -> Limits {
         self.limits.without_bounds()
     }
 }
 
-impl Opening for Lent {
+impl Opening for LimitsLayer {
     fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
         let device = self.device.open_in(name, mode)?;
         Ok(Opened::object(device.lend()?))
     }
 }
 
-impl Relay for Lent {
+impl Relay for LimitsLayer {
     fn relay<E: Operation + ?Sized>(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
         self.device.operate::<E>(number, text, view);
     }
 }
 
-impl Cancellation for Lent {
+impl Cancellation for LimitsLayer {
     fn cancel(&self, request: RequestId) {
         self.device.0.cancel(request);
     }
 }
 
-impl Admission for Lent {
+impl Admission for LimitsLayer {
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
         // The users of the filter wait for their turn above the filter.
         match &self.device.0.room {

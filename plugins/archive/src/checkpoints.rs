@@ -3,22 +3,22 @@
 use std::collections::BTreeMap;
 
 /// Maximum number of copies.
-const MOST: usize = 256;
+const MAX_CHECKPOINTS: usize = 256;
 
 /// Copies by the number of the block that follows them.
-pub(crate) struct Marks<T> {
+pub(crate) struct Checkpoints<T> {
     /// The copies are at multiples of this number of blocks.
     distance: u64,
     by_block: BTreeMap<u64, T>,
 }
 
-impl<T> Default for Marks<T> {
+impl<T> Default for Checkpoints<T> {
     fn default() -> Self {
         Self { distance: 4, by_block: BTreeMap::new() }
     }
 }
 
-impl<T> Marks<T> {
+impl<T> Checkpoints<T> {
     /// Keeps a copy, if none is there yet. If there are too many copies, every second one is removed.
     pub(crate) fn add(&mut self, block: u64, copy: impl FnOnce() -> Option<T>) {
         if !block.is_multiple_of(self.distance) || self.by_block.contains_key(&block) {
@@ -26,7 +26,7 @@ impl<T> Marks<T> {
         }
         let Some(copy) = copy() else { return };
         self.by_block.insert(block, copy);
-        if self.by_block.len() > MOST {
+        if self.by_block.len() > MAX_CHECKPOINTS {
             self.distance *= 2;
             self.by_block.retain(|block, _| block.is_multiple_of(self.distance));
         }
@@ -44,12 +44,12 @@ mod tests {
 
     #[test]
     fn there_are_never_many_and_they_are_spread_over_the_file() {
-        let mut marks = Marks::default();
+        let mut marks = Checkpoints::default();
         for block in 1..=100_000 {
             marks.add(block, || Some(block));
-            assert!(marks.by_block.len() <= MOST);
+            assert!(marks.by_block.len() <= MAX_CHECKPOINTS);
         }
-        assert!(marks.by_block.len() >= MOST / 2, "{}", marks.by_block.len());
+        assert!(marks.by_block.len() >= MAX_CHECKPOINTS / 2, "{}", marks.by_block.len());
         for block in [1000, 50_000, 100_000] {
             let (at, copy) = marks.before(block).unwrap();
             assert!(at == *copy && at <= block && block - at < marks.distance, "{block}: {at}");

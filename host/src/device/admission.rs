@@ -6,20 +6,20 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use pactio_sdk::Admission;
 use pactio_sdk::abi::Remote;
-use pactio_sdk::io::Turns;
+use pactio_sdk::io::AdmissionQueue;
 
 use crate::sync::{Mutex, MutexGuard, mutant};
 
 /// The device gets one waker, this one, so it may forget all wakers but the last.
 #[derive(Default)]
-pub(super) struct Room {
-    pub(super) turns: Turns,
-    /// The waker of the caller that asks through [`Lent`](super::lent); there is one at a time. Reference-counted, so that no
+pub(super) struct AdmissionGate {
+    pub(super) turns: AdmissionQueue,
+    /// The waker of the caller that asks through [`LimitsLayer`](super::limits_layer); there is one at a time. Reference-counted, so that no
     /// foreign code runs under the lock.
     above: Mutex<Option<Arc<Waker>>>,
 }
 
-impl Room {
+impl AdmissionGate {
     /// Asks the device for room for one of its users. The user's waker is in `turns`.
     pub(super) fn ask(self: &Arc<Self>, remote: &Remote, bytes: usize) -> Poll<()> {
         match remote.extension::<dyn Admission>() {
@@ -64,7 +64,7 @@ impl Room {
     }
 }
 
-impl Wake for Room {
+impl Wake for AdmissionGate {
     fn wake(self: Arc<Self>) {
         self.wake_all();
     }
@@ -87,7 +87,7 @@ mod models {
     struct Small(Mutex<(bool, Option<Waker>)>);
 
     impl Small {
-        fn ask(&self, room: &Arc<Room>) -> Poll<()> {
+        fn ask(&self, room: &Arc<AdmissionGate>) -> Poll<()> {
             let mut small = self.0.lock().unwrap();
             if small.0 {
                 let stale = small.1.replace(Waker::from(room.clone()));
@@ -143,7 +143,7 @@ mod models {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(3);
         builder.check(move || {
-            let (room, small) = (Arc::new(Room::default()), Arc::new(Small::default()));
+            let (room, small) = (Arc::new(AdmissionGate::default()), Arc::new(Small::default()));
             assert!(small.ask(&room).is_ready(), "the room is free at first");
             let freeing = {
                 let small = small.clone();

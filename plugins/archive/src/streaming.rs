@@ -11,11 +11,11 @@ use std::sync::Arc;
 use pactio_sdk::{Code, IoError, PacketBox, Write};
 
 use crate::block::Block;
+use crate::checkpoints::Checkpoints;
 use crate::codec::Corrupt;
+use crate::compressed::{CompressedFile, Part, fail};
 use crate::cursor::Cursor;
 use crate::decoding::Ticket;
-use crate::marks::Marks;
-use crate::packed::{Packed, Part, fail};
 
 /// Number of bytes that are decompressed and kept at once.
 pub(crate) const BLOCK: u64 = 1 << 20;
@@ -28,10 +28,10 @@ const PATIENCE: u32 = 8;
 
 /// The decompression state of a long file.
 #[derive(Default)]
-pub(crate) struct Long {
+pub(crate) struct StreamingFile {
     /// The place where the last decompression stopped.
     parked: Option<Place>,
-    marks: Marks<Cursor>,
+    marks: Checkpoints<Cursor>,
     /// The block that was made last: a sequential reader wants more of it, even if the cache keeps little.
     last: Option<(u64, Arc<Block>)>,
     /// Number of blocks that were made while the part that waits longest waited for another one.
@@ -66,14 +66,14 @@ impl From<Cursor> for Place {
     }
 }
 
-impl Long {
+impl StreamingFile {
     /// The block that was made last, if it is this one.
     pub(crate) fn last(&self, block: u64) -> Option<Arc<Block>> {
         self.last.as_ref().filter(|(number, _)| *number == block).map(|(_, bytes)| bytes.clone())
     }
 }
 
-impl Packed {
+impl CompressedFile {
     /// Continues with the blocks that parts wait for.
     pub(crate) fn go_on_in_blocks(self: &Arc<Self>, ticket: Ticket) {
         let this = self.clone();

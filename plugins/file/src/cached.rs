@@ -3,9 +3,9 @@
 #[cfg(target_os = "linux")]
 pub(crate) use crate::batch::Calls;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::AtOnce;
+pub(crate) use linux::CachedRead;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{AtOnce, Calls};
+pub(crate) use other::{CachedRead, Calls};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -19,13 +19,13 @@ mod linux {
 
     use crate::batch::{Calls, FileCalls, LEAST};
     use crate::job::{Job, Outcome, Step};
-    use crate::known::Known;
     use crate::mapped::Mapped;
+    use crate::registered::RegisteredMemory;
 
     /// Maximum size of a request that is copied on the caller's thread.
     const LARGEST: usize = 1 << 20;
 
-    pub(crate) struct AtOnce {
+    pub(crate) struct CachedRead {
         /// The system can read from the page cache alone.
         possible: AtomicBool,
         mapped: Option<Mapped>,
@@ -33,9 +33,9 @@ mod linux {
         calls: Option<FileCalls>,
     }
 
-    impl AtOnce {
+    impl CachedRead {
         /// Reads nothing if `direct` bypasses the page cache. Reads batches by one call if `calls` are given.
-        pub(crate) fn new(direct: bool, calls: Option<Arc<Calls>>, known: &Arc<Known>) -> Self {
+        pub(crate) fn new(direct: bool, calls: Option<Arc<Calls>>, known: &Arc<RegisteredMemory>) -> Self {
             let calls = calls.filter(|_| !direct).map(|calls| FileCalls::new(calls, known.clone()));
             Self { possible: AtomicBool::new(!direct), mapped: None, calls }
         }
@@ -151,16 +151,16 @@ mod other {
     use std::sync::Arc;
 
     use crate::job::{Job, Outcome};
-    use crate::known::Known;
+    use crate::registered::RegisteredMemory;
 
     /// No such calls exist on this system.
     #[derive(Default)]
     pub(crate) struct Calls;
 
-    pub(crate) struct AtOnce;
+    pub(crate) struct CachedRead;
 
-    impl AtOnce {
-        pub(crate) fn new(_: bool, _: Option<Arc<Calls>>, _: &Arc<Known>) -> Self {
+    impl CachedRead {
+        pub(crate) fn new(_: bool, _: Option<Arc<Calls>>, _: &Arc<RegisteredMemory>) -> Self {
             Self
         }
 

@@ -2,9 +2,9 @@
 //! looked up once, and not for each request.
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Known, Places};
+pub(crate) use linux::{Places, RegisteredMemory};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::Known;
+pub(crate) use other::RegisteredMemory;
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -20,16 +20,16 @@ mod linux {
     use crate::job::Step;
 
     /// Maximum number of pieces for each device. Queues have as many places, each for the piece of the same index.
-    const MOST: usize = 8;
+    const MAX_PIECES: usize = 8;
 
     /// The kernel's bound for one piece.
     const LARGEST: usize = 1 << 30;
 
-    type Pieces = [Option<Piece>; MOST];
+    type Pieces = [Option<Piece>; MAX_PIECES];
 
     /// The memory that was registered with a device.
     #[derive(Default)]
-    pub(crate) struct Known {
+    pub(crate) struct RegisteredMemory {
         pieces: Mutex<Pieces>,
         /// Number of changes of the pieces. Ordering: Relaxed. Memory is only used again after it was forgotten, and the thread
         /// that uses it again sees the change by the path on which the request has come.
@@ -54,7 +54,7 @@ mod linux {
         }
     }
 
-    impl Known {
+    impl RegisteredMemory {
         fn lock(&self) -> MutexGuard<'_, Pieces> {
             self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
         }
@@ -99,28 +99,34 @@ mod linux {
         pieces: Pieces,
         version: u64,
         /// The number of the piece in each of the kernel's places; 0 for empty places.
-        registered: [u64; MOST],
+        registered: [u64; MAX_PIECES],
         /// The number of the piece that the kernel last refused for each place.
-        refused: [u64; MOST],
+        refused: [u64; MAX_PIECES],
         /// The kernel supports such places.
         possible: bool,
     }
 
     impl Places {
         pub(crate) fn new(ring: &IoUring) -> Self {
-            let possible = ring.submitter().register_buffers_sparse(MOST as u32).is_ok();
-            Self { pieces: [None; MOST], version: 0, registered: [0; MOST], refused: [0; MOST], possible }
+            let possible = ring.submitter().register_buffers_sparse(MAX_PIECES as u32).is_ok();
+            Self {
+                pieces: [None; MAX_PIECES],
+                version: 0,
+                registered: [0; MAX_PIECES],
+                refused: [0; MAX_PIECES],
+                possible,
+            }
         }
 
         /// Takes over the device's pieces if they have changed, and unregisters those that were forgotten.
-        pub(crate) fn refresh(&mut self, ring: &IoUring, known: &Known) {
+        pub(crate) fn refresh(&mut self, ring: &IoUring, known: &RegisteredMemory) {
             if self.version == known.version() {
                 return;
             }
             let pieces = known.lock();
             (self.pieces, self.version) = (*pieces, known.version());
             drop(pieces);
-            for place in 0..MOST {
+            for place in 0..MAX_PIECES {
                 let number = self.pieces[place].map_or(0, |piece| piece.number);
                 if self.registered[place] != 0 && self.registered[place] != number {
                     self.put(ring, place, 0, iovec { iov_base: ptr::null_mut(), iov_len: 0 });
@@ -130,7 +136,7 @@ mod linux {
 
         /// Unregisters all pieces: the queue is for another device from now on.
         pub(crate) fn clear(&mut self, ring: &IoUring) {
-            self.refresh(ring, &Known::default());
+            self.refresh(ring, &RegisteredMemory::default());
         }
 
         fn put(&mut self, ring: &IoUring, place: usize, number: u64, part: iovec) -> bool {
@@ -190,9 +196,9 @@ mod other {
 
     /// No memory can be registered.
     #[derive(Default)]
-    pub(crate) struct Known;
+    pub(crate) struct RegisteredMemory;
 
-    impl Known {
+    impl RegisteredMemory {
         pub(crate) fn register(&self, _: MemoryRange) -> Result<u64, IoError> {
             Err(IoError::UNSUPPORTED)
         }
