@@ -3,6 +3,7 @@
 //! All variants run interleaved in one process; the figures are medians, and the ratios are the result.
 
 mod archives;
+mod deadlines;
 mod files;
 mod filters;
 mod limits;
@@ -60,6 +61,9 @@ struct Arguments {
     /// Measure nothing else: the share of its rate that the filter limit lets through.
     #[arg(long)]
     limits: bool,
+    /// Measure nothing else: the cost of a limit of time, and the time until a cancelled request is settled.
+    #[arg(long)]
+    deadlines: bool,
     /// Measure nothing else: the latency of devices beside others that do not come back.
     #[arg(long)]
     stuck: bool,
@@ -113,6 +117,10 @@ fn main() -> ExitCode {
     }
     if arguments.limits {
         limits::limits(arguments.seconds);
+        return ExitCode::SUCCESS;
+    }
+    if arguments.deadlines {
+        deadlines::deadlines(arguments.seconds);
         return ExitCode::SUCCESS;
     }
     if arguments.stuck {

@@ -33,10 +33,11 @@ pub(crate) fn variants(
         builder.worker_threads(1).build().unwrap_or_else(|error| panic!("{error}"))
     };
     let (here, there) = (tokio(false), tokio(true));
-    let [host, spawner, scoped, by_hand] = [(); 4].map(|()| host.clone());
+    let [host, spawner, scoped, by_hand, joining] = [(); 5].map(|()| host.clone());
     vec![
         Variant::batched("send_batch", depth, sends_batch(by_hand, device, depth, at)),
         joined("join_all, block_on of the host", device, depth, at, move |task| host.block_on(task)),
+        joins("join_all alone: futures that wait once", joining, depth),
         joined("join_all, task of the host", device, depth, at, move |task| {
             spawner.block_on(spawner.spawn(task));
         }),
@@ -99,6 +100,27 @@ fn joined(
                 packets.extend(read.into_iter().map(|read| read.unwrap_or_else(|error| panic!("{error}"))));
             }
         }));
+    })
+}
+
+/// The joining alone: each future is pending once, and wakes its task.
+fn joins(name: &'static str, host: Host, depth: usize) -> Variant {
+    Variant::batched(name, depth, move |count| {
+        host.block_on(async {
+            for _ in 0..count / depth as u64 {
+                let futures = (0..depth).map(|_| {
+                    let mut waited = false;
+                    poll_fn(move |cx| {
+                        if std::mem::replace(&mut waited, true) {
+                            return Poll::Ready(());
+                        }
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    })
+                });
+                black_box(join_all(futures).await);
+            }
+        });
     })
 }
 
