@@ -8,7 +8,11 @@ fn main() -> Result<(), Error> {
     host.block_on(async {
         let magic: [u8; 3] = device.read(0).await?; // one plain value
         let (report, rest) = device.read_at(3, vec![0; 4096]).await?; // what there is
-        print!("{}{}", String::from_utf8_lossy(&magic), String::from_utf8_lossy(&rest[..report.error_clamp()]));
+        print!(
+            "{}{}",
+            String::from_utf8_lossy(&magic),
+            String::from_utf8_lossy(&rest[..report.error_clamp()])
+        );
         println!("// {report}");
         Ok(())
     })

@@ -214,7 +214,7 @@ fn each_field_of_a_manifest_is_held_against_this_host() {
             r#""most":"255""#,
             r#""most":"2x5""#,
             RefusalKind::Damaged,
-            "the option 'fill' has the bound '2x5', which is none",
+            "the option 'fill' has the bound '2x5', which is no value of its kind",
         ),
         (
             r#""required":true"#,

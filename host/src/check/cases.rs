@@ -167,7 +167,8 @@ fn write_over_the_end(subject: &Subject) -> Result<(), Finding> {
     }
     let size = subject.device.size();
     if size != Some((start + done) as u64) {
-        wrong!("after {what}, {done} were done, but the size is {size:?}");
+        let size = size.map_or("unknown".to_owned(), |size| size.to_string());
+        wrong!("after {what}, {done} were done, but the size is {size}");
     }
     let mut model = subject.model.borrow_mut();
     model.truncate(start);

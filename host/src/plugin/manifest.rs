@@ -135,7 +135,9 @@ impl Manifest {
             }
             for bound in [&option.least, &option.most].into_iter().flatten() {
                 if spec::number(option.kind, bound).is_none() {
-                    return Err(format!("the option '{name}' has the bound '{bound}', which is none"));
+                    return Err(format!(
+                        "the option '{name}' has the bound '{bound}', which is no value of its kind"
+                    ));
                 }
             }
             if let Some(default) = &option.default {

@@ -13,8 +13,9 @@ use super::extension::Operates;
 
 /// Gives the metadata of the stored bytes.
 ///
-/// A filter that does not change the bytes forwards this extension. A filter that does gives its own size and version tag, and
-/// the identity of the device below: [`Lower::stat_with`](crate::Lower::stat_with) does that.
+/// A filter with the positions of the device below forwards this extension: its bytes change when those below do. A filter with
+/// another size, or with bytes that may change by themselves, gives its own size and version tag, and the identity of the device
+/// below: [`Lower::stat_with`](crate::Lower::stat_with) does that.
 pub trait Describe: Send + Sync {
     /// Answers with one record.
     fn stat(&self, answer: Records<Stat>);

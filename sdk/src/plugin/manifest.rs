@@ -85,7 +85,7 @@ impl OptionSpec {
         Self::new(name, "flag", help)
     }
 
-    /// A whole number.
+    /// A whole number from -2⁶³ to 2⁶³ - 1.
     pub const fn integer(name: &'static str, help: &'static str) -> Self {
         Self::new(name, "integer", help)
     }

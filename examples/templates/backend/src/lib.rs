@@ -3,8 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pactio_sdk::{
-    Backend, BackendDevice, BoundPacketView, DeviceInfo, OpenError, OpenRequest, OptionSpec, Read, Write,
-    parse_size,
+    Backend, BackendDevice, BoundPacketView, DeviceInfo, IoError, OpenError, OpenRequest, OptionSpec, Read,
+    Write, parse_size,
 };
 
 /// Opens devices. One value is shared by all of them.
@@ -19,7 +19,7 @@ impl Backend for Blocks {
         })?;
         // The host has checked the option against the macro below.
         let fill = request.parsed_option::<u8>("fill", "0 to 255")?.unwrap_or(0);
-        Ok(Block::new(size as usize, fill))
+        Block::new(size, fill)
     }
 }
 
@@ -29,8 +29,14 @@ struct Block {
 }
 
 impl Block {
-    fn new(size: usize, fill: u8) -> Self {
-        Self { bytes: Mutex::new(vec![fill; size]) }
+    fn new(size: u64, fill: u8) -> Result<Self, OpenError> {
+        let mut bytes = Vec::new();
+        let len = usize::try_from(size).unwrap_or(usize::MAX);
+        bytes
+            .try_reserve_exact(len)
+            .map_err(|_| OpenError::new(IoError::OUT_OF_MEMORY, format!("{size} bytes")))?;
+        bytes.resize(len, fill);
+        Ok(Self { bytes: Mutex::new(bytes) })
     }
 
     fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
@@ -74,13 +80,13 @@ pactio_sdk::export_plugin! {
 /// Tests without a host: `LocalDevice` is the device in the same program.
 #[cfg(test)]
 mod tests {
-    use pactio_sdk::{BlockOn, IoError, IoRead, IoWrite, LocalDevice};
+    use pactio_sdk::{BlockOn, IoRead, IoWrite, LocalDevice, OpenError};
 
-    use super::Block;
+    use super::{Block, IoError};
 
     #[test]
-    fn written_bytes_are_read_again() -> Result<(), IoError> {
-        let device = LocalDevice::new(Block::new(100, 7))?;
+    fn written_bytes_are_read_again() -> Result<(), OpenError> {
+        let device = LocalDevice::new(Block::new(100, 7)?)?;
         device.block_on(async {
             device.write_all(10, b"some bytes").await?;
             assert_eq!(device.read_all(8, vec![0; 14]).await?, b"\x07\x07some bytes\x07\x07");
@@ -88,7 +94,9 @@ mod tests {
             let (report, bytes) = device.read_raw(95, vec![0; 10]).await?;
             assert_eq!((report.done(), &bytes[..5]), (5, &[7; 5][..]));
             assert_eq!(report.min_error(), Some((5, IoError::END)));
-            Ok(())
-        })
+            Ok::<_, OpenError>(())
+        })?;
+        assert!(Block::new(u64::MAX, 0).is_err(), "there is not that much memory");
+        Ok(())
     }
 }

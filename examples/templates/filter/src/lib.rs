@@ -1,8 +1,8 @@
-//! A filter: shows the device below with each byte changed, `file:/data | xor?value=255`. Devices are read-only.
+//! A filter: shows the device below with each byte changed, `file:/data | xor?value=255`.
 
 use pactio_sdk::{
-    Backend, Capability, DerivedPacket, DeviceInfo, Filter, IoError, Lower, OpenError, OpenRequest,
-    OptionSpec, PacketIo, ReadView, ReboundPacket, Write,
+    AlignedBytes, Backend, Capability, DerivedPacket, Filter, IoError, Lower, OpenError, OpenRequest,
+    OptionSpec, PacketIo, Read, ReadView, ReboundPacket, Write, WriteView,
 };
 
 /// Opens devices over others.
@@ -13,7 +13,7 @@ impl Backend for Xor {
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<Changed, OpenError> {
         let value = request.parsed_option::<u8>("value", "0 to 255")?.unwrap_or(0);
-        Ok(Changed { lower: request.lower()?, value })
+        Ok(Changed::over(request.lower()?, value))
     }
 }
 
@@ -24,26 +24,45 @@ struct Changed {
 }
 
 impl Filter for Changed {
-    // Nothing else passes: writes, exchanges and methods that later versions add are unsupported.
-    const FORWARDS: &'static [Capability] = &[Capability::STAT, Capability::CANCELLATION];
+    // Nothing else passes: exchanges, streams and methods that later versions add are unsupported. Without PUBLISH, it could not be
+    // written over a device that publishes, such as a file that is replaced.
+    const FORWARDS: &'static [Capability] = &[
+        Capability::STAT,
+        Capability::MAP,
+        Capability::LIMITS,
+        Capability::FLUSH,
+        Capability::PUBLISH,
+        Capability::RESIZE,
+        Capability::CANCELLATION,
+        Capability::ADMISSION,
+    ];
 
     fn lower(&self) -> &Lower {
         &self.lower
     }
 
-    fn info(&self, lower: DeviceInfo) -> DeviceInfo {
-        lower.read_only()
+    fn read(&self, position: u64, view: ReadView) {
+        // An error here means that the view has failed already.
+        let _ = if view.has_bytes() {
+            self.read_in_place(position, view)
+        } else {
+            self.read_copied(position, view)
+        };
     }
 
-    fn read(&self, position: u64, view: ReadView) {
-        // Where memory fails, the view has failed already.
-        let _ = if view.has_bytes() { self.in_place(position, view) } else { self.copied(position, view) };
+    fn write(&self, position: u64, view: WriteView) {
+        let _ = self.write_copied(position, view);
     }
 }
 
 impl Changed {
+    /// `open` without the request, so that tests can call it.
+    fn over(lower: Lower, value: u8) -> Self {
+        Self { lower, value }
+    }
+
     /// Takes the view over: the device below gets the requester's memory, and each part comes back here first.
-    fn in_place(&self, position: u64, view: ReadView) -> Result<(), IoError> {
+    fn read_in_place(&self, position: u64, view: ReadView) -> Result<(), IoError> {
         let value = self.value;
         let fresh = ReboundPacket::new(view)?.bind_each(move |mut part| {
             part.bytes_mut().into_iter().for_each(|bytes| change(bytes, value));
@@ -54,8 +73,15 @@ impl Changed {
     }
 
     /// For a request whose bytes are not in memory: reads into a buffer, and answers from there.
-    fn copied(&self, position: u64, view: ReadView) -> Result<(), IoError> {
-        let (value, memory) = (self.value, vec![0; view.len()]);
+    fn read_copied(&self, position: u64, view: ReadView) -> Result<(), IoError> {
+        let value = self.value;
+        let memory = match self.memory(view.len()) {
+            Ok(memory) => memory,
+            Err(error) => {
+                view.error(error);
+                return Err(error);
+            }
+        };
         let mut copy = DerivedPacket::<_, Write, Write>::new(view, memory)?;
         let fresh = copy.bind()?;
         copy.on_complete(move |copy| {
@@ -65,6 +91,32 @@ impl Changed {
         });
         self.lower.send_io(position, fresh);
         Ok(())
+    }
+
+    /// The requester's bytes stay as they are: the device below gets a changed copy.
+    fn write_copied(&self, position: u64, view: WriteView) -> Result<(), IoError> {
+        let copied = self.memory(view.len()).and_then(|mut bytes| view.copy_to(&mut bytes).map(|()| bytes));
+        let mut bytes = match copied {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                view.error(error);
+                return Err(error);
+            }
+        };
+        change(&mut bytes, self.value);
+        let mut copy = DerivedPacket::<_, Read, Read>::new(view, bytes)?;
+        let fresh = copy.bind()?;
+        copy.on_complete(|copy| {
+            let Ok((view, _, report)) = copy.into_parts() else { return };
+            report.answer_write(0, view);
+        });
+        self.lower.send_io(position, fresh);
+        Ok(())
+    }
+
+    /// Memory as the device below takes it without a copy.
+    fn memory(&self, len: usize) -> Result<AlignedBytes, IoError> {
+        AlignedBytes::zeroed(len, self.lower.limits().memory_alignment() as usize)
     }
 }
 
@@ -80,32 +132,46 @@ pactio_sdk::export_plugin! {
     filter: Xor,
 }
 
-/// Tests without a host: `Lower::of` is a device of the test below the filter.
+/// Tests without a host: `Lower::of` puts a device of the test below the filter. Its driver is not polled.
 #[cfg(test)]
 mod tests {
-    use pactio_sdk::{BackendDevice, BlockOn, IoError, IoRead, LocalDevice};
+    use std::sync::Mutex;
+
+    use pactio_sdk::{BackendDevice, BlockOn, DeviceInfo, IoRead, IoWrite, LocalDevice};
 
     use super::*;
 
-    struct Text(&'static [u8]);
+    /// Bytes that are read and written at once.
+    struct Bytes(Mutex<Vec<u8>>);
 
-    impl BackendDevice for Text {
+    impl BackendDevice for Bytes {
         fn info(&self) -> DeviceInfo {
-            DeviceInfo::with_size(self.0.len() as u64)
+            DeviceInfo::with_size(self.0.lock().unwrap().len() as u64)
         }
 
         fn read(&self, position: u64, view: ReadView) {
-            let start = usize::try_from(position).unwrap_or(usize::MAX);
-            view.transfer_data(self.0.get(start..).unwrap_or(&[])).complete();
+            let bytes = self.0.lock().unwrap();
+            view.transfer_data(bytes.get(position as usize..).unwrap_or(&[])).complete();
+        }
+
+        fn write(&self, position: u64, view: WriteView) {
+            let mut bytes = self.0.lock().unwrap();
+            view.transfer_data(bytes.get_mut(position as usize..).unwrap_or(&mut [])).complete();
         }
     }
 
     #[test]
-    fn bytes_are_changed_and_the_end_stays() -> Result<(), IoError> {
-        let device = LocalDevice::new(Changed { lower: Lower::of(Text(b"abc"))?, value: 0x20 })?;
-        let (report, bytes) = device.block_on(device.read_raw(1, vec![0; 5]))?;
-        assert_eq!((report.done(), &bytes[..2]), (2, &b"BC"[..]));
-        assert!(!device.info().writable());
-        Ok(())
+    fn bytes_are_changed_on_both_ways_and_the_end_stays() -> Result<(), IoError> {
+        let lower = Lower::of(Bytes(Mutex::new(b"abc".to_vec())))?;
+        let device = LocalDevice::new(Changed::over(lower.clone(), 0x20))?;
+        device.block_on(async {
+            let (report, bytes) = device.read_raw(1, vec![0; 5]).await?;
+            assert_eq!((report.error_clamp(), &bytes[..2]), (2, &b"BC"[..]));
+            device.write_all(0, b"X").await?;
+            assert_eq!(lower.read_all(0, vec![0; 3]).await?, b"xbc");
+            let (report, _) = device.write_raw(2, b"YZ".to_vec()).await?;
+            assert_eq!(report.min_error(), Some((1, IoError::END)));
+            Ok::<_, IoError>(())
+        })
     }
 }
