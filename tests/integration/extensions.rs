@@ -312,11 +312,11 @@ fn opening_for_nothing_is_refused_as_in_the_standard_library() {
         (pactio::OpenOptions::new(), "neither to be read nor to be written"),
         (
             pactio::OpenOptions::new().read(true).create(true),
-            "only what is opened to be written can be created",
+            "only a device that is opened for writing can be created",
         ),
         (
             pactio::OpenOptions::new().read(true).truncate(true),
-            "only what is opened to be written can be created",
+            "only a device that is opened for writing can be created",
         ),
     ] {
         let error = host.open_with("memory:?size=1", options).unwrap_err();

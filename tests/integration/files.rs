@@ -348,7 +348,7 @@ fn a_mapped_file_shows_what_others_write_and_how_it_grows() {
             assert!(error.to_string().contains(expected), "{error}");
         };
         fails("file:/dev/zero?map=true", Code::UNSUPPORTED, "cannot be mapped into memory");
-        fails(&format!("{url}&direct=true"), Code::INVALID_INPUT, "give one of the two");
+        fails(&format!("{url}&direct=true"), Code::INVALID_INPUT, "`direct` and `map` cannot be combined");
         fs::write(folder.path().join("empty"), []).unwrap();
         let empty = host.open(&format!("file:{}/empty?map=true", folder.path().display())).unwrap();
         assert_eq!(host.block_on(empty.read_at(0, vec![0; 5])).unwrap().0.done(), 0);
