@@ -359,8 +359,8 @@ impl HostBuilder {
         self
     }
 
-    /// The time after which a call of a plugin is reported as hanging: opening, closing, a request, a poll of a driver, `info`, an
-    /// extension, a cancellation, admission. The report is a record of level error, once per call; the device then fails new
+    /// The time after which a call of a plugin is reported as hanging: opening, closing, a request, a poll of a driver, `info`,
+    /// an extension, a cancellation, admission. The report is a record of level error, once per call; the device then fails new
     /// requests, see [`Device::health`]. The default is 5 seconds.
     #[must_use]
     pub fn hang_limit(mut self, limit: Duration) -> Self {

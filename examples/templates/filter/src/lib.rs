@@ -24,8 +24,8 @@ struct Changed {
 }
 
 impl Filter for Changed {
-    // Nothing else passes: exchanges, streams and methods that later versions add are unsupported. Without PUBLISH, it could not be
-    // written over a device that publishes, such as a file that is replaced.
+    // Nothing else passes: exchanges, streams and methods that later versions add are unsupported. Without PUBLISH, it could not
+    // be written over a device that publishes, such as a file that is replaced.
     const FORWARDS: &'static [Capability] = &[
         Capability::STAT,
         Capability::MAP,
