@@ -1,4 +1,4 @@
-//! Any answers of a store's server give a device, a list, or errors; what is read is what the server has sent.
+//! A store's server may give any answers: they lead to a device, a list or an error. A read gives the bytes that the server sent.
 #![no_main]
 
 use std::io::{BufRead, BufReader, Write};
