@@ -58,7 +58,7 @@ fn random_reads_and_writes_are_those_of_a_plain_buffer() {
 fn options_that_make_no_sense_are_explained() {
     let host = host(&["pactio_memory"]);
     for (url, message) in [
-        ("memory:", "'memory:': the option 'size' is missing: how large the device is"),
+        ("memory:", "'memory:': the option 'size' is missing: the size of the device"),
         (
             "memory:?size=big",
             "'memory:?size=big': option 'size' is 'big', but must be a size such as 4096, 64KiB or 1.5GiB",

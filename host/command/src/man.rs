@@ -1,7 +1,9 @@
 //! `pactio man`: manual pages, from the same source as the help.
 
-use std::path::PathBuf;
-use std::{fs, io};
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use clap_mangen::roff::{Roff, bold, italic, roman};
@@ -25,13 +27,33 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
 
 fn write(host: &Host, arguments: &Arguments) -> io::Result<()> {
     let [commands, plugins] = ["man1", "man7"].map(|name| arguments.folder.join(name));
+    let mut command = super::Arguments::command();
+    command.build();
     fs::create_dir_all(&commands)?;
-    clap_mangen::generate_to(super::Arguments::command(), commands)?;
+    write_command(&commands, command)?;
     fs::create_dir_all(&plugins)?;
     for plugin in host.plugins() {
         let manifest = plugin.manifest();
-        fs::write(plugins.join(format!("pactio-{}.7", manifest.id)), page(manifest).render())?;
+        replace(&plugins, &format!("pactio-{}.7", manifest.id), page(manifest).render().as_bytes())?;
     }
+    Ok(())
+}
+
+/// Writes the page of a command, and those of its subcommands.
+fn write_command(folder: &Path, command: clap::Command) -> io::Result<()> {
+    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+        write_command(folder, subcommand.clone())?;
+    }
+    let (man, mut text) = (clap_mangen::Man::new(command), Vec::new());
+    man.render(&mut text)?;
+    replace(folder, &man.get_filename(), &text)
+}
+
+/// Writes a file. A page that is there already stays until the new one is complete.
+fn replace(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+    file.write_all(text)?;
+    file.persist(folder.join(name))?;
     Ok(())
 }
 

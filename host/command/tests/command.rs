@@ -626,8 +626,8 @@ fn help_explains_subcommands_and_schemes() {
         place.printed(&["help", "memory"]),
         "memory: - devices in memory (plugin 'memory' 0.1.0)\n\n\
          Options, as in memory:TARGET?name=value&name=value:\n  \
-         size=SIZE    how large the device is [required]\n  \
-         fill=NUMBER  the byte that it is full of [default: 0; 0 to 255]\n"
+         size=SIZE    the size of the device [required]\n  \
+         fill=NUMBER  the value of each byte [default: 0; 0 to 255]\n"
     );
     assert!(place.printed(&["help", "file:"]).contains("io=auto|ring|threads"));
     assert!(place.printed(&["help", "cp"]).starts_with("Copy one device to another\n"));
@@ -671,7 +671,7 @@ fn options_are_checked_before_a_plugin_is_loaded() {
     place.says(
         &["info", "memory:"],
         1,
-        "pactio: 'memory:': the option 'size' is missing: how large the device is\nhint: write memory:?size=64MiB\n",
+        "pactio: 'memory:': the option 'size' is missing: the size of the device\nhint: write memory:?size=64MiB\n",
     );
     place.says(
         &["info", "memory:?size=1&fill=256"],

@@ -14,8 +14,8 @@ pactio_sdk::plugin! {
     description: "devices in memory",
     schemes: ["memory"],
     options: [
-        OptionSpec::size("size", "how large the device is").required(),
-        OptionSpec::integer("fill", "the byte that it is full of").range("0", "255").default("0"),
+        OptionSpec::size("size", "the size of the device").required(),
+        OptionSpec::integer("fill", "the value of each byte").range("0", "255").default("0"),
     ],
     check: "memory:?size=100000",
     backend: backend::Memory,

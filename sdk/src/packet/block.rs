@@ -34,6 +34,10 @@ pub(super) struct Block {
     pub(super) waker: UnsafeCell<Option<Waker>>,
 }
 
+/// Blocks are aligned to this: the lowest bits of a packet's address are free for the generation that a view has there.
+const MIN_ALIGN: usize = 64;
+const _: () = assert!(Generation::COUNT <= MIN_ALIGN && align_of::<Block>() <= MIN_ALIGN);
+
 /// Offset of the room in a block.
 const ROOM_OFFSET: usize = size_of::<Block>().next_multiple_of(64);
 #[cfg(all(not(any(pactio_loom, pactio_shuttle)), target_pointer_width = "64"))]
@@ -84,7 +88,7 @@ fn class_of(len: usize, align: usize) -> u8 {
 
 /// Layout of a block and the offset of its room. `len` and `align` count only for blocks without a class.
 fn layout(class: u8, len: usize, align: usize) -> Result<(Layout, usize), IoError> {
-    let align = align.max(64);
+    let align = align.max(MIN_ALIGN);
     let offset = ROOM_OFFSET.next_multiple_of(align);
     let room = if class == NO_CLASS { len } else { CLASS_ROOM[class as usize] };
     let size = offset.checked_add(room).ok_or(IoError::OUT_OF_MEMORY)?;

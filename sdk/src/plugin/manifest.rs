@@ -44,7 +44,7 @@ pub struct StaticManifest {
 /// use pactio_sdk::OptionSpec;
 ///
 /// const OPTIONS: &[OptionSpec] = &[
-///     OptionSpec::size("size", "how large the device is").required().range("1", "1TiB"),
+///     OptionSpec::size("size", "the size of the device").required().range("1", "1TiB"),
 ///     OptionSpec::choice("mode", "how it is written", &["direct", "cached"]).default("cached"),
 ///     OptionSpec::text("token", "opens the door").secret(),
 /// ];
