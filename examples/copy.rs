@@ -1,4 +1,4 @@
-//! The main job, on real input: copies a file through two plugins that are loaded from their shared libraries.
+//! Copies a file through two plugins that are loaded from their shared libraries.
 //!
 //! `file:` → `memory:` → `file:`, with many requests in flight, and the digest at the end. Without an argument, the program
 //! copies its own file.

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Without an archive, the program makes one of 10,000 files, two thirds of them compressed. Each frame works for 6 ms, as a game
-//! would, and then takes arrived files for at most 2 ms. For each file another one is requested. Ten times a second, an urgent
-//! file is requested. The table is printed, the plot is written to frames.svg.
+//! would, and then takes arrived files for at most 2 ms. For each arrived file, the program requests another one. Ten times a
+//! second, an urgent file is requested. The program prints a table, and writes a plot to frames.svg.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -26,7 +26,7 @@ const FILES: usize = 10_000;
 
 /// The reason of a request.
 enum Wanted {
-    /// Needed some time soon: the file is in the level.
+    /// Needed soon: the file is part of the level.
     Bulk,
     /// Needed now: the player looks at it.
     Urgent,

@@ -61,7 +61,7 @@ impl Remote {
         let (parts, of_parts) = (socket.try_clone()?, pending.clone());
         thread::spawn(move || {
             let _ = receive(parts, &of_parts);
-            // The connection has ended: no other part will come.
+            // The connection has ended: no more parts arrive.
             let left = lock(&of_parts).take();
             for (_, view) in left.into_iter().flatten().flat_map(|(_, ranges)| ranges) {
                 view.error(IoError::from_code(Code::DISCONNECTED));
@@ -163,7 +163,7 @@ fn answer(device: &LocalDevice<Backwards>, id: u64, position: u64, len: u64, par
     }
 }
 
-/// A layer that answers the last part of a request first, and takes its time.
+/// A layer that answers the parts of a request from the last to the first, with a pause before each part.
 struct Backwards(Arc<Device>);
 
 impl BackendDevice for Backwards {

@@ -15,9 +15,9 @@ use crate::{Error, ErrorKind};
 
 /// A bounded number of buffers of one size in one piece of memory.
 ///
-/// A [`Buffer`] goes with a request and comes back with the result, without a copy, like a `Vec`. When it is dropped, also by
-/// an abandoned request, it is free again. The memory is aligned to pages, as direct I/O needs it, and does not move while the
-/// pool or a buffer exists. Every buffer has a number. A device may be faster with memory that is
+/// A [`Buffer`] goes with a request and comes back with the result, without a copy, like a `Vec`. When the buffer is dropped,
+/// also by an abandoned request, it is free again. The memory is aligned to pages, as direct I/O needs it, and does not move
+/// while the pool or a buffer exists. Every buffer has a number. A device may be faster with memory that is
 /// [registered](crate::Device::register) with it.
 ///
 /// ```no_run
@@ -72,8 +72,8 @@ impl BufferPool {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Setup`] if `count` or `size` is 0, if the memory cannot be allocated, or if it is more than the pools of this
-    /// process may have: see [`Resources::limit_buffers`](crate::Resources::limit_buffers).
+    /// [`ErrorKind::Setup`] if `count` or `size` is 0, if the memory cannot be allocated, or if the pools of this process would
+    /// exceed their bound: see [`Resources::limit_buffers`](crate::Resources::limit_buffers).
     pub fn new(count: usize, size: usize) -> Result<Self, Error> {
         let refused = |why: &str| {
             let message = format!("cannot make a pool of {count} buffers of {size} bytes: {why}");
@@ -96,10 +96,12 @@ impl BufferPool {
         Ok(Self::over(memory, total, size, stride, Owner::Pool(layout, taken)))
     }
 
-    /// Buffers of `size` bytes each in existing memory, such as a mapped staging buffer of a graphics card: as many as fit, one
-    /// directly behind the other. The memory is dropped with the pool and its last buffer.
+    /// Buffers of `size` bytes each in existing memory, such as a mapped staging buffer of a graphics card. The number of buffers
+    /// is the largest that fits; each buffer begins where the one before ends. The memory is dropped when the pool and all its
+    /// buffers are dropped.
     ///
-    /// A type that knows mapped memory implements [`StableBytes`], which is unsafe to implement; vectors and boxes do.
+    /// A type that owns mapped memory can implement [`StableBytes`], which is unsafe to implement. Vectors and boxes implement it
+    /// already.
     ///
     /// ```
     /// let pool = pactio::BufferPool::from_memory(vec![0u8; 1 << 20], 64 << 10)?;
@@ -145,7 +147,7 @@ impl BufferPool {
         registered.push(new);
     }
 
-    /// A free buffer, as soon as there is one. It holds the bytes that its last user left.
+    /// Waits for a free buffer. The buffer holds the bytes that its last user left.
     pub async fn get(&self) -> Buffer {
         match self.0.free.recv().await {
             Ok(index) => self.buffer(index),
@@ -186,16 +188,16 @@ impl BufferPool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // First, so that no device knows the memory when it is freed.
+        // The registrations are dropped first, so that no device knows the memory when it is freed.
         self.registered.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         if let Owner::Pool(layout, _) = self.owner {
-            // SAFETY: the memory was allocated with this layout, and no buffer is left, since each buffer keeps the pool.
+            // SAFETY: the memory was allocated with this layout, and no buffer is left, since each buffer keeps the pool alive.
             unsafe { dealloc(self.memory.as_ptr(), layout) };
         }
     }
 }
 
-/// A buffer of a [`BufferPool`]. When it is dropped, it is free again.
+/// A buffer of a [`BufferPool`]. Dropping it makes it free again.
 pub struct Buffer {
     pool: Arc<Pool>,
     index: usize,
@@ -219,7 +221,7 @@ impl Buffer {
     }
 
     fn pointer(&self) -> NonNull<u8> {
-        // SAFETY: the pool has a buffer of this number.
+        // SAFETY: the pool has a buffer of this number, so the offset lies in the pool's memory.
         unsafe { self.pool.memory.add(self.index * self.pool.stride) }
     }
 }
@@ -228,20 +230,22 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the memory is initialised, and belongs to this buffer while the buffer exists.
+        // SAFETY: the memory is initialised, is valid while the pool exists, which the buffer keeps alive, and belongs to this
+        // buffer alone.
         unsafe { std::slice::from_raw_parts(self.pointer().as_ptr(), self.len) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: the memory is initialised, and belongs to this buffer, which is borrowed mutably.
+        // SAFETY: the memory is initialised, is valid while the pool exists, which the buffer keeps alive, and belongs to this
+        // buffer alone, which is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.pointer().as_ptr(), self.len) }
     }
 }
 
-// SAFETY: the memory is initialised, does not move, is valid while the pool exists, which the buffer keeps, and belongs to one
-// buffer at a time.
+// SAFETY: the memory is initialised and does not move. It is valid while the pool exists, and the buffer keeps the pool alive.
+// Each buffer has its own part of the memory.
 unsafe impl StableBytes for Buffer {
     fn start(&mut self) -> NonNull<u8> {
         self.pointer()

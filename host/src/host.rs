@@ -38,7 +38,7 @@ enum Step<'a> {
 /// The plugins that a host knows.
 struct Known {
     registry: RwLock<Arc<Registry>>,
-    /// Held during a rescan: one runs at a time, and other threads go on opening meanwhile.
+    /// Held during a rescan: one rescan runs at a time, and other threads can open devices meanwhile.
     rescan: Mutex<()>,
 }
 
@@ -123,7 +123,7 @@ impl Host {
         let (host, given, plain) = (self.clone(), url.clone(), options.without_limit());
         let (sender, opened) = std::sync::mpsc::sync_channel(1);
         let open = move || {
-            // If it comes too late, it is dropped.
+            // If the caller no longer waits, the device is dropped.
             let _ = sender.send(host.open_url(&given, plain));
         };
         helpers::perform(open).map_err(|error| {
@@ -137,7 +137,7 @@ impl Host {
         })
     }
 
-    /// Opens a device inside of `depth` other devices that are being opened, one inside the other.
+    /// Opens a device during `depth` other openings that are nested.
     pub(crate) fn open_nested(&self, url: &Url, options: OpenOptions, depth: u32) -> Result<Device, Error> {
         let resolved;
         let url = if profiles::is_profile(url) {
@@ -173,7 +173,7 @@ impl Host {
         let opened = Arc::new(AtomicU32::new(0));
         let opener = Opener::for_plugin(self, plugin, depth, &opened)?;
         let (object, shown) = self.open_layer(plugin, url, mode(&steps), Lower::Host(opener))?;
-        // Ordering: Relaxed. The call above has returned.
+        // Ordering: Relaxed. The plugin's call above has returned.
         let opened = opened.load(Ordering::Relaxed);
         let mut device =
             Device::new(shown, plugin.clone(), object, None, opened, self.runtime.clone(), counting)?;
@@ -187,7 +187,8 @@ impl Host {
                     let below = device.clone();
                     let device = Device::new(shown, plugin, object, Some(device), 0, runtime, counting)?;
                     if let Err(error) = device.refuse_hidden_publish(&below) {
-                        // A temporary file is removed before the caller gets the error, and may end the process.
+                        // Closing the layers removes their temporary files. This happens before the caller gets the error, since
+                        // the caller may then end the process.
                         for layer in [device, below] {
                             let _ = layer.close(CLOSE_LIMIT);
                         }
@@ -286,7 +287,7 @@ impl Host {
         self.registry().plugin_or_filter(scheme).cloned()
     }
 
-    /// Runs a future to its end on this thread, and the drivers of the devices it uses.
+    /// Runs a future to its end on this thread, and polls the drivers of the devices that the future uses.
     ///
     /// The future may borrow and need not be `Send`. This may be called on several threads at once.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
@@ -309,8 +310,8 @@ impl std::fmt::Debug for Host {
 }
 
 impl HostBuilder {
-    /// Adds a plugin that is linked into the program, such as `pactio_plugin_file::PLUGIN`. The linked plugin goes before plugins
-    /// with the same schemes that are found in files, and a file with its id is refused.
+    /// Adds a plugin that is linked into the program, such as `pactio_plugin_file::PLUGIN`. The linked plugin has precedence over
+    /// plugins with the same schemes in files, and a file with its id is refused.
     ///
     /// A linked plugin works like a loaded one, through the same objects. It cannot be replaced while the program runs.
     #[must_use]
@@ -335,7 +336,7 @@ impl HostBuilder {
         self
     }
 
-    /// The file of profiles, which are devices that `profile:name` opens:
+    /// The file of profiles. A profile describes a device that `profile:name` opens:
     ///
     /// ```toml
     /// [assets]
@@ -376,20 +377,23 @@ impl HostBuilder {
         self
     }
 
-    /// Whether plugin files are loaded from sealed copies in memory: then the bytes that run are those that were examined, also
-    /// if the file is written meanwhile. Where the system has no such copies, the file itself is loaded, if it has not changed by
-    /// then. The default is on. Debuggers find the symbols of a sealed copy in a living process; tools that look for the file
-    /// afterwards, such as profilers, need this to be off. Off, writing to a file that is loaded crashes the process: replace it
-    /// by moving a new file over it; and a plugin may also look for libraries relative to its own folder (`$ORIGIN`).
+    /// Whether plugin files are loaded from sealed copies in memory. Then the bytes that run are those that were examined, also
+    /// if the file is written meanwhile. If the system has no such copies, the file itself is loaded, unless it has changed
+    /// since. The default is on.
+    ///
+    /// Debuggers find the symbols of a sealed copy while the process lives. Tools that look for the file afterwards, such as
+    /// profilers, need `seal(false)`. Without sealed copies, writing to a loaded file crashes the process: replace the file by
+    /// moving a new one over it. Without sealed copies, a plugin may also look for libraries relative to its own folder
+    /// (`$ORIGIN`).
     #[must_use]
     pub fn seal(mut self, on: bool) -> Self {
         self.policy.seal = on;
         self
     }
 
-    /// Whether plugin files are only loaded if no user but root and the user of this process can write them, their folder, or a
-    /// folder further up. Off, files are refused only if every user of the system can write them or their folder. The default is
-    /// off.
+    /// Whether a plugin file is loaded only if no user except root and the user of this process can write the file, its folder,
+    /// or a folder further up. If this is off, a file is refused only if every user of the system can write the file or its
+    /// folder. The default is off.
     #[must_use]
     pub fn strict_owners(mut self, on: bool) -> Self {
         self.policy.trust = if on { Trust::OwnerAndRoot } else { Trust::Any };

@@ -40,11 +40,11 @@
 //! # Plugins in the process
 //!
 //! A plugin runs in the process of its host. A call that does not return holds up its own device alone: see [`Health::Hangs`]. A
-//! plugin that calls `exit` ends the process, as any library can; a program that wants to report that asks [`device_in_call`] in
-//! a function of `atexit`. Nothing can be done about `_exit` or a crash.
+//! plugin that calls `exit` ends the process, as any library can. To report that, a program calls [`device_in_call`] in a
+//! function of `atexit`. A call of `_exit` or a crash cannot be reported in this way.
 //!
 //! A process that is forked off has none of the host's threads. There, devices and hosts of the parent fail with an error, and a
-//! new host can be made. Forking to start another program is no matter.
+//! new host can be made. A fork that starts another program is not affected.
 //!
 //! # Reading order
 //!
@@ -93,11 +93,11 @@ pub use streamer::{Done, Progress, Streamer, Ticket, Urgency};
 pub use task::Task;
 pub use url::Url;
 
-/// A read request, in bounds such as `B: IntoPacket<ReadRequest>`: its bytes are written by the device. `pactio_sdk` calls the
-/// permission [`Write`](pactio_sdk::Write).
+/// A read request, in bounds such as `B: IntoPacket<ReadRequest>`: the device writes its bytes. `pactio_sdk` calls the permission
+/// [`Write`](pactio_sdk::Write).
 pub type ReadRequest = pactio_sdk::Write;
 
-/// A write request: its bytes are read by the device, which `pactio_sdk` calls [`Read`](pactio_sdk::Read).
+/// A write request: the device reads its bytes. `pactio_sdk` calls the permission [`Read`](pactio_sdk::Read).
 pub type WriteRequest = pactio_sdk::Read;
 
 /// A request that exchanges its bytes with those of the device: [`ReadWrite`](pactio_sdk::ReadWrite) in `pactio_sdk`.

@@ -48,7 +48,7 @@ impl LiveDevice {
     pub(crate) fn open(host: Host, url: Url, options: OpenOptions) -> Result<Self, Error> {
         let registry = host.registry();
         let device = host.open_url(&url, options)?;
-        // Opening it again gives the same device: nothing is created or emptied.
+        // A later opening gives the same device, so it must not create or empty anything.
         let options = options.create(false).truncate(false).replace(false);
         Ok(Self {
             host,
@@ -62,7 +62,7 @@ impl LiveDevice {
     /// The current device. Call this anew for each request, or for each group of requests that belong together.
     ///
     /// If the new plugin cannot open the device, the old device stays, and a record states the reason. While another thread opens
-    /// the device again, this gives the old device, too.
+    /// the device again, this method also gives the old device.
     ///
     /// Hold the handle for as long as its requests are under way: the old device is closed with its last handle, and requests
     /// that it has not answered fail. Writes that an old device holds back are flushed through its own handle, not through the
@@ -73,7 +73,7 @@ impl LiveDevice {
         if Arc::ptr_eq(&registry, &known) {
             return device;
         }
-        // Opening runs the plugin's code, which may take any time. Until it is done, the old device is as good as before.
+        // Opening runs the plugin's code, which may take any time. Other threads use the old device meanwhile.
         let _one_at_a_time = match self.changing.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
@@ -85,7 +85,7 @@ impl LiveDevice {
         if Arc::ptr_eq(&registry, &known) {
             return device;
         }
-        // Bytes that are not published are in this device alone.
+        // Bytes that are not published are in this device alone, so a device that publishes stays.
         let device = if stays(&device, &known) || device.capabilities().has(Capability::PUBLISH) {
             device
         } else {

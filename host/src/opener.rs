@@ -1,4 +1,4 @@
-//! The host for a plugin that opens other devices: a tree with URLs as names.
+//! The object through which a plugin opens other devices: a tree whose names are URLs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use pactio_sdk::{
 use crate::plugin::{OPEN, Plugin};
 use crate::{Error, ErrorKind, Host, OpenOptions};
 
-/// Number of devices that may be opened one inside the other.
+/// Largest number of nested openings.
 const DEEPEST: u32 = 16;
 
 const CIRCLE: &str = "sixteen devices open each other, one inside the other: they go round in a circle";
@@ -19,7 +19,7 @@ const CIRCLE: &str = "sixteen devices open each other, one inside the other: the
 /// Opens URLs for a plugin.
 pub(crate) struct Opener {
     host: Host,
-    /// Number of devices that are being opened around those that this opener opens.
+    /// Number of unfinished openings around each opening of this opener.
     depth: u32,
     /// The number of layers of the deepest device that was opened.
     layers: Arc<AtomicU32>,
@@ -62,13 +62,13 @@ impl Opening for Opener {
         let url = std::str::from_utf8(url).map_err(|_| OpenError::invalid_input("the URL is not UTF-8"))?;
         let open = || {
             let device = self.host.open_nested(&url.parse()?, OpenOptions::from_mode(mode), self.depth)?;
-            // Ordering: Relaxed. The plugin's call returns before this is read.
+            // Ordering: Relaxed. The plugin's call returns before the host reads the value.
             self.layers.fetch_max(device.layers(), Ordering::Relaxed);
             Ok(device.lend())
         };
         let opened = open().map_err(|error: Error| {
             let text = match error.hint() {
-                // Each of the devices around it would add its part to the text.
+                // Otherwise each outer device would add its part to the text.
                 _ if error.to_string().ends_with(CIRCLE) => CIRCLE.to_owned(),
                 Some(hint) => format!("{error} ({hint})"),
                 None => error.to_string(),

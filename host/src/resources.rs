@@ -21,16 +21,16 @@ use crate::executor::helpers;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resources {
-    /// Threads of hosts that run tasks and poll drivers, with those that have not come back.
+    /// Threads of hosts that run tasks and poll drivers, including those that have not come back from a plugin.
     pub threads: usize,
-    /// Those of them that have not come back from a plugin, and whose place another thread has taken.
+    /// Threads that have not come back from a plugin, and that other threads have replaced.
     pub lost_threads: Bounded,
     /// Threads that open and close devices within a limit, or for a plugin's thread.
     pub helper_threads: Bounded,
-    /// Calls that wait for one of these threads.
+    /// Calls that wait for a helper thread.
     pub waiting_calls: usize,
-    /// Bytes of the pools of buffers that were allocated, and not made [from memory](crate::BufferPool::from_memory) of the
-    /// program.
+    /// Bytes that pools of buffers have allocated. Pools that were made [from memory](crate::BufferPool::from_memory) of the
+    /// program do not count.
     pub buffer_bytes: Bounded,
 }
 
@@ -44,7 +44,7 @@ pub struct Bounded {
 }
 
 impl Resources {
-    /// The counts of this moment. Each is exact; together they need not be of one moment.
+    /// The counts of this moment. Each count is exact, but the counts may be of slightly different moments.
     pub fn now() -> Self {
         let (helper_threads, waiting_calls) = helpers::counts();
         Self {
@@ -56,7 +56,7 @@ impl Resources {
         }
     }
 
-    /// Sets the bound for the bytes of pools of buffers. Pools that exist keep their memory, also if it is more.
+    /// Sets the bound for the bytes of pools of buffers. Existing pools keep their memory, also if it exceeds the bound.
     ///
     /// ```
     /// use pactio::{BufferPool, Resources};
@@ -105,7 +105,7 @@ impl Gauge {
     }
 }
 
-/// An amount of a gauge, which gets it back when this is dropped.
+/// An amount that was taken from a gauge. Dropping it gives the amount back.
 pub(crate) struct Taken {
     gauge: &'static Gauge,
     amount: usize,

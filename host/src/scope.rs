@@ -56,7 +56,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     }
 }
 
-/// A request of a [scope](Host::scope). The caller need not wait for it: the end of the scope does.
+/// A request of a [scope](Host::scope). The caller need not wait for the request: the end of the scope waits for it.
 pub struct Scoped<'scope, 'env, 'd, B> {
     request: io::Scoped<'scope, 'env, Host, B>,
     what: &'static str,

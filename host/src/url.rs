@@ -24,8 +24,8 @@ use crate::{Error, ErrorKind};
 /// target a literal `?` is written `%3F`, a literal `|` as `%7C` and a literal `%` as `%25`; in options also `&` as `%26`.
 ///
 /// `Display`, `Debug` and all messages of this crate hide possible secrets: passwords and the values of options.
-/// [`reveal`](Url::reveal) gives the whole text. [`Device::url`](crate::Device::url) hides only the options that are secret to
-/// the device's plugins.
+/// [`reveal`](Url::reveal) gives the whole text. [`Device::url`](crate::Device::url) hides only the options that the device's
+/// plugins declare secret.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Url {
     scheme: String,
@@ -37,11 +37,11 @@ pub struct Url {
 }
 
 impl Url {
-    /// A URL of its parts, which need no escapes.
+    /// A URL of parts that are given without escapes.
     ///
     /// # Errors
     ///
-    /// If the scheme is not a scheme: a letter, then letters, digits, `+`, `-` or `.`.
+    /// If `scheme` is invalid. A scheme is a letter, then letters, digits, `+`, `-` or `.`.
     pub fn new(scheme: &str, target: &str) -> Result<Self, Error> {
         if !is_scheme(scheme) {
             return Err(Error::new(ErrorKind::InvalidUrl, format!("'{scheme}' is not a URL scheme")));
@@ -62,7 +62,7 @@ impl Url {
         self
     }
 
-    /// A filter, to be put onto a URL; options are given to it as to a URL.
+    /// A filter for [`with_filter`](Self::with_filter). [`with_option`](Self::with_option) adds its options.
     ///
     /// # Errors
     ///
@@ -78,8 +78,8 @@ impl Url {
         self
     }
 
-    /// This URL with another filter below the last filter that does not have the name `besides`; `None` if that part is no
-    /// filter.
+    /// This URL with `filter` below its last part that does not have the scheme `besides`; `None` if there is no such part, or if
+    /// that part is a name.
     #[cfg(feature = "check")]
     pub(crate) fn below_last_filter(mut self, filter: Url, besides: &str) -> Option<Self> {
         let last = self.filters.iter().rposition(|filter| filter.scheme != besides)?;
@@ -88,7 +88,7 @@ impl Url {
         Some(self)
     }
 
-    /// This URL of a tree, with an entry that is opened by its name: the names of the path joined with `/`. Names are bytes.
+    /// This URL of a tree, with an entry of the tree on top. `name` is a path: names joined with `/`. Names are bytes.
     ///
     /// ```
     /// # use pactio::Url;
@@ -113,12 +113,12 @@ impl Url {
         format!("{NAME}{}", escape(name, b"?|"))
     }
 
-    /// The name of the entry, if this is a part of another URL that opens a name and not a filter.
+    /// The name of the entry, if this is a part of another URL and opens an entry of a tree; `None` for a filter.
     pub fn name(&self) -> Option<&Name> {
         (self.scheme == NAME).then_some(&self.name)
     }
 
-    /// The filters and names, from the one that sits on the device.
+    /// The filters and names, from the lowest to the highest.
     pub fn filters(&self) -> &[Url] {
         &self.filters
     }
@@ -187,10 +187,10 @@ impl Url {
 /// Begins a name in a tree, in place of a filter's name.
 const NAME: &str = "/";
 
-/// The option name by which a password in an address is hidden.
+/// The option name that stands for the password and the query of an address.
 pub(crate) const PASSWORD: &str = "";
 
-/// The range of the password in a URL, or of a user without one.
+/// The range of the password in a URL, or of the user if there is no password.
 fn password(url: &str) -> Option<Range<usize>> {
     let start = url.find("://")? + 3;
     let authority = &url[start..url[start..].find('/').map_or(url.len(), |len| start + len)];
@@ -200,7 +200,7 @@ fn password(url: &str) -> Option<Range<usize>> {
     Some(start + secret..start + user.len())
 }
 
-/// Where the query of an address begins, which may be a signature. In a path, a '?' is a part of a name.
+/// The start of the query of an address. The query may contain a signature. In a path, a '?' is a part of a name.
 fn query(url: &str) -> Option<usize> {
     const MARK: &str = "%3F";
     url.find("://").and_then(|_| Some(url.find(MARK)? + MARK.len()))
@@ -234,7 +234,7 @@ fn unescape_bytes(text: &str, what: &str) -> Result<Name, Error> {
 /// Bytes as a part of a URL: the text form of names, with more escapes.
 fn escape(bytes: &[u8], special: &[u8]) -> String {
     let text = Name::show(bytes).to_string();
-    // Spaces at the end would be taken for spaces around a bar.
+    // The parser drops plain spaces at the end, since it takes them for spaces around a bar.
     let spaces_at_end = text.trim_end().len();
     let mut escaped = String::with_capacity(text.len());
     for (at, character) in text.char_indices() {
@@ -263,7 +263,7 @@ impl std::str::FromStr for Url {
             return Err(invalid(format!("'{text}' has no scheme"))
                 .with_hint(format!("for a file, write file:{text}")));
         };
-        // Spaces around a bar are for people.
+        // Spaces around a bar have no meaning.
         let mut layers = rest.split('|');
         let base = layers.next().unwrap_or_default();
         let base = if rest.contains('|') { base.trim_end() } else { base };

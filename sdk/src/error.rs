@@ -25,7 +25,7 @@ use core::num::NonZeroU32;
 #[cfg_attr(feature = "layout-check", derive(abi_stable::StableAbi))]
 pub struct IoError(NonZeroU32);
 
-/// A byte with named values. A constant that a later version adds breaks no `match`.
+/// A byte with named values. Later versions can add constants without breaking a `match`.
 macro_rules! byte_type {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $constant:ident = $value:literal => $text:literal,)* }) => {
         $(#[$doc])*
@@ -362,8 +362,8 @@ impl core::error::Error for IoError {}
 
 #[cfg(feature = "std")]
 impl From<std::io::Error> for IoError {
-    /// Keeps the kind of the error, or the whole `IoError` of an error that was made of an `IoError` or a
-    /// [`Cause`](crate::Cause). Numbers of the operating system do not cross the ABI, since the two sides need not agree on them.
+    /// An error that was made from an `IoError` or a [`Cause`](crate::Cause) gives the whole `IoError` back; any other error
+    /// keeps only its kind. Numbers of the operating system do not cross the ABI, since the two sides need not agree on them.
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind as Kind;
         if let Some(inner) = error.get_ref() {
@@ -442,7 +442,7 @@ impl IoError {
             Code::OUT_OF_MEMORY => Kind::OutOfMemory,
             Code::NO_SPACE => Kind::StorageFull,
             Code::BUSY => Kind::ResourceBusy,
-            // Programs treat a broken pipe as the end of their own output.
+            // Not `BrokenPipe`: programs treat a broken pipe as the end of their own output.
             Code::DISCONNECTED => Kind::ConnectionReset,
             Code::READ_ONLY => Kind::ReadOnlyFilesystem,
             Code::IS_DIRECTORY => Kind::IsADirectory,

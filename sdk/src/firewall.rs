@@ -11,7 +11,8 @@ pub(crate) struct Panicked(#[cfg(feature = "std")] pub(crate) Option<std::string
 ///
 /// `f` may leave its captures in any state. Callers either do not use them again or poison them.
 ///
-/// Without the standard library a panic cannot be caught. The program handles it, and mostly ends.
+/// Without the standard library a panic cannot be caught. The program's panic handler handles the panic, and in most cases ends
+/// the program.
 #[inline(always)]
 pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
     #[cfg(feature = "std")]
@@ -36,7 +37,7 @@ fn message_of(payload: std::boxed::Box<dyn core::any::Any + Send>) -> Panicked {
     }))
     .map_or_else(
         |second| {
-            // The payload of a third panic is leaked: there must be an end.
+            // The payload of a third panic is leaked, since its drop may panic again.
             if let Err(third) = catch_unwind(AssertUnwindSafe(|| drop(second))) {
                 core::mem::forget(third);
             }

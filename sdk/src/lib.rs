@@ -65,7 +65,7 @@
 //! | `tracing` (default) | records and spans of `tracing` in a plugin get to its host |
 //! | `std` | devices with drivers, blocking calls, file-like adapters, reuse of memory; part of `plugin` |
 //! | none | packets, views and requests, on `alloc` alone |
-//! | `tokio`, `smol` | drivers of lone devices that wait for descriptors |
+//! | `tokio`, `smol` | drivers that wait for descriptors, for devices without a host |
 //!
 //! # Guarantees and limits
 //!

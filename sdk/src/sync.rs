@@ -1,4 +1,4 @@
-//! One place to choose between real atomics and those of the model checkers.
+//! The choice between real atomics and the atomics of the model checkers, in one place.
 //!
 //! Under `--cfg pactio_loom` and `--cfg pactio_shuttle` the packet core runs on the types of these checkers, so that they check
 //! the code that ships and not a copy of it: `loom` for every interleaving and ordering of a few threads, `shuttle` for random

@@ -65,7 +65,7 @@ fn under<R>(fault: Fault, f: impl FnOnce() -> R) -> R {
 
 const LEN: usize = 300;
 
-/// The life of several packets. Only allocations in `under` meet the fault; gives the number of requests that were made.
+/// Makes and uses several packets. Only allocations in `under` meet the fault. Gives the number of requests that were made.
 fn scenario(fault: Fault) -> usize {
     COUNT.set(0);
     let mut made = 0;

@@ -1,4 +1,4 @@
-//! The Rust code of the README and the book compiles and runs. The commands of these pages are run by the tests of the command.
+//! The Rust code of the README and the book compiles and runs. The tests of the command run the commands on these pages.
 
 #[allow(dead_code, reason = "some blocks show a part of a program")]
 mod blocks {
@@ -17,7 +17,7 @@ mod blocks {
 
 #[test]
 fn the_programs_of_the_pages_run() {
-    // Their paths are those of a reader in the folder of the repository. This is the only test of its process.
+    // The paths in the blocks are relative to the folder of the repository. No other test runs in this process.
     std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     blocks::run();
 }

@@ -41,7 +41,7 @@ fn a_leaked_view_holds_up_its_own_request_only() {
             Timer::after(Duration::from_millis(1)).await;
             assert!(leaked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         });
-        // Giving up means dropping: nothing waits for the device.
+        // To give up, the caller drops its handles: a drop does not wait for the device.
         drop(device);
         drop(host);
     });
@@ -72,7 +72,7 @@ fn completion_after_future_device_and_host_are_gone() {
             let mut abandoned = pin!(device.read_exact_at(0, &mut buffer));
             assert!(abandoned.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
-        // A request with an owner that still waits when the device is gone.
+        // A request whose caller still waits when the device is closed.
         let task = {
             let device = device.clone();
             host.spawn(async move {

@@ -75,7 +75,7 @@ fn files_of_every_method_and_size_are_what_went_in() {
             let listed = host.block_on(archive.list("long")).unwrap();
             let names: Vec<&str> = listed.iter().map(|entry| entry.name.to_str().unwrap()).collect();
             assert_eq!(names, ["deflated", "stored", "zstd"]);
-            assert!(listed.iter().all(|entry| entry.size() == Some(long.len() as u64)));
+            assert!(listed.iter().all(|entry| entry.size() == Some(long.len() as u64)), "{listed:?}");
             for (name, method, bytes) in all {
                 let device = archive.open(name).unwrap();
                 assert_eq!(device.size(), Some(bytes.len() as u64), "{name}");
@@ -394,7 +394,7 @@ fn vpk(files: &[(&str, u16, u32, u32)], behind: &[u8]) -> Vec<u8> {
     vpk
 }
 
-/// The places in a zip archive where a signature stands.
+/// The positions in a zip archive at which a signature begins.
 fn find(bytes: &[u8], signature: &[u8]) -> Vec<usize> {
     (0..bytes.len() - signature.len()).filter(|&at| bytes[at..].starts_with(signature)).collect()
 }
@@ -432,7 +432,7 @@ fn archives_that_lie_are_refused() {
                 Ok(device) => {
                     let size = device.size().unwrap().min(1 << 20) as usize;
                     let error = host.block_on(device.read_exact_at(0, vec![0; size])).unwrap_err();
-                    // The error stays, for all ways to read the file.
+                    // Later reads fail with the same error, in all ways to read the file.
                     let (report, _) = host.block_on(device.read_at(1, vec![0; 3])).unwrap();
                     assert_eq!(report.min_error().map(|(_, error)| error.code()), error.code());
                     error.code()
@@ -476,7 +476,7 @@ fn whatever_is_changed_in_an_archive_gives_the_right_bytes_or_an_error() {
         let (mut right, mut wrong) = (0, 0);
         for round in 0..150 {
             let mut bytes = good.clone();
-            // Half of the changed bytes lie among headers and the short files, the others at the end.
+            // Half of the changed bytes lie in headers and short files, the others at the end of the archive.
             let edge = 30_000.min(bytes.len());
             for _ in 0..random.usize(1..4) {
                 let at = if random.bool() {
@@ -543,10 +543,10 @@ fn what_fails_below_for_a_while_can_be_read_later_and_closing_leaves_nothing() {
                     assert_ne!(read.as_ref().err().and_then(pactio::Error::code), Some(Code::CORRUPT));
                     read.ok()
                 });
-                assert!(read.unwrap() == bytes[100_000..101_000]);
+                assert!(read.unwrap() == bytes[100_000..101_000], "{name}, seed {seed}");
             }
         }
-        assert!(failed > 0);
+        assert!(failed > 0, "no read failed below");
         for round in 0..20 {
             let archive = host.open(&format!("{file} | delay?latency=5ms | archive")).unwrap();
             let device = archive.open(if round % 2 == 0 { "short" } else { "long" }).unwrap();
@@ -574,7 +574,7 @@ fn what_fails_below_for_a_while_can_be_read_later_and_closing_leaves_nothing() {
 fn nothing_is_read_below_for_requests_that_were_cancelled_while_they_waited() {
     in_time(|| {
         let (folder, host, mut random) = (tempfile::tempdir().unwrap(), archive_host(), random());
-        // Four of these are more than may be in progress at once.
+        // Four of these files are more than may be decompressed at once.
         let (deflated, bytes, crc) = deflated(&mut random, 8 << 20);
         let member = |name| Member { method: 8, size: bytes.len(), crc, ..Member::stored(name, &deflated) };
         let members = [&b"0"[..], b"1", b"2", b"3", b"4"].map(member);
@@ -590,7 +590,7 @@ fn nothing_is_read_below_for_requests_that_were_cancelled_while_they_waited() {
         for read in reads {
             assert!(host.block_on(read).unwrap() == bytes[5..15]);
         }
-        // The next request is behind the cancelled one.
+        // The next request waits behind the cancelled one.
         let next = archive.open("4").unwrap();
         assert!(host.block_on(next.read_exact_at(5, vec![0; 10])).unwrap() == bytes[5..15]);
         let read = figure(&host, &below, "bytes read") - before;
@@ -642,7 +642,7 @@ fn entries_that_are_bad_are_hidden_and_reported_and_the_others_are_there() {
     in_time(|| {
         let (folder, host) = (tempfile::tempdir().unwrap(), archive_host());
         let member = |name: &'static [u8], bytes: &'static [u8]| Member::stored(name, bytes);
-        // As packs of games have it.
+        // Names as they occur in packs of games.
         let archive = made(
             &[
                 member(b"../CREDITS", b"credits"),
@@ -694,7 +694,11 @@ fn entries_that_are_bad_are_hidden_and_reported_and_the_others_are_there() {
         let url = write(folder.path(), "b.zip", &made(&members, b"", 0));
         let tree = host.open(&format!("{url} | archive | stats")).unwrap();
         let refused = host.block_on(tree.refused()).unwrap();
-        assert!(refused.iter().map(|refused| refused.name.to_str().unwrap()).eq(&many));
+        assert!(
+            refused.iter().map(|refused| refused.name.to_str().unwrap()).eq(&many),
+            "{} entries",
+            refused.len()
+        );
     });
 }
 
@@ -718,7 +722,7 @@ fn what_tools_of_other_systems_write_is_understood() {
             [("folder".to_owned(), true), ("x".to_owned(), false)],
             "a file with bytes is none"
         );
-        // Info-ZIP's name in UTF-8, which counts only if it belongs to the written name.
+        // Info-ZIP's name in UTF-8, which is used only if its check sum is that of the written name.
         let field = |crc: u32, name: &str| {
             let len = (5 + name.len()) as u16;
             [&0x7075u16.to_le_bytes()[..], &len.to_le_bytes(), &[1], &crc.to_le_bytes(), name.as_bytes()]
@@ -781,18 +785,24 @@ fn the_bytes_of_another_version_are_never_handed_out() {
         for round in 0..6 {
             let (first, short, long) = pack(&mut random);
             replace(&first);
-            // Beyond the clock of the file system.
+            // The pause is longer than a tick of the file system's clock.
             std::thread::sleep(std::time::Duration::from_millis(30));
             let archive = host.open(&url).unwrap();
             let open = |name: &str| archive.open(name).unwrap();
             let (stored, deflated, packed) = (open("stored"), open("deflated"), open("long"));
-            assert!(host.block_on(stored.read_exact_at(100, vec![0; 1000])).unwrap() == short[100..1100]);
-            assert!(host.block_on(packed.read_exact_at(0, vec![0; 1000])).unwrap() == long[..1000]);
+            assert!(
+                host.block_on(stored.read_exact_at(100, vec![0; 1000])).unwrap() == short[100..1100],
+                "{round}"
+            );
+            assert!(
+                host.block_on(packed.read_exact_at(0, vec![0; 1000])).unwrap() == long[..1000],
+                "{round}"
+            );
             let (second, ..) = pack(&mut random);
             match round % 3 {
                 0 => replace(&second),
                 1 => replace(&second[..second.len() / 2]),
-                // The bytes alone.
+                // Only bytes change: the size of the file stays the same.
                 _ => {
                     let mut changed = first.clone();
                     changed[40..].iter_mut().for_each(|byte| *byte ^= 1);
@@ -812,12 +822,12 @@ fn the_bytes_of_another_version_are_never_handed_out() {
                 Err(error) => assert_eq!(error.code(), Some(Code::CHANGED), "{error}"),
                 Ok(device) => assert_eq!(code(read_all(&host, &device)), Err(Some(Code::CHANGED))),
             }
-            // A file that is moved over the archive is another file: the open one stays as it is.
+            // A file that is moved over the archive is another file: the open file does not change.
             replace(&first);
             let archive = host.open(&url).unwrap();
             fs::write(folder.path().join("new"), &second).unwrap();
             fs::rename(folder.path().join("new"), &path).unwrap();
-            assert!(read_all(&host, &archive.open("stored").unwrap()).unwrap() == short);
+            assert!(read_all(&host, &archive.open("stored").unwrap()).unwrap() == short, "{round}");
         }
     });
 }
@@ -858,7 +868,7 @@ fn stored_files_have_the_check_sum_of_the_directory() {
                     .filter(Result::is_err)
                     .count();
                 assert_eq!(failed > 0, !fine, "shuffled: {shuffled}");
-                // A file that was found corrupt stays so.
+                // A file that was found corrupt remains corrupt.
                 let again = host.block_on(device.read_exact_at(0, vec![0; 10]));
                 assert_eq!(again.is_ok(), fine);
             }
@@ -939,7 +949,10 @@ fn what_the_format_of_zip_allows_works_and_what_misleads_is_refused() {
         // A folder as some tools of Windows write it.
         let archive = open(&made(&[Member::stored(b"d\\", b""), x()], b"", 0)).unwrap();
         let entries = host.block_on(archive.list("")).unwrap();
-        assert!(entries.len() == 1 && entries[0].is_folder() && read(&archive, "d/x") == b"bytes");
+        assert!(
+            entries.len() == 1 && entries[0].is_folder() && read(&archive, "d/x") == b"bytes",
+            "{entries:?}"
+        );
         // Texts of the maximum length.
         let (long, name) = (vec![b'?'; 65_535], vec![b'n'; 4096]);
         let texts = Member { extra: [&long, &long], comment: &long, ..Member::stored(&name, b"long") };
@@ -952,17 +965,17 @@ fn what_the_format_of_zip_allows_works_and_what_misleads_is_refused() {
         let text = b"an end begins with PK\x05\x06, PK\x05\x06 and PK\x05\x06, as 4.3.16 says".to_vec();
         for comment in [zeros, text, b"PK\x05\x06".repeat(10), vec![b' '; 65_535]] {
             let archive = open(&made(&[x()], &comment, 0)).unwrap();
-            assert!(read(&archive, "d/x") == b"bytes");
+            assert!(read(&archive, "d/x") == b"bytes", "a comment of {} bytes", comment.len());
         }
-        // If an archive is broken, an archive inside of it is not opened in its place.
+        // If an archive is broken, an archive that is stored in it is not opened instead.
         let mut broken = made(&[Member::stored(b"in.zip", &made(&[x()], b"", 0))], b"", 0);
         let end = *find(&broken, b"PK\x05\x06").last().unwrap();
         broken[end + 12..end + 20].copy_from_slice(&[1; 8]);
         assert_eq!(open(&broken).unwrap_err().code(), Some(Code::CORRUPT));
-        // The header and the directory may have different names, and nothing else.
+        // The names in the header and in the directory may differ; other differences are errors.
         for header_name in [&b"d/y"[..], b"d/xx", b"d/x/..", b"d\\x"] {
             let archive = open(&made(&[Member { header_name, ..x() }], b"", 0)).unwrap();
-            assert!(read(&archive, "d/x") == b"bytes");
+            assert!(read(&archive, "d/x") == b"bytes", "{header_name:?}");
         }
         let whole = made(&[x()], b"", 0);
         for (at, to) in [(8, 8u8), (14, 1), (18, 4), (22, 6)] {
@@ -998,7 +1011,7 @@ fn files_that_overlap_in_other_archives_are_refused_too() {
         refused(&pak(&bytes, &[("a", 12, 50), ("b", 61, 50)]), 61);
         refused(&pak(&bytes, &[("a", 11, 50)]), 11);
         refused(&pak(&bytes, &[("a", 12, 101)]), 112);
-        // Bytes that several files share may be stored once, and other parts have other bytes.
+        // Several files may share a whole range, and equal ranges of different parts do not overlap.
         let here = |offset, len| (0x7fff, offset, len);
         let with = |first: (u16, u32, u32), second: (u16, u32, u32)| {
             vpk(&[("a", first.0, first.1, first.2), ("b", second.0, second.1, second.2)], &bytes)
@@ -1033,7 +1046,7 @@ fn opening_costs_few_requests_below() {
         // The directory has 5 MiB.
         assert!(reads() <= 12, "{}", reads());
         for name in [&names[100], &names[101]] {
-            // One read for the header, once.
+            // The first open reads the header, in one request; later opens do not.
             let before = reads();
             let first = archive.open(name).unwrap();
             assert_eq!(reads() - before, 1);
@@ -1041,7 +1054,7 @@ fn opening_costs_few_requests_below() {
             drop((first, second));
             let device = archive.open(name).unwrap();
             assert_eq!(reads() - before, 1);
-            assert!(read_all(&host, &device).unwrap() == b"bytes");
+            assert!(read_all(&host, &device).unwrap() == b"bytes", "{name}");
         }
     });
 }

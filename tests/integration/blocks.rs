@@ -41,14 +41,17 @@ fn what_is_written_encrypted_is_read_back_and_nothing_of_it_is_in_the_file() {
                     host.block_on(device.write_all_at(start as u64, bytes.clone())).unwrap();
                     model[range].copy_from_slice(&bytes);
                 } else {
-                    assert!(read(&host, &device, start as u64, range.len()) == model[range]);
+                    assert!(
+                        read(&host, &device, start as u64, range.len()) == model[range],
+                        "{len} bytes at {start}"
+                    );
                 }
             }
             let text = b"no reader may get this text from the disk without the key!";
             host.block_on(device.write_all_at(1000, text)).unwrap();
             drop(device);
             let stored = fs::read(&path).unwrap();
-            assert!(!stored.windows(8).any(|window| text.windows(8).any(|part| part == window)));
+            assert!(!stored.windows(8).any(|window| text.windows(8).any(|part| part == window)), "{block}");
             // The key in digits is the same key, and another key shows other bytes.
             let url = format!("file:{} | crypt?key={KEY}&block={block}", path.display());
             assert_eq!(read(&host, &host.open(&url).unwrap(), 1000, text.len()), text);
@@ -95,7 +98,7 @@ fn a_device_that_is_closed_with_writes_in_flight_answers_them() {
             .collect();
         drop(device);
         for write in writes {
-            // The write is done or not; the request does not hang.
+            // The write may succeed or fail, but the request ends.
             let _ = host.block_on(write);
         }
     });
@@ -119,7 +122,7 @@ fn an_encrypted_device_grows_by_whole_blocks() {
         host.block_on(device.write_all_at(100, b"part")).unwrap();
         assert_eq!((device.size(), fs::metadata(&path).unwrap().len()), (Some(1024), 1024));
         assert_eq!(read(&host, &device, 98, 8), b"\x07\x07part\x07\x07");
-        // Over the end: the existing block is written.
+        // A write over the end writes the existing block.
         let (report, _) = host.block_on(device.write_at(1000, vec![9; 100])).unwrap();
         assert_eq!((report.done(), report.min_error().unwrap().0), (24, 24));
         // No capability bypasses the filter with clear text.
@@ -179,13 +182,16 @@ fn a_block_that_has_rotted_is_named_and_the_others_are_read() {
             "{error}"
         );
         let device = host.open(&format!("{url}&make=true")).unwrap();
-        assert!(!device.info().writable());
+        assert!(!device.info().writable(), "{:?}", device.info());
         for _ in 0..100 {
             let (start, len) = (random.usize(..10_200), random.usize(1..5000));
             let exists = content.len().saturating_sub(start).min(len);
             let (report, bytes) = host.block_on(device.read_at(start as u64, vec![0; len])).unwrap();
             assert_eq!((report.done(), report.error_clamp()), (exists, exists));
-            assert!(exists == 0 || bytes[..exists] == content[start..start + exists]);
+            assert!(
+                exists == 0 || bytes[..exists] == content[start..start + exists],
+                "{exists} bytes at {start}"
+            );
         }
         // One bit of block 5, and one of the short block.
         let file = fs::File::options().read(true).write(true).open(&path).unwrap();
@@ -199,7 +205,7 @@ fn a_block_that_has_rotted_is_named_and_the_others_are_read() {
             [(5 * 1024 - 500..6 * 1024 - 500, Code::CORRUPT), (9 * 1024 - 500..9600, Code::CORRUPT)]
         );
         for done in report.done_ranges() {
-            assert!(bytes[done.clone()] == content[500 + done.start..500 + done.end]);
+            assert!(bytes[done.clone()] == content[500 + done.start..500 + done.end], "{done:?}");
         }
         let error = host.block_on(device.read_exact_at(5 * 1024 + 500, vec![0; 8])).unwrap_err();
         assert!(
@@ -243,7 +249,7 @@ fn hashes_of_other_tools_do_and_those_that_were_changed_are_refused() {
             ),
             "{error}"
         );
-        // Another device of the same size in a block of the stack that is encrypted: verified and then decrypted.
+        // A stack over another device: the blocks are verified, and then decrypted.
         let disk = folder.path().join("disk");
         fs::write(&disk, &content[..65536]).unwrap();
         let url = format!(

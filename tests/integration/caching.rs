@@ -40,7 +40,10 @@ fn a_block_is_read_once_for_all_who_want_it() {
             .collect();
         for (index, task) in tasks.into_iter().enumerate() {
             let bytes = host.block_on(task).unwrap();
-            assert!(bytes.iter().zip(index * 7..).all(|(byte, at)| *byte == (at % 251) as u8));
+            assert!(
+                bytes.iter().zip(index * 7..).all(|(byte, at)| *byte == (at % 251) as u8),
+                "{index}: {bytes:?}"
+            );
         }
         assert_eq!(figure(&host, &below, "reads"), 1);
         let all = ["hits", "misses", "joined"].map(|name| figure(&host, &device, name));
@@ -62,23 +65,26 @@ fn memory_is_bounded_and_what_is_read_is_right() {
                 host.block_on(device.read_at(position, vec![0; random.usize(1..10_000)])).unwrap();
             let exists = 2_000_000u64.saturating_sub(position).min(bytes.len() as u64) as usize;
             assert_eq!(report.done(), exists, "{} at {position}: {report}", bytes.len());
-            assert!(bytes[..exists].iter().zip(position..).all(|(byte, at)| *byte == (at % 251) as u8));
-            assert!(report.failed_ranges().all(|(_, error)| error.code() == Code::END));
+            assert!(
+                bytes[..exists].iter().zip(position..).all(|(byte, at)| *byte == (at % 251) as u8),
+                "{exists} bytes at {position}"
+            );
+            assert!(report.failed_ranges().all(|(_, error)| error.code() == Code::END), "{report}");
         }
         let kept = figure(&host, &device, "bytes kept");
         assert!(kept > 0 && kept <= 64 << 10, "{kept}");
     });
 }
 
-/// Random reads and writes at once of many tasks, each with a part of its own: every read sees the last write.
+/// Many tasks read and write at random, each in a part of its own: every read sees the last write.
 fn random_work(url: &'static str, size: u64) {
     let (host, device) = cached(url);
     let device = Arc::new(device);
     let mut seeds = random();
     const TASKS: u64 = 8;
     let part = size / TASKS;
-    // Not at the bounds of blocks, so that tasks share some.
-    assert!(!part.is_multiple_of(512));
+    // The parts do not begin at blocks, so that tasks share some blocks.
+    assert!(!part.is_multiple_of(512), "{part}");
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
             let (device, mut random) = (device.clone(), fastrand::Rng::with_seed(seeds.u64(..)));
@@ -152,7 +158,7 @@ fn what_failed_is_not_kept() {
                     assert_eq!(value[0], (4096 % 251) as u8);
                     done += 1;
                 }
-                // After the block is read, it stays.
+                // After the first read that succeeds, the block is kept and no read fails.
                 Err(error) => {
                     assert_eq!((error.code(), done), (Some(Code::IO), 0));
                     failed += 1;

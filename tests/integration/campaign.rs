@@ -1,7 +1,7 @@
 //! A campaign: random requests to random stacks of backends and filters, and accidents at random moments.
 //!
-//! Each request gets the right bytes or an error that its accidents explain, in time. Memory that came back is not written any
-//! more.
+//! Each request ends in time, with the right bytes or with an error that its accidents explain. Memory that came back to the
+//! caller is not written any more.
 
 use std::future::Future;
 use std::path::Path;
@@ -22,7 +22,7 @@ use super::objects::{Manners, Server};
 
 const SIZE: usize = 256 << 10;
 
-/// The longest that one action may take: far more than the longest time of a server's or plugin's accident on a loaded machine.
+/// Maximum duration of one action: far more than the longest accident of a server or plugin takes on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 const LIBRARIES: [&str; 22] = [
@@ -59,7 +59,7 @@ struct Source {
     /// The position of the first byte.
     base: u64,
     content: Content,
-    /// Requests may fail, since its accidents are part of the campaign.
+    /// Requests may fail, since accidents of the source are part of the campaign.
     may_fail: bool,
 }
 
@@ -68,7 +68,7 @@ enum Content {
     /// Byte `i` is `i % 251`.
     Counting,
     Constant(u8),
-    /// It panics before it answers.
+    /// The source panics before it answers.
     None,
 }
 
@@ -115,7 +115,7 @@ struct World {
     sources: Vec<Source>,
     data: std::path::PathBuf,
     server: Mutex<Server>,
-    /// Read as the memory of a process.
+    /// Memory of this process that a source reads.
     _own: Vec<u8>,
     /// Number of events.
     events: AtomicU64,
@@ -185,7 +185,7 @@ impl World {
             Source::new(format!("queued:{SIZE}")),
             Source::new("eight-threads:"),
             Source::constant("descriptor:", 0x5a),
-            // It answers the first half of each request, and then panics.
+            // This plugin answers the first half of each request, and then panics.
             Source { may_fail: true, ..Source::constant("panic-submit:", 1) },
             Source { content: Content::None, ..Source::failing("panic-driver:soon") },
         ];
@@ -214,7 +214,7 @@ impl World {
             count(&self.counts.opened);
             match self.host.open(&source.url) {
                 Ok(device) => return (device, Arc::new(source)),
-                // Opening reads, too.
+                // Opening also reads, and may fail.
                 Err(error) => assert!(source.may_fail, "{}: {error}", source.url),
             }
         }
@@ -246,7 +246,7 @@ impl World {
 }
 
 impl World {
-    /// The server has bad manners for a while.
+    /// The server misbehaves for a while.
     fn server_has(&self, random: &mut Rng, change: impl FnOnce(&mut Manners)) {
         let server = self.server.lock().unwrap();
         server.set(|shared| change(&mut shared.manners));
@@ -254,7 +254,7 @@ impl World {
         server.set(|shared| shared.manners = Manners::default());
     }
 
-    /// A plugin does not come back from a call for a while; its request is answered then.
+    /// A plugin blocks in a call for a while, and answers its request afterwards.
     fn does_not_come_back(&self, random: &mut Rng) {
         let until = self.data.with_extension(format!("until-{}", random.u64(..)));
         let place = random.choice(["driver", "read"]).unwrap();
@@ -267,7 +267,7 @@ impl World {
     }
 }
 
-/// A read of a device, whichever way it is polled.
+/// A read of a device, for any way to poll it.
 type Reading = Pin<Box<dyn Future<Output = Result<Vec<u8>, Error>> + Send>>;
 
 /// A request under way.
@@ -356,7 +356,7 @@ impl Actor {
                 assert!(source.may_fail, "{} at {position}: {error}", source.url);
             }
         }
-        // Of all that came back, one is looked at.
+        // Each time, one of the buffers that came back is checked.
         let looked = self.random.choice(&self.marked);
         assert!(
             looked.is_none_or(|bytes| bytes.iter().all(|byte| *byte == MARK)),
@@ -381,7 +381,7 @@ impl Actor {
         None
     }
 
-    /// One event.
+    /// Performs one event.
     fn act(&mut self) {
         match self.random.u8(..20) {
             0 => {
@@ -437,7 +437,7 @@ impl Actor {
                 let (device, _) =
                     std::mem::replace(&mut self.devices[index], self.world.open(&mut self.random));
                 self.begins(format!("close of {}", device.url()));
-                // It may be used by requests that others finish.
+                // Other actors may still finish requests to this device.
                 let _ = device.close(Duration::from_millis(self.random.u64(..20)));
             }
             _ => {
@@ -449,7 +449,7 @@ impl Actor {
         count(&self.world.events);
     }
 
-    /// A request that is cancelled settles, with its buffer.
+    /// Cancels a request, which settles and returns its buffer.
     fn cancel(&mut self) {
         let (device, source) = self.random.choice(&self.devices).unwrap().clone();
         let offset = self.random.u64(..(SIZE / 2) as u64);
@@ -525,7 +525,7 @@ fn every_request_ends_with_the_right_bytes_or_an_error_that_is_explained() {
                 }
                 actor.others.clear();
                 actor.ends();
-                // The other actors have ended when this does.
+                // The loop ends when all other actors have ended.
                 while let Ok(request) = actor.moved.recv() {
                     actor.finish(request);
                     actor.ends();

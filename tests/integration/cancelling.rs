@@ -1,4 +1,4 @@
-//! Requests that are not wanted any more end soon, whatever lies between their user and the device.
+//! Cancelled requests end soon, with any filters between the caller and the device.
 
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ fn a_cancelled_request_settles_behind_every_filter() {
                     let (report, _) = host.block_on(async {
                         let mut request = device.read_at(position, vec![0; len]);
                         futures_lite::future::poll_once(&mut request).await;
-                        // The driver of a filter may send it on later.
+                        // The driver of a filter may send the request on later.
                         async_io::Timer::after(Duration::from_millis(2)).await;
                         request.cancel().await.unwrap()
                     });
@@ -83,12 +83,12 @@ fn a_cancelled_request_settles_behind_every_filter() {
     });
 }
 
-/// The device looks at its views alone; a filter in front of it makes fresh ones.
+/// The device checks only its own views, and a filter in front of the device makes fresh views.
 #[test]
 fn views_behind_every_filter_show_a_cancellation_and_a_dropped_future() {
     in_time(|| {
         for host in hosts() {
-            // A block of the cache is read for all, and only cancelled by its number.
+            // The cache reads a block for all requests, and cancels this read only by the identity of its own request.
             for filter in filters().into_iter().filter(|filter| !filter.contains("cache")) {
                 let url =
                     if filter.is_empty() { "patient:".to_owned() } else { format!("patient: | {filter}") };
@@ -109,7 +109,7 @@ fn views_behind_every_filter_show_a_cancellation_and_a_dropped_future() {
                             );
                         }
                     });
-                    // In time, or the test fails.
+                    // If the device keeps a view, `in_time` fails the test.
                     while held(&host, &device) > 0 {
                         std::thread::sleep(Duration::from_millis(1));
                     }

@@ -30,7 +30,7 @@ fn a_device_is_only_sent_what_it_takes() {
                 let exists = 100_000u64.saturating_sub(position).min(buffer.len() as u64) as usize;
                 assert_eq!(report.done(), exists, "{} at {position}: {report}", buffer.len());
                 let right = |(index, byte): (usize, &u8)| *byte == ((position + index as u64) % 251) as u8;
-                assert!(buffer.iter().enumerate().take(exists).all(right));
+                assert!(buffer.iter().enumerate().take(exists).all(right), "{exists} bytes at {position}");
                 if let Some((offset, error)) = report.min_error() {
                     assert_eq!((offset, error.code()), (exists, Code::END));
                 }
@@ -47,7 +47,7 @@ fn large_requests_are_split_and_the_rest_of_a_unit_is_not_given_away() {
             device.read_exact_at(0, vec![0; 4096 * 3]).await.unwrap();
         });
         assert_eq!(requests(&host, &device), 3);
-        // Seven bytes are one unit, or two if they lie in two.
+        // Seven bytes lie in one unit, or in two.
         host.block_on(device.read::<[u8; 7]>(100)).unwrap();
         assert_eq!(requests(&host, &device), 4);
         let value: [u8; 7] = host.block_on(device.read(510)).unwrap();
@@ -107,7 +107,7 @@ fn what_a_device_can_is_known_and_reaches_through_filters() {
                             && entry.size() == Some(index as u64)
                             && !entry.is_folder())
                 );
-                assert!(all[5000].is_folder() && all[5000].size().is_none());
+                assert!(all[5000].is_folder() && all[5000].size().is_none(), "{:?}", all[5000]);
                 assert_eq!(device.list("deep").await.unwrap().len(), 1);
                 let regions = device.regions().await.unwrap();
                 assert_eq!(regions.len(), 4);
@@ -115,7 +115,7 @@ fn what_a_device_can_is_known_and_reaches_through_filters() {
                     (regions[1].range.clone(), regions[1].name.to_str()),
                     (8192..12288, Some("block 1"))
                 );
-                assert!(!regions[0].writable && regions[1].writable);
+                assert!(!regions[0].writable && regions[1].writable, "{regions:?}");
                 let figures = device.statistics().await.unwrap();
                 assert_eq!(
                     (figures[1].name.as_str(), figures[1].value, figures[1].unit),
@@ -145,7 +145,7 @@ fn what_fails_says_what_was_asked_for() {
             error(list("nowhere")),
             "cannot list 'nowhere' in 'picky:100000' (plugin 'fixture-picky'): not found"
         );
-        // A device that gives a list without end is not asked for ever.
+        // If a device gives a list without end, the host stops asking.
         assert_eq!(
             error(list("deep/stuck")),
             "cannot list 'deep/stuck' in 'picky:100000' (plugin 'fixture-picky'): corrupt data"
@@ -180,22 +180,24 @@ fn a_file_is_flushed_resized_and_has_holes() {
             device.flush().await.unwrap();
             let regions = device.regions().await.unwrap();
             assert_eq!(device.size(), Some(1 << 20));
-            // The existing regions cover the written bytes, and on a file system with holes no more than their blocks.
+            // The existing regions cover the written bytes; on a file system with holes, they cover no more than the blocks of
+            // these bytes.
             let covered = |at: u64| regions.iter().any(|region| region.range.contains(&at));
             assert!(covered(0) && covered(4095) && covered(1 << 19), "{regions:?}");
             assert!(
-                regions.iter().all(|region| region.readable && region.writable && !region.range.is_empty())
+                regions.iter().all(|region| region.readable && region.writable && !region.range.is_empty()),
+                "{regions:?}"
             );
             assert!(regions.windows(2).all(|pair| pair[0].range.end < pair[1].range.start), "{regions:?}");
         });
         assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 20);
         let read_only = host.open(&url).unwrap();
-        assert!(!read_only.capabilities().has(Capability::RESIZE));
+        assert!(!read_only.capabilities().has(Capability::RESIZE), "{:?}", read_only.capabilities());
         let error = host.block_on(read_only.write_all_at(0, b"x")).unwrap_err();
         assert_eq!(error.hint(), Some("it can only be read, or was opened so: see `OpenOptions::write`"));
-        // A filter that keeps writes to itself passes none of these on.
+        // A filter that keeps writes in memory forwards none of these capabilities.
         let overlay = host.open(&format!("{url} | cow")).unwrap();
         let can = overlay.capabilities();
-        assert!(!can.has(Capability::RESIZE) && !can.has(Capability::FLUSH));
+        assert!(!can.has(Capability::RESIZE) && !can.has(Capability::FLUSH), "{can:?}");
     });
 }

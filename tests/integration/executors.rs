@@ -120,7 +120,7 @@ fn tasks_that_block_on_all_workers() {
     });
 }
 
-/// A thread leaves its `block_on` with a driver that another thread has polled meanwhile; later wakes are not lost.
+/// A thread leaves its `block_on`, and another thread has polled the driver meanwhile; later wakes are not lost.
 #[test]
 fn a_driver_that_was_taken_over_and_left() {
     in_time(|| {
@@ -207,8 +207,8 @@ fn a_panic_in_a_task_goes_to_whoever_awaits_it() {
     });
 }
 
-/// Awaits a future that was polled once. A request that was deferred is mostly pending, but the host sends it if its thread is
-/// held up for some milliseconds.
+/// Awaits a future that was polled once. A deferred request is usually pending, but the host sends it if its thread is held up
+/// for some milliseconds.
 async fn rest<F: Future>(polled: Poll<F::Output>, future: F) -> F::Output {
     match polled {
         Poll::Ready(output) => output,
@@ -216,8 +216,8 @@ async fn rest<F: Future>(polled: Poll<F::Output>, future: F) -> F::Output {
     }
 }
 
-/// Reads a byte, and calls the host's `block_on` in the first poll: that sends all deferred requests, and leaves none for the
-/// `block_on` further out, which has to poll the request again all the same.
+/// Reads a byte, and calls the host's `block_on` in the first poll. The inner `block_on` sends all deferred requests. None is
+/// left for the outer `block_on`, which still has to poll the request again.
 async fn read_with_a_block_on_inside(host: &Host, device: &Device) -> Vec<u8> {
     let mut request = device.read_exact_at(7, vec![0; 1]);
     let mut first = true;
@@ -231,7 +231,7 @@ async fn read_with_a_block_on_inside(host: &Host, device: &Device) -> Vec<u8> {
     read.await.unwrap()
 }
 
-/// A device that defers its first requests: their thread has sent no single ones to it.
+/// A new device, which defers its first requests: no thread has sent single requests to it yet.
 fn fresh(host: &Host) -> Device {
     host.open("queued:4096").unwrap()
 }
@@ -278,12 +278,13 @@ fn a_request_that_began_in_the_host_s_block_on_and_is_waited_for_by_another_insi
     });
 }
 
-/// The most reads that came to a `queued` device in one call, and the reads that came, both since they were asked for last.
+/// The maximum number of reads that a `queued` device got in one call, and the number of all its reads, both since the last
+/// query.
 fn counts(device: &Device) -> (u32, u32) {
     let counts: [u8; 8] = device.blocking_read(1 << 40).unwrap();
     let [most, came] =
         [&counts[..4], &counts[4..]].map(|count| u32::from_le_bytes(count.try_into().unwrap()));
-    // The one that asked is among them.
+    // The query itself is one of the reads.
     (most, came - 1)
 }
 
@@ -349,7 +350,7 @@ fn the_requests_of_a_scope_travel_together() {
                 device.blocking_read_exact_at(8, &mut last).unwrap();
                 assert_eq!(last, [8]);
             });
-            assert!((0..).zip(&buffers).all(|(at, buffer)| *buffer == [at]));
+            assert!((0..).zip(&buffers).all(|(at, buffer)| *buffer == [at]), "{buffers:?}");
         }
         let (most, came) = counts(&device);
         assert!(most >= 50 && came == 10 * 52, "{came} reads came, at most {most} together");
@@ -434,7 +435,7 @@ fn a_task_that_is_always_answered_at_once_gives_way() {
                 }
             }
         });
-        // The only worker runs the other task, too.
+        // The busy task gives way, so the only worker runs this task as well.
         host.block_on(host.spawn(async move { stop.store(true, Ordering::SeqCst) }));
         host.block_on(busy);
     });

@@ -1,4 +1,4 @@
-//! Abilities of devices beyond reading and writing, over the boundary.
+//! Extensions of devices beyond reading and writing, over the boundary.
 
 use std::future::Future;
 use std::pin::pin;
@@ -24,10 +24,10 @@ fn poll<F: Future + Unpin>(future: &mut F, wakes: &Arc<Wakes>) -> Poll<F::Output
 }
 
 fn answer(device: &Device, count: u8) {
-    // A write is a request, too, and waits like one; this write is sent without asking.
+    // A write through the host would wait for admission, as other requests do. This write is sent without admission.
     let mut packet = PacketBox::<pactio_sdk::Read>::copy_from_slice(&[count]).unwrap();
     pactio_sdk::PacketIo::send_io(device, 0u64, packet.bind().unwrap());
-    assert!(packet.is_done());
+    assert!(packet.is_done(), "{}", packet.report());
 }
 
 #[test]
@@ -48,11 +48,11 @@ fn requests_wait_while_the_device_is_full(device: &Device) {
     assert_eq!(device.size(), Some(2), "more is in the device than it has room for");
     for done in 0..5 {
         answer(device, 1);
-        assert!(poll(&mut requests[done], &wakes[done]).is_ready());
+        assert!(poll(&mut requests[done], &wakes[done]).is_ready(), "request {done}");
         // The first request in the queue was woken, and is sent.
         if let Some(next) = requests.get_mut(done + 2) {
             assert!(wakes[done + 2].0.load(Ordering::SeqCst) > 0, "request {} was not woken", done + 2);
-            assert!(poll(next, &wakes[done + 2]).is_pending());
+            assert!(poll(next, &wakes[done + 2]).is_pending(), "request {}", done + 2);
         }
     }
     assert_eq!(device.size(), Some(0));
@@ -68,7 +68,7 @@ fn rule_20_who_waits_above_a_device_hears_of_its_end() {
         for (request, wakes) in requests.iter_mut().zip(&wakes) {
             assert!(poll(request, wakes).is_pending());
         }
-        // Not through the filter, which would notify the requests that wait above it.
+        // The write does not go through the filter, which would notify the requests that wait above it.
         let below = device.below().unwrap();
         let mut packet = PacketBox::<pactio_sdk::Read>::copy_from_slice(&[255]).unwrap();
         pactio_sdk::PacketIo::send_io(below, 0u64, packet.bind().unwrap());
@@ -92,9 +92,14 @@ fn rule_20_two_who_ask_one_device_do_not_forget_each_other() {
         assert!(poll(&mut first, &wakes[0]).is_pending());
         assert!(poll(&mut above, &wakes[1]).is_pending());
         assert!(poll(&mut beside, &wakes[2]).is_pending());
-        // The device keeps one waker, that of the request that asked last.
+        // The device keeps one waker: that of the last request that asked for admission.
         answer(below, 1);
-        assert!(wakes[1].0.load(Ordering::SeqCst) > 0 && wakes[2].0.load(Ordering::SeqCst) > 0);
+        assert!(
+            wakes[1].0.load(Ordering::SeqCst) > 0 && wakes[2].0.load(Ordering::SeqCst) > 0,
+            "{:?} {:?}",
+            wakes[1].0,
+            wakes[2].0
+        );
         assert!(poll(&mut first, &wakes[0]).is_ready());
         assert!(poll(&mut above, &wakes[1]).is_pending());
         assert!(poll(&mut beside, &wakes[2]).is_pending());
@@ -183,7 +188,7 @@ fn rule_21_a_cancelled_request_gives_its_buffer_back() {
     assert_eq!((report.to_string(), buffer), ("0 of 4 bytes; 0..4: cancelled".to_owned(), vec![9; 4]));
     assert_eq!(device.size(), Some(0));
 
-    // Dropping asks for cancellation as well.
+    // Dropping a request cancels it as well.
     let mut request = device.read_exact_at(0, vec![9; 4]);
     assert!(poll(&mut request, &wakes).is_pending());
     assert_eq!(device.size(), Some(1));
@@ -198,7 +203,7 @@ fn rule_21_a_device_that_cannot_cancel_answers_as_before() {
         let mut request = device.read_at(0, vec![0; 1 << 20]);
         let _ = poll(&mut request, &Arc::default());
         let (report, _) = host.block_on(request.cancel()).unwrap();
-        assert!(report.is_done());
+        assert!(report.is_done(), "{report}");
     });
 }
 
@@ -207,7 +212,7 @@ fn streams_have_no_positions() {
     let (host, device) = open("fixture_gated", "gated:100");
     host.block_on(async {
         let (report, _) = device.write_next(b"first second").await.unwrap();
-        assert!(report.is_done());
+        assert!(report.is_done(), "{report}");
         let mut first = [0; 6];
         device.read_next(&mut first).await.unwrap();
         assert_eq!(&first, b"first ");
@@ -227,7 +232,7 @@ fn exchanges_cross_the_boundary() {
         device.write_all_at(100, b"theirs").await.unwrap();
         let mut mine = *b"mymine";
         let (report, ()) = device.exchange_at(100, &mut mine).await.unwrap();
-        assert!(report.is_done());
+        assert!(report.is_done(), "{report}");
         assert_eq!(&mine, b"theirs");
         assert_eq!(device.read::<[u8; 6]>(100).await.unwrap(), *b"mymine");
         let (report, _) = device.exchange_at(4094, vec![1; 4]).await.unwrap();
@@ -244,7 +249,7 @@ fn vectored_requests_cross_the_boundary_in_one_call() {
             let pairs: Vec<(u64, Vec<u8>)> =
                 (0..100).map(|index| (index * 40, vec![index as u8; 10])).collect();
             let (report, _) = device.write_vectored(pairs).await.unwrap();
-            assert!(report.is_done());
+            assert!(report.is_done(), "{report}");
             let pairs: Vec<(u64, Vec<u8>)> = (0..101).map(|index| (index * 41, vec![0; 1])).collect();
             let (report, buffers) = device.read_vectored(pairs).await.unwrap();
             assert_eq!(report.to_string(), "100 of 101 bytes; 100..101: past the end of the device");
@@ -381,7 +386,8 @@ fn a_scope_lends_memory_to_devices_of_plugins() {
             };
             for (index, buffer) in buffers.iter().enumerate() {
                 assert!(
-                    buffer.iter().enumerate().all(|(offset, byte)| *byte == expected(index * 300 + offset))
+                    buffer.iter().enumerate().all(|(offset, byte)| *byte == expected(index * 300 + offset)),
+                    "buffer {index} of {url}"
                 );
             }
         }
@@ -406,8 +412,8 @@ fn a_device_is_a_file_for_code_that_wants_one() {
 fn rule_21_a_request_that_is_dropped_before_it_was_sent_is_not_sent() {
     in_time(|| {
         let (host, _) = open("fixture_queued", "queued:4096");
-        // The first request to a device is deferred, and sent when the task is pending; or by the host, if this thread is held up
-        // for some milliseconds, so this is tried a few times.
+        // The first request to a device is deferred, and sent when the task is pending. If this thread is held up for some
+        // milliseconds, the host sends the request earlier, so the test tries several times.
         let is_kept = (0..20).any(|_| {
             let device = host.open("queued:4096").unwrap();
             host.block_on(async {

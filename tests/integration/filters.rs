@@ -38,9 +38,13 @@ fn a_filter_does_only_what_it_names_and_no_more_than_what_is_below() {
         assert_eq!(bytes(&host, &device, 10..16), b"secret");
         let stored: Vec<u8> = b"secret".iter().map(|byte| byte ^ 0x5A).collect();
         assert_eq!(fs::read(&path).unwrap()[10..16], stored);
-        // The file below can do these, but the filter does not name them.
+        // The file below has these capabilities, but the filter does not name them.
         let can = device.capabilities();
-        assert!(device.below().unwrap().capabilities().has(Capability::RESIZE));
+        assert!(
+            device.below().unwrap().capabilities().has(Capability::RESIZE),
+            "{:?}",
+            device.below().unwrap().capabilities()
+        );
         assert!(
             !can.has(Capability::RESIZE) && !can.has(Capability::MAP) && can.has(Capability::FLUSH),
             "{can:?}"
@@ -50,11 +54,11 @@ fn a_filter_does_only_what_it_names_and_no_more_than_what_is_below() {
         let memory = host.open("memory:?size=100 | xor").unwrap();
         let (report, _) = host.block_on(memory.exchange_raw(0, vec![1; 10])).unwrap();
         assert_eq!(report.min_error().map(|(at, error)| (at, error.code())), Some((0, Code::UNSUPPORTED)));
-        // The filter names this one, but memory has nothing to flush.
-        assert!(!memory.capabilities().has(Capability::FLUSH));
+        // The filter names this capability, but memory does not have it.
+        assert!(!memory.capabilities().has(Capability::FLUSH), "{:?}", memory.capabilities());
         let read_only = host.open(&url).unwrap();
-        assert!(!read_only.info().writable());
-        // A folder has names, but the filter does not name listing or opening.
+        assert!(!read_only.info().writable(), "{:?}", read_only.info());
+        // A folder lists and opens names, but the filter does not name these capabilities.
         let tree = host.open(&format!("file:{} | xor", folder.path().display())).unwrap();
         assert!(tree.open("stored").is_err() && host.block_on(tree.list("")).is_err());
         // Streams are changed in both directions.
@@ -96,7 +100,7 @@ fn what_is_written_over_a_file_stays_in_memory() {
         // Past the end there are no bytes to overwrite.
         let (report, _) = host.block_on(device.write_at(8, b"UVWX".to_vec())).unwrap();
         assert_eq!((report.done(), report.min_error().unwrap().1.code()), (2, Code::END));
-        // Positions that no file has.
+        // Positions past the end of any file.
         let mut packet = PacketBox::<Write>::new_buf(8).unwrap();
         for position in [u64::MAX, u64::MAX - 4, 1 << 63, 10] {
             pactio_sdk::PacketIo::send_io(&device, position, packet.bind().unwrap());
@@ -198,7 +202,7 @@ fn closing_in_any_order_answers_everything() {
                 drop(parts[part].take());
             }
             pollster::block_on(&mut packet);
-            assert!(packet.is_done() || packet.report().min_error().is_some());
+            assert!(packet.is_done() || packet.report().min_error().is_some(), "{}", packet.report());
         }
     });
 }
@@ -212,7 +216,7 @@ fn faults_come_as_they_were_asked_for_and_come_again() {
             let device = host.open(&format!("memory:?size=4KiB&fill=7 | fault?{options}")).unwrap();
             let reads = (0..200).map(|_| {
                 let (report, bytes) = host.block_on(device.read_at(0, vec![0; 64])).unwrap();
-                assert!(bytes[..report.done()].iter().all(|&byte| byte == 7));
+                assert!(bytes[..report.done()].iter().all(|&byte| byte == 7), "{report}: {bytes:?}");
                 if let Some((at, error)) = report.min_error() {
                     assert_eq!((at, error.code()), (report.done(), Code::BUSY));
                 }
@@ -221,7 +225,7 @@ fn faults_come_as_they_were_asked_for_and_come_again() {
             reads.collect()
         };
         let some = done("read=30&error=busy&seed=5");
-        assert!(some.iter().all(|&done| done == 0 || done == 64));
+        assert!(some.iter().all(|&done| done == 0 || done == 64), "{some:?}");
         assert!((20..120).contains(&some.iter().filter(|&&done| done == 0).count()), "{some:?}");
         assert_eq!(some, done("read=30&error=busy&seed=5"));
         assert_ne!(some, done("read=30&error=busy&seed=6"));

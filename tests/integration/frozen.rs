@@ -8,7 +8,7 @@ use pactio::{Candidate, OpenOptions, RefusalKind, parse_size};
 use pactio_sdk::abi::{ABI_MAJOR, ABI_MINOR};
 use pactio_tests::{host_of, plain_cargo};
 
-/// Builds the plugin `memory` of a frozen sdk; gives the folder that it is in.
+/// Builds the plugin `memory` of a frozen sdk, and returns the folder of the plugin.
 fn build(archive: &Path) -> std::path::PathBuf {
     let name = archive.file_name().unwrap().to_str().unwrap().trim_end_matches(".tar.gz");
     // An archive that was frozen again before its version was released gets another folder: its files have no times to tell them

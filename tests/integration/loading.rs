@@ -25,7 +25,7 @@ fn refused_when_opened(name: &str, url: &str) -> (ErrorKind, String) {
     let host = host_of(folder.path());
     let error = host.open(url).unwrap_err();
     assert!(host.open("memory:?size=1").is_ok());
-    // The error stays.
+    // A second open fails with the same error.
     assert_eq!(host.open(url).unwrap_err().to_string(), error.to_string());
     let real = library(name).canonicalize().unwrap();
     (error.kind(), error.to_string().replace(&real.display().to_string(), "FILE"))
@@ -61,7 +61,7 @@ fn another_fingerprint_is_refused_with_both_values() {
     let own = format!("{:016x}", pactio_sdk::abi::FINGERPRINT);
     let message = refusal.to_string();
     assert!(message.contains("is 123456789abcdef0, but must be ") && message.contains(&own), "{message}");
-    assert!(refusal.remedy().unwrap().contains("rebuild it"));
+    assert!(refusal.remedy().unwrap().contains("rebuild it"), "{:?}", refusal.remedy());
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn looking_at_a_plugin_runs_none_of_its_code() {
         .env(NAME, &touched)
         .status()
         .unwrap();
-    assert!(status.success());
+    assert!(status.success(), "{status}");
     assert!(touched.exists(), "the child has not run this test");
 }
 
@@ -245,7 +245,7 @@ fn what_a_manifest_says_beyond_this_version_is_ignored() {
 
 #[test]
 fn what_is_put_behind_a_manifest_is_no_part_of_it() {
-    // AddressSanitizer does so.
+    // AddressSanitizer appends such bytes.
     let bytes =
         with_manifest(|manifest| manifest.replace("\"license\":\"MIT OR Apache-2.0\",", "") + "\0\0\0");
     let folder = tempfile::tempdir().unwrap();
@@ -287,14 +287,14 @@ fn a_file_that_everyone_can_write_is_refused() {
     for (at, bits, expected) in [
         (&path, 0o646, format!("{everyone} it (mode 0646): chmod o-w {}", path.display())),
         (&folder, 0o707, format!("{everyone} the folder {0} (mode 0707): chmod o-w {0}", folder.display())),
-        // Others cannot replace the file here, but put another plugin beside it.
+        // Other users cannot replace the file here, but they can put another plugin beside it.
         (&folder, 0o1777, format!("{everyone} the folder {0} (mode 1777): chmod o-w {0}", folder.display())),
     ] {
         mode(at, bits);
         assert_eq!(refusal(false), Some(expected));
         mode(at, 0o755);
     }
-    // A folder further up counts only for the strict.
+    // A folder further up is checked only in strict mode.
     mode(outer.path(), 0o777);
     assert_eq!(refusal(false), None);
     let expected = format!("{everyone} the folder {0} (mode 0777): chmod o-w {0}", outer.path().display());
@@ -306,9 +306,13 @@ fn a_file_that_everyone_can_write_is_refused() {
     assert!(refusal(true).unwrap().contains("every member of the group"), "{:?}", refusal(true));
     mode(&path, 0o644);
     assert_eq!(refusal(true), None);
-    // Only root can give files away.
+    // Only root can change the owner of a file.
     if std::os::unix::fs::chown(&path, Some(12345), None).is_ok() {
-        assert!(refusal(true).unwrap().starts_with("the user 12345 can write it (mode 0644)"));
+        assert!(
+            refusal(true).unwrap().starts_with("the user 12345 can write it (mode 0644)"),
+            "{:?}",
+            refusal(true)
+        );
         assert_eq!(refusal(false), None);
     }
 }
@@ -365,7 +369,10 @@ fn a_secret_reaches_the_plugin_and_nobody_else() {
     let url = format!("constructor:?key=file:{}", key.display());
     let device = host.open(&url).unwrap();
     assert_eq!(device.url(), "constructor:?key=***");
-    assert!(!format!("{device:?} {:?}", url.parse::<pactio::Url>().unwrap()).contains("key=file"));
+    assert!(
+        !format!("{device:?} {:?}", url.parse::<pactio::Url>().unwrap()).contains("key=file"),
+        "{device:?}"
+    );
     let error = host.open("constructor:?key=swordfish").unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -388,7 +395,11 @@ fn what_is_no_library_is_refused() {
     }
     let missing = Candidate::of_file("/nowhere/at/all.so");
     assert_eq!(missing.refusal().unwrap().kind(), RefusalKind::Unreadable);
-    assert!(missing.refusal().unwrap().to_string().contains("No such file"));
+    assert!(
+        missing.refusal().unwrap().to_string().contains("No such file"),
+        "{}",
+        missing.refusal().unwrap()
+    );
 }
 
 #[test]
@@ -430,7 +441,7 @@ fn without_its_library_a_scheme_is_unknown_and_the_error_says_what_was_found() {
         folder.path().display()
     );
     assert_eq!(error.to_string(), expected);
-    assert!(error.hint().unwrap().contains("PACTIO_PLUGIN_PATH"));
+    assert!(error.hint().unwrap().contains("PACTIO_PLUGIN_PATH"), "{:?}", error.hint());
 }
 
 #[test]

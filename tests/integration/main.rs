@@ -21,6 +21,7 @@ mod mounts;
 mod objects;
 mod pacing;
 mod panics;
+mod patience;
 mod processes;
 mod records;
 mod replacing;

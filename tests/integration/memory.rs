@@ -43,7 +43,7 @@ fn random_reads_and_writes_are_those_of_a_plain_buffer() {
                             let mut bytes = vec![0xee; len];
                             let (report, ()) = device.read_at(start as u64, &mut bytes).await.unwrap();
                             assert_eq!(bytes[..there.len()], model[there.clone()]);
-                            assert!(bytes[there.len()..].iter().all(|&byte| byte == 0xee));
+                            assert!(bytes[there.len()..].iter().all(|&byte| byte == 0xee), "{report}");
                             report
                         }
                     };
@@ -72,7 +72,7 @@ fn options_that_make_no_sense_are_explained() {
     ] {
         let error = host.open(url).unwrap_err();
         assert_eq!(error.to_string(), message);
-        assert!(matches!(error.code(), Some(Code::INVALID_INPUT | Code::OUT_OF_MEMORY)));
+        assert!(matches!(error.code(), Some(Code::INVALID_INPUT | Code::OUT_OF_MEMORY)), "{error}");
     }
 }
 
@@ -89,7 +89,7 @@ fn large_requests_of_many_threads() {
                     host.block_on(device.write_all_at(position, data)).unwrap();
                     let mut bytes = vec![0; 1 << 22];
                     device.blocking_read_exact_at(position, &mut bytes).unwrap();
-                    assert!(bytes.iter().all(|&byte| byte == thread + 1));
+                    assert!(bytes.iter().all(|&byte| byte == thread + 1), "thread {thread}");
                 });
             }
         });

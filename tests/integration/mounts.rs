@@ -78,7 +78,7 @@ fn the_highest_source_that_has_a_name_serves_it() {
             ("maps/e3", "mods maps/e3"),
             ("textures/hats/red", "hats red"),
             ("textures/hats/deep/blue", "hats deep/blue"),
-            // Of equal priority, the later source.
+            // Of two sources with equal priority, the later one serves the name.
             ("clash", "patch clash"),
             ("readme", "base readme"),
         ] {
@@ -188,8 +188,12 @@ fn an_optional_source_may_be_absent_and_is_named() {
         assert_eq!(origins.len(), 2);
         assert_eq!((origins[0].source.as_str(), &origins[0].absent), ("base", &None));
         assert_eq!((origins[1].source.as_str(), origins[1].priority), ("season", 5));
-        assert!(origins[1].absent.as_ref().unwrap().ends_with("there is no such file"));
-        // An optional source that is there serves names.
+        assert!(
+            origins[1].absent.as_ref().unwrap().ends_with("there is no such file"),
+            "{:?}",
+            origins[1].absent
+        );
+        // An optional source that exists serves names.
         fs::copy(folder.path().join("base.zip"), folder.path().join("season.zip")).unwrap();
         let mount = plan("optional = true").unwrap();
         let origins = host.block_on(mount.provenance("readme")).unwrap();
@@ -214,7 +218,7 @@ fn sources_are_opened_side_by_side() {
             began.elapsed()
         };
         let (one, many) = (time("one.toml"), time("many.toml"));
-        // One after the other, it would be twelve times as long.
+        // If the sources were opened one after the other, the time would be twelve times as long.
         assert!(many < one * 9, "{many:?}, {one:?}");
     });
 }
@@ -236,7 +240,7 @@ fn the_case_of_letters_can_be_ignored() {
             ("maps/e2", "base maps/e2"),
             ("MAPS/E2", "base maps/e2"),
             ("maps/deep/GRÖßE.txt", "other"),
-            // The later source hides the earlier, in whatever case.
+            // The later source hides the earlier one, regardless of case.
             ("maps/e1", "other e1"),
         ] {
             assert_eq!(text(&host, &mount.open(name).unwrap()), wanted, "{name}");
@@ -247,7 +251,7 @@ fn the_case_of_letters_can_be_ignored() {
         assert_eq!(names(&host, &mount, "mAPS"), ["Deep/", "E1", "e2"]);
         let origins = host.block_on(mount.provenance("MAPS/e1")).unwrap();
         assert_eq!(origins.len(), 2);
-        // Where a source is mounted counts as any name.
+        // Case is also ignored in the folder at which a source is mounted.
         let plan = "[[source]]\nurl = \"file:{folder}/hats\"\nat = \"Textures/Hats\"\n";
         fs::write(folder.path().join("at.toml"), plan).unwrap();
         let mount = host.open(&format!("mount:{path}/at.toml?ignore-case=true")).unwrap();

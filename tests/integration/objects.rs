@@ -13,7 +13,7 @@ use pactio::{Code, Device, Host, OpenOptions};
 use pactio_tests::servers::{self, Store};
 use pactio_tests::{host, in_time, random};
 
-fn object_host() -> Host {
+pub(super) fn object_host() -> Host {
     host(&["pactio_archive", "pactio_core", "pactio_file", "pactio_memory", "pactio_object"])
 }
 
@@ -23,23 +23,25 @@ pub(super) struct Manners {
     /// Closes the connection after this number of bytes of each body.
     pub(super) cut_after: Option<usize>,
     /// Answers every range with the whole body.
-    ignores_ranges: bool,
+    pub(super) ignores_ranges: bool,
     /// Ignores conditions.
-    ignores_conditions: bool,
+    pub(super) ignores_conditions: bool,
     /// Waits before each answer.
     pub(super) slow: Duration,
     /// Answers this number of requests with an error first.
     pub(super) busy: usize,
+    /// The status of these answers, and the pause in seconds that they ask for.
+    pub(super) status: Option<(u16, Option<u32>)>,
     /// The answers that have a tag: all, only those to HEAD, or none.
-    tags: Tags,
+    pub(super) tags: Tags,
     /// Gives no dates.
-    dateless: bool,
+    pub(super) dateless: bool,
     /// Reports an empty file, until the file is read.
-    lazy: bool,
+    pub(super) lazy: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
-enum Tags {
+pub(super) enum Tags {
     #[default]
     Always,
     OnlyOfHeads,
@@ -49,7 +51,7 @@ enum Tags {
 /// A web server of one file, which may be replaced. It may be killed, and started again at the same address.
 pub(super) struct Server {
     address: String,
-    shared: Arc<Mutex<Shared>>,
+    pub(super) shared: Arc<Mutex<Shared>>,
     /// `None` while the server is down.
     listening: Option<thread::JoinHandle<()>>,
 }
@@ -60,6 +62,8 @@ pub(super) struct Shared {
     pub(super) manners: Manners,
     /// Ranges that were requested.
     asked: Vec<(usize, usize)>,
+    /// Number of requests.
+    pub(super) requests: usize,
     is_down: bool,
     /// The open connections by number, and the next number.
     connections: (HashMap<u64, TcpStream>, u64),
@@ -74,6 +78,7 @@ impl Server {
             version: 1,
             manners: Manners::default(),
             asked: Vec::new(),
+            requests: 0,
             is_down: false,
             connections: Default::default(),
         };
@@ -164,6 +169,7 @@ fn serve(stream: &TcpStream, shared: &Mutex<Shared>) -> Option<()> {
     }
     let (body, version, manners) = {
         let mut shared = shared.lock().unwrap();
+        shared.requests += 1;
         let busy = shared.manners.busy;
         shared.manners.busy = busy.saturating_sub(1);
         (shared.body.clone(), shared.version, Manners { busy, ..shared.manners })
@@ -177,7 +183,11 @@ fn serve(stream: &TcpStream, shared: &Mutex<Shared>) -> Option<()> {
     let tag = format!("\"v{version}\"");
     if manners.busy > 0 {
         let text = b"the disks are being moved until noon";
-        return answer(format!("HTTP/1.1 503 Busy\r\nContent-Length: {}\r\n\r\n", text.len()), text);
+        let (status, pause) = manners.status.unwrap_or((503, None));
+        let pause = pause.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
+        let head = format!("HTTP/1.1 {status} Busy\r\n{pause}Content-Length: {}\r\n\r\n", text.len());
+        // An answer to HEAD has no body.
+        return answer(head, if request.starts_with("HEAD") { &[] } else { text });
     }
     if !request.contains("/folder/file ") {
         return answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(), &[]);
@@ -218,11 +228,11 @@ fn serve(stream: &TcpStream, shared: &Mutex<Shared>) -> Option<()> {
     }
 }
 
-fn body(len: usize) -> Vec<u8> {
+pub(super) fn body(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at % 251) as u8).collect()
 }
 
-fn open(host: &Host, url: &str) -> Device {
+pub(super) fn open(host: &Host, url: &str) -> Device {
     host.open(url).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -280,7 +290,7 @@ fn devices_with_the_same_settings_share_a_client() {
         let connections = server.shared.lock().unwrap().connections.1;
         assert!(connections < 5, "20 devices made {connections} connections");
         // Other settings need another client.
-        open(&host, &format!("{}&retries=1", server.url()));
+        open(&host, &format!("{}&retry-for=1s", server.url()));
         assert!(server.shared.lock().unwrap().connections.1 > connections);
     });
 }
@@ -289,7 +299,7 @@ fn devices_with_the_same_settings_share_a_client() {
 fn what_the_server_says_reaches_the_program() {
     in_time(|| {
         let (host, server) = (object_host(), Server::start(&body(1000)));
-        let device = open(&host, &format!("{}&retries=0", server.url()));
+        let device = open(&host, &format!("{}&retry-for=0s", server.url()));
         let stat = host.block_on(device.stat()).unwrap();
         assert_eq!((stat.kind, stat.size), (Some(pactio::Kind::FILE), Some(1000)));
         assert_eq!(stat.version.as_deref(), Some("\"v1\""));
@@ -416,7 +426,7 @@ fn connections_that_are_cut_are_taken_up_where_they_ended() {
         // A server that sends some bytes and dies: the received bytes are done, and the rest is reported.
         server.set(|shared| shared.manners = Manners { busy: 2, ..Manners::default() });
         assert!(host.block_on(device.read_exact_at(7, vec![0; 10])).unwrap()[0] == 7);
-        let few = open(&host, &format!("{}&retries=0", server.url()));
+        let few = open(&host, &format!("{}&retry-for=0s", server.url()));
         server.set(|shared| shared.manners.cut_after = Some(1000));
         let (report, bytes) = host.block_on(few.read_at(0, vec![0; 5000])).unwrap();
         assert!(report.done() < 5000, "{report}");
@@ -428,7 +438,7 @@ fn connections_that_are_cut_are_taken_up_where_they_ended() {
 fn servers_that_are_slow_ignore_ranges_or_are_gone_give_errors_in_time() {
     in_time(|| {
         let (host, server) = (object_host(), Server::start(&body(10_000)));
-        let device = open(&host, &format!("{}&retries=0", server.url().replace("2s", "300ms")));
+        let device = open(&host, &format!("{}&retry-for=0s", server.url().replace("2s", "300ms")));
         server.set(|shared| shared.manners.ignores_ranges = true);
         let error = host.block_on(device.read_exact_at(5, vec![0; 10])).unwrap_err();
         assert_eq!(error.code(), Some(Code::UNSUPPORTED), "{error}");
@@ -447,7 +457,7 @@ fn servers_that_are_slow_ignore_ranges_or_are_gone_give_errors_in_time() {
         drop((read, slow));
         let address = server.address.clone();
         drop(server);
-        let error = host.open(&format!("http://{address}/folder/other?retries=0&timeout=1s")).unwrap_err();
+        let error = host.open(&format!("http://{address}/folder/other?retry-for=0s&timeout=1s")).unwrap_err();
         assert!(error.code().is_some(), "{error}");
     });
 }
@@ -558,7 +568,7 @@ fn write_list_and_replace(store: Store) {
 fn a_key_that_is_wrong_is_told() {
     let Some(store) = servers::azurite() else { return };
     in_time(move || {
-        let url = store.url("key", "").replace("&key=Eby8", "&retries=0&key=Abc8");
+        let url = store.url("key", "").replace("&key=Eby8", "&retry-for=0s&key=Abc8");
         let error = object_host().open(&url).unwrap_err();
         assert_eq!(error.code(), Some(Code::PERMISSION_DENIED), "{error}");
     });
@@ -592,7 +602,7 @@ fn nginx_gives_ranges_of_one_version_and_takes_what_is_put() {
     in_time(move || {
         let (host, bytes) = (object_host(), body(3_000_000));
         fs::write(folder.path().join("file"), &bytes).unwrap();
-        let url = format!("http://127.0.0.1:{}/file?retries=1&timeout=2s", server.port);
+        let url = format!("http://127.0.0.1:{}/file?retry-for=1s&timeout=2s", server.port);
         let device = open(&host, &url);
         assert_eq!(device.size(), Some(3_000_000));
         let mut random = random();

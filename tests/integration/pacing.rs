@@ -45,7 +45,10 @@ fn delayed_answers_come_later_and_are_right() {
         let (host, device) = open("queued:100000 | delay?latency=400ms");
         let begun = Instant::now();
         for (index, bytes) in reads(&host, &device, 20).into_iter().enumerate() {
-            assert!(bytes.unwrap().iter().zip(index * 100..).all(|(byte, at)| *byte == (at % 251) as u8));
+            assert!(
+                bytes.unwrap().iter().zip(index * 100..).all(|(byte, at)| *byte == (at % 251) as u8),
+                "read {index}"
+            );
         }
         let took = begun.elapsed();
         // All at once, and not one after the other.
@@ -61,7 +64,7 @@ fn delayed_answers_come_later_and_are_right() {
             })
             .await
         });
-        assert!(waited.is_none());
+        assert!(waited.is_none(), "{waited:?}");
     });
 }
 
@@ -104,7 +107,7 @@ fn no_more_are_in_flight_than_the_limit_says() {
 #[test]
 fn no_more_goes_through_than_the_rate_says() {
     in_time(|| {
-        // 40 requests of 100 bytes, the first at once: 39 * 100 / 40000 s, less 20 ms that are made up for.
+        // 40 requests of 100 bytes, the first at once: 39 * 100 / 40000 s, minus a credit of 20 ms.
         let (host, device) = open("memory:?size=1MiB | limit?rate=40000");
         let begun = Instant::now();
         reads(&host, &device, 40).into_iter().for_each(|bytes| drop(bytes.unwrap()));
@@ -115,9 +118,12 @@ fn no_more_goes_through_than_the_rate_says() {
         reads(&host, &device, 51).into_iter().for_each(|bytes| drop(bytes.unwrap()));
         assert!(begun.elapsed() >= Duration::from_millis(79), "{:?}", begun.elapsed());
         let error = host.open("memory:?size=1KiB | limit").unwrap_err();
-        assert!(error.to_string().ends_with(
-            "with plugin 'limit': nothing is limited; give rate, requests or in-flight, such as limit?rate=10MiB"
-        ));
+        assert!(
+            error.to_string().ends_with(
+                "with plugin 'limit': nothing is limited; give rate, requests or in-flight, such as limit?rate=10MiB"
+            ),
+            "{error}"
+        );
     });
 }
 
@@ -145,9 +151,12 @@ fn what_fails_for_a_while_is_tried_again_and_only_that() {
             "queued:100000 | stats | fault?read=60&error=busy&partly=true&seed=5 | retry?attempts=100&delay=100us",
         );
         for (index, bytes) in reads(&host, &device, 100).into_iter().enumerate() {
-            assert!(bytes.unwrap().iter().zip(index * 100..).all(|(byte, at)| *byte == (at % 251) as u8));
+            assert!(
+                bytes.unwrap().iter().zip(index * 100..).all(|(byte, at)| *byte == (at % 251) as u8),
+                "read {index}"
+            );
         }
-        assert!(figure(&host, &device, "retried").unwrap() > 50);
+        assert!(figure(&host, &device, "retried").unwrap() > 50, "{:?}", figure(&host, &device, "retried"));
         assert_eq!(figure(&host, &device, "given up"), Some(0));
         // No byte was read twice: only failed bytes were requested again.
         let stats = device.below().unwrap().below().unwrap();
@@ -209,7 +218,7 @@ fn what_goes_through_is_counted() {
         assert!(5_000_000 <= p50 && p50 <= p99 && p99 <= most, "{p50} {p99} {most}");
         // A request can be cancelled through the filter.
         let (host, device) = open("gated:8 | stats");
-        assert!(device.capabilities().has(pactio::Capability::CANCELLATION));
+        assert!(device.capabilities().has(pactio::Capability::CANCELLATION), "{:?}", device.capabilities());
         host.block_on(async {
             let mut request = device.read_at(0, vec![0; 10]);
             assert!(futures_lite::future::poll_once(&mut request).await.is_none());
@@ -227,7 +236,7 @@ fn rule_21_what_a_filter_asks_for_itself_is_given_up_with_what_it_stands_for() {
             let (host, device) = open(url);
             host.block_on(async {
                 let mut request = device.read_at(0, vec![0; 10]);
-                assert!(futures_lite::future::poll_once(&mut request).await.is_none());
+                assert!(futures_lite::future::poll_once(&mut request).await.is_none(), "{url}");
                 let (report, _) = request.cancel().await.unwrap();
                 assert_eq!(report.to_string(), "0 of 10 bytes; 0..10: cancelled", "{url}");
             });

@@ -19,7 +19,8 @@ fn in_open() {
     let error = host.open("panic-open:again").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Open(Code::POISONED));
     assert!(
-        error.to_string().ends_with("the plugin panicked while it opened a device before, and is out of use")
+        error.to_string().ends_with("the plugin panicked while it opened a device before, and is out of use"),
+        "{error}"
     );
     assert!(host.open("memory:?size=1").is_ok());
 }
@@ -71,7 +72,7 @@ fn a_driver_that_ends() {
     driver("panic-driver:end", Code::DRIVER_ENDED);
 }
 
-/// Three requests wait for a driver that ends: all of them end, and so does every later one.
+/// Three requests wait for a driver that ends: all of them fail, and so does every later request.
 fn driver(url: &'static str, later: Code) {
     in_time(move || {
         let (host, device) = open("fixture_panic_driver", url);
@@ -110,7 +111,7 @@ fn in_drop() {
 #[test]
 fn a_device_that_panics_fails_what_it_keeps() {
     in_time(|| {
-        // It has no driver and no extension that would show that it keeps views.
+        // The device has no driver, and no extension that would show that the device keeps views.
         let (host, device) = pactio_tests::open("fixture_patient", "patient:");
         let mut kept: Vec<_> = (0..10u64)
             .map(|position| {

@@ -8,11 +8,11 @@ use std::ptr;
 use futures_util::future::join_all;
 use pactio::{Code, Host, OpenOptions};
 use pactio_tests::{host, in_time};
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 
 const PAGE: usize = 4096;
 
-/// Pages of this process, all with known bytes; some of them are made unreadable afterwards.
+/// Pages of this process, all with known bytes; some of them are taken away afterwards.
 struct Pages {
     start: *mut u8,
     count: usize,
@@ -28,9 +28,13 @@ impl Pages {
             // SAFETY: `at` is within the new memory.
             unsafe { start.add(at).write(byte(at)) };
         }
+        // Pages behind the end of a file: not even a debugger reads them, and no other thread maps anything there.
+        let nothing = tempfile::tempfile().unwrap();
         for hole in holes {
+            let flags = MapFlags::PRIVATE | MapFlags::FIXED;
             // SAFETY: one page of the new memory, which nothing accesses.
-            unsafe { mprotect(start.add(hole * PAGE).cast(), PAGE, MprotectFlags::empty()) }.unwrap();
+            unsafe { mmap(start.add(hole * PAGE).cast(), PAGE, ProtFlags::empty(), flags, &nothing, 0) }
+                .unwrap();
         }
         Self { start, count }
     }
@@ -51,7 +55,7 @@ fn byte(at: usize) -> u8 {
     (at % 251) as u8
 }
 
-/// A program that does nothing for a while, and ends with this value.
+/// A sleeping child process. Dropping the value ends the process.
 pub(crate) struct Sleeper(pub(crate) Child);
 
 impl Sleeper {
@@ -86,7 +90,7 @@ fn holes_fail_and_everything_around_them_is_read() {
         let holes: Vec<_> = holes.into_iter().map(|(range, _)| (range.start + 10, range.end + 10)).collect();
         assert_eq!(holes, [(2, 3), (5, 8), (11, 12)].map(|(start, end)| (start * PAGE, end * PAGE)));
         for done in report.done_ranges() {
-            assert!(bytes[done.clone()].iter().zip(done).all(|(got, at)| *got == byte(at + 10)));
+            assert!(bytes[done.clone()].iter().zip(done).all(|(got, at)| *got == byte(at + 10)), "{report}");
         }
         let error = host.block_on(device.read_exact_at(0, vec![0; 8])).unwrap_err();
         assert_eq!(error.code(), Some(Code::NOT_MAPPED));
@@ -118,10 +122,108 @@ fn random_reads_in_flight_together_are_each_what_is_there() {
                 report.done_ranges().for_each(|range| done[range].fill(true));
                 for at in 0..len {
                     assert_eq!(done[at], !holes.contains(&((start + at) / PAGE)), "{start} {len}: {report}");
-                    assert!(!done[at] || bytes[at] == byte(start + at));
+                    assert!(!done[at] || bytes[at] == byte(start + at), "byte {at} of {len} at {start}");
                 }
             })));
         }
+    });
+}
+
+#[test]
+fn memory_that_only_a_debugger_reads_is_read_and_listed() {
+    in_time(|| {
+        let pages = Pages::new(200, &[]);
+        // SAFETY: pages of this test's memory, which nothing accesses meanwhile.
+        unsafe {
+            mprotect(pages.start.add(10 * PAGE).cast(), 20 * PAGE, MprotectFlags::empty()).unwrap();
+            mprotect(pages.start.add(40 * PAGE).cast(), PAGE, MprotectFlags::EXEC).unwrap();
+        }
+        let host = process_host();
+        let device = host.open("process:self").unwrap();
+        let expected: Vec<u8> = (0..200 * PAGE).map(byte).collect();
+        // One small read, many at once, and a large one.
+        let one = host.block_on(device.read_exact_at(pages.at(15 * PAGE), vec![0; 100])).unwrap();
+        assert!(one == expected[15 * PAGE..][..100]);
+        let reads = (0..200).map(|page| device.read_exact_at(pages.at(page * PAGE), vec![0; PAGE]));
+        for (page, bytes) in host.block_on(join_all(reads)).into_iter().enumerate() {
+            assert!(bytes.unwrap() == expected[page * PAGE..][..PAGE], "page {page}");
+        }
+        let all = host.block_on(device.read_exact_at(pages.at(0), vec![0; 200 * PAGE])).unwrap();
+        assert!(all == expected);
+        let regions = host.block_on(device.regions()).unwrap();
+        let region = regions.iter().find(|region| region.range.contains(&pages.at(15 * PAGE))).unwrap();
+        assert!(!region.readable && region.has_bytes(), "{region:?}");
+        let kernels = regions.iter().find(|region| region.name == "[vvar]");
+        assert!(kernels.is_none_or(|region| !region.has_bytes()), "{kernels:?}");
+        // SAFETY: pages of this test's memory.
+        unsafe {
+            mprotect(pages.start.cast(), 200 * PAGE, MprotectFlags::READ | MprotectFlags::WRITE).unwrap();
+        }
+    });
+}
+
+/// The resident and swapped memory of a range of this process, in KiB.
+fn held(start: u64) -> u64 {
+    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mapping = smaps.split_once(&format!("{start:x}-")).unwrap().1;
+    let mapping = mapping.split_once("VmFlags").unwrap().0;
+    let lines = mapping.lines().filter(|line| line.starts_with("Rss:") || line.starts_with("Swap:"));
+    lines.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn reading_leaves_pages_alone_that_were_never_used() {
+    in_time(|| {
+        let len = 64 << 20;
+        let host = process_host();
+        let device = host.open("process:self").unwrap();
+        let read = |start: *mut u8, len: usize| {
+            let (report, bytes) = host.block_on(device.read_at(start.addr() as u64, vec![1; len])).unwrap();
+            assert!(report.done() == len, "{report}");
+            bytes
+        };
+        let free = |start: *mut u8, len: usize| {
+            // SAFETY: the memory belongs to this test, and nothing uses it any more.
+            unsafe { munmap(start.cast(), len) }.unwrap();
+        };
+        // Memory of which one page is used.
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: new memory at an address that the system chooses.
+        let start =
+            unsafe { mmap_anonymous(ptr::null_mut(), len, rights, MapFlags::PRIVATE) }.unwrap().cast::<u8>();
+        // SAFETY: the memory belongs to this test, and the advice changes no content.
+        unsafe { rustix::mm::madvise(start.cast(), len, rustix::mm::Advice::LinuxNoHugepage) }.unwrap();
+        // SAFETY: the byte is in the new memory.
+        unsafe { start.add(5 << 20).write(7) };
+        let before = held(start.addr() as u64);
+        let bytes = read(start, len);
+        assert!(bytes[5 << 20] == 7 && bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>() == 7);
+        assert_eq!(held(start.addr() as u64), before);
+        free(start, len);
+        // A file, of which a page was changed in memory only, and whose last page is not full.
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut content: Vec<u8> = (0..len - 100).map(|at| (at % 253) as u8).collect();
+        std::io::Write::write_all(&mut file, &content).unwrap();
+        // SAFETY: new memory at an address that the system chooses.
+        let start =
+            unsafe { mmap(ptr::null_mut(), len, rights, MapFlags::PRIVATE, &file, 0) }.unwrap().cast::<u8>();
+        // SAFETY: the byte is in the new memory.
+        unsafe { start.add(9 << 20).write(255) };
+        content[9 << 20] = 255;
+        content.resize(len, 0);
+        let before = held(start.addr() as u64);
+        assert!(read(start, len) == content);
+        assert_eq!(held(start.addr() as u64), before);
+        free(start, len);
+        // Shared memory that another mapping wrote.
+        let shared = rustix::fs::memfd_create("pactio-test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let shared = File::from(shared);
+        shared.write_all_at(&content, 0).unwrap();
+        // SAFETY: new memory at an address that the system chooses.
+        let start =
+            unsafe { mmap(ptr::null_mut(), len, rights, MapFlags::SHARED, &shared, 0) }.unwrap().cast::<u8>();
+        assert!(read(start, len) == content);
+        free(start, len);
     });
 }
 
@@ -131,7 +233,7 @@ fn small_reads_over_the_edge_of_a_hole_get_what_is_behind_it() {
         let pages = Pages::new(4, &[1, 2]);
         let host = process_host();
         let device = host.open("process:self").unwrap();
-        // Alone, and with other reads in the same piece.
+        // The reads are alone, or with other reads in the same piece.
         for others in 0..3 {
             let starts = [PAGE - 32, 3 * PAGE - 32].into_iter().chain((0..others).map(|at| 3 * PAGE + at));
             let reads = starts.map(|start| (start, device.read_at(pages.at(start), vec![0; 64])));
@@ -143,7 +245,7 @@ fn small_reads_over_the_edge_of_a_hole_get_what_is_behind_it() {
                     _ => 0..64,
                 };
                 assert!(report.done_ranges().eq([there.clone()]), "{start}: {report}");
-                assert!(there.clone().all(|at| bytes[at] == byte(start + at)));
+                assert!(there.clone().all(|at| bytes[at] == byte(start + at)), "{start}: {bytes:?}");
             })));
         }
     });
@@ -194,7 +296,10 @@ fn another_process_is_read_as_the_system_shows_it_until_it_ends() {
         let regions = host.block_on(device.regions()).unwrap();
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
         assert_eq!(regions.len(), maps.lines().count());
-        assert!(regions.iter().any(|region| region.executable && region.name.ends_with(b"pactio-sleeps")));
+        assert!(
+            regions.iter().any(|region| region.executable && region.name.ends_with(b"pactio-sleeps")),
+            "{regions:?}"
+        );
         let mut compared = 0;
         for region in regions.iter().filter(|region| region.readable && !region.name.starts_with(b"[v")) {
             let len = (region.range.end - region.range.start) as usize;

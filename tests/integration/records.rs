@@ -2,8 +2,8 @@
 
 use pactio_tests::{Records, host, in_time};
 
-/// One test, since `tracing` remembers for each call site whether a subscriber listens, and asks only the thread that first gets
-/// there.
+/// One test, since `tracing` caches for each call site whether a subscriber is interested, and only asks the subscriber of the
+/// thread that reaches the call site first.
 #[test]
 fn records_and_spans_of_a_plugin_are_the_host_s() {
     in_time(|| {
@@ -28,7 +28,7 @@ fn records_and_spans_of_a_plugin_are_the_host_s() {
             "{text}"
         );
         assert!(lines[0].ends_with("fields=\"target=\\\"here\\\"\""), "{text}");
-        // The record names the device, though a filter is on it, and is in the spans of both sides.
+        // The record names the device although a filter is on the device, and is in the spans of both sides.
         assert!(lines[1].trim_start().starts_with("WARN mine:plugin{name=\"reading\" plugin=\"fixture-chatty\" device=\"chatty:here\" target=\"fixture_chatty\" fields=\"position=0\"}: pactio::plugin: a request of 'here' plugin=\"fixture-chatty\" device=\"chatty:here\""), "{text}");
         assert!(lines[1].contains("fields=\"len=8 text=\\\"a \\\\\\\"b\\\\\\\"\\\"\""), "{text}");
         // The debug record in between is filtered out.
@@ -37,7 +37,7 @@ fn records_and_spans_of_a_plugin_are_the_host_s() {
             "{text}"
         );
         assert!(lines[2].contains("still inside") && lines[2].contains("target=\"elsewhere\""), "{text}");
-        // A record outside of the spans is in none.
+        // A record outside of the spans has no span.
         assert_eq!(text.matches("mine:").count(), 2);
     });
 }
@@ -45,11 +45,11 @@ fn records_and_spans_of_a_plugin_are_the_host_s() {
 fn nobody_listens_and_nothing_is_made() {
     let host = host(&["fixture_chatty"]);
     let device = host.open("chatty:here").unwrap();
-    // A value in this record would panic when it is shown.
+    // A value in this record would panic when it is formatted.
     assert_eq!(host.block_on(device.read::<u64>(2)).unwrap(), u64::from_ne_bytes([1; 8]));
     let records = Records::default();
     tracing::subscriber::with_default(records.subscriber("pactio::plugin=info"), || {
-        // When the value is shown, the panic is the plugin's.
+        // When the value is formatted, the plugin panics, and the request fails.
         assert!(host.block_on(device.read::<u64>(2)).is_err());
     });
 }

@@ -28,7 +28,7 @@ impl Library {
         assert!(strip.unwrap().success());
         let bytes = fs::read(stripped).unwrap();
         let mut places = Vec::new();
-        // Searched by its first byte, since these are slow builds.
+        // The word is searched by its first byte, since builds for tests are slow.
         let mut at = 0;
         while let Some(next) = bytes[at..].iter().position(|byte| *byte == word[0]) {
             at += next;
@@ -37,7 +37,7 @@ impl Library {
             }
             at += 1;
         }
-        assert!(!places.is_empty());
+        assert!(!places.is_empty(), "{name} does not have the word");
         Self { bytes, word, places }
     }
 
@@ -88,15 +88,15 @@ fn a_file_that_was_replaced_is_a_new_plugin() {
         for round in 0..20u8 {
             let word = [b'n', b'e', b'w', b'a' + round, b'-', b' '];
             replace(&path, &picky.version(&word));
-            assert!(host.rescan());
+            assert!(host.rescan(), "in round {round}");
             let device = host.open("picky:10000").unwrap();
-            // Not only the manifest: the code is that of the new file, though the system knows the path already.
+            // The code is that of the new file, not only the manifest, although the system has loaded the path already.
             assert_eq!(says(&host, &device), format!("new{}- 0", char::from(b'a' + round)));
-            assert!(!host.rescan());
+            assert!(!host.rescan(), "in round {round}");
         }
         // Open devices do not change.
         assert_eq!(says(&host, &first), "first 0");
-        // A plugin that comes back is not loaded again, also if it is another file.
+        // If the content of an earlier file comes back, in another file, the plugin is not loaded again.
         let before = mapped("libreplaced.so");
         assert_eq!(before, 21);
         replace(&path, &picky.version(b"first "));
@@ -136,7 +136,10 @@ fn a_thousand_replacements_under_load_lose_no_request() {
                     while !stop.load(Ordering::SeqCst) {
                         position = position * 31 % 99_000;
                         let bytes = live.device().read_exact_at(position, vec![0; 100]).await.unwrap();
-                        assert!(bytes.iter().zip(position..).all(|(byte, at)| *byte == (at % 251) as u8));
+                        assert!(
+                            bytes.iter().zip(position..).all(|(byte, at)| *byte == (at % 251) as u8),
+                            "{position}: {bytes:?}"
+                        );
                         requests.fetch_add(1, Ordering::SeqCst);
                     }
                 })
@@ -155,7 +158,7 @@ fn a_thousand_replacements_under_load_lose_no_request() {
         for task in tasks {
             host.block_on(task);
         }
-        assert!(requests.load(Ordering::SeqCst) > 1000);
+        assert!(requests.load(Ordering::SeqCst) > 1000, "{requests:?} requests");
         // Libraries stay mapped: one for each different file.
         assert_eq!(mapped("libchanging.so"), 2);
     });
@@ -194,7 +197,7 @@ fn what_was_examined_is_what_runs() {
             let said = b"takes only what";
             let places: Vec<usize> =
                 (0..bytes.len() - said.len()).filter(|&at| bytes[at..].starts_with(said)).collect();
-            assert!(!places.is_empty());
+            assert!(!places.is_empty(), "the file does not have the description");
             for at in places {
                 bytes[at..at + word.len()].copy_from_slice(word);
             }
@@ -211,7 +214,7 @@ fn what_was_examined_is_what_runs() {
                         return;
                     }
                     match round % 3 {
-                        // In place, as careless programs do.
+                        // The file is written in place, as careless programs do.
                         2 => fs::write(&path, &versions[round % 2]).unwrap(),
                         _ => replace(&path, &versions[round % 2]),
                     }

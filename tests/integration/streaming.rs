@@ -25,7 +25,7 @@ fn streaming_host() -> Host {
 
 const FRAME: Duration = Duration::from_millis(1);
 
-/// Polls until nothing is left, and gives the requests that were handed over.
+/// Polls until nothing is left, and returns the requests that were handed over.
 fn all<T: Send + 'static>(streamer: &Streamer<T>) -> Vec<pactio::Done<T>> {
     let mut all = Vec::new();
     while streamer.poll(FRAME, |done| all.push(done)) != Progress::default() {
@@ -55,7 +55,7 @@ fn the_urgent_overtake_also_when_they_become_so_later() {
         streamer.read(&device, 0..10, Urgency::of(-1), "last");
         assert!(streamer.set_priority(low[15], 9));
         assert!(streamer.set_priority(low[1], -2));
-        // In the order in which they were sent, regardless of when they are handed over.
+        // Sorts the requests by the time at which they were sent, regardless of when they were handed over.
         let mut sent = all(&streamer);
         sent.sort_by_key(|done| done.queued);
         let order: Vec<_> = sent.into_iter().map(|done| (done.ticket, done.data)).collect();
@@ -64,7 +64,7 @@ fn the_urgent_overtake_also_when_they_become_so_later() {
         assert_eq!(order[1], (low[15], "low"));
         // A deadline counts only when it is near.
         assert_eq!((order[2].1, order[3].1), ("high", "high, due in a while"));
-        assert!(order[4..21].iter().all(|(_, data)| *data == "low"));
+        assert!(order[4..21].iter().all(|(_, data)| *data == "low"), "{order:?}");
         assert_eq!((order[21].1, order[22].0), ("last", low[1]));
         assert!(!streamer.set_priority(first, 1) && !streamer.cancel(first));
     });
@@ -97,15 +97,19 @@ fn no_more_are_under_way_than_should_be_on_all_that_lies_on_a_device() {
             match done.data {
                 200 => assert_eq!(done.bytes().unwrap_err().code(), Some(Code::IS_DIRECTORY)),
                 201 => assert_eq!(done.bytes().unwrap_err().code(), Some(Code::NOT_FOUND)),
-                index => assert!(done.bytes().unwrap() == [index; 3000]),
+                index => assert!(done.bytes().unwrap() == [index; 3000], "{index}"),
             }
-            assert!(done.queued <= done.took);
+            assert!(done.queued <= done.took, "{:?} {:?}", done.queued, done.took);
         }
         tickets.sort_unstable();
         tickets.dedup();
         assert_eq!(tickets.len(), 102);
         // Opening reads a header, which counts as a read of the device below.
-        assert!(figure(&host, &counted, "in flight most") <= 3);
+        assert!(
+            figure(&host, &counted, "in flight most") <= 3,
+            "{}",
+            figure(&host, &counted, "in flight most")
+        );
     });
 }
 
@@ -126,7 +130,7 @@ fn what_is_given_up_or_too_late_is_handed_over_as_that() {
         streamer.poll(FRAME * 10, |done| handed.push((done.data, done.bytes().unwrap_err().code().unwrap())));
         handed.sort_unstable_by_key(|(data, _)| *data);
         assert_eq!(handed, [("cancelled", Code::CANCELLED), ("late in the queue", Code::TIMED_OUT)]);
-        // The next request is sent at once, though the device still works on the one before.
+        // The next request is sent at once, although the device still works on the cancelled one.
         assert!(streamer.cancel(under_way));
         let soon = Instant::now() + Duration::from_millis(10);
         streamer.read(&device, 0..100, Urgency::default().until(soon), "late under way");
@@ -214,12 +218,16 @@ fn what_is_being_opened_counts_also_when_it_is_given_up_and_so_does_its_memory()
             streamer.load(&archive, &index.to_string(), Urgency::of(1).until(soon), index);
         }
         assert!(all(&streamer).iter().all(|done| done.bytes().is_err()));
-        assert!(figure(&host, &counted, "in flight most") <= 2);
+        assert!(
+            figure(&host, &counted, "in flight most") <= 2,
+            "{}",
+            figure(&host, &counted, "in flight most")
+        );
         streamer.set_in_flight(&archive, 16);
         for index in 30..60 {
             streamer.load(&archive, &index.to_string(), Urgency::default(), index);
         }
-        // Without polls, three of them take all the memory.
+        // Without polls, three loaded files take all the memory.
         while streamer.progress().ready < 3 {
             thread::sleep(Duration::from_millis(1));
         }
@@ -227,7 +235,7 @@ fn what_is_being_opened_counts_also_when_it_is_given_up_and_so_does_its_memory()
         assert_eq!((streamer.progress().memory, streamer.progress().ready), (900_000, 3));
         let mut handed = 0;
         while streamer.poll(FRAME, |done| handed += u64::from(done.bytes().is_ok())) != Progress::default() {
-            assert!(streamer.progress().memory <= 1 << 20);
+            assert!(streamer.progress().memory <= 1 << 20, "{:?}", streamer.progress());
         }
         assert_eq!(handed, 30);
     });
@@ -244,7 +252,7 @@ fn what_closes_with_a_request_may_ask_the_streamer() {
         while streamer.progress().ready < 1 {
             thread::sleep(Duration::from_millis(1));
         }
-        // This request cannot be sent, as the memory is in use, and has the last handle.
+        // This request cannot be sent, since the memory is in use. It has the last handle of the device.
         let queued = streamer.read(&other, 0..10, Urgency::default(), ());
         let (packet, view) = PacketBox::<Write>::new_buf(10).and_then(PacketBox::into_bound).unwrap();
         let (asking, (told, answer)) = (streamer.clone(), std::sync::mpsc::channel());
@@ -281,12 +289,12 @@ fn handing_over_keeps_to_its_time_and_gives_at_least_one() {
                 thread::sleep(Duration::from_millis(6));
             });
             // In the first frame, the time per request is unknown.
-            assert!(handed > 0);
+            assert!(handed > 0, "in frame {frames}");
             most = most.max(handed);
             frames += 1;
         }
         assert!(most <= 4 && frames >= 8, "{most} in {frames} frames");
-        // Not even one request fits: one is handed over.
+        // The time is too short for any request, but one is handed over.
         for index in 0..3 {
             streamer.read(&device, 0..64, Urgency::default(), index);
         }
@@ -319,7 +327,7 @@ fn memory_is_bounded_and_what_is_not_handed_over_counts() {
         assert_eq!(progress.memory, 900_000);
         let mut handed = 0;
         while streamer.poll(FRAME, |_| handed += 1) != Progress::default() {
-            assert!(streamer.progress().memory <= 1 << 20);
+            assert!(streamer.progress().memory <= 1 << 20, "{:?}", streamer.progress());
         }
         assert_eq!(handed, 50);
         // A request that is larger than the whole memory is sent alone.
@@ -349,7 +357,11 @@ fn each_request_is_handed_over_once_whatever_happens() {
             let how = match done.bytes() {
                 Ok(bytes) => {
                     assert_eq!(bytes.len() as u64, len);
-                    assert!(bytes.iter().zip(done.data..).all(|(byte, at)| u64::from(*byte) == at % 251));
+                    assert!(
+                        bytes.iter().zip(done.data..).all(|(byte, at)| u64::from(*byte) == at % 251),
+                        "{len} bytes at {}",
+                        done.data
+                    );
                     None
                 }
                 Err(error) => error.code(),
@@ -382,7 +394,9 @@ fn each_request_is_handed_over_once_whatever_happens() {
         let count = |wanted: Option<Code>| ended.values().filter(|how| **how == wanted).count();
         assert!(count(None) > 500, "{}", count(None));
         assert!(
-            count(Some(Code::CANCELLED)) > 0 && count(Some(Code::TIMED_OUT)) > 0 && count(Some(Code::IO)) > 0
+            count(Some(Code::CANCELLED)) > 0 && count(Some(Code::TIMED_OUT)) > 0 && count(Some(Code::IO)) > 0,
+            "{:?}",
+            [Code::CANCELLED, Code::TIMED_OUT, Code::IO].map(|code| count(Some(code)))
         );
     });
 }
@@ -427,7 +441,7 @@ fn a_device_that_never_answers_holds_its_own_memory_and_stops_no_other() {
         // The device answers none of these, also when they are cancelled.
         let tickets: Vec<_> =
             (0..40).map(|at| streamer.read(&stuck, 1..(32 << 10) + 1, Urgency::of(9), at)).collect();
-        // Those that there is memory for are at the device.
+        // The requests that the memory has room for are sent to the device.
         while host.in_flight().len() < 2 {
             thread::sleep(Duration::from_millis(1));
         }
@@ -439,7 +453,7 @@ fn a_device_that_never_answers_holds_its_own_memory_and_stops_no_other() {
             assert_eq!(done.bytes().unwrap_err().code(), Some(Code::CANCELLED));
             cancelled += 1;
         });
-        // All of them at once, though there was no time.
+        // One poll hands all of them over, although its time is zero.
         assert_eq!((cancelled, progress.memory, progress.abandoned), (40, 0, 64 << 10));
         for _ in 0..10 {
             streamer.read(&stuck, 1..(32 << 10) + 1, Urgency::of(9), 0);
@@ -484,13 +498,13 @@ fn batches_end_together_and_buffers_are_given_back() {
         streamer.cancel(batch);
         assert_eq!(all(&streamer).len(), 1);
 
-        // A buffer of the caller's, in memory of the caller's.
+        // A buffer of the caller, in memory of the caller.
         let pool = BufferPool::from_memory(vec![0u8; 1 << 20], 300 << 10).unwrap();
         assert_eq!(pool.count(), 3);
         let memory = host.open("memory:?size=1MiB&fill=9").unwrap();
         streamer.read_into(&memory, 5, pool.try_get().unwrap(), Urgency::default(), "buffer");
         let buffer = all(&streamer).remove(0).into_buffer().unwrap();
-        assert!(buffer.len() == 300 << 10 && buffer.iter().all(|byte| *byte == 9));
+        assert!(buffer.len() == 300 << 10 && buffer.iter().all(|byte| *byte == 9), "{} bytes", buffer.len());
         assert_eq!(pool.available(), 2);
         drop(buffer);
         assert_eq!(pool.available(), 3);

@@ -54,14 +54,16 @@ fn a_driver_that_hangs_ends_or_panics_is_reported() {
         let mut packet = sent(&device, 0);
         let begun = Instant::now();
         while device.health() == Health::Alive {
-            assert!(begun.elapsed() < Duration::from_secs(30));
+            assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(
-            matches!(device.health(), Health::Hangs { call: "poll_driver", time } if time >= Duration::from_millis(100))
+            matches!(device.health(), Health::Hangs { call: "poll_driver", time } if time >= Duration::from_millis(100)),
+            "{:?}",
+            device.health()
         );
         host.block_on(&mut packet);
-        assert!(packet.report().is_done());
+        assert!(packet.report().is_done(), "{}", packet.report());
         while device.health() != Health::Alive {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -123,7 +125,7 @@ fn closing_fails_what_is_under_way_and_does_not_wait_for_ever() {
                 assert_eq!(packet.min_error().unwrap().1.code(), Code::UNANSWERED);
             }
         }
-        // The time of the plugin is not the caller's.
+        // The caller does not wait until the plugin returns.
         let device = host.open("stuck:close").unwrap();
         let error = device.close(Duration::from_millis(50)).unwrap_err();
         assert_eq!(
@@ -138,12 +140,12 @@ fn closing_fails_what_is_under_way_and_does_not_wait_for_ever() {
             "'stuck:' is not closed after 50ms: it is still used, by other handles or a filter on it"
         );
         other.close(Duration::from_secs(10)).unwrap();
-        // A device that takes only some requests is two devices, and is closed all the same.
+        // The host puts a layer in front of a device with limits, and closes both.
         host.open("picky:10000").unwrap().close(Duration::from_secs(10)).unwrap();
     });
 }
 
-/// Waits until the device is found to hang, and gives the call.
+/// Waits until the device is reported as hanging, and returns the call.
 fn hanging(device: &Device) -> &'static str {
     loop {
         if let Health::Hangs { call, .. } = device.health() {
@@ -153,7 +155,7 @@ fn hanging(device: &Device) -> &'static str {
     }
 }
 
-/// Work of devices that do not hang, in every way in which a host does it.
+/// Requests to devices that do not hang, in every way in which a host performs requests.
 fn others_go_on(host: &Host, file: &std::path::Path) {
     let url = format!("file:{}?direct=true", file.display());
     let (file, queued) = (host.open(&url).unwrap(), host.open("queued:4096").unwrap());
@@ -198,7 +200,7 @@ fn plugins_that_do_not_come_back_stop_no_other_device() {
         assert_eq!(hanging(&reads), "a request");
         others_go_on(&host, &file);
         let Resources { threads, lost_threads, .. } = Resources::now();
-        // At least the first driver and a worker, each of which has a successor.
+        // At least the thread of the first driver and one worker are lost, and each has a successor.
         assert!(
             (2..=lost_threads.most).contains(&lost_threads.now) && threads >= 4,
             "{threads}, {lost_threads:?}"
@@ -206,22 +208,22 @@ fn plugins_that_do_not_come_back_stop_no_other_device() {
         // A device that hangs takes no more requests.
         let begun = Instant::now();
         let error = host.block_on(reads.read_exact_at(4, vec![0; 8])).unwrap_err();
-        assert!(begun.elapsed() < Duration::from_secs(60));
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
         assert_eq!(error.code(), Some(Code::TIMED_OUT));
         assert!(error.hint().unwrap().contains("has not come back from a request"), "{error:?}");
         std::fs::write(&gate, b"").unwrap();
         for packet in &mut packets {
             host.block_on(&mut *packet);
-            assert!(packet.report().is_done());
+            assert!(packet.report().is_done(), "{}", packet.report());
         }
-        // The first two of them at least; the rest may have come when the device was known to hang.
+        // At least the first two reads succeed; the others may have been sent when the device was known to hang.
         let done = tasks.into_iter().map(|task| host.block_on(task)).filter(Result::is_ok).count();
         assert!(done >= 2, "{done} of the blocked reads were done");
         while reads.health() != Health::Alive {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(host.block_on(reads.read_exact_at(4, vec![0; 8])).unwrap(), [1; 8]);
-        // The threads that were lost have ended, and others work.
+        // The lost threads have ended, and other threads work.
         others_go_on(&host, &file);
     });
 }
@@ -283,7 +285,7 @@ fn what_has_a_limit_ends_in_time_and_requests_in_flight_are_listed() {
         let error = host.open_with(&format!("stuck:open@{}", gate.display()), options).unwrap_err();
         assert_eq!(error.code(), Some(Code::TIMED_OUT), "{error}");
         assert!(error.to_string().contains("it is not open after 20ms"), "{error}");
-        // A plugin that blocks in the call, under any executor.
+        // The plugin blocks in the call, which the limit of time ends under any executor.
         let device =
             host.open_with(&format!("stuck:read@{}", gate.display()), OpenOptions::new().read(true)).unwrap();
         for _ in 0..4 {
@@ -292,7 +294,7 @@ fn what_has_a_limit_ends_in_time_and_requests_in_flight_are_listed() {
         }
         let bytes = host.block_on(device.read_within(1, vec![0; 8], Duration::from_secs(600))).unwrap();
         assert_eq!(bytes, [1; 8]);
-        // One that never answers.
+        // This device never answers.
         let silent = host.open("stuck: | identity").unwrap();
         let error = host.block_on(silent.read_within(1, vec![0; 8], short)).unwrap_err();
         assert!(error.to_string().contains("it is not done after 20ms"), "{error}");
@@ -300,13 +302,13 @@ fn what_has_a_limit_ends_in_time_and_requests_in_flight_are_listed() {
         let listed = host.in_flight();
         let of = |url: &str| listed.iter().filter(|request| request.url == url && request.len == 8).count();
         assert!(of("stuck:") >= 1 && of("stuck: | identity") >= 1, "{listed:?}");
-        assert!(listed.is_sorted_by_key(|request| std::cmp::Reverse(request.age)));
+        assert!(listed.is_sorted_by_key(|request| std::cmp::Reverse(request.age)), "{listed:?}");
         drop((packet, listed));
         std::fs::write(&gate, b"").unwrap();
         for device in [device, silent] {
             device.close(Duration::from_secs(300)).unwrap();
         }
-        // Also the device that was opened too late.
+        // Waits until the open that was too late has ended as well.
         let is_opening = |task: std::fs::DirEntry| {
             std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "pactio-open\n")
         };

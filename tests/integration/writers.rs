@@ -1,4 +1,4 @@
-//! Writers: if every call has returned `Ok`, the bytes are there; before that, nothing of them is seen.
+//! Writers: if every call has returned `Ok`, the bytes are written; before that, none of them is visible.
 
 use pactio::{Capability, Code, Device, Host, OpenOptions, Seekable};
 use pactio_tests::{host, in_time};
@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 use tokio_util::compat::FuturesAsyncWriteCompatExt as _;
 
-/// Writes bytes in one of the ways that there are.
+/// Writes bytes through one kind of writer.
 type Writer = fn(Device, &[u8]) -> std::io::Result<()>;
 
 fn by_std(device: Device, bytes: &[u8]) -> std::io::Result<()> {
@@ -73,7 +73,10 @@ fn a_writer_that_ends_without_an_error_has_written_everything() {
             let memory =
                 host.open_with("memory:?size=1MiB", OpenOptions::new().read(true).write(true)).unwrap();
             write(memory.clone(), &random[..1 << 20]).unwrap();
-            assert!(host.block_on(memory.read_exact_at(0, vec![0; 1 << 20])).unwrap() == random[..1 << 20]);
+            assert!(
+                host.block_on(memory.read_exact_at(0, vec![0; 1 << 20])).unwrap() == random[..1 << 20],
+                "{name}"
+            );
             // Bytes past the end of a fixed size are an error.
             let error = write(memory, &random).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::WriteZero, "{name}");
@@ -92,7 +95,7 @@ fn nothing_is_seen_of_bytes_that_are_not_published() {
         for url in [format!("file:{}", path.display()), format!("local:{}", path.display())] {
             let open = || host.open_with(&url, OpenOptions::new().replace(true)).unwrap();
             let device = open();
-            assert!(device.capabilities().has(Capability::PUBLISH));
+            assert!(device.capabilities().has(Capability::PUBLISH), "{url}: {:?}", device.capabilities());
             let mut file = Seekable::new(device);
             file.flush().expect("nothing was written");
             file.write_all(b"after").unwrap();
@@ -116,7 +119,7 @@ fn nothing_is_seen_of_bytes_that_are_not_published() {
     });
 }
 
-/// The bytes of a write that was accepted and failed later are missing: what remains is no content.
+/// A write was accepted and failed later, so bytes are missing: the fragment must not become the content.
 #[test]
 fn a_fragment_is_not_published() {
     use futures_lite::AsyncWriteExt;
@@ -131,7 +134,7 @@ fn a_fragment_is_not_published() {
             file.write_all(&[1; 100]).await?;
             file.close().await
         });
-        assert!(written.is_err());
+        assert!(written.is_err(), "{written:?}");
         assert!(pollster::block_on(file.close()).is_err(), "also if it is closed again");
         assert_eq!(fs::read(&path).unwrap(), b"before");
     });

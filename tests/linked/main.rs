@@ -40,7 +40,7 @@ fn builder() -> HostBuilder {
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
-/// One test: the allocator counts for the whole program.
+/// One test, since the allocator counts for the whole program.
 #[test]
 fn linked_plugins_work_without_a_file() {
     let host = builder().build().unwrap();
@@ -60,7 +60,7 @@ fn linked_plugins_work_without_a_file() {
     let error = host.open("memory:?sizes=1").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidOption);
 
-    // Filters, on a device of another linked plugin, and a tree.
+    // Filters on a device of another linked plugin, and a tree.
     let options = OpenOptions::new().read(true).write(true);
     let disk = host.open_with(&format!("memory:?size=64KiB | crypt?key={KEY}"), options).unwrap();
     host.block_on(disk.write_all_at(100, b"secret")).unwrap();
@@ -96,7 +96,7 @@ fn linked_plugins_work_without_a_file() {
     whole_blocks_are_read_in_place(&host, folder.path());
 }
 
-/// Whole blocks allocate nothing of a block's size: they are checked and decrypted in the memory of the request.
+/// Reads of whole blocks allocate no memory of a block's size: blocks are checked and decrypted in the memory of the request.
 fn whole_blocks_are_read_in_place(host: &Host, folder: &std::path::Path) {
     let hashes = folder.join("hashes").display().to_string();
     for url in [

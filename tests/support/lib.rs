@@ -65,8 +65,8 @@ pub fn open(library: &str, url: &str) -> (Host, Device) {
     (host, device)
 }
 
-/// Runs `f`, and fails if it has not ended after ten minutes (thirty under a sanitizer or valgrind): it hangs then, on a loaded
-/// machine too.
+/// Runs `f`, and fails if `f` has not ended after ten minutes (thirty under a sanitizer or valgrind): after this time, `f` hangs,
+/// even on a loaded machine.
 pub fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     let slow = cfg!(pactio_no_pool) || std::env::var_os("PACTIO_SLOW").is_some();
     let limit = Duration::from_secs(if slow { 1800 } else { 600 });

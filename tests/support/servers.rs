@@ -1,5 +1,5 @@
-//! Servers of objects on loopback, where their programs are installed: an environment variable names each. The gate installs
-//! them.
+//! Servers of objects on loopback, if their programs are installed: an environment variable names each program. The gate installs
+//! the programs.
 
 use std::env;
 use std::fs;
@@ -44,7 +44,7 @@ impl Store {
     }
 }
 
-/// The program that a variable names; without the variable, the test prints that it is skipped.
+/// The program that a variable names; without the variable, a message says that the test is skipped.
 fn program(variable: &str, hint: &str) -> Option<PathBuf> {
     let named = env::var_os(variable).map(PathBuf::from);
     if named.is_none() {

@@ -62,7 +62,7 @@ fn links_lead_to_files_and_headings_that_exist() {
         let text = fs::read_to_string(&page).unwrap();
         for line in prose(&text) {
             for link in links(line) {
-                // Of the sdk's pages, which are also documentation of the crate.
+                // Links of this form are in the sdk's pages, which are also the documentation of the crate.
                 if link.starts_with("crate::") || link.contains("://") {
                     continue;
                 }
@@ -93,7 +93,7 @@ fn is_path(text: &str) -> bool {
     const FOLDERS: [&str; 8] =
         ["sdk/", "host/", "plugins/", "examples/", "tests/", "docs/", ".ci/", ".github/"];
     FOLDERS.iter().any(|folder| text.starts_with(folder))
-        // A name to be filled in.
+        // A path with a placeholder names no file.
         && !text.contains("NAME")
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
 }

@@ -125,8 +125,8 @@ impl Destination {
         Self { publishes: can.has(Capability::PUBLISH), resizes: can.has(Capability::RESIZE), device }
     }
 
-    /// Refuses the storage that the source reads, a device of a fixed size without room for everything, and a stream that is to
-    /// be verified.
+    /// Refuses the storage that the source reads, a read-only device, a device of a fixed size without room for everything, and
+    /// a stream that is to be verified.
     fn refuse_unsuitable(&self, host: &Host, source: &Source, verify: bool) -> Result<(), Failure> {
         if verify && self.device.info().is_stream() {
             let text = format!(
@@ -134,6 +134,10 @@ impl Destination {
                 self.device.url()
             );
             return Err(Failure::new(text).with_hint("nothing was written; leave --verify out"));
+        }
+        if !self.device.info().writable() {
+            let text = format!("'{}' cannot be written: it is read-only", self.device.url());
+            return Err(Failure::new(text).with_hint("nothing was written; copy to another device"));
         }
         refuse_same(host, source, &self.device)?;
         if self.publishes || self.resizes { Ok(()) } else { refuse_small(&self.device, source.total) }
@@ -228,7 +232,7 @@ impl Destination {
             (State::Copying, true) => format!("'{url}' is as it was before"),
             (State::Copying, false) => {
                 let total = total.map_or(String::new(), |size| format!(" of {size}"));
-                format!("'{url}' is not finished: {done}{total} bytes were copied to it; copy again")
+                format!("'{url}' is not finished: {done}{total} bytes were copied to it")
             }
             (State::Publishing, _) => {
                 format!(

@@ -114,11 +114,14 @@ impl Pattern {
 
     /// The first match that begins at `from` or behind it. The text before `from` is only looked at.
     pub(super) fn find(&self, text: Text<'_>, from: usize) -> Option<Range<usize>> {
+        let found = self.regex.find_at(text.bytes, from)?.range();
         match &self.within {
-            Some(within) if !text.ends => {
-                within.find_at(text.bytes, from).map(|found| found.start()..found.end() - 1)
+            // Only a match that touches the end of the read bytes can depend on them ending there. The longer expression has no
+            // fast search for a literal inside of it, so it is used for these matches only.
+            Some(within) if !text.ends && found.end == text.bytes.len() => {
+                within.find_at(text.bytes, found.start).map(|found| found.start()..found.end() - 1)
             }
-            _ => self.regex.find_at(text.bytes, from).map(|found| found.range()),
+            _ => Some(found),
         }
     }
 

@@ -195,7 +195,7 @@ fn regions(host: &Host, device: &Device, arguments: &Arguments) -> Result<Vec<Ra
     for region in host.block_on(device.regions())? {
         let is_meant = region.name.to_string().contains(text) && (region.writable || !arguments.writable);
         let part = region.range.start.max(start)..region.range.end.min(end);
-        if !region.readable || !is_meant || part.is_empty() {
+        if !region.has_bytes() || !is_meant || part.is_empty() {
             continue;
         }
         match spans.last_mut() {

@@ -482,7 +482,7 @@ fn no_output_has_a_secret() {
         place.path("profiles.toml"),
         format!(
             "[store]\nscheme = \"s3\"\ntarget = \"bucket/key\"\n\
-             options = {{ endpoint = \"http://127.0.0.1:1\", region = \"r\", key-id = \"a\", key = \"{SECRET}\", retries = 0 }}\n\
+             options = {{ endpoint = \"http://127.0.0.1:1\", region = \"r\", key-id = \"a\", key = \"{SECRET}\", retry-for = \"0s\" }}\n\
              [disk]\nscheme = \"file\"\ntarget = \"x\"\n"
         ),
     )
@@ -498,19 +498,19 @@ fn no_output_has_a_secret() {
         format!("file:x | nothing?key={SECRET}"),
         format!("nothing:x?key={SECRET}"),
         format!(
-            "s3:bucket/key?endpoint=http://127.0.0.1:1&region=r&key-id=a&key={SECRET}&token={SECRET}&retries=0"
+            "s3:bucket/key?endpoint=http://127.0.0.1:1&region=r&key-id=a&key={SECRET}&token={SECRET}&retry-for=0s"
         ),
-        format!("http://me:{SECRET}@127.0.0.1:1/x?retries=0"),
-        format!("http://127.0.0.1:1/x?token={SECRET}&retries=0"),
-        format!("http://127.0.0.1:1/x%3Fsignature={SECRET}?retries=0"),
+        format!("http://me:{SECRET}@127.0.0.1:1/x?retry-for=0s"),
+        format!("http://127.0.0.1:1/x?token={SECRET}&retry-for=0s"),
+        format!("http://127.0.0.1:1/x%3Fsignature={SECRET}?retry-for=0s"),
         "profile:store".to_owned(),
         format!("profile:disk?key={SECRET}"),
         format!("profile:store?token={SECRET}"),
-        "s3:bucket/key?endpoint=http://127.0.0.1:1&region=r&key-id=a&key=env:PACTIO_TEST_SECRET&retries=0"
+        "s3:bucket/key?endpoint=http://127.0.0.1:1&region=r&key-id=a&key=env:PACTIO_TEST_SECRET&retry-for=0s"
             .to_owned(),
-        "s3:bucket/key?endpoint=http://127.0.0.1:1&region=r&key-id=a&key=file:secret file&retries=0"
+        "s3:bucket/key?endpoint=http://127.0.0.1:1&region=r&key-id=a&key=file:secret file&retry-for=0s"
             .to_owned(),
-        "s3:bucket/key?endpoint=http://127.0.0.1:1&region=r&retries=0".to_owned(),
+        "s3:bucket/key?endpoint=http://127.0.0.1:1&region=r&retry-for=0s".to_owned(),
     ];
     let check = |url: &str| {
         for arguments in [
@@ -1071,12 +1071,21 @@ fn scan_says_what_could_not_be_searched() {
     // Enough was found before the end.
     let found = format!("1 match in {MIB} bytes; 0 bytes could not be read");
     check(&["file:x", "--text", "needle", "--length", "4MiB", "--limit", "1"], 0, &[7], &found);
-    // A part that was cut off from a dump is no readable region, and does not end the other regions.
+    // A part that was cut off from a dump is counted, and does not end the other regions.
     fs::write(place.path("map"), "1000-2000 2ff000\n5000-7000 2ff000\n8000-9000 0\n").unwrap();
     let cut = "file:x | core?map=map";
-    let found = "1 match in 12288 bytes; 0 bytes could not be read";
-    check(&[cut, "--text", "needle"], 0, &[0x8007], found);
-    check(&[cut, "--text", "needle", "--length", "1MiB"], 0, &[0x8007], found);
+    let lost = "ERROR pactio::plugin: the dump is cut off: 4096 bytes";
+    for arguments in [&[cut, "--text", "needle"][..], &[cut, "--text", "needle", "--length", "1MiB"]] {
+        let (printed, said) = place.check(&[&["scan"], arguments].concat(), 3);
+        assert!(String::from_utf8(printed).unwrap().starts_with("0x000000008007 "), "{arguments:?}");
+        let expected = [
+            lost,
+            "0x6000-0x7000 cannot be read: corrupt data",
+            "1 match in 12288 bytes; 4096 bytes could not be read",
+            "pactio: 4096 bytes of 'file:x | core?map=map' could not be read: corrupt data",
+        ];
+        assert!(expected.iter().all(|line| said.contains(line)), "{said}");
+    }
 }
 
 /// A process that is ended when this value is dropped.

@@ -48,7 +48,7 @@ fn cp_loses_nothing_and_says_what_is_left() {
         &["cp", "file:x", "file:/dev/full"],
         1,
         "pactio: cannot write 5000 bytes at 0x0 of 'file:/dev/full' (plugin 'file'): 0 of 5000 bytes; 0..5000: no space \
-         left\n'file:/dev/full' is not finished: 0 of 5000 bytes were copied to it; copy again\n",
+         left\n'file:/dev/full' is not finished: 0 of 5000 bytes were copied to it\n",
     );
     let none = "pactio: cannot open 'file:none' with plugin 'file': there is no such file\n";
     place.says(&["cp", "file:none", "file:y"], 1, none);

@@ -101,7 +101,7 @@ fn a_web_server_is_read_with_tls_if_its_certificate_is_trusted() {
     let Some(server) = servers::nginx(place.folder.path(), Some((&certificate, &key))) else { return };
     let bytes: Vec<u8> = (0..2_000_000).map(|at| (at % 251) as u8).collect();
     fs::write(place.path("file"), &bytes).unwrap();
-    let url = format!("https://127.0.0.1:{}/file?retries=0", server.port);
+    let url = format!("https://127.0.0.1:{}/file?retry-for=0s", server.port);
     let trusting = |arguments: &[&str]| {
         let mut command = place.command(arguments);
         command.env("SSL_CERT_FILE", &root);

@@ -152,7 +152,7 @@ fn edges(subject: &Subject) -> Result<(), Finding> {
     subject.read_all()
 }
 
-/// Writes one unit before the end and one behind: the first is done, and the second too if the device grows.
+/// Writes one unit before the end and one unit behind the end: the first is done, and the second, too, if the device grows.
 fn write_over_the_end(subject: &Subject) -> Result<(), Finding> {
     let (unit, end) = (subject.unit(), subject.model.borrow().len());
     let Some(start) = end.checked_sub(unit) else { return Ok(()) };
@@ -246,7 +246,7 @@ fn memory(subject: &Subject) -> Result<(), Finding> {
             wrong!("a read wrote beside the memory that it was given");
         }
     }
-    // A packet without memory: its bytes are made when the device asks for them, or are moved by functions.
+    // A packet without memory: a function takes the bytes that the device gives.
     let range = subject.range();
     let len = range.len();
     let collected = Arc::new(Mutex::new(vec![0; len]));
@@ -265,7 +265,7 @@ fn memory(subject: &Subject) -> Result<(), Finding> {
     same(&bytes, &subject.model.borrow()[range.clone()], range.start)
 }
 
-/// Bytes that can only be transferred, piece by piece.
+/// Memory that bytes reach only through `transfer`, piece by piece.
 struct Scattered(Arc<Mutex<Vec<u8>>>);
 
 impl PacketBytes<Write> for Scattered {
@@ -370,7 +370,7 @@ fn cancel(subject: &Subject) -> Result<(), Finding> {
     subject.read_all()
 }
 
-/// Cancels reads behind the filter, over a device that answers after 30 s, but can cancel.
+/// Cancels reads through the filter. The device below the filter answers after 30 s, but can cancel.
 fn cancel_below(subject: &Subject) -> Result<(), Finding> {
     let url: Url = subject.url.parse().map_err(unexpected)?;
     let slow = Url::filter(super::slow::SCHEME).map_err(unexpected)?;
@@ -386,7 +386,7 @@ fn cancel_below(subject: &Subject) -> Result<(), Finding> {
             if block_on(poll_once(&mut request)).is_some() {
                 return Ok(());
             }
-            // The filter may send it on later.
+            // The filter may send the request on later.
             thread::sleep(Duration::from_millis(2));
         }
         let (report, _) = subject.wait(&what, request.cancel())?.map_err(unexpected)?;
@@ -409,7 +409,7 @@ fn drops(subject: &Subject) -> Result<(), Finding> {
             packets.push((range, packet));
         }
         match order {
-            // The requests first, half of them and then the device, or the device first.
+            // Drops all requests before the device, half of them, or none.
             0 => packets.clear(),
             1 => packets.truncate(10),
             _ => {}
@@ -834,7 +834,7 @@ fn again(subject: &Subject) -> Result<(), Finding> {
     (0..3).try_for_each(|_| open().map(drop))?;
     let before = resources();
     (0..50).try_for_each(|_| open().map(drop))?;
-    // Threads end a while after they were told to.
+    // A thread ends a while after it was told to.
     let mut after = resources();
     for _ in 0..100 {
         if after.0 <= before.0 && after.1 <= before.1 {

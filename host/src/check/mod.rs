@@ -49,7 +49,7 @@ pub const DOES_NOT_APPLY: u8 = 77;
 /// Runs cases, each in the process that `command` gives for it, and `report`s each when it has ended.
 ///
 /// The process prints the mistake, or the reason why the case does not apply, and ends with 0, 1 or [`DOES_NOT_APPLY`]. A process
-/// that takes longer than `limit` is ended. If the case that only opens a device does not pass, the cases behind it are not run.
+/// that takes longer than `limit` is ended. If the case that only opens a device does not pass, the cases after it are not run.
 pub fn run(
     cases: &[&'static Case],
     limit: Duration,

@@ -16,7 +16,7 @@ pub(super) const SCHEME: &str = "slow";
 /// How long a read is held back, if it is not cancelled.
 const DELAY: Duration = Duration::from_secs(30);
 
-/// Reads are held back from now on, in the process of the case.
+/// Whether reads are held back, in the process of the case.
 static HOLDS: AtomicBool = AtomicBool::new(false);
 
 struct Slow;
@@ -95,7 +95,7 @@ impl BackendDevice for SlowDevice {
     }
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        // Views keep their request and their length.
+        // Views keep their request and their length, so the extensions of the device below fit.
         match query.capability() {
             Capability::CANCELLATION => drop(query.offer::<dyn Cancellation>(self)),
             _ => self.below.extensions(query),

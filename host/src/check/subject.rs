@@ -25,7 +25,7 @@ macro_rules! wrong {
 }
 pub(super) use wrong;
 
-/// Number of bytes of a device that are checked, if it is larger or grows.
+/// Largest number of bytes of a device that are checked. A device without a size is checked up to this number.
 const MAX_SAMPLE_BYTES: u64 = 128 << 10;
 
 /// Time that an answer may take.
@@ -182,7 +182,7 @@ impl Subject {
         Ok(self)
     }
 
-    /// Another device of the URL.
+    /// Opens the URL again.
     pub(super) fn open(&self) -> Result<Device, Finding> {
         if self.only_read {
             return self.host.open(&self.url).map_err(unexpected);

@@ -66,7 +66,7 @@ impl BackendDevice for Window {
     }
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        // Views keep their request and their length.
+        // Views keep their request and their length, so these extensions of the device below fit.
         let same = [Capability::CANCELLATION, Capability::ADMISSION, Capability::LIMITS, Capability::FLUSH];
         if same.contains(&query.capability()) {
             self.below.extensions(query);

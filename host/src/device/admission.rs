@@ -10,7 +10,8 @@ use pactio_sdk::io::AdmissionQueue;
 
 use crate::sync::{Mutex, MutexGuard, mutant};
 
-/// The device gets one waker, this one, so it may forget all wakers but the last.
+/// The waker of a device for all callers that wait for room. The device gets no other waker, so it may forget all wakers but the
+/// last.
 #[derive(Default)]
 pub(super) struct AdmissionGate {
     pub(super) turns: AdmissionQueue,
@@ -50,7 +51,7 @@ impl AdmissionGate {
         answer
     }
 
-    /// Has the waiting users and the layer above ask again.
+    /// Wakes the waiting users and the layer above, so that they ask again.
     pub(super) fn wake_all(&self) {
         self.turns.wake_all();
         let above = self.above().take();

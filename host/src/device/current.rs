@@ -22,8 +22,7 @@ impl<'d> Entered<'d> {
     }
 }
 
-/// The URL of the device whose plugin this thread is in a call of, if it is in one: for a program that reports which plugin ends
-/// it.
+/// The URL of the device that this thread is in a call of, if any. A program can use it to report which plugin ends the process.
 ///
 /// ```
 /// assert_eq!(pactio::device_in_call(), None);

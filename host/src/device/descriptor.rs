@@ -31,7 +31,7 @@ pub(super) struct Descriptor {
 /// The waker of the descriptor.
 struct Ready {
     driver: Arc<Driver>,
-    /// The descriptor was ready since it was last waited for.
+    /// The descriptor has become ready since the last wait for it began.
     fired: AtomicBool,
 }
 
@@ -74,10 +74,10 @@ impl Descriptor {
         Ok(this)
     }
 
-    /// Waits for the descriptor again, if it was ready: the driver was polled since. Hang-ups count as ready, so that the driver
-    /// sees them.
+    /// Waits for the descriptor again, if it was ready. The driver was polled since then. Hang-ups count as ready, so that the
+    /// driver sees them.
     pub(super) fn watch_again(&self) {
-        // Ordering: Relaxed, as in `wake_by_ref`.
+        // Ordering: Relaxed. The notification after the store orders the poll, which reads the flag.
         if !self.ready.fired.swap(false, Ordering::Relaxed) {
             return;
         }
@@ -85,7 +85,7 @@ impl Descriptor {
         let mut wait = |poll: fn(&Async<OwnedFd>, &mut Context<'_>) -> Poll<io::Result<()>>| loop {
             match poll(&self.duplicate, &mut cx) {
                 Poll::Pending => return,
-                // It was ready before the driver was polled.
+                // The descriptor was ready before the driver was polled: wait for the next time.
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
                     return tracing::error!(

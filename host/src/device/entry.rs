@@ -12,7 +12,7 @@ use crate::url::trimmed;
 use crate::{Error, ErrorKind, OpenOptions, Url};
 
 impl Device {
-    /// Opens a name in a device that is a tree, such as an archive or a folder: the names on the way, joined with `/`. The call
+    /// Opens a name in a device that is a tree, such as an archive or a folder. `name` is a path: names joined with `/`. The call
     /// may block for as long as opening takes.
     ///
     /// ```no_run
@@ -57,7 +57,8 @@ impl Device {
         }
     }
 
-    /// The plugin's own object. The host's layers before it concern its bytes, and an opened device has such layers of its own.
+    /// The plugin's own object, without the host's layers in front of it. These layers concern the bytes of this device. An
+    /// opened device has layers of its own.
     pub(super) fn tree(&self) -> &Remote {
         match &self.0.inner {
             Some(inner) => inner.tree(),
@@ -70,8 +71,8 @@ impl Device {
         let shared = &*self.0;
         let remote = self.tree();
         if !remote.has(Capability::OPEN) {
-            // The opened device would bypass the filter: under copy on write, for example, its writes would reach the device
-            // below.
+            // A filter does not forward the opening, since the opened device would bypass it: under copy on write, for example,
+            // writes would reach the device below.
             let text = match self.below() {
                 Some(below) if below.tree().has(Capability::OPEN) => {
                     "a filter opens no names; open the name first: URL | /NAME | FILTER"
@@ -101,7 +102,7 @@ impl Device {
     }
 }
 
-/// The identity of a device. It keeps no device open, and no later device is taken for one that was closed.
+/// The identity of a device. It does not keep the device open, and never equals the identity of a later device.
 #[derive(Clone)]
 pub(crate) struct Bottom(Weak<Shared>);
 

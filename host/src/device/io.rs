@@ -16,7 +16,7 @@ use super::{Device, Shared};
 use crate::executor::{Call, Helper, block_on, local, together};
 
 impl Shared {
-    /// Has the callers that wait for room ask again.
+    /// Wakes the callers that wait for room, so that they ask again.
     #[inline(always)]
     pub(super) fn wake_waiting(&self) {
         if let Some(room) = &self.room {
@@ -33,7 +33,7 @@ impl Shared {
         self.cancel_at_device(request);
     }
 
-    /// Passes a cancellation on.
+    /// Passes a cancellation to the device.
     pub(super) fn cancel_at_device(&self, request: RequestId) {
         if self.life.refusal().is_some() {
             return;
@@ -68,7 +68,7 @@ impl Device {
             let _entered = Entered::new(&self.0, call);
             send(&self.0.remote);
         }
-        // If the device has panicked, it has forgotten the waker of the callers that wait for room.
+        // The callers that wait for room are woken in any case: a device that has panicked has forgotten their waker.
         self.0.wake_waiting();
     }
 }
@@ -101,7 +101,8 @@ macro_rules! packet_io {
                         cx: &mut Context<'_>,
                         _: Internal,
                     ) -> Submitted {
-                        // Before a lock is taken: in a forked process, it may be held by a thread that is not there.
+                        // This check comes before any lock: in a forked process, a thread that does not exist there may hold the
+                        // lock.
                         if let Some(error) = self.0.life.refusal() {
                             view.error(error);
                             return Submitted::Sent;

@@ -23,7 +23,7 @@ pub enum Health {
     Hangs {
         /// The call: `a request`, `poll_driver`, `info`, `an extension`, `cancel` or `poll_admit`.
         call: &'static str,
-        /// For how long.
+        /// The duration of the call until now.
         time: Duration,
     },
     /// Its driver has ended: requests fail.
@@ -34,7 +34,7 @@ pub enum Health {
 
 /// The state of a device's life that is not in its driver.
 pub(super) struct Life {
-    /// The calls that were found hanging, as a number, so that each request can look.
+    /// Number of calls that hang. An atomic, so that each request can check it.
     hanging: AtomicU32,
     /// The last of these calls, and when it began.
     hangs: Mutex<Option<(Call, Instant)>>,
@@ -70,8 +70,8 @@ impl Life {
         self.hanging.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Why a new request fails, if it does: a call hangs, and the next one may hang as well; or this is another process, which
-    /// has none of the threads.
+    /// The error of a new request, if it fails: a call hangs, and the next one may hang as well; or this process was forked off,
+    /// and has none of the threads.
     #[inline(always)]
     pub(super) fn refusal(&self) -> Option<IoError> {
         if self.process.was_forked() {
@@ -112,7 +112,7 @@ impl Drop for Shared {
         let close = move || {
             let under_way = runtime.watchdog().begin("close", &url);
             if !remote.close() {
-                // Ordering: Relaxed. The end of the channels below orders it before the reader.
+                // Ordering: Relaxed. The drop of the senders below orders the store before the reader's load.
                 life.panicked_at_end.store(true, Ordering::Relaxed);
                 let plugin = plugin.manifest().id.as_str();
                 tracing::error!(device = url, plugin, "the plugin panicked when it closed the device");
@@ -124,7 +124,7 @@ impl Drop for Shared {
     }
 }
 
-/// Closes an object on another thread. The plugin may wait for this thread to end: it is waited for a while only.
+/// Closes an object on another thread. The plugin may wait for the end of this thread, so this thread waits at most for `limit`.
 fn close_elsewhere(close: impl FnOnce() + Send + 'static, limit: Duration) {
     let (ends, ended) = channel::<()>();
     let close = move || {
@@ -140,8 +140,8 @@ fn close_elsewhere(close: impl FnOnce() + Send + 'static, limit: Duration) {
 }
 
 impl Device {
-    /// The health of the device and of the devices below it, as far as the host can know: the first of them that is not
-    /// [`Alive`](Health::Alive) counts, from the top. A device hangs if a thread has been in a call of it for longer than the
+    /// The health of the device and of the devices below it, as far as the host can know: from the top, the first health that is
+    /// not [`Alive`](Health::Alive). A device hangs if a thread has been in a call of it for longer than the
     /// [limit](crate::HostBuilder::hang_limit).
     pub fn health(&self) -> Health {
         let own = match &self.0.inner {
@@ -174,18 +174,17 @@ impl Device {
         }
     }
 
-    /// Closes the device, and waits for that at most for `limit`. Requests in flight fail, unless the device answers them before.
-    /// The plugin may take longer than the limit to close the device, on a thread of the host: see
-    /// [`Resources`](crate::Resources).
+    /// Closes the device, and waits at most for `limit`. Requests in flight fail, unless the device answers them before. The
+    /// plugin may take longer than the limit to close the device, on a thread of the host: see [`Resources`](crate::Resources).
     ///
-    /// Dropping the last handle closes it as well, and waits as long as the plugin takes. If a thread of the host polls the
-    /// device's driver at that moment, that thread closes the device right after, and the drop does not wait for it; the end of
-    /// the host does.
+    /// Dropping the last handle also closes the device, and waits as long as the plugin takes. If a thread of the host polls the
+    /// device's driver at that moment, that thread closes the device after the poll. The drop then does not wait for the closing,
+    /// but the end of the host does.
     ///
     /// # Errors
     ///
-    /// If the device is not closed by then, because there are other handles or the plugin takes longer. If the plugin panicked
-    /// while it closed the device: bytes that it had not stored yet may be lost.
+    /// If the device is not closed within `limit`, because there are other handles or the plugin takes longer. If the plugin
+    /// panicked while it closed the device: bytes that the plugin had not stored yet may be lost.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -212,7 +211,7 @@ impl Device {
                 .with_system(error)
         })?;
         match ended.recv_timeout(limit) {
-            // Ordering: Relaxed. It was stored before the sender was dropped.
+            // Ordering: Relaxed. The flag was stored before the sender was dropped.
             Ok(()) | Err(RecvTimeoutError::Disconnected)
                 if of_plugin.panicked_at_end.load(Ordering::Relaxed) =>
             {

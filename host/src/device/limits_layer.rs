@@ -1,5 +1,5 @@
-//! The object of a device for filters, and for users of a device with limits: it takes any request, and makes requests of it
-//! that the device takes.
+//! A layer over a device, for filters and for users of a device with limits. The layer takes any request, and sends the device
+//! requests that keep the device's limits.
 
 use std::task::{Context, Poll};
 
@@ -82,7 +82,7 @@ impl LimitsLayer {
         let start = position - position % unit;
         let skip = (position - start) as usize;
         let len = skip.checked_add(view.len()).and_then(|len| len.checked_next_multiple_of(unit as usize));
-        // The last unit may end where positions end.
+        // The end of the last unit must not exceed the end of all positions, 2^64.
         let Some(len) = len.filter(|&len| len == 0 || start.checked_add(len as u64 - 1).is_some()) else {
             return view.error(IoError::END);
         };
@@ -91,7 +91,7 @@ impl LimitsLayer {
             Ok(memory) => memory,
             Err(error) => return view.error(error),
         };
-        // If that fails for lack of memory, the view has failed already.
+        // If there is no memory for the packet, `new` has failed the view.
         let Ok(mut around) = DerivedPacket::<_, Write, Write>::new(view, memory) else { return };
         let Ok(whole) = around.bind() else { return };
         around.on_complete(move |around| {
@@ -216,7 +216,7 @@ impl Cancellation for LimitsLayer {
 
 impl Admission for LimitsLayer {
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
-        // The users of the filter wait for their turn above the filter.
+        // The users of the filter queue above the filter.
         match &self.device.0.room {
             Some(room) => room.ask_from_above(&self.device.0.remote, bytes, cx),
             None => Poll::Ready(()),

@@ -1,4 +1,4 @@
-//! Reads and writes of more than one range, of a length that is not known, and without a position.
+//! Reads and writes of several ranges, of an unknown length, and without a position.
 
 use std::ops::Range;
 
@@ -70,7 +70,7 @@ impl Device {
     }
 
     /// Reads into many buffers, each at its own position, in one call to the plugin. Gives the buffers, and one account of all
-    /// bytes, those of one buffer behind those of the other.
+    /// bytes, in the order of the buffers.
     ///
     /// | pairs | copies | come back as |
     /// |-------|--------|--------------|
@@ -130,8 +130,8 @@ impl Device {
         crate::executor::block_on(self.write_vectored(pairs)).map(|(report, ())| report)
     }
 
-    /// Exchanges the bytes of `buffer` with those of the device; gives the account and the buffer, in which the exchanged bytes
-    /// are those of the device.
+    /// Exchanges the bytes of `buffer` with those of the device; gives the account and the buffer. The exchanged bytes of the
+    /// buffer are then those that the device had.
     ///
     /// # Errors
     ///

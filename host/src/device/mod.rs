@@ -228,7 +228,7 @@ impl Device {
         &self.0.plugin
     }
 
-    /// The information that the device gives of itself now.
+    /// The current information of the device about itself.
     pub fn info(&self) -> DeviceInfo {
         let info = {
             let _entered = Entered::new(&self.0, Call::Info);
@@ -393,8 +393,8 @@ impl OpenOptions {
         self.set(OpenMode::TRUNCATE, on)
     }
 
-    /// Whether the device is written anew as a whole: the previous content stays until [`Device::publish`], and if that does not
-    /// happen, nothing changes. Also turns [`write`](Self::write) and [`create`](Self::create) on, if `on`.
+    /// Whether the device is written anew as a whole: the previous content stays until [`Device::publish`], and without that
+    /// call, nothing changes. If `on`, this also turns [`write`](Self::write) and [`create`](Self::create) on.
     ///
     /// A file is replaced by a new file of the same name, mode and extended attributes, in the same folder; symbolic links are
     /// followed. A device that cannot be replaced in this way, such as a disk or memory, is opened as it is: it does not have
@@ -420,8 +420,9 @@ impl OpenOptions {
         this.set(OpenMode::REPLACE, on)
     }
 
-    /// The longest time that opening may take. When it is over, the caller gets an error with [`Code::TIMED_OUT`], although the
-    /// plugin may not have come back; a device that it opens later is closed at once. Opening then takes a thread of its own.
+    /// The longest time that opening may take. When the time is over, the caller gets an error with [`Code::TIMED_OUT`], even if
+    /// the plugin has not come back. If the plugin opens the device later, the device is closed at once. With a limit, opening
+    /// takes a thread of its own.
     ///
     /// ```no_run
     /// # use std::time::Duration;

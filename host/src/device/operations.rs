@@ -14,7 +14,7 @@ use super::current::Entered;
 use crate::executor::Call;
 use crate::{Error, ErrorKind};
 
-/// AdmissionGate for one answer, in bytes. A name may be nearly as long.
+/// Largest size of one answer, in bytes. A name may be nearly as long.
 const ANSWER_BYTES: usize = 1 << 16;
 
 /// A list with more records than this counts as endless.
@@ -112,7 +112,7 @@ impl Device {
         self.ask::<dyn Publish>(What("publish the writes to", b""), 0, ONE_BYTE).await.map(drop)
     }
 
-    /// Refuses a filter that takes writes for a device that has to be published, but does not forward that.
+    /// Refuses a filter that takes writes for a device that has to be published, but does not forward the publication.
     pub(crate) fn refuse_hidden_publish(&self, below: &Self) -> Result<(), Error> {
         let is_hidden = below.can(Capability::PUBLISH) && !self.can(Capability::PUBLISH);
         if !is_hidden || !self.info().writable() {
@@ -248,7 +248,7 @@ impl Device {
             all.extend(records);
             match next {
                 None => return Ok(all),
-                // A device that always announces more records would be asked for ever.
+                // Otherwise the loop would not end for a device that always announces more records.
                 Some(next) if none || next == from || all.len() > MAX_RECORDS => {
                     return Err(self.failure_of::<E>(what, &IoError::from_code(Code::CORRUPT).into()));
                 }
@@ -303,7 +303,7 @@ impl Device {
     }
 }
 
-/// AdmissionGate for an answer without bytes.
+/// Size of the memory for an answer without bytes, which must not be empty.
 const ONE_BYTE: usize = 1;
 
 /// The operation that an extension is called for, in words, and the name that it concerns.

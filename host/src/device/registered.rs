@@ -9,9 +9,9 @@ use crate::{BufferPool, Error, ErrorKind};
 
 impl Device {
     /// Registers the memory of a pool with the device, if that makes requests faster: a kernel's ring then looks its pages up
-    /// once, and not for each request. Under filters, the memory is registered with the first device below that supports it.
-    /// `false` means that there was nothing to do. The registration holds until the pool or the device is dropped. The system may
-    /// bound how much memory can be registered (`ulimit -l`).
+    /// once, and not for each request. If the device is a filter that does not support registration, the memory is registered
+    /// with the first device below it that does. `false` means that no device supports it. The registration holds until the pool
+    /// or the device is dropped. The system may bound how much memory can be registered (`ulimit -l`).
     ///
     /// ```no_run
     /// # fn main() -> Result<(), pactio::Error> {
@@ -48,8 +48,8 @@ impl Device {
         Ok(true)
     }
 
-    /// The device that memory is registered with: the own device of this one's plugin, or that of a device below. The
-    /// registration does not pass through filters, so that no filter can be gone when the memory is to be forgotten.
+    /// The device that memory is registered with: the plugin's own device, or that of a device below. The host calls this device
+    /// directly and not through filters, since a filter may be closed before the memory is forgotten.
     fn registrar(&self) -> Option<&Self> {
         match &self.0.inner {
             Some(inner) => inner.registrar(),
@@ -77,7 +77,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        // A closed device gets no more requests, in any memory.
+        // A closed device needs no call, since it gets no more requests.
         if let Some(device) = self.device.upgrade()
             && let Some(registration) = device.remote.extension::<dyn Registration>()
         {

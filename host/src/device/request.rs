@@ -151,7 +151,7 @@ where
     request: Io<&'d Device, P, u64, B>,
 }
 
-/// The type as which a buffer comes back.
+/// The type in which a buffer comes back.
 pub(super) type Back<P, B> = <<B as IntoPacket<P>>::Store as PacketStore<P>>::Back;
 
 impl<P: PacketPerms, B: IntoPacket<P>> PartialRequest<'_, P, B>

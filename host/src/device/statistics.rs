@@ -20,7 +20,7 @@ pub(super) struct Entry {
     plugin: String,
     counts: Counts,
     device: Weak<Shared>,
-    /// The device's own figures, from when it was closed.
+    /// The device's own figures at the time of its closing.
     last: Mutex<Vec<Metric>>,
 }
 
@@ -42,7 +42,7 @@ pub struct DeviceStatistics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestInFlight {
-    /// The URL of the device or filter that has it. A filter's own requests are listed with the device below, too.
+    /// The URL of the device or filter that has the request. A filter's own requests are listed with the device below, too.
     pub url: String,
     /// The plugin.
     pub plugin: String,
@@ -50,7 +50,7 @@ pub struct RequestInFlight {
     pub kind: RequestKind,
     /// Its length in bytes.
     pub len: usize,
-    /// The time since it came to the device.
+    /// The time since the request came to the device.
     pub age: Duration,
     /// The health of the device; `None` if it was closed.
     pub health: Option<Health>,
@@ -119,7 +119,7 @@ impl Entry {
 }
 
 impl Shared {
-    /// The device's own figures, if it answers at once, as all devices do that only look at their counts.
+    /// The device's own figures, if it answers at once. A device that only looks at its counts does so.
     fn figures_now(&self) -> Vec<Metric> {
         if !self.remote.has(Capability::STATISTICS) {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Requests that end in time, whatever the plugin does.
+//! Requests with a time limit, which holds also if the plugin hangs.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind, ReadRequest, Task, WriteRequest};
 
 impl Device {
     /// Reads exactly as many bytes as the buffer has, at most for `limit`. When the time is over, the caller gets an error with
-    /// [`Code::TIMED_OUT`], although the plugin may not have come back; the request is cancelled, and keeps its buffer.
+    /// [`Code::TIMED_OUT`], even if the plugin has not come back. The request is cancelled, and keeps its buffer.
     ///
     /// The request enters the plugin on a thread of the host, which costs a few microseconds. If the plugin blocks that thread,
     /// another one takes its place.

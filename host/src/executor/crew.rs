@@ -1,6 +1,7 @@
 //! The threads of a host: workers run tasks, drivers poll the drivers of devices.
 //!
-//! A thread that does not come back from a plugin is lost: another one takes its place, and it ends when it comes back.
+//! A thread that does not come back from a plugin is lost: another thread takes its place, and the lost thread ends when it comes
+//! back.
 //!
 //! ```text
 //!  worker ──► task ──► plugin                 comes back: goes on
@@ -46,9 +47,9 @@ struct Members {
     /// The number of the next thread.
     next: u64,
     all: Vec<Member>,
-    /// Each thread has a clone, and drops it at its end; gone when the host is.
+    /// Each thread has a clone, and drops it at its end. `None` when the host has ended.
     lives: Option<mpsc::Sender<()>>,
-    /// That the bound was reached was reported.
+    /// The record that the bound on lost threads was reached has been written.
     told: bool,
 }
 
@@ -57,10 +58,11 @@ struct Member {
     role: Role,
     /// Set by the thread when it starts.
     post: Option<Arc<Post>>,
-    /// `None` if another thread has taken its place: dropping it ends the thread, when it comes back.
+    /// Dropping the sender ends the thread when it comes back. `None` if another thread has taken its place, or the host has
+    /// ended.
     stop: Option<Sender<()>>,
     _counted: Option<Taken>,
-    /// The thread's place among those that have not come back.
+    /// Counts the thread as lost.
     lost: Option<Taken>,
 }
 
@@ -78,7 +80,7 @@ impl Crew {
     /// Starts a thread.
     pub(super) fn start(self: &Arc<Self>, role: Role) -> Result<(), Error> {
         let mut members = self.members();
-        // The host ends.
+        // The host has ended.
         let Some(lives) = members.lives.clone() else { return Ok(()) };
         let number = members.next;
         members.next += 1;
@@ -116,7 +118,7 @@ impl Crew {
         })
     }
 
-    /// Has another thread take the place of the one with this post, which has been in a plugin for a while, unless that was done.
+    /// Replaces the thread with this post, which has been in a plugin for a while, unless the thread was replaced before.
     pub(super) fn replace(self: &Arc<Self>, post: &Arc<Post>) {
         let is_meant = |member: &Member| {
             member.stop.is_some() && member.post.as_ref().is_some_and(|own| Arc::ptr_eq(own, post))
@@ -139,7 +141,7 @@ impl Crew {
             return;
         }
         drop(members);
-        // First, so that the old thread goes on if there is no new one.
+        // The new thread starts first: if there is none, the old thread goes on.
         if let Err(error) = self.start(role) {
             return tracing::error!("a thread has not come back from a plugin: {error}");
         }
@@ -150,14 +152,14 @@ impl Crew {
         tracing::debug!(?role, "a thread has not come back from a plugin; another one goes on");
     }
 
-    /// Ends the threads: now, or when they come back.
+    /// Ends the threads: now, or when they come back from plugins.
     pub(super) fn end(&self) {
         let mut members = self.members();
         members.lives = None;
         members.all.iter_mut().for_each(|member| member.stop = None);
     }
 
-    /// Whether each thread that is left is inside a plugin.
+    /// Whether each remaining thread is inside a plugin.
     fn is_all_inside(&self) -> bool {
         let members = self.members();
         members.all.iter().all(|member| member.post.as_ref().is_some_and(|post| post.look().is_some()))
@@ -168,7 +170,8 @@ impl Crew {
 pub(super) struct Lives(mpsc::Receiver<()>);
 
 impl Lives {
-    /// Waits until the threads have ended. Those that are inside a plugin have `limit` for it, and are left to themselves then.
+    /// Waits until the threads have ended. If all remaining threads are inside plugins for `limit`, the wait ends, and the
+    /// threads keep running.
     pub(super) fn wait(&self, crew: &Crew, limit: Duration) {
         const LOOK: Duration = Duration::from_millis(20);
         let mut inside = Duration::ZERO;
@@ -182,17 +185,17 @@ impl Lives {
     }
 }
 
-/// The life of a worker.
+/// Runs tasks until the worker is stopped.
 fn work(executor: &Executor<'static>, stopped: &Receiver<()>) {
     give_way_here();
-    // The panic of a task goes to the code that awaits the task. A panic that gets here comes from a waker or a drop, and must
-    // not end the thread.
+    // The panic of a task goes to the code that awaits the task. A panic that reaches this function comes from a waker or a drop,
+    // and must not end the thread.
     while catch_unwind(AssertUnwindSafe(|| block_on(executor.run(stopped.recv())))).is_err() {
         tracing::error!("a task panicked that no code awaits");
     }
 }
 
-/// The life of a thread that polls drivers.
+/// Polls drivers until the thread is stopped.
 fn drive(to_drive: &Receiver<Duty>, stopped: &Receiver<()>) {
     while !stopped.is_closed() {
         // The channel is closed when the host ends.

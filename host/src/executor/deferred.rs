@@ -1,4 +1,4 @@
-//! Requests that wait in a queue of their device, so that many of them travel in one call.
+//! Requests that wait in a queue of their device, so that many of them cross the boundary in one call.
 //!
 //! ```text
 //!  requests of tasks ──► the queue of their thread ──► one call for the reads, and one for the writes
@@ -8,7 +8,7 @@
 //!                                  └─ a thread of the host, if neither happens soon: see `watchdog`
 //! ```
 //!
-//! For a task that sends one request after the other, it is better to send at once: see [`BatchHeuristic`].
+//! If a task waits for each request before it makes the next, its requests are sent at once: see [`BatchHeuristic`].
 
 use std::mem;
 use std::sync::PoisonError;
@@ -17,7 +17,7 @@ use pactio_sdk::{IoError, PacketPerms, Read, RequestId, Submission, Write};
 
 use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, MutexGuard, Ordering, mutant};
 
-/// Number of queues of a device: threads beyond it share them.
+/// Number of queues of a device. If there are more threads, they share the queues.
 const QUEUES: usize = 4;
 
 /// The queues of one device.
@@ -48,7 +48,7 @@ struct Inner<V: Load> {
     senders: u32,
     /// Requests that were cancelled since the first of these threads began.
     late: Vec<V::Request>,
-    /// Empty, with room for more.
+    /// An empty list with allocated memory, which replaces the views when a thread takes them.
     spare: V,
 }
 
@@ -91,8 +91,8 @@ impl<V: Load> Deferred<V> {
         self.queues.iter()
     }
 
-    /// A request was cancelled: gives the views in the queues that are cancelled. If the request is being sent, its sender will
-    /// cancel it at the device, which may not know it yet.
+    /// Takes the cancelled views out of the queues, because `request` was cancelled. If the request is being sent, the device may
+    /// not know it yet, so its sender cancels it at the device afterwards.
     pub(super) fn cancel(&self, request: V::Request) -> impl Iterator<Item = V> {
         self.queues.iter().filter_map(move |queue| {
             // Ordering: Relaxed. The caller has the request from the thread that deferred it, so it sees at least that request
@@ -106,26 +106,27 @@ impl<V: Load> Deferred<V> {
             }
             let cancelled = inner.views.take_cancelled();
             queue.add_len(cancelled.len().wrapping_neg());
-            // It may be the request that has woken its task: the next one wakes its own.
+            // The cancelled request may be the one that has woken its task: the next request wakes its own task.
             inner.has_woken &= mutant!("a_wake_counts_for_a_task_that_left", true, cancelled.len() == 0);
             Some(cancelled)
         })
     }
 
-    /// A view was deferred, under the lock of its queue. `true`: the watchdog does not look at this device.
+    /// A view was deferred, under the lock of its queue. `true`: the watchdog does not look at this device yet, and the caller
+    /// tells it.
     #[inline(always)]
     fn begins_watch(&self) -> bool {
         // Ordering: Relaxed. `Watch::look` takes the lock of the queue after it has cleared the flag.
         !self.is_watched.load(Ordering::Relaxed) && !self.is_watched.swap(true, Ordering::Relaxed)
     }
 
-    /// A thread of the host is to empty the queues; `false` if one is about to.
+    /// Records that a thread of the host is to empty the queues; `false` if that was recorded before.
     fn begins_overdue(&self) -> bool {
         // Ordering: Relaxed. The locks of the queues order everything else.
         !self.is_overdue.swap(true, Ordering::Relaxed)
     }
 
-    /// A thread of the host empties the queues now.
+    /// Records that a thread of the host empties the queues now.
     pub(super) fn ends_overdue(&self) {
         self.is_overdue.store(false, Ordering::Relaxed);
     }
@@ -160,7 +161,8 @@ impl<V: Load> Queue<V> {
     /// Takes all views, which the caller sends.
     #[inline]
     pub(super) fn take(&self) -> Option<Taken<'_, V>> {
-        // Ordering: Relaxed. The caller looks for a request that it has deferred itself, or that it has from the thread that did.
+        // Ordering: Relaxed. The caller looks for a request that it has deferred itself, or that it got from the thread that
+        // deferred it.
         if self.len.load(Ordering::Relaxed) == 0 {
             return None;
         }
@@ -243,7 +245,7 @@ impl<V: Load> End<'_, V> {
         &mut self.inner.views
     }
 
-    /// Ends the lock, when the view was added. `returns`: this thread will empty the queue itself.
+    /// Releases the lock after the view was added. `returns`: this thread will empty the queue itself.
     #[inline(always)]
     pub(super) fn leave(mut self, returns: bool) -> Left {
         self.queue.add_len(1);
@@ -274,7 +276,7 @@ pub(super) enum Looked {
 }
 
 impl Watch {
-    /// Looks without a view until the watch ends.
+    /// Number of looks without a view after which the watch ends.
     const IDLE: u32 = if cfg!(pactio_loom) { 1 } else { 50 };
 
     pub(super) fn look<V: Load>(&mut self, deferred: &Deferred<V>) -> Looked {
@@ -287,13 +289,14 @@ impl Watch {
         if self.idle < Self::IDLE {
             return Looked::Again;
         }
-        // Ordering: Relaxed. The locks order it: a thread that defers a view afterwards sees that the device is not watched.
+        // Ordering: Relaxed. The locks order the store: a thread that defers a view afterwards sees that the device is not
+        // watched.
         deferred.is_watched.store(false, Ordering::Relaxed);
         let (any, _) = mutant!("the_watch_ends_without_a_look", (false, false), self.look_at_all(deferred));
         if any && deferred.begins_watch() { Looked::Again } else { Looked::Idle }
     }
 
-    /// Whether any queue has views, and whether one of them had them at the last look.
+    /// Whether any queue has views, and whether one of these queues was not emptied since the last look.
     fn look_at_all<V: Load>(&mut self, deferred: &Deferred<V>) -> (bool, bool) {
         let (mut any, mut overdue) = (false, false);
         for (queue, seen) in deferred.queues.iter().zip(&mut self.seen) {
@@ -335,7 +338,7 @@ impl BatchHeuristic {
         if together > 1 {
             return self.alone.store(0, Ordering::Relaxed);
         }
-        // One more every other time, so that it is not always the last one of two or more that is tried.
+        // One more every other time: with a constant number, the deferred request could always be the last one of a group.
         let tries = self.tries.load(Ordering::Relaxed).wrapping_add(1);
         self.tries.store(tries, Ordering::Relaxed);
         self.alone.store(Self::ALONE + tries % 2, Ordering::Relaxed);
@@ -390,12 +393,12 @@ mod models {
         requests: Mutex<[Request; REQUESTS]>,
     }
 
-    /// The times that something happened to a request.
+    /// Number of the events of a request.
     #[derive(Clone, Copy, Default)]
     struct Request {
         sent: u32,
         failed: u32,
-        /// The device had it, and gave it up.
+        /// The device had the request, and gave it up.
         given_up: u32,
     }
 
@@ -416,7 +419,7 @@ mod models {
     }
 
     impl Model {
-        /// Defers a request on a thread. The result cancels it.
+        /// Defers a request on a thread. Setting the flag cancels the request.
         fn defer(&self, id: usize, thread: usize) -> (Arc<AtomicBool>, Left) {
             let cancelled = Arc::new(AtomicBool::new(false));
             let mut end = self.deferred.of_thread(thread).end(&self.deferred);
@@ -482,7 +485,7 @@ mod models {
             let other = {
                 let model = model.clone();
                 thread::spawn(move || {
-                    // It has the first request from the other thread.
+                    // This thread got the first request from the other thread.
                     model.send(0);
                     assert_eq!(model.request(0).sent, 1, "its request is not sent");
                 })

@@ -1,11 +1,11 @@
-//! Has each driver polled by one thread at a time, without losing a wake: the [word](super::word) decides.
+//! Selects the thread that polls a driver: one thread at a time polls it, and no wake is lost. The [word](super::word) decides.
 //!
 //! A wake on a thread that [helps](Helper) the driver sets a flag of that thread. Any other wake notifies the word. Then one of
 //! these threads polls the driver:
 //!
 //! - the thread that polls the driver now;
 //! - the thread that woke the driver, if it is about to poll the drivers that it woke: inside a request that will [help](Helper)
-//!   when it has been submitted, or inside `block_on` where `local` allows it;
+//!   after its submission, or inside `block_on` where `local` allows this;
 //! - otherwise the driving thread of the runtime.
 
 use std::cell::Cell;
@@ -40,25 +40,25 @@ pub(crate) trait Drive: Send + Sync + 'static {
     /// Hands deferred requests to the device.
     fn send(&self, views: &mut Views);
 
-    /// A request was cancelled while it was handed over.
+    /// Cancels a request at the device. The cancellation came while the request was handed over.
     fn cancel_late(&self, request: RequestId);
 
-    /// Requests are deferred: has the watchdog look whether they are sent.
+    /// Requests are deferred: asks the watchdog to check that they are sent.
     fn watch_deferred(&self, driver: &Arc<Driver>);
 
     /// The driver has ended, by itself or in a panic.
     fn driver_ended(&self, status: DriverStatus);
 
-    /// A poll of the driver has ended: the descriptor is waited for again, if it was ready.
+    /// A poll of the driver has ended: waits for the descriptor again, if it was ready.
     fn watch_again(&self);
 
     /// A thread has been in a call of the device for `time`.
     fn hangs(&self, call: Call, time: Duration);
 
-    /// That call has ended, after `time`.
+    /// The reported call has ended, after `time`.
     fn came_back(&self, call: Call, time: Duration);
 
-    /// Has the driver polled if it was notified and the thread that was to poll it may not come back.
+    /// Queues the driver for the driving thread, if the driver was notified and no thread has begun to poll it.
     fn rescue(&self);
 }
 
@@ -71,11 +71,11 @@ pub(crate) struct Driver {
     queue: Sender<Duty>,
 }
 
-/// What the driving thread does for a driver.
+/// The work of the driving thread for a driver.
 pub(crate) enum Duty {
-    /// It polls the driver.
+    /// Poll the driver.
     Poll(Arc<Driver>),
-    /// It sends the requests that were deferred, and polls the driver if that notifies it.
+    /// Send the requests that were deferred, and poll the driver if that notifies it.
     Send(Arc<Driver>),
 }
 
@@ -92,7 +92,7 @@ impl Duty {
 }
 
 impl Driver {
-    /// The driver of `device`, which is to be polled a first time soon.
+    /// The driver of `device`. The caller starts the first poll.
     pub(crate) fn new(device: Weak<dyn Drive>, queue: Sender<Duty>) -> Arc<Self> {
         Arc::new(Self { word: Word::new(), deferred: Deferred::default(), device, queue })
     }
@@ -109,8 +109,8 @@ impl Driver {
         if HELPED.with(|helped| helped.notify(self)) {
             return;
         }
-        // This thread may take the driver over, even if it was notified before: the thread that was to poll it then may be busy
-        // with something else.
+        // This thread may take the driver over, even if the driver was notified before: the thread that was then to poll it may
+        // be busy with other work.
         if self.word.notify() == Notified::Claims && !local::take_over(self) {
             self.schedule();
         }
@@ -130,7 +130,7 @@ impl Driver {
         self.run();
     }
 
-    /// Polls the driver on this thread, or has the thread that polls it now poll it again.
+    /// Polls the driver on this thread. If another thread polls the driver now, that thread polls it again instead.
     pub(crate) fn run_anyway(self: &Arc<Self>) {
         let _ = self.word.notify();
         self.run();
@@ -168,7 +168,7 @@ impl Driver {
         self.deferred.cancel(request).for_each(|mut views| views.fail(IoError::CANCELLED));
     }
 
-    /// Has the watchdog look at the deferred requests.
+    /// Asks the watchdog to look at the deferred requests.
     #[cold]
     pub(super) fn watch_deferred(self: &Arc<Self>) {
         if let Some(device) = self.device() {
@@ -195,10 +195,10 @@ impl Driver {
         device
     }
 
-    /// Runs the driver if it was `notified` by this thread, or was notified by another.
+    /// Runs the driver if this thread has `notified` it, or another thread has.
     fn run_notified(self: &Arc<Self>, device: &dyn Drive, notified: bool) {
         if notified {
-            // Mostly no other thread notifies or polls the driver.
+            // In most cases, no other thread notifies or polls the driver.
             if self.word.claim_idle() {
                 if self.poll_claimed(device) == Released::Again {
                     self.run_with(device);
@@ -219,7 +219,7 @@ impl Driver {
         self.schedule();
     }
 
-    /// Polls the driver once, which this thread has claimed.
+    /// Polls the driver once. This thread has claimed the driver.
     fn poll_claimed(&self, device: &dyn Drive) -> Released {
         // Plugins do not unwind; a subscriber of the host's records, or a waker that is dropped, might.
         let status = catch_unwind(AssertUnwindSafe(|| {
@@ -240,7 +240,8 @@ impl Driver {
         self.word.release()
     }
 
-    /// The descriptor of the device is ready. The thread that waits for descriptors runs no code of plugins.
+    /// The descriptor of the device is ready: queues the driver, because the thread that waits for descriptors runs no code of
+    /// plugins.
     pub(crate) fn notify_elsewhere(self: &Arc<Self>) {
         if self.word.notify() == Notified::Claims {
             self.schedule();

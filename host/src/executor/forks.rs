@@ -1,8 +1,8 @@
-//! Processes that were forked: they have none of the host's threads, so their requests would wait for ever.
+//! Detects forked processes: they have none of the host's threads, so their requests would wait for ever.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// How often this process, or one that it was forked from, has been forked off.
+/// Number of forks on the way from the first process to this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// The process that a device belongs to.
@@ -16,10 +16,10 @@ impl Process {
         Self(FORKS.load(Ordering::Relaxed))
     }
 
-    /// Whether the calling process was forked off since.
+    /// Whether the calling process was forked off since this value was made.
     #[inline(always)]
     pub(crate) fn was_forked(self) -> bool {
-        // Ordering: Relaxed. The child has one thread, which has changed it.
+        // Ordering: Relaxed. The child has one thread, and that thread has changed the count.
         FORKS.load(Ordering::Relaxed) != self.0
     }
 }
@@ -33,8 +33,8 @@ fn notice() {
     }
 
     static ONCE: Once = Once::new();
-    // SAFETY: the function needs only a static, and does nothing that a forked process must not do. Without memory for the entry,
-    // a forked process is not noticed.
+    // SAFETY: the function only adds to an atomic static, which a forked process may do. If there is no memory for the
+    // registration, a forked process is not noticed.
     ONCE.call_once(|| unsafe {
         let _ = libc::pthread_atfork(None, None, Some(in_child));
     });

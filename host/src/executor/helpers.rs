@@ -1,6 +1,6 @@
-//! Threads for calls that a plugin may not come back from, while the caller waits for a limited time: opening and closing.
+//! Threads that open and close devices, for callers that wait for a limited time: the plugin may not come back from such a call.
 //!
-//! All hosts share them. If each one is inside a plugin, further calls wait in a queue.
+//! All hosts share the threads. If each thread is inside a plugin, further calls wait in a queue.
 
 use std::collections::VecDeque;
 use std::io;
@@ -40,9 +40,9 @@ fn helpers() -> MutexGuard<'static, Helpers> {
 ///
 /// # Errors
 ///
-/// If no thread can be started and none is there. The call is dropped then.
+/// If there is no thread and none can be started. The call is then dropped.
 pub(crate) fn perform(call: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    // A process that was forked off has none of the threads, and another thread may have had the lock.
+    // A forked process has none of the threads, and a thread of the parent may have held the lock during the fork.
     static FIRST: OnceLock<Process> = OnceLock::new();
     if FIRST.get_or_init(Process::this).was_forked() {
         let life = move || {
@@ -65,7 +65,7 @@ pub(crate) fn perform(call: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let started = thread::Builder::new().name("pactio-helper".to_owned()).spawn(help);
     let Err(error) = started else { return Ok(()) };
     helpers.threads -= 1;
-    // One of the others will perform the call.
+    // Another thread will perform the call.
     if helpers.threads > 0 {
         return Ok(());
     }
@@ -81,7 +81,7 @@ pub(crate) fn counts() -> (Bounded, usize) {
     (Bounded { now: helpers.threads, most: MAX_THREADS }, helpers.calls.len())
 }
 
-/// The life of a thread.
+/// Performs calls until none has come for [`IDLE`].
 fn help() {
     is_known();
     let mut helpers = helpers();
@@ -140,12 +140,12 @@ mod tests {
         assert_eq!((threads.now, threads.most), (MAX_THREADS, MAX_THREADS));
         assert!(waiting >= CALLS - MAX_THREADS, "{waiting} calls wait");
         drop(go);
-        // Each call has begun at the end of this.
+        // When the channel ends, each call has begun.
         assert_eq!(began.iter().count(), CALLS - MAX_THREADS);
         while done.load(Ordering::Relaxed) < CALLS {
             std::thread::yield_now();
         }
-        // All threads are there for the next calls, or end: both leave none behind.
+        // Idle threads end, so the count falls to 0 unless a thread was lost.
         while counts().0.now > 0 {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }

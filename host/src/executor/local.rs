@@ -1,10 +1,10 @@
-//! The work of a thread inside `block_on`: it sends the requests that were [deferred](super::deferred) on it, and polls the
-//! drivers that this wakes.
+//! The work of a thread inside `block_on`: the thread sends the requests that were [deferred](super::deferred) on it, and polls
+//! the drivers that these requests wake.
 //!
 //! So a request and its completion need no second thread, and all requests that were submitted meanwhile are handled together.
 //!
 //! A request that is polled with the waker of this `block_on` is polled again by [`block_on`], after the requests were sent. A
-//! request that is polled with another waker may belong to an executor that blocks the thread further inside: it registers its
+//! request that is polled with another waker may belong to an inner executor that blocks the thread: such a request registers its
 //! waker, and wakes its task.
 
 use std::cell::{Cell, RefCell};
@@ -48,13 +48,13 @@ struct Thread {
     driving: Cell<bool>,
     /// An entry may have work.
     has_work: Cell<bool>,
-    /// A driver for which a request was deferred since the last of these: the innermost `block_on` began, an entry was taken. So
-    /// the next request need not look for the entry.
+    /// A driver for which a request was deferred, both since the innermost `block_on` began and since the last entry was taken.
+    /// The next request for this driver need not look for the entry.
     marked: Cell<*const Driver>,
     /// Number of nested calls of `block_on` that this thread is in.
     depth: Cell<usize>,
-    /// The drivers that this thread uses. Idle entries are kept, so that they are found again without reference counting. Empty
-    /// outside of `block_on`, so that it need not be dropped.
+    /// The drivers that this thread uses. Idle entries are kept, so that they are found again without reference counting. The
+    /// list is empty outside of `block_on`, so it need not be dropped.
     drivers: ManuallyDrop<RefCell<Vec<Entry>>>,
 }
 
@@ -87,7 +87,7 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 /// The state of this thread.
 #[inline(always)]
 fn this_thread() -> &'static Thread {
-    // Not inside of `with`, since that is not always inlined: views would be copied on the stack.
+    // The callers do not work inside of `with`, which is not always inlined: views would be copied on the stack.
     // SAFETY: the thread-local has no destructor, so it exists until the thread ends; the reference cannot leave the thread,
     // since `Thread` is not `Sync`, and this module does not store it.
     unsafe { &*THREAD.with(ptr::from_ref) }
@@ -193,8 +193,8 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     }))
 }
 
-/// Calls `f`. The requests that are deferred meanwhile are sent by the next [`block_on`] of this thread, and the rest by the
-/// return.
+/// Calls `f`. The next [`block_on`] of this thread sends the requests that `f` defers. When `f` returns, this function sends the
+/// remaining ones.
 pub(crate) fn together<T>(f: impl FnOnce() -> T) -> T {
     let _local = Local::enter();
     f()
@@ -250,8 +250,8 @@ impl Local {
     /// work.
     fn drive(&self) -> bool {
         let thread = this_thread();
-        // Other threads, or a `block_on` further inside, may have sent the requests that the task has deferred: the task is
-        // polled again all the same.
+        // The task is polled again even if another thread, or an inner `block_on`, has sent the requests that the task has
+        // deferred.
         let mut any = thread.deferred.replace(false);
         while let Some(mut entry) = thread.take_entry() {
             any = true;
@@ -281,8 +281,8 @@ impl Drop for Local {
         thread.deferred.set(self.outer_deferred);
         thread.driving.set(self.outer_driving);
         thread.depth.set(thread.depth.get() - 1);
-        // The requests that the task has deferred are sent, though the task does not wait for them. From here on the driving
-        // thread polls the drivers of its devices.
+        // The requests that the task has deferred are sent, although the task does not wait for them. From here on, the driving
+        // thread polls the drivers of their devices.
         thread.marked.set(ptr::null());
         while let Some(mut entry) = thread.take_entry() {
             if entry.deferred {
@@ -331,7 +331,7 @@ impl Place<'_> {
         self.end.views()
     }
 
-    /// The view was added.
+    /// Releases the queue after the caller has added its view. The view is sent later.
     #[inline(always)]
     pub(crate) fn leave(self, cx: &Context<'_>) -> Submitted {
         let Left { watch, wake } = self.end.leave(self.returns);

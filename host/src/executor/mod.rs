@@ -2,8 +2,8 @@
 //!
 //! `runtime` has the executor, `crew` its threads; `driver` and its `word` decide which thread polls a device's driver, `local`
 //! is the work of a blocked thread, `deferred` holds the requests that travel together; `posts` records the call that each thread
-//! is in, `watchdog` notices calls that do not return, `forks` processes without threads; `helpers` open and close devices for
-//! callers with a limit.
+//! is in, `watchdog` notices calls that do not return, `forks` detects forked processes, which have no threads; `helpers` open
+//! and close devices for callers with a limit.
 
 mod crew;
 mod deferred;

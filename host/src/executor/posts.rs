@@ -1,4 +1,4 @@
-//! The call of a plugin that each thread is in.
+//! Records the call of a plugin that each thread is in.
 //!
 //! A thread that enters a plugin writes into its own post; the [watchdog](super::watchdog) reads the posts of all threads. So a
 //! call that does not return is noticed on every thread, and a call costs a few plain stores.
@@ -24,7 +24,7 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    /// By number; the last is there once more, so that each number of three bits is a kind.
+    /// The kinds by number. The last kind appears twice, so that each number of three bits is a kind.
     const ALL: [Self; CALL + 1] = [
         Self::Request,
         Self::Driver,
@@ -54,7 +54,7 @@ impl Call {
     }
 }
 
-/// The call that a thread is in, with the calls inside of it. Only the thread itself writes.
+/// The outermost and the innermost call that a thread is in. Only the thread itself writes.
 ///
 /// Readers use the fields as hints, and never as pointers. Orderings: the thread stores a place and then, with Release, a count;
 /// a reader loads the counts first, with Acquire. So a place is not older than its count.
@@ -66,7 +66,7 @@ pub(super) struct Post {
     steps: AtomicU64,
     /// The innermost device, or null, with the kind of the call in the lowest bits: one store for both.
     innermost: AtomicPtr<()>,
-    /// The same of the outermost call.
+    /// The same for the outermost call.
     outermost: AtomicPtr<()>,
 }
 
@@ -88,9 +88,9 @@ fn device_of(place: *mut ()) -> *const () {
 /// The calls of a thread, as seen from another thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// The number of the outermost call: another number is another call.
+    /// The number of the outermost call: a different number means a different call.
     pub(super) number: u64,
-    /// The number of the last step: the same number is the same innermost call.
+    /// The number of the last step: the same number means the same innermost call.
     pub(super) step: u64,
     pub(super) innermost: Place,
     pub(super) outermost: Place,
@@ -99,7 +99,7 @@ pub(super) struct Seen {
 /// A call of a device.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The address of the device; it may be gone.
+    /// The address of the device; the device may be gone.
     pub(super) device: *const (),
     pub(super) call: Call,
 }
@@ -160,10 +160,10 @@ impl Drop for Kept {
     fn drop(&mut self) {
         lock().retain(|post| !Arc::ptr_eq(post, &self.0));
         if THREAD.with(|thread| thread.depth.get()) > 0 {
-            // The plugin that the thread is in ends the process, or the thread: the call is still under way.
+            // The plugin that the thread is in ends the process or the thread. The call is still under way, so the post is kept.
             std::mem::forget(self.0.clone());
         } else {
-            // A value that is dropped after this gets a post of its own.
+            // If a value that is dropped later enters a plugin, the thread gets a new post.
             THREAD.with(|thread| thread.post.set(ptr::null()));
         }
     }
@@ -188,7 +188,7 @@ fn register() -> *const Post {
     let kept = KEPT.try_with(|kept| kept.borrow_mut().get_or_insert_with(|| Kept(post.clone())).0.clone());
     match kept {
         Ok(_) => lock().push(post),
-        // The thread is about to end: nothing removes this post any more.
+        // The thread is about to end, and nothing can remove the post later: it is leaked.
         Err(_) => std::mem::forget(post),
     }
     THREAD.with(|thread| thread.post.set(address));
@@ -204,7 +204,7 @@ pub(super) fn own() -> Arc<Post> {
     KEPT.with(|kept| kept.borrow().as_ref().map_or_else(Arc::default, |kept| kept.0.clone()))
 }
 
-/// Devices can be closed on this thread, which is no plugin's.
+/// Records that devices can be closed on this thread, because it belongs to no plugin.
 pub(super) fn is_known() {
     drop(own());
 }
@@ -214,12 +214,12 @@ pub(super) fn join_host() {
     THREAD.with(|thread| thread.is_of_host.set(true));
 }
 
-/// Whether this thread belongs to a host, or is inside a plugin: such a thread waits for no other one to end.
+/// Whether this thread belongs to a host, or is inside a plugin: such a thread must not wait for another thread to end.
 pub(crate) fn must_not_wait() -> bool {
     THREAD.with(|thread| thread.is_of_host.get() || thread.depth.get() > 0)
 }
 
-/// This thread is one of a plugin's own.
+/// Records that this thread is a plugin's own, unless it is inside a call of a plugin.
 #[inline(always)]
 pub(crate) fn is_of_plugin() {
     let thread = this_thread();
@@ -252,8 +252,8 @@ impl Inside {
         let thread = this_thread();
         let post = thread.post.get();
         let post = if post.is_null() { register() } else { post };
-        // SAFETY: the post lives as long as the thread, or for ever; values of this type end before, since they are only made on
-        // the stack.
+        // SAFETY: the post lives as long as the thread, or for ever; values of this type end before the thread does, since they
+        // are only made on its stack.
         let post = unsafe { &*post };
         let depth = thread.depth.get();
         thread.depth.set(depth + 1);

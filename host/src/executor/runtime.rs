@@ -82,8 +82,9 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.crew.end();
         self.woken.close();
-        // A task may have held the last device: then this is one of the threads, which ends when it returns. It may also be a
-        // thread of another host that waits for this one in the same way.
+        // If a task held the last device, this is one of the runtime's own threads, which ends only when it returns. If this is a
+        // thread of another host, a thread of this host may wait for the end of that host in the same way. In both cases, this
+        // thread does not wait.
         if !posts::must_not_wait() && !self.was_forked() {
             self.lives.get_mut().unwrap_or_else(PoisonError::into_inner).wait(&self.crew, self.limit);
         }

@@ -2,15 +2,16 @@
 //!
 //! | a call takes | then |
 //! |---|---|
-//! | [`HELD`] | if its thread is one of the host's, another one takes the thread's place; drivers that the thread was to poll are polled elsewhere |
+//! | [`HELD`] | if the thread belongs to the host, another thread takes its place; the drivers that it was to poll are polled elsewhere |
 //! | the host's limit | it is reported, and its device fails new requests until it returns |
 //!
-//! A call inside of another one counts if it does not end; otherwise the outermost one does, which keeps calling. Opening and
-//! closing may take as long as the storage takes: they are reported, and their devices fail nothing. While calls are under way,
-//! the threads are looked at every [`BUSY`], otherwise every [`IDLE`].
+//! If the innermost call of a thread does not end, the time of that call counts. If the innermost calls end, the time of the
+//! outermost call counts, since it keeps making calls. Opening and closing may take as long as the storage takes: they are
+//! reported, but their devices go on taking requests. The watchdog looks at the threads every [`BUSY`] while calls are under way,
+//! otherwise every [`IDLE`].
 //!
-//! It also notices requests that were [deferred](super::deferred) and are not sent, and has the host send them: after one to two
-//! times [`UNSENT`].
+//! The watchdog also notices requests that were [deferred](super::deferred) and are not sent. A thread of the host sends them,
+//! after one to two times [`UNSENT`].
 
 use std::collections::HashMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -37,7 +38,7 @@ const UNSENT: Duration = Duration::from_millis(1);
 pub(crate) struct Watchdog {
     watched: Arc<Mutex<Watched>>,
     crew: Arc<Crew>,
-    /// Drivers with deferred requests. Dropping it ends the thread.
+    /// Sends drivers with deferred requests to the thread. Dropping the sender ends the thread.
     deferring: OnceLock<Sender<Arc<Driver>>>,
     limit: Duration,
 }
@@ -59,7 +60,7 @@ struct Slow {
     told: bool,
 }
 
-/// A watched call, which ends when this is dropped.
+/// A watched call. The call ends when this value is dropped.
 pub(crate) struct UnderWay {
     watched: Arc<Mutex<Watched>>,
     number: u64,
@@ -100,7 +101,7 @@ impl Watchdog {
     /// Looks at the deferred requests of a device, which the watchdog watches, until there are none for a while.
     pub(crate) fn watch_deferred(&self, driver: Arc<Driver>) {
         if let Some(deferring) = self.deferring.get() {
-            // Without the thread, they are sent when they are polled.
+            // Without the thread, the requests are sent when they are polled.
             let _ = deferring.send(driver);
         }
     }
@@ -195,7 +196,7 @@ struct Hanging {
     device: Weak<dyn Drive>,
     call: Call,
     since: Instant,
-    /// The number of the outermost call, and the step if the call is inside of it.
+    /// The number of the outermost call, and the step if the reported call is the innermost one.
     number: u64,
     step: Option<u64>,
 }
@@ -210,7 +211,7 @@ impl Hanging {
 }
 
 impl Rounds {
-    /// Looks at all threads; whether calls are under way.
+    /// Looks at all threads; `true` if calls are under way.
     fn look(&mut self) -> bool {
         for ended in self.hanging.extract_if(.., |hanging| !hanging.goes_on()) {
             if let Some(device) = ended.device.upgrade() {
@@ -262,7 +263,7 @@ impl Rounds {
         }
     }
 
-    /// Has the drivers polled that a thread has taken over and does not get to.
+    /// Queues the drivers that a thread has taken over, but has not begun to poll.
     fn rescue(&self) {
         let devices: Vec<_> = lock(&self.watched).devices.iter().filter_map(Weak::upgrade).collect();
         devices.iter().for_each(|device| device.rescue());
@@ -294,7 +295,7 @@ mod tests {
 
     use crate::executor::Views;
 
-    /// Counts the reports. A few bytes, so that the address has room for the kind of the call.
+    /// Counts the reports. The alignment leaves the lowest bits of the address free for the kind of the call.
     #[derive(Default)]
     #[repr(align(8))]
     struct Device {

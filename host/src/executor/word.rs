@@ -1,4 +1,4 @@
-//! The driver's word: which thread polls a driver, so that one thread at a time polls it and no wake is lost.
+//! The driver's word selects the thread that polls a driver: one thread at a time polls it, and no wake is lost.
 //!
 //! | bit | true means |
 //! |-----|------------|
@@ -12,9 +12,9 @@
 //!
 //! | NOTIFIED | RUNNING | QUEUED | meaning |
 //! |---|---|---|---|
-//! | 0 | 0 | 0 | idle: a wake is to come |
+//! | 0 | 0 | 0 | idle: no wake is pending |
 //! | 1 | 0 | 1 | the driving thread will poll it |
-//! | 1 | 0 | 0 | a thread has taken the wake over, and is about to poll it; or it is about to be queued |
+//! | 1 | 0 | 0 | a thread has taken the wake over, and is about to poll or to queue the driver |
 //! | 0 | 1 | 0, 1 | it is polled |
 //! | 1 | 1 | 0, 1 | it is polled, and will be polled again |
 //! | 0 | 0 | 1 | a thread was faster than the driving thread, which finds nothing to do |
@@ -48,9 +48,9 @@ pub(super) struct Word(AtomicU8);
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Notified {
-    /// The thread that polls it now will poll it again, or it has ended.
+    /// None. The thread that polls the driver now will poll it again, or the driver has ended.
     Nothing,
-    /// Have it polled.
+    /// Have the driver polled, here or by the driving thread.
     Claims,
 }
 
@@ -60,7 +60,7 @@ pub(super) enum Notified {
 pub(super) enum Released {
     /// None.
     Done,
-    /// It was notified meanwhile: claim it again.
+    /// The driver was notified meanwhile: claim it again.
     Again,
 }
 
@@ -69,17 +69,18 @@ impl Word {
         Self(AtomicU8::new(0))
     }
 
-    /// There may be work.
+    /// Records that there may be work.
     #[inline]
     pub(super) fn notify(&self) -> Notified {
         // Ordering: Release, so that the thread that claims the driver sees the writes that led to the wake.
         let release = mutant!("notify_relaxed", Ordering::Relaxed, Ordering::Release);
         let state = self.0.fetch_or(NOTIFIED, release);
-        // If it was notified before, the thread that was to poll it may be busy with something else: it is claimed anew.
+        // If the driver was notified before, the thread that was to poll it may be busy with other work: the caller claims the
+        // driver anew.
         if state & (RUNNING | ENDED) == 0 { Notified::Claims } else { Notified::Nothing }
     }
 
-    /// The driver goes into the channel, unless it is there.
+    /// Records that the driver is in the channel; `true` if the caller is to put it there.
     #[inline]
     #[must_use]
     pub(super) fn queue(&self) -> bool {
@@ -87,7 +88,8 @@ impl Word {
         self.0.fetch_or(QUEUED, Ordering::Relaxed) & (QUEUED | ENDED) == 0
     }
 
-    /// The driver was taken out of the channel. Before it is claimed, so that a later notification queues it again.
+    /// Records that the driver was taken out of the channel. The caller claims the driver after this, so that a later
+    /// notification queues it again.
     #[inline]
     pub(super) fn unqueue(&self) {
         // Ordering: Relaxed. QUEUED says only that the driver is in the channel.
@@ -97,7 +99,7 @@ impl Word {
     /// Whether a claim may succeed.
     #[inline]
     pub(super) fn is_notified(&self) -> bool {
-        // Ordering: Relaxed. It is only a check; `claim` acquires.
+        // Ordering: Relaxed. This is only a hint; `claim` acquires.
         self.0.load(Ordering::Relaxed) & NOTIFIED != 0
     }
 
@@ -116,7 +118,7 @@ impl Word {
             .is_ok()
     }
 
-    /// Claims an idle driver for a poll: the usual case of a thread that has notified it itself.
+    /// Claims an idle driver for a poll: the usual case of a thread that has notified the driver itself.
     #[inline]
     #[must_use]
     pub(super) fn claim_idle(&self) -> bool {
@@ -135,25 +137,25 @@ impl Word {
         if again { Released::Again } else { Released::Done }
     }
 
-    /// There will be no more polls.
+    /// Ends the driver: it is not polled any more.
     pub(super) fn end(&self, panicked: bool) {
-        // Ordering: Relaxed. Nothing is read because of these bits.
+        // Ordering: Relaxed. No other memory depends on these bits.
         self.0.fetch_or(if panicked { ENDED | PANICKED } else { ENDED }, Ordering::Relaxed);
     }
 
-    /// It was notified, and neither polled nor queued: the thread that was to poll it may not come back.
+    /// Whether the driver was notified, and is neither polled nor queued: the thread that was to poll it may not come back.
     pub(super) fn is_left(&self) -> bool {
         // Ordering: Relaxed. The thread that polls the driver acquires.
         self.0.load(Ordering::Relaxed) & (NOTIFIED | RUNNING | QUEUED | ENDED) == NOTIFIED
     }
 
     pub(super) fn is_ended(&self) -> bool {
-        // Ordering: Relaxed. Nothing is read because of this bit.
+        // Ordering: Relaxed. No other memory depends on this bit.
         self.0.load(Ordering::Relaxed) & ENDED != 0
     }
 
     pub(super) fn has_panicked(&self) -> bool {
-        // Ordering: Relaxed. Nothing is read because of this bit.
+        // Ordering: Relaxed. No other memory depends on this bit.
         self.0.load(Ordering::Relaxed) & PANICKED != 0
     }
 }
@@ -174,7 +176,7 @@ mod models {
         channel: AtomicUsize,
         /// Reached only by the thread that polls.
         polled: UnsafeCell<u32>,
-        /// Work that wakes were for, and that a poll has to see. Not ordered by itself.
+        /// The number of wakes, which a poll has to see. The counter itself orders nothing.
         work: AtomicUsize,
         done: AtomicUsize,
     }
@@ -204,7 +206,7 @@ mod models {
             }
         }
 
-        /// Polls an idle driver at once, as a thread does that has handed over requests itself.
+        /// Polls an idle driver at once, like a thread that has handed over requests itself.
         fn help(&self) {
             self.work.fetch_add(1, Ordering::Relaxed);
             if self.word.claim_idle() {
@@ -300,7 +302,7 @@ mod models {
 
     #[test]
     fn a_taken_over_driver_is_rescued() {
-        // The thread that has taken the wake over does not come to its poll: another one finds the driver left.
+        // The thread that has taken the wake over never polls. Another thread finds that the driver is left.
         explore(
             None,
             &[

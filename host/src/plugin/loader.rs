@@ -62,8 +62,8 @@ unsafe impl Sync for Backend {}
 
 /// The open library, which every object of a plugin keeps.
 ///
-/// The library is never unloaded, since libraries with thread-local destructors cannot be unloaded: it is opened so that closing
-/// it leaves it mapped. The record tells the number of live objects of a plugin.
+/// The library is never unloaded, since libraries with thread-local destructors cannot be unloaded: it is opened in such a way
+/// that closing it leaves it mapped. The record tells the number of live objects of a plugin.
 struct LibraryRecord {
     library: libloading::Library,
 }
@@ -81,7 +81,7 @@ impl Plugin {
 
     /// A plugin that is linked into this program.
     pub(super) fn linked(plugin: LinkedPlugin) -> Result<Self, Refusal> {
-        // SAFETY: the bytes are those of `StaticBytes::new`, in this program.
+        // SAFETY: `StaticBytes::new` got the bytes from a static of this program, which is never unloaded.
         let raw = text_of(unsafe { plugin.entry().manifest.as_slice() }).to_owned();
         let described = Described { manifest: Manifest::parse(&raw)?, raw, stamp: None };
         Ok(Self { described, source: Source::Linked(plugin), seal: false, backend: OnceLock::new() })
@@ -105,7 +105,7 @@ impl Plugin {
         self.path().map_or("linked into the program".to_owned(), |path| path.display().to_string())
     }
 
-    /// Whether the file at the plugin's path is the one that this was made from, or has the same bytes.
+    /// Whether the file at the plugin's path is the file that this plugin was made from, or has the same bytes.
     pub(super) fn is_current(&self, described: &Described) -> bool {
         if self.backend.get().is_some_and(Result::is_err) {
             // The cause of the failure may be gone now.
@@ -114,7 +114,7 @@ impl Plugin {
         if described.stamp.is_some() && described.stamp == self.described.stamp {
             return true;
         }
-        // Only a loaded library is worth a comparison; other plugins are made anew.
+        // The bytes are compared only if the library is loaded; otherwise the plugin is made anew.
         let digest = self.backend.get().and_then(|backend| backend.as_ref().ok()?.digest);
         described.raw == self.described.raw && digest.is_some() && digest == self.path().and_then(digest_of)
     }
@@ -239,7 +239,7 @@ fn open_library(
     }
     let mut bytes = Vec::new();
     (&file).read_to_end(&mut bytes).map_err(unreadable)?;
-    // A program that writes to the file itself may have done so while it was read.
+    // Another program may have written to the file in place while it was read.
     if stamp()? != described.stamp || candidate::read_bytes(&bytes, described.stamp)?.raw != described.raw {
         return Err(replaced());
     }
@@ -262,14 +262,14 @@ fn open_library(
             }
         }
     }
-    // Between this look and the loader's, the file can still be replaced.
+    // The file can still be replaced between this check and the loader's access.
     if Stamp::at(path) != described.stamp {
         return Err(replaced());
     }
     Ok((open(&unheard_of(path)).map_err(|error| cannot_load(&error))?, digest))
 }
 
-/// The name of a file, as far as the system shows it for a copy.
+/// The name of a file, cut to a length that the system accepts for the name of a copy.
 fn name_of(path: &Path) -> &str {
     const LONGEST: usize = 200;
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or("plugin");
@@ -279,17 +279,17 @@ fn name_of(path: &Path) -> &str {
 /// Opens the library and makes its backend.
 fn load(path: &Path, described: &Described, seal: bool) -> Result<Backend, Refusal> {
     let (library, digest) = open_library(path, described, seal)?;
-    // SAFETY: the symbol is only used as an address here.
+    // SAFETY: the symbol is used only as an address here, and any address is a valid raw pointer.
     let entry =
         unsafe { library.get::<*const PluginEntry>(ENTRY_SYMBOL) }.map_err(|error| cannot_load(&error))?;
     let address: *const PluginEntry = *entry;
     // SAFETY: `entry::check_file` has found `PREFIX` bytes of data there. The bytes are checked again, since a file without a
     // sealed copy could have been replaced meanwhile.
     entry::check(unsafe { &*address.cast::<[u8; entry::PREFIX]>() })?;
-    // SAFETY: magic, version, size and fingerprint are those of this host's `PluginEntry`.
+    // SAFETY: magic, version, size and fingerprint are those of this host's `PluginEntry`, and the library stays loaded.
     let entry: &'static PluginEntry = unsafe { &*address };
     check_layout(path, entry)?;
-    // SAFETY: the entry passed all checks, so the bytes are those of `StaticBytes::new`, and the library stays loaded.
+    // SAFETY: the entry passed all checks, so `StaticBytes::new` made the bytes, and the library stays loaded.
     if text_of(unsafe { entry.manifest.as_slice() }) != described.raw {
         let text = "the loaded library is not the file whose manifest was read";
         return Err(Refusal::new(RefusalKind::Replaced, text).with_remedy(
@@ -298,7 +298,7 @@ fn load(path: &Path, described: &Described, seal: bool) -> Result<Backend, Refus
     }
     let record: Library = CArc::<LibraryRecord>::from(Arc::new(LibraryRecord { library })).into_opaque();
     if let Some(attach) = entry.attach {
-        // SAFETY: the table lives as long as the process.
+        // SAFETY: the entry passed all checks, so the function has this signature; the table lives as long as the process.
         unsafe { attach(log::table(&described.manifest.id)) };
     }
     create(entry, record).map(|object| Backend { object, digest: Some(digest) })
@@ -327,7 +327,8 @@ fn check_layout(path: &Path, entry: &'static PluginEntry) -> Result<(), Refusal>
 /// Makes the backend of an entry that was checked, or belongs to this program.
 fn create(entry: &PluginEntry, record: Library) -> Result<BackendObj, Refusal> {
     let mut backend = MaybeUninit::uninit();
-    // SAFETY: `backend` is valid for a write; the function belongs to the entry.
+    // SAFETY: `backend` is valid for a write. The entry was checked or belongs to this program, so the function has this
+    // signature.
     let status = unsafe { (entry.create)(record, &raw mut backend) };
     if let Some(error) = pactio_sdk::IoError::from_raw(status) {
         return Err(Refusal::new(RefusalKind::Setup, format!("it failed while it was set up: {error}")));
@@ -340,10 +341,10 @@ fn digest_of(path: &Path) -> Option<Digest> {
     std::fs::read(path).ok().map(|bytes| sha2::Sha256::digest(bytes).into())
 }
 
-/// The path, written in a way that this process has not loaded before: for a file that is not loaded from a copy.
+/// The path, in a spelling that this process has not loaded before. For a file that is not loaded from a copy.
 ///
-/// glibc returns the library that it has loaded under a name, even if another file has the name by now. It takes two ways of
-/// writing a path for two names. It also checks whether the file itself is loaded, so the same file is loaded only once.
+/// If a name was loaded before, glibc returns the library of that time, even if the name belongs to another file now. Two
+/// spellings of a path are two names for glibc. It also compares the files themselves, so the same file is loaded only once.
 fn unheard_of(path: &Path) -> PathBuf {
     static LOADED: Mutex<Option<HashMap<PathBuf, u32>>> = Mutex::new(None);
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -374,18 +375,18 @@ fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
     /// Keeps the library mapped for the life of the process.
     const RTLD_NODELETE: std::ffi::c_int = if cfg!(target_vendor = "apple") { 0x80 } else { 0x1000 };
-    // SAFETY: loading runs the library's constructors. That cannot be made safe: a plugin is trusted with everything, and
-    // only files that export the entry of a plugin come here: those of the search paths, and those that the program names.
+    // SAFETY: loading runs the library's constructors, and no check can make that safe. The host trusts plugins completely, and
+    // loads only files that export the entry of a plugin: those of the search paths, and those that the program names.
     unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }.map(Into::into)
 }
 
 #[cfg(not(unix))]
 fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
-    // SAFETY: loading runs the library's constructors. That cannot be made safe: a plugin is trusted with everything, and only
-    // files that export the entry of a plugin come here.
+    // SAFETY: loading runs the library's constructors, and no check can make that safe. The host trusts plugins completely, and
+    // loads only files that export the entry of a plugin.
     let library = unsafe { libloading::Library::new(path) }?;
-    // SAFETY: a plugin is trusted with everything, also with its constructors; a second handle that is never closed keeps the
-    // library mapped.
+    // SAFETY: the library is loaded already, so its constructors do not run again. The second handle is never closed, and keeps
+    // the library mapped.
     std::mem::forget(unsafe { libloading::Library::new(path) }?);
     Ok(library)
 }

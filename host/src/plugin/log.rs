@@ -18,7 +18,7 @@ struct Sink {
 #[derive(Default)]
 struct Spans {
     last: u64,
-    /// Each with the number of its handles.
+    /// The open spans by number, each with the number of its handles.
     alive: HashMap<u64, (Span, usize)>,
 }
 
@@ -81,7 +81,7 @@ impl From<&RawRecord<'_>> for Record {
     }
 }
 
-/// One branch per level, since the level of a record is a constant.
+/// One branch per level, since `tracing` needs the level of a record as a constant.
 macro_rules! at_level {
     ($number:expr, $level:ident => $what:expr) => {
         match $number {
@@ -163,7 +163,7 @@ unsafe extern "C" fn new_span(object: *const (), record: &RawRecord<'_>, parent:
         });
         let mut spans = sink.spans();
         spans.last += 1;
-        // A plugin takes 1 for a span that could not be made.
+        // The numbers begin at 2: for a plugin, 1 stands for a span that could not be made.
         let number = spans.last + 1;
         spans.alive.insert(number, (span, 1));
         number

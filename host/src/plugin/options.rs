@@ -90,7 +90,7 @@ fn secret(key: &str, value: &str) -> Result<String, String> {
         fs::read_to_string(path)
             .map_err(|error| format!("the secret '{key}' cannot be read from {path}: {error}"))?
     } else if let Some(number) = value.strip_prefix("fd:") {
-        // The system gives descriptors names, so that this code need not claim to own the descriptor.
+        // The descriptor is read through its name in `/dev/fd`, so that this code need not claim to own the descriptor.
         let number: u32 =
             number.parse().map_err(|_| format!("the secret '{key}': '{number}' is not a descriptor"))?;
         fs::read_to_string(format!("/dev/fd/{number}"))

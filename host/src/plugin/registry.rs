@@ -168,7 +168,7 @@ impl Registry {
                 Outcome::Found(plugin)
             }
             Err(refusal) => {
-                // Most files beside plugins are no plugins: that is not worth a warning.
+                // Other libraries often lie beside plugins. They are not worth a warning.
                 if refusal.kind() == RefusalKind::NoManifest {
                     tracing::trace!(path = %path.display(), "{refusal}");
                 } else {
@@ -244,7 +244,7 @@ impl Registry {
             .ok_or_else(|| self.unknown(scheme, filter))
     }
 
-    /// The error for an unknown scheme. It lists the schemes that exist, and, if none of them is meant, the folders that were
+    /// The error for an unknown scheme. It lists the schemes that exist, and, if none of them is similar, the folders that were
     /// searched.
     fn unknown(&self, scheme: &str, filter: bool) -> Error {
         let of_kind =
@@ -270,7 +270,7 @@ impl Registry {
             format!("no plugin has the scheme '{scheme}'")
         };
         if let Some(meant) = similar(scheme, schemes.iter().copied()) {
-            // A slip of the hand needs no account of the search.
+            // For a typing error, the message does not list the folders.
             message.push_str(&format!(
                 "; did you mean '{meant}'?\nthose that exist are: {}",
                 schemes.join(", ")

@@ -33,10 +33,10 @@ impl Sealed {
     ///
     /// # Errors
     ///
-    /// If the system has no such files, or no memory for it.
+    /// If the system has no such files, or no memory for the copy.
     #[cfg(target_os = "linux")]
     pub(super) fn copy(bytes: &[u8], name: &str) -> io::Result<Self> {
-        // Such files have the limit of all files, and writing beyond it would end the process.
+        // The limit on the size of files applies to such a file, too, and writing beyond the limit would end the process.
         let limit = getrlimit(Resource::Fsize).current;
         if limit.is_some_and(|limit| bytes.len() as u64 > limit) {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -48,7 +48,7 @@ impl Sealed {
         copy.write_all(bytes)?;
         fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
         let this = Self(copy);
-        // Without /proc, the loader does not find it.
+        // Without /proc, the loader does not find the copy.
         std::fs::metadata(this.name())?;
         Ok(this)
     }
@@ -58,9 +58,9 @@ impl Sealed {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// The name that the copy is loaded by. Debuggers, too, find the symbols by it while the process lives, so it has the number
-    /// of the process. Keeps the copy open for the life of the process: the loader remembers names, and must not find another
-    /// file there.
+    /// The name by which the copy is loaded. Debuggers use the same name to find the symbols while the process lives, so the name
+    /// contains the number of the process. The copy stays open for the life of the process: the loader remembers names, and must
+    /// not find another file under this name.
     #[cfg(target_os = "linux")]
     pub(super) fn into_name(self) -> PathBuf {
         let name = self.name();

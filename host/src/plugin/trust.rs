@@ -9,10 +9,10 @@ use super::RefusalKind;
 /// The users whose files are loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// All, if not every user of the system can write the file or its folder.
+    /// All users, unless every user of the system can write the file or its folder.
     #[default]
     Any,
-    /// The user of this process and root, also for the folders further up; the group must not be able to write either.
+    /// Only the user of this process and root, also for the folders further up. The group must not be able to write them, either.
     OwnerAndRoot,
 }
 
@@ -21,7 +21,7 @@ pub(crate) enum Trust {
 pub(super) fn check(path: &Path, trust: Trust) -> Result<(), Refusal> {
     use std::collections::HashSet;
 
-    // The path may be a link: its target counts, and the folders on both ways.
+    // The path may be a link: the target is checked, too, with the folders of both paths.
     let resolved = path.canonicalize();
     let mut seen = HashSet::new();
     for path in [Some(path), resolved.as_deref().ok()].into_iter().flatten() {
@@ -46,7 +46,8 @@ fn check_one(path: &Path, depth: usize, trust: Trust) -> Result<(), Refusal> {
     // A file that cannot be reached is refused when it is read.
     let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
     let mode = metadata.mode() & 0o7777;
-    // In such a folder, users cannot replace the files of others; but in a plugin's folder, a new file is a new plugin.
+    // In a sticky folder, users cannot replace the files of other users. In a plugin's own folder, this is not enough: a new file
+    // is a new plugin.
     let is_shared = depth > 1 && mode & STICKY != 0;
     let (users, advice) = if mode & 0o002 != 0 && !is_shared {
         ("every user of the system".to_owned(), "chmod o-w")

@@ -1,27 +1,27 @@
-//! How many blocks are under way at a device: more as long as that makes it faster.
+//! The number of blocks that are under way at a device. The number grows as long as that makes the device faster.
 //!
-//! The depth grows by half, and the next window decides: if the device has done clearly more in the same time, it grows again;
-//! otherwise it goes back, and the next attempt is a while later. So a device with a latency is kept busy, and an urgent
-//! request does not wait behind many blocks of a device that is limited by its rate.
+//! The depth grows by half, and the next window measures the rate. If the rate has grown by more than [`GAIN`], the depth grows
+//! again. Otherwise the earlier depth is restored, and the next attempt follows after [`PAUSE`] windows. So a device with latency
+//! is kept busy, and at a device that is limited by its rate, an urgent request does not wait behind many blocks.
 
 use std::time::{Duration, Instant};
 
-/// The depth at first.
+/// The initial depth.
 const FIRST: usize = 8;
 
-/// The most for a device that names no number.
+/// The largest depth of any device.
 const MAX_DEPTH: usize = 128;
 
 /// The least time of a window.
 const WINDOW: Duration = Duration::from_millis(10);
 
-/// The growth that counts.
+/// The factor by which the rate must grow, or the depth shrinks again.
 const GAIN: f64 = 1.08;
 
-/// Windows until the next attempt after one that did not help.
+/// Number of windows from an attempt that did not help until the next one.
 const PAUSE: u32 = 50;
 
-/// A request counts as this number of bytes besides its own, so that small ones count, too.
+/// Bytes that are added to the length of each block, so that small blocks count, too.
 const PER_BLOCK: u64 = 16 << 10;
 
 pub(super) struct Depth {
@@ -37,7 +37,7 @@ struct Window {
     began: Instant,
     work: u64,
     blocks: usize,
-    /// There was always more to send.
+    /// Other blocks waited each time that a block came back.
     full: bool,
 }
 
@@ -48,13 +48,13 @@ impl Window {
 }
 
 impl Depth {
-    /// For a device that wants at most this many requests at a time.
+    /// For a device that wants at most `most` requests at a time.
     pub(super) fn new(most: Option<usize>, now: Instant) -> Self {
         let most = most.unwrap_or(MAX_DEPTH).clamp(1, MAX_DEPTH);
         Self { now: FIRST.min(most), most, window: Window::begin(now), before: None, pause: 0 }
     }
 
-    /// Stays the same.
+    /// A depth that does not change.
     pub(super) fn fixed(depth: usize, now: Instant) -> Self {
         Self { now: depth, most: depth, window: Window::begin(now), before: None, pause: 0 }
     }
@@ -63,7 +63,7 @@ impl Depth {
         self.now
     }
 
-    /// A block is back; `has_work` says whether others wait.
+    /// Records that a block is back; `has_work`: other blocks wait.
     pub(super) fn ended(&mut self, bytes: u64, has_work: bool, now: Instant) {
         if self.now == self.most && self.before.is_none() {
             return;
@@ -72,7 +72,8 @@ impl Depth {
         self.window.blocks += 1;
         self.window.full &= has_work;
         let time = now.saturating_duration_since(self.window.began);
-        // Several rounds of all places: the first blocks after a growth were sent at the old depth.
+        // A window has at least three times the depth in blocks, since the first blocks after a growth were sent at the old
+        // depth.
         if self.window.blocks < 3 * self.now || time < WINDOW {
             return;
         }

@@ -26,7 +26,7 @@ pub struct Urgency {
 }
 
 impl Urgency {
-    /// An urgency with a priority; the higher goes first.
+    /// An urgency with a priority; a higher priority goes first.
     pub const fn of(priority: i32) -> Self {
         Self { priority, deadline: None }
     }
@@ -58,12 +58,12 @@ pub struct Done<T> {
 }
 
 impl<T> Done<T> {
-    /// The bytes that were read; empty for a batch of which all entries were read. Dropping the value gives their memory back to
-    /// the streamer, on another thread.
+    /// The bytes that were read; empty for a batch whose entries were all read. Dropping the value gives their memory back to the
+    /// streamer, on another thread.
     ///
     /// # Errors
     ///
-    /// If not all bytes were read; the error states the reason, for a batch that of its first entry that failed.
+    /// If not all bytes were read. The error states the reason; for a batch, it is the error of the first entry that failed.
     pub fn bytes(&self) -> Result<&[u8], &Error> {
         match self.parts.iter().find_map(|part| part.as_ref().err()) {
             Some(error) => Err(error),
@@ -71,7 +71,7 @@ impl<T> Done<T> {
         }
     }
 
-    /// The bytes that were read, as an owned vector; it is freed where it is dropped.
+    /// The bytes that were read, as an owned vector; the thread that drops the vector frees it.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl<T> Done<T> {
     ///
     /// # Errors
     ///
-    /// As [`bytes`](Self::bytes). The buffer is free again then.
+    /// As [`bytes`](Self::bytes). The buffer then returns to its pool.
     ///
     /// # Panics
     ///
@@ -106,7 +106,7 @@ impl<T> Done<T> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Requests that wait for their turn: to be opened, or for memory.
+    /// Requests that wait to be opened, or for memory.
     pub queued: usize,
     /// Requests that are being opened or read.
     pub under_way: usize,

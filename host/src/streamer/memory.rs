@@ -1,4 +1,4 @@
-//! The bytes of requests: read in parts, handed over as a whole, and used again.
+//! The memory of requests: read in parts, handed over as a whole, and used again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +11,11 @@ use pactio_sdk::{IntoPacket, IoError, KeptPacket, PacketPerms, StableBytes};
 
 use crate::{Buffer, Host};
 
-/// Memory of this size and more is used again, and freed on a thread of the host: that takes the system a while.
+/// Memory of this size and more is used again, or freed on a thread of the host: freeing it takes the system a while.
 const LARGE: usize = 64 << 10;
 
-/// Memory that was used before. Bytes that come back do so through a channel, so that the thread that drops them does no work.
+/// Keeps the memory of earlier requests for later ones. Bytes come back through a channel, so that the thread that drops them
+/// does no work.
 #[derive(Clone)]
 pub(super) struct Pool {
     free: Arc<Free>,
@@ -22,7 +23,7 @@ pub(super) struct Pool {
 }
 
 struct Free {
-    /// By size.
+    /// Sorted by size.
     kept: Mutex<Vec<Vec<u8>>>,
     /// Most bytes that are kept.
     most: u64,
@@ -38,14 +39,14 @@ impl Free {
         if len >= LARGE {
             let mut kept = self.kept();
             let index = kept.partition_point(|bytes| bytes.len() < len);
-            // Not twice as much as needed.
+            // Memory of more than twice the length is not taken.
             if kept.get(index).is_some_and(|bytes| bytes.len() / 2 <= len) {
                 return Some(kept.remove(index));
             }
         }
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(len).ok()?;
-        // Zeros of the system, which are not touched here.
+        // Small memory is filled with zeros here. `vec!` gets large memory as zeros of the system, without touching it.
         if len < LARGE {
             bytes.resize(len, 0);
             return Some(bytes);
@@ -81,8 +82,8 @@ impl Pool {
     }
 
     /// Memory for a request, which is allocated with its first part.
-    pub(super) fn whole(&self) -> Arc<Whole> {
-        Arc::new(Whole { memory: OnceLock::new(), taken: Mutex::default(), pool: Some(self.clone()) })
+    pub(super) fn asset(&self) -> Arc<AssetMemory> {
+        Arc::new(AssetMemory { memory: OnceLock::new(), taken: Mutex::default(), pool: Some(self.clone()) })
     }
 }
 
@@ -92,8 +93,8 @@ enum Bytes {
     Buffer(Buffer),
 }
 
-/// The memory of a request. While its [parts](Part) exist, they have the bytes, and nothing else reaches them.
-pub(super) struct Whole {
+/// The memory of a request. While its [parts](Part) exist, the parts have the bytes, and no other code reaches these bytes.
+pub(super) struct AssetMemory {
     /// `None` if there was no memory.
     memory: OnceLock<Option<Memory>>,
     /// Start and end of each part that was taken.
@@ -101,7 +102,7 @@ pub(super) struct Whole {
     pool: Option<Pool>,
 }
 
-/// Bytes and their address, which stays the same when this is moved.
+/// Bytes and their address, which stays the same when this value is moved.
 struct Memory {
     start: NonNull<u8>,
     len: usize,
@@ -110,7 +111,7 @@ struct Memory {
 
 // SAFETY: the bytes belong to this value.
 unsafe impl Send for Memory {}
-// SAFETY: a shared value gives only an address.
+// SAFETY: through a shared value, this module reads only the address and the length, not the bytes.
 unsafe impl Sync for Memory {}
 
 impl Memory {
@@ -123,7 +124,7 @@ impl Memory {
     }
 }
 
-impl Whole {
+impl AssetMemory {
     /// The memory of a buffer.
     pub(super) fn of(buffer: Buffer) -> Arc<Self> {
         let memory = OnceLock::from(Some(Memory::of(Bytes::Buffer(buffer), None)));
@@ -154,7 +155,7 @@ impl Whole {
         }
         // SAFETY: the range lies in the memory.
         let start = unsafe { memory.start.add(range.start) };
-        Ok(Part { start, len: range.len(), _whole: self })
+        Ok(Part { start, len: range.len(), _asset: self })
     }
 }
 
@@ -162,16 +163,16 @@ impl Whole {
 pub(super) struct Part {
     start: NonNull<u8>,
     len: usize,
-    /// Keeps the memory.
-    _whole: Arc<Whole>,
+    /// Keeps the memory alive.
+    _asset: Arc<AssetMemory>,
 }
 
-// SAFETY: the bytes belong to the part alone, which may be sent.
+// SAFETY: the bytes belong to the part alone, so any thread that has the part may use them.
 unsafe impl Send for Part {}
 // SAFETY: a shared part gives no access to its bytes.
 unsafe impl Sync for Part {}
 
-// SAFETY: the memory is initialised, does not move, and is kept by the part; `Whole::part` gives each byte to one part.
+// SAFETY: the memory is initialised, does not move, and is kept alive by the part; `AssetMemory::part` gives each byte to one part.
 unsafe impl StableBytes for Part {
     fn start(&mut self) -> NonNull<u8> {
         self.start
@@ -190,7 +191,7 @@ impl<P: PacketPerms> IntoPacket<P> for Part {
     }
 }
 
-/// Bytes that were read. When they are dropped, large memory goes back to its pool.
+/// Bytes that were read. Dropping them returns large memory to its pool.
 pub(super) struct Loaded {
     bytes: Option<Bytes>,
     pool: Option<Pool>,
@@ -201,9 +202,9 @@ impl Loaded {
         Self { bytes: None, pool: None }
     }
 
-    /// The bytes of a request that has ended; `None` while a part of them exists.
-    pub(super) fn of(whole: Arc<Whole>) -> Option<Self> {
-        let memory = Arc::into_inner(whole)?.memory.into_inner().flatten();
+    /// The bytes of a request that has ended; `None` while a part or another handle of the memory exists.
+    pub(super) fn of(asset: Arc<AssetMemory>) -> Option<Self> {
+        let memory = Arc::into_inner(asset)?.memory.into_inner().flatten();
         Some(memory.map_or_else(Self::empty, |memory| memory.bytes))
     }
 
@@ -243,7 +244,7 @@ impl Drop for Loaded {
         if let (Some(Bytes::Own(bytes, _)), Some(pool)) = (self.bytes.take(), &self.pool)
             && bytes.len() >= LARGE
         {
-            // Without its host, the memory is freed here.
+            // If the host is gone, the memory is freed here.
             let _ = pool.back.try_send(bytes);
         }
     }
@@ -259,32 +260,32 @@ impl fmt::Debug for Loaded {
 mod tests {
     use super::*;
 
-    fn whole() -> (Host, Arc<Whole>) {
+    fn asset() -> (Host, Arc<AssetMemory>) {
         let host = Host::builder().default_search_paths(false).build().unwrap();
-        let whole = Pool::new(&host, 1 << 20).whole();
-        (host, whole)
+        let asset = Pool::new(&host, 1 << 20).asset();
+        (host, asset)
     }
 
     #[test]
     fn bytes_are_given_out_when_no_part_is_left() {
-        let (_host, whole) = whole();
-        let parts = [whole.clone().part(10..20, 100), whole.clone().part(0..10, 100)].map(Result::ok);
+        let (_host, memory) = asset();
+        let parts = [memory.clone().part(10..20, 100), memory.clone().part(0..10, 100)].map(Result::ok);
         let [Some(mut first), Some(second)] = parts else { panic!("there is memory for 100 bytes") };
         // SAFETY: the part has ten bytes, and nothing else reaches them.
         unsafe { first.start().write_bytes(7, 10) };
         drop(first);
-        assert!(Loaded::of(whole.clone()).is_none(), "a part exists, and the caller has the memory, too");
+        assert!(Loaded::of(memory.clone()).is_none(), "a part exists, and the caller has the memory, too");
         drop(second);
-        let loaded = Loaded::of(whole).unwrap();
+        let loaded = Loaded::of(memory).unwrap();
         assert_eq!((loaded.len(), &loaded[10..20]), (100, &[7; 10][..]));
     }
 
     #[test]
     #[should_panic(expected = "each byte belongs to one part")]
     fn no_byte_is_in_two_parts() {
-        let (_host, whole) = whole();
-        let _first = whole.clone().part(10..20, 100);
-        let _second = whole.part(19..30, 100);
+        let (_host, memory) = asset();
+        let _first = memory.clone().part(10..20, 100);
+        let _second = memory.part(19..30, 100);
     }
 
     #[test]

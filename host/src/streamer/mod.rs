@@ -1,5 +1,5 @@
-//! Many requests of different urgency, for programs that have little time for them at a time, such as engines that stream the
-//! content that they show.
+//! Schedules many requests of different urgency, for programs that have little time for results at once, such as game engines
+//! that stream content.
 //!
 //! ```text
 //!  read, load ──► schedule: the next block of the most urgent request ──► the host's threads ──► memory of the request
@@ -8,8 +8,8 @@
 //!  poll(budget): handed over, as long as there is time ◄── ready, the most urgent first ◄────────────┘
 //! ```
 //!
-//! `schedule` decides, without a clock and without I/O; `depth` finds the number of blocks under way at a device; `memory` holds
-//! the bytes.
+//! `schedule` selects the next block, without a clock and without I/O; `depth` finds the number of blocks under way at a device;
+//! `memory` holds the bytes.
 
 mod depth;
 mod done;
@@ -29,15 +29,16 @@ use pactio_sdk::Code;
 use crate::device::Bottom;
 use crate::{Buffer, Device, Error, ErrorKind, Host};
 pub use done::{Done, Progress, Ticket, Urgency};
-use memory::{Loaded, Pool, Whole};
+use memory::{AssetMemory, Loaded, Pool};
 use schedule::{Key, Schedule, Step};
 
 /// Reads from devices by urgency, and hands over the bytes when the program has time for them. Cheap to clone; all clones are one
 /// streamer.
 ///
 /// The thread that makes a request never does I/O: the host's threads read in blocks of 256 KiB, a limited number at a time per
-/// device. The next block is that of the most urgent request, so a change takes effect soon. Memory is taken only when the first
-/// block is sent. Each request is handed over once, by [`poll`](Self::poll): done, failed, cancelled or too late.
+/// device. The next block always belongs to the most urgent request, so a change of urgency takes effect soon. Memory is taken
+/// only when the first block is sent. Each request is handed over once, by [`poll`](Self::poll): done, failed, cancelled or too
+/// late.
 ///
 /// Memory of a request that was given up stays taken until its device has answered. It counts only against that device, and
 /// [`Progress::abandoned`] reports it.
@@ -98,10 +99,10 @@ struct Request<T> {
     begun: Instant,
     sent: Option<Instant>,
     target: Target,
-    memory: Arc<Whole>,
+    memory: Arc<AssetMemory>,
     /// The first failure of a block.
     error: Option<Error>,
-    /// Dropped to have the blocks under way given up.
+    /// Closing or dropping the sender cancels the blocks under way.
     wanted: Sender<()>,
     gone: Receiver<()>,
 }
@@ -156,8 +157,8 @@ impl<T: Send + 'static> Streamer<T> {
         Self::with_memory(host, 256 << 20)
     }
 
-    /// A streamer with another bound for memory. One request proceeds, of any size. While several devices have work, each gets an
-    /// equal share.
+    /// A streamer with a bound of `bytes` for memory. A larger request proceeds while no other request has memory. While several
+    /// devices have work, each device gets an equal share.
     pub fn with_memory(host: &Host, bytes: u64) -> Self {
         let state = State {
             next: 0,
@@ -178,11 +179,11 @@ impl<T: Send + 'static> Streamer<T> {
     pub fn read(&self, device: &Device, range: Range<u64>, urgency: Urgency, data: T) -> Ticket {
         let len = range.end.saturating_sub(range.start);
         let target = Target::Open(device.clone(), range.start);
-        self.request(device, target, Some(len), self.0.pool.whole(), urgency, data)
+        self.request(device, target, Some(len), self.0.pool.asset(), urgency, data)
     }
 
-    /// Requests the bytes of a device from `position` on for a buffer of the caller's, such as one of a
-    /// [pool over mapped memory](crate::BufferPool::from_memory). [`Done::into_buffer`] gives it back.
+    /// Requests the bytes of a device from `position` on, into a buffer of the caller, such as one of a
+    /// [pool over mapped memory](crate::BufferPool::from_memory). [`Done::into_buffer`] gives the buffer back.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -213,7 +214,7 @@ impl<T: Send + 'static> Streamer<T> {
             device,
             Target::Open(device.clone(), position),
             Some(len),
-            Whole::of(buffer),
+            AssetMemory::of(buffer),
             urgency,
             data,
         )
@@ -221,7 +222,7 @@ impl<T: Send + 'static> Streamer<T> {
 
     /// Requests all bytes of an entry of a tree, such as a file in an archive. The entry is opened when its turn comes.
     pub fn load(&self, tree: &Device, name: &str, urgency: Urgency, data: T) -> Ticket {
-        self.request(tree, Target::Entry(tree.clone(), name.into()), None, self.0.pool.whole(), urgency, data)
+        self.request(tree, Target::Entry(tree.clone(), name.into()), None, self.0.pool.asset(), urgency, data)
     }
 
     /// Requests all bytes of several entries of a tree, which are handed over together: see [`Done::entries`].
@@ -261,7 +262,7 @@ impl<T: Send + 'static> Streamer<T> {
         let mut tickets = Vec::new();
         for (number, name) in names.into_iter().enumerate() {
             let (target, of) = (Target::Entry(tree.clone(), name.into()), Of::Batch(batch, number));
-            tickets.push(state.add(tree, target, None, self.0.pool.whole(), urgency, of, now));
+            tickets.push(state.add(tree, target, None, self.0.pool.asset(), urgency, of, now));
         }
         state.batches.insert(batch, Batch { data, begun: now, urgency, tickets, parts, left, done: 0 });
         if left == 0 {
@@ -276,7 +277,7 @@ impl<T: Send + 'static> Streamer<T> {
         device: &Device,
         target: Target,
         size: Option<u64>,
-        memory: Arc<Whole>,
+        memory: Arc<AssetMemory>,
         urgency: Urgency,
         data: T,
     ) -> Ticket {
@@ -292,8 +293,8 @@ impl<T: Send + 'static> Streamer<T> {
         Ticket(ticket)
     }
 
-    /// Changes the priority with which the blocks of a request are sent, and the request is handed over; `false` if it has ended
-    /// already. Blocks that were sent are with the device, which has its own order.
+    /// Changes the priority of a request, for its unsent blocks and for the order of handing over; `false` if the request has
+    /// ended already. The device orders the blocks that were sent.
     pub fn set_priority(&self, ticket: Ticket, priority: i32) -> bool {
         let (mut state, now) = (self.0.lock(), Instant::now());
         let State { batches, schedule, .. } = &mut *state;
@@ -309,8 +310,8 @@ impl<T: Send + 'static> Streamer<T> {
         }
     }
 
-    /// The bytes of a request that were read, and the number of all its bytes if that is known; `None` if it has ended already.
-    /// Of a batch, all bytes are those of the entries that were opened.
+    /// The number of bytes of a request that were read, and the number of all its bytes, if known; `None` if the request has
+    /// ended already. The number of all bytes of a batch is known when each of its entries was opened or has ended.
     pub fn progress_of(&self, ticket: Ticket) -> Option<(u64, Option<u64>)> {
         let state = self.0.lock();
         let Some(batch) = state.batches.get(&ticket.0) else { return state.schedule.progress_of(ticket.0) };
@@ -321,7 +322,7 @@ impl<T: Send + 'static> Streamer<T> {
         Some((done, all.map(|all| all + batch.done)))
     }
 
-    /// Gives up a request, which is handed over as cancelled; `false` if it has ended already.
+    /// Gives up a request, and hands it over as cancelled; `false` if the request has ended already.
     pub fn cancel(&self, ticket: Ticket) -> bool {
         let mut state = self.0.lock();
         let known = state.give_up(ticket.0, Code::CANCELLED);
@@ -329,18 +330,18 @@ impl<T: Send + 'static> Streamer<T> {
         known
     }
 
-    /// Fixes the number of blocks and openings that may be under way at a device. The number counts for everything that lies on
-    /// the same device, such as all files of an archive. Unless it is fixed, it begins at 8 and grows as long as that makes the
-    /// device faster, up to the number that the device asks for.
+    /// Fixes the number of blocks and openings that may be under way at a device. The number applies to everything that lies on
+    /// the same device, such as all files of an archive. Without this call, the number begins at 8 and grows as long as that
+    /// makes the device faster, up to the number that the device wants.
     pub fn set_in_flight(&self, device: &Device, most: usize) {
         let mut state = self.0.lock();
         state.schedule.fix_depth(&device.bottom(), most, Instant::now());
         self.0.send_unless_polled(state);
     }
 
-    /// Hands over ended requests as long as there is time, those that were given up first, then the most urgent: it stops before
-    /// a call of the handler that would exceed the budget, if the call takes as long as the last ones. At least one request is
-    /// handed over, if there is any. Those that were given up cost nothing of the budget.
+    /// Hands over ended requests within a budget of time: given-up requests first, then the most urgent ones. The streamer
+    /// estimates the next call of the handler from the last calls, and stops before a call that would exceed the budget. At least
+    /// one request is handed over, if there is any. Given-up requests do not count against the budget.
     ///
     /// Returns the state afterwards. The handler may make requests.
     pub fn poll(&self, budget: Duration, mut handler: impl FnMut(Done<T>)) -> Progress {
@@ -368,7 +369,7 @@ impl<T: Send + 'static> Streamer<T> {
             }
             handed += 1;
             let mut state = self.0.lock();
-            // An average in which the last calls count most; a slow call counts at once, but not for many polls.
+            // A moving average in which the last calls count most. A slow call raises it at once, and later calls lower it again.
             let time = at.elapsed().min(budget);
             state.pace = if time > state.pace { time } else { (state.pace * 7 + time) / 8 };
         }
@@ -392,7 +393,7 @@ impl<T: Send + 'static> Streamer<T> {
     }
 }
 
-/// A poll is under way.
+/// A poll that is under way. Dropping it sends the waiting blocks.
 struct Polling<'a, T: Send + 'static>(&'a Arc<Shared<T>>);
 
 impl<T: Send + 'static> Drop for Polling<'_, T> {
@@ -406,7 +407,7 @@ impl<T: Send + 'static> Drop for Polling<'_, T> {
 /// Number of requests that are given up before other threads get the lock.
 const EXPIRED: usize = 64;
 
-/// No request has more bytes, so that sums do not overflow. No machine has this memory: such a request fails.
+/// Largest size of a request in bytes, so that sums do not overflow. No machine has more memory, so a larger request fails.
 const MOST_MEMORY: u64 = 1 << 56;
 
 impl<T> State<T> {
@@ -427,7 +428,7 @@ impl<T> State<T> {
         device: &Device,
         target: Target,
         size: Option<u64>,
-        memory: Arc<Whole>,
+        memory: Arc<AssetMemory>,
         urgency: Urgency,
         of: Of<T>,
         now: Instant,
@@ -461,7 +462,7 @@ impl<T> State<T> {
         self.keep(ticket, of, urgency, begun, queued, result, Rank::Ended);
     }
 
-    /// Gives up a request or a batch; whether it had not ended.
+    /// Gives up a request or a batch; `false` if it has ended already.
     fn give_up(&mut self, ticket: u64, code: Code) -> bool {
         let Some(batch) = self.batches.get(&ticket) else { return self.give_up_one(ticket, code) };
         for entry in batch.tickets.clone() {
@@ -482,7 +483,7 @@ impl<T> State<T> {
         true
     }
 
-    /// Gives up requests that have passed their deadline, not too many at once; whether there are more.
+    /// Gives up at most [`EXPIRED`] requests that have passed their deadline; `true` if there may be more.
     fn expire(&mut self, now: Instant) -> bool {
         for _ in 0..EXPIRED {
             let Some(ticket) = self.schedule.late(now) else { return false };
@@ -527,7 +528,7 @@ impl<T> State<T> {
         self.hand_on(rank, ticket, Ended { data, urgency, begun, queued, result, parts });
     }
 
-    /// Makes an ended request ready, in the order in which it was to be read.
+    /// Makes an ended request ready to be handed over, in the order of the schedule.
     fn hand_on(&mut self, rank: Rank, ticket: u64, ended: Ended<T>) {
         let key = self.schedule.key(ended.begun, ended.urgency, ticket, Instant::now());
         self.ready.insert((rank, key), ended);
@@ -539,14 +540,14 @@ impl<T: Send + 'static> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends the blocks that the bounds allow now. A poll does so at its end for all that its handler requests.
+    /// Sends the blocks that the bounds allow now, unless a poll is under way: the poll sends them at its end.
     fn send_unless_polled(self: &Arc<Self>, state: MutexGuard<'_, State<T>>) {
         if state.polls == 0 {
             self.send(state);
         }
     }
 
-    /// Has a thread of the host send the blocks that may be sent: that takes the caller's thread no time.
+    /// Leaves the sending of blocks to a thread of the host, which takes the caller's thread no time.
     fn send_soon(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>) {
         if std::mem::replace(&mut state.sending, true) {
             return;
@@ -562,7 +563,7 @@ impl<T: Send + 'static> Shared<T> {
         self.host.spawn(send).detach();
     }
 
-    /// Sends the blocks that may be sent. The host's threads read them.
+    /// Sends the blocks that the bounds allow now. The host's threads read them.
     fn send(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>) {
         let now = Instant::now();
         // Late requests are not sent.
@@ -598,7 +599,7 @@ impl<T: Send + 'static> Shared<T> {
     }
 }
 
-/// Opens an entry; gives its size, too.
+/// Opens an entry; gives the device and its size.
 fn open(tree: &Device, name: &str) -> Result<(Device, u64), Error> {
     let device = tree.open(name)?;
     match device.size() {
@@ -619,7 +620,7 @@ async fn read(
     device: Device,
     start: u64,
     range: Range<u64>,
-    memory: Arc<Whole>,
+    memory: Arc<AssetMemory>,
     size: u64,
     gone: Receiver<()>,
 ) -> Result<(), Error> {
@@ -642,12 +643,12 @@ async fn read(
     device.exactly("read", position, report)
 }
 
-/// The error of a request that is of no use any more.
+/// The error of a given-up request.
 fn given_up(code: Code) -> Error {
     Error::new(ErrorKind::Io(code), pactio_sdk::IoError::from_code(code).to_string())
 }
 
-/// A step that is under way. It ends at the latest when this is dropped.
+/// A step that is under way. The step ends at the latest when this value is dropped.
 struct Running<T: Send + 'static> {
     of: Weak<Shared<T>>,
     ticket: u64,
@@ -722,7 +723,7 @@ impl<T: Send + 'static> Drop for Running<T> {
 }
 
 impl<T> Drop for Shared<T> {
-    /// Has the blocks under way given up.
+    /// Cancels the blocks under way.
     fn drop(&mut self) {
         for request in self.state.get_mut().unwrap_or_else(PoisonError::into_inner).requests.values() {
             request.wanted.close();

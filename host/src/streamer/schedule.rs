@@ -1,4 +1,4 @@
-//! Which block is read next: pure logic, with the time as an argument.
+//! Selects the block that is read next: pure logic, with the time as an argument.
 //!
 //! ```text
 //!  add ──► waits for memory ──► next(): blocks, the most urgent first ──► block_ended ──► all blocks are back: finished
@@ -15,8 +15,9 @@
 //! # Memory
 //!
 //! A request takes memory for all its bytes when its first block is sent. There is one bound for all requests that were not given
-//! up, and the same bound for each device, which also counts the memory of given-up requests that the device has not answered.
-//! While several devices have work, each gets its share. One request proceeds, of any size.
+//! up. The same bound applies to each device, divided by the number of devices that have work. The bound of a device also counts
+//! the memory of given-up requests that the device has not answered. A request that is larger than the bound proceeds while no
+//! other request has memory.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -26,16 +27,16 @@ use std::time::{Duration, Instant};
 use super::Urgency;
 use super::depth::Depth;
 
-/// Time by which a step of priority counts more than an earlier arrival.
+/// A step of priority counts as much as an arrival this much earlier, in nanoseconds.
 const STEP: i128 = 1_000_000_000;
 
-/// Time before a deadline from which on a request is more urgent.
+/// Time before its deadline at which a request becomes more urgent.
 const NEAR: Duration = Duration::from_millis(250);
 
-/// How much more urgent, in steps of priority.
+/// Steps of priority that a request gains near its deadline.
 const BOOST: i128 = 8;
 
-/// Bytes of a block: a change of urgency takes effect at the next one.
+/// Bytes of a block: a change of urgency takes effect at the next block.
 pub(super) const BLOCK: u64 = 256 << 10;
 
 /// The order of requests: the least goes first.
@@ -60,7 +61,7 @@ pub(super) struct Schedule<L> {
     abandoned: u64,
     lanes: HashMap<L, Lane>,
     jobs: HashMap<u64, Job<L>>,
-    /// When a request gets more urgent, and when it is too late.
+    /// The times at which requests become more urgent, and their deadlines.
     near: BTreeSet<(Instant, u64)>,
     deadlines: BTreeSet<(Instant, u64)>,
 }
@@ -70,7 +71,7 @@ enum Room {
     There,
     /// The device has its share already, or has not answered given-up requests.
     NotHere,
-    /// The other requests have it.
+    /// The requests of all devices have taken the shared memory.
     Full,
 }
 
@@ -88,7 +89,7 @@ struct Lane {
     /// Memory of its requests under way, and of those that were given up.
     memory: u64,
     abandoned: u64,
-    /// Set by the user: the lane stays when it has no requests.
+    /// The user has fixed the depth: the lane stays when it has no requests.
     kept: bool,
 }
 
@@ -105,9 +106,9 @@ struct Job<L> {
     in_flight: usize,
     /// Memory was taken.
     has_memory: bool,
-    /// Only its place and its memory are left.
+    /// The request was given up: it holds only its place and its memory.
     given_up: bool,
-    /// A block has failed: no more are sent.
+    /// A block has failed: no more blocks are sent.
     failed: bool,
 }
 
@@ -162,8 +163,8 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         })
     }
 
-    /// Adds a request. `size` is not known if it has to be opened. `most` is the number of requests that the device wants at a
-    /// time; `unit` the bytes that its requests are multiples of.
+    /// Adds a request. `size` is `None` if the request has to be opened first. `most` is the largest number of requests that the
+    /// device wants at a time. Its requests are multiples of `unit` bytes.
     #[allow(clippy::too_many_arguments, reason = "the fields of a request")]
     pub(super) fn add(
         &mut self,
@@ -211,7 +212,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         self.jobs.get(&ticket).filter(|job| !job.given_up).map(|job| job.urgency)
     }
 
-    /// The bytes of a request that are done, and all of them, if that is known.
+    /// The number of bytes of a request that are done, and the number of all its bytes, if known.
     pub(super) fn progress_of(&self, ticket: u64) -> Option<(u64, Option<u64>)> {
         self.jobs.get(&ticket).filter(|job| !job.given_up).map(|job| (job.done, job.size))
     }
@@ -238,7 +239,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         }
     }
 
-    /// The next request that is too late; the caller gives it up.
+    /// The next request that has passed its deadline; the caller gives it up.
     pub(super) fn late(&self, now: Instant) -> Option<u64> {
         self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, ticket)| *ticket)
     }
@@ -253,7 +254,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
                 self.rekey(ticket, urgency, now);
             }
         }
-        // The most urgent request that gets none of the memory that all share: less urgent ones take none before it.
+        // The most urgent request that waits for shared memory: less urgent requests take no memory before it.
         let mut thirsty: Option<Key> = None;
         let mut best: Option<(Key, bool)> = None;
         let working = self.lanes.values().filter(|lane| !lane.is_idle()).count().max(1) as u64;
@@ -278,7 +279,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         }
         let (key, takes_memory) = best?;
         if takes_memory && thirsty.is_some_and(|thirsty| thirsty < key) {
-            // Requests that have their memory may still go.
+            // Requests that have their memory may still send blocks.
             let free = self.lanes.values().filter(|lane| lane.in_flight < lane.depth.now());
             let key = free.filter_map(|lane| lane.active.first()).min().copied()?;
             return self.take(key);
@@ -286,7 +287,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         self.take(key)
     }
 
-    /// The room for a request of a device.
+    /// Whether there is memory for a request of a device.
     fn room(&self, lane: &Lane, bytes: u64, working: u64) -> Room {
         let own = lane.memory + lane.abandoned;
         if own > 0 && own.saturating_add(bytes) > self.limit / working {
@@ -324,8 +325,8 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         Some(Step::Read(ticket, range))
     }
 
-    /// An entry was opened; `None` if that failed. Returns whether the request has ended with it: it failed or is empty, and was
-    /// not given up.
+    /// Records that an entry was opened; `size` is `None` if that failed. Returns `true` if the request has ended: the opening
+    /// failed or the entry is empty, and the request was not given up.
     pub(super) fn opened(&mut self, ticket: u64, size: Option<u64>) -> bool {
         let Some(job) = self.jobs.get_mut(&ticket) else { return false };
         job.in_flight -= 1;
@@ -347,8 +348,8 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         is_wanted
     }
 
-    /// A block is back. Returns whether the request has ended with it: all blocks are back, and all bytes were read or one
-    /// failed.
+    /// Records that a block is back. Returns `true` if the request has ended: all blocks are back, all bytes were read or a block
+    /// failed, and the request was not given up.
     pub(super) fn block_ended(&mut self, ticket: u64, bytes: u64, is_done: bool, now: Instant) -> bool {
         let Some(job) = self.jobs.get_mut(&ticket) else { return false };
         job.in_flight -= 1;
@@ -372,8 +373,8 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         is_wanted
     }
 
-    /// Removes a request that has ended. Its memory stays taken until [`handed_over`](Self::handed_over), if it is ready; `kept`
-    /// are its bytes.
+    /// Removes a request that has ended. `kept` is the number of its bytes that stay taken until
+    /// [`handed_over`](Self::handed_over).
     pub(super) fn end(&mut self, ticket: u64, kept: u64) {
         let Some(job) = self.jobs.get(&ticket) else { return };
         let memory = job.memory();
@@ -404,7 +405,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         }
     }
 
-    /// A given-up request has nothing under way any more.
+    /// Releases the memory of a given-up request that has nothing under way any more.
     fn release(&mut self, ticket: u64) {
         let Some(job) = self.jobs.get(&ticket) else { return };
         let memory = job.memory();
@@ -449,13 +450,13 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         (self.memory, self.abandoned)
     }
 
-    /// Number of requests that wait for their turn: to be opened, or for memory.
+    /// Number of requests that wait to be opened, or for memory.
     pub(super) fn waiting(&self) -> usize {
         self.lanes.values().map(|lane| lane.waiting.len()).sum()
     }
 }
 
-/// Lanes of idle devices are forgotten when there are more.
+/// If there are more lanes than this, the lanes of idle devices are removed.
 const KEPT_LANES: usize = 64;
 
 #[cfg(test)]
@@ -536,7 +537,7 @@ mod tests {
             schedule.add(ticket, &0, Urgency::default(), Some(32), None, 1, now);
         }
         assert_eq!(tickets(&mut schedule, now), [0, 1], "64 bytes");
-        // They are given up, and the device does not answer: no more are sent there.
+        // The requests are given up, and the device does not answer: no more requests are sent to the device.
         for ticket in 0..40 {
             schedule.give_up(ticket);
         }
@@ -548,7 +549,7 @@ mod tests {
         assert_eq!(tickets(&mut schedule, now), [41]);
         assert!(!schedule.block_ended(0, 32, false, now), "it was given up");
         assert_eq!(schedule.memory(), (32, 32));
-        // A large and urgent request of the stuck device, which gets no memory there, holds up no small ones elsewhere.
+        // A large and urgent request of the stuck device gets no memory, and holds up no small requests of other devices.
         schedule.add(42, &0, Urgency::of(9), Some(60), None, 1, now);
         schedule.add(43, &1, Urgency::default(), Some(8), None, 1, now);
         schedule.fix_depth(&1, 8, now);
@@ -569,7 +570,7 @@ mod tests {
         assert_eq!(tickets(&mut schedule, now), [] as [u64; 0], "it is ready, and not handed over");
         schedule.handed_over(60);
         assert_eq!(tickets(&mut schedule, now), [2, 3]);
-        // One request proceeds, of any size.
+        // A request that is larger than the bound proceeds while no other request has memory.
         assert!(schedule.block_ended(2, 80, true, now));
         schedule.end(2, 0);
         assert!(schedule.block_ended(3, 10, true, now));
@@ -597,7 +598,7 @@ mod tests {
         assert!(!schedule.opened(4, Some(300 << 10)));
         assert_eq!(schedule.next(now), Some(Step::Read(4, 0..BLOCK)));
         assert_eq!(schedule.next(now), Some(Step::Read(4, BLOCK..300 << 10)));
-        // After a failure nothing is sent, and the rest is awaited.
+        // After a failure no block is sent, and the blocks under way are awaited.
         assert!(!schedule.block_ended(4, BLOCK, false, now));
         assert!(schedule.block_ended(4, (300 << 10) - BLOCK, true, now));
         schedule.end(4, 0);

@@ -62,7 +62,7 @@ fn archive(
     };
     let storage = Storage::new(below.clone())?;
     let (zip, names) = read(below, size, strict).map_err(|error| storage.blame(error))?;
-    // The directory is that of one version.
+    // The archive must not have changed while its directory was read.
     storage.check_now()?;
     if names.hidden() > 0 {
         let count = names.hidden();
@@ -90,7 +90,7 @@ fn read(below: Lower, size: u64, strict: bool) -> Result<(Option<Zip<Reader>>, N
                 ));
             }
             None if *magic == zip::SPLIT => return Err(corrupt(zip::JOIN)),
-            // Other data may be in front of a zip archive, so only now the kind is known.
+            // A zip archive may have other data in front, so its first bytes do not decide whether it is one.
             None => return Err(corrupt("it is no archive: neither zip, nor PAK, nor VPK")),
         },
     })

@@ -18,7 +18,7 @@ pub(crate) struct Checked {
     size: u64,
     crc: u32,
     corrupt: AtomicBool,
-    /// `None` when the file was compared, or the check was given up.
+    /// `None` after the file was compared, or after the check was given up.
     covered: Mutex<Option<Covered>>,
 }
 
@@ -66,7 +66,7 @@ impl Checked {
         self.corrupt.load(Ordering::Relaxed).then(corrupt)
     }
 
-    /// Answers a part, which begins at `position` plus its own start, after its bytes were added.
+    /// Adds the bytes of a part, and answers the part. The part begins at `position` plus its own start.
     pub(crate) fn answer(&self, position: u64, part: ReturnedPart<Write>) {
         let start = position + part.range().start as u64;
         // Bytes that are not in memory cannot be added: the file is then never covered.
@@ -78,7 +78,7 @@ impl Checked {
         part.fail(&corrupt());
     }
 
-    /// Adds bytes; `false` if they complete the file, and it does not have its check sum.
+    /// Adds bytes; `false` if these bytes complete the file and the check sum of the file is wrong.
     fn take(&self, start: u64, bytes: &[u8]) -> bool {
         let lock = || self.covered.lock().unwrap_or_else(PoisonError::into_inner);
         let end = start + bytes.len() as u64;

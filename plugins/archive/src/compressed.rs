@@ -23,7 +23,7 @@ use crate::streaming::{BLOCK, StreamingFile};
 /// Maximum size of a file that is decompressed in one call. A longer file is decompressed block by block.
 const MOST_WHOLE: u64 = 8 << 20;
 
-/// The compressed bytes, and where they are.
+/// The compressed bytes: the device that holds them, and their position in it.
 pub(crate) struct Source {
     pub(crate) storage: Arc<Storage>,
     pub(crate) start: u64,
@@ -151,7 +151,7 @@ impl CompressedFile {
         }
     }
 
-    /// Decompresses when there is room for it.
+    /// Queues the decompression, which begins when [`Decoding`] has room for its bytes.
     fn take_turn(self: &Arc<Self>) {
         // A job that waits for its turn does not keep the file open.
         let this = Arc::downgrade(self);
@@ -164,13 +164,14 @@ impl CompressedFile {
         });
     }
 
-    /// Returns a guard to be held during the work: a panic ends the work for the waiting parts, too.
+    /// Returns a guard for the duration of the work: if the thread panics, the guard fails the waiting parts.
     pub(crate) fn working(&self) -> Working<'_> {
         Working(self)
     }
 
     /// Reads a range of the compressed bytes, and calls `then` with it on one of the pool's threads. If the range cannot be read,
-    /// the file is given up, on one of the threads too: dropping `then` may begin the next file, which may fail as well.
+    /// one of these threads gives the file up as well: dropping `then` may begin the next file, and that file may fail in the
+    /// same way.
     pub(crate) fn fetch(
         self: &Arc<Self>,
         start: u64,
@@ -197,8 +198,8 @@ impl CompressedFile {
         self.source.storage.lower.send_io(self.source.start + start, view);
     }
 
-    /// Ends the decompression since bytes are corrupt, and calls `also` with the cause. If the archive has changed, that is the
-    /// cause.
+    /// Ends the decompression because bytes are corrupt, and calls `also` with the cause. If the archive has changed, the cause
+    /// is the change.
     pub(crate) fn is_corrupt(self: &Arc<Self>, also: impl FnOnce(&Cause) + Send + 'static) {
         let this = Arc::downgrade(self);
         self.source.storage.check(move |same| {
@@ -215,7 +216,7 @@ impl CompressedFile {
         let cause = cause.into();
         let mut state = self.lock();
         state.running = false;
-        // A failure of the device below may be gone the next time. Corrupt data stays corrupt, and a changed archive changed.
+        // A failure of the device below may be temporary. Corruption and a change of the archive are permanent.
         if matches!(cause.error().code(), Code::CORRUPT | Code::CHANGED) {
             state.broken = Some(cause.clone());
             state.long = StreamingFile::default();

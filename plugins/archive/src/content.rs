@@ -23,9 +23,9 @@ pub(crate) struct Extent {
 
 /// The record of a file in the directory of a zip archive.
 pub(crate) struct ZipFile {
-    /// Where its header is.
+    /// The position of the file's header.
     pub(crate) header: u64,
-    /// Where its bytes are, once the header was read.
+    /// The position of the file's bytes, known after the header was read.
     pub(crate) start: OnceLock<u64>,
     pub(crate) method: u16,
     pub(crate) packed: u64,
@@ -59,7 +59,7 @@ pub(crate) fn version(crc: u32) -> String {
 /// A range of bytes in one of the archive's files: the part, the first byte and the end.
 pub(crate) type Range = (Option<u16>, u64, u64);
 
-/// The position where two ranges overlap: overlaps allow a small archive that unpacks to a huge one.
+/// The position where two ranges overlap. With overlaps, a small archive could unpack to a huge size.
 pub(crate) fn overlap(mut ranges: Vec<Range>) -> Option<u64> {
     ranges.sort_unstable();
     let pair = ranges.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[0].2 > pair[1].1)?;

@@ -1,5 +1,5 @@
-//! A place in a compressed file, and the blocks that are decompressed from there on. It does no input: the caller passes the
-//! compressed bytes.
+//! A place in a compressed file, and the blocks that are decompressed from there on. A cursor reads no input: the caller passes
+//! the compressed bytes.
 
 use crc32fast::Hasher;
 
@@ -99,7 +99,7 @@ mod tests {
         (0..len).map(|index| (index * index / 7) as u8).collect()
     }
 
-    /// The decompressed bytes, where the cursor gets `at_once` bytes at a time.
+    /// Decompresses `packed`; the cursor gets `at_once` compressed bytes at a time.
     fn made(codec: Codec, packed: &[u8], bytes: &[u8], at_once: usize) -> Result<Vec<u8>, Corrupt> {
         let (len, size) = (packed.len() as u64, bytes.len() as u64);
         let coded = Coded { codec, packed: len, size, crc: crc32fast::hash(bytes) };

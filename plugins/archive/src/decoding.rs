@@ -64,7 +64,7 @@ pub(crate) struct Ticket {
 
 impl Decoding {
     pub(crate) fn new(pool: Arc<Pool>, memory: u64) -> Self {
-        // An estimate of the number of blocks, for which room is made.
+        // The estimated number of blocks: the cache allocates its tables for it.
         let estimate = (memory >> 20).clamp(16, 1 << 16) as usize;
         // The cache refuses an entry that is longer than 97 % of its capacity. With 1/32 more, memory for one block holds one
         // block.
@@ -76,7 +76,7 @@ impl Decoding {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a job for `bytes` bytes as soon as there is room, in the order of the calls.
+    /// Begins a job when there is room for its `bytes` bytes. Jobs begin in the order of the calls.
     pub(crate) fn begin(self: &Arc<Self>, bytes: u64, job: impl FnOnce(Ticket) + Send + 'static) {
         let mut under_way = self.under_way();
         under_way.waiting.push_back((bytes, Box::new(job)));
@@ -84,9 +84,9 @@ impl Decoding {
         self.go_on();
     }
 
-    /// Begins the jobs that there is room for. A job may end during this call, such as when its file was closed, and calls this
-    /// function again. The inner call then returns, and the loop of the outer call looks again; otherwise the stack would get as
-    /// deep as the queue is long.
+    /// Begins the jobs that there is room for. A job that ends during this call, for example because its file was closed, calls
+    /// this function again. The inner call returns at once, and the loop of the outer call begins the next job. Without this
+    /// rule, the stack would get as deep as the queue is long.
     fn go_on(self: &Arc<Self>) {
         let Some(_beginning) = Beginning::new(self) else { return };
         while let Some((bytes, job)) = self.next() {
@@ -132,8 +132,8 @@ impl Decoding {
     }
 }
 
-/// Marks this thread as one that begins jobs, until the value is dropped, also by a panic. Other threads may begin jobs at the
-/// same time: jobs that one thread began must not wait for another thread.
+/// Marks this thread as one that begins jobs, until the value is dropped; a panic drops the value as well. Several threads may
+/// begin jobs at the same time: the jobs of one thread must not wait for another thread.
 struct Beginning<'d>(&'d Decoding);
 
 impl<'d> Beginning<'d> {

@@ -1,7 +1,7 @@
 //! The tree of names in an archive.
 //!
-//! Memory is linear in the size of the archive's directory, however deep its names are: only the folders that files are in are
-//! kept, each as one text, sorted. The folders on the way to them follow from the texts.
+//! Memory is linear in the size of the archive's directory, regardless of the depth of its names. Only folders that contain
+//! files, or that the directory names, are kept, each as one text, sorted. The folders above them follow from the texts.
 //!
 //! ```text
 //!  text:   "maps" "sound\0ambient" "sound\0music"            '\0' in place of '/': sorted texts are sorted trees
@@ -25,7 +25,7 @@ pub(crate) const LONGEST: usize = 4096;
 /// Maximum number of folders that a name is in.
 const DEEPEST: usize = 128;
 
-/// The byte that separates the names of a path in memory. No name has it.
+/// The byte that separates the names of a path in memory. No name contains this byte.
 const SEPARATOR: u8 = 0;
 
 /// A part of the text of all names.
@@ -61,7 +61,7 @@ pub(crate) struct Names {
     /// The index of the first file of each folder, and the number of files.
     first_files: Vec<u32>,
     refused: Vec<Hidden>,
-    /// The folder that was looked up last: the next one is mostly near.
+    /// The number of the folder that was looked up last: the next lookup is usually near.
     near: AtomicUsize,
 }
 
@@ -106,7 +106,7 @@ pub(crate) struct Coming {
     folders: Vec<Piece>,
     files: Vec<File>,
     refused: Vec<Hidden>,
-    /// Most files are in the folder of the file before.
+    /// The folder that was added last: consecutive files are usually in the same folder.
     last: Option<u32>,
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn shown(written: &str) -> String {
     text
 }
 
-/// The reason why a path cannot be one within an archive.
+/// The reason why a path is invalid within an archive.
 fn refusal(path: &str) -> Option<Reason> {
     if path.contains('\0') {
         return Some(Reason::Nul);
@@ -149,7 +149,7 @@ fn refusal(path: &str) -> Option<Reason> {
 }
 
 impl Coming {
-    /// Adds a file, or a folder if it has no content. A name that is none within the archive is hidden.
+    /// Adds a file, or a folder if it has no content. An entry with an invalid name is hidden.
     ///
     /// # Errors
     ///
@@ -207,7 +207,7 @@ impl Coming {
         Ok(())
     }
 
-    /// The number of a folder. A folder may have several numbers until the end.
+    /// The number of a folder. Until [`finish`](Self::finish), one folder may have several numbers.
     pub(crate) fn folder(&mut self, path: &str) -> Result<u32, String> {
         let same = |piece: &Piece| {
             let known =
@@ -260,7 +260,7 @@ impl Coming {
         files.iter_mut().for_each(|file| file.folder = number_of[file.folder as usize]);
         drop(number_of);
         let key = |file: &File| (file.folder, bytes(&text, file.name));
-        // The contents are numbered in the order of the archive.
+        // Contents are numbered in the order of the archive, so the last of several files with one name sorts last.
         files.sort_unstable_by(|one, other| key(one).cmp(&key(other)).then(one.content.cmp(&other.content)));
         let mut names = Names {
             text,
@@ -307,7 +307,7 @@ fn utf8(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// The index of the first of `range` that is not `before`, near its start.
+/// The first index of `range` for which `before` is false. The search is fast if this index is near the start of `range`.
 fn gallop(range: Range<usize>, before: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut step) = (range.start, 1);
     while low + step <= range.end && before(low + step - 1) {
@@ -376,7 +376,7 @@ impl Names {
         found.ok().map(|at| Child::File(files[at].content))
     }
 
-    /// Whether a path leads to a folder: one that was named, or one on the way to such a folder.
+    /// Whether a path is the path of a kept folder, or of a folder above one.
     fn is_folder(&self, path: &[u8]) -> bool {
         if path.is_empty() {
             return true;
@@ -384,7 +384,7 @@ impl Names {
         self.leads_through(self.first_from(path), path)
     }
 
-    /// Whether the path of the folder with this number, if there is one, is this path or goes on behind it.
+    /// Whether the folder with this number exists, and its path is `path` or lies below `path`.
     fn leads_through(&self, number: usize, path: &[u8]) -> bool {
         self.folders.get(number).is_some_and(|piece| {
             let rest = self.bytes(*piece).strip_prefix(path);
@@ -392,10 +392,10 @@ impl Names {
         })
     }
 
-    /// The number of the first folder with a path that is not before this one.
+    /// The number of the first folder whose path is `path` or sorts behind `path`.
     fn first_from(&self, path: &[u8]) -> usize {
         let before = |number: usize| self.folder(number) < path;
-        // Ordering: Relaxed, also below. Any value is right.
+        // Ordering: Relaxed, also below. The value is a hint: the search finds the folder from any start.
         let near = self.near.load(Ordering::Relaxed).min(self.folders.len());
         let first = if near > 0 && !before(near - 1) {
             self.folders[..near].partition_point(|piece| self.bytes(*piece) < path)
@@ -457,7 +457,7 @@ impl Names {
         first
     }
 
-    /// Removes the files that have the name of a folder, and gives their paths.
+    /// Removes the files that have the name of a folder, and returns their paths.
     fn files_that_are_folders(&mut self) -> Vec<String> {
         let mut doubled = Vec::new();
         let mut files = 0..0;
@@ -493,14 +493,14 @@ impl Names {
 pub(crate) struct Entries<'n> {
     names: &'n Names,
     files: Range<usize>,
-    /// The folders with paths that begin with the folder's.
+    /// The folders whose paths begin with the path of this folder.
     folders: Range<usize>,
-    /// Length of the part of their paths before the name in the folder.
+    /// Number of bytes of these paths in front of the name within this folder.
     prefix: usize,
 }
 
 impl<'n> Entries<'n> {
-    /// The cursor of the next entry; not 0, unless it is the first one of the archive's root.
+    /// The cursor of the next entry. Only the first entry of the archive's root has the cursor 0.
     pub(crate) fn cursor(&self) -> u64 {
         (self.files.start as u64) << 32 | self.folders.start as u64
     }
@@ -511,7 +511,7 @@ impl<'n> Entries<'n> {
         rest.split(|&byte| byte == SEPARATOR).next().unwrap_or_default()
     }
 
-    /// Goes on behind all paths that lead through the next folder.
+    /// Skips all paths that lead through the next folder.
     fn pass_folder(&mut self) {
         let (names, prefix) = (self.names, self.prefix);
         let name = self.folder_name();
@@ -611,7 +611,7 @@ mod tests {
             let error = coming(all).finish(true).err().unwrap();
             assert!(error.ends_with(reason.text()), "{error}");
         }
-        // The last of several files with one name is the one.
+        // Of several files with one name, the last one is found.
         assert_eq!(names(&["x", "y", "x", "x"]).find("x"), Some(Child::File(3)));
     }
 
@@ -628,7 +628,7 @@ mod tests {
         );
     }
 
-    /// A tree as a simple model has it: the entries of each folder.
+    /// Compares the entries of each folder with those of a simple model.
     #[test]
     fn the_tree_is_that_of_a_simple_model() {
         let mut random = fastrand::Rng::with_seed(7);
@@ -672,7 +672,7 @@ mod tests {
                 expected.sort();
                 let mut entries = names.list(folder, 0).unwrap();
                 let (mut found, mut cursor) = (Vec::new(), 0);
-                // Each entry is also the first one from its cursor on.
+                // A list that begins at the cursor of an entry begins with this entry.
                 while let Some(entry) = entries.next() {
                     assert_eq!(names.list(folder, cursor).unwrap().next().as_ref(), Some(&entry));
                     cursor = entries.cursor();

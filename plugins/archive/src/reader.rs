@@ -1,4 +1,4 @@
-//! Reads directories and headers from the device below. It blocks, so it is for opening only.
+//! Reads directories and headers from the device below. The reads block, so only opening uses them.
 
 use std::cell::Cell;
 use std::io;
@@ -45,19 +45,19 @@ pub(crate) fn read(reader: &impl ReaderAt, offset: u64, len: usize) -> Result<Ve
     Ok(bytes)
 }
 
-/// A reader that has read the end of the archive at once, where most lookups are. It remembers the first failure, which some
-/// callers do not report.
+/// A reader that has read the end of the archive in one request: most lookups are there. The reader keeps the first failure,
+/// because some callers do not report it.
 pub(crate) struct Tail<'r, R> {
     reader: &'r R,
     start: u64,
     end: Vec<u8>,
     failed: Cell<Option<IoError>>,
-    /// Positions count from here.
+    /// The position at which the archive begins: other positions are relative to it.
     base: Cell<u64>,
 }
 
 impl<'r, R: ReaderAt> Tail<'r, R> {
-    /// Length of that end: more than the end record of a zip archive with the longest comment.
+    /// Length of the end that is read in one request: more than the end record of a zip archive with the longest comment.
     const LONGEST: u64 = 128 << 10;
 
     pub(crate) fn new(reader: &'r R, size: u64) -> Result<Self, IoError> {
@@ -66,7 +66,7 @@ impl<'r, R: ReaderAt> Tail<'r, R> {
         Ok(Self { reader, start, end, failed: Cell::default(), base: Cell::new(0) })
     }
 
-    /// Where the archive begins: positions are counted from there.
+    /// The position at which the archive begins: other positions are relative to it.
     pub(crate) fn base(&self) -> u64 {
         self.base.get()
     }

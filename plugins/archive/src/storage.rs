@@ -1,9 +1,9 @@
-//! The device below, in the version that the directory was read of.
+//! The device below, in the version from which the directory was read.
 //!
-//! A device with a version tag in its metadata belongs to that version, and fails by itself when the version changes. Of other
-//! files, identity, size and time of change are compared: when an archive is opened, after each read of a stored file, after each
-//! read of compressed bytes that no check sum covers yet, and when bytes are found corrupt. A change that keeps all three is not
-//! seen, such as one within one tick of the file system's clock.
+//! A device with a version tag in its metadata belongs to that version, and fails by itself when the version changes. For other
+//! files, the filter compares identity, size and time of change: when an archive is opened, after each read of a stored file,
+//! after each read of compressed bytes that no check sum covers yet, and when bytes are found corrupt. A change that keeps all
+//! three, such as one within one tick of the file system's clock, is not detected.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -15,7 +15,7 @@ use pactio_sdk::{Capability, Cause, Code, Identity, IoError, Kind, Lower, OpenEr
 pub(crate) struct Storage {
     pub(crate) lower: Lower,
     version: Arc<Version>,
-    /// Bytes of another version may be read from the device.
+    /// The device may return bytes of another version.
     changes: bool,
 }
 
@@ -42,17 +42,17 @@ impl Storage {
         Ok(Arc::new(Self { lower, version: Arc::new(stat.into()), changes }))
     }
 
-    /// Bytes of another version may be read from the device: [`check`](Self::check) after each read.
+    /// Whether the device may return bytes of another version. If so, call [`check`](Self::check) after each read.
     pub(crate) fn changes(&self) -> bool {
         self.changes
     }
 
-    /// Checks that the device still has the version, and calls `then` on this thread or on the one that answers.
+    /// Checks that the device still has the version. Calls `then` on this thread, or on the thread that answers.
     pub(crate) fn check(self: &Arc<Self>, then: impl FnOnce(Result<(), Cause>) + Send + 'static) {
         if !self.changes {
             return then(Ok(()));
         }
-        // The device keeps this callback: it must not keep the device.
+        // The device keeps this callback, so the callback must not keep the device.
         let version = self.version.clone();
         self.lower.stat(move |stat| {
             then(match stat.map(Version::from) {
@@ -72,7 +72,7 @@ impl Storage {
         Ok(())
     }
 
-    /// The error of an open that has failed: that the archive has changed, if it has. May block.
+    /// The error of a failed open. If the error is corruption and the archive has changed, the change is the error. May block.
     pub(crate) fn blame(self: &Arc<Self>, error: OpenError) -> OpenError {
         match self.check_now() {
             Err(changed) if error.error().code() == Code::CORRUPT => changed,

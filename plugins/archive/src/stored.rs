@@ -35,7 +35,7 @@ impl StoredDevice {
         Self { parts, size, stat, checked }
     }
 
-    /// Reads a range of one stretch; `position` is the range's in the file.
+    /// Reads a range of one stretch; `position` is the position of the range in the file.
     fn read_part(&self, part: &Stretch, at: u64, position: u64, view: BoundPacketView<Write>) {
         let Stretch { storage, offset, .. } = part;
         if self.checked.is_none() && !storage.changes() {
@@ -45,7 +45,7 @@ impl StoredDevice {
         let (of, checked) = (Arc::downgrade(storage), self.checked.clone());
         let fresh = ReboundPacket::new(view).and_then(|rebound| {
             rebound.bind_each(move |part| {
-                // Of a closed file, the part is dropped, and so fails.
+                // If the file was closed, the part fails because it is dropped.
                 let Some(of) = of.upgrade() else { return };
                 let checked = checked.clone();
                 of.check(move |same| match (same, checked) {
@@ -55,7 +55,7 @@ impl StoredDevice {
                 });
             })
         });
-        // Where memory fails, the view has failed already.
+        // If memory cannot be allocated, the view has failed already.
         if let Ok(fresh) = fresh {
             storage.lower.send_io(offset + at, fresh);
         }
@@ -90,11 +90,11 @@ impl BackendDevice for StoredDevice {
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         query.offer::<dyn Describe>(self);
-        // A view keeps its request on each device that it is sent to.
+        // A view keeps the identity of its request on the devices below, which can therefore cancel it.
         if self.parts.iter().any(|part| part.storage.lower.has(Capability::CANCELLATION)) {
             query.offer::<dyn Cancellation>(self);
         }
-        // All requests go to one device, so its limits are this one's.
+        // All requests go to one device, so the limits of that device apply.
         if let [only] = self.parts.as_slice() {
             if let Some(admission) = only.storage.lower.extension::<dyn Admission>() {
                 query.offer::<dyn Admission>(admission);

@@ -32,9 +32,9 @@ pub(crate) struct StreamingFile {
     /// The place where the last decompression stopped.
     parked: Option<Place>,
     marks: Checkpoints<Cursor>,
-    /// The block that was made last: a sequential reader wants more of it, even if the cache keeps little.
+    /// The block that was made last. A sequential reader reads the rest of this block next, and the cache may not have kept it.
     last: Option<(u64, Arc<Block>)>,
-    /// Number of blocks that were made while the part that waits longest waited for another one.
+    /// Number of blocks that were made in a row without the block of the part that waits longest.
     passed: u32,
 }
 
@@ -103,9 +103,9 @@ impl CompressedFile {
         }
     }
 
-    /// Answers the parts with blocks that are kept by now, and returns the place to continue at: for the next block in the
-    /// direction of reading that a part waits for, or else the first one, or the block of the part that waits longest. `None`, if
-    /// no part waits.
+    /// Answers the parts whose blocks are kept by now, and returns the place to continue at; `None`, if no part waits. The next
+    /// block is the first awaited block from the current place on, or else the first awaited block. After [`PATIENCE`] blocks for
+    /// other parts, it is the block of the part that waits longest.
     fn next(&self) -> Result<Option<Place>, IoError> {
         let mut served: Vec<(Part, Arc<Block>)> = Vec::new();
         let mut cancelled = Vec::new();

@@ -72,7 +72,7 @@ impl<'a> Rest<'a> {
                 }
             }
         }
-        // Files with equal bytes may share one range, as a whole.
+        // Files with equal content may share a whole range.
         ranges.sort_unstable();
         ranges.dedup();
         match overlap(ranges) {
@@ -87,7 +87,7 @@ impl<'a> Rest<'a> {
         taken.ok_or_else(|| "its directory ends in the middle of an entry".to_owned())
     }
 
-    /// Reads a text up to its zero; `None`, if it is empty, which ends a level.
+    /// Reads a text up to its zero; `None` for an empty text, which ends a level.
     fn text(&mut self, longest: usize) -> Result<Option<&'a str>, String> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let Some(end) = rest.iter().take(longest + 1).position(|&byte| byte == 0) else {

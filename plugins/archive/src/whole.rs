@@ -9,23 +9,23 @@ use crate::codec::Corrupt;
 use crate::compressed::{CompressedFile, Part};
 use crate::decoding::Ticket;
 
-/// Why waiting parts could not be served.
+/// The reason why waiting parts could not be served.
 enum Failed {
-    /// The bytes are corrupt. The parts that were taken fail by this function.
+    /// The bytes are corrupt. The function fails the parts that were taken.
     Corrupt(Box<dyn FnOnce(&Cause) + Send>),
     /// The compressed bytes cannot be used.
     Unread(IoError),
 }
 
 impl CompressedFile {
-    /// Reads the compressed bytes, and has them decompressed by one of the threads, if a part still waits for them.
+    /// If a part still waits, reads the compressed bytes, and decompresses them on one of the pool's threads.
     pub(crate) fn load(self: &Arc<Self>, ticket: Ticket) {
         if self.nobody_waits() {
             return;
         }
         self.fetch(0, self.source.coded.packed, move |this, packet| {
             this.decode(&packet);
-            // Only now: dropping the ticket may run the next job on this thread.
+            // The ticket is dropped last, because the drop may run the next job on this thread.
             drop(ticket);
         });
     }
@@ -53,8 +53,8 @@ impl CompressedFile {
         }
     }
 
-    /// Answers the parts that wait now. A single part that wants the whole file gets it without a copy, and the bytes are not
-    /// kept.
+    /// Answers the parts that wait now. If a single part waits and covers the whole file, the bytes are decompressed into its
+    /// memory, and are not kept.
     fn serve(
         &self,
         packed: &PacketBox<Write>,

@@ -41,7 +41,7 @@ const EXTRA: u64 = 64;
 /// A zip archive.
 pub(crate) struct Zip<R> {
     reader: R,
-    /// Where its directory begins.
+    /// The position at which its directory begins.
     directory: u64,
 }
 
@@ -58,7 +58,7 @@ impl<R: ReaderAt> Zip<R> {
         let base = tail.base();
         let (directory, expected) = (archive.directory_offset() + base, archive.entries_hint());
         let mut names = Coming::default();
-        // The range that each file takes at least.
+        // The minimum range of each file: a header without texts, and the compressed bytes.
         let mut ranges = Vec::new();
         let mut entries = archive.entries(&mut buffer);
         let mut count = 0u64;
@@ -136,7 +136,7 @@ impl<R: ReaderAt> Zip<R> {
                 }
             }
         }
-        // If they follow the file's bytes, they are zero here, or written all the same.
+        // If size and check sum follow the file's bytes, the header has zeros or the same values.
         let open = file.described_behind;
         let same = |here: u64, there: u64| here == there || (open && here == 0);
         if method != u64::from(file.method)
@@ -160,8 +160,8 @@ fn zip64_sizes(fields: &[u8]) -> impl Iterator<Item = u64> + '_ {
     numbers.filter_map(|number| Some(u64::from_le_bytes(number.try_into().ok()?)))
 }
 
-/// The name of an entry, and whether it is a folder. The name is that of Info-ZIP's field for names in UTF-8, if that belongs to
-/// the written name.
+/// The name of an entry, and whether the entry is a folder. Info-ZIP's field with a name in UTF-8 takes precedence, if the
+/// field's check sum is that of the written name.
 fn name_of(entry: &ZipFileHeaderRecord<'_>) -> (String, bool) {
     let path = entry.file_path();
     let written = path.as_bytes();
@@ -181,8 +181,9 @@ fn name_of(entry: &ZipFileHeaderRecord<'_>) -> (String, bool) {
     (name, is_folder)
 }
 
-/// Finds the last directory. Bytes that look like the end of a directory may be in the comment of the real end record, which then
-/// reaches to the end of the archive. A directory further in front belongs to another archive, which is stored in this one.
+/// Finds the last directory. The comment of the real end record may contain bytes that look like the end of a directory; the real
+/// record, with its comment, reaches to the end of the archive. A directory further in front belongs to another archive, which is
+/// stored in this one.
 fn locate<'t, R: ReaderAt>(
     tail: &'t Tail<'t, R>,
     buffer: &mut [u8],
@@ -229,9 +230,9 @@ fn locate<'t, R: ReaderAt>(
 
 /// The last end of a directory before a position.
 enum Found<'t, R> {
-    /// There is none.
+    /// No end was found.
     No,
-    /// It is at this position, and may be wrong.
+    /// An end is at this position, and may be wrong.
     At(u64, Result<ZipArchive<&'t Tail<'t, R>>, OpenError>),
     /// The archive cannot be read.
     Failed(OpenError),
@@ -248,9 +249,9 @@ fn locate_one<'t, R: ReaderAt>(tail: &'t Tail<'t, R>, buffer: &mut [u8], end: u6
     }
 }
 
-/// The number of bytes that were put in front of an archive of the longer form (zip64), with positions that do not count them:
-/// the difference between where its end record is, directly before its locator, and where the locator says. `at` is the position
-/// of the shorter end.
+/// The number of bytes in front of an archive of the longer form (zip64) whose positions do not count these bytes. The number is
+/// the real position of the end record, directly before its locator, minus the position that the locator states. `at` is the
+/// position of the shorter end.
 fn base_of_long_form<R: ReaderAt>(tail: &Tail<'_, R>, at: u64) -> Option<u64> {
     /// Lengths of the locator, and of the record without further data.
     const LOCATOR: u64 = 20;
@@ -268,11 +269,11 @@ fn base_of_long_form<R: ReaderAt>(tail: &Tail<'_, R>, at: u64) -> Option<u64> {
     record_at.checked_sub(said).filter(|&base| is_record && base > 0)
 }
 
-/// Whether the end at `at` says that the directory begins behind the place where it was found. Bytes in front of an archive only
-/// move a directory the other way.
+/// Whether the position that the end at `at` states for the directory is behind the real one. Bytes in front of an archive have
+/// the opposite effect: the real position is behind the stated one.
 fn is_said_further(reader: &impl ReaderAt, at: u64, directory: u64) -> bool {
     let mut said = [0; 4];
-    // All ones refer to the longer form (zip64).
+    // A value of all ones refers to the longer form (zip64).
     reader.read_exact_at(&mut said, at + 16).is_ok()
         && said != [0xff; 4]
         && u64::from(u32::from_le_bytes(said)) > directory
@@ -288,7 +289,7 @@ fn is_directory(reader: &impl ReaderAt, at: u64, entries: u64) -> bool {
 /// Whether the end of a directory at `at` refers to other files of the archive.
 fn is_part(reader: &impl ReaderAt, at: u64) -> bool {
     let mut numbers = [0; 4];
-    // All ones refer to the longer form (zip64), which is found by the locator in front.
+    // A value of all ones refers to the longer form (zip64), whose locator is directly in front.
     let other = |number: &[u8]| !matches!(number, [0, 0] | [255, 255]);
     if reader.read_exact_at(&mut numbers, at + 4).is_ok() && numbers.chunks_exact(2).any(other) {
         return true;

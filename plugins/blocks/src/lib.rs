@@ -21,7 +21,7 @@ pub trait Blocks: Send + Sync + 'static {
     /// Size of a block in bytes.
     fn unit(&self) -> usize;
 
-    /// Where the last block ends, if that is fixed. The last block may be shorter than the others.
+    /// The end of the last block, if the end is fixed. The last block may be shorter than the others.
     fn end(&self) -> Option<u64>;
 
     /// Decodes a block in place, or checks it.
@@ -96,7 +96,7 @@ impl<B: Blocks> Reader<B> {
             behind.error(IoError::END);
             (view, stop) = (front, end.max(position));
         }
-        // Nothing is left, or the request is empty.
+        // The request begins at the end or behind it, or is empty.
         if view.is_empty() {
             return view.transfer_data(&[]).complete();
         }
@@ -218,7 +218,7 @@ fn decode_parts<B: Blocks>(blocks: &B, position: u64, read: Report, parts: Retur
     }
 }
 
-/// Decodes a part that was read and that begins at a block.
+/// Decodes a part that was read. The part begins at the start of a block.
 fn decode_part<B: Blocks>(blocks: &B, position: u64, mut part: ReturnedPart<Write>) {
     let unit = blocks.unit();
     let mut block = (position + part.range().start as u64) / unit as u64;

@@ -42,9 +42,9 @@ struct Flights {
 /// A block that is being read, for all parts that wait for it.
 struct Flight {
     block: u64,
-    /// [`Flights::changes`] when it began.
+    /// [`Flights::changes`] when the flight began.
     changes: u64,
-    /// Each with [`Flights::changes`] at its arrival.
+    /// The waiting parts, each with [`Flights::changes`] at its arrival.
     waiting: Vec<(u64, Part)>,
     /// The request to the device below, when it was made.
     request: Option<RequestId>,
@@ -53,9 +53,9 @@ struct Flight {
 /// The parts that waited for a block that was read.
 #[derive(Default)]
 pub(crate) struct Landed {
-    /// The read is valid for these.
+    /// The parts for which the read is valid.
     pub(crate) answered: Vec<Part>,
-    /// These came after a change that may have moved the end that was found; they read again.
+    /// The parts that arrived after a change that may have moved the end that the read found; they read again.
     pub(crate) late: Vec<Part>,
 }
 
@@ -85,7 +85,7 @@ impl Blocks {
         self.kept.len()
     }
 
-    /// Finds a block, or has the part wait for it. `number` must be one that no other call has given.
+    /// Finds a block, or queues the part for it. `number` must differ from the numbers of all other calls.
     pub(crate) fn find(&self, block: u64, part: Part, number: u64) -> Found {
         if let Some(kept) = self.kept.get(&block) {
             return Found::Kept(kept, part);
@@ -108,7 +108,7 @@ impl Blocks {
         Found::First { flight: number }
     }
 
-    /// The request for a flight's block was made and is about to be sent; `false` if no part waits for the block any more.
+    /// Records the request for a flight's block, which is about to be sent; `false` if no part waits for the block any more.
     pub(crate) fn begins(&self, number: u64, request: RequestId) -> bool {
         let mut flights = self.flights();
         let Some(flight) = flights.all.get_mut(&number) else { return false };
@@ -149,7 +149,7 @@ impl Blocks {
         if current {
             flights.current.remove(&flight.block);
         }
-        // Under the lock, so that no other request reads the block again, and no write comes in between.
+        // The lock is held meanwhile, so that no other request reads the block again and no write comes in between.
         let report = packet.report();
         let ended = |(_, error): (_, pactio_sdk::IoError)| error.code() == Code::END;
         // A write elsewhere may have moved the end that this read has seen.

@@ -90,7 +90,7 @@ impl Shared {
         }
         let this = Arc::downgrade(self);
         packet.on_complete(move |packet| {
-            // Otherwise, all waiting parts have failed with the device.
+            // If the device was dropped, all waiting parts have failed with it.
             let Some(this) = this.upgrade() else { return };
             let packet = Arc::new(packet);
             let landed = this.blocks.landed(flight, &packet);
@@ -122,7 +122,7 @@ impl Filter for CachedDevice {
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
         let unit = self.shared.block as u64;
-        // A block at the end of all positions would reach behind it.
+        // A block at the end of the range of positions would end behind that range.
         if position
             .checked_add(view.len() as u64)
             .and_then(|end| end.checked_next_multiple_of(unit))

@@ -24,11 +24,12 @@ impl Backend for Core {
         let mut segments = segments(request, &below, physical)?;
         // Files that the kernel generates on each read, such as the memory of a process, report a size of 0.
         if let Some(size) = below.info().size().filter(|size| *size > 0) {
-            let missing = cut(&mut segments, size);
-            if missing > 0 {
-                tracing::warn!(
-                    "{missing} bytes that the dump should have are behind the end of the {size} bytes below, and are \
-                     not mapped; if it was cut off, copy or take it again"
+            let lost = cut(&mut segments, size);
+            if lost > 0 {
+                // Programs show errors of plugins: the dump opens, but is not what it says.
+                tracing::error!(
+                    "the dump is cut off: {lost} bytes that its headers promise lie behind its end at {size} bytes; reading \
+                     them fails with \"corrupt data\"; copy or take it again"
                 );
             }
         }

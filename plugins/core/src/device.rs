@@ -5,7 +5,7 @@ use pactio_sdk::{
     Lower, Mapping, PacketIo, Records, Region, Stat, Write,
 };
 
-use crate::segments::Segments;
+use crate::segments::{Place, Segments};
 
 /// Each read is sent to its range of the file below, without a copy.
 pub(crate) struct CoreDevice {
@@ -27,12 +27,12 @@ impl BackendDevice for CoreDevice {
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
         let (mut at, mut view) = (position, view);
         loop {
-            let place = self.segments.at(at);
-            let (Ok((_, there)) | Err(there)) = place;
+            let (place, there) = self.segments.at(at);
             let there = usize::try_from(there).unwrap_or(usize::MAX).min(view.len());
             let send = |view: BoundPacketView<Write>| match place {
-                Ok((offset, _)) => self.below.send_io(offset, view),
-                Err(_) => view.error(IoError::from_code(Code::NOT_MAPPED)),
+                Place::File(offset) => self.below.send_io(offset, view),
+                Place::Lost => view.error(IoError::from_code(Code::CORRUPT)),
+                Place::Hole => view.error(IoError::from_code(Code::NOT_MAPPED)),
             };
             if there == view.len() {
                 return send(view);

@@ -60,6 +60,7 @@ fn segments<H: FileHeader<Endian = Endianness>>(
                 size: part.p_memsz(endian).into().max(dumped),
                 offset,
                 dumped,
+                lost: false,
                 writable: part.p_flags(endian).0 & PF_W.0 != 0,
                 executable: part.p_flags(endian).0 & PF_X.0 != 0,
                 name: Arc::default(),

@@ -49,6 +49,7 @@ pub(crate) fn parse(mut reader: impl Read + Seek) -> Result<Vec<Segment>, OpenEr
             size,
             offset,
             dumped: size,
+            lost: false,
             writable: false,
             executable: false,
             name: name.clone(),

@@ -27,6 +27,8 @@ pub(crate) struct Segment {
     pub(crate) offset: u64,
     /// Number of its bytes that are in the file, from its start on.
     pub(crate) dumped: u64,
+    /// The headers place all its bytes in the file, but the file ends before them.
+    pub(crate) lost: bool,
     pub(crate) writable: bool,
     pub(crate) executable: bool,
     /// Many parts may share the name of one file.
@@ -58,28 +60,55 @@ impl Segment {
     }
 }
 
-/// Reduces the dumped bytes to those that a file of `size` bytes has, and returns the number of missing bytes.
-pub(crate) fn cut(segments: &mut [Segment], size: u64) -> u64 {
-    let mut missing = 0u64;
-    for segment in segments {
+/// Divides segments whose bytes lie behind the end of a file of `size` bytes, and returns the number of lost bytes.
+pub(crate) fn cut(segments: &mut Vec<Segment>, size: u64) -> u64 {
+    let (mut lost, mut parts) = (0u64, Vec::new());
+    for segment in &mut *segments {
         let there = size.saturating_sub(segment.offset).min(segment.dumped);
-        missing = missing.saturating_add(segment.dumped - there);
-        segment.dumped = there;
+        let missing = segment.dumped - there;
+        if missing == 0 {
+            continue;
+        }
+        lost = lost.saturating_add(missing);
+        let rest = |skipped: u64, size| Segment {
+            start: segment.start.wrapping_add(skipped),
+            size,
+            offset: 0,
+            dumped: 0,
+            ..segment.clone()
+        };
+        parts.push(Segment { lost: true, ..rest(there, missing) });
+        // The headers say of these bytes that they were not dumped.
+        parts.push(rest(segment.dumped, segment.size - segment.dumped));
+        (segment.size, segment.dumped) = (there, there);
     }
-    missing
+    segments.append(&mut parts);
+    lost
+}
+
+/// The content of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the file below, at this offset.
+    File(u64),
+    /// The file below ends before it.
+    Lost,
+    /// Not dumped.
+    Hole,
 }
 
 /// Segments that do not overlap, in the order of their addresses.
 pub(crate) struct Segments {
     all: Vec<Segment>,
-    dumped: Vec<Dumped>,
+    known: Vec<Known>,
 }
 
-/// Addresses with bytes in the file, and their offset there.
-struct Dumped {
+/// Addresses with bytes that are, or should be, in the file.
+struct Known {
     first: u64,
     last: u64,
-    offset: u64,
+    /// The offset in the file, unless the bytes are lost.
+    offset: Option<u64>,
 }
 
 impl Segments {
@@ -105,7 +134,7 @@ impl Segments {
     pub(crate) fn of_overlapping(segments: Vec<Segment>) -> Result<Self, String> {
         let mut halves: Vec<Segment> = checked(segments)?.iter().flat_map(Segment::halves).collect();
         halves.retain(|half| half.size > 0);
-        halves.sort_by_key(|half| Reverse((half.dumped, half.size)));
+        halves.sort_by_key(|half| Reverse((half.dumped, half.lost, half.size)));
         let mut taken = Taken::default();
         let parts = halves.iter().flat_map(|half| {
             let free = taken.take(half.start, half.last()).into_iter();
@@ -116,34 +145,38 @@ impl Segments {
 
     fn sorted(mut all: Vec<Segment>) -> Self {
         all.sort_by_key(|segment| segment.start);
-        let dumped = all.iter().filter(|segment| segment.dumped > 0).map(|segment| Dumped {
+        let known = all.iter().filter(|segment| segment.dumped > 0 || segment.lost).map(|segment| Known {
             first: segment.start,
-            last: segment.start + (segment.dumped - 1),
-            offset: segment.offset,
+            last: if segment.lost { segment.last() } else { segment.start + (segment.dumped - 1) },
+            offset: (!segment.lost).then_some(segment.offset),
         });
-        Self { dumped: dumped.collect(), all }
+        Self { known: known.collect(), all }
     }
 
-    /// Looks up an address: the offset in the file and the number of bytes from there on, or else the length of the hole from
-    /// there on.
-    pub(crate) fn at(&self, address: u64) -> Result<(u64, u64), u64> {
-        let index = self.dumped.partition_point(|part| part.last < address);
-        match self.dumped.get(index) {
+    /// Looks up an address: its place, and the number of bytes from there on that are in the same one.
+    pub(crate) fn at(&self, address: u64) -> (Place, u64) {
+        let index = self.known.partition_point(|part| part.last < address);
+        match self.known.get(index) {
             Some(part) if part.first <= address => {
-                Ok((part.offset + (address - part.first), (part.last - address).saturating_add(1)))
+                let place = match part.offset {
+                    Some(offset) => Place::File(offset + (address - part.first)),
+                    None => Place::Lost,
+                };
+                (place, (part.last - address).saturating_add(1))
             }
-            Some(part) => Err(part.first - address),
-            None => Err(u64::MAX),
+            Some(part) => (Place::Hole, part.first - address),
+            None => (Place::Hole, u64::MAX),
         }
     }
 
-    /// Regions that end behind an address. Bytes that are not in the file are not readable.
+    /// Regions that end behind an address. Bytes that were not dumped are not readable; lost bytes are, as far as the dump says.
     pub(crate) fn regions(&self, from: u64) -> impl Iterator<Item = Region> {
         let first = self.all.partition_point(|segment| segment.last() < from);
         self.all[first..]
             .iter()
             .flat_map(|segment| {
-                let dumped = segment.start.saturating_add(segment.dumped);
+                let dumped = if segment.lost { segment.size } else { segment.dumped };
+                let dumped = segment.start.saturating_add(dumped);
                 // A half-open range cannot contain the last of all addresses.
                 let end = segment.start.saturating_add(segment.size);
                 [(segment, segment.start..dumped, true), (segment, dumped..end, false)]
@@ -211,6 +244,7 @@ mod tests {
             size: *size,
             offset: 1000 * index as u64,
             dumped: *dumped,
+            lost: false,
             writable: false,
             executable: false,
             name: index.to_string().into(),
@@ -234,7 +268,9 @@ mod tests {
             for (start, end, readable, name) in expected {
                 let offset = name.parse::<u64>().unwrap();
                 let offset = 1000 * offset + (start - parts[offset as usize].0);
-                assert_eq!(flat.at(*start).ok(), readable.then_some((offset, end - start)), "{parts:?}");
+                let (place, len) = flat.at(*start);
+                assert_eq!(place, if *readable { Place::File(offset) } else { Place::Hole }, "{parts:?}");
+                assert!(!readable || len == end - start, "{parts:?}");
             }
         };
         check(&[(10, 20, 20), (20, 50, 50)], &[(10, 20, true, "0"), (20, 70, true, "1")]);
@@ -251,11 +287,33 @@ mod tests {
             &[(0, 10, true, "0"), (10, 20, false, "0"), (20, 40, true, "1"), (40, 100, false, "0")],
         );
         check(&[(0, 20, 0), (0, 10, 0), (15, 10, 10)], &[(0, 15, false, "0"), (15, 25, true, "2")]);
-        // A dump that was cut off.
-        let mut parts = segments(&[(0, 100, 100), (20, 20, 20)]);
+    }
+
+    #[test]
+    fn bytes_behind_the_end_of_the_file_are_lost_and_neither_holes_nor_in_the_way_of_others() {
+        // The second part has 20 bytes in the file and 10 that were not dumped.
+        let mut parts = segments(&[(0, 100, 100), (200, 30, 20)]);
         assert_eq!(cut(&mut parts, 1010), 10);
-        assert_eq!((parts[0].dumped, parts[1].dumped), (100, 10));
+        let flat = Segments::new(parts.clone()).unwrap();
+        assert_eq!(flat.at(200), (Place::File(1000), 10));
+        assert_eq!(flat.at(210), (Place::Lost, 10));
+        assert_eq!(flat.at(220).0, Place::Hole);
+        let readable: Vec<_> = flat.regions(0).map(|region| (region.range, region.readable)).collect();
+        assert_eq!(readable, [(0..100, true), (200..210, true), (210..220, true), (220..230, false)]);
         assert_eq!(cut(&mut parts, 30), 80);
+        let flat = Segments::new(parts).unwrap();
+        assert_eq!(flat.at(30), (Place::Lost, 70));
+        assert_eq!(flat.at(200), (Place::Lost, 10));
+        // A part that is in the file comes before one that is lost, and that before one that was not dumped.
+        let mut parts = segments(&[(0, 50, 50), (10, 20, 20), (40, 100, 0)]);
+        assert_eq!(cut(&mut parts, 5), 45 + 20);
+        let flat = Segments::of_overlapping(parts).unwrap();
+        assert_eq!((flat.at(0), flat.at(5)), ((Place::File(0), 5), (Place::Lost, 45)));
+        assert_eq!(flat.at(50).0, Place::Hole);
+        // The last of all addresses may be lost, too.
+        let mut parts = segments(&[(u64::MAX - 99, 100, 100)]);
+        assert_eq!(cut(&mut parts, 40), 60);
+        assert_eq!(Segments::new(parts).unwrap().at(u64::MAX), (Place::Lost, 1));
     }
 
     #[test]
@@ -278,8 +336,8 @@ mod tests {
                 let there = |part: &&(u64, u64, u64)| part.0 <= address && address - part.0 < part.2;
                 let most = parts.iter().filter(there).map(|part| part.2).max();
                 match (flat.at(address), most) {
-                    (Err(_), None) => {}
-                    (Ok((offset, _)), Some(most)) => {
+                    ((Place::Hole, _), None) => {}
+                    ((Place::File(offset), _), Some(most)) => {
                         let part = parts[(offset / 1000) as usize];
                         assert_eq!((part.2, offset % 1000), (most, address - part.0), "{parts:?} {address}");
                     }
@@ -293,8 +351,8 @@ mod tests {
     fn the_last_of_all_addresses_is_one_too() {
         for made in [Segments::new, Segments::of_overlapping] {
             let top = made(segments(&[(0x1000, 16, 16), (u64::MAX - 99, 100, 100)])).unwrap();
-            assert_eq!(top.at(u64::MAX), Ok((1099, 1)));
-            assert_eq!(top.at(u64::MAX - 99), Ok((1000, 100)));
+            assert_eq!(top.at(u64::MAX), (Place::File(1099), 1));
+            assert_eq!(top.at(u64::MAX - 99), (Place::File(1000), 100));
             assert_eq!(top.regions(0x2000).next().unwrap().range, u64::MAX - 99..u64::MAX);
             assert!(made(segments(&[(u64::MAX - 99, 101, 0)])).is_err());
         }

@@ -81,7 +81,7 @@ impl BackendDevice for CowDevice {
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         match query.capability() {
-            // Views that are sent on keep their request.
+            // Views that are sent on keep the identity of their request, so the device below can offer both.
             Capability::CANCELLATION | Capability::ADMISSION => self.below.extensions(query),
             _ => {
                 query.offer::<dyn Describe>(self);

@@ -8,7 +8,7 @@ use rangemap::RangeMap;
 /// Pieces that do not overlap.
 pub(crate) struct Overlay {
     pieces: RangeMap<u64, Piece>,
-    /// Bytes that were written and can still be seen.
+    /// Number of written bytes that no later write has hidden.
     used: u64,
     limit: u64,
 }

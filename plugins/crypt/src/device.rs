@@ -15,8 +15,8 @@ use crate::write;
 /// See the [crate](crate).
 pub(crate) struct CryptDevice(Arc<Encrypted>);
 
-/// State that requests in flight share with the device. They keep only a weak reference: the device below, which keeps the
-/// requests, is closed with the device, even if it still owes answers.
+/// State that requests in flight share with the device. Requests keep only a weak reference to it. The device below, which keeps
+/// the requests, is therefore closed with this device, even if it still owes answers.
 pub(crate) struct Encrypted {
     pub(crate) reader: Reader<Cipher>,
     pub(crate) exclusion: Arc<Exclusion>,

@@ -1,7 +1,7 @@
-//! The writes that may be below at the same time.
+//! Orders conflicting writes to the device below.
 //!
 //! A write of a part of a block reads the block, changes it and writes all of it. Another write of that block in between would be
-//! undone, so such a write has exclusive access to its block. Writes of whole blocks only wait for such writes.
+//! undone, so a write of a part has exclusive access to its block. Writes of whole blocks wait only for writes of parts.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,7 +17,7 @@ struct State {
     waiting: VecDeque<(Claim, Job)>,
     /// Number of holds so far.
     count: u64,
-    /// A thread begins the jobs that may begin, and looks again before it stops.
+    /// A thread is beginning jobs. It checks for further jobs before it stops, so other threads need not begin them.
     is_beginning: bool,
 }
 
@@ -98,8 +98,8 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mut state = self.of.lock();
         state.held.retain(|(number, _)| *number != self.number);
-        // A job may end within the call that begins it. The thread that began it then continues in this loop, and not deeper in
-        // its stack.
+        // A job may end within the call that begins it. The outer loop then begins the next job, so the stack does not get
+        // deeper.
         if std::mem::replace(&mut state.is_beginning, true) {
             return;
         }
@@ -145,7 +145,7 @@ mod tests {
         enter(&exclusion, &holds, 3, 7..8, true);
         enter(&exclusion, &holds, 4, 30..31, true);
         enter(&exclusion, &holds, 5, 7..8, true);
-        // Behind 3, which waits, although no running write conflicts with it.
+        // No running write conflicts with 6, but 6 waits behind 3, which waits.
         enter(&exclusion, &holds, 6, 7..9, false);
         enter(&exclusion, &holds, 7, 8..9, false);
         assert_eq!(running(&holds), [1, 2, 4, 7]);
@@ -169,7 +169,7 @@ mod tests {
                 log.lock().unwrap().push(number);
                 drop(hold);
             });
-            // The search through the waiting jobs is made for few jobs: these are begun in between.
+            // The search through the waiting jobs is meant for few jobs, so the waiting jobs are begun every 1000 jobs.
             if number % 1000 == 999 {
                 end(&holds, number / 1000);
                 enter(&exclusion, &holds, number / 1000 + 1, 3..4, true);

@@ -98,7 +98,7 @@ impl OpenFlags {
 }
 
 impl Files {
-    /// Opens a file, or a pipe to be written.
+    /// Opens a file, or a pipe for writing.
     pub(crate) fn open_path(&self, path: &Path, mode: OpenMode, how: OpenFlags) -> Result<Opened, OpenError> {
         if mode.contains(OpenMode::WRITE)
             && !mode.contains(OpenMode::READ)
@@ -140,7 +140,7 @@ impl Files {
     }
 }
 
-/// Begins to replace a file; opens something that cannot be replaced, such as a device node, as it is.
+/// Begins to replace a file. A file that cannot be replaced, such as a device node, is opened as it is.
 fn replace(path: &Path, mode: OpenMode, direct: bool) -> Result<(File, Option<Replacement>), OpenError> {
     if fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
         return Err(is_directory());
@@ -203,7 +203,7 @@ fn open(path: &Path, mode: OpenMode, direct: bool) -> Result<File, OpenError> {
         return Err(not_seekable());
     }
     if kind.is_file() || kind.is_block_device() {
-        // With the flag, a ring would do work on the caller's thread that it has workers for.
+        // With this flag, a ring would work on the caller's thread instead of on the kernel's workers.
         let flags = fcntl_getfl(&file).map_err(io::Error::from)?;
         fcntl_setfl(&file, flags - OFlags::NONBLOCK).map_err(io::Error::from)?;
     }

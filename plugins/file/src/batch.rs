@@ -1,7 +1,7 @@
 //! Many reads of cached bytes by one call: a queue of the kernel (`io_uring`) in which no request may wait.
 //!
-//! There are few queues, whatever the number of files. A queue that is used for the same file again has the file registered,
-//! which saves the kernel the lookup of the descriptor for each read.
+//! The number of queues does not depend on the number of files. A queue that is used for the same file again registers the file:
+//! the kernel then does not look up the descriptor for each read.
 
 use std::fs::File;
 use std::io;
@@ -22,8 +22,8 @@ const DEPTH: usize = 128;
 /// With fewer reads, one call for each is as fast.
 pub(crate) const LEAST: usize = 4;
 
-/// Maximum number of queues. Each thread in a call uses one, and so does each call that is made by the answer to another one;
-/// files use the queues in turn.
+/// Maximum number of queues. Each call in progress uses one queue, and an answer within a call may make another call. Files use
+/// the queues in turn.
 const MAX_QUEUES: usize = 8;
 
 /// The number of the registered file.
@@ -42,7 +42,7 @@ pub(crate) struct Calls {
 
 #[derive(Default)]
 struct Queues {
-    /// The last queue is the one that was used last.
+    /// The queues that no call uses. The last one was used most recently.
     idle: Vec<Queue>,
     made: usize,
 }
@@ -53,8 +53,8 @@ struct Queue {
     jobs: Vec<Option<Job>>,
     /// The file that the queue was used for last.
     last: Option<u64>,
-    /// That file is registered, until it is closed or the queue is used for another one. The memory that its device knows is then
-    /// registered, too.
+    /// The file `last` is registered, until the file is closed or the queue is used for another one. The memory that its device
+    /// knows is registered for the same time.
     registered: bool,
     places: Places,
 }
@@ -79,7 +79,8 @@ impl FileCalls {
         }
     }
 
-    /// Reads the bytes that need no waiting, and hands unfinished jobs to `rest`. Returns the jobs that it did not take.
+    /// Reads the bytes that are available without waiting, and hands unfinished jobs to `rest`. Returns the jobs that were not
+    /// taken.
     pub(crate) fn read<J>(&self, file: &File, mut jobs: J, rest: impl Fn(Job)) -> Option<J>
     where
         J: Iterator<Item = Job>,
@@ -88,7 +89,8 @@ impl FileCalls {
         queue.turn_to(self.number, file, &self.known);
         while queue.fill(file, &mut jobs) {
             if !queue.call(&rest) {
-                // The queue still counts as made, so that a kernel that refuses all queues is soon not asked any more.
+                // The queue still counts as made: if the kernel refuses all queues, the maximum is reached soon, and no more are
+                // made.
                 queue.end(rest);
                 return Some(jobs);
             }
@@ -102,7 +104,8 @@ impl FileCalls {
     }
 }
 
-/// A closed file is registered nowhere. No thread reads it any more, so the queues that have it are idle.
+/// Removes the registrations of the closed file. No thread reads the file any more, so the queues that have registered it are
+/// idle.
 impl Drop for FileCalls {
     fn drop(&mut self) {
         for queue in &mut self.calls.lock().idle {
@@ -164,11 +167,10 @@ impl Queue {
         }
     }
 
-    /// Ends the use of the queue for this file, if it was used for it.
+    /// Ends the use of the queue for this file, if this file has used the queue last.
     fn forget(&mut self, number: u64) {
         if self.last == Some(number) {
-            // A registration that cannot be removed keeps the file open until the queue is closed, as in a process that was
-            // forked.
+            // If the registration cannot be removed, as in a forked process, the file stays open until the queue is closed.
             let _ = self.registered && self.register(NO_FILE);
             self.places.clear(&self.ring);
             self.registered = false;
@@ -232,8 +234,8 @@ impl Queue {
     /// Gives up all jobs that have no completion yet.
     fn end(self, rest: impl Fn(Job)) {
         let Self { ring, jobs, .. } = self;
-        // First: jobs that the kernel was not given yet are not read any more. Jobs that it was given are complete, since none of
-        // them waits.
+        // The ring is closed first: the kernel does not perform jobs that were not submitted. Submitted jobs are complete, since
+        // no job waits in the kernel.
         drop(ring);
         jobs.into_iter().flatten().for_each(rest);
     }

@@ -14,7 +14,7 @@ pub(crate) use linux::Rings;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use other::Rings;
 
-/// Number of threads, whatever the number of processors, since they mostly wait for the system.
+/// Number of threads. It does not depend on the number of processors, since the threads mostly wait for the system.
 pub(crate) const THREADS: usize = 4;
 
 pub(crate) enum Engine {
@@ -41,7 +41,7 @@ impl Engine {
         !matches!(self, Self::Threads)
     }
 
-    /// Makes the queue look at the memory that the device has forgotten.
+    /// Makes the queue unregister the memory that the device has forgotten.
     pub(crate) fn refresh(&self) {
         match self {
             #[cfg(target_os = "linux")]
@@ -50,7 +50,7 @@ impl Engine {
         }
     }
 
-    /// Looks for jobs that are not wanted any more.
+    /// Makes the queue end the jobs whose results are not wanted any more.
     pub(crate) fn cancel_unwanted(&self) {
         match self {
             #[cfg(target_os = "linux")]
@@ -116,7 +116,7 @@ mod linux {
         ///
         /// # Errors
         ///
-        /// The reason that there is none.
+        /// The reason why the file has no queue of its own.
         pub(crate) fn engine(&self, file: &File, known: &Arc<RegisteredMemory>) -> io::Result<Engine> {
             let counted = self.0.clone();
             if Arc::strong_count(&counted) > MAX_RINGS + 1 {
@@ -159,14 +159,14 @@ mod linux {
 
         pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
             self.driven.poll(cx, |ring, requests, cx| {
-                // Before the work, which may take the completions of cancelled jobs.
+                // New jobs are taken first, and `run` comes last: it may take the completions of cancelled jobs.
                 ring.take(requests.others.drain(..));
                 // Ordering: Relaxed. The wake ordered this poll after it.
                 let is_cancelled = !self.unwanted.swap(false, Ordering::Relaxed) || ring.cancel_unwanted();
                 if !is_cancelled {
                     self.unwanted.store(true, Ordering::Relaxed);
                 }
-                // The kernel's queue may still have entries that it did not take.
+                // The queue may still have entries that the kernel did not take.
                 if !is_cancelled || !ring.run() {
                     cx.waker().wake_by_ref();
                 }

@@ -1,4 +1,4 @@
-//! The system's errors, for people.
+//! The texts of the system's errors, with hints.
 
 use std::io;
 

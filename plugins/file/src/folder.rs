@@ -26,7 +26,7 @@ impl Folder {
         Self { files, path, how, cursors: ListCursors::default() }
     }
 
-    /// The path of a name in the folder; `None`, if it would not be in the folder.
+    /// The path of a name in the folder; `None`, if the path would lead out of the folder.
     fn path_of(&self, name: &[u8]) -> Option<PathBuf> {
         let outside = |part: &[u8]| matches!(part, b"" | b"." | b"..");
         match name {
@@ -63,7 +63,7 @@ fn read(path: &PathBuf) -> io::Result<Vec<Entry>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        // The metadata of a link's target; a link that leads nowhere is listed all the same.
+        // The metadata of a link's target. A dangling link is listed with its own metadata.
         let metadata = fs::metadata(entry.path()).or_else(|_| entry.metadata());
         let stat = metadata.map_or_else(|_| Stat::default(), |metadata| Stat::of_file(&metadata));
         all.push(Entry::new(entry.file_name(), stat));

@@ -24,11 +24,11 @@ pub(crate) struct Job {
 enum Bytes {
     /// Straight into the packet.
     In(WritePacketObj),
-    /// Into own memory, where the packet's is not aligned or not there yet.
+    /// Into memory of the job, if the packet has no memory or its memory is not aligned.
     InCopy(BoundPacketView<Write>, Aligned),
     /// Straight out of the packet.
     Out(ReadPacketObj),
-    /// Out of own memory. The view is settled when the number of written bytes is known.
+    /// Out of memory of the job. The view is settled when the number of written bytes is known.
     OutCopy(TransferredPacket<Read>, Aligned),
     /// The view was answered already, since there was no memory for it.
     None,
@@ -92,7 +92,7 @@ impl Job {
         matches!(self.bytes, Bytes::In(_) | Bytes::InCopy(..))
     }
 
-    /// The result is not wanted any more.
+    /// Whether the result is not wanted any more.
     pub(crate) fn is_cancelled(&self) -> bool {
         match &self.bytes {
             Bytes::In(bytes) => bytes.is_cancelled(),
@@ -117,11 +117,11 @@ impl Job {
         }
         let memory = match &mut self.bytes {
             Bytes::In(bytes) => bytes.unfilled_ptr(),
-            // SAFETY: `done` is at most the length.
+            // SAFETY: `done` is at most the length of `memory`.
             Bytes::InCopy(_, memory) | Bytes::OutCopy(_, memory) => unsafe {
                 memory.bytes().as_mut_ptr().add(self.done)
             },
-            // SAFETY: `done` is at most the length. Nothing writes to this memory.
+            // SAFETY: `done` is at most the length of the packet's bytes. A write request's step only reads this memory.
             Bytes::Out(bytes) => unsafe { bytes.as_ptr().add(self.done).cast_mut() },
             Bytes::None => return Err(Outcome::Answered),
         };
@@ -183,7 +183,8 @@ impl Job {
         }
         while let Ok((this, Step { memory, len, position })) = job.step() {
             let moved = if this.is_read() {
-                // SAFETY: the memory belongs to the job, which lives through the call, and the system only writes data there.
+                // SAFETY: the step's memory is valid for writes of `len` bytes, and the job, which lives through the call, has no
+                // other access to it. The slice may be uninitialised, and the system only writes to it.
                 let memory = unsafe { std::slice::from_raw_parts_mut(memory.cast(), len) };
                 pread::<_, &mut [MaybeUninit<u8>]>(file, memory, position).map(|(read, _)| read.len())
             } else {
@@ -224,7 +225,7 @@ struct Aligned {
 struct Page([u8; 4096]);
 
 impl Aligned {
-    /// `None`, if there is no memory for it.
+    /// `None`, if the memory cannot be allocated.
     fn zeroed(len: usize) -> Option<Self> {
         let (mut pages, count) = (Vec::new(), len.div_ceil(4096));
         pages.try_reserve_exact(count).ok()?;

@@ -12,7 +12,7 @@ use crate::job::{Job, Outcome, Step};
 /// Reads are remembered in pieces of this size: the smallest page size of any system.
 const PAGE: usize = 4096;
 
-/// The mapping of a file, as long as the file was when it was opened.
+/// The mapping of a file. Its length is the file's length at the open.
 pub(crate) struct Mapped {
     start: NonNull<u8>,
     len: usize,

@@ -21,7 +21,7 @@ use rustix::io::{Errno, write};
 use crate::explained::explain;
 use crate::job::error;
 
-/// The longest wait of the thread until it looks whether its request is still wanted.
+/// The longest wait of the thread before it checks whether its request was cancelled.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A pipe or a terminal that is written.
@@ -79,7 +79,7 @@ impl Pipe {
     }
 
     fn send(&self, request: Request) {
-        // A request that the thread does not take any more is dropped, and so fails.
+        // If the thread has ended, the request is dropped, which fails it.
         if let Some(requests) = &self.requests {
             let _ = requests.send(request);
         }
@@ -203,7 +203,7 @@ impl Writer {
         Ok(self.file.as_ref())
     }
 
-    /// Waits until there is room, or for a short time.
+    /// Waits until the pipe has room, but at most [`LOOK`].
     fn wait(&self) {
         let limit = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
         let _ = match &self.file {

@@ -1,5 +1,5 @@
-//! Memory that was registered with a device, and the part of it that is registered with queues of the kernel: its pages are then
-//! looked up once, and not for each request.
+//! Memory that was registered with a device, and the part of it that is registered with queues of the kernel. The kernel looks up
+//! the pages of registered memory once, and not for each request.
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{Places, RegisteredMemory};
@@ -31,8 +31,8 @@ mod linux {
     #[derive(Default)]
     pub(crate) struct RegisteredMemory {
         pieces: Mutex<Pieces>,
-        /// Number of changes of the pieces. Ordering: Relaxed. Memory is only used again after it was forgotten, and the thread
-        /// that uses it again sees the change by the path on which the request has come.
+        /// Number of changes of the pieces. Ordering: Relaxed. An address is used again only after its memory was forgotten, and
+        /// the hand-over of the later request makes this change visible to the thread that performs it.
         version: AtomicU64,
     }
 
@@ -68,11 +68,11 @@ mod linux {
             if memory.is_empty() || memory.len() > LARGEST {
                 return Err(IoError::from_code(Code::TOO_LARGE));
             }
-            // Queues register the memory when they use it; the probe finds out whether they can.
+            // Queues register the memory at their first use of it; the probe tests whether they can.
             let (probe, piece) = (IoUring::new(1)?, Piece { number: 0, memory });
             // SAFETY: the memory exists until it is forgotten, and the probe ends in this function.
             unsafe { probe.submitter().register_buffers(&[piece.part()]) }?;
-            // Closing the probe takes the kernel a while, in which the memory would count as locked twice.
+            // The kernel closes the probe with a delay. Without this call, the memory would count as locked twice for that time.
             probe.submitter().unregister_buffers()?;
             let mut pieces = self.lock();
             let Some(place) = pieces.iter_mut().find(|place| place.is_none()) else {

@@ -17,7 +17,7 @@ use tempfile::TempPath;
 /// Longest part of the file's own name in the temporary one: names have at most 255 bytes.
 const LONGEST_NAME: usize = 200;
 
-/// Most symbolic links that are followed, as in the system.
+/// Maximum number of symbolic links that are followed: the system's limit.
 const MOST_LINKS: usize = 40;
 
 const ADVICE: &str = "without `replace`, as with `pactio cp --inplace`, the file itself is written";
@@ -25,11 +25,11 @@ const ADVICE: &str = "without `replace`, as with `pactio cp --inplace`, the file
 /// A file that is to be replaced, and the temporary file with the new content. If it is dropped before it is published, the
 /// temporary file is removed.
 pub(crate) struct Replacement {
-    /// Where the new content goes. No symbolic link.
+    /// The path of the file that is replaced. It is no symbolic link.
     target: PathBuf,
     /// The storage of the content that is replaced, if there is any.
     replaces: Option<Identity>,
-    /// `None` when it was published.
+    /// `None` after the publication.
     temporary: Mutex<Option<TempPath>>,
     published: AtomicBool,
 }
@@ -127,17 +127,18 @@ fn follow(path: &Path) -> Result<PathBuf, OpenError> {
     Err(io::Error::from(Errno::LOOP).into())
 }
 
-/// Whether a path, without following links, leads to this regular file. It does not where a link is no path, as in `/proc`.
+/// Whether a path, without following links, leads to this regular file. The result is `false` for a link that is no path, as in
+/// `/proc`.
 fn is_at(metadata: &Metadata, target: &Path) -> bool {
     let identity = |metadata: &Metadata| (metadata.dev(), metadata.ino());
     metadata.is_file()
         && fs::symlink_metadata(target).is_ok_and(|target| identity(&target) == identity(metadata))
 }
 
-/// Checks the permission to write the file: the permission to replace it is another one, that of its folder.
+/// Checks the permission to write the file. To replace the file, the system only checks the permission to write its folder.
 fn may_write(path: &Path) -> Result<(), OpenError> {
     match OpenOptions::new().write(true).open(path) {
-        // A running program cannot be written, but replaced.
+        // A running program cannot be written, but it can be replaced.
         Err(error) if error.raw_os_error() != Some(Errno::TXTBSY.raw_os_error()) => {
             Err(crate::explained::explain(error, true))
         }
@@ -186,12 +187,12 @@ fn keep_attributes(target: &Path, metadata: &Metadata, file: &File) -> Result<()
     if (made.uid(), made.gid()) != (metadata.uid(), metadata.gid())
         && fchown(file, Some(metadata.uid()), Some(metadata.gid())).is_err()
     {
-        // Only root can give files away. The group may be one of this user's.
+        // Only root can change the owner. The group can be changed if this user is a member of it.
         let _ = fchown(file, None, Some(metadata.gid()));
-        // These bits are for the other owner.
+        // The set-ID bits would give the rights of this user instead of the old owner's.
         mode &= 0o777;
     }
-    // Before the access list, which holds a part of the mode.
+    // The mode is set before the access list, which holds a part of the mode.
     file.set_permissions(Permissions::from_mode(mode))?;
     keep_extended(target, file).map_err(|(name, error)| {
         let name = String::from_utf8_lossy(&name).into_owned();
@@ -211,7 +212,7 @@ fn keep_extended(target: &Path, file: &File) -> Result<(), (Vec<u8>, Errno)> {
     let listing = |errno| (b"*".to_vec(), errno);
     let old = match OpenOptions::new().read(true).open(target) {
         Ok(old) => old,
-        // Only its attributes are wanted; a file that may only be written still has them.
+        // Only the attributes are read, so a file without read permission is opened for writing.
         Err(_) => match OpenOptions::new().write(true).open(target) {
             Ok(old) => old,
             Err(error) => return Err(listing(Errno::from_io_error(&error).unwrap_or(Errno::IO))),

@@ -21,7 +21,7 @@ pub(crate) const DEPTH: usize = 128;
 /// The file is the ring's only registered one.
 const FILE: types::Fd = types::Fd(0);
 
-/// The number of the completions of requests to cancel others.
+/// The number in the completions of cancel requests.
 const CANCEL: u64 = u64::MAX;
 
 /// The kernel's queues and the jobs in them.
@@ -66,7 +66,7 @@ impl Ring {
             {
                 self.push(job);
             }
-            // The kernel may take only some of them at a time.
+            // The kernel may take only some of the entries at a time.
             while !self.ring.submission().is_empty() {
                 if !self.submit() {
                     return false;
@@ -88,7 +88,7 @@ impl Ring {
         let mut is_done = true;
         for (key, _) in self.jobs.iter().filter(|(_, job)| job.is_cancelled()) {
             let entry = opcode::AsyncCancel::new(key as u64).build().user_data(CANCEL);
-            // SAFETY: the entry has no memory.
+            // SAFETY: the entry refers to no memory.
             if unsafe { self.ring.submission().push(&entry) }.is_err() {
                 is_done = false;
                 break;
@@ -148,7 +148,7 @@ impl Ring {
                         job.give_up();
                         Outcome::Answered
                     }
-                    // Cancelled with the thread that submitted it, which has ended meanwhile.
+                    // The kernel has cancelled the job because the thread that submitted it has ended.
                     Errno::CANCELED | Errno::AGAIN => Outcome::More(job),
                     errno => job.failed(errno),
                 },
@@ -168,7 +168,7 @@ impl Drop for Ring {
         if self.jobs.is_empty() {
             return;
         }
-        // Waiting jobs end at once. On a kernel without this call, the drop takes as long as the jobs.
+        // This call ends jobs that wait in the kernel at once. On a kernel without it, the drop waits for the jobs.
         let _ = self.ring.submitter().register_sync_cancel(None, types::CancelBuilder::any());
         while !self.jobs.is_empty() {
             match self.ring.submit_and_wait(1) {

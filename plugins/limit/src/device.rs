@@ -37,7 +37,7 @@ struct State {
     in_flight: u32,
     /// The time at which the next request may be sent.
     next: Instant,
-    /// A thread sends the permitted requests; other threads leave that to it.
+    /// A thread is sending the permitted requests; other threads do not send.
     sending: bool,
     /// The schedule calls [`Shared::send`] when the next request may be sent.
     scheduled: bool,
@@ -50,8 +50,8 @@ enum Next {
     Later(Option<Instant>),
 }
 
-/// Time in which nothing was sent and that counts for later requests: timers and threads come late, and the rate is kept all the
-/// same. A burst is the amount that the limits permit in this time.
+/// Maximum idle time that is credited to later requests: the rate is reached although timers and threads run late. A burst is the
+/// amount that the limits permit in this time.
 const CREDIT: Duration = Duration::from_millis(20);
 
 /// Maximum number of requests that are sent by one call; the driver continues with the rest.
@@ -79,7 +79,7 @@ impl LimitedDevice {
 }
 
 impl Bounds {
-    /// The time for which a request keeps the next one waiting.
+    /// The delay that a request causes for the next one.
     fn cost(&self, bytes: usize) -> Duration {
         let bytes = self.bytes.map_or(0.0, |rate| bytes as f64 / rate as f64);
         let request = self.requests.map_or(0.0, |rate| 1.0 / f64::from(rate));
@@ -93,8 +93,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends the permitted requests, in order. An answer may come at once and lead here again. The inner call then returns, and
-    /// the call that is under way continues.
+    /// Sends the permitted requests, in order. An answer that comes at once may call this function again. The inner call returns,
+    /// and the outer call continues.
     fn send(self: &Arc<Self>) {
         let mut state = self.state();
         if state.sending {
@@ -119,7 +119,7 @@ impl Shared {
             state = self.state();
             sent += 1;
             if sent == IN_A_ROW && !state.waiting.is_empty() {
-                // Other threads may add requests without end; this thread has its own work.
+                // Other threads may add requests without end, so the driver sends the rest and this thread returns.
                 state.scheduled = true;
                 break Some(Instant::now());
             }
@@ -137,7 +137,7 @@ impl Shared {
         }
     }
 
-    /// The request that may be sent now, or the time to look again, if that has to be scheduled.
+    /// The request that may be sent now; or else the time of the next attempt, if that attempt has to be scheduled.
     fn next(&self, state: &mut State) -> Next {
         let Some(first) = state.waiting.front() else { return Next::Later(None) };
         let (bytes, wanted) = (first.len(), !first.is_cancelled());
@@ -178,7 +178,7 @@ impl Shared {
         };
         match request {
             Some(request) => request.send(&self.below),
-            // There was no memory for this; the view has failed already.
+            // Memory to rebind the view could not be allocated; the view has failed already.
             None => self.state().in_flight -= 1,
         }
     }
@@ -193,7 +193,7 @@ impl Shared {
         let this = Arc::downgrade(self);
         rebound.on_complete(move |rebound| {
             let this = this.upgrade();
-            // Before the requester gets the answer.
+            // The count is lowered before the requester gets the answer.
             if let Some(this) = &this {
                 this.state().in_flight -= 1;
             }

@@ -88,7 +88,7 @@ impl Cells {
 
     /// # Safety
     ///
-    /// As for [`read`](Self::read), and the range exists.
+    /// `to` is valid for writes of `len` bytes, and the range exists.
     #[cold]
     unsafe fn read_unaligned(&self, start: usize, to: *mut u8, len: usize) {
         let words = self.words();
@@ -98,13 +98,13 @@ impl Cells {
         if offset != 0 {
             let bytes = words[start / WORD].load(Ordering::Relaxed).to_ne_bytes();
             done = len.min(WORD - offset);
-            // SAFETY: `done` is at most `len`.
+            // SAFETY: `done` is at most `len`, for which `to` is valid, and at most the rest of the word behind `offset`.
             unsafe { std::ptr::copy_nonoverlapping(bytes[offset..].as_ptr(), to, done) };
         }
         let whole = (len - done) / WORD;
         let first = (start + done) / WORD;
         for word in &words[first..first + whole] {
-            // SAFETY: the words together have at most `len - done` bytes.
+            // SAFETY: the whole words together have at most the remaining `len - done` bytes, for which `to` is valid.
             unsafe { to.add(done).cast::<u64>().write_unaligned(word.load(Ordering::Relaxed)) };
             done += WORD;
         }

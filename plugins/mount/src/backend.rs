@@ -15,11 +15,12 @@ use crate::sources::{Absent, Mounted};
 /// The backend.
 pub(crate) struct Mounts;
 
-/// The threads that look names up, for all mounts. They do not wait for each other: a mount may be a source of another.
+/// The threads that look names up, for all mounts. A job on a thread must not wait for another job: a mount may be a source of
+/// another mount.
 static POOL: Lazy = Lazy::new("pactio-mount");
 const THREADS: usize = 4;
 
-/// Most sources of a mount that are opened at the same time.
+/// Maximum number of sources of a mount that are opened at the same time.
 const SIDE_BY_SIDE: usize = 16;
 
 impl Backend for Mounts {
@@ -65,7 +66,7 @@ fn open_all(opener: &Lower, sources: &[Source]) -> Result<Vec<Result<Lower, Open
         }
     };
     thread::scope(|scope| {
-        // If the system gives no more threads, those that there are open the rest.
+        // If the system starts no more threads, the existing threads open the remaining sources.
         for _ in 1..sources.len().min(SIDE_BY_SIDE) {
             let _ = thread::Builder::new().name("pactio-mount-open".to_owned()).spawn_scoped(scope, work);
         }
@@ -79,7 +80,7 @@ fn open_all(opener: &Lower, sources: &[Source]) -> Result<Vec<Result<Lower, Open
                 failure.get_or_insert(OpenError::new(error.error(), text));
             }
             Some(result) => all.push(result),
-            // Another source has failed before this one was begun.
+            // Another source failed before this source was begun.
             None => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Names that are the same whatever the case of their letters, as on some systems.
+//! Compares names, with or without regard to the case of their letters.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ pub(crate) enum Case {
 }
 
 impl Case {
-    /// The same bytes for all names that are the same.
+    /// A key. Names that count as the same have the same key.
     pub(crate) fn key(self, name: &[u8]) -> Cow<'_, [u8]> {
         match (self, str::from_utf8(name)) {
             (Self::Exact, _) => Cow::Borrowed(name),

@@ -68,7 +68,8 @@ impl Provenance for Mount {
         if self.sources.iter().all(|mounted| mounted.case == Case::Exact) {
             return self.pool.submit(answer);
         }
-        // The look-up waits for lists, which need the pool's threads. If there is no thread, the request fails with its answer.
+        // The lookup waits for lists, which need the pool's threads, so it runs on a thread of its own. If the thread cannot be
+        // started, the answer is dropped, which fails the request.
         let _ = std::thread::Builder::new().name("pactio-mount-why".to_owned()).spawn(answer);
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Source {
     /// The folder of the mount that is the root of the tree.
     #[serde(default)]
     pub(crate) at: String,
-    /// The mount does without the source if the source cannot be opened.
+    /// If the source cannot be opened, the mount opens without it.
     #[serde(default)]
     pub(crate) optional: bool,
 }

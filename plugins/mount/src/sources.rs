@@ -11,7 +11,7 @@ use pactio_sdk::{
 use crate::case::Case;
 use crate::plan::Source;
 
-/// An open tree, and where it is mounted.
+/// An open tree, and the source that says where it is mounted.
 pub(crate) struct Mounted {
     pub(crate) source: Source,
     pub(crate) tree: Lower,
@@ -81,9 +81,9 @@ impl Mounted {
     }
 }
 
-/// The list of a source, as far as it is known at once.
+/// A list of a source that was begun.
 enum Begun {
-    /// It has one entry: the folder that leads to where the tree is mounted.
+    /// The list has one entry: the folder that leads to the tree's place in the mount.
     OnTheWay(Name),
     /// The first answer is pending, for this folder of the tree.
     Asked(Vec<u8>, PacketBox<Write>),
@@ -150,7 +150,8 @@ fn alive(sources: &Weak<Vec<Mounted>>) -> Result<Arc<Vec<Mounted>>, IoError> {
     sources.upgrade().ok_or(IoError::UNANSWERED)
 }
 
-/// Everything in a folder, of all trees that have it, by name: each name as the first tree has it.
+/// The entries of a folder from all trees that have the folder, by name. If several trees have a name, the entry of the first one
+/// counts.
 pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &[u8]) -> Result<Vec<Entry>, Cause> {
     // All trees are asked before the first answer is awaited.
     let begun: Vec<_> = alive(sources)?.iter().map(|mounted| mounted.begin(folder)).collect();
@@ -177,7 +178,8 @@ pub(crate) async fn list(sources: &Weak<Vec<Mounted>>, folder: &[u8]) -> Result<
     if found { Ok(all.into_values().collect()) } else { Err(IoError::from_code(Code::NOT_FOUND).into()) }
 }
 
-/// The list of one source; its first answer is pending. If the source does not have the folder, it may have it in another case.
+/// The list of one source; its first answer is pending. If the source does not have the folder and case is ignored, the list is
+/// that of a folder whose name differs only in case.
 async fn list_one(
     sources: &Weak<Vec<Mounted>>,
     index: usize,
@@ -194,7 +196,8 @@ async fn list_one(
     finish(sources, index, &actual, packet).await
 }
 
-/// The path of a source that is this one but for the case of its letters, if there is one. Of several, the first that is listed.
+/// The path in a source that differs from this path at most in the case of its letters, if there is one. Of several names, the
+/// equal one counts, or else the first that is listed.
 async fn resolve(
     sources: &Weak<Vec<Mounted>>,
     index: usize,

@@ -4,8 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pactio_sdk::{Backend, Code, IoError, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
 
+use crate::connection::opening;
 use crate::device::ObjectDevice;
-use crate::failure::{cannot_open, code};
+use crate::failure::{self, cannot_open};
 use crate::folder::{Folder, is_folder};
 use crate::runtime::runtime;
 use crate::store::{Place, Store, path, place};
@@ -68,9 +69,9 @@ pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, Op
 
 fn exists(store: &Store, key: &str) -> Result<bool, OpenError> {
     use object_store::ObjectStoreExt;
-    match runtime()?.block_on(store.objects.head(&path(key)?)) {
+    match runtime()?.block_on(opening(store.objects.head(&path(key)?))) {
         Ok(_) => Ok(true),
-        Err(error) if code(&error) == Code::NOT_FOUND => Ok(false),
+        Err(error) if failure::error(&error).code() == Code::NOT_FOUND => Ok(false),
         Err(error) => Err(cannot_open(&error)),
     }
 }

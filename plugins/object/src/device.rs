@@ -10,6 +10,7 @@ use pactio_sdk::{
     Limiting, Limits, OpenError, Records, RequestId, Stat, Write,
 };
 
+use crate::connection::opening;
 use crate::failure::cannot_open;
 use crate::fetch::{Fetches, IN_FLIGHT, has_date, has_no_version};
 use crate::runtime::runtime;
@@ -25,7 +26,8 @@ pub(crate) struct ObjectDevice {
 impl ObjectDevice {
     pub(crate) fn open(store: &Store, key: &str) -> Result<Self, OpenError> {
         let (runtime, path) = (runtime()?, path(key)?);
-        let (meta, attributes) = runtime.block_on(look(store, &path)).map_err(|error| cannot_open(&error))?;
+        let (meta, attributes) =
+            runtime.block_on(opening(look(store, &path))).map_err(|error| cannot_open(&error))?;
         if has_no_version(&meta) && !store.unversioned {
             let text = "the server gives neither a tag nor a date of it, so a replacement during a read could not be detected; \
                         unversioned=true reads it all the same";

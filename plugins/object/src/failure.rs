@@ -5,85 +5,81 @@ use std::error::Error as _;
 use std::io;
 
 use object_store::Error as StoreError;
+use object_store::client::{HttpError, HttpErrorKind};
 use pactio_sdk::{Cause, Code, IoError, OpenError};
 
-/// The kind of a store's error.
-pub(crate) fn code(error: &StoreError) -> Code {
-    match error {
+use crate::connection::Trouble;
+
+/// The error for an error of a store, with its class: temporary or permanent.
+pub(crate) fn error(error: &StoreError) -> IoError {
+    let code = match error {
         StoreError::NotFound { .. } => Code::NOT_FOUND,
         StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => Code::PERMISSION_DENIED,
         StoreError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
         StoreError::Precondition { .. } | StoreError::NotModified { .. } => Code::CHANGED,
         StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => Code::UNSUPPORTED,
         StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => Code::INVALID_INPUT,
-        _ => of_source(error),
-    }
+        _ => return of_sources(error),
+    };
+    IoError::from_code(code)
 }
 
-/// The kind of a general error, as far as its sources and its text tell.
-fn of_source(error: &StoreError) -> Code {
+/// The error for a general error, as far as its sources and its text tell.
+fn of_sources(error: &StoreError) -> IoError {
     let mut source = error.source();
     while let Some(error) = source {
+        if let Some(trouble) = error.downcast_ref::<Trouble>() {
+            return trouble.error;
+        }
+        if let Some(http) = error.downcast_ref::<HttpError>() {
+            match http.kind() {
+                HttpErrorKind::Timeout => return IoError::from_code(Code::TIMED_OUT),
+                HttpErrorKind::Unknown => {}
+                // The answer broke off.
+                _ => return IoError::from_code(Code::DISCONNECTED),
+            }
+        }
         if let Some(io) = error.downcast_ref::<io::Error>()
             && io.kind() != io::ErrorKind::Other
         {
             return match io.kind() {
-                io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::BrokenPipe
-                | io::ErrorKind::UnexpectedEof => Code::DISCONNECTED,
-                kind => IoError::from(io::Error::from(kind)).code(),
+                io::ErrorKind::UnexpectedEof => IoError::from_code(Code::DISCONNECTED),
+                kind => IoError::from(io::Error::from(kind)),
             };
         }
         source = error.source();
     }
-    // The client names its own limits in each error.
-    let text = explain(error).replace("retry_timeout", "");
+    let text = explain(error);
     // Addresses and names may contain any words.
     let text = text.split(' ').filter(|word| !word.contains('/')).collect::<Vec<_>>().join(" ");
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if has(&["non-partial response", "did not return a partial", "Content-Range", "not partial"]) {
+    let code = if has(&["non-partial response", "did not return a partial", "Content-Range", "not partial"]) {
         Code::UNSUPPORTED
     } else if has(&["404 Not Found", "NoSuchBucket"]) {
         Code::NOT_FOUND
-    } else if has(&["401 Unauthorized", "403 Forbidden", "169.254.169.254", "metadata.google.internal"]) {
-        // Without credentials, the client asks for the credentials of a machine in the store's own cloud.
+    } else if has(&["401 Unauthorized", "403 Forbidden"]) {
         Code::PERMISSION_DENIED
-    } else if has(&["503 Service", "503 Slow", "429 Too Many", "SlowDown"]) {
-        Code::BUSY
-    } else if has(&["timed out", "timeout", "Timeout"]) {
-        Code::TIMED_OUT
-    } else if has(&["error sending request", "connection", "Connection", "error decoding response body"]) {
-        Code::DISCONNECTED
     } else {
         Code::IO
-    }
+    };
+    IoError::from_code(code)
 }
 
 /// The failure of a request, with the text of the store. The text also goes to the host's log.
-pub(crate) fn failed(what: &str, error: &StoreError) -> Cause {
-    let text = format!("{what}: {}", explain(error));
+pub(crate) fn failed(what: &str, failure: &StoreError) -> Cause {
+    let text = format!("{what}: {}", explain(failure));
     tracing::warn!("{text}");
-    let failure = IoError::from_code(code(error));
-    // A fault of the server itself; other temporary faults have codes of their own.
-    let is_servers =
-        ["500 Internal", "502 Bad Gateway", "504 Gateway"].iter().any(|status| text.contains(status));
-    Cause::new(if is_servers { failure.temporary() } else { failure }, text)
+    Cause::new(error(failure), text)
 }
 
 /// An error of opening.
-pub(crate) fn cannot_open(error: &StoreError) -> OpenError {
-    let text = match code(error) {
+pub(crate) fn cannot_open(failure: &StoreError) -> OpenError {
+    let error = error(failure);
+    let text = match error.code() {
         Code::NOT_FOUND => "there is no such object, or no such bucket".to_owned(),
-        Code::PERMISSION_DENIED => format!(
-            "permission is denied; credentials come from the options key-id, key and token or from the environment, as \
-             AWS_ACCESS_KEY_ID, GOOGLE_SERVICE_ACCOUNT or AZURE_STORAGE_ACCOUNT_KEY; anonymous=true goes without: {}",
-            explain(error)
-        ),
-        _ => explain(error),
+        _ => explain(failure),
     };
-    OpenError::new(IoError::from_code(code(error)), text)
+    OpenError::new(error, text)
 }
 
 /// The text of an error and of its sources; a source whose text is already there is left out, as it would only repeat it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
@@ -18,7 +18,7 @@ use crate::store::Store;
 /// Ranges that are requested at a time.
 pub(crate) const IN_FLIGHT: usize = 16;
 
-/// The pause between two attempts: the first value, doubled each time, up to the second value.
+/// The longest pause between two attempts: the first value, doubled each time, up to the second value.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Most bytes of one request, so that several connections share a large read.
@@ -84,7 +84,7 @@ impl Pending {
 
 /// Why a range was not read.
 enum Trouble {
-    /// The store refused the request; its client has made all its retries.
+    /// The store refused the request, at its last attempt.
     Refused(object_store::Error),
     /// The answer began, and broke off.
     BrokeOff(object_store::Error),
@@ -192,7 +192,7 @@ impl Fetches {
     /// Reads the span of a group of parts. Bytes that have arrived are delivered even when the rest fails.
     async fn fetch(&self, group: Vec<(u64, BoundPacketView<Write>)>) {
         let mut left = Outstanding::new(group);
-        let (mut failures, mut pause) = (0, PAUSES.0);
+        let (mut last_byte, mut pause) = (Instant::now(), PAUSES.0);
         while let Some((start, end)) = left.span() {
             let before = left.given();
             let error = match self.stream(start, end, &mut left).await {
@@ -202,14 +202,13 @@ impl Fetches {
             };
             if left.given() > before {
                 // Bytes have arrived since the last failure, so this is a new one.
-                (failures, pause) = (0, PAUSES.0);
+                (last_byte, pause) = (Instant::now(), PAUSES.0);
             }
-            failures += 1;
-            // The client has made all its retries each time, but may not detect every way in which an answer breaks off.
-            if failures > self.store.retries.min(1) {
+            // A server that cuts every connection before its first byte is asked for as long as one that refuses.
+            if last_byte.elapsed() + pause > self.store.retry_for {
                 return left.fail(&self.failed(start, end, &error));
             }
-            if self.pause(pause, &mut left).await {
+            if self.pause(Duration::from_nanos(fastrand::u64(0..=pause.as_nanos() as u64)), &mut left).await {
                 return;
             }
             pause = (pause * 2).min(PAUSES.1);

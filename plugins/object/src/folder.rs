@@ -8,6 +8,7 @@ use pactio_sdk::{
 };
 
 use crate::backend;
+use crate::connection::opening;
 use crate::device::stat;
 use crate::failure::{cannot_open, failed};
 use crate::runtime::runtime;
@@ -45,7 +46,7 @@ impl Folder {
 pub(crate) fn is_folder(store: &Store, key: &str) -> Result<bool, OpenError> {
     let path = path(key)?;
     let first = async { store.objects.list(Some(&path)).next().await.transpose() };
-    match runtime()?.block_on(first) {
+    match runtime()?.block_on(opening(first)) {
         Ok(first) => Ok(first.is_some()),
         Err(_) if store.is_web => Ok(false),
         Err(error) => Err(cannot_open(&error)),

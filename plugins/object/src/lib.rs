@@ -6,11 +6,14 @@
 //! ```
 
 mod backend;
+mod client;
+mod connection;
 mod device;
 mod failure;
 mod fetch;
 mod filling;
 mod folder;
+mod profile;
 mod runtime;
 mod store;
 mod upload;
@@ -28,11 +31,15 @@ pactio_sdk::plugin! {
         OptionSpec::text("key-id", "access key of S3"),
         OptionSpec::text("key", "secret key of S3, access key of Azure, or service account key (JSON) of Google").secret(),
         OptionSpec::text("token", "session or bearer token").secret(),
+        OptionSpec::text("profile", "profile of ~/.aws/credentials and ~/.aws/config with keys, region and endpoint of S3"),
+        OptionSpec::flag("metadata", "ask the metadata service of this machine for credentials"),
         OptionSpec::flag("anonymous", "do not sign requests"),
         OptionSpec::flag("unversioned", "read objects for which the server gives neither a tag nor a date"),
         OptionSpec::size("gap", "ranges so close to each other are read as one").default("64KiB").range("0", "1GiB"),
         OptionSpec::size("part", "the size of each uploaded part").default("8MiB").range("5MiB", "1GiB"),
-        OptionSpec::integer("retries", "how often a request that failed for a while is made again").default("3").range("0", "100"),
+        OptionSpec::duration("retry-for", "how long a request is sent again while the server is busy or cannot be reached")
+            .default("60s")
+            .range("0s", "1h"),
         OptionSpec::duration("timeout", "how long an answer, or the next bytes of it, may take").default("30s").range("1ms", "1h"),
     ],
     check: "local:{folder}/tree.zip",

@@ -38,7 +38,7 @@ impl Pool {
         Ok(Arc::new(pool))
     }
 
-    /// Submits a job to the threads. A job that panics ends alone.
+    /// Submits a job to the threads. A job that panics does not affect the others.
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
         let mut queue = self.shared.lock();
         queue.jobs.push_back(Box::new(job));
@@ -67,7 +67,7 @@ impl Lazy {
     ///
     /// # Errors
     ///
-    /// If the system does not give a thread; the message says so.
+    /// If the system does not start a thread; the message says so.
     pub fn get(&self, threads: usize) -> io::Result<Arc<Pool>> {
         if let Some(pool) = self.started.get() {
             return Ok(pool.clone());

@@ -12,6 +12,7 @@ use pactio_sdk::{
     Submission, Write,
 };
 
+use crate::files::ProcFiles;
 use crate::gather::Gather;
 use crate::regions;
 use crate::scatter::Scatter;
@@ -178,7 +179,10 @@ impl ProcessDevice {
         match fs::read(format!("/proc/{}/maps", self.target.pid())) {
             _ if !self.target.is_alive() => Err(IoError::from_code(Code::DISCONNECTED)),
             Ok(text) => {
+                let files = ProcFiles::default();
                 let regions = regions::parse(&text).filter(|region| region.range.end > from);
+                let regions =
+                    regions.flat_map(|region| regions::by_content(region, files.pagemap(&self.target).ok()));
                 Ok(regions.collect::<Vec<_>>().into_iter())
             }
             Err(error) => Err(error.into()),

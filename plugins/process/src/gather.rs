@@ -9,17 +9,30 @@
 //!  call 1     ├── piece ──┤    ├───────┤ ends here
 //!  call 2                                         ├────┤
 //! ```
+//!
+//! Large reads are first divided by the [content](crate::content) of their pages, so that pages that were never used stay unused.
+//! The bytes of a hole are looked for in the same way: a debugger reads memory that the process itself may not read.
 
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 
 use pactio_sdk::{BoundPacketView, Code, IoError, PacketBox, Write, WritePacketObj};
 
 use crate::calls::{MAX_BYTES, MAX_RANGES, Ranges};
-use crate::holes::{Holes, PAGE};
+use crate::content::{Content, Finder};
+use crate::files::{ProcFiles, Unread};
+use crate::holes::Holes;
+use crate::pages::PAGE;
 use crate::target::Target;
 
 /// Most bytes of a small read. Larger ones are not worth a second copy.
 const SMALL: u32 = 1024;
+
+/// Least bytes of a large read.
+const LARGE: usize = 256 << 10;
+
+/// Most bytes of a piece that is read through `/proc/PID/mem`, which takes less time for one piece of up to a page.
+const MAX_MEM_BYTES: usize = PAGE as usize;
 
 /// Most bytes of a piece of small reads.
 const LARGEST_PIECE: u64 = 64 << 10;
@@ -47,6 +60,12 @@ pub(crate) struct Gather {
     most: usize,
     /// The destination of pieces of several reads.
     scratch: Vec<u8>,
+    /// Reads that are divided by their content first.
+    large: Vec<(u64, WritePacketObj)>,
+    /// Bytes that no call has read, by their addresses: holes, or memory that only a debugger reads.
+    missing: Vec<(u64, WritePacketObj)>,
+    files: ProcFiles,
+    finder: Finder,
 }
 
 /// A range of the process that is to be read.
@@ -77,7 +96,18 @@ struct Piece {
 
 impl Default for Gather {
     fn default() -> Self {
-        Self { reads: vec![], next: 0, parts: vec![], pieces: vec![], most: MAX_RANGES, scratch: vec![] }
+        Self {
+            reads: vec![],
+            next: 0,
+            parts: vec![],
+            pieces: vec![],
+            most: MAX_RANGES,
+            scratch: vec![],
+            large: vec![],
+            missing: vec![],
+            files: ProcFiles::default(),
+            finder: Finder::default(),
+        }
     }
 }
 
@@ -97,7 +127,16 @@ impl Gather {
     }
 
     #[inline]
-    fn take(&mut self, mut address: u64, mut bytes: WritePacketObj) {
+    fn take(&mut self, address: u64, bytes: WritePacketObj) {
+        if bytes.len() >= LARGE {
+            self.large.push((address, bytes));
+        } else {
+            self.push(address, bytes);
+        }
+    }
+
+    /// Takes bytes that are in memory.
+    fn take_held(&mut self, mut address: u64, mut bytes: WritePacketObj) {
         while bytes.len() > MAX_BYTES {
             let (front, rest) = bytes.split_at(MAX_BYTES);
             self.push(address, front);
@@ -124,10 +163,13 @@ impl Gather {
 
     /// Does the reads that were taken; `false` if some are left for the next poll.
     pub(crate) fn run(&mut self, target: &Target) -> bool {
+        self.finder.begin();
+        self.divide(target);
         self.reads[self.next..].sort_unstable_by_key(|asked| asked.address);
         let (mut holes, mut found) = (Holes::default(), 0);
         while self.is_something_left(&holes) {
             if found == MOST_HOLES {
+                self.force(target);
                 self.forget_what_is_done();
                 return false;
             }
@@ -138,6 +180,7 @@ impl Gather {
                 Err(error) => self.parts.drain(..).flatten().for_each(|part| part.error(error)),
             }
         }
+        self.force(target);
         (self.next, self.most) = (0, MAX_RANGES);
         self.reads.clear();
         self.parts.clear();
@@ -145,6 +188,112 @@ impl Gather {
             self.scratch = Vec::new();
         }
         true
+    }
+
+    /// Divides large reads by their content. Bytes in memory are read with the other reads.
+    fn divide(&mut self, target: &Target) {
+        for (mut address, mut rest) in std::mem::take(&mut self.large) {
+            while !rest.is_empty() && !rest.is_cancelled() {
+                let end = address.saturating_add(rest.len() as u64);
+                let (content, until) = self.finder.at(&self.files, target, address, end);
+                let (part, behind) = rest.split_at((until - address) as usize);
+                match content {
+                    Content::Memory => self.take_held(address, part),
+                    content => self.give(target, address, part, &content),
+                }
+                (address, rest) = (until, behind);
+            }
+            if rest.is_empty() {
+                rest.complete();
+            } else {
+                rest.error(IoError::CANCELLED);
+            }
+        }
+    }
+
+    /// Gives the missing bytes, as far as a debugger has them.
+    fn force(&mut self, target: &Target) {
+        for (mut address, mut rest) in std::mem::take(&mut self.missing) {
+            while !rest.is_empty() {
+                let end = address.saturating_add(rest.len() as u64);
+                let (content, until) = self.finder.at(&self.files, target, address, end);
+                let (part, behind) = rest.split_at((until - address) as usize);
+                self.give(target, address, part, &content);
+                (address, rest) = (until, behind);
+            }
+            rest.complete();
+        }
+    }
+
+    /// The error for bytes that are not there.
+    fn why_missing(target: &Target) -> IoError {
+        IoError::from_code(if target.is_alive() { Code::NOT_MAPPED } else { Code::DISCONNECTED })
+    }
+
+    /// Answers bytes of one content.
+    fn give(&self, target: &Target, address: u64, mut part: WritePacketObj, content: &Content) {
+        match content {
+            // Another process may have the number of one that has ended.
+            Content::Zeros | Content::File(..) if !target.is_alive() => part.error(Self::why_missing(target)),
+            Content::Memory | Content::Forced => self.read_forced(target, address, part),
+            Content::Zeros => {
+                fill_with_zeros(&mut part);
+                part.complete();
+            }
+            Content::File(file, offset) => {
+                let buffer = part.unfilled_ptr();
+                let (mut read, len) = (0, part.len());
+                while read < len {
+                    // SAFETY: the part has `len` bytes, of which `read` are filled.
+                    let count = unsafe {
+                        let left = len - read;
+                        libc::pread(
+                            file.as_raw_fd(),
+                            buffer.add(read).cast(),
+                            left,
+                            (offset + read as u64).cast_signed(),
+                        )
+                    };
+                    match usize::try_from(count) {
+                        Ok(count) if count > 0 => read += count,
+                        _ => break,
+                    }
+                }
+                // SAFETY: the system wrote these bytes.
+                unsafe { part.advance_unchecked(read) };
+                // Behind the end of the file, its last page has zeros.
+                fill_with_zeros(&mut part);
+                part.complete();
+            }
+            Content::Missing => part.error(Self::why_missing(target)),
+        }
+    }
+
+    /// Reads bytes through `/proc/PID/mem`. A page that cannot be read is a hole.
+    fn read_forced(&self, target: &Target, mut address: u64, mut part: WritePacketObj) {
+        while !part.is_empty() {
+            // SAFETY: the part has `len` bytes.
+            let read = unsafe { self.files.read(target, address, part.unfilled_ptr(), part.len()) };
+            let count = match read {
+                Ok(count) => count,
+                Err(_) => return part.error(Self::why_missing(target)),
+            };
+            let (mut front, rest) = part.split_at(count);
+            // SAFETY: the system wrote these bytes.
+            unsafe { front.advance_unchecked(count) };
+            front.complete();
+            address += count as u64;
+            if rest.is_empty() {
+                return rest.complete();
+            }
+            let hole = (address | (PAGE - 1)).saturating_add(1) - address;
+            let len = rest.len().min(hole as usize);
+            let (hole, behind) = rest.split_at(len);
+            address += hole.len() as u64;
+            hole.error(IoError::from_code(Code::NOT_MAPPED));
+            part = behind;
+        }
+        part.complete();
     }
 
     fn forget_what_is_done(&mut self) {
@@ -210,6 +359,7 @@ impl Gather {
     fn call(&mut self, target: &Target, holes: &mut Holes) -> Result<bool, IoError> {
         let mut ranges = Ranges::with_capacity(self.pieces.len());
         let scratch = self.scratch.as_mut_ptr();
+        let mut single = None;
         for piece in &self.pieces {
             let memory = match piece.scratch {
                 // SAFETY: `plan` has resized the scratch memory so that it holds all pieces.
@@ -220,14 +370,25 @@ impl Gather {
                 }
             };
             ranges.push(piece.address, memory, piece.len);
+            single = (self.pieces.len() == 1 && piece.len <= MAX_MEM_BYTES).then_some((piece, memory));
         }
-        // SAFETY: the memory of each range belongs to a part or to the scratch memory, and lives through the call.
-        let mut left = unsafe { ranges.read(target) }?;
+        // SAFETY: the memory belongs to a part or to the scratch memory, and lives through the call.
+        let read = single
+            .map(|(piece, memory)| unsafe { self.files.read(target, piece.address, memory, piece.len) });
+        if read == Some(Err(Unread::Gone)) {
+            // The process has ended, or has replaced its program. If it lives, the next call reads its memory of now.
+            self.files = ProcFiles::default();
+        }
+        let mut left = match read {
+            Some(Ok(count)) => count,
+            // SAFETY: the memory of each range belongs to a part or to the scratch memory, and lives through the call.
+            _ => unsafe { ranges.read(target) }?,
+        };
         for index in 0..self.pieces.len() {
             let piece = self.pieces[index];
             if left < piece.len {
                 let hole = piece.address + left as u64;
-                holes.found(target, hole);
+                holes.found(&mut self.finder.maps, &self.files, target, hole);
                 self.skip_hole(holes, piece.from, piece.to, hole, piece.scratch);
                 return Ok(false);
             }
@@ -255,7 +416,8 @@ impl Gather {
             at += 1;
             let skip = (asked.address - start) as usize;
             let scratch = scratch.map(|at| &self.scratch[at + skip..]);
-            kept.extend(cut(&mut self.parts[asked.part as usize], asked, hole..behind, scratch));
+            let part = &mut self.parts[asked.part as usize];
+            kept.extend(cut(part, asked, hole..behind, scratch, &mut self.missing));
         }
         self.next = at - kept.len();
         self.reads[self.next..at].copy_from_slice(&kept);
@@ -277,12 +439,20 @@ fn fill(part: &mut WritePacketObj, count: usize, copy: Option<&[u8]>) {
     }
 }
 
-/// Takes a hole out of a read, and returns the rest behind it.
+fn fill_with_zeros(part: &mut WritePacketObj) {
+    let unfilled = part.unfilled_mut();
+    unfilled.fill(0);
+    let len = unfilled.len();
+    part.advance(len);
+}
+
+/// Takes a hole out of a read and collects it, and returns the rest behind it.
 fn cut(
     part: &mut Option<WritePacketObj>,
     asked: Asked,
     hole: Range<u64>,
     copy: Option<&[u8]>,
+    holes: &mut Vec<(u64, WritePacketObj)>,
 ) -> Option<Asked> {
     let bytes = part.take()?;
     if bytes.is_cancelled() {
@@ -299,7 +469,7 @@ fn cut(
     }
     let missing = (hole.end.min(asked.end()) - asked.address) as usize - came;
     let (missing, rest) = rest.split_at(missing);
-    missing.error(IoError::from_code(Code::NOT_MAPPED));
+    holes.push((asked.address + came as u64, missing));
     if rest.is_empty() {
         rest.complete();
         return None;

@@ -2,9 +2,13 @@
 
 mod backend;
 mod calls;
+mod content;
 mod device;
+mod files;
 mod gather;
 mod holes;
+mod maps;
+mod pages;
 mod regions;
 mod scatter;
 mod target;

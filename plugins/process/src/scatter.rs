@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use pactio_sdk::{BoundPacketView, IoError, Read, ReadPacketObj};
 
 use crate::calls::{MAX_BYTES, MAX_RANGES, Ranges};
-use crate::holes::{Holes, PAGE};
+use crate::files::ProcFiles;
+use crate::holes::why_not_written;
+use crate::maps::Maps;
+use crate::pages::PAGE;
 use crate::target::Target;
 
 /// A request without memory of its own is written in parts of this number of bytes.
@@ -16,6 +19,7 @@ const COPIED: usize = 1 << 20;
 pub(crate) struct Scatter {
     waiting: VecDeque<(u64, ReadPacketObj)>,
     copied: Vec<u8>,
+    files: ProcFiles,
 }
 
 impl Scatter {
@@ -48,7 +52,7 @@ impl Scatter {
     }
 
     fn write_by_copy(&mut self, target: &Target, mut address: u64, view: BoundPacketView<Read>) {
-        let (mut rest, mut holes) = (Some(view), Holes::default());
+        let (mut rest, mut maps) = (Some(view), Maps::default());
         while let Some(mut part) = rest.take() {
             if part.len() > COPIED {
                 let (front, behind) = part.split_at(COPIED);
@@ -63,7 +67,7 @@ impl Scatter {
             match unsafe { ranges.write(target) } {
                 Ok(done) if done == len => part.complete(),
                 Ok(done) => {
-                    let why = holes.why_not_written(target, address + done as u64);
+                    let why = why_not_written(&mut maps, &self.files, target, address + done as u64);
                     part.complete_with(done, why);
                 }
                 Err(error) => part.error(error),
@@ -74,7 +78,7 @@ impl Scatter {
 
     /// Does all writes that were taken.
     pub(crate) fn run(&mut self, target: &Target) {
-        let mut holes = Holes::default();
+        let mut maps = Maps::default();
         while !self.waiting.is_empty() {
             let (mut ranges, mut bytes) = (Ranges::with_capacity(self.waiting.len().min(MAX_RANGES)), 0);
             for (address, part) in self.waiting.iter().take(MAX_RANGES) {
@@ -86,7 +90,7 @@ impl Scatter {
             }
             // SAFETY: the parts are in `waiting`, and the system only reads them.
             match unsafe { ranges.write(target) } {
-                Ok(done) => self.answer(target, &mut holes, ranges.len(), done),
+                Ok(done) => self.answer(target, &mut maps, ranges.len(), done),
                 Err(error) => self.waiting.drain(..).for_each(|(_, part)| part.error(error)),
             }
         }
@@ -94,7 +98,7 @@ impl Scatter {
 
     /// Answers the first `count` parts, of which `done` bytes were written; if bytes are left, they begin in a page that cannot
     /// be written.
-    fn answer(&mut self, target: &Target, holes: &mut Holes, count: usize, done: usize) {
+    fn answer(&mut self, target: &Target, maps: &mut Maps, count: usize, done: usize) {
         let mut left = done;
         for _ in 0..count {
             let Some((address, part)) = self.waiting.pop_front() else { return };
@@ -108,7 +112,7 @@ impl Scatter {
             let (front, rest) = part.split_at(left);
             front.complete();
             let (missing, rest) = rest.split_at((behind - hole) as usize);
-            missing.error(holes.why_not_written(target, hole));
+            missing.error(why_not_written(maps, &self.files, target, hole));
             if rest.is_empty() {
                 rest.complete();
             } else {

@@ -94,7 +94,7 @@ impl Later {
     fn add(&self, when: Instant, work: Work) {
         let mut queue = lock(&self.0.queue);
         if queue.closed {
-            // Not under the lock: dropping the work fails a request, which may call this function again.
+            // The lock is released first: dropping the work fails a request, and that may call this function again.
             drop(queue);
             return drop(work);
         }
@@ -165,7 +165,7 @@ impl Schedule {
             let mut timer = lock(&shared.timer);
             let timer = timer.get_or_insert_with(|| Timer::at(next));
             timer.set_at(next);
-            // An earlier job that was added meanwhile has woken the driver.
+            // If an earlier job was added meanwhile, its `add` has woken the driver.
             if Pin::new(timer).poll(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -194,7 +194,7 @@ pub enum Request {
     WriteNext(BoundPacketView<Read>),
 }
 
-/// Does the same with the view of any request.
+/// Evaluates an expression with the view of any kind of request.
 macro_rules! with_view {
     ($request:expr, $view:ident => $body:expr) => {
         match $request {
@@ -217,7 +217,7 @@ impl Request {
         with_view!(self, view => view.len())
     }
 
-    /// The result is not wanted any more.
+    /// Whether the result is not wanted any more.
     pub fn is_cancelled(&self) -> bool {
         with_view!(self, view => view.is_cancelled())
     }
@@ -293,7 +293,7 @@ mod tests {
         let later = schedule.later();
         let alive = Arc::new(());
         let (kept, again) = (alive.clone(), later.clone());
-        // The job holds a handle, which keeps nothing alive for ever.
+        // The job holds a handle, which keeps neither the schedule nor its jobs alive.
         schedule
             .at(Instant::now() + Duration::from_secs(3600), move || again.at(Instant::now(), || drop(kept)));
         assert_eq!(Arc::strong_count(&alive), 2);

@@ -26,7 +26,7 @@ impl Filter for VerifiedDevice {
     }
 
     fn info(&self, lower: DeviceInfo) -> DeviceInfo {
-        // Bytes that were added since the hashes were made have none.
+        // Bytes that were added after the hashes were made have no hash.
         let info = self.0.blocks().end().map_or(lower, DeviceInfo::with_size);
         info.read_only()
     }

@@ -48,10 +48,10 @@ impl Hashes {
         Ok(Self { hashes, unit, size })
     }
 
-    /// Reads all of a device, and makes the file of its hashes. The file appears when it is whole.
+    /// Reads all of a device, and makes the file of its hashes. The file appears when it is complete.
     pub(crate) fn make(path: &Path, lower: &Lower, size: u64, unit: usize) -> Result<Self, OpenError> {
         let mut hashes = Vec::new();
-        // Whole blocks, and enough of them that the latency of a device is not paid for each block.
+        // Each request reads several whole blocks, so that the latency of a device is not paid for each block.
         let largest = unit * ((1 << 20) / unit).max(1);
         let mut position = 0;
         while position < size {
@@ -73,7 +73,7 @@ impl Hashes {
     }
 }
 
-/// Writes a file that appears when it is whole.
+/// Writes a file that appears when it is complete.
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".pactio-verify-").tempfile_in(folder)?;

@@ -32,7 +32,8 @@ pub const FINGERPRINT: u64 = {
 
 /// The static that a plugin exports as [`ENTRY_SYMBOL`].
 ///
-/// A host reads the entry from the front: no field is used before the fields that guard it were found right.
+/// A host reads the entry from the front, and uses the later fields only after the host has checked the magic number, the size,
+/// the version and the fingerprint.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct PluginEntry {
@@ -109,7 +110,7 @@ impl Layout {
         Self(layout)
     }
 
-    /// Another layout, for a test that claims it.
+    /// An arbitrary layout, for tests with a false layout.
     #[doc(hidden)]
     #[cfg(feature = "layout-check")]
     pub const fn other(layout: &'static TypeLayout) -> Self {

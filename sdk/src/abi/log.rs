@@ -26,7 +26,7 @@ pub struct HostTable {
     pub exit: unsafe extern "C" fn(object: *const (), span: u64),
     /// Adds a handle of a span.
     pub clone_span: unsafe extern "C" fn(object: *const (), span: u64),
-    /// Removes a handle of a span; 1 if that was the last, and its number is used no more.
+    /// Removes a handle of a span; 1 if that was the last handle, and the number is not used any more.
     pub close: unsafe extern "C" fn(object: *const (), span: u64) -> u32,
 }
 

@@ -206,8 +206,8 @@ pub(crate) fn device_object<D: BackendDevice>(device: Guarded<D>, library: Libra
 /// If `polling_handle` of the device panics.
 pub fn host_device<D: BackendDevice>(device: D) -> Result<DeviceObj, crate::IoError> {
     let device = Guarded::device(device).map_err(|_| crate::IoError::PANICKED)?;
-    // The host's own code is never unloaded. A byte, since leak checkers take a pointer to no bytes for one to the next
-    // allocation.
+    // The host's own code is never unloaded, so the handle keeps nothing. The handle holds a byte, since leak checkers take a
+    // pointer to an allocation without bytes for a pointer to the next allocation.
     let library: Library = CArc::<u8>::from(std::sync::Arc::new(0)).into_opaque();
     Ok(device_object(device, library))
 }

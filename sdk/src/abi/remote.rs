@@ -59,7 +59,7 @@ impl Remote {
         self.object.raw_info().out_of_use()
     }
 
-    /// The limits of the requests that the device takes; a call into the plugin, if the device has limits.
+    /// The limits of the requests that the device takes. The method calls into the plugin, if the device has limits.
     pub fn limits(&self) -> Limits {
         self.extension::<dyn Limiting>().map_or(Limits::NONE, Limiting::limits)
     }

@@ -24,11 +24,11 @@ const OUT_OF_USE: u64 = PANICKED | ENDED;
 #[derive(Debug)]
 pub(super) struct Calls {
     state: AtomicU64,
-    /// Whether calls are counted at all: a backend keeps nothing, and need not be dropped early.
+    /// Whether calls are counted. The calls of a backend are not: a backend keeps no views, and need not be dropped early.
     counted: bool,
 }
 
-/// The duty of a call when it has left.
+/// The duty of a call after it has left the object.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Left {
@@ -36,12 +36,12 @@ pub(super) enum Left {
     Done,
     /// The object is out of use; its driver has to be polled once more.
     WakeDriver,
-    /// Drop the object: no other call is in it or will be, and no other call gets this result.
+    /// Drop the object: no other call is inside or will enter, and no other call gets this result.
     Drop,
 }
 
 impl Calls {
-    /// Without an early end.
+    /// Does not count calls: the object is not dropped early.
     pub(super) fn uncounted() -> Self {
         Self { state: AtomicU64::new(0), counted: false }
     }
@@ -107,14 +107,14 @@ impl Calls {
         self.last()
     }
 
-    /// No later call reaches the object. The caller is in a call or a poll.
+    /// Puts the object out of use: no later call reaches the object. The caller is in a call or a poll.
     #[cold]
     pub(super) fn retire(&self, why: u64) {
         // Ordering: Release, with the Acquire of `enter`.
         self.state.fetch_or(why, Ordering::Release);
     }
 
-    /// `Drop`, once, when the object is out of use and no call is in it.
+    /// Returns `Drop` once, when the object is out of use and no call is inside.
     fn last(&self) -> Left {
         let acquire = mutant!("last_relaxed", Ordering::Relaxed, Ordering::Acquire);
         // Ordering: Acquire, for the effects of the other calls before they left.
@@ -152,7 +152,8 @@ mod models {
     use super::*;
     use crate::packet::models::model;
 
-    /// An object, and how often it was dropped and its driver woken. The counts are no points of choice for loom.
+    /// An object, with the number of its drops and of the wakes of its driver. Both counts are plain atomics, at which loom does
+    /// not switch threads.
     struct Object {
         calls: Calls,
         inner: UnsafeCell<u32>,

@@ -11,8 +11,8 @@ use super::{BackendDevice, DeviceInfo, PollingHandle};
 use crate::ext::{ExtensionQuery, Metric};
 use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, Write};
 
-/// A device over another one that counts requests, bytes, errors, and how long answers took. Bytes past the end of the device are
-/// no error.
+/// A device over another device that counts requests, bytes, errors, and the times of answers. Bytes past the end of the device
+/// are no error.
 ///
 /// ```
 /// # use pactio_sdk::{BoundPacketView, Counted, BackendDevice, DeviceInfo, PacketBox, Write};
@@ -61,7 +61,7 @@ pub struct InFlight {
     pub kind: RequestKind,
     /// Its length in bytes.
     pub len: usize,
-    /// The time at which it came.
+    /// The time of its arrival.
     pub since: Instant,
 }
 
@@ -140,7 +140,7 @@ impl Kind {
 }
 
 impl Counts {
-    /// The figures, of the kinds of requests that there were.
+    /// The figures of each kind of request that has occurred.
     pub fn figures(&self) -> Vec<Metric> {
         let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let mut figures = Vec::new();
@@ -180,7 +180,7 @@ impl<D: BackendDevice> Counted<D> {
         Self { inner, counts: Counts::default() }
     }
 
-    /// The counts, which go on to change with each request.
+    /// The counts, which continue to change with each request.
     pub fn counts(&self) -> Counts {
         self.counts.clone()
     }
@@ -196,14 +196,14 @@ impl Counts {
         self.pending().all.values().copied().collect()
     }
 
-    /// Counts a request that `send` sends on: for a device other than [`Counted`].
+    /// Counts a request, which `send` then sends on. For devices other than [`Counted`].
     pub fn pass<Perms: PacketPerms>(
         &self,
         kind: RequestKind,
         view: BoundPacketView<Perms>,
         send: impl FnOnce(BoundPacketView<Perms>),
     ) {
-        // If that fails for lack of memory, the view has failed already.
+        // If memory cannot be allocated, the view has failed already.
         let Ok(mut rebound) = ReboundPacket::new(view) else { return };
         let Ok(fresh) = rebound.bind() else { return };
         let begun = Instant::now();

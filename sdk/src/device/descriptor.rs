@@ -78,7 +78,7 @@ mod tokio {
         look: Look,
     }
 
-    /// When a descriptor is checked. tokio reports changes only, so readiness that a driver leaves behind has to be looked for.
+    /// When a descriptor is checked. tokio reports changes only, so a check finds the readiness that a driver leaves behind.
     #[derive(Clone, Copy, PartialEq)]
     enum Look {
         /// When tokio reports a change.

@@ -58,9 +58,9 @@ use crate::{Batch, BoundPacketView, Read, Submission, Write};
 /// ```
 pub struct Driven<S, T = Infallible> {
     waiting: Lock<Requests<T>>,
-    /// The waker of the first poll, which mostly is that of all polls.
+    /// The waker of the first poll. In most devices, all polls have this waker.
     waker: OnceLock<Waker>,
-    /// The waker of the last poll, if `is_other` says that it is another one.
+    /// The waker of the last poll, once the polls have had different wakers: then `is_other` is set.
     last: Mutex<Option<Arc<Waker>>>,
     is_other: AtomicBool,
     driver: Lock<Driver<S, T>>,
@@ -162,10 +162,10 @@ impl<S, T> Driven<S, T> {
         self.put(|requests| requests.others.push(request));
     }
 
-    /// Has the driver polled once more, for work that did not arrive as a request.
+    /// Causes one more poll of the driver, for work that did not arrive as a request.
     pub fn wake(&self) {
-        // Ordering: Acquire, with the Release in `set_other`. A request that finds the queue empty sees the flag by the queue's
-        // lock.
+        // Ordering: Acquire, with the Release in `set_other`. A request that finds the queue empty sees the flag, since the poll
+        // that set the flag locked the queue afterwards.
         if self.is_other.load(Ordering::Acquire) {
             return self.wake_other();
         }
@@ -182,7 +182,7 @@ impl<S, T> Driven<S, T> {
         }
     }
 
-    /// The driver is polled with another waker than the first time: this one is woken from now on.
+    /// Records that the driver is polled with another waker than the first one. From now on, this waker is woken.
     #[cold]
     fn set_other(&self, waker: &Waker) {
         let waker = Arc::new(waker.clone());
@@ -207,9 +207,9 @@ impl<S, T> Driven<S, T> {
 
     /// Polls the driver: takes the requests that arrived since the last poll, and calls `f` with them.
     ///
-    /// Requests that `f` leaves are passed to it again in the next poll, before those that arrive until then. `f` may take its
-    /// time: no lock is held that a new request would wait for. The waker of the last poll is woken. The second of two polls at
-    /// once does nothing but wake its waker.
+    /// Requests that `f` leaves are passed to `f` again in the next poll, in front of newer requests. `f` may take long: new
+    /// requests wait for no lock meanwhile. New requests wake the waker of the last poll. The second of two concurrent polls only
+    /// wakes its own waker.
     #[inline]
     pub fn poll(
         &self,
@@ -244,11 +244,11 @@ impl<S: fmt::Debug, T> fmt::Debug for Driven<S, T> {
     }
 }
 
-/// A lock around a few instructions that call no foreign code, or a lock that is only tried.
+/// A lock that is held for a few instructions without foreign code, or that is only tried.
 ///
-/// Its release is a plain store, where that of a mutex is another locked instruction. Two of these per request are a fifth of the
-/// cost of a queued request. The drawback is that a waiting thread does not sleep on the lock: it spins, then yields, then sleeps
-/// for a moment, so that a holder of lower priority can finish.
+/// The release of this lock is a plain store; the release of a mutex is another locked instruction. Two locked instructions are a
+/// fifth of the cost of a queued request. The drawback is that a waiting thread does not sleep on the lock: it spins, then
+/// yields, then sleeps for a moment, so that a holder of lower priority can finish.
 struct Lock<T> {
     held: AtomicBool,
     value: UnsafeCell<T>,
@@ -336,7 +336,7 @@ mod models {
     use super::*;
     use crate::packet::models::model;
 
-    /// Counts wakes, with atomics that are no points of choice for the model checker.
+    /// Counts wakes, with plain atomics, at which the model checker does not switch threads.
     #[derive(Default)]
     struct Wakes(AtomicUsize);
 
@@ -390,7 +390,7 @@ mod models {
             };
             let mut sum = poll(&driven, &last);
             putter.join().unwrap();
-            // The poll came before the request, or has found it.
+            // The poll ran before the request was added, or took the request.
             if last.0.load(Ordering::SeqCst) > 0 {
                 sum += poll(&driven, &last);
             }

@@ -1,4 +1,4 @@
-//! The tasks that drive a [`LocalDevice`](super::LocalDevice): one at a time polls its driver, and no wake is lost.
+//! The tasks that drive a [`LocalDevice`](super::LocalDevice): one task at a time polls the driver, and no wake is lost.
 
 use core::task::{Context, Waker};
 use std::collections::HashMap;
@@ -47,14 +47,15 @@ impl Wake for Drivers {
 }
 
 impl Drivers {
-    /// The driver has to be polled.
+    /// Records that the driver has to be polled.
     pub(super) fn notify(&self) {
-        // Ordering: Release, for the writes that led to the wake. Acquire, and a read-modify-write, with the one in `drive`: if
-        // that came before and saw no notification, a task that is woken now finds the lock free.
+        // Ordering: Release, for the writes that led to the wake. Acquire, and a read-modify-write, with the read-modify-write of
+        // `is_notified` in `drive`: if `is_notified` ran first and saw no notification, a task that is woken now finds the lock
+        // free.
         self.notified.swap(true, Ordering::AcqRel);
     }
 
-    /// A notification since the last poll.
+    /// `true` if a notification came after the last poll.
     fn is_notified(&self) -> bool {
         // Ordering: AcqRel, and a read-modify-write: see `notify`.
         let plain = || self.notified.load(Ordering::Relaxed);
@@ -69,7 +70,7 @@ impl Drivers {
     }
 
     /// Polls the driver while it is notified, unless another thread does; `true` if the driver ended in this call. No two calls
-    /// of `poll` overlap; it gives whether the driver has ended.
+    /// of `poll` overlap; `poll` returns `true` if the driver has ended.
     pub(super) fn drive(self: &Arc<Self>, mut poll: impl FnMut(&mut Context<'_>) -> bool) -> bool {
         let waker = Waker::from(self.clone());
         let mut polls = 0;
@@ -117,18 +118,18 @@ impl Drivers {
         false
     }
 
-    /// The device without a driver.
+    /// The state of a device without a driver.
     pub(super) fn none() -> Arc<Self> {
         Arc::new(Self { ended: AtomicBool::new(true), ..Self::default() })
     }
 
-    /// The driver has to be polled no more.
+    /// The driver has ended and is not polled any more.
     pub(super) fn is_ended(&self) -> bool {
         // Ordering: Relaxed. The flag guards no data.
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Adds a task; gives its number.
+    /// Adds a task; returns its number.
     pub(super) fn join(&self) -> u64 {
         let mut waiting = lock(&self.waiting);
         waiting.next += 1;
@@ -162,7 +163,7 @@ mod models {
     use super::*;
     use crate::packet::models::model;
 
-    /// A device with a driver that does all work that there is. Only one thread at a time may poll.
+    /// A device whose driver does all pending work in each poll. Only one thread at a time may poll.
     struct Device {
         drivers: Arc<Drivers>,
         polls: UnsafeCell<usize>,
@@ -195,7 +196,7 @@ mod models {
             })
         }
 
-        /// There is more work, and the driver's waker is woken.
+        /// Adds work, and wakes the driver's waker.
         fn work(&self) {
             self.work.fetch_add(1, crate::sync::Ordering::Relaxed);
             Waker::from(self.drivers.clone()).wake();
@@ -205,7 +206,7 @@ mod models {
             self.polls.with_mut(|polls| unsafe { *polls += 1 });
             let work = self.work.load(crate::sync::Ordering::Relaxed);
             self.done.store(work as usize, Ordering::SeqCst);
-            // A point at which another thread may run: loom has none before the lock is released.
+            // Lets loom switch threads here: loom has no other such point before the lock is released.
             self.work.load(crate::sync::Ordering::Relaxed);
             false
         }

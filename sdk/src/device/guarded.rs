@@ -28,14 +28,15 @@ pub struct Guarded<T> {
     calls: Calls,
     /// The polling handle that a device gave when it was opened.
     handle: PollingHandle,
-    /// The waker that has the driver polled.
+    /// The waker that causes a poll of the driver.
     waker: OnceLock<Waker>,
     /// The library of the devices that this device opens.
     #[cfg(feature = "plugin")]
     library: Option<Library>,
 }
 
-// SAFETY: `inner` is only shared, until the one thread that is told to drop it does so; the bounds are those of a shared `T`.
+// SAFETY: threads only share `&T`, until the one thread that gets `Left::Drop` drops the object. `T: Sync` allows the sharing,
+// and `T: Send` the drop on any thread.
 unsafe impl<T: Send + Sync> Sync for Guarded<T> {}
 
 impl<T> Guarded<T> {
@@ -50,12 +51,12 @@ impl<T> Guarded<T> {
         }
     }
 
-    /// Begins a call; the error is the one that the caller should get. Either way, [`leave`](Self::leave) ends the call.
+    /// Begins a call; the error is the answer for the caller. Either way, [`leave`](Self::leave) ends the call.
     #[inline(always)]
     fn enter(&self) -> Result<&T, IoError> {
         self.calls.enter()?;
-        // SAFETY: the object is not dropped: a device counts its calls, this one was counted before the device was out of use,
-        // and only a thread that finds no call is told to drop it; a backend is dropped with `self`.
+        // SAFETY: the object is not dropped yet. A device counts its calls: this call was counted before the device was out of
+        // use, and a thread gets `Left::Drop` only if no call is counted. A backend is dropped with `self`.
         Ok(unsafe { &*self.inner.get() })
     }
 
@@ -286,7 +287,8 @@ impl<D: BackendDevice> Guarded<D> {
     pub(crate) unsafe fn poll_driver(&self, cx: &mut Context<'_>) -> DriverPoll {
         self.waker.get_or_init(|| cx.waker().clone());
         let polled = self.calls.enter_poll().and_then(|()| {
-            // SAFETY: the object is not dropped: it was in use, and until `end_polls` only a poll can bring it to its end.
+            // SAFETY: the object is not dropped: `enter_poll` found the object in use, and before `end_polls` only a poll can
+            // cause the drop.
             let device = unsafe { &*self.inner.get() };
             firewall::contain(|| device.poll_driver(cx)).map_err(|Panicked(_)| {
                 self.calls.retire(PANICKED);
@@ -306,7 +308,7 @@ impl<D: BackendDevice> Guarded<D> {
         ended
     }
 
-    /// Asks the device for room. A device that is out of use admits every request, and fails it.
+    /// Asks the device for room. A device that is out of use admits every request, and then fails the request.
     pub(crate) fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
         self.with::<dyn Admission, _>(|extension| extension.poll_admit(bytes, cx)).unwrap_or(Poll::Ready(()))
     }

@@ -19,8 +19,8 @@ use crate::{Batch, BoundPacketView, IoError, Read, ReadWrite, RequestId, Write};
 
 /// An open device without a host. Cheap to clone; all clones are one device.
 ///
-/// Each caller that waits for a device with a driver polls it: spawn its [`driver`](Self::driver) once on any executor, or
-/// [block on](BlockOn::block_on) its futures. Any number of tasks and threads may do so at once.
+/// A device with a driver makes progress only while a task or a thread polls the driver: spawn the [`driver`](Self::driver) once
+/// on any executor, or [block on](BlockOn::block_on) the device's futures. Any number of tasks and threads may do so at once.
 ///
 /// ```
 /// use pactio_sdk::{BlockOn, BoundPacketView, BackendDevice, DeviceInfo, IoError, IoRead, LocalDevice, Write};
@@ -114,7 +114,7 @@ pub struct LocalDriver<D: BackendDevice> {
 }
 
 impl<D: BackendDevice> LocalDriver<D> {
-    /// Has the driver polled, because the descriptor is ready.
+    /// Marks the driver as due for a poll, because the descriptor is ready.
     #[cfg(any(feature = "tokio", feature = "smol"))]
     pub(super) fn notify(&self) {
         self.drivers.notify();
@@ -159,8 +159,8 @@ impl<D: BackendDevice> Shared<D> {
         })
     }
 
-    /// Wakes the requests that wait for room, so that they ask again: a device that has panicked or ended has lost its
-    /// waker.
+    /// Wakes the requests that wait for room, so that they ask again: a device that has panicked or ended does not wake them any
+    /// more.
     fn wake_waiting(&self) {
         if let Some(turns) = &self.turns {
             turns.wake_all();
@@ -170,7 +170,7 @@ impl<D: BackendDevice> Shared<D> {
 
 impl<D: BackendDevice> Drop for Shared<D> {
     fn drop(&mut self) {
-        // The drivers of the device end.
+        // The driver tasks find the device gone, and end.
         self.drivers.wake_all();
     }
 }

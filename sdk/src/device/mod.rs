@@ -25,8 +25,8 @@ pub use local::{LocalDevice, LocalDriver};
 ///
 /// All methods may be called from any thread, any number of threads at once, and must not block: a request that takes time is
 /// answered later, from the [driver](Self::poll_driver) or from a thread of the device's own. Panics are caught: the views that
-/// the call held fail, and the device is out of use from then on. It is dropped when the last call has left it, so the views that
-/// it keeps fail as well; views that a thread of its own holds are the thread's to answer.
+/// the call held fail, and the device is out of use from then on. The device is dropped when the last call has left it, so the
+/// views that it keeps fail as well. A view that a thread of the device holds does not fail: that thread must answer it.
 ///
 /// A device that sits on another one implements [`Filter`](crate::Filter) instead, if both have the same positions.
 pub trait BackendDevice: Send + Sync + 'static {

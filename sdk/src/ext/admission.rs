@@ -11,12 +11,12 @@ use crate::{BackendDevice, abi::CWaker};
 
 /// Admits requests while the device has room.
 ///
-/// Requests wait with the caller, in order, and requests to other devices continue. One admission may stand for several requests,
-/// or for larger ones, where a host makes them fit the [limits](crate::Limits) of the device.
+/// Requests wait with the caller, in order, and requests to other devices continue. If a host changes requests to fit the
+/// [limits](crate::Limits) of the device, one admission may stand for several or larger requests.
 pub trait Admission: Send + Sync {
     /// Asks for room for a request of `bytes` bytes, or for a batch of requests with `bytes` bytes together. `Ready`: the caller
-    /// submits the request right away. `Pending`: the device has kept the waker, and wakes it when the device may have room. One
-    /// caller at a time asks.
+    /// submits the request right away. `Pending`: the device has kept the waker, and wakes it when the device may have room. Only
+    /// one caller asks at a time.
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()>;
 }
 

@@ -145,7 +145,7 @@ pub trait Operates<E: ?Sized>: Send + Sync {
     fn operate(&self, number: u64, text: &[u8], view: BoundPacketView<Write>);
 }
 
-/// Hands each [`Operation`] on in the same way, as a host's device that stands for another one does.
+/// Hands each [`Operation`] on in the same way, for a device of the host that stands for another device.
 #[cfg(feature = "plugin")]
 pub trait Relay: Send + Sync + 'static {
     /// Hands the operation on.
@@ -346,7 +346,8 @@ mod crossing {
         end: usize,
         tag: u64,
     ) {
-        // SAFETY: the object belongs to the table; the text is borrowed for the call; the parts are those of a view, given once.
+        // SAFETY: the object belongs to the table; the text is borrowed for the call; the arguments are the parts of one view,
+        // passed once.
         unsafe {
             let text = if text_len == 0 { &[] } else { slice::from_raw_parts(text, text_len) };
             let view = BoundPacketView::from_parts(packet, start, end, tag);
@@ -358,7 +359,7 @@ mod crossing {
         fn operate(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
             let (object, table) = self.parts();
             let (packet, start, end, tag) = view.into_parts();
-            // SAFETY: the device exists, since `self` does; the parts are those of a view, which is not used any more.
+            // SAFETY: the device exists, since `self` does; the arguments are the parts of a view that `into_parts` has consumed.
             unsafe { (table.operate)(object, number, text.as_ptr(), text.len(), packet, start, end, tag) };
         }
     }

@@ -38,6 +38,7 @@ tags! {
     RIGHTS = 22, "Integer: 1 readable, 2 writable, 4 executable.";
     SHARED = 23, "Integer: 1 if writes are seen by other processes, 0 if not.";
     FILE_OFFSET = 24, "Integer: where the range begins in the file that is mapped there.";
+    HAS_BYTES = 25, "Integer: 1 if the range can be read although its rights say otherwise, 0 if it cannot.";
     PRIORITY = 30, "Integer, two's complement: a higher priority hides a lower one.";
     VALUE = 31, "Integer: the number of a figure.";
     UNIT = 32, "Integer: a [`Unit`](super::Unit).";
@@ -49,7 +50,7 @@ tags! {
 pub struct Fields<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Fields<'_> {
-    /// Writes bytes. Those after the first 65,535 are cut off: fields are not for content.
+    /// Writes bytes. Bytes after the first 65,535 are cut off: fields are not for content.
     pub(super) fn bytes(&mut self, tag: u16, value: &[u8]) {
         let value = &value[..value.len().min(usize::from(u16::MAX))];
         self.0.extend_from_slice(&tag.to_le_bytes());
@@ -160,7 +161,7 @@ mod tests {
             UNIX_EPOCH + Duration::new(1, 999_999_999),
             UNIX_EPOCH - Duration::new(5, 1),
             UNIX_EPOCH - Duration::new(7, 0),
-            // The earliest that an integer of 64 bits has.
+            // The earliest time that an integer of 64 bits can express.
             UNIX_EPOCH.checked_sub(Duration::from_secs(1 << 63)).unwrap_or(UNIX_EPOCH),
         ];
         for (tag, time) in (10..).zip(times) {

@@ -9,7 +9,7 @@ use super::extension::Operates;
 /// Makes pending writes durable.
 pub trait Flush: Send + Sync {
     /// Makes all writes that were answered before this call durable, as `scope` says. The answer may come later. A device that
-    /// [publishes](super::Publish) its bytes and cannot keep them before fails until it was published.
+    /// [publishes](super::Publish) its bytes, and cannot make them durable before, fails each flush until it is published.
     fn flush(&self, scope: FlushScope, answer: Answer);
 }
 

@@ -35,8 +35,8 @@ impl Extension for dyn Limiting {
     }
 }
 
-/// The requests that a device takes, and those that it handles best. A host keeps to the limits, so that users of the device need
-/// not.
+/// The requests that a device takes, and the requests that it handles best. A host keeps to the limits, so that users of the
+/// device need not.
 ///
 /// ```
 /// use pactio_sdk::Limits;

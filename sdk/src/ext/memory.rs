@@ -10,17 +10,18 @@ use super::extension::{RemoteExtension, guarded, of_size};
 #[cfg(feature = "plugin")]
 use crate::{BackendDevice, Code};
 
-/// Registers memory, which makes requests in that memory faster: a kernel's ring looks up its pages once.
+/// Registers memory, which makes requests in that memory faster: a kernel's ring looks up the pages once, and not for each
+/// request.
 pub trait Registration: Send + Sync {
     /// Registers memory: requests may lie in it from now on, until it is [forgotten](Self::forget). Gives a number for the
     /// memory.
     ///
     /// # Errors
     ///
-    /// If the memory cannot be registered. Requests that lie in it are answered all the same.
+    /// If the memory cannot be registered. Requests in that memory are answered nevertheless.
     fn register(&self, memory: MemoryRange) -> Result<u64, IoError>;
 
-    /// Forgets the memory of that number: no request lies in it any more, and none will.
+    /// Forgets the memory of that number: no request lies in the memory now, or will later.
     fn forget(&self, number: u64);
 }
 

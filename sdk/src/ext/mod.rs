@@ -5,7 +5,7 @@
 //!
 //! | trait | id | for |
 //! |-------|----|-----|
-//! | [`Cancellation`] | `pactio.cancellation/1` | requests that are not wanted any more end soon |
+//! | [`Cancellation`] | `pactio.cancellation/1` | cancelled requests end soon |
 //! | [`Admission`] | `pactio.admission/1` | requests wait with the caller while the device is full |
 //! | [`Limiting`] | `pactio.limits/1` | alignment, largest request, requests in flight |
 //! | [`Registration`] | `pactio.memory/1` | memory that is registered before requests use it |
@@ -27,9 +27,9 @@
 //!    boundary; tests.
 //! 2. One line in the list below, and one in the table above.
 //!
-//! Code outside of this folder names an extension only where it uses its functions, such as admission before a request. The
-//! look-up, filters that forward an extension, a host's capabilities and its devices for filters follow from the list. A new
-//! version of a table that does more than add functions at the end gets a new id.
+//! Code outside of this folder names an extension only where it uses its functions, such as admission before a request. All other
+//! code follows from the list: the look-up, filters that forward an extension, a host's capabilities, and a host's devices for
+//! filters. A new version of a table that does more than add functions at the end gets a new id.
 
 mod admission;
 mod answer;

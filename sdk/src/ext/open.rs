@@ -10,7 +10,7 @@ use crate::{BackendDevice, OpenError, OpenMode, Opened};
 /// Opens the names in a tree. The counterpart of [`Listing`](super::Listing).
 pub trait Opening: Send + Sync {
     /// Opens `name`: the names on the path, joined with `/`, none of them empty, `.` or `..`; names are bytes. The call may block
-    /// for as long as opening takes. The opened device may outlive this one.
+    /// for as long as opening takes. The opened device may outlive this device.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ unsafe extern "C" fn open<D: BackendDevice>(
     device: *mut MaybeUninit<DeviceObj>,
     failure: *mut MaybeUninit<OpenFailure>,
 ) -> u32 {
-    // SAFETY: the object belongs to the table, and its device exists during the call; the name is borrowed for it.
+    // SAFETY: the object belongs to the table, and its device exists during the call; the name is borrowed for the call.
     let (tree, name) = unsafe { (guarded::<D>(object), core::slice::from_raw_parts(name, name_len)) };
     match tree.open(name, OpenMode(mode)) {
         Ok(opened) => {

@@ -9,12 +9,12 @@ use super::extension::Operates;
 
 /// Publishes the written bytes: until then, no other reader sees them, and the previous content stays.
 ///
-/// An object of a store is written in this way, and a file that is opened to be [replaced](crate::OpenMode::REPLACE). A device
-/// has this extension only while it is written in this way. A device that is closed without being published discards the written
+/// Objects of a store are written in this way, and files that are opened to be [replaced](crate::OpenMode::REPLACE). A device has
+/// this extension only while it is written in this way. A device that is closed without being published discards the written
 /// bytes, and writes a record of level warn if there were any.
 pub trait Publish: Send + Sync {
-    /// Makes the bytes that were written visible, in place of the previous content; the size is that of the written bytes. All
-    /// writes were answered before. If this fails, the previous content stays. The answer may come later.
+    /// Makes the bytes that were written visible, in place of the previous content; the new size is the size of the written
+    /// bytes. All writes were answered before. If this fails, the previous content stays. The answer may come later.
     ///
     /// A published device takes no more writes: they fail with [`Code::READ_ONLY`](crate::Code::READ_ONLY). Publishing it again
     /// gives the same answer.

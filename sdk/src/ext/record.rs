@@ -199,11 +199,11 @@ impl Record for Entry {
 pub struct Origin {
     /// The name of the source.
     pub source: String,
-    /// The source with the higher priority hides the one with the lower.
+    /// A source with a higher priority hides a source with a lower one.
     pub priority: i64,
     /// The metadata of the name in this source that is cheap to get.
     pub stat: Stat,
-    /// The reason why the source was left out, if it was: it serves no name.
+    /// The reason why the source was left out, if it was left out. Such a source serves no name.
     pub absent: Option<String>,
 }
 
@@ -241,7 +241,7 @@ impl Record for Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refused {
-    /// The name as it is written in the storage; it need not be a name.
+    /// The name as it is written in the storage, which need not be a valid name.
     pub name: Name,
     /// The reason, in words.
     pub reason: String,
@@ -286,7 +286,10 @@ pub struct Region {
     pub writable: bool,
     /// The range can be executed.
     pub executable: bool,
-    /// Whether others see the bytes that are written, if that is known.
+    /// Whether the device has bytes of the range, if that differs from `readable` or is known: the rights are those of a process,
+    /// and a debugger reads more. Memory without rights may hold bytes, and some memory of the kernel cannot be read.
+    pub has_bytes: Option<bool>,
+    /// Whether written bytes are visible to other users of the memory, if that is known.
     pub shared: Option<bool>,
     /// The offset of the range in the file that is mapped there, if one is.
     pub file_offset: Option<u64>,
@@ -304,11 +307,17 @@ impl Region {
             readable: true,
             writable: true,
             executable: false,
+            has_bytes: None,
             shared: None,
             file_offset: None,
             file: None,
             name: Name::default(),
         }
+    }
+
+    /// Reads of the range give bytes, at least of some of its positions.
+    pub fn has_bytes(&self) -> bool {
+        self.has_bytes.unwrap_or(self.readable)
     }
 }
 
@@ -319,6 +328,7 @@ impl Record for Region {
         let rights =
             u64::from(self.readable) | u64::from(self.writable) << 1 | u64::from(self.executable) << 2;
         fields.integer(field::RIGHTS, rights);
+        fields.optional(field::HAS_BYTES, self.has_bytes.map(u64::from));
         fields.optional(field::SHARED, self.shared.map(u64::from));
         fields.optional(field::FILE_OFFSET, self.file_offset);
         if let Some((device, inode)) = self.file {
@@ -339,6 +349,7 @@ impl Record for Region {
             readable: rights & 1 != 0,
             writable: rights & 2 != 0,
             executable: rights & 4 != 0,
+            has_bytes: fields.integer(field::HAS_BYTES).map(|has| has != 0),
             shared: fields.integer(field::SHARED).map(|shared| shared != 0),
             file_offset: fields.integer(field::FILE_OFFSET),
             file: fields.integer(field::DEVICE).zip(fields.integer(field::INODE)),

@@ -13,9 +13,9 @@ use super::extension::Operates;
 
 /// Gives the metadata of the stored bytes.
 ///
-/// A filter with the positions of the device below forwards this extension: its bytes change when those below do. A filter with
-/// another size, or with bytes that may change by themselves, gives its own size and version tag, and the identity of the device
-/// below: [`Lower::stat_with`](crate::Lower::stat_with) does that.
+/// A filter with the positions of the device below forwards this extension: its bytes change when the bytes below change. A
+/// filter with another size, or with bytes that may change by themselves, gives its own size and version tag, and the identity of
+/// the device below: [`Lower::stat_with`](crate::Lower::stat_with) does that.
 pub trait Describe: Send + Sync {
     /// Answers with one record.
     fn stat(&self, answer: Records<Stat>);
@@ -81,7 +81,7 @@ pub struct Stat {
     pub metadata: Vec<(String, String)>,
 }
 
-/// The kind of object that holds stored bytes. A constant that a later version adds breaks no `match`.
+/// The kind of object that holds stored bytes. Later versions can add constants without breaking a `match`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Kind(u8);
 

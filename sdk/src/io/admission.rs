@@ -16,11 +16,11 @@ use crate::sync::{Mutex, MutexGuard};
 ///
 /// ```text
 ///   request 7 (asks the device) ◄── request 8 ◄── request 9          each waits in its own future;
-///        └── admitted, or gone ──► wakes the others                  here is only a waker of each
+///        └── admitted, or gone ──► wakes the others                  the queue holds only its waker
 /// ```
 ///
-/// A request that was woken and is not polled holds up no other one: the turn passes to the first that is polled. So all of them
-/// are woken when there may be room, since it is unknown which of them will be polled.
+/// A request that was woken and is not polled delays no other request: the turn passes to the first request that is polled. When
+/// the device may have room, all requests are woken, since the order of their polls is unknown.
 #[derive(Clone, Default)]
 pub struct AdmissionQueue(Arc<Shared>);
 
@@ -35,9 +35,9 @@ struct Queue {
 }
 
 struct Waiter {
-    /// Counted, so that no foreign code runs under the lock (rule 4).
+    /// Reference-counted, so that no foreign code runs under the lock (rule 4).
     waker: Arc<Waker>,
-    /// It was woken and not polled since.
+    /// The request was woken, and not polled since.
     woken: bool,
 }
 
@@ -47,8 +47,8 @@ impl AdmissionQueue {
         self.0.wake_all();
     }
 
-    /// Asks the device, unless another request waits, and gives `None` if the device has room; otherwise gives a future that
-    /// waits for the turn and asks then. The waker that `ask` gets wakes all requests.
+    /// Asks the device, unless another request waits. Gives `None` if the device has room; otherwise a future that waits for the
+    /// request's turn and then asks. The waker that `ask` gets wakes all requests.
     pub fn admit(
         &self,
         ask: impl FnMut(&mut Context<'_>) -> Poll<()> + Send + Unpin + 'static,
@@ -108,7 +108,7 @@ struct Turn<F> {
 impl<F: FnMut(&mut Context<'_>) -> Poll<()>> Turn<F> {
     fn poll_turn(&mut self, waker: &Arc<Waker>) -> Poll<()> {
         let mut queue = self.turns.queue();
-        // All that came before it were woken, but are not polled yet: the turn passes.
+        // If all earlier requests were woken, but are not polled yet, the turn passes to this request.
         let is_first = queue.waiting.range(..self.number).next().is_none();
         let passes = || queue.waiting.range(..self.number).all(|(_, waiter)| waiter.woken);
         let asks = is_first || mutant!("turns_do_not_pass", false, passes());
@@ -134,7 +134,8 @@ impl<F: FnMut(&mut Context<'_>) -> Poll<()> + Unpin> Future for Turn<F> {
 }
 
 impl<F> Drop for Turn<F> {
-    /// Removes the request from the queue, also when it is admitted, and wakes the others, of which the first asks.
+    /// Removes the request from the queue, also when the request is admitted, and wakes the other requests. The first of them
+    /// asks.
     fn drop(&mut self) {
         let stale = self.turns.queue().waiting.remove(&self.number);
         drop(stale);
@@ -200,7 +201,7 @@ mod models {
         }
     }
 
-    /// Polls whenever it was woken, at most `polls` times; whether it was admitted.
+    /// Polls the request after each of its wakes, at most `polls` times; `true` if the request was admitted.
     fn poll(admission: &mut Option<Admitted>, wakes: &Arc<Wakes>, polls: usize) -> bool {
         for _ in 0..polls {
             let Some(turn) = admission else { return true };
@@ -214,7 +215,7 @@ mod models {
         admission.is_none()
     }
 
-    /// The first of three is never polled, or is dropped; the room that becomes free goes to one of the others.
+    /// The first of three requests is never polled, or is dropped; one of the others gets the room that becomes free.
     fn one_gets_the_room(first_is_dropped: bool) {
         let (turns, small) = (AdmissionQueue::default(), Arc::new(Small::default()));
         let wait = || {
@@ -225,7 +226,7 @@ mod models {
         let first = wait();
         let waiters = [(); 2].map(|()| {
             let wakes = Arc::new(Wakes::default());
-            // Its first poll gives it a waker.
+            // Causes the first poll, which gives the request its waker.
             wakes.0.store(1, Ordering::SeqCst);
             (wait(), wakes)
         });
@@ -249,7 +250,7 @@ mod models {
         }
         freeing.join().unwrap();
         let mut waiting: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap()).collect();
-        // Those that were woken are polled until nothing happens.
+        // Woken requests are polled until no request is woken any more.
         for _ in 0..4 {
             waiting.iter_mut().for_each(|(admission, wakes)| {
                 poll(admission, wakes, 3);

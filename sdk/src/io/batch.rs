@@ -134,7 +134,7 @@ impl<Perms: PacketPerms, P> ExactSizeIterator for Batch<'_, Perms, P> {}
 
 impl<Perms: PacketPerms, P> Drop for Batch<'_, Perms, P> {
     fn drop(&mut self) {
-        // Failing a view runs the code of its requester, which must not keep the other views from failing.
+        // Failing a view runs code of its requester. A panic in that code must not keep the other views from failing.
         for view in &mut *self {
             let _ = firewall::contain(|| drop(view));
         }

@@ -18,8 +18,9 @@ pub trait BlockOn {
     /// Polls `future` to its end.
     fn block_on<F: Future>(&self, future: F) -> F::Output;
 
-    /// Calls `f`, with `true` if requests that this thread submits meanwhile may be [queued](super::Submitted::Queued): the next
-    /// `block_on` sends them, or the return of this function. For the host.
+    /// Calls `f`. The argument is `true` if requests that this thread submits meanwhile may be
+    /// [queued](super::Submitted::Queued). The next `block_on` sends the queued requests, or the return of this function does.
+    /// For the host.
     #[doc(hidden)]
     fn together<R>(&self, f: impl FnOnce(bool) -> R, _: Internal) -> R {
         f(false)
@@ -194,8 +195,8 @@ impl<Perms: PacketPerms> Drop for Lent<'_, Perms> {
     }
 }
 
-/// Waits by checking `done` again and again. Only needed after a panic in an executor or waker of other code, while devices still
-/// work.
+/// Waits by checking `done` every millisecond. Only needed if foreign code, such as an executor or a waker, has panicked while
+/// devices still work.
 #[inline]
 pub(super) fn wait_for(done: impl Fn() -> bool) {
     while !done() {

@@ -1,12 +1,13 @@
 //! Requests that are answered at once do not keep a task running for ever: now and then, one of them gives way to the other tasks
 //! of its thread.
 //!
-//! Only the worker threads of an executor have a budget, so code that polls a request once elsewhere is not surprised.
+//! Only the worker threads of an executor have a budget. On all other threads, a request that is answered at once is ready in its
+//! first poll.
 
 use core::cell::Cell;
 use core::task::Context;
 
-/// Answers at once in a row before one gives way: some microseconds of work.
+/// Number of requests in a row that are answered at once before one of them gives way: some microseconds of work.
 const IN_A_ROW: u32 = 256;
 
 thread_local! {
@@ -14,12 +15,12 @@ thread_local! {
     static LEFT: Cell<u32> = const { Cell::new(0) };
 }
 
-/// This thread runs many tasks: requests give way there.
+/// Gives this thread a budget, since it runs many tasks.
 pub fn give_way_here() {
     LEFT.with(|left| left.set(IN_A_ROW));
 }
 
-/// A request was answered at once; `true` if its task gives way, and is woken.
+/// Counts a request that was answered at once; `true` if its task gives way. The task is woken in that case.
 #[inline(always)]
 pub(super) fn gives_way(cx: &Context<'_>) -> bool {
     LEFT.with(|left| match left.get() {

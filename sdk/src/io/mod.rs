@@ -52,7 +52,7 @@ pub use write::{IoExchange, IoWrite, Value};
 
 /// The destination of a view: a position, [`NoPos`], or a request type of a device's own.
 pub trait Param: Clone + Unpin + 'static {
-    /// `len` bytes from here can be expressed. Other requests fail with [`IoError::TOO_LARGE`].
+    /// `true` if `len` bytes from this destination on can be expressed. Other requests fail with [`IoError::TOO_LARGE`].
     fn reaches(&self, len: usize) -> bool {
         let _ = len;
         true
@@ -149,15 +149,13 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
         None
     }
 
-    /// The result of a request is not wanted any more (rule 21). An implementation that ignores this only answers later than it
-    /// could.
+    /// Reports that the requester has given up a request (rule 21). An implementation may ignore the call and answer later.
     #[inline]
     fn cancel(&self, request: RequestId) {
         let _ = request;
     }
 
-    /// The future that publishes the written bytes, if other readers see them only then: see `Publish`. `None` if they are seen
-    /// at once.
+    /// The future that publishes the written bytes: see `Publish`. `None` if other readers see written bytes at once.
     fn publication(&self) -> Option<Publication> {
         None
     }
@@ -169,7 +167,7 @@ pub type Publication = Pin<Box<dyn Future<Output = Result<(), Cause>> + Send>>;
 /// A future that is ready when the device takes the request.
 pub type Admitted = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Keeps calls of methods that only the host implements to this crate.
+/// Lets only this crate call the methods that only the host implements.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Internal(());
@@ -181,11 +179,11 @@ pub struct Internal(());
 pub enum Submitted {
     /// The view was sent to the device.
     Sent,
-    /// The view is queued, and sent before the task is polled again on this thread. That poll will happen in any case: the task
-    /// need not be woken for it.
+    /// The view is queued, and sent before this thread polls the task again. This thread polls the task again in any case, so the
+    /// task needs no wake.
     Deferred,
-    /// The view is queued, and sent when this request or another of its queue is polled again. One of them was woken for that.
-    /// The task must be woken when the request is complete.
+    /// The view is queued, and sent when this request or another of its queue is polled again. One of these requests was woken
+    /// for that. The task must be woken when the request is complete.
     Queued,
 }
 

@@ -51,8 +51,8 @@ pub trait IoRead<P: Param>: PacketIo<Write, P> {
     ///
     /// # Errors
     ///
-    /// Any other error than [`Code::END`], and than [`Code::SHORT`] behind bytes that were read. The bytes that were read before
-    /// the error are in `all`.
+    /// Any error except [`Code::END`], and except [`Code::SHORT`] of a request that read at least one byte. The bytes that were
+    /// read before the error are in `all`.
     fn read_to_end<'v>(&self, param: P, all: &'v mut Vec<u8>) -> ReadToEnd<'v, &Self, P>
     where
         Self: Sized,

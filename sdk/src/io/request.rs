@@ -17,7 +17,8 @@ type Back<Perms, B> = <<B as IntoPacket<Perms>>::Store as PacketStore<Perms>>::B
 /// The first poll submits the request. Dropping it detaches the request and asks for cancellation.
 #[must_use = "a request does nothing until it is polled"]
 pub struct Io<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> {
-    // Not next to the device: compilers would then load the device together with the stage just after the stage was stored.
+    // The stage is not next to the device, since compilers would load both at once just after the stage was stored, which is
+    // slow: see `poll_then`.
     stage: Stage<B, B::Store>,
     param: P,
     device: D,
@@ -42,7 +43,7 @@ struct Rare {
     output: Option<OutputRef>,
     /// Set while the device is full.
     admission: Option<Admitted>,
-    /// The error of a request that was cancelled and could not be made.
+    /// The error of a request that was cancelled before its first poll, and whose packet could not be made.
     failed: Option<IoError>,
 }
 
@@ -53,7 +54,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
         Self { device, param, stage: Stage::New(buffer), rare: None }
     }
 
-    /// The same, with an output that is told each segment.
+    /// The same, with an output that receives each segment.
     pub fn with_output(device: D, param: P, buffer: B, output: OutputRef) -> Self {
         let rare = Rare { output: Some(output), ..Rare::default() };
         Self { device, param, stage: Stage::New(buffer), rare: Some(Box::new(rare)) }
@@ -118,8 +119,8 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
 
     /// Gives the store to `then`, once the request is complete.
     ///
-    /// The store is not returned, since a return moves it: by loads that are wider than the stores just before them. A processor
-    /// has to wait for such loads.
+    /// The store is not returned, since a return copies the store with loads that are wider than the stores just before them. A
+    /// processor has to wait at such loads.
     #[inline(always)]
     pub(super) fn poll_then<R>(
         &mut self,
@@ -162,7 +163,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
     #[inline]
     fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, IoError>> {
         if let Stage::Deferred(_) = self.stage {
-            // The view may still be in its queue, perhaps that of another thread.
+            // The view may still be in a queue, perhaps in that of another thread.
             self.device.send_deferred(super::Internal(()));
             let store = self.take_store();
             self.stage = Stage::Sent(store);
@@ -361,7 +362,7 @@ fn done<Perms: PacketPerms>(store: &impl PacketStore<Perms>) -> Result<(), Repor
 /// The reason why a request was not done completely.
 #[derive(Clone, Debug)]
 pub enum Incomplete {
-    /// The request was not submitted, or its buffer cannot be given back: there is no memory, or the packet is in flight.
+    /// The request was not submitted, or its buffer cannot be given back: memory cannot be allocated, or the packet is in flight.
     NotStarted(IoError),
     /// Some bytes of the request failed.
     Partly(Report),

@@ -12,8 +12,8 @@ use super::blocking::wait_for;
 use super::{BlockOn, Internal, PacketIo, Param, admit, send, send_now};
 use crate::{IoError, PacketPerms, PacketStore, Read, RefPacket, Report, Write};
 
-/// Calls `f` with a scope in which requests may use all memory that outlives the call. The call returns, or unwinds, when all
-/// requests are complete, for any use that `f` makes of their handles. So it is sound to lend memory (rule 1).
+/// Calls `f` with a scope in which requests may use all memory that outlives the call. The call returns or unwinds only after all
+/// requests are complete, even if `f` drops or forgets their handles. So it is sound to lend memory (rule 1).
 ///
 /// `waiter` is the host or the device that waits.
 ///
@@ -76,8 +76,8 @@ pub struct Scope<'scope, 'env: 'scope, W: ?Sized> {
     _env: PhantomData<&'env mut &'env ()>,
 }
 
-/// The packets of a scope. The scope keeps the packets, since a handle may be forgotten; the drop waits for all of them. Their
-/// lifetime is erased: the real one is that of the scope.
+/// The packets of a scope. The scope keeps the packets, since a handle may be forgotten; the drop waits for all of them. The
+/// lifetime of the packets is erased: the real lifetime is that of the scope.
 #[derive(Default)]
 struct Requests {
     slots: Vec<Option<Lent>>,
@@ -113,7 +113,7 @@ impl Lent {
 }
 
 impl<'scope, 'env, W: BlockOn + ?Sized> Scope<'scope, 'env, W> {
-    /// Reads into `buffer` at `param` of `device`. If the device is full, this waits until it is not.
+    /// Reads into `buffer` at `param` of `device`. Waits while the device is full.
     pub fn read<D: PacketIo<Write, P>, P: Param>(
         &'scope self,
         device: &D,
@@ -127,7 +127,7 @@ impl<'scope, 'env, W: BlockOn + ?Sized> Scope<'scope, 'env, W> {
         Scoped { scope: self, request, buffer: (start, len), _buffer: PhantomData }
     }
 
-    /// Writes `buffer` to `param` of `device`. If the device is full, this waits until it is not.
+    /// Writes `buffer` to `param` of `device`. Waits while the device is full.
     pub fn write<D: PacketIo<Read, P>, P: Param>(
         &'scope self,
         device: &D,

@@ -73,9 +73,9 @@ pub struct Seekable<D> {
 /// The bytes that were written through a [`Seekable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
-    /// There are none since the beginning, or since they were published.
+    /// No bytes were written since the beginning or the last publication.
     Nothing,
-    /// There are some. If the device publishes, they are not seen yet.
+    /// Some bytes were written. If the device publishes, other readers do not see these bytes yet.
     Some,
     /// A write has failed: the written bytes are a fragment, which is not published.
     NotAll,
@@ -126,7 +126,7 @@ impl<D> Seekable<D> {
         self.device
     }
 
-    /// Drops the admission of a write that waited for room and was given up, so that it does not block later requests.
+    /// Drops the admission of an abandoned write that waited for room, so that the write does not block later requests.
     fn give_up_turn(&mut self) {
         *self.admission.get() = None;
     }
@@ -244,7 +244,7 @@ impl<D: PacketIo<Read, u64> + BlockOn> io::Write for Seekable<D> {
 }
 
 impl Written {
-    /// More bytes are written.
+    /// The state after a further write.
     fn and_more(self) -> Self {
         if self == Self::NotAll { self } else { Self::Some }
     }
@@ -270,7 +270,7 @@ impl<D> Seekable<D> {
     }
 }
 
-/// Past the end of a device that does not grow, there is no room: the error is `WriteZero`.
+/// A device that does not grow has no room past its end: the error is `WriteZero`.
 fn of_write(error: IoError) -> io::Error {
     match error.code() {
         Code::END => io::Error::new(io::ErrorKind::WriteZero, error),
@@ -359,7 +359,7 @@ where
         ready!(this.poll_written(cx))?;
         this.forget_reads();
         let accepted = &buffer[..buffer.len().min(LARGEST)];
-        // Accepted bytes go to the device at once, since it is possible that no task polls this before the flush.
+        // Accepted bytes go to the device at once, since the next poll of this value may be the flush.
         if this.admission.get().is_none() {
             *this.admission.get() = admit(&this.device, &this.position, accepted.len());
         }

@@ -29,7 +29,8 @@ pub trait IntoVectored<Perms: PacketPerms, P> {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if memory cannot be had, [`IoError::TOO_LARGE`] if the sum of the lengths is no `usize`.
+    /// [`IoError::OUT_OF_MEMORY`] if memory cannot be allocated, [`IoError::TOO_LARGE`] if the sum of the lengths does not fit a
+    /// `usize`.
     fn into_vectored(self) -> Result<(Self::Store, Parts<P>), IoError>;
 }
 

@@ -5,7 +5,7 @@ use crate::IoError;
 
 /// A value that covers a range of bytes and can be cut in two.
 ///
-/// A `Result` of two such values is such a value too, as [`BoundPacketView::try_alloc`] gives it:
+/// A `Result` of two such types is such a type too, for example the result of [`BoundPacketView::try_alloc`]:
 ///
 /// ```
 /// use pactio_sdk::{IoError, Errorable, PacketBox, Splittable, Write};

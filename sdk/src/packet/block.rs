@@ -81,7 +81,7 @@ fn class_of(len: usize, align: usize) -> u8 {
     } else if len <= CLASS_ROOM[0] {
         0
     } else {
-        // Each room is four times the one before.
+        // Each room is four times as large as the room before.
         ((len - 1).ilog2() as u8 - 4) / 2
     }
 }
@@ -119,7 +119,7 @@ pub(super) unsafe extern "C" fn no_origin(_: *const ()) -> *const () {
     ptr::null()
 }
 
-/// Completes `packet`: its last view is done with it.
+/// Completes `packet`, whose last view has finished.
 pub(super) unsafe extern "C" fn complete(packet: *const (), waker: u32) {
     let block = packet.cast::<Block>().cast_mut();
     // SAFETY: state rule 3: COUNT went to 0 while WAKER was set, so the slot is ours until this call leaves the group.
@@ -453,8 +453,8 @@ mod pool {
     /// Number of bytes that are kept at most per class and thread.
     const KEPT_BYTES: usize = 1 << 19;
 
-    /// A kept block has a pointer to the next in the place of its failures. Its header stays: a view that is answered a second
-    /// time finds that there is no request.
+    /// A kept block has a pointer to the next block in the place of its failures. The header stays as it is, so that a view that
+    /// is answered a second time finds no request.
     type Link = Option<NonNull<Block>>;
 
     /// The place of a kept block's link.
@@ -488,7 +488,7 @@ mod pool {
 
     #[inline]
     pub(super) fn take(class: u8) -> Option<NonNull<Block>> {
-        // While the thread ends, the pool may be gone; then blocks come from the allocator.
+        // While the thread ends, the pool may be destroyed already; blocks come from the allocator in that case.
         POOL.try_with(|pool| {
             let shelf = pool.0.get(class as usize)?;
             let block = shelf.first.get()?;
@@ -501,7 +501,7 @@ mod pool {
         .flatten()
     }
 
-    /// No block is kept, so that a memory checker sees the end of each. For builds without optimisation.
+    /// `true` if no block is kept, so that a memory checker sees the end of each block. For builds with debug assertions.
     #[cfg(debug_assertions)]
     fn is_off() -> bool {
         static OFF: std::sync::OnceLock<bool> = std::sync::OnceLock::new();

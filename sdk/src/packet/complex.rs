@@ -55,16 +55,16 @@ pub struct DirectMemory(NonNull<u8>);
 impl DirectMemory {
     /// # Safety
     ///
-    /// The memory is as long as the range that was asked for, valid while the packet exists, used by no other code before the
-    /// range is answered, and initialised unless the packet is for [`Write`]. For [`Write`] and for
-    /// [`ReadWrite`](super::ReadWrite) the device may write to it.
+    /// The memory is as long as the requested range, valid while the packet exists, used by no other code before the range is
+    /// answered, and initialised unless the packet is for [`Write`]. For [`Write`] and for [`ReadWrite`](super::ReadWrite) the
+    /// device may write to it.
     pub unsafe fn new(start: NonNull<u8>) -> Self {
         Self(start)
     }
 }
 
-/// A request with functions in place of bytes: input that is made on demand, output that goes elsewhere, memory that is allocated
-/// when it is needed, shared memory.
+/// A request with functions in place of bytes, for input that is made on demand, output that is passed on, memory that is
+/// allocated when it is needed, or shared memory.
 ///
 /// ```
 /// use pactio_sdk::{ComplexPacket, IoError, PacketBytes, Read};
@@ -152,7 +152,7 @@ impl<T: PacketBytes<Perms>, Perms: PacketPerms> ComplexPacket<T, Perms> {
     pub fn new(bytes: T) -> Result<Self, IoError> {
         let len = bytes.len();
         let block = block::allocate_kept(bytes)?;
-        // SAFETY: the packet was just made and is ours. Null means that functions stand for the bytes.
+        // SAFETY: the packet was just made and is ours. Null means that functions produce or consume the bytes.
         unsafe { block::set_bytes(block, ptr::null_mut(), len, false) };
         let mut packet = PacketBox::new(block);
         packet.set_table(&TableOf::<T, Perms>::TABLE);

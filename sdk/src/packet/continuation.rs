@@ -12,8 +12,8 @@ use crate::sync::UnsafeCell;
 
 /// The function to call and its argument, kept by the waker of the packet.
 ///
-/// The content belongs to the thread that polls. From the moment when the poll finds the packet pending, it belongs to the thread
-/// that wakes.
+/// The content belongs to the thread that polls. From the moment when the poll finds the packet pending, the content belongs to
+/// the thread that wakes.
 struct Continuation<S, F>(UnsafeCell<Option<(S, F)>>);
 
 // SAFETY: one thread at a time uses the content, by the rule above; the waker slot of the packet hands it over.
@@ -54,7 +54,7 @@ pub(super) unsafe fn on_complete<S: Send + 'static>(
     let waker = Waker::from(continuation.clone());
     // SAFETY: the owner is in the continuation, which lives at least until the poll is over.
     if unsafe { poll_block(block, &mut Context::from_waker(&waker)) }.is_ready() {
-        // SAFETY: no waker was left behind, so the content is still ours.
+        // SAFETY: a poll that is ready leaves no waker behind, so the content is still ours.
         unsafe { continuation.run() };
     }
 }

@@ -132,7 +132,7 @@ impl<T: StableBytes, Perms: PacketPerms, Origin: PacketPerms> DerivedPacket<T, P
 }
 
 impl<T, Perms: PacketPerms, Origin: PacketPerms> Drop for DerivedPacket<T, Perms, Origin> {
-    /// Devices that still have parts of the packet see that its result is not wanted any more.
+    /// Cancels the request: devices that still have parts of the packet see that the result is not wanted any more.
     fn drop(&mut self) {
         self.packet.cancel();
     }

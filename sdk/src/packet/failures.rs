@@ -1,8 +1,8 @@
 //! The record of failures: a list that views push to and the owner reads when the packet is complete.
 //!
 //! Each entry holds a range and its error as one value (rule 10: offset and error belong together). A request that succeeds never
-//! allocates here. If there is no memory for an entry, the whole request counts as failed for want of memory: a device that
-//! answers has no caller to report this to, and may not be ended for it.
+//! allocates here. If an entry cannot be allocated, the whole request fails with [`IoError::OUT_OF_MEMORY`]: a device that
+//! answers has no caller to which it could report the failed allocation, and must not be ended for that reason.
 
 use alloc::alloc::{Layout, alloc};
 use alloc::boxed::Box;
@@ -30,7 +30,8 @@ impl Failures {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// The entry that stands for all entries when one was lost. It is never freed, and no entry is pushed on top of it.
+    /// The entry that stands for all entries after an entry could not be allocated. It is never freed, and no entry is pushed on
+    /// top of it.
     fn lost() -> *mut Failure {
         static LOST: Lost = Lost(Failure {
             start: 0,
@@ -54,8 +55,8 @@ impl Failures {
         unsafe {
             entry.write(Failure { start, end, error, text: text.and_then(copy), next: ptr::null_mut() })
         };
-        // Ordering: Release, for the thread that frees the entry because a later one is lost. The owner looks only after the
-        // Release of each pusher's `finish` (state rule 4).
+        // Ordering: Release, for a thread that frees this entry because a later entry could not be allocated. The owner reads
+        // only after the Release of each pusher's `finish` (state rule 4).
         let mut head = self.0.load(Ordering::Relaxed);
         loop {
             if ptr::eq(head, Self::lost()) {
@@ -71,11 +72,11 @@ impl Failures {
         }
     }
 
-    /// Records that an entry could not be made.
+    /// Records that an entry could not be allocated.
     #[cold]
     fn lose(&self) {
         // Ordering: Acquire, for the entries of other threads, which are freed here; their `push` releases them. Release is not
-        // needed, since the static was always there.
+        // needed, since the static entry is never written.
         free(self.0.swap(Self::lost(), Ordering::Acquire));
     }
 

@@ -40,7 +40,7 @@ impl<T: AnyBitPattern> FullPacket<T, Write> {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be allocated.
     #[inline]
     pub fn new_uninit() -> Result<Self, IoError> {
         let block = block::allocate(size_of::<T>(), align_of::<T>())?;
@@ -74,7 +74,7 @@ impl<T: NoUninit, Perms: PacketPerms> FullPacket<T, Perms> {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had.
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be allocated.
     pub fn new(value: T) -> Result<Self, IoError> {
         let block = block::allocate(size_of::<T>(), align_of::<T>())?;
         // SAFETY: the block is ours alone and has room for a `T`, which has no uninitialised bytes.
@@ -87,7 +87,7 @@ impl<T: NoUninit, Perms: PacketPerms> FullPacket<T, Perms> {
 }
 
 impl<T: NoUninit, Perms: Filled> FullPacket<T, Perms> {
-    /// Puts another value in place, for the next request.
+    /// Replaces the value, for the next request.
     ///
     /// # Errors
     ///

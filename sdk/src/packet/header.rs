@@ -14,7 +14,7 @@ use super::state::{Generation, StateWord};
 /// |------|-------|---------|
 /// | simple, direct | behind the header, in one block | [`new_buf`](Self::new_buf), [`FullPacket`](super::FullPacket) |
 /// | simple, indirect | anywhere, kept by the block | [`VecPacket`](super::VecPacket), [`OwnedPacket`](super::OwnedPacket), [`RefPacket`](super::RefPacket) |
-/// | complex | none: functions stand for them | [`ComplexPacket`](super::ComplexPacket) |
+/// | complex | none: functions produce or consume them | [`ComplexPacket`](super::ComplexPacket) |
 ///
 /// A view does not need to know whether a simple packet is direct: `bytes` points to the bytes in both cases. The pointer is null
 /// for complex packets.
@@ -88,7 +88,7 @@ pub(super) struct Private {
     pub(super) class: u8,
     /// The content of the room: a `Store` of the block.
     pub(super) store: u8,
-    /// Binary logarithm of the alignment that was asked for.
+    /// Binary logarithm of the requested alignment.
     pub(super) align_log2: u8,
     /// The table is a [`Watched`](super::watch) one.
     pub(super) watched: bool,

@@ -28,8 +28,7 @@ use crate::IoError;
 /// memory (rule 1). An owned buffer goes with the request and comes back with the result. To lend a buffer without a copy, the
 /// caller has to wait: the blocking calls and the blocking scope do that.
 ///
-/// A future that is not waited for can therefore not refer to memory that is gone. The memory that a future borrows must outlive
-/// it:
+/// A future that is never awaited can therefore not refer to freed memory. Borrowed memory must outlive the future:
 ///
 /// ```compile_fail,E0597
 /// # use pactio_sdk::{CopiedBack, IntoPacket, Write};
@@ -48,7 +47,7 @@ pub trait IntoPacket<Perms: PacketPerms> {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if memory cannot be had.
+    /// [`IoError::OUT_OF_MEMORY`] if memory cannot be allocated.
     fn into_packet(self) -> Result<Self::Store, IoError>;
 }
 

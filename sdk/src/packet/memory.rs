@@ -35,7 +35,7 @@ impl AlignedBytes {
     ///
     /// # Errors
     ///
-    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be had or `align` is not a power of two.
+    /// [`IoError::OUT_OF_MEMORY`] if the memory cannot be allocated or `align` is not a power of two.
     pub fn zeroed(len: usize, align: usize) -> Result<Self, IoError> {
         let layout = Layout::from_size_align(len.max(1), align).map_err(|_| IoError::OUT_OF_MEMORY)?;
         // SAFETY: the size is not zero.
@@ -84,7 +84,8 @@ impl fmt::Debug for AlignedBytes {
     }
 }
 
-// SAFETY: the bytes of a vector are initialised, lie on the heap also when the vector is moved, and are freed with the vector.
+// SAFETY: the bytes of a vector are initialised, stay in place on the heap when the vector is moved, and are freed with the
+// vector.
 unsafe impl StableBytes for alloc::vec::Vec<u8> {
     fn start(&mut self) -> NonNull<u8> {
         // SAFETY: the pointer of a vector is not null.
@@ -134,7 +135,8 @@ mod pool {
         kept: usize,
     }
 
-    /// A buffer of a [`MemoryPool`]. It holds the bytes that its last user left, and goes back when it is dropped.
+    /// A buffer of a [`MemoryPool`]. The buffer holds the bytes that its last user left, and goes back to the pool when it is
+    /// dropped.
     pub struct PooledBytes {
         bytes: Option<AlignedBytes>,
         /// Number of bytes that are shown.
@@ -152,7 +154,7 @@ mod pool {
         ///
         /// # Errors
         ///
-        /// [`IoError::OUT_OF_MEMORY`] if a new one cannot be had.
+        /// [`IoError::OUT_OF_MEMORY`] if a new buffer cannot be allocated.
         pub fn take(&self) -> Result<PooledBytes, IoError> {
             let free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let bytes = match free {
@@ -164,8 +166,8 @@ mod pool {
     }
 
     impl PooledBytes {
-        /// Keeps the first `len` bytes, for a request that is shorter than the buffers of the pool. The call has no effect if
-        /// there are fewer.
+        /// Keeps the first `len` bytes, for a request that is shorter than the buffers of the pool. The call has no effect if the
+        /// buffer is shorter.
         pub fn truncate(&mut self, len: usize) {
             self.len = self.len.min(len);
         }
@@ -190,7 +192,7 @@ mod pool {
         }
     }
 
-    // SAFETY: the bytes are those of an `AlignedBytes`, which keeps this contract, and go to another owner only with the drop.
+    // SAFETY: the bytes belong to an `AlignedBytes`, which keeps this contract, and go to another owner only in the drop.
     unsafe impl StableBytes for PooledBytes {
         fn start(&mut self) -> NonNull<u8> {
             self.bytes.as_mut().expect("only the drop takes the bytes").start()

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::IoError;
 
-/// Counts wakes. The count is a plain atomic, which is no point of choice for the model checker.
+/// Counts wakes. The count is a plain atomic, at which the model checker does not switch threads.
 #[derive(Default)]
 struct Wakes(AtomicUsize);
 
@@ -334,11 +334,12 @@ fn cancellation_against_two_completers_and_drop() {
     });
 }
 
-/// The segments that an output was told. The count is the model checker's own atomic: callbacks are points of choice.
+/// The segments that an output has received. The count is an atomic of the model checker, which may switch threads at each
+/// callback.
 struct Heard(Arc<loom::sync::atomic::AtomicUsize>);
 
 impl Heard {
-    /// Number of segments. Only callbacks that happened before are seen for certain.
+    /// Number of segments. Only callbacks that happened before the call are certain to be counted.
     fn segments(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }

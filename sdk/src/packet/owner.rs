@@ -563,7 +563,7 @@ unsafe fn fill_slot(block: NonNull<Block>, cx: &mut Context<'_>) -> Poll<()> {
             slot => slot.replace(cx.waker().clone()),
         });
         let armed = (*block.as_ptr()).packet.state.arm();
-        // A waker that panics when it is dropped is the task's own matter, and this packet is in order.
+        // The drop of a waker may panic. That is a fault of the task, and does not affect this packet.
         let _ = firewall::contain(|| drop(stale));
         match armed {
             Armed::Pending => Poll::Pending,

@@ -130,8 +130,8 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         let (bytes, len, tag) = (view.bytes(), view.len(), view.tag());
         let initialised = view.is_initialised();
         let block = block::allocate_kept(view)?;
-        // SAFETY: the packet was just made and is ours. Its bytes are the origin's range, which belongs to the view that its room
-        // keeps; they are answered only when no view of this packet has them. The table gives that origin.
+        // SAFETY: the packet was just made and is ours. Its bytes are the range of the origin's view, which the packet's room
+        // keeps. A byte of the origin is answered only when no view of this packet has the byte. The table gives that origin.
         unsafe {
             block::set_bytes(block, bytes.unwrap_or(ptr::null_mut()), len, initialised);
             block::set_derived(block, &Forwarded::<Perms>::TABLE);
@@ -202,8 +202,8 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         if !packet.is_complete() {
             return Err(IoError::IN_FLIGHT);
         }
-        // SAFETY: the packet is complete and ours, was made by `new`, and keeps its origin: taking the origin out ends a rebound
-        // packet.
+        // SAFETY: the packet is complete and ours, was made by `new`, and keeps its origin: each function that takes the origin
+        // out consumes the rebound packet.
         let origin = unsafe { block::kept_mut::<BoundPacketView<Perms>>(packet.block()) };
         // From here on the kept view is only the stem from which parts are made.
         let range = origin.give_up_range();
@@ -375,7 +375,7 @@ impl<Perms: PacketPerms> Stream for ReboundStream<Perms> {
 impl<Perms: PacketPerms> Drop for ReboundStream<Perms> {
     fn drop(&mut self) {
         self.packet.cancel();
-        // The output lives as long as the packet; the task does not wait any more (rule 7).
+        // The task does not wait any more. Its waker is dropped now, since the output lives as long as the packet (rule 7).
         self.arrivals.forget_task();
     }
 }

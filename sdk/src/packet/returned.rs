@@ -41,7 +41,8 @@ pub struct ReturnedPart<Perms: PacketPerms> {
 }
 
 impl<Perms: PacketPerms> ReturnedPart<Perms> {
-    /// `view` is the origin's, over bytes that no device has any more; with the result `Ok`, all of them are initialised.
+    /// `view` is a view of the origin, over bytes that no device has any more. If `result` is `Ok`, all of these bytes are
+    /// initialised.
     pub(super) fn new(view: BoundPacketView<Perms>, start: usize, result: Result<(), Cause>) -> Self {
         Self { view, start, result }
     }
@@ -119,12 +120,12 @@ impl<Perms: PacketPerms> ReturnedPart<Perms> {
         }
     }
 
-    /// Fails the part, whatever the device below answered.
+    /// Fails the part, regardless of the answer of the device below.
     pub fn error(self, error: IoError) {
         self.view.error(error);
     }
 
-    /// Fails the part, whatever the device below answered, with a text for people where the cause has one.
+    /// Fails the part, regardless of the answer of the device below, with a text for people where the cause has one.
     pub fn fail(self, cause: &Cause) {
         self.view.fail(cause);
     }

@@ -18,9 +18,9 @@
 //!
 //! SPLITS counts the splits of a request, for its report; nothing depends on it, and it may overflow.
 //!
-//! GENERATION counts the requests of a header, modulo 64. Each view carries the generation that it was made in; a view of another
-//! generation was answered before, by wrong unsafe code, and stops the process before the answer reaches a request that it does
-//! not belong to.
+//! GENERATION counts the requests of a header, modulo 64. Each view carries the generation of its request. A view of another
+//! generation was answered before, by wrong unsafe code. The answer of such a view ends the process, before the answer reaches
+//! another request.
 //!
 //! # Access rules
 //!
@@ -77,8 +77,8 @@ const SPLIT: u64 = GENERATION + NEXT;
 /// the addition and its undoing.
 const MOST_VIEWS: u64 = 1 << 31;
 
-/// Ends the process: a view has finished twice, which only wrong unsafe code can do. The header may be that of another request by
-/// now, and going on would hand out bytes that are not there.
+/// Ends the process, since a view has finished twice, which only wrong unsafe code can do. The header may belong to another
+/// request by now, so the process could hand out invalid bytes if it continued.
 #[cold]
 fn finished_twice() -> ! {
     const TEXT: &str =
@@ -103,7 +103,7 @@ fn finished_twice() -> ! {
     }
 }
 
-/// The number of a request among those of its header.
+/// The number of a request among the requests of its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(u64);
 
@@ -113,7 +113,7 @@ impl Generation {
     /// The generation of a header that no request has used.
     pub(crate) const FIRST: Self = Self(0);
 
-    /// From a number, of which the lowest bits count.
+    /// The generation in the lowest bits of a number.
     #[inline(always)]
     pub(crate) fn from_number(number: usize) -> Self {
         Self((number % Self::COUNT) as u64 * NEXT)
@@ -255,18 +255,19 @@ impl StateWord {
     /// The generation of the last request.
     #[inline(always)]
     pub(crate) fn generation(&self) -> Generation {
-        // Ordering: Relaxed. The caller keeps the header, and a request that it does not know cannot begin meanwhile.
+        // Ordering: Relaxed. The caller keeps the header, and no other party can begin a request meanwhile.
         Generation::of(self.word().load(Ordering::Relaxed))
     }
 
-    /// Ends the process if the packet has no view, or those of another request: then the caller's view was answered before.
+    /// Ends the process if the packet has no view, or only views of another request: in both cases, the caller's view was
+    /// answered before.
     ///
-    /// The models leave this out: it changes nothing, and one more load multiplies their executions.
+    /// The models leave this check out: the check changes no state, and one more load multiplies their executions.
     #[inline]
     pub(crate) fn expect_view(&self, generation: Generation) {
         #[cfg(not(pactio_loom))]
         {
-            // Ordering: Relaxed. It is a check of the caller's own view, which holds at any time.
+            // Ordering: Relaxed. The check concerns the caller's own view, and holds at any time.
             let word = self.word.load(Ordering::Relaxed);
             if word & COUNT == 0 || Generation::of(word) != generation {
                 finished_twice();
@@ -292,15 +293,16 @@ impl StateWord {
     }
 
     /// Finishes the only view of a packet without an armed waker and without an output, in one step that leaves the packet idle.
-    /// The step replaces `finish` and `leave_group`, the two steps of other views. Returns `false` if the packet is not in that
-    /// state, or its request is not the view's; nothing has changed then.
+    /// The step replaces `finish` and `leave_group`, the two steps of other views. Returns `false`, and changes nothing, if the
+    /// packet is not in that state or the view belongs to another request.
     ///
     /// The view cannot be split meanwhile, since it is the caller's, and WAKER is clear; the step fails if the owner arms,
     /// cancels or leaves at the same time.
     #[inline(always)]
     #[must_use]
     pub(crate) fn finish_only(&self, generation: Generation) -> bool {
-        // Ordering: Release, for `poll`, `is_complete` and `is_idle`. There were no other views: SPLITS is 0.
+        // Ordering: Release, for `poll`, `is_complete` and `is_idle`. Acquire is not needed: SPLITS is 0, so there were no other
+        // views.
         let word = self.word().load(Ordering::Relaxed);
         let only = mutant!("finish_only_unwatched", word & !WATCHED, word);
         only == (VIEW | OWNER | GROUP | generation.0)
@@ -358,7 +360,7 @@ impl StateWord {
 
     /// Number of views in flight.
     pub(crate) fn views(&self) -> usize {
-        // Ordering: Relaxed. It is a count and orders nothing.
+        // Ordering: Relaxed. The count orders nothing.
         (self.word().load(Ordering::Relaxed) & COUNT) as usize
     }
 
@@ -450,7 +452,7 @@ impl StateWord {
 
     /// Number of splits since the packet was submitted, up to 2²¹.
     pub(crate) fn splits(&self) -> usize {
-        // Ordering: Relaxed. It is a count and orders nothing.
+        // Ordering: Relaxed. The count orders nothing.
         (self.word().load(Ordering::Relaxed) / SPLIT) as usize
     }
 

@@ -43,7 +43,7 @@ impl<Perms: PacketPerms> TransferredPacket<Perms> {
         Self { view: ManuallyDrop::new(view), moved, rest }
     }
 
-    /// Number of bytes that were moved; the rest of the range will fail, mostly with [`IoError::END`].
+    /// Number of bytes that were moved; the rest of the range will fail, in most cases with [`IoError::END`].
     pub fn moved(&self) -> usize {
         self.moved
     }
@@ -63,7 +63,7 @@ impl<Perms: PacketPerms> TransferredPacket<Perms> {
         self.view.tag()
     }
 
-    /// Answers: the moved bytes are done, the rest of the range fails, mostly with [`IoError::END`].
+    /// Answers: the moved bytes are done, the rest of the range fails, in most cases with [`IoError::END`].
     #[inline(always)]
     pub fn complete(self) {
         let (moved, rest) = (self.moved, self.rest);

@@ -34,7 +34,7 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
     pub fn new(vector: Vec<u8>) -> Result<Self, IoError> {
         let mut vector = ManuallyDrop::new(vector);
         let (pointer, len, capacity) = (vector.as_mut_ptr(), vector.len(), vector.capacity());
-        // SAFETY: the same allocation with the same layout, taken from a vector that is not dropped.
+        // SAFETY: the three parts come from a vector that is not dropped, and `MaybeUninit<u8>` has the layout of `u8`.
         Self::keep(unsafe { Vec::from_raw_parts(pointer.cast(), len, capacity) }, true)
     }
 
@@ -67,7 +67,8 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
     ///
     /// [`IoError::IN_FLIGHT`] while views exist; nothing is taken then.
     pub fn take(&mut self) -> Result<Vec<u8>, IoError> {
-        // Checked once: the packet may complete at any moment.
+        // Checked before the report is made: the packet may complete at any moment, and the report must describe the complete
+        // packet.
         if !self.packet.is_complete() {
             return Err(IoError::IN_FLIGHT);
         }
@@ -92,7 +93,7 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
             if !block::keeps(block) {
                 return Ok(Vec::new());
             }
-            // The failures describe bytes that are gone.
+            // The failures describe bytes that the packet does not have any more.
             block::forget_failures(block);
             Ok(block::take_kept::<Uninit>(block))
         }
@@ -104,7 +105,8 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
 /// The leading `len` bytes are initialised.
 unsafe fn assume_init(vector: Uninit, len: usize) -> Vec<u8> {
     let mut vector = ManuallyDrop::new(vector);
-    // SAFETY: the same allocation with the same layout; the caller ensures that its leading `len` bytes are initialised.
+    // SAFETY: the pointer and the capacity come from a vector that is not dropped, and `u8` has the layout of `MaybeUninit<u8>`;
+    // the caller ensures that the leading `len` bytes are initialised.
     unsafe { Vec::from_raw_parts(vector.as_mut_ptr().cast(), len, vector.capacity()) }
 }
 
@@ -117,7 +119,7 @@ impl VecPacket<Write> {
     pub fn with_len(len: usize) -> Result<Self, IoError> {
         let mut vector = Uninit::new();
         vector.try_reserve_exact(len).map_err(|_| IoError::OUT_OF_MEMORY)?;
-        // SAFETY: the capacity is there, and `MaybeUninit` needs no initialisation.
+        // SAFETY: the capacity is at least `len`, and `MaybeUninit` needs no initialisation.
         unsafe { vector.set_len(len) };
         Self::keep(vector, false)
     }

@@ -17,7 +17,7 @@ use crate::IoError;
 ///
 /// | answer | call |
 /// |--------|------|
-/// | the bytes are at hand | [`transfer_data`](Self::transfer_data) |
+/// | the bytes are in memory | [`transfer_data`](Self::transfer_data) |
 /// | a buffer is needed (a system call, DMA) | [`try_alloc`](Self::try_alloc) |
 /// | failure | [`error`](Self::error), or dropping the view |
 ///
@@ -67,7 +67,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     ///
     /// # Safety
     ///
-    /// The packet was submitted with this generation, this view is the one that COUNT has, and the packet has `len` bytes.
+    /// The packet was submitted with this generation, COUNT includes this view and no other, and the packet has `len` bytes.
     #[inline(always)]
     pub(super) unsafe fn first(packet: NonNull<Packet<Perms>>, generation: Generation, len: usize) -> Self {
         let packet = packet.cast().map_addr(|address| address | generation.to_number());
@@ -76,7 +76,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
 
     /// # Safety
     ///
-    /// `packet` is the one of another view, COUNT of that packet includes this view, and no other view's range overlaps
+    /// `packet` comes from another view, COUNT of that packet includes this view, and no other view's range overlaps
     /// `start..end`.
     #[inline(always)]
     unsafe fn new(packet: NonNull<()>, start: usize, end: usize, tag: u64) -> Self {
@@ -93,8 +93,8 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
 
     /// Moves the view field by field.
     ///
-    /// A whole view is moved by loads of several fields at once. A processor cannot forward fields that were just stored one by
-    /// one to such a load, and waits until the stores are through. Volatile stores are not merged.
+    /// A move of a whole view loads several fields at once. A processor cannot forward fields that were just stored one by one to
+    /// such a load, and waits until the stores are complete. The compiler does not merge the volatile stores of this function.
     ///
     /// # Safety
     ///
@@ -102,7 +102,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     #[inline(always)]
     pub(crate) unsafe fn write_to(self, slot: *mut Self) {
         let (packet, start, end, tag) = self.into_parts();
-        // SAFETY: `slot` is valid for writes. These are all fields, and as each is written once, the view is moved.
+        // SAFETY: `slot` is valid for writes. The block writes each of the view's fields once, so the whole view is moved.
         unsafe {
             (&raw mut (*slot).packet).cast::<*const ()>().write_volatile(packet);
             (&raw mut (*slot).start).write_volatile(start);
@@ -121,7 +121,8 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         unsafe { Self::new(NonNull::new_unchecked(packet.cast_mut()), start, end, tag) }
     }
 
-    /// The empty view at the start of this one's range, for as long as this view exists. It is not dropped, and is not counted.
+    /// The empty view at the start of this view's range, for as long as this view exists. The empty view is neither dropped nor
+    /// counted.
     pub(super) fn stem(&self) -> ManuallyDrop<Self> {
         // SAFETY: an empty range overlaps no other, and a view that is not dropped finishes nothing.
         ManuallyDrop::new(unsafe { Self::new(self.packet, self.start, self.start, self.tag) })
@@ -145,7 +146,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         self.end - self.start
     }
 
-    /// The range is empty. An empty view owes an answer all the same.
+    /// The range is empty. An empty view also owes an answer.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -432,8 +433,8 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         // SAFETY: the view keeps the packet alive up to here (state rule 1).
         let settled = done >= self.len() && unsafe { (*self.packet()).state.finish_only(self.generation()) };
         if !settled {
-            // SAFETY: the view is not used afterwards, and these are its parts. They are given one by one, so that the view need
-            // not lie in memory.
+            // SAFETY: the view is not used afterwards, and these are its parts. The parts are passed one by one, so that the view
+            // need not lie in memory.
             unsafe { Self::settle_in_steps(self.packet, self.start, self.end, self.tag, done, rest, "") };
         }
     }
@@ -488,7 +489,8 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     }
 }
 
-/// The packet that a chain of packets was made for, each to answer a view of the next.
+/// The packet at the end of the chain that begins with `packet`. Each packet of the chain but the last was made to answer a view
+/// of the next one.
 ///
 /// # Safety
 ///
@@ -507,7 +509,7 @@ unsafe fn root(packet: *const ()) -> *const () {
     }
 }
 
-/// The result of a packet, or of one that it was made for, is not wanted any more.
+/// `true` if the result of a packet, or of a packet that it was made to answer, is not wanted any more.
 ///
 /// # Safety
 ///
@@ -546,7 +548,7 @@ impl BoundPacketView<Read> {
     ///
     /// # Errors
     ///
-    /// The error with which the requester failed to make the bytes. The view still owes its answer.
+    /// The error of the function that produces the bytes, in a complex packet. The view still owes its answer.
     ///
     /// # Panics
     ///

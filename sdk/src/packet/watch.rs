@@ -12,7 +12,7 @@ use core::ptr::NonNull;
 
 #[repr(C)]
 struct Watched {
-    /// First, so that a pointer to it is a pointer to the table.
+    /// First, so that a pointer to a `Watched` is a pointer to the table.
     table: PacketTable,
     base: *const PacketTable,
     output: OutputRef,
@@ -91,8 +91,9 @@ unsafe extern "C" fn segment(
     text: *const u8,
     text_len: usize,
 ) {
-    // SAFETY: the caller holds a view of this range that has not finished, so header and table are alive, and the bytes of
-    // the range are not written any more. They are initialised if the range was done, and null for complex packets.
+    // SAFETY: the caller holds a view of this range that has not finished, so header and table are alive, and the bytes of the
+    // range are not written any more. These bytes are initialised if the range was done. A complex packet has no bytes: its
+    // pointer is null.
     unsafe {
         let packet = packet.cast::<Packet<()>>();
         let watched = (*packet).table.cast::<Watched>();

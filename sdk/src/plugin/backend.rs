@@ -116,7 +116,7 @@ impl<'a> OpenRequest<'a> {
         self.mode
     }
 
-    /// The options, in the order of the URL, with the defaults of those that were not given. The host has checked the options
+    /// The options, in the order of the URL, with the default of each option that was not given. The host has checked the options
     /// against the plugin's [`StaticManifest`](crate::StaticManifest): there are no others, and their values are as the manifest
     /// declares.
     pub fn options(&self) -> &[(&'a str, &'a str)] {

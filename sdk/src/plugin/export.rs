@@ -174,10 +174,10 @@ macro_rules! __plugin {
 /// Exports a plugin from a library: the entry that hosts look for, and the [`StaticManifest`] in the file.
 ///
 /// The crate is a `cdylib`. `backend` is a constant expression; its type implements [`Backend`](crate::Backend). `version`,
-/// `license`, `options`, `requires` and `check` may be left out: the first two are then those of the crate, the others are empty.
-/// `check` is the URL that `pactio check` opens. With `filter` instead of `backend`, the plugin's devices sit on other devices,
-/// which [`OpenRequest::lower`](crate::OpenRequest::lower) gives; with `below_read_only: true` before `filter`, these are only
-/// opened to be read. See the [crate's page](crate) for a whole plugin.
+/// `license`, `options`, `requires` and `check` may be left out: the first two then have the values of the crate, and the others
+/// are empty. `check` is the URL that `pactio check` opens. With `filter` instead of `backend`, the plugin's devices sit on other
+/// devices, which [`OpenRequest::lower`](crate::OpenRequest::lower) gives; with `below_read_only: true` before `filter`, these
+/// are only opened to be read. See the [crate's page](crate) for a whole plugin.
 ///
 /// ```
 /// # use pactio_sdk::*;

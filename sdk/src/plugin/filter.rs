@@ -17,12 +17,12 @@ use crate::{
 ///
 /// A filter claims no more than the device below can do: [`info`](Self::info) and each extension that concerns the stored bytes
 /// are and-ed with those of the device below. A device that shows other bytes at other positions, as `archive` and `core` do, or
-/// that can do more than the device below, as `cow` can be written, implements [`BackendDevice`] itself.
+/// that can do more than the device below, such as `cow`, which can always be written, implements [`BackendDevice`] itself.
 ///
 /// ```
 /// use pactio_sdk::{Capability, DerivedPacket, DeviceInfo, Filter, IoError, Lower, PacketIo, ReadView, ReboundPacket, Write};
 ///
-/// /// Inverts each byte that is read. What is written would be other bytes: writes are unsupported.
+/// /// Inverts each byte that is read. Writes are unsupported: a written byte would be read back inverted.
 /// struct Inverted(Lower);
 ///
 /// fn invert(bytes: &mut [u8]) {
@@ -41,7 +41,7 @@ use crate::{
 ///     }
 ///
 ///     fn read(&self, position: u64, view: ReadView) {
-///         // Where memory fails, the view is failed already.
+///         // If memory cannot be allocated, the view has failed already.
 ///         let _ = if view.has_bytes() { self.in_place(position, view) } else { self.copied(position, view) };
 ///     }
 /// }
@@ -78,8 +78,8 @@ pub trait Filter: Send + Sync + 'static {
     /// The device below.
     fn lower(&self) -> &Lower;
 
-    /// The information about the filter, made from that about the device below. The result is and-ed with the latter: a filter
-    /// over a device that cannot be written cannot be written.
+    /// The info of the filter, made from the info of the device below. The result is and-ed with the info of the device below: a
+    /// filter over a device that cannot be written cannot be written either.
     fn info(&self, lower: DeviceInfo) -> DeviceInfo {
         lower
     }

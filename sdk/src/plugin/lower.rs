@@ -62,12 +62,13 @@ impl Lower {
         self.0.device.has(capability)
     }
 
-    /// Offers the extension that is asked for, if the device has it: for layers before the device that change nothing.
+    /// Offers the extension that the query is for, if the device has that extension: for layers over the device that change
+    /// nothing.
     pub fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         self.0.device.extensions(query);
     }
 
-    /// The requests that the device handles best. The device takes all requests: the host fits them to its limits.
+    /// The requests that the device handles best. The device takes all requests, since the host fits them to the device's limits.
     pub fn limits(&self) -> Limits {
         self.0.device.limits()
     }
@@ -95,13 +96,13 @@ impl Lower {
         self.stat(move |stat| answer.complete_one(stat.map(change)));
     }
 
-    /// Asks for the device's metadata of its bytes, and calls `then` with it, on this thread or on the one that answers. A device
-    /// without metadata gives an empty record.
+    /// Asks for the device's metadata of its bytes, and calls `then` with it, on this thread or on the thread that answers. A
+    /// device without metadata gives an empty record.
     pub fn stat(&self, then: impl FnOnce(Result<Stat, IoError>) + Send + 'static) {
         self.stat_in(STAT_BYTES, then);
     }
 
-    /// Asks for the metadata, with this room for the record, or more if it does not suffice.
+    /// Asks for the metadata, with `room` bytes for the record, or with more if these do not suffice.
     fn stat_in(&self, room: usize, then: impl FnOnce(Result<Stat, IoError>) + Send + 'static) {
         let Some(describe) = self.extension::<dyn Describe>() else { return then(Ok(Stat::default())) };
         let bound = PacketBox::<Write>::new_buf(room).and_then(PacketBox::into_bound);

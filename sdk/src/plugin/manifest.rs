@@ -110,7 +110,7 @@ impl OptionSpec {
         Self { choices, ..Self::new(name, "choice", help) }
     }
 
-    /// Sets the value of the option when it is not given.
+    /// Sets the value that the option has if a URL does not give it.
     #[must_use]
     pub const fn default(self, value: &'static str) -> Self {
         Self { default: Some(value), ..self }

@@ -28,7 +28,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
         ("B", 1),
     ];
     if let Some(digits) = text.strip_prefix("0x") {
-        // The standard library would take a sign.
+        // `from_str_radix` alone would accept a sign.
         let is_hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         return u64::from_str_radix(digits, 16).ok().filter(|_| is_hexadecimal);
     }

@@ -160,7 +160,7 @@ fn rule_20_all_kinds_of_requests_ask() {
     let mut next = futures_lite::StreamExt::next(&mut stream);
     assert!(poll(&mut next, &Arc::default()).is_pending());
     assert_eq!(lock(&small.0).views.len(), 2);
-    // A view that is sent without asking is the sender's decision.
+    // `send_io` asks for no admission: the sender decides to send the view to a full device.
     device.send_io(0u64, packet.bind().unwrap());
     assert_eq!(lock(&small.0).views.len(), 3);
 }
@@ -283,7 +283,7 @@ fn rule_20_a_request_that_is_not_polled_holds_up_no_other() {
         }
     }
     assert_eq!(order, [1, 2, 5, 6]);
-    // Now it is polled after all.
+    // Now the fourth request is polled.
     assert!(poll(&mut requests[2], &wakes[3]).is_pending());
     assert_eq!(small.answer_one(), 4);
 }

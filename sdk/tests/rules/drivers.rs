@@ -214,7 +214,7 @@ fn rule_13_a_wake_that_comes_while_the_thread_blocks_further_inside_is_not_lost(
         };
         thread::spawn(move || {
             answer(&views_b);
-            // The second poll is inside of the other device as soon as that device has its view.
+            // As soon as the other device has its view, the second poll blocks inside of that device.
             while crate::support::lock(&views_b).is_empty() {
                 thread::yield_now();
             }
@@ -548,7 +548,7 @@ fn rule_7_a_waker_that_panics_when_it_is_dropped_harms_no_packet() {
     let poll =
         |packet: &mut PacketBox<Write>, waker: &Waker| Pin::new(packet).poll(&mut Context::from_waker(waker));
 
-    // Replaced by another waker; then the packet is dropped with it.
+    // First, another waker replaces the bad one. Later, the packet is dropped with a bad waker.
     let mut packet = PacketBox::<Write>::new_buf(4).unwrap();
     let view = packet.bind().unwrap();
     assert!(poll(&mut packet, &bad()).is_pending());
@@ -576,7 +576,7 @@ fn rule_2_a_batch_that_is_dropped_fails_all_its_views() {
     for packet in &mut packets {
         assert!(Pin::new(packet).poll(&mut Context::from_waker(&waker)).is_pending());
     }
-    // Also while a panic unwinds.
+    // The views also fail if the batch is dropped while a panic unwinds.
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let _batch = Batch::drain(&mut queue);
         panic!("test: a device");

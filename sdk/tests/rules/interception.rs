@@ -83,7 +83,7 @@ fn rule_14_what_is_dropped_early_fails_what_is_left() {
     fresh.transfer_data(b"late").complete();
     assert_eq!(packet.report().min_error(), Some((0, IoError::UNANSWERED)));
 
-    // A part that its layer does not pass on, and drops while it settles.
+    // A layer drops a part while it settles the packet, and does not pass the part on.
     let mut packet = PacketBox::new_buf(4).unwrap();
     let (rebound, fresh) = super::interception::rebound(&mut packet);
     drop(fresh);
@@ -361,7 +361,7 @@ fn an_encoded_copy_of_a_write_answers_its_origin_part_by_part() {
     assert_eq!(report.to_string(), "5 of 7 bytes; 2..4: no space left: block 1 is full");
     assert_eq!(packet.bytes_mut().unwrap(), b"written", "the caller's bytes are as they were");
 
-    // Bytes that are produced when they are read, some of which cannot be produced.
+    // A function produces the bytes of the request, and fails for some of them.
     let generated = Generated::new(6, |at, bytes| {
         bytes.fill(b'a');
         if at > 3 { Err(IoError::UNSUPPORTED) } else { Ok(()) }

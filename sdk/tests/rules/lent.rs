@@ -39,7 +39,7 @@ fn a_scope_has_many_requests_in_flight_over_borrowed_memory() {
     let mut buffers = vec![[0u8; 16]; 200];
     scope(&device, |scope| {
         for (index, buffer) in buffers.iter_mut().enumerate() {
-            // The handle is dropped: the scope waits all the same.
+            // The handle is dropped, but the scope still waits for the request.
             let _ = scope.read(&device, index as u64, buffer);
         }
     });

@@ -1,5 +1,5 @@
-//! The rules of the packet system above the single packet, each with its number; the tests of one packet stand beside its code. A
-//! comment with "Was" states how the predecessor of this system broke the rule.
+//! Tests of the rules that concern more than a single packet, each with the number of its rule. The tests of single packets are
+//! next to their code. A comment with "Was" states how the predecessor of this system broke the rule.
 
 mod admission;
 mod cancellation;

@@ -108,7 +108,7 @@ fn every_kind_of_buffer_comes_back_as_it_should() {
     assert!(
         VecPacket::<Read>::try_from(vec![1]).is_ok() && OwnedPacket::<Read>::try_from(Box::from([1])).is_ok()
     );
-    // A value that exists already, and is only replaced as a whole.
+    // A value that exists already is only replaced as a whole.
     let mut value = FullPacket::<u16, Write>::new(7).unwrap();
     value.bind().unwrap().transfer_data(&[1, 1]).complete();
     assert_eq!(value.get(), Ok(0x0101));

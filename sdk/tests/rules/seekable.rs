@@ -151,7 +151,7 @@ fn a_writer_publishes_once_and_no_fragment() {
     assert_eq!(draft.state().published, [b"all"]);
     Write::flush(&mut file).expect("all of it is published");
 
-    // A write that fails leaves a fragment, however often it is closed; so does one that is dropped.
+    // A write that fails leaves a fragment: each `close` fails, `finish` fails, and nothing is published.
     let draft = Draft::default();
     let mut file = draft.file();
     Write::write_all(&mut file, b"front").unwrap();

@@ -1,4 +1,4 @@
-//! Devices that answer when they are told to, and a waker that counts.
+//! Devices that answer at the command of a test, and a waker that counts its wakes.
 
 use std::collections::VecDeque;
 use std::future::Future;

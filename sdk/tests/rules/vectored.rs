@@ -86,6 +86,6 @@ fn many_borrowed_buffers_with_many_failures_take_linear_time() {
     };
     let fastest = |count| (0..3).map(|_| read(count)).min().unwrap();
     let (few, many) = (fastest(2048), fastest(16_384));
-    // 8 times as many buffers took 64 times as long.
+    // In quadratic time, 8 times as many buffers would take 64 times as long.
     assert!(many < few * 32, "{many:?} for 8 times as many as {few:?}");
 }

@@ -9,7 +9,7 @@ use pactio::{Device, Host, OpenOptions};
 
 use crate::measure::{Variant, measure};
 
-/// No limit that is reached here.
+/// A limit of time that no read reaches.
 const LIMIT: Duration = Duration::from_secs(3600);
 
 /// Prints the tables.

@@ -132,7 +132,7 @@ fn ring(file: File, len: usize, depth: usize) -> Variant {
                     .offset(position(sent, len))
                     .build()
                     .user_data(index as u64);
-                // SAFETY: the buffer is registered and free.
+                // SAFETY: the buffer is registered memory that lives as long as the ring, and no other entry in flight uses it.
                 let pushed = unsafe { ring.submission().push(&entry) };
                 assert!(pushed.is_ok(), "there is room for as many as there are buffers");
                 sent += 1;
@@ -197,7 +197,7 @@ fn ring_into_vec(file: File, len: usize) -> Variant {
     plain("io-uring, registered file, a vector", len, move |position, buffer| {
         let read =
             opcode::Read::new(types::Fixed(0), buffer.as_mut_ptr(), len as u32).offset(position).build();
-        // SAFETY: the buffer lives until the completion is in, below.
+        // SAFETY: the buffer lives until the completion has arrived, for which the code below waits.
         let pushed = unsafe { ring.submission().push(&read) };
         assert!(pushed.is_ok(), "there is room for one");
         ring.submit_and_wait(1).unwrap_or_else(|error| panic!("{error}"));
@@ -231,7 +231,7 @@ fn buffers(host: &'static Host, device: &'static Device, len: usize) -> Variant 
     })
 }
 
-/// Each thread does its share, with `depth` reads in flight.
+/// Each thread makes an equal share of the reads, with `depth` reads in flight.
 fn in_threads(
     name: &'static str,
     threads: u64,

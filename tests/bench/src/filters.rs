@@ -1,7 +1,7 @@
 //! The cost of the filters `verify` and `crypt` beyond the hash and the cipher: 64 KiB of a device in memory.
 //!
-//! The plugins are linked in, so that the cipher alone is the same machine code as the filter's: how the compiler compiles the
-//! loop of the mode makes a larger difference than everything else.
+//! The plugins are linked in, so that the cipher alone is the same machine code as the filter's: differences in the compiled loop
+//! of the mode would outweigh the filter's cost.
 
 use std::hint::black_box;
 

@@ -1,4 +1,4 @@
-//! The share of its rate that the filter `limit` lets through, at rates of which the device alone reaches at least twice as much.
+//! The share of the configured rate that the filter `limit` reaches, at rates of at most half the speed of the device alone.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ pub(crate) fn limits(seconds: f64) {
         for count in IN_FLIGHT {
             let alone = rate(&host, &open(""), size, count, time / 4);
             let share = |limit: u64| {
-                // A share of a few requests shows nothing, and a device that is not fast enough neither.
+                // The share means nothing for a few requests, or for a device that is not fast enough.
                 let few = limit as f64 * time.as_secs_f64() < 20.0 * size as f64;
                 if alone < 2.0 * limit as f64 || few {
                     return "-".to_owned();
@@ -41,7 +41,7 @@ pub(crate) fn limits(seconds: f64) {
     }
 }
 
-/// Bytes per second that go through, less the first request, which does not wait.
+/// Bytes per second that pass the filter, without the first request, which does not wait.
 fn rate(host: &Host, device: &Device, size: usize, count: usize, time: Duration) -> f64 {
     host.block_on(async {
         let began = Instant::now();

@@ -37,10 +37,10 @@ struct Arguments {
     /// Also count instructions per operation, with valgrind.
     #[arg(long)]
     instructions: bool,
-    /// Only variants with this in their name, and the first variant of a table, with which the others are compared.
+    /// Only variants whose name contains this text, and the first variant of a table, which is the reference.
     #[arg(long, default_value = "")]
     only: String,
-    /// Of a table with columns, only those with a name that begins with this.
+    /// Only the columns of a table with names that begin with this text.
     #[arg(long, default_value = "")]
     case: String,
     /// Measure nothing: run this many requests of all kinds, and fail if memory or descriptors grow by more than 1 %.
@@ -64,7 +64,7 @@ struct Arguments {
     /// Measure nothing else: the cost of a limit of time, and the time until a cancelled request is settled.
     #[arg(long)]
     deadlines: bool,
-    /// Measure nothing else: the latency of devices beside others that do not come back.
+    /// Measure nothing else: the latency of devices beside devices that hang.
     #[arg(long)]
     stuck: bool,
     /// Measure nothing else: the streamer, with large, small, urgent and cancelled requests.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Name of the variant that all others are divided by.
+/// Name of the reference variant: the figures of all others are divided by its figures.
 pub(crate) const REFERENCE: &str = "static async fn";
 
 /// One way to do the work.
@@ -32,7 +32,7 @@ impl Variant {
     }
 }
 
-/// Counts allocations of this program and, since plugins use the same `malloc`, only of this program.
+/// Counts the allocations of this program alone: loaded plugins call the system's `malloc` directly.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -71,7 +71,7 @@ pub(crate) struct Table {
     rounds: usize,
 }
 
-/// How long one sample of one variant takes.
+/// Duration of one sample of one variant.
 const SAMPLE: Duration = Duration::from_millis(4);
 
 /// Measures for about `seconds` seconds. Without a [`REFERENCE`], the first variant is the reference.
@@ -149,7 +149,8 @@ impl fmt::Display for Table {
         writeln!(f, "|---|---:|---:|---:|---:|")?;
         for row in &self.rows {
             let instructions = row.instructions.map_or("-".to_owned(), |count| format!("{count:.0}"));
-            // Above a thousandth, it is one allocation per operation or batch; below, it is growth of a buffer or a thread.
+            // A rate above a thousandth is an allocation per operation or batch. A lower rate is the growth of a buffer, or a new
+            // thread.
             let allocations =
                 if row.allocations < 0.001 { "0".to_owned() } else { format!("{:.2}", row.allocations) };
             writeln!(

@@ -109,7 +109,7 @@ fn blocking(name: &'static str, device: &Device) -> Variant {
     })
 }
 
-/// Submits all requests, then waits for one after the other.
+/// Submits all requests, then awaits one after the other.
 async fn all<F: Future + Unpin>(requests: &mut [F], mut each: impl FnMut(F::Output)) {
     let mut first = true;
     let mut ready = Vec::new();
@@ -198,7 +198,7 @@ pub(crate) fn reused(
     )
 }
 
-/// Like `reused`, with buffers of a pool that is registered with the device, where the device has a use for that.
+/// Like `reused`, with buffers of a pool that is registered with the device, if the device supports registration.
 pub(crate) fn pooled(
     name: &'static str,
     host: &Host,
@@ -219,8 +219,8 @@ pub(crate) fn pooled(
     )
 }
 
-/// Reads into all buffers together, repeatedly. `ask` makes the request of a number, and `back` takes the buffer out of its
-/// output. The list of requests is used again, too: new lists of this size cost page faults.
+/// Reads into all buffers together, repeatedly. `ask` makes the request with a number, and `back` takes the buffer out of the
+/// request's output. The list of requests is reused as well: new lists of this size cost page faults.
 pub(crate) fn in_turn<B: 'static, F: Future + Unpin + 'static>(
     name: &'static str,
     host: &Host,

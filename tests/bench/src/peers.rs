@@ -55,7 +55,7 @@ impl Memory {
     fn answer(&self, position: u64, view: BoundPacketView<Write>) {
         let start = position as usize;
         assert!(start as u64 + view.len() <= self.0.len() as u64);
-        // SAFETY: the range was checked; mfio copies as many bytes as the view has.
+        // SAFETY: the assertion has checked the range, and mfio copies exactly as many bytes as the view has.
         let _ = unsafe { view.transfer_data(self.0.as_ptr().add(start).cast()) };
     }
 }

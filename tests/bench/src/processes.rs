@@ -29,7 +29,7 @@ const TOGETHER: [usize; 2] = [30, 31];
 /// Maximum number of ranges that the system takes in one call.
 const MAX_PARTS: usize = 1024;
 
-/// In the part of the other process's memory that has holes, one page of this number is missing.
+/// In the memory of the other process that has holes, one of this number of pages is missing.
 const HOLES: usize = 10;
 
 /// Prints the speed of each way as a multiple of the system's batched call, and, where pages are missing, of single calls.
@@ -72,7 +72,7 @@ pub(crate) fn processes(arguments: &Arguments) {
     let (cases, seconds) =
         arguments.cases(TOGETHER.map(|depth| (format!("{depth} reads of 64 bytes"), depth)));
     for (name, depth) in cases {
-        // Each read in a page of its own.
+        // Each read lies in a page of its own.
         let at = |start, index| start + scattered(index, PAGE as usize);
         let variants = together::variants(&host, device, depth, at, start);
         speeds.push(name, measure(arguments.variants(variants), seconds));
@@ -87,7 +87,7 @@ fn scattered(index: u64, len: usize) -> u64 {
         _ => (index, 0),
     };
     let block = PAGE.max(len as u64);
-    // The last block may end behind the memory, which does not begin at a page.
+    // The memory does not begin at a page, so the last block may end behind the memory.
     let blocks = SIZE as u64 / block - 1;
     unit.wrapping_mul(0x9e37_79b9_7f4a_7c15) % blocks * block + inside
 }
@@ -95,7 +95,8 @@ fn scattered(index: u64, len: usize) -> u64 {
 /// Holds memory for another process until that process closes this one's input.
 pub(crate) fn hold() {
     let memory: Vec<u8> = (0..SIZE).map(|index| (index / 4096) as u8 | 1).collect();
-    // SAFETY: new memory, at a place that the system chooses; the pages are taken out of it again, and nothing accesses them.
+    // SAFETY: the mapping is new, at an address that the system chooses. The unmapped pages lie in it, and nothing refers to
+    // them.
     let holey = unsafe {
         use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
         let rights = ProtFlags::READ | ProtFlags::WRITE;
@@ -109,7 +110,7 @@ pub(crate) fn hold() {
         start
     };
     println!("{} {}", black_box(&memory).as_ptr().addr(), holey.addr());
-    // If the output cannot be written, no reader is left to tell.
+    // If the output cannot be written, the other process has ended.
     let _ = stdout().flush();
     let _ = stdin().read(&mut [0]);
 }
@@ -155,7 +156,7 @@ fn vectored(
     depth: usize,
     position: impl Fn(u64) -> u64 + 'static,
 ) -> Variant {
-    assert!(depth <= MAX_PARTS);
+    assert!(depth <= MAX_PARTS, "{depth} reads");
     let mut buffers: Vec<Vec<u8>> = (0..depth).map(|_| vec![0; len]).collect();
     let part = |memory| iovec { iov_base: memory, iov_len: len };
     let local: Vec<_> = buffers.iter_mut().map(|buffer| part(buffer.as_mut_ptr().cast::<c_void>())).collect();
@@ -175,7 +176,7 @@ fn vectored(
     })
 }
 
-/// A call for each read; some calls read less than all.
+/// One call per read. A call may read fewer bytes than requested.
 fn one_by_one(pid: pid_t, len: usize, position: impl Fn(u64) -> u64 + 'static) -> Variant {
     let mut buffer = vec![0; len];
     Variant::new("process_vm_readv, one by one", move |count| {
@@ -206,7 +207,7 @@ fn partly(
     })
 }
 
-/// The crate read-process-memory, into a buffer that it is given.
+/// Reads with the crate read-process-memory, into a reused buffer.
 fn copy_address(pid: pid_t, len: usize, position: impl Fn(u64) -> u64 + 'static) -> Variant {
     let handle = ProcessHandle::try_from(pid).unwrap_or_else(|error| panic!("{error}"));
     let mut buffer = vec![0; len];

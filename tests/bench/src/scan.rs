@@ -9,7 +9,7 @@ use pactio_tests::{host_of, library};
 pub(crate) fn scan(count: usize) {
     let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("a folder cannot be made: {error}"));
     for index in 0..count {
-        // Each is another file, though with the same id: all are read, and all but one are refused as duplicates.
+        // The copies are different files with the same id: the host reads all of them, and refuses all but one as duplicates.
         let path = folder.path().join(format!("lib{index}.so"));
         fs::copy(library("pactio_memory"), path)
             .unwrap_or_else(|error| panic!("no copy can be made: {error}"));

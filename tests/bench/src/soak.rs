@@ -11,7 +11,7 @@ fn held() -> Option<(u64, usize)> {
     Some((pages * 4096, fs::read_dir("/proc/self/fd").ok()?.count()))
 }
 
-/// One round; gives the number of packets.
+/// Runs one round, and returns the number of packets.
 async fn round(host: &Host, urls: &[String], pool: &BufferPool) -> Result<u64, pactio::Error> {
     let mut packets = 0;
     for url in urls {
@@ -43,7 +43,7 @@ fn unreachable_memory() -> pactio::Error {
     panic!("there is memory for 64 bytes")
 }
 
-/// Reads through as many layers as a device may have, on a small stack: a larger need ends the process.
+/// Reads through the maximum number of layers on a small stack. If the stack is too small, the process ends.
 fn deepest() {
     let run = || {
         let host = pactio_tests::host(&["pactio_memory", "fixture_identity"]);
@@ -57,20 +57,19 @@ fn deepest() {
     println!("soak_layers=256");
 }
 
-/// Runs about `wanted` packets; gives whether memory and descriptors did not grow.
+/// Runs about `wanted` packets, and returns whether memory and descriptors did not grow.
 pub(crate) fn soak(wanted: u64) -> bool {
     deepest();
     let host = pactio_tests::host(&["pactio_memory", "fixture_queued"]);
     let urls = ["memory:?size=16KiB".to_owned(), "queued:16384".to_owned()];
     let pool = BufferPool::new(8, 4096).unwrap_or_else(|error| panic!("{error}"));
     let run = || host.block_on(round(&host, &urls, &pool)).unwrap_or_else(|error| panic!("{error}"));
-    // The first tenth warms allocators and shelves up.
+    // The first tenth fills the caches of allocators and the pools of packets.
     let mut packets = 0;
     while packets < wanted / 10 {
         packets += run();
     }
-    // A leak grows each time. Memory that a thread touches for the first time, because others kept the thread from running, does
-    // not.
+    // A leak grows in each attempt. Memory that a delayed thread touches for the first time grows only once.
     for _ in 0..3 {
         let Some(before) = held() else { return true };
         let end = packets + wanted * 9 / 10;

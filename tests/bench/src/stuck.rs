@@ -1,4 +1,4 @@
-//! The latency of a hundred devices, alone and beside four whose plugins do not come back from their drivers.
+//! The latency of a hundred devices, alone and beside four devices whose drivers hang.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ fn latencies(host: &Host, devices: &[Device], time: Duration) -> (Duration, Dura
     while begun.elapsed() < time {
         for device in devices {
             let at = Instant::now();
-            // On a worker, so that the driving thread may have a part in it.
+            // The read runs on a worker, so that the thread of the drivers may take part in it.
             let device = device.clone();
             let read = host.spawn(async move { device.read_exact_at(0, vec![0; 4096]).await.is_ok() });
             assert!(pollster::block_on(read), "a healthy device answers");

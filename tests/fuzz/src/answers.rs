@@ -1,4 +1,4 @@
-//! A store's server may give any answers: they lead to a device, a list or an error. A read gives the bytes that the server sent.
+//! Any answers of a store's server lead to a device, a list or an error. A read returns the bytes that the server sent.
 #![no_main]
 
 use std::io::{BufRead, BufReader, Write};
@@ -42,9 +42,10 @@ fn answer(client: TcpStream) {
     let _ = (&client).write_all(&answer.unwrap_or_default());
 }
 
-/// The answer of a part of the input: the part itself, if it begins as an answer does, or else one with the part as its body.
+/// The answer for a part of the input: the part itself, if it begins as an answer does, or else an answer with the part as its
+/// body.
 fn whole(part: &[u8]) -> Vec<u8> {
-    // The client would follow it to another host.
+    // A redirection is not sent, since the client would follow it to another host.
     if part.starts_with(b"HTTP/") && !part.to_ascii_lowercase().windows(8).any(|word| word == b"location") {
         return part.to_vec();
     }
@@ -68,10 +69,10 @@ fuzz_target!(|input: &[u8]| {
     let answers = parts.iter().rev().map(|part| whole(part)).collect();
     *ANSWERS.lock().unwrap() = answers;
     let url = match kind % 4 {
-        0 => format!("http://{address}/file?retries=0&timeout=5s"),
-        1 => format!("http://{address}/folder/?retries=0&timeout=5s"),
-        2 => format!("s3:bucket/file?endpoint=http://{address}&anonymous=true&retries=0&timeout=5s"),
-        _ => format!("s3:bucket/folder/?endpoint=http://{address}&anonymous=true&retries=0&timeout=5s"),
+        0 => format!("http://{address}/file?retry-for=0s&timeout=5s"),
+        1 => format!("http://{address}/folder/?retry-for=0s&timeout=5s"),
+        2 => format!("s3:bucket/file?endpoint=http://{address}&anonymous=true&retry-for=0s&timeout=5s"),
+        _ => format!("s3:bucket/folder/?endpoint=http://{address}&anonymous=true&retry-for=0s&timeout=5s"),
     };
     let device = match host.open_with(&url, OpenOptions::new().read(true)) {
         Ok(device) => device,
@@ -85,8 +86,8 @@ fuzz_target!(|input: &[u8]| {
     }
     let Some(size) = device.size().filter(|&size| size <= 1 << 16) else { return };
     let (report, bytes) = pollster::block_on(device.read_at(0, vec![0; size as usize])).unwrap();
-    assert!(report.done() <= bytes.len());
-    // The content of an answer that was not given as a whole is known.
+    assert!(report.done() <= bytes.len(), "{report} into {} bytes", bytes.len());
+    // If no part is an answer by itself, the content of each answer is known: a part.
     if report.is_done() && size > 0 && parts.iter().all(|part| !part.starts_with(b"HTTP/")) {
         assert!(parts.iter().any(|part| **part == bytes[..]), "these bytes were not sent");
     }

@@ -25,29 +25,32 @@ use content::Content;
 use libfuzzer_sys::fuzz_target;
 use names::{Child, Names};
 
-/// All names can be found, and none leaves the archive.
+/// All names can be found, and no name lies outside of the archive.
 fn check(names: &Names, file: impl Fn(&str, &Content)) {
     let mut folders = vec![String::new()];
     let mut files = 0;
     while let Some(folder) = folders.pop() {
-        assert!(matches!(names.find(&folder), Some(Child::Folder)));
+        assert!(matches!(names.find(&folder), Some(Child::Folder)), "'{folder}'");
         let mut all = names.list(&folder, 0).expect("it is a folder");
         let mut cursor = 0;
         while let Some(entry) = all.next() {
             let name = entry.name.to_str().expect("names of archives are text");
-            assert!(!matches!(name, "" | "." | "..") && !name.contains('/'));
+            assert!(!matches!(name, "" | "." | "..") && !name.contains('/'), "{name:?}");
             assert_eq!(names.list(&folder, cursor).and_then(|mut rest| rest.next()).as_ref(), Some(&entry));
             cursor = all.cursor();
             let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             match names.find(&path).expect("it was listed") {
                 Child::Folder => {
-                    assert!(entry.is_folder());
+                    assert!(entry.is_folder(), "{entry:?}");
                     folders.push(path);
                 }
                 Child::File(number) => {
                     files += 1;
                     let content = names.content(number);
-                    assert!(!entry.is_folder() && entry.size().is_some() && entry.stat == content.stat());
+                    assert!(
+                        !entry.is_folder() && entry.size().is_some() && entry.stat == content.stat(),
+                        "{entry:?}"
+                    );
                     file(&path, content);
                 }
             }
@@ -63,7 +66,7 @@ fn decompress(codec: Codec, packed: &[u8]) {
     let mut steps = Steps::new(codec).expect("there is memory");
     let (mut consumed, mut produced) = (0, 0);
     let ended = loop {
-        // Pieces, and a copy of the state.
+        // The input is cut into pieces, and a copy of the state continues.
         let end = packed.len().min(consumed + 7);
         if let Some(fork) = steps.fork() {
             steps = fork;
@@ -94,7 +97,7 @@ fn decompress(codec: Codec, packed: &[u8]) {
     if codec.whole(&packed[..consumed], &mut whole, crc).is_ok() {
         assert_eq!(whole, stepped[..produced]);
     } else {
-        // The steps accept streams that end before an unused code is found wrong, but never give other bytes.
+        // The steps accept a deflate stream with a wrong code that no byte uses, but never produce other bytes.
         assert!(codec == Codec::Deflate || produced == 0, "{codec:?}");
     }
 }
@@ -107,7 +110,7 @@ fuzz_target!(|bytes: &[u8]| {
             if let Content::Zip(file) = content
                 && let Ok(start) = zip.locate(file)
             {
-                assert!(start + file.packed <= size);
+                assert!(start + file.packed <= size, "{start} + {} > {size}", file.packed);
             }
         });
     }

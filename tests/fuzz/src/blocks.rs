@@ -43,7 +43,7 @@ fn unpack(codec: Codec, packed: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// All blocks, from pieces of the compressed bytes; from copies of the state, where copies are possible.
+/// Makes all blocks. The compressed bytes come in pieces, and a copy of the state continues where the codec can make one.
 fn in_blocks(coded: &Coded, unit: u64, packed: &[u8], mut seed: u64) -> Result<Vec<u8>, Corrupt> {
     let (mut cursor, mut out, mut end) = (Cursor::new(coded.codec)?, Vec::new(), 0);
     while cursor.block() * unit < coded.size {
@@ -85,10 +85,10 @@ fuzz_target!(|bytes: &[u8]| {
     let blocks = in_blocks(&coded, 1 + u64::from(*unit), &packed, u64::from(*seed));
     let mut whole = vec![0; plain.len()];
     match (codec.whole(&packed, &mut whole, crc), blocks) {
-        (Ok(()), Ok(blocks)) => assert!(blocks == whole && whole == plain),
+        (Ok(()), Ok(blocks)) => assert!(blocks == whole && whole == plain, "{codec:?}"),
         (Err(Corrupt), Err(Corrupt)) => {}
         (Ok(()), Err(Corrupt)) => panic!("{codec:?} comes out whole only"),
-        // The steps accept streams that end before an unused code is found wrong, but never give other bytes.
+        // The steps accept a deflate stream with a wrong code that no byte uses, but never produce other bytes.
         (Err(Corrupt), Ok(blocks)) => assert!(codec == Codec::Deflate && blocks == plain, "{codec:?}"),
     }
 });

@@ -18,7 +18,7 @@ fn file() -> &'static PathBuf {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    // The host remembers a file that has not changed.
+    // The host keeps its result for an unchanged file, so the file is a new one each time.
     let _ = fs::remove_file(file());
     fs::write(file(), bytes).unwrap();
     let candidate = Candidate::of_file(file());

@@ -1,4 +1,4 @@
-//! The start of any memory dump is memory at addresses, in order, or is refused.
+//! Any bytes as a memory dump give regions in the order of their addresses, or are refused.
 #![no_main]
 // The targets use only a part of the plugins' code.
 #![allow(dead_code)]
@@ -21,13 +21,13 @@ fn check(parsed: Vec<Segment>) {
     let Ok(segments) = Segments::new(parsed) else { return };
     let mut end = 0;
     for region in segments.regions(0) {
-        assert!(region.range.start >= end && !region.range.is_empty());
+        assert!(region.range.start >= end && !region.range.is_empty(), "{region:?}");
         end = region.range.end;
-        // The bytes that exist lie in the file, and the bytes behind them are another part or none.
+        // Bytes that exist have a position in the file and a length; a gap has a length.
         for at in [region.range.start, region.range.start + (end - region.range.start) / 2, end - 1] {
             match segments.at(at) {
-                Ok((offset, there)) => assert!(there > 0 && offset.checked_add(there).is_some()),
-                Err(there) => assert!(there > 0),
+                Ok((offset, there)) => assert!(there > 0 && offset.checked_add(there).is_some(), "{at:#x}"),
+                Err(there) => assert!(there > 0, "{at:#x}"),
             }
         }
     }

@@ -21,17 +21,17 @@ fuzz_target!(|input: (bool, &[u8])| {
         std::fs::write(file(), bytes).unwrap();
         file().display().to_string()
     } else {
-        // URLs; a scheme in front, so that no file of the machine is read.
+        // A list of URLs. The scheme in front prevents that a file of the machine is read.
         format!("memory:{}", String::from_utf8_lossy(bytes))
     };
     match plan::of(&target) {
         Ok(sources) => {
-            assert!(!sources.is_empty());
-            assert!(sources.is_sorted_by(|first, second| first.priority >= second.priority));
+            assert!(!sources.is_empty(), "'{target}'");
+            assert!(sources.is_sorted_by(|first, second| first.priority >= second.priority), "{sources:?}");
             for source in sources {
-                assert!(!source.url.is_empty() && !source.name.is_empty());
-                assert!(!source.at.starts_with('/') && !source.at.ends_with('/'));
-                assert!(source.at.split('/').all(|part| part != ".."));
+                assert!(!source.url.is_empty() && !source.name.is_empty(), "{source:?}");
+                assert!(!source.at.starts_with('/') && !source.at.ends_with('/'), "{source:?}");
+                assert!(source.at.split('/').all(|part| part != ".."), "{source:?}");
             }
         }
         Err(error) => assert!(!error.to_string().is_empty()),

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use libfuzzer_sys::fuzz_target;
 use pactio::Host;
 
-/// Each kind of option is in one of these.
+/// Each kind of option occurs in one of these filters.
 const FILTERS: [&str; 6] = ["cache", "delay", "fault", "limit", "retry", "stats"];
 
 fn host() -> &'static Host {
@@ -29,7 +29,7 @@ fn host() -> &'static Host {
 fuzz_target!(|input: (u8, &str)| {
     let (filter, options) = input;
     let filter = FILTERS[usize::from(filter) % FILTERS.len()];
-    // Neither another filter nor a file with a secret.
+    // The options must not add another filter or name a file with a secret.
     let options = options.replace(['|', '@'], "");
     match host().open(&format!("memory:?size=1 | {filter}?{options}")) {
         Ok(device) => assert_eq!(device.size(), Some(1)),

@@ -1,4 +1,4 @@
-//! Any file of profiles gives devices, or an error with a text that names it.
+//! Any file of profiles gives devices, or an error with a text.
 #![no_main]
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use libfuzzer_sys::fuzz_target;
 use pactio::Host;
 
-/// A host without plugins, and its file.
+/// A host without plugins, and its file of profiles.
 fn host() -> &'static (Host, std::path::PathBuf) {
     static HOST: OnceLock<(Host, std::path::PathBuf)> = OnceLock::new();
     HOST.get_or_init(|| {

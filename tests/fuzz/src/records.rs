@@ -6,7 +6,7 @@ use pactio_sdk::{Entry, Metric, Origin, PacketBox, Record, Records, Region, Stat
 
 fn check<R: Record + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     let Ok((records, next)) = read_records::<R>(bytes) else { return };
-    // More than there was: fields that were left out are written, and text may be longer where it was no UTF-8.
+    // The written list may be longer than the input: omitted fields are written, and invalid UTF-8 becomes longer text.
     let mut packet = PacketBox::<Write>::new_buf(64 * bytes.len()).unwrap();
     let mut list = Records::new(packet.bind().unwrap());
     assert!(records.iter().all(|record| list.push(record)), "there is room");

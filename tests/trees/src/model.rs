@@ -13,7 +13,7 @@ pub struct Byte {
     pub result: Result<(), IoError>,
     /// The tag of its segment.
     pub tag: u64,
-    /// How often its bytes may have been moved.
+    /// How many times the byte may have been moved.
     pub moves: u8,
 }
 

@@ -107,7 +107,7 @@ fn act<P: Side>(
                 Parts::AtOnce => {
                     let inner = rebound.bind().expect("it is idle");
                     let storage_above = storage.clone();
-                    // In both cases the origin must end.
+                    // The origin must end whether the rebound packet is abandoned or settled.
                     rebound.on_complete(move |rebound| {
                         if let Retry::Abandon = failed {
                             return drop(rebound);
@@ -214,7 +214,7 @@ struct Counted {
     alive: Arc<AtomicUsize>,
 }
 
-// SAFETY: the value owns plain bytes.
+// SAFETY: the value owns its bytes, which any thread may access.
 unsafe impl Send for Counted {}
 
 impl Counted {
@@ -232,7 +232,7 @@ impl Counted {
     }
 }
 
-// SAFETY: the bytes are a box's, initialised, and freed when the value is dropped.
+// SAFETY: the bytes come from a box, are initialised, and are freed only when the value is dropped.
 unsafe impl StableBytes for Counted {
     fn start(&mut self) -> NonNull<u8> {
         self.bytes
@@ -358,7 +358,7 @@ enum Kind {
 
 /// The contents that are expected.
 trait Expect: Side {
-    /// The content of the packet and of the device at a byte that was done, if they are certain.
+    /// The content of the packet and of the device at a done byte, as far as each is certain.
     fn done(index: usize, moves: u8) -> (Option<u8>, Option<u8>);
 }
 
@@ -390,7 +390,7 @@ fn run<P: Expect, S: PacketStore<P>>(
     AnyPacket: From<BoundPacketView<P>>,
 {
     let len = store.packet().len();
-    // An earlier use, the result of which must leave no trace. An exchange would leave one, in the contents.
+    // An earlier use of the packet must not affect the result. An exchange is left out, since it changes the contents.
     if bytes.byte().is_multiple_of(4) && std::any::TypeId::of::<P>() != std::any::TypeId::of::<ReadWrite>() {
         let plan = Plan::new(bytes, len, 3);
         use_once(bytes, workers, &mut store, plan, kind);
@@ -423,7 +423,7 @@ fn run<P: Expect, S: PacketStore<P>>(
     }
 }
 
-/// Waits for jobs that may still be in their last lines when the packet is complete already.
+/// Waits for jobs that may still be running when the packet is already complete.
 fn wait_for_workers(workers: &Arc<Workers>) {
     // A job may make another job, at most as deep as the tree, and each part of a rebound packet one more.
     for _ in 0..12 {
@@ -508,14 +508,14 @@ where
 fn check_segments(watched: bool, segments: &Segments, model: &Model) {
     let mut segments = std::mem::take(&mut *segments.lock().expect("no thread panics with the lock"));
     if !watched {
-        assert!(segments.is_empty());
+        assert!(segments.is_empty(), "{segments:?}");
         return;
     }
     segments.sort_by_key(|(range, ..)| range.start);
     let mut at = 0;
     for (range, tag, result) in segments {
         assert_eq!(range.start, at, "a segment is missing or came twice");
-        assert!(!range.is_empty());
+        assert!(!range.is_empty(), "{range:?}");
         at = range.end;
         for byte in &model.bytes[range] {
             assert_eq!((byte.result, byte.tag), (result, tag));

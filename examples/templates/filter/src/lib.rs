@@ -24,8 +24,8 @@ struct Changed {
 }
 
 impl Filter for Changed {
-    // Nothing else passes: exchanges, streams and methods that later versions add are unsupported. Without PUBLISH, it could not
-    // be written over a device that publishes, such as a file that is replaced.
+    // All other capabilities are unsupported: exchanges, streams, and methods that later versions add. Without PUBLISH, the
+    // filter could not be opened for writing on a device that publishes, such as a file that is replaced.
     const FORWARDS: &'static [Capability] = &[
         Capability::STAT,
         Capability::MAP,
@@ -114,7 +114,7 @@ impl Changed {
         Ok(())
     }
 
-    /// Memory as the device below takes it without a copy.
+    /// Memory with the alignment that the device below needs to use it without a copy.
     fn memory(&self, len: usize) -> Result<AlignedBytes, IoError> {
         AlignedBytes::zeroed(len, self.lower.limits().memory_alignment() as usize)
     }

@@ -1,0 +1,391 @@
+//! Clients of stores: their settings, where the settings come from, and the clients that devices share.
+
+use std::env;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use pactio_sdk::{OpenError, OpenRequest};
+use percent_encoding::percent_decode_str;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+
+use crate::connection::Connector;
+use crate::failure::cannot_open;
+use crate::profile::Profile;
+use crate::store::{login, split};
+
+/// Most clients that are kept for further devices. A client in use is kept by its devices as well.
+const MAX_KEPT_CLIENTS: usize = 32;
+
+/// A client is not given to further devices after this time: files with credentials and certificates may have changed.
+const MAX_CLIENT_AGE: Duration = Duration::from_secs(60);
+
+/// A client that further devices with the same settings can use, with its connections.
+struct Kept {
+    values: Vec<String>,
+    made: Instant,
+    client: Arc<dyn ObjectStore>,
+}
+
+/// The settings of a request for the client that it needs.
+pub(crate) struct Settings<'r> {
+    pub(crate) request: &'r OpenRequest<'r>,
+    profile: Profile,
+    /// The address of the service and the place that names it, unless it is the provider's own.
+    pub(crate) endpoint: Option<(&'static str, String)>,
+    /// An answer, or its next bytes, may take this time.
+    pub(crate) timeout: Duration,
+    /// A request that fails for a while is sent again for this time.
+    pub(crate) retry_for: Duration,
+}
+
+impl<'r> Settings<'r> {
+    pub(crate) fn of(request: &'r OpenRequest<'r>) -> Result<Self, OpenError> {
+        refuse_meaningless(request)?;
+        let profile = Profile::of(request)?;
+        let option = request.option("endpoint").map(|url| ("endpoint", url.to_owned()));
+        let endpoint = option.or_else(|| endpoint_variable(request));
+        let endpoint =
+            endpoint.or_else(|| profile.endpoint.clone().map(|url| ("endpoint_url of the profile", url)));
+        Ok(Self {
+            request,
+            profile,
+            endpoint,
+            timeout: request.duration_option("timeout")?.unwrap_or(Duration::from_secs(30)),
+            retry_for: request.duration_option("retry-for")?.unwrap_or(Duration::from_secs(60)),
+        })
+    }
+
+    /// The account of Azure.
+    pub(crate) fn account(&self) -> Option<&str> {
+        let is_set = set("AZURE_STORAGE_ACCOUNT_NAME").is_some();
+        self.request.option("account").or(self.profile.account.as_deref().filter(|_| !is_set))
+    }
+
+    /// The pair of keys of S3 that the profile gives, unless an option or the environment gives one.
+    fn profile_keys(&self) -> Option<(&str, &str, Option<&str>)> {
+        let elsewhere =
+            ["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"].into_iter().any(|name| set(name).is_some());
+        if self.request.option("key-id").is_some() || (elsewhere && !self.profile.is_named) {
+            return None;
+        }
+        Some((self.profile.key_id.as_deref()?, self.profile.key.as_deref()?, self.profile.token.as_deref()))
+    }
+
+    /// The connection may be without encryption.
+    fn is_plain(&self) -> bool {
+        let endpoint = self.endpoint.as_ref().map(|(_, url)| url.as_str());
+        self.request.scheme() == "http" || endpoint.is_some_and(|url| strip_prefix(url, "http://").is_some())
+    }
+
+    /// The user, or a variable of the environment, names a service of this machine that gives credentials.
+    fn may_ask_for_metadata(&self) -> Result<bool, OpenError> {
+        let variables: &[&str] = match self.request.scheme() {
+            "s3" => &[
+                "AWS_METADATA_ENDPOINT",
+                "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            ],
+            "gs" => &["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"],
+            "az" => &["IDENTITY_ENDPOINT", "AZURE_MSI_ENDPOINT"],
+            _ => &[],
+        };
+        Ok(self.request.flag_option("metadata")? || variables.iter().any(|name| set(name).is_some()))
+    }
+
+    /// All values that a client is made of, but the content of certificates and service accounts.
+    fn values(&self, timeout: Duration) -> Vec<String> {
+        const OPTIONS: [&str; 8] =
+            ["region", "account", "key-id", "key", "token", "anonymous", "metadata", "profile"];
+        let Profile { key_id, key, token, region, account, sas_token, .. } = &self.profile;
+        let mut values = vec![
+            self.request.scheme().to_owned(),
+            split(self.request.target()).0.to_owned(),
+            format!("{timeout:?} {:?} {:?}", self.retry_for, self.endpoint),
+            format!("{:?}", [key_id, key, token, region, account, sas_token]),
+        ];
+        values.extend(OPTIONS.map(|name| format!("{name}={:?}", self.request.option(name))));
+        let prefixes = ["AWS_", "GOOGLE_", "GCE_", "AZURE_", "IDENTITY_", "SSL_CERT_"];
+        let is_read = |name: &str| {
+            prefixes.iter().any(|prefix| name.starts_with(prefix))
+                || name.to_ascii_lowercase().ends_with("_proxy")
+        };
+        // The names and values that are no text are no settings of a client.
+        let mut variables: Vec<String> = env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| is_read(name))
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        variables.sort_unstable();
+        values.append(&mut variables);
+        values
+    }
+}
+
+/// The ways in which the credentials of a store can be given.
+fn ways(scheme: &str) -> &'static str {
+    match scheme {
+        "s3" => {
+            "give the options key-id and key, or a profile of ~/.aws with profile=NAME, or set AWS_ACCESS_KEY_ID and \
+             AWS_SECRET_ACCESS_KEY; metadata=true asks the metadata service of this machine; anonymous=true does not sign requests"
+        }
+        "gs" => {
+            "give the option key or token, or set GOOGLE_APPLICATION_CREDENTIALS, or run \
+             `gcloud auth application-default login`; metadata=true asks the metadata service of this machine; \
+             anonymous=true does not sign requests"
+        }
+        "az" => {
+            "give the option key or token, or set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or write them to \
+             ~/.azure/config; metadata=true asks the metadata service of this machine; anonymous=true does not sign requests"
+        }
+        _ => "",
+    }
+}
+
+/// A variable of the environment that is set and not empty.
+fn set(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Refuses options that the scheme does not have.
+fn refuse_meaningless(request: &OpenRequest<'_>) -> Result<(), OpenError> {
+    const OPTIONS: [(&str, &[&str]); 8] = [
+        ("endpoint", &["s3", "gs", "az"]),
+        ("region", &["s3"]),
+        ("account", &["az"]),
+        ("key-id", &["s3"]),
+        ("key", &["s3", "gs", "az"]),
+        ("token", &["s3", "gs", "az", "http", "https"]),
+        ("profile", &["s3"]),
+        ("metadata", &["s3", "gs", "az"]),
+    ];
+    let scheme = request.scheme();
+    for (name, schemes) in OPTIONS {
+        if request.option(name).is_some_and(|value| value != "false") && !schemes.contains(&scheme) {
+            let schemes = schemes.iter().map(|scheme| format!("{scheme}:")).collect::<Vec<_>>().join(", ");
+            let text = format!("the option '{name}' has no meaning for {scheme}:, only for {schemes}");
+            return Err(OpenError::invalid_input(text));
+        }
+    }
+    Ok(())
+}
+
+/// A client for the store of a request, which may be one that other devices use. An answer, or its next bytes, may take
+/// `timeout`.
+pub(crate) fn client(settings: &Settings<'_>, timeout: Duration) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+    let kept = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let values = settings.values(timeout);
+    let found = {
+        let mut kept = kept();
+        kept.retain(|kept| kept.made.elapsed() < MAX_CLIENT_AGE);
+        let found = kept.iter().position(|kept| kept.values == values);
+        found.map(|index| {
+            // The last one is the one that was used last.
+            kept[index..].rotate_left(1);
+            kept[kept.len() - 1].client.clone()
+        })
+    };
+    if let Some(client) = found {
+        return Ok(client);
+    }
+    let client = new_client(settings, timeout)?;
+    let mut kept = kept();
+    if kept.len() >= MAX_KEPT_CLIENTS {
+        kept.remove(0);
+    }
+    kept.push(Kept { values, made: Instant::now(), client: client.clone() });
+    Ok(client)
+}
+
+/// Makes a client.
+fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    let request = settings.request;
+    let (scheme, target) = (request.scheme(), request.target());
+    let retry = RetryConfig {
+        // The connection repeats requests. The client repeats only those that it alone sees to have failed.
+        max_retries: if settings.retry_for.is_zero() { 0 } else { 3 },
+        retry_timeout: settings.retry_for,
+        ..RetryConfig::default()
+    };
+    let connector = Connector {
+        retry_for: settings.retry_for,
+        credentials: ways(scheme),
+        metadata: settings.may_ask_for_metadata()?,
+    };
+    let endpoint = settings.endpoint.as_ref().map(|(_, url)| url.as_str());
+    let plain = settings.is_plain();
+    // Applies to all clients of this library's own copy of rustls. Later calls keep the first choice, which is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = ClientOptions::new()
+        .with_timeout_disabled()
+        .with_read_timeout(timeout)
+        .with_connect_timeout(timeout.min(Duration::from_secs(10)))
+        .with_allow_http(plain);
+    let (bucket, _) = split(target);
+    let anonymous = request.flag_option("anonymous")?;
+    let (key_id, secret, token) = (request.option("key-id"), request.option("key"), request.option("token"));
+    let needs = |what: &str| {
+        if bucket.is_empty() {
+            return Err(OpenError::invalid_input(format!("no {what} is named; write {scheme}:{what}/key")));
+        }
+        Ok(())
+    };
+    let built: Result<Arc<dyn ObjectStore>, object_store::Error> = match scheme {
+        "s3" => {
+            needs("bucket")?;
+            let mut builder = AmazonS3Builder::from_env()
+                .with_bucket_name(bucket)
+                .with_retry(retry)
+                .with_client_options(client)
+                .with_http_connector(connector)
+                .with_allow_http(plain);
+            if let Some((key_id, key, token)) = settings.profile_keys() {
+                builder = builder.with_access_key_id(key_id).with_secret_access_key(key);
+                if let Some(token) = token {
+                    builder = builder.with_token(token);
+                }
+            }
+            if let Some(endpoint) = endpoint {
+                builder = builder.with_endpoint(endpoint);
+            }
+            let profile_region = || {
+                let elsewhere =
+                    ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().any(|name| set(name).is_some());
+                settings.profile.region.as_deref().filter(|_| !elsewhere || settings.profile.is_named)
+            };
+            if let Some(region) = request.option("region").or_else(profile_region) {
+                builder = builder.with_region(region);
+            }
+            if let Some(key_id) = key_id {
+                builder = builder.with_access_key_id(key_id);
+            }
+            if let Some(secret) = secret {
+                builder = builder.with_secret_access_key(secret);
+            }
+            if let Some(token) = token {
+                builder = builder.with_token(token);
+            }
+            if anonymous {
+                builder = builder.with_skip_signature(true);
+            }
+            builder.build().map(|store| Arc::new(store) as _)
+        }
+        "gs" => {
+            needs("bucket")?;
+            let mut builder = GoogleCloudStorageBuilder::from_env()
+                .with_bucket_name(bucket)
+                .with_retry(retry)
+                .with_http_connector(connector)
+                .with_client_options(client);
+            if let Some(endpoint) = endpoint {
+                builder = builder.with_base_url(endpoint);
+            }
+            if let Some(secret) = secret {
+                builder = builder.with_service_account_key(secret);
+            }
+            if let Some(token) = token {
+                builder = builder.with_bearer_token(token);
+            }
+            if anonymous {
+                builder = builder.with_skip_signature(true);
+            }
+            builder.build().map(|store| Arc::new(store) as _)
+        }
+        "az" => {
+            needs("container")?;
+            let account = settings.account();
+            if account.is_none() && set("AZURE_STORAGE_ACCOUNT_NAME").is_none() {
+                let text = "no account is named; give account=NAME or set AZURE_STORAGE_ACCOUNT_NAME";
+                return Err(OpenError::invalid_input(text));
+            }
+            let mut builder = MicrosoftAzureBuilder::from_env()
+                .with_container_name(bucket)
+                .with_retry(retry)
+                .with_http_connector(connector)
+                .with_client_options(client)
+                .with_allow_http(plain);
+            if let Some(endpoint) = endpoint {
+                builder = builder.with_endpoint(endpoint.to_owned());
+            }
+            if let Some(account) = account {
+                builder = builder.with_account(account);
+            }
+            const KEYS: [&str; 5] = [
+                "AZURE_STORAGE_ACCOUNT_KEY",
+                "AZURE_STORAGE_ACCESS_KEY",
+                "AZURE_STORAGE_SAS_TOKEN",
+                "AZURE_STORAGE_SAS_KEY",
+                "AZURE_CLIENT_ID",
+            ];
+            if KEYS.into_iter().all(|name| set(name).is_none()) {
+                let Profile { key, sas_token, .. } = &settings.profile;
+                if let Some(key) = key {
+                    builder = builder.with_access_key(key);
+                } else if let Some(token) = sas_token {
+                    builder = builder.with_config(AzureConfigKey::SasKey, token);
+                }
+            }
+            if let Some(secret) = secret {
+                builder = builder.with_access_key(secret);
+            }
+            if let Some(token) = token {
+                builder = builder.with_bearer_token_authorization(token);
+            }
+            if anonymous {
+                builder = builder.with_skip_signature(true);
+            }
+            builder.build().map(|store| Arc::new(store) as _)
+        }
+        "http" | "https" => {
+            needs("host")?;
+            let (login, host) = login(bucket);
+            let client = match login {
+                Some(login) => client.with_default_headers(authorization(login)?),
+                None => client,
+            };
+            HttpBuilder::new()
+                .with_url(format!("{scheme}://{host}"))
+                .with_retry(retry)
+                .with_client_options(client)
+                .with_http_connector(connector)
+                .build()
+                .map(|store| Arc::new(store) as _)
+        }
+        _ => Ok(Arc::new(LocalFileSystem::new()) as _),
+    };
+    built.map_err(|error| cannot_open(&error))
+}
+
+/// The environment variable with the address of S3, unless an option gives the address.
+fn endpoint_variable(request: &OpenRequest<'_>) -> Option<(&'static str, String)> {
+    if request.scheme() != "s3" || request.option("endpoint").is_some() {
+        return None;
+    }
+    let names = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].into_iter();
+    names.filter_map(|name| Some((name, set(name)?))).next()
+}
+
+/// Removes a scheme, in upper or lower case, from the front of a URL.
+pub(crate) fn strip_prefix<'u>(url: &'u str, scheme: &str) -> Option<&'u str> {
+    let (front, rest) = url.split_at_checked(scheme.len())?;
+    front.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// The header for a user and password. They are not left in the URL, which the client's records and errors show.
+fn authorization(login: &str) -> Result<HeaderMap, OpenError> {
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let plain = [percent_decode_str(user).collect::<Vec<_>>(), percent_decode_str(password).collect()];
+    let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(plain.join(&b':'))))
+        .map_err(|_| OpenError::invalid_input("the user or the password cannot be sent"))?;
+    value.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
+}
