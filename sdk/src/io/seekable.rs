@@ -1,6 +1,7 @@
 //! A device as a file: `std::io` and `futures::io` with a position.
 
 use core::fmt;
+use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::io::{self, SeekFrom};
@@ -25,8 +26,15 @@ impl<T: Size + ?Sized> Size for &T {
 
 /// A device with a position, for code that reads and writes files.
 ///
-/// `std::io` blocks, and works on the caller's memory. `futures::io` copies once. An asynchronous write is accepted as soon
-/// as it is submitted; its error comes with the next write, flush or close.
+/// `std::io` blocks, and works on the caller's memory. `futures::io` copies once.
+///
+/// Reads in a row read ahead: each request is up to four times as large as the one before, up to 1 MiB, so that a device with a
+/// latency is asked a few times and not once per buffer of the caller. The bytes are as old as the request: a seek to another
+/// position, or a write, discards those that were read ahead.
+///
+/// Asynchronous writes are gathered while a write is in flight, up to 1 MiB, and sent together. So a write is accepted before it
+/// is sent, and its error comes with a later write, the flush or the close. Bytes that are still gathered when the `Seekable` is
+/// dropped are sent then, and no error is reported.
 ///
 /// End a series of writes with `close` (`futures::io`), `shutdown` (`tokio::io`, through `tokio_util::compat`) or
 /// [`finish`](Self::finish) (`std::io`). That publishes the bytes on devices that show them only as a whole, as a store does with
@@ -61,9 +69,11 @@ pub struct Seekable<D> {
     reading: Unshared<InFlight<PacketBox<Write>>>,
     /// A packet with bytes that were read, and the number of them that were given out.
     left_over: Option<(PacketBox<Write>, usize)>,
-    writing: Unshared<InFlight<()>>,
-    /// The admission of a write that waits for room in the device.
-    admission: Unshared<Admitted>,
+    /// The same of a blocking read.
+    ahead: (Vec<u8>, usize),
+    /// The end of the last request to read, and its length.
+    last_read: (u64, usize),
+    writes: Writes,
     /// Publishes the written bytes, once that has begun.
     publishing: Unshared<Publication>,
     /// The bytes that were written.
@@ -98,8 +108,101 @@ impl<T> Default for Unshared<T> {
     }
 }
 
-/// Number of bytes that one asynchronous call moves at most.
+/// Most bytes of one request.
 const LARGEST: usize = 1 << 20;
+
+/// Each read in a row is up to this number of times as long as the one before.
+const GROWTH: usize = 4;
+
+/// The asynchronous writes that are not complete: one in flight, and the bytes that wait for its end.
+#[derive(Default)]
+struct Writes {
+    in_flight: Unshared<PacketBox<Read>>,
+    gathered: Gathered,
+    /// The admission of the gathered bytes, which wait for room in the device.
+    admission: Unshared<Admitted>,
+}
+
+impl Writes {
+    /// Waits for the write in flight, and sends the gathered bytes.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), IoError>> {
+        if let Some(packet) = self.in_flight.get() {
+            ready!(Pin::new(&mut &mut *packet).poll(cx));
+            let written = packet.err_any();
+            *self.in_flight.get() = None;
+            written?;
+        }
+        let Gathered { bytes, position, device } = &mut self.gathered;
+        let Some(device) = device.as_ref().filter(|_| !bytes.is_empty()) else { return Poll::Ready(Ok(())) };
+        if self.admission.get().is_none() {
+            *self.admission.get() = device.admit(*position, bytes.len());
+        }
+        ready!(poll_admitted(self.admission.get(), cx));
+        let sent = device.send(*position, bytes);
+        bytes.clear();
+        let mut packet = sent?;
+        // If the request is complete already, its error is returned now.
+        match Pin::new(&mut &mut packet).poll(cx) {
+            Poll::Ready(_) => packet.err_any()?,
+            Poll::Pending => *self.in_flight.get() = Some(packet),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for all accepted writes.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), IoError>> {
+        while !self.is_empty() {
+            ready!(self.poll_send(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_empty(&mut self) -> bool {
+        self.in_flight.get().is_none() && self.gathered.bytes.is_empty()
+    }
+}
+
+/// Written bytes that were accepted and not sent. They lie before the position of the [`Seekable`].
+#[derive(Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    position: u64,
+    /// `None` before the first write.
+    device: Option<Box<dyn Writable>>,
+}
+
+/// A device that is written.
+trait Writable: Send + Sync {
+    fn admit(&self, position: u64, len: usize) -> Option<Admitted>;
+
+    /// Sends a write.
+    fn send(&self, position: u64, bytes: &[u8]) -> Result<PacketBox<Read>, IoError>;
+}
+
+impl<D: PacketIo<Read, u64> + Send + Sync> Writable for D {
+    fn admit(&self, position: u64, len: usize) -> Option<Admitted> {
+        admit(self, &position, len)
+    }
+
+    fn send(&self, position: u64, bytes: &[u8]) -> Result<PacketBox<Read>, IoError> {
+        let mut packet = PacketBox::<Read>::copy_from_slice(bytes)?;
+        send_now(self, position, packet.bind()?);
+        Ok(packet)
+    }
+}
+
+/// The bytes were accepted, so they are written. A packet without an owner would count as cancelled.
+impl Drop for Writes {
+    fn drop(&mut self) {
+        let in_flight = self.in_flight.get().take();
+        let Gathered { bytes, position, device } = &self.gathered;
+        let last = device
+            .as_ref()
+            .filter(|_| !bytes.is_empty())
+            .and_then(|device| device.send(*position, bytes).ok());
+        in_flight.into_iter().chain(last).for_each(|packet| packet.on_complete(drop));
+    }
+}
 
 impl<D> Seekable<D> {
     /// Begins at position 0.
@@ -109,8 +212,9 @@ impl<D> Seekable<D> {
             position: 0,
             reading: Unshared::default(),
             left_over: None,
-            writing: Unshared::default(),
-            admission: Unshared::default(),
+            ahead: (Vec::new(), 0),
+            last_read: (u64::MAX, 0),
+            writes: Writes::default(),
             publishing: Unshared::default(),
             written: Written::Nothing,
         }
@@ -126,22 +230,26 @@ impl<D> Seekable<D> {
         self.device
     }
 
-    /// Drops the admission of an abandoned write that waited for room, so that the write does not block later requests.
-    fn give_up_turn(&mut self) {
-        *self.admission.get() = None;
-    }
-
     /// Discards the bytes that were read ahead of the position.
     fn forget_reads(&mut self) {
         *self.reading.get() = None;
         self.left_over = None;
+        self.ahead.1 = self.ahead.0.len();
+    }
+
+    /// The length of the next request for a reader with a buffer of `len` bytes: longer, if it continues the last one.
+    fn read_len(&mut self, len: usize) -> usize {
+        let (end, last) = self.last_read;
+        let len = if end == self.position { len.max(last.saturating_mul(GROWTH)) } else { len };
+        let len = len.min(LARGEST);
+        self.last_read = (self.position.saturating_add(len as u64), len);
+        len
     }
 
     fn seek_to(&mut self, target: SeekFrom) -> io::Result<u64>
     where
         D: Size,
     {
-        self.give_up_turn();
         let (base, offset) = match target {
             SeekFrom::Start(position) => (position, 0),
             SeekFrom::Current(offset) => (self.position, offset),
@@ -164,11 +272,13 @@ impl<D> Seekable<D> {
 }
 
 impl<D: BlockOn> Seekable<D> {
-    /// Waits for a write that was accepted asynchronously.
-    fn wait_for_write(&mut self) -> io::Result<()> {
-        self.give_up_turn();
-        let Some(writing) = self.writing.get().take() else { return Ok(()) };
-        let written = self.device.block_on(writing);
+    /// Waits for the writes that were accepted asynchronously.
+    fn wait_for_writes(&mut self) -> io::Result<()> {
+        if self.writes.is_empty() {
+            return Ok(());
+        }
+        let Self { device, writes, .. } = self;
+        let written = device.block_on(poll_fn(|cx| writes.poll_all(cx)));
         self.is_written(written)
     }
 }
@@ -192,7 +302,7 @@ impl<D: PacketIo<Read, u64> + BlockOn> Seekable<D> {
     /// If a write has failed, now or before, or the bytes cannot be published. The previous content of a device that publishes
     /// stays as it was.
     pub fn finish(mut self) -> io::Result<D> {
-        self.wait_for_write()?;
+        self.wait_for_writes()?;
         self.refuse_fragment()?;
         if let Some(publication) = self.device.publication() {
             self.device.block_on(publication)?;
@@ -203,21 +313,46 @@ impl<D: PacketIo<Read, u64> + BlockOn> Seekable<D> {
 
 impl<D: PacketIo<Write, u64> + BlockOn> io::Read for Seekable<D> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.wait_for_write()?;
-        self.forget_reads();
-        let done = match self.device.blocking_read_raw(self.position, buffer)?.err_on_zero() {
-            Ok(done) => done,
-            Err(error) if error.code() == Code::END => 0,
-            Err(error) => return Err(error.into()),
-        };
-        self.position += done as u64;
-        Ok(done)
+        self.wait_for_writes()?;
+        *self.reading.get() = None;
+        self.left_over = None;
+        if self.ahead.1 == self.ahead.0.len() {
+            let len = self.read_len(buffer.len());
+            if len <= buffer.len() {
+                let done = self.read_now(buffer)?;
+                self.position += done as u64;
+                return Ok(done);
+            }
+            let mut bytes = std::mem::take(&mut self.ahead.0);
+            bytes.resize(len, 0);
+            let read = self.read_now(&mut bytes);
+            bytes.truncate(*read.as_ref().unwrap_or(&0));
+            self.ahead = (bytes, 0);
+            read?;
+        }
+        let (bytes, given) = &mut self.ahead;
+        let count = buffer.len().min(bytes.len() - *given);
+        buffer[..count].copy_from_slice(&bytes[*given..*given + count]);
+        *given += count;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl<D: PacketIo<Write, u64> + BlockOn> Seekable<D> {
+    /// Reads at the position, and gives the number of bytes before the first failure.
+    fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.device.blocking_read_raw(self.position, buffer)?.err_on_zero() {
+            Ok(done) => Ok(done),
+            Err(error) if error.code() == Code::END => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
 impl<D: PacketIo<Read, u64> + BlockOn> io::Write for Seekable<D> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.wait_for_write()?;
+        self.wait_for_writes()?;
         self.forget_reads();
         if !buffer.is_empty() {
             self.written = self.written.and_more();
@@ -234,7 +369,7 @@ impl<D: PacketIo<Read, u64> + BlockOn> io::Write for Seekable<D> {
     /// Fails after writes to a device that shows its bytes only as a whole: [`finish`](Self::finish) publishes them, and a flush
     /// in the middle would replace the previous content by a fragment.
     fn flush(&mut self) -> io::Result<()> {
-        self.wait_for_write()?;
+        self.wait_for_writes()?;
         if self.written != Written::Nothing && self.device.publication().is_some() {
             let text = "the device shows written bytes only as a whole, when it is published: call `Seekable::finish`";
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
@@ -297,12 +432,12 @@ where
         if buffer.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        this.give_up_turn();
         // Accepted bytes have to be in the device before the read.
         ready!(this.poll_written(cx))?;
+        this.ahead.1 = this.ahead.0.len();
         if this.left_over.is_none() {
             if this.reading.get().is_none() {
-                let packet = PacketBox::new_buf(buffer.len().min(LARGEST))?;
+                let packet = PacketBox::new_buf(this.read_len(buffer.len()))?;
                 let (device, position) = (this.device.clone(), this.position);
                 *this.reading.get() = Some(Box::pin(async move {
                     Io::new(device, position, packet).await.map(|(_, packet)| packet)
@@ -337,13 +472,10 @@ where
 }
 
 impl<D> Seekable<D> {
+    /// Waits for all accepted writes.
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(writing) = self.writing.get() {
-            let written = ready!(writing.as_mut().poll(cx));
-            *self.writing.get() = None;
-            self.is_written(written)?;
-        }
-        Poll::Ready(Ok(()))
+        let written = ready!(self.writes.poll_all(cx));
+        Poll::Ready(self.is_written(written))
     }
 }
 
@@ -356,39 +488,41 @@ where
         if buffer.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        ready!(this.poll_written(cx))?;
         this.forget_reads();
-        let accepted = &buffer[..buffer.len().min(LARGEST)];
-        // Accepted bytes go to the device at once, since the next poll of this value may be the flush.
-        if this.admission.get().is_none() {
-            *this.admission.get() = admit(&this.device, &this.position, accepted.len());
+        // The error of an earlier write comes before more bytes are accepted.
+        match this.writes.poll_send(cx) {
+            Poll::Ready(sent) => this.is_written(sent)?,
+            Poll::Pending if this.writes.gathered.bytes.len() >= LARGEST => return Poll::Pending,
+            Poll::Pending => {}
         }
-        ready!(poll_admitted(this.admission.get(), cx));
-        let mut packet = PacketBox::<Read>::copy_from_slice(accepted)?;
-        send_now(&this.device, this.position, packet.bind()?);
-        let mut writing: InFlight<()> = Box::pin(async move {
-            (&mut packet).await;
-            packet.err_any()
-        });
-        // The request is submitted now. If it is complete already, its error is returned now.
+        let gathered = &mut this.writes.gathered;
+        if gathered.bytes.is_empty() {
+            gathered.position = this.position;
+        }
+        if gathered.device.is_none() {
+            gathered.device = Some(Box::new(this.device.clone()));
+        }
+        let count = buffer.len().min(LARGEST - gathered.bytes.len());
+        gathered.bytes.try_reserve(count).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        gathered.bytes.extend_from_slice(&buffer[..count]);
+        // An admission is for a number of bytes.
+        *this.writes.admission.get() = None;
         this.written = this.written.and_more();
-        match writing.as_mut().poll(cx) {
-            Poll::Ready(written) => this.is_written(written)?,
-            Poll::Pending => *this.writing.get() = Some(writing),
+        this.position += count as u64;
+        // With nothing in flight, the bytes are sent at once, since the next poll of this value may be the flush.
+        if let Poll::Ready(sent) = this.writes.poll_send(cx) {
+            this.is_written(sent)?;
         }
-        this.position += accepted.len() as u64;
-        Poll::Ready(Ok(accepted.len()))
+        Poll::Ready(Ok(count))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.give_up_turn();
         self.poll_written(cx)
     }
 
     /// Waits for accepted writes, and publishes the bytes on a device that shows them only as a whole.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.give_up_turn();
         ready!(this.poll_written(cx))?;
         this.refuse_fragment()?;
         if this.publishing.get().is_none() {

@@ -1,6 +1,7 @@
 //! A device as a file.
 
 use std::io::SeekFrom;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_lite::future::block_on;
@@ -10,6 +11,58 @@ use crate::support::Plain;
 
 fn file(len: usize) -> Seekable<LocalDevice<Plain>> {
     Seekable::new(LocalDevice::new(Plain::new(len)).unwrap())
+}
+
+/// Counts the requests that reach a device.
+struct Counting(Plain, Arc<AtomicUsize>);
+
+impl BackendDevice for Counting {
+    fn info(&self) -> DeviceInfo {
+        self.0.info()
+    }
+
+    fn read(&self, position: u64, view: BoundPacketView<pactio_sdk::Write>) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.read(position, view);
+    }
+
+    fn write(&self, position: u64, view: BoundPacketView<pactio_sdk::Read>) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.write(position, view);
+    }
+}
+
+#[test]
+fn reads_in_a_row_take_few_requests_and_others_take_no_more_bytes() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let (len, new) = (8 << 20, || Counting(Plain::new(8 << 20), count.clone()));
+    let requests = || count.swap(0, Ordering::Relaxed);
+    let mut file = Seekable::new(LocalDevice::new(new()).unwrap());
+    let mut buffer = vec![0; 8192];
+    let mut read = 0;
+    while let count @ 1.. = std::io::Read::read(&mut file, &mut buffer).unwrap() {
+        read += count;
+    }
+    assert_eq!(read, len);
+    let sync = requests();
+    assert!(sync <= 14, "{sync} requests");
+    let mut file = Seekable::new(LocalDevice::new(new()).unwrap());
+    block_on(async {
+        let mut read = 0;
+        while let count @ 1.. = futures_lite::AsyncReadExt::read(&mut file, &mut buffer).await.unwrap() {
+            read += count;
+        }
+        assert_eq!(read, len);
+    });
+    let asynchronous = requests();
+    assert!(asynchronous <= 14, "{asynchronous} requests");
+    // Each of these reads begins at another place.
+    let mut file = Seekable::new(LocalDevice::new(new()).unwrap());
+    for place in [5u64, 1 << 20, 77, 3 << 20] {
+        std::io::Seek::seek(&mut file, SeekFrom::Start(place)).unwrap();
+        std::io::Read::read_exact(&mut file, &mut buffer[..100]).unwrap();
+    }
+    assert_eq!(requests(), 4);
 }
 
 #[test]
