@@ -64,6 +64,7 @@ fn segments<H: FileHeader<Endian = Endianness>>(
                 writable: part.p_flags(endian).0 & PF_W.0 != 0,
                 executable: part.p_flags(endian).0 & PF_X.0 != 0,
                 name: Arc::default(),
+                file_offset: None,
             }),
             PT_NOTE if !physical => notes.push((offset, dumped, part.p_align(endian))),
             _ => {}
@@ -72,18 +73,26 @@ fn segments<H: FileHeader<Endian = Endianness>>(
     let mut files = mapped_files::<H>(file.into_inner(), &notes, endian, wide);
     files.sort();
     for segment in &mut segments {
-        let before = files.partition_point(|(start, ..)| *start <= segment.start);
-        if let Some((_, end, name)) = files[..before].last()
-            && segment.start < *end
+        let before = files.partition_point(|file| file.start <= segment.start);
+        if let Some(file) = files[..before].last()
+            && segment.start < file.end
         {
-            segment.name = name.clone();
+            segment.name = file.name.clone();
+            segment.file_offset = file.offset.checked_add(segment.start - file.start);
         }
     }
     Ok(segments)
 }
 
-/// A file that was mapped: start, end, path.
-type Mapped = (u64, u64, Arc<str>);
+/// A file that was mapped.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Mapped {
+    start: u64,
+    end: u64,
+    /// The offset of the mapping in the file.
+    offset: u64,
+    name: Arc<str>,
+}
 
 /// The mapped files, from notes at the given offsets, of the given sizes and alignments. Notes that are damaged or not in the
 /// file only mean that names are missing.
@@ -125,6 +134,7 @@ fn files_of(note: &[u8], endian: Endianness, wide: bool) -> Vec<Mapped> {
             endian.read_u32(bytes.try_into().ok()?).into()
         })
     };
+    let page = word(1).unwrap_or(1);
     let count = word(0).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
     let paths = count.checked_mul(3).and_then(|words| words.checked_add(2)?.checked_mul(size));
     let paths = paths.and_then(|start| note.get(start..)).unwrap_or_default();
@@ -134,7 +144,8 @@ fn files_of(note: &[u8], endian: Endianness, wide: bool) -> Vec<Mapped> {
         .enumerate()
         .filter_map(|(index, path)| {
             let path = String::from_utf8_lossy(&path[..path.len().min(LONGEST_PATH)]);
-            Some((word(2 + 3 * index)?, word(3 + 3 * index)?, path.into()))
+            let offset = word(4 + 3 * index)?.saturating_mul(page);
+            Some(Mapped { start: word(2 + 3 * index)?, end: word(3 + 3 * index)?, offset, name: path.into() })
         })
         .collect()
 }

@@ -53,6 +53,7 @@ pub(crate) fn parse(mut reader: impl Read + Seek) -> Result<Vec<Segment>, OpenEr
             writable: false,
             executable: false,
             name: name.clone(),
+            file_offset: None,
         });
         at = next;
     }

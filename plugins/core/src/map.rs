@@ -35,6 +35,7 @@ pub(crate) fn whole(at: &str, size: u64) -> Option<Segment> {
         writable: false,
         executable: false,
         name: Arc::default(),
+        file_offset: None,
     })
 }
 
@@ -55,5 +56,6 @@ fn segment(line: &str) -> Option<Segment> {
         writable: false,
         executable: false,
         name: name.trim().into(),
+        file_offset: None,
     })
 }

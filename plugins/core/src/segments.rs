@@ -33,6 +33,8 @@ pub(crate) struct Segment {
     pub(crate) executable: bool,
     /// Many parts may share the name of one file.
     pub(crate) name: Arc<str>,
+    /// The offset of its start in the file of that name, if the dump says it.
+    pub(crate) file_offset: Option<u64>,
 }
 
 impl Segment {
@@ -48,7 +50,9 @@ impl Segment {
     /// The half that is in the file, and the half that is not. Either may have no size.
     fn halves(&self) -> [Self; 2] {
         let start = self.start.wrapping_add(self.dumped);
-        let rest = Self { start, size: self.size - self.dumped, offset: 0, dumped: 0, ..self.clone() };
+        let file_offset = self.file_offset.and_then(|offset| offset.checked_add(self.dumped));
+        let rest =
+            Self { start, size: self.size - self.dumped, offset: 0, dumped: 0, file_offset, ..self.clone() };
         [Self { size: self.dumped, ..self.clone() }, rest]
     }
 
@@ -56,7 +60,8 @@ impl Segment {
     fn part(&self, first: u64, last: u64) -> Self {
         let (size, skipped) = (last - first + 1, first - self.start);
         let (offset, dumped) = if self.dumped > 0 { (self.offset + skipped, size) } else { (0, 0) };
-        Self { start: first, size, offset, dumped, ..self.clone() }
+        let file_offset = self.file_offset.and_then(|offset| offset.checked_add(skipped));
+        Self { start: first, size, offset, dumped, file_offset, ..self.clone() }
     }
 }
 
@@ -75,6 +80,7 @@ pub(crate) fn cut(segments: &mut Vec<Segment>, size: u64) -> u64 {
             size,
             offset: 0,
             dumped: 0,
+            file_offset: segment.file_offset.and_then(|offset| offset.checked_add(skipped)),
             ..segment.clone()
         };
         parts.push(Segment { lost: true, ..rest(there, missing) });
@@ -184,6 +190,8 @@ impl Segments {
             .filter(move |(_, range, _)| range.end > from && !range.is_empty())
             .map(|(segment, range, readable)| {
                 let mut region = Region::new(range);
+                let skipped = region.range.start - segment.start;
+                region.file_offset = segment.file_offset.and_then(|offset| offset.checked_add(skipped));
                 (region.readable, region.writable) = (readable, segment.writable);
                 region.executable = segment.executable;
                 region.name = (&*segment.name).into();
@@ -248,6 +256,7 @@ mod tests {
             writable: false,
             executable: false,
             name: index.to_string().into(),
+            file_offset: None,
         };
         parts.iter().enumerate().map(segment).collect()
     }

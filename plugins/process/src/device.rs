@@ -153,6 +153,7 @@ impl Describe for ProcessDevice {
     fn stat(&self, answer: Records<Stat>) {
         let mut stat =
             Stat::of(Kind::MEMORY).with_identity(Identity::stored("process", self.target.identity()));
+        stat.metadata.push(("pid".to_owned(), self.target.pid().to_string()));
         if let Memory::Own(start, layout) = &self.memory {
             stat = stat.with_size(layout.size() as u64);
             let key = format!("{} at {:#x}", self.target.identity(), start.addr());
