@@ -29,4 +29,5 @@ mod streaming;
 mod stuck;
 mod toolchains;
 mod trees;
+mod web;
 mod writers;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pactio::{Code, Device, Host, OpenOptions};
+use pactio::{Code, Device, Host, OpenOptions, Seekable};
 use pactio_tests::{host, in_time};
 
 fn open(url: &str) -> (Host, Device) {
@@ -169,6 +169,18 @@ fn what_fails_for_a_while_is_tried_again_and_only_that() {
         assert_eq!(figure(&host, &device, "retried"), Some(2));
         assert_eq!(figure(&host, &device, "given up"), Some(1));
 
+        // Without a number, attempts go on for a time.
+        let (host, device) = open("queued:100000 | fault?read=100&error=busy | retry?within=300ms&delay=1ms");
+        let begun = Instant::now();
+        let error = reads(&host, &device, 1).remove(0).unwrap_err();
+        assert_eq!(error.code(), Some(Code::BUSY));
+        let retried = figure(&host, &device, "retried").unwrap();
+        assert!(
+            retried > 3 && begun.elapsed() < Duration::from_secs(60),
+            "{retried} in {:?}",
+            begun.elapsed()
+        );
+
         // Permanent errors are not retried, unless an option asks for that.
         let (host, device) = open("queued:100000 | fault?read=100&error=io | retry");
         assert_eq!(reads(&host, &device, 1).remove(0).unwrap_err().code(), Some(Code::IO));
@@ -245,11 +257,43 @@ fn rule_21_what_a_filter_asks_for_itself_is_given_up_with_what_it_stands_for() {
 }
 
 #[test]
+fn files_over_a_device_with_a_latency_take_few_requests() {
+    in_time(|| {
+        let (host, device) = open("memory:?size=16MiB | delay?latency=2ms | stats");
+        let content: Vec<u8> = (0..8 << 20).map(|at: usize| (at % 251) as u8).collect();
+        host.block_on(async {
+            // Both copy 8 KiB at a time.
+            let mut file = Seekable::new(device.clone());
+            assert_eq!(futures_lite::io::copy(&content[..], &mut file).await.unwrap(), 8 << 20);
+            futures_lite::AsyncWriteExt::close(&mut file).await.unwrap();
+            let mut found = Vec::new();
+            let limited = futures_lite::AsyncReadExt::take(Seekable::new(device.clone()), 8 << 20);
+            futures_lite::io::copy(limited, &mut found).await.unwrap();
+            assert!(found == content);
+        });
+        for what in ["reads", "writes"] {
+            let requests = figure(&host, &device, what).unwrap();
+            assert!(requests <= 40, "{requests} {what}");
+        }
+        // Bytes that were accepted are sent, whatever happens to the file.
+        host.block_on(async {
+            let mut file = Seekable::new(device.clone());
+            for part in [&b"one "[..], b"two ", b"three"] {
+                futures_lite::AsyncWriteExt::write_all(&mut file, part).await.unwrap();
+            }
+        });
+        let written = || host.block_on(device.read_exact_at(0, vec![0; 13])).unwrap() == b"one two three";
+        while !written() {
+            std::thread::yield_now();
+        }
+    });
+}
+
+#[test]
 fn rule_21_a_pause_before_the_next_attempt_is_given_up() {
     in_time(|| {
-        let (host, device) = open(
-            "memory:?size=1KiB | fault?read=100&error=busy | retry?attempts=9&delay=10min&longest=10min",
-        );
+        let (host, device) =
+            open("memory:?size=1KiB | fault?read=100&error=busy | retry?within=2h&delay=1h&longest=1h");
         host.block_on(async {
             let mut request = device.read_at(0, vec![0; 10]);
             assert!(futures_lite::future::poll_once(&mut request).await.is_none());

@@ -154,11 +154,20 @@ pub fn nginx(files: &Path, certificate: Option<(&Path, &Path)>) -> Option<Server
             "daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log stderr;\nevents {{}}\n\
              http {{\naccess_log off;\nclient_max_body_size 0;\n{temporary}\
              server {{\nlisten 127.0.0.1:{port}{tls};\n{settings}\nroot {};\n\
-             location / {{\ndav_methods PUT;\ncreate_full_put_path on;\n}}\n}}\n}}\n",
+             location / {{\nautoindex on;\ndav_methods PUT;\ncreate_full_put_path on;\n}}\n}}\n}}\n",
             files.display()
         );
         let path = format!("{folder}/nginx.conf");
         fs::write(&path, text).expect("a file can be written");
         command.args(["-p", &folder.to_string(), "-e", "stderr", "-c", &path]);
+    }))
+}
+
+/// The web server of Python's standard library, which has no ranges, on a folder.
+pub fn python(files: &Path) -> Option<Server> {
+    let program = program("PACTIO_TEST_PYTHON", "the Debian package python3 has /usr/bin/python3")?;
+    Some(start(&program, |command, port, _| {
+        let files = files.to_str().expect("the folder is UTF-8");
+        command.args(["-m", "http.server", &port.to_string(), "--bind", "127.0.0.1", "--directory", files]);
     }))
 }

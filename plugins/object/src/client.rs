@@ -9,17 +9,18 @@ use base64::engine::general_purpose::STANDARD;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
 use pactio_sdk::{OpenError, OpenRequest};
 use percent_encoding::percent_decode_str;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use crate::connection::Connector;
 use crate::failure::cannot_open;
 use crate::profile::Profile;
 use crate::store::{login, split};
+use crate::web::{Server, WebStore};
 
 /// Most clients that are kept for further devices. A client in use is kept by its devices as well.
 const MAX_KEPT_CLIENTS: usize = 32;
@@ -31,7 +32,30 @@ const MAX_CLIENT_AGE: Duration = Duration::from_secs(60);
 struct Kept {
     values: Vec<String>,
     made: Instant,
-    client: Arc<dyn ObjectStore>,
+    client: Made,
+}
+
+/// A client.
+#[derive(Clone)]
+pub(crate) enum Made {
+    Store(Arc<dyn ObjectStore>),
+    Web(Arc<WebStore>),
+}
+
+impl Made {
+    pub(crate) fn objects(&self) -> Arc<dyn ObjectStore> {
+        match self {
+            Self::Store(store) => store.clone(),
+            Self::Web(web) => web.clone(),
+        }
+    }
+
+    pub(crate) fn web(&self) -> Option<Arc<WebStore>> {
+        match self {
+            Self::Store(_) => None,
+            Self::Web(web) => Some(web.clone()),
+        }
+    }
 }
 
 /// The settings of a request for the client that it needs.
@@ -103,8 +127,19 @@ impl<'r> Settings<'r> {
 
     /// All values that a client is made of, but the content of certificates and service accounts.
     fn values(&self, timeout: Duration) -> Vec<String> {
-        const OPTIONS: [&str; 8] =
-            ["region", "account", "key-id", "key", "token", "anonymous", "metadata", "profile"];
+        const OPTIONS: [&str; 11] = [
+            "region",
+            "account",
+            "key-id",
+            "key",
+            "token",
+            "anonymous",
+            "metadata",
+            "profile",
+            "header",
+            "link",
+            "ca",
+        ];
         let Profile { key_id, key, token, region, account, sas_token, .. } = &self.profile;
         let mut values = vec![
             self.request.scheme().to_owned(),
@@ -157,7 +192,7 @@ fn set(name: &str) -> Option<String> {
 
 /// Refuses options that the scheme does not have.
 fn refuse_meaningless(request: &OpenRequest<'_>) -> Result<(), OpenError> {
-    const OPTIONS: [(&str, &[&str]); 8] = [
+    const OPTIONS: [(&str, &[&str]); 12] = [
         ("endpoint", &["s3", "gs", "az"]),
         ("region", &["s3"]),
         ("account", &["az"]),
@@ -166,6 +201,10 @@ fn refuse_meaningless(request: &OpenRequest<'_>) -> Result<(), OpenError> {
         ("token", &["s3", "gs", "az", "http", "https"]),
         ("profile", &["s3"]),
         ("metadata", &["s3", "gs", "az"]),
+        ("anonymous", &["s3", "gs", "az"]),
+        ("header", &["http", "https"]),
+        ("link", &["http", "https"]),
+        ("ca", &["s3", "gs", "az", "https"]),
     ];
     let scheme = request.scheme();
     for (name, schemes) in OPTIONS {
@@ -180,7 +219,7 @@ fn refuse_meaningless(request: &OpenRequest<'_>) -> Result<(), OpenError> {
 
 /// A client for the store of a request, which may be one that other devices use. An answer, or its next bytes, may take
 /// `timeout`.
-pub(crate) fn client(settings: &Settings<'_>, timeout: Duration) -> Result<Arc<dyn ObjectStore>, OpenError> {
+pub(crate) fn client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenError> {
     static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
     let kept = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let values = settings.values(timeout);
@@ -207,7 +246,7 @@ pub(crate) fn client(settings: &Settings<'_>, timeout: Duration) -> Result<Arc<d
 }
 
 /// Makes a client.
-fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Arc<dyn ObjectStore>, OpenError> {
+fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenError> {
     let request = settings.request;
     let (scheme, target) = (request.scheme(), request.target());
     let retry = RetryConfig {
@@ -225,11 +264,20 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Arc<dyn Obje
     let plain = settings.is_plain();
     // Applies to all clients of this library's own copy of rustls. Later calls keep the first choice, which is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = ClientOptions::new()
+    let authorities = request.option("ca").map(certificates).transpose()?;
+    if matches!(scheme, "http" | "https") {
+        return web_client(settings, timeout, authorities.as_deref());
+    }
+    let mut client = ClientOptions::new()
         .with_timeout_disabled()
         .with_read_timeout(timeout)
         .with_connect_timeout(timeout.min(Duration::from_secs(10)))
         .with_allow_http(plain);
+    for certificate in
+        authorities.iter().flat_map(|pem| Certificate::from_pem_bundle(pem).into_iter().flatten())
+    {
+        client = client.with_root_certificate(certificate);
+    }
     let (bucket, _) = split(target);
     let anonymous = request.flag_option("anonymous")?;
     let (key_id, secret, token) = (request.option("key-id"), request.option("key"), request.option("token"));
@@ -345,24 +393,9 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Arc<dyn Obje
             }
             builder.build().map(|store| Arc::new(store) as _)
         }
-        "http" | "https" => {
-            needs("host")?;
-            let (login, host) = login(bucket);
-            let client = match login {
-                Some(login) => client.with_default_headers(authorization(login)?),
-                None => client,
-            };
-            HttpBuilder::new()
-                .with_url(format!("{scheme}://{host}"))
-                .with_retry(retry)
-                .with_client_options(client)
-                .with_http_connector(connector)
-                .build()
-                .map(|store| Arc::new(store) as _)
-        }
         _ => Ok(Arc::new(LocalFileSystem::new()) as _),
     };
-    built.map_err(|error| cannot_open(&error))
+    built.map(Made::Store).map_err(|error| cannot_open(&error))
 }
 
 /// The environment variable with the address of S3, unless an option gives the address.
@@ -378,6 +411,102 @@ fn endpoint_variable(request: &OpenRequest<'_>) -> Option<(&'static str, String)
 pub(crate) fn strip_prefix<'u>(url: &'u str, scheme: &str) -> Option<&'u str> {
     let (front, rest) = url.split_at_checked(scheme.len())?;
     front.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// The certificates of a file, as text.
+fn certificates(path: &str) -> Result<Vec<u8>, OpenError> {
+    let pem = std::fs::read(path).map_err(|error| {
+        let text = format!("the certificates {path}: {error}");
+        OpenError::new(error.into(), text)
+    })?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(found) if !found.is_empty() => Ok(pem),
+        _ => Err(OpenError::invalid_input(format!(
+            "the certificates {path}: there is none in PEM form in the file"
+        ))),
+    }
+}
+
+/// Makes a client for a web server.
+fn web_client(
+    settings: &Settings<'_>,
+    timeout: Duration,
+    authorities: Option<&[u8]>,
+) -> Result<Made, OpenError> {
+    let request = settings.request;
+    let (scheme, target) = (request.scheme(), request.target());
+    let parse =
+        |text: &str| Url::parse(text).ok().filter(|url| url.host_str().is_some_and(|host| !host.is_empty()));
+    let (login, host) = login(split(target).0);
+    let link = match request.option("link") {
+        Some(_) if !target.is_empty() => {
+            return Err(OpenError::invalid_input(format!(
+                "link= is the whole address; write {scheme}:?link=env:NAME"
+            )));
+        }
+        Some(link) => {
+            let link = parse(link.trim()).filter(|url| url.scheme() == scheme);
+            let text =
+                || OpenError::invalid_input(format!("link= is no address that begins with {scheme}://"));
+            Some(link.ok_or_else(text)?)
+        }
+        None => None,
+    };
+    let base = match &link {
+        Some(link) => link.join("/").ok(),
+        None if host.is_empty() => {
+            return Err(OpenError::invalid_input(format!("no host is named; write {scheme}:host/key")));
+        }
+        None => parse(&format!("{scheme}://{host}/")),
+    };
+    let base = base.ok_or_else(|| OpenError::invalid_input(format!("'{host}' is no name of a host")))?;
+    let mut secrets = own_headers(request.option("header").unwrap_or_default())?;
+    match (login, request.option("token")) {
+        (Some(_), Some(_)) => {
+            return Err(OpenError::invalid_input(
+                "the address has a user, and token= is given; give one of the two",
+            ));
+        }
+        (Some(login), None) => secrets.extend(authorization(login)?),
+        (None, Some(token)) => {
+            let value = HeaderValue::from_str(&format!("Bearer {token}"));
+            let mut value = value.map_err(|_| OpenError::invalid_input("the token cannot be sent"))?;
+            value.set_sensitive(true);
+            secrets.insert(AUTHORIZATION, value);
+        }
+        (None, None) => {}
+    }
+    let mut client = reqwest::Client::builder()
+        .user_agent(concat!("pactio/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .http1_only()
+        .connect_timeout(timeout.min(Duration::from_secs(10)))
+        .read_timeout(timeout);
+    for certificate in
+        authorities.iter().flat_map(|pem| reqwest::Certificate::from_pem_bundle(pem).into_iter().flatten())
+    {
+        client = client.add_root_certificate(certificate);
+    }
+    let client = client
+        .build()
+        .map_err(|error| OpenError::invalid_input(format!("no client can be made: {error}")))?;
+    let server = Server::new(client, base, link, secrets, settings.retry_for);
+    WebStore::new(server).map(|web| Made::Web(Arc::new(web))).map_err(|error| cannot_open(&error))
+}
+
+/// The headers of lines `Name: value`.
+fn own_headers(lines: &str) -> Result<HeaderMap, OpenError> {
+    let mut headers = HeaderMap::new();
+    for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+        // The line may be a secret, and is not shown.
+        let wrong = || OpenError::invalid_input("header= has a line that is not Name: value");
+        let (name, value) = line.split_once(':').ok_or_else(wrong)?;
+        let name = HeaderName::try_from(name.trim()).map_err(|_| wrong())?;
+        let mut value = HeaderValue::try_from(value.trim()).map_err(|_| wrong())?;
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    Ok(headers)
 }
 
 /// The header for a user and password. They are not left in the URL, which the client's records and errors show.

@@ -29,9 +29,6 @@ const MAX_UNANSWERED_OPENING: Duration = Duration::from_secs(10);
 /// A request that is sent again after this time is reported as an error.
 const NOTICEABLE: Duration = Duration::from_secs(2);
 
-/// Most bytes of a server's explanation that are kept.
-const MAX_EXPLANATION_BYTES: usize = 4 << 10;
-
 tokio::task_local! {
     /// Set while a device is opened: an answer that does not come is then not waited for again.
     static OPENING: ();
@@ -43,7 +40,7 @@ pub(crate) async fn opening<T>(requests: impl Future<Output = T>) -> T {
 }
 
 /// A failure of a request, after its last attempt.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Trouble {
     /// The failure, with its class: temporary or permanent.
     pub(crate) error: IoError,
@@ -57,6 +54,14 @@ pub(crate) struct Trouble {
 }
 
 impl Trouble {
+    /// Most bytes of a server's explanation that are kept.
+    pub(crate) const MAX_EXPLANATION_BYTES: usize = 4 << 10;
+
+    /// A failure that is no failure of the connection.
+    pub(crate) fn refused(error: IoError, text: String) -> Self {
+        Self::new(error, text)
+    }
+
     fn new(error: IoError, text: String) -> Self {
         Self { error, text, answered: false, pause: None, attempts: 0, elapsed: Duration::ZERO }
     }
@@ -219,7 +224,7 @@ impl Connection {
         };
         let mut body = response.into_body().bytes_stream();
         let mut explanation = Vec::new();
-        while explanation.len() < MAX_EXPLANATION_BYTES
+        while explanation.len() < Trouble::MAX_EXPLANATION_BYTES
             && let Some(Ok(bytes)) = body.next().await
         {
             explanation.extend_from_slice(&bytes);
@@ -230,13 +235,13 @@ impl Connection {
 }
 
 impl Trouble {
-    fn permanent(self) -> Self {
+    pub(crate) fn permanent(self) -> Self {
         Self { error: self.error.permanent(), ..self }
     }
 
     /// Adds the text that the server sent.
     pub(crate) fn explain(&mut self, text: &[u8]) {
-        let text = String::from_utf8_lossy(&text[..text.len().min(MAX_EXPLANATION_BYTES)]);
+        let text = String::from_utf8_lossy(&text[..text.len().min(Self::MAX_EXPLANATION_BYTES)]);
         if !text.trim().is_empty() {
             self.text = format!("{}: {}", self.text, text.trim());
         }

@@ -77,6 +77,7 @@ pub(crate) fn cannot_open(failure: &StoreError) -> OpenError {
     let error = error(failure);
     let text = match error.code() {
         Code::NOT_FOUND => "there is no such object, or no such bucket".to_owned(),
+        Code::PERMISSION_DENIED => format!("permission is denied: {}", explain(failure)),
         _ => explain(failure),
     };
     OpenError::new(error, text)

@@ -1,12 +1,19 @@
 //! Reads ranges of an object: concurrent reads are sorted, joined over small gaps, and filled as bytes arrive.
+//!
+//! A server that ignores ranges sends the object from its start. Its answer is kept, and reads are taken from it in order of their
+//! positions, as far as that does not skip too much.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
+use futures_util::stream::BoxStream;
+use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
 use pactio_sdk::{BoundPacketView, Cause, IoError, RequestId, Write};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
@@ -14,6 +21,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::failure::{failed, shown};
 use crate::filling::Outstanding;
 use crate::store::Store;
+use crate::web::UNKNOWN_SIZE;
 
 /// Ranges that are requested at a time.
 pub(crate) const IN_FLIGHT: usize = 16;
@@ -33,7 +41,23 @@ pub(crate) struct Fetches {
     free: Arc<Semaphore>,
     /// Notified when a request was cancelled or the device was closed.
     changed: Notify,
+    /// The server ignores ranges.
+    has_no_ranges: AtomicBool,
+    /// The answer of a server without ranges, as far as it was read.
+    forward: tokio::sync::Mutex<Option<Forward>>,
 }
+
+/// An answer that is read from the start of the object on.
+struct Forward {
+    stream: BoxStream<'static, object_store::Result<Bytes>>,
+    /// Bytes that arrived and were not taken.
+    bytes: Bytes,
+    /// The position of the next byte.
+    at: u64,
+}
+
+/// Most bytes that a read of a server without ranges may skip.
+const MAX_SKIPPED_BYTES: u64 = 64 << 20;
 
 #[derive(Default)]
 struct Pending {
@@ -51,13 +75,17 @@ struct Pending {
 }
 
 impl Pending {
-    /// Takes the part that is next, and the parts that follow it closely enough to be read with it.
-    fn next_group(&mut self, gap: u64) -> Vec<(u64, BoundPacketView<Write>)> {
+    /// Takes the part that is next, and the parts that follow it closely enough to be read with it. With `in_order`, parts that
+    /// have waited longest have no precedence.
+    fn next_group(&mut self, gap: u64, in_order: bool) -> Vec<(u64, BoundPacketView<Write>)> {
         let mut group: Vec<(u64, BoundPacketView<Write>)> = Vec::new();
         let (mut start, mut end) = (0u64, 0u64);
         self.groups += 1;
-        let oldest =
-            self.parts.keys().min_by_key(|(_, number)| *number).filter(|_| self.groups.is_multiple_of(4));
+        let oldest = self
+            .parts
+            .keys()
+            .min_by_key(|(_, number)| *number)
+            .filter(|_| self.groups.is_multiple_of(4) && !in_order);
         let (position, number) = oldest.copied().unwrap_or((self.turn, 0));
         let mut next = self.first_from(position, number).or_else(|| self.first_from(0, 0));
         while let Some((position, number, len)) = next {
@@ -88,6 +116,8 @@ enum Trouble {
     Refused(object_store::Error),
     /// The answer began, and broke off.
     BrokeOff(object_store::Error),
+    /// The server ignores ranges.
+    NoRanges,
 }
 
 /// The options that restrict a request to one version.
@@ -110,9 +140,9 @@ pub(crate) fn has_date(meta: &ObjectMeta) -> bool {
     meta.last_modified.timestamp() != 0
 }
 
-/// Whether both are the same version, if that can be determined.
+/// Whether both are the same version, if that can be determined. The size of `one` may be unknown.
 fn is_same_version(one: &ObjectMeta, other: &ObjectMeta) -> Option<bool> {
-    if one.size != other.size {
+    if one.size != other.size && one.size != UNKNOWN_SIZE {
         return Some(false);
     }
     match (&one.e_tag, &other.e_tag) {
@@ -129,7 +159,16 @@ pub(crate) fn has_no_version(meta: &ObjectMeta) -> bool {
 impl Fetches {
     pub(crate) fn new(runtime: Handle, store: Store, meta: ObjectMeta) -> Arc<Self> {
         let free = Arc::new(Semaphore::new(IN_FLIGHT));
-        Arc::new(Self { runtime, store, meta, pending: Mutex::default(), free, changed: Notify::new() })
+        Arc::new(Self {
+            runtime,
+            store,
+            meta,
+            pending: Mutex::default(),
+            free,
+            changed: Notify::new(),
+            has_no_ranges: AtomicBool::new(false),
+            forward: tokio::sync::Mutex::default(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -173,14 +212,20 @@ impl Fetches {
         loop {
             tokio::task::yield_now().await;
             let Ok(permit) = self.free.clone().acquire_owned().await else { return };
+            let has_no_ranges = self.has_no_ranges();
             let group = {
                 let mut pending = self.lock();
                 if pending.parts.is_empty() {
                     pending.gathering = false;
                     return;
                 }
-                pending.next_group(self.store.gap)
+                pending.next_group(self.store.gap, has_no_ranges)
             };
+            if has_no_ranges {
+                // One group after the other, in the order of their positions.
+                self.fetch(group).await;
+                continue;
+            }
             let this = self.clone();
             self.runtime.spawn(async move {
                 this.fetch(group).await;
@@ -197,6 +242,7 @@ impl Fetches {
             let before = left.given();
             let error = match self.stream(start, end, &mut left).await {
                 Ok(()) => continue,
+                Err(Trouble::NoRanges) => continue,
                 Err(Trouble::Refused(error)) => return left.fail(&self.failed(start, end, &error)),
                 Err(Trouble::BrokeOff(error)) => error,
             };
@@ -234,16 +280,89 @@ impl Fetches {
         failed(&format!("'{}' {start:#x}..{end:#x}", shown(&self.meta.location)), error)
     }
 
+    fn has_no_ranges(&self) -> bool {
+        // Ordering: Relaxed. The flag guards no data.
+        self.has_no_ranges.load(Ordering::Relaxed)
+    }
+
     /// Reads a range, as far as it arrives and as long as a part needs it.
     async fn stream(&self, start: u64, end: u64, left: &mut Outstanding) -> Result<(), Trouble> {
+        if self.has_no_ranges() {
+            return self.stream_forward(start, end, left).await;
+        }
+        let Some(answer) = self.answer(Some(start..end), left).await? else { return Ok(()) };
+        if answer.range.start > start || answer.range.end < end {
+            let source = "the server sent other bytes than those of the range".into();
+            return Err(Trouble::Refused(object_store::Error::NotSupported { source }));
+        }
+        if answer.range.start < start {
+            // Ordering: Relaxed. The flag guards no data.
+            self.has_no_ranges.store(true, Ordering::Relaxed);
+            return Err(Trouble::NoRanges);
+        }
+        let mut at = answer.range.start;
+        let mut stream = answer.into_stream();
+        while at < end {
+            let Some(chunk) = self.next(&mut stream, left).await? else { return Ok(()) };
+            left.give(at, &chunk);
+            at += chunk.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// The same from a server without ranges.
+    async fn stream_forward(&self, start: u64, end: u64, left: &mut Outstanding) -> Result<(), Trouble> {
+        let mut kept = self.forward.lock().await;
+        let mut forward = match kept.take().filter(|forward| forward.at <= start) {
+            Some(forward) => forward,
+            None => {
+                self.refuse_long_way(0, start)?;
+                let Some(answer) = self.answer(None, left).await? else { return Ok(()) };
+                Forward { stream: answer.into_stream(), bytes: Bytes::new(), at: 0 }
+            }
+        };
+        self.refuse_long_way(forward.at, start)?;
+        while forward.at < end {
+            if forward.bytes.is_empty() {
+                // If no part is left, the position in the answer is unknown, and the answer is dropped.
+                let Some(chunk) = self.next(&mut forward.stream, left).await? else { return Ok(()) };
+                forward.bytes = chunk;
+            }
+            let wanted = usize::try_from(end - forward.at).unwrap_or(usize::MAX).min(forward.bytes.len());
+            let bytes = forward.bytes.split_to(wanted);
+            left.give(forward.at, &bytes);
+            forward.at += wanted as u64;
+        }
+        *kept = Some(forward);
+        Ok(())
+    }
+
+    /// Refuses a read far from the position of the answer.
+    fn refuse_long_way(&self, at: u64, start: u64) -> Result<(), Trouble> {
+        if start - at <= MAX_SKIPPED_BYTES {
+            return Ok(());
+        }
+        let text = format!(
+            "the server has no ranges, so that {} bytes would be read before this one; copy the object first",
+            start - at
+        );
+        Err(Trouble::Refused(object_store::Error::NotSupported { source: text.into() }))
+    }
+
+    /// Asks for a range, or for the object; `None` if no part is left.
+    async fn answer(
+        &self,
+        range: Option<Range<u64>>,
+        left: &mut Outstanding,
+    ) -> Result<Option<GetResult>, Trouble> {
         let mut options = of_version(&self.meta);
-        options.range = Some(GetRange::Bounded(start..end));
+        options.range = range.map(GetRange::Bounded);
         let mut answer = pin!(self.store.objects.get_opts(&self.meta.location, options));
         let answer = loop {
             // Created before the check, so that no notification is missed in between.
             let changed = self.changed.notified();
             if self.is_done(left) {
-                return Ok(());
+                return Ok(None);
             }
             tokio::select! {
                 answer = &mut answer => break answer.map_err(Trouble::Refused)?,
@@ -256,12 +375,19 @@ impl Fetches {
             let (path, source) = (self.meta.location.to_string(), "it is another version now".into());
             return Err(Trouble::Refused(object_store::Error::Precondition { path, source }));
         }
-        let mut at = answer.range.start;
-        let mut stream = answer.into_stream();
-        while at < end {
+        Ok(Some(answer))
+    }
+
+    /// Waits for the next bytes of an answer; `None` if no part is left.
+    async fn next(
+        &self,
+        stream: &mut BoxStream<'static, object_store::Result<Bytes>>,
+        left: &mut Outstanding,
+    ) -> Result<Option<Bytes>, Trouble> {
+        loop {
             let changed = self.changed.notified();
             if self.is_done(left) {
-                return Ok(());
+                return Ok(None);
             }
             tokio::select! {
                 chunk = stream.next() => {
@@ -269,14 +395,11 @@ impl Fetches {
                         let source = std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into();
                         Err(object_store::Error::Generic { store: "object", source })
                     });
-                    let chunk = chunk.map_err(Trouble::BrokeOff)?;
-                    left.give(at, &chunk);
-                    at += chunk.len() as u64;
+                    return chunk.map(Some).map_err(Trouble::BrokeOff);
                 }
                 () = changed => {}
             }
         }
-        Ok(())
     }
 
     /// Drops cancelled parts, or all parts if the device is closed; `true` if none is left.

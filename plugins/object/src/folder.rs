@@ -45,26 +45,35 @@ impl Folder {
 /// If the store cannot list its keys; for a web server, that counts as no folder.
 pub(crate) fn is_folder(store: &Store, key: &str) -> Result<bool, OpenError> {
     let path = path(key)?;
+    if let Some(web) = &store.web {
+        return Ok(runtime()?.block_on(opening(web.entries(&path))).is_ok_and(|entries| !entries.is_empty()));
+    }
     let first = async { store.objects.list(Some(&path)).next().await.transpose() };
     match runtime()?.block_on(opening(first)) {
         Ok(first) => Ok(first.is_some()),
-        Err(_) if store.is_web => Ok(false),
         Err(error) => Err(cannot_open(&error)),
     }
 }
 
-async fn list(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Vec<Entry>> {
+async fn list(store: &Store, folder: &Path) -> object_store::Result<Vec<Entry>> {
+    let mut all = match &store.web {
+        Some(web) => web.entries(folder).await?,
+        None => entries(&*store.objects, folder).await?,
+    };
+    // A key may also be a folder of other keys: it is listed once, as the folder.
+    all.sort_by(|one, other| one.name.cmp(&other.name).then(other.is_folder().cmp(&one.is_folder())));
+    all.dedup_by(|later, earlier| later.name == earlier.name);
+    Ok(all)
+}
+
+async fn entries(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Vec<Entry>> {
     let listed = store.list_with_delimiter(Some(folder)).await?;
     let folders = listed.common_prefixes.iter().filter_map(Path::filename).map(Entry::folder);
     // Some tools make an object with the name of the folder, so that the folder exists.
     let files = listed.objects.iter().filter(|object| object.location != *folder);
     let files = files
         .filter_map(|object| Some(Entry::new(object.location.filename()?, stat(object, &Attributes::new()))));
-    let mut all: Vec<Entry> = folders.chain(files).filter(|entry| !entry.name.contains(&b'/')).collect();
-    // A key may also be a folder of other keys: it is listed once, as the folder.
-    all.sort_by(|one, other| one.name.cmp(&other.name).then(other.is_folder().cmp(&one.is_folder())));
-    all.dedup_by(|later, earlier| later.name == earlier.name);
-    Ok(all)
+    Ok(folders.chain(files).filter(|entry| !entry.name.contains(&b'/')).collect())
 }
 
 impl Tree for Folder {}
@@ -80,7 +89,7 @@ impl Listing for Folder {
             if let Some(tail) = cursors.take(&folder, from) {
                 return cursors.answer(folder, from, tail, entries, |at, _| at + 1);
             }
-            match list(&*store.objects, &path).await {
+            match list(&store, &path).await {
                 Ok(all) if all.is_empty() && !folder.is_empty() => {
                     entries.error(IoError::from_code(Code::NOT_FOUND));
                 }

@@ -17,6 +17,7 @@ mod profile;
 mod runtime;
 mod store;
 mod upload;
+mod web;
 
 use pactio_sdk::OptionSpec;
 
@@ -34,6 +35,9 @@ pactio_sdk::plugin! {
         OptionSpec::text("profile", "profile of ~/.aws/credentials and ~/.aws/config with keys, region and endpoint of S3"),
         OptionSpec::flag("metadata", "ask the metadata service of this machine for credentials"),
         OptionSpec::flag("anonymous", "do not sign requests"),
+        OptionSpec::text("header", "lines of headers for a web server: Name: value").secret(),
+        OptionSpec::text("link", "address with a query, such as a signed link, in place of a path: https:?link=env:LINK").secret(),
+        OptionSpec::text("ca", "file of certificates (PEM) that are trusted besides those of the system"),
         OptionSpec::flag("unversioned", "read objects for which the server gives neither a tag nor a date"),
         OptionSpec::size("gap", "ranges so close to each other are read as one").default("64KiB").range("0", "1GiB"),
         OptionSpec::size("part", "the size of each uploaded part").default("8MiB").range("5MiB", "1GiB"),

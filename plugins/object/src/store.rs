@@ -9,6 +9,7 @@ use object_store::path::Path;
 use pactio_sdk::{Identity, OpenError, OpenMode, OpenRequest, Stat};
 
 use crate::client::{Settings, client, strip_prefix};
+use crate::web::WebStore;
 
 /// A store and its settings.
 #[derive(Clone)]
@@ -23,8 +24,8 @@ pub(crate) struct Store {
     pub(crate) retry_for: Duration,
     /// Reads need not be of one version.
     pub(crate) unversioned: bool,
-    /// The store is a web server. Most web servers list nothing.
-    pub(crate) is_web: bool,
+    /// The store, if it is a web server.
+    pub(crate) web: Option<Arc<WebStore>>,
     /// The address of the store and the bucket; `None` for files of this system.
     address: Option<Arc<str>>,
 }
@@ -49,24 +50,26 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
     let settings = Settings::of(request)?;
     refuse_unusable(&settings)?;
     let part = request.size_option("part")?.unwrap_or(8 << 20);
-    let objects = client(&settings, settings.timeout)?;
+    let made = client(&settings, settings.timeout)?;
     // The client measures the time from the first byte sent to the first byte of the answer.
     let uploads = match request.mode().contains(OpenMode::WRITE) {
-        true => client(&settings, settings.timeout + Duration::from_secs(part / SLOWEST))?,
-        false => objects.clone(),
+        true => client(&settings, settings.timeout + Duration::from_secs(part / SLOWEST))?.objects(),
+        false => made.objects(),
     };
     let store = Store {
-        objects,
+        objects: made.objects(),
         uploads,
+        web: made.web(),
         gap: request.size_option("gap")?.unwrap_or(64 << 10),
         part: part as usize,
         retry_for: settings.retry_for,
         unversioned: request.flag_option("unversioned")?,
-        is_web: matches!(request.scheme(), "http" | "https"),
         address: address(&settings).map(Arc::from),
     };
     let target = request.target();
     let key = match request.scheme() {
+        // The name is for messages only.
+        _ if store.web.as_ref().is_some_and(|web| web.is_link()) => "link".to_owned(),
         "local" => absolute(target)?,
         scheme => {
             let (bucket, key) = split(target);

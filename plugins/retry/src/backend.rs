@@ -14,9 +14,10 @@ impl Backend for Retry {
     type Device = RetryingDevice;
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<RetryingDevice, OpenError> {
-        // All options have defaults, and the host has checked their values.
+        // All other options have defaults, and the host has checked their values.
         let plan = Plan {
-            attempts: request.parsed_option("attempts", "a whole number")?.unwrap_or(1),
+            attempts: request.parsed_option("attempts", "a whole number")?.unwrap_or(u32::MAX),
+            within: request.duration_option("within")?.unwrap_or_default(),
             delay: request.duration_option("delay")?.unwrap_or_default(),
             longest: request.duration_option("longest")?.unwrap_or_default(),
             io: request.flag_option("io")?,

@@ -14,7 +14,10 @@ use pactio_sdk::{
 
 /// The settings of the retries.
 pub(crate) struct Plan {
+    /// The most attempts.
     pub(crate) attempts: u32,
+    /// The last attempt begins at most this time after the first.
+    pub(crate) within: Duration,
     pub(crate) delay: Duration,
     pub(crate) longest: Duration,
     pub(crate) io: bool,
@@ -35,6 +38,24 @@ pub(crate) struct Shared {
     paused: Mutex<Paused>,
 }
 
+/// An attempt to answer a view.
+#[derive(Clone, Copy)]
+struct Attempt {
+    number: u32,
+    /// The time of the first attempt.
+    began: Instant,
+}
+
+impl Attempt {
+    fn first() -> Self {
+        Self { number: 1, began: Instant::now() }
+    }
+
+    fn next(self) -> Self {
+        Self { number: self.number.saturating_add(1), ..self }
+    }
+}
+
 /// The views that wait for their next attempt, by a number.
 #[derive(Default)]
 struct Paused {
@@ -51,9 +72,13 @@ impl Plan {
         error.is_temporary() || (self.io && error.code() == Code::IO)
     }
 
-    /// The pause after `attempts` attempts.
-    fn wait(&self, attempts: u32) -> Duration {
-        self.delay.saturating_mul(1 << (attempts - 1).min(30)).min(self.longest)
+    /// The pause behind an attempt, or `None` if it was the last. Pauses are random, so that many requests that failed together
+    /// do not come back together.
+    fn pause(&self, attempt: Attempt) -> Option<Duration> {
+        let bound = self.delay.saturating_mul(1 << (attempt.number - 1).min(30)).min(self.longest);
+        let pause = Duration::from_nanos(fastrand::u64(0..=bound.as_nanos() as u64));
+        let is_last = attempt.number >= self.attempts || attempt.began.elapsed() + pause > self.within;
+        (!is_last).then_some(pause)
     }
 }
 
@@ -73,9 +98,13 @@ impl Shared {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a view, as attempt number `attempts`.
-    fn send<Perms: PacketPerms>(self: &Arc<Self>, position: u64, view: BoundPacketView<Perms>, attempts: u32)
-    where
+    /// Sends a view.
+    fn send<Perms: PacketPerms>(
+        self: &Arc<Self>,
+        position: u64,
+        view: BoundPacketView<Perms>,
+        attempt: Attempt,
+    ) where
         Lower: PacketIo<Perms, u64>,
     {
         // If that fails for lack of memory, the view has failed already.
@@ -94,28 +123,33 @@ impl Shared {
                 if unwanted || !temporary {
                     return failed.complete();
                 }
-                if attempts >= this.plan.attempts {
+                let Some(pause) = this.plan.pause(attempt) else {
                     this.gave_up.fetch_add(1, Ordering::Relaxed);
                     return failed.complete();
-                }
+                };
                 this.retried.fetch_add(1, Ordering::Relaxed);
                 let position = position.saturating_add(failed.range().start as u64);
-                this.pause(position, failed.into_view(), attempts);
+                this.pause(position, failed.into_view(), attempt.next(), pause);
             });
         });
         self.below.send_io(position, fresh);
     }
 
     /// Sends a view again after a pause, unless it is cancelled before.
-    fn pause<Perms: PacketPerms>(self: &Arc<Self>, position: u64, view: BoundPacketView<Perms>, attempts: u32)
-    where
+    fn pause<Perms: PacketPerms>(
+        self: &Arc<Self>,
+        position: u64,
+        view: BoundPacketView<Perms>,
+        attempt: Attempt,
+        pause: Duration,
+    ) where
         Lower: PacketIo<Perms, u64>,
     {
         let (this, request) = (Arc::downgrade(self), view.request());
         let resume = move |goes: Result<(), IoError>| match (goes, this.upgrade()) {
             (Err(error), _) => view.error(error),
             (Ok(()), _) if view.is_cancelled() => view.error(IoError::CANCELLED),
-            (Ok(()), Some(this)) => this.send(position, view, attempts + 1),
+            (Ok(()), Some(this)) => this.send(position, view, attempt),
             (Ok(()), None) => {}
         };
         let number = {
@@ -126,7 +160,7 @@ impl Shared {
             number
         };
         let this = Arc::downgrade(self);
-        self.later.at(Instant::now() + self.plan.wait(attempts), move || {
+        self.later.at(Instant::now() + pause, move || {
             let paused = this.upgrade().and_then(|this| this.paused().waiting.remove(&number));
             if let Some((_, resume)) = paused {
                 resume(Ok(()));
@@ -158,11 +192,11 @@ impl Filter for RetryingDevice {
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        self.shared.send(position, view, 1);
+        self.shared.send(position, view, Attempt::first());
     }
 
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        self.shared.send(position, view, 1);
+        self.shared.send(position, view, Attempt::first());
     }
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {

@@ -1,4 +1,4 @@
-//! A filter that retries requests that failed temporarily: `file:/net/image | retry?attempts=5&delay=10ms`.
+//! A filter that retries requests that failed temporarily: `file:/net/image | retry?within=60s&delay=10ms`.
 
 mod backend;
 mod device;
@@ -10,11 +10,12 @@ pactio_sdk::plugin! {
     description: "repeats requests with temporary failures",
     schemes: ["retry"],
     options: [
-        OptionSpec::integer("attempts", "how often it is tried, with the first time").range("1", "1000").default("5"),
-        OptionSpec::duration("delay", "wait so long before the second attempt, and twice as long before each that follows")
+        OptionSpec::duration("within", "the last attempt begins at most this time after the first").range("0s", "24h").default("60s"),
+        OptionSpec::integer("attempts", "the most attempts, with the first one").range("1", "1000000"),
+        OptionSpec::duration("delay", "the first pause is random, up to this; the bound of each later pause is twice as long")
             .range("0s", "1h")
             .default("10ms"),
-        OptionSpec::duration("longest", "but not longer than this").range("0s", "1h").default("5s"),
+        OptionSpec::duration("longest", "the bound of a pause grows up to this").range("0s", "1h").default("5s"),
         OptionSpec::flag("io", "try again after input/output errors too, which mostly stay").default("false"),
     ],
     filter: backend::Retry,
