@@ -2,13 +2,14 @@
 
 use std::io::{self, BufWriter, Write};
 
-use pactio::Host;
+use pactio::{Device, Host};
 
 use serde_json::json;
 
 use super::failure::{Failure, output_failed};
 use super::given::GivenUrl;
 use super::output::{Form, Output, hex};
+use super::pieces::AroundHoles;
 use super::stream::Stream;
 use super::{Flow, Range, standard};
 
@@ -20,6 +21,8 @@ pub(super) struct Arguments {
     range: Range,
     #[command(flatten)]
     flow: Flow,
+    #[command(flatten)]
+    around: AroundHoles,
     /// Show lines that repeat the line before.
     #[arg(long)]
     no_squeezing: bool,
@@ -32,6 +35,9 @@ const WIDTH: usize = 16;
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let device = arguments.url.open(host)?;
+    if arguments.around.is_set() {
+        return around_holes(host, device, arguments);
+    }
     let mut stream = Stream::new(host, device, arguments.range, arguments.flow);
     if arguments.form.is_json() {
         return as_json(host, &mut stream, arguments);
@@ -70,6 +76,36 @@ fn as_json(host: &Host, stream: &mut Stream<'_>, arguments: &Arguments) -> Resul
     })
 }
 
+/// Shows all bytes that can be read.
+fn around_holes(host: &Host, device: Device, arguments: &Arguments) -> Result<(), Failure> {
+    let mut pieces = arguments.around.pieces(host, device, arguments.range, arguments.flow)?;
+    let mut lines = Output::new(arguments.form);
+    let output = standard::output().map_err(|error| output_failed(&error, None))?;
+    let mut dump = Dump::new(BufWriter::new(output), arguments.range.offset, !arguments.no_squeezing);
+    host.block_on(async {
+        while let Some(piece) = pieces.next().await? {
+            for part in &piece.done {
+                let (mut position, bytes) = (piece.position + part.start as u64, &piece.bytes[part.clone()]);
+                if arguments.form.is_json() {
+                    for line in bytes.chunks(WIDTH) {
+                        lines.line(String::new, || json!({ "position": position, "bytes": hex(line) }))?;
+                        position += line.len() as u64;
+                    }
+                } else {
+                    let shown = dump.move_to(position).and_then(|()| dump.put(bytes));
+                    shown.map_err(|error| output_failed(&error, None))?;
+                }
+            }
+            pieces.recycle(piece);
+        }
+        lines.flush()?;
+        if !arguments.form.is_json() {
+            dump.finish().map_err(|error| output_failed(&error, None))?;
+        }
+        pieces.account()
+    })
+}
+
 /// Lines in the form of `hexdump -C`.
 struct Dump<W> {
     output: W,
@@ -83,6 +119,17 @@ struct Dump<W> {
 impl<W: Write> Dump<W> {
     fn new(output: W, position: u64, squeeze: bool) -> Self {
         Self { output, position, squeeze, line: Vec::with_capacity(WIDTH), last: None, squeezing: false }
+    }
+
+    /// Continues at a position, with a line of its own if bytes are missing before it.
+    fn move_to(&mut self, position: u64) -> io::Result<()> {
+        if position != self.position + self.line.len() as u64 {
+            if !self.line.is_empty() {
+                self.end_line()?;
+            }
+            (self.position, self.last, self.squeezing) = (position, None, false);
+        }
+        Ok(())
     }
 
     fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {

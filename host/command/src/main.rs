@@ -3,9 +3,11 @@
 mod cat;
 mod check;
 mod cp;
+mod dump;
 mod failure;
 mod given;
 mod hexdump;
+mod holes;
 mod info;
 mod inspect;
 mod interrupt;
@@ -15,6 +17,7 @@ mod maps;
 mod options;
 mod output;
 mod pattern;
+mod pieces;
 mod plugins;
 mod progress;
 mod scan;
@@ -114,6 +117,8 @@ enum Command {
     Maps(maps::Arguments),
     /// Find bytes, text, values or matches of a regular expression.
     Scan(scan::Arguments),
+    /// Write the memory of a process, or of another device with addresses, to an ELF core file.
+    Dump(dump::Arguments),
     /// Copy one device to another.
     Cp(cp::Arguments),
     /// Print digests of devices, as sha256sum does.
@@ -264,6 +269,7 @@ impl Arguments {
             Command::Why(ref arguments) => with_host(&|host| why::run(host, arguments)),
             Command::Maps(ref arguments) => with_host(&|host| maps::run(host, arguments)),
             Command::Scan(ref arguments) => with_host(&|host| scan::run(host, arguments)),
+            Command::Dump(ref arguments) => with_host(&|host| dump::run(host, arguments)),
             Command::Sum(ref arguments) => with_host(&|host| sum::run(host, arguments)),
             Command::Verify(ref arguments) => with_host(&|host| verify::run(host, arguments)),
             Command::Man(ref arguments) => with_host(&|host| man::run(host, arguments)),

@@ -13,7 +13,7 @@ mod window;
 use std::ops::Range;
 use std::thread;
 
-use pactio::{Device, Host};
+use pactio::{Device, Host, Region};
 
 use self::report::{Report, work};
 use self::window::{BATCH, Piece, Search};
@@ -109,12 +109,16 @@ fn search(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::folder(device.url()));
     }
     let (end, asked) = (arguments.end_of(&device)?, arguments.range());
+    let has_regions = device.capabilities().has(pactio::Capability::MAP);
+    // The names of regions are printed with the matches.
+    let is_needed = end.is_none() || (has_regions && !arguments.count);
+    let regions = if is_needed { host.block_on(device.regions())? } else { Vec::new() };
     let spans = match end {
         Some(end) => {
             let all = asked.start.min(end)..asked.end.min(end);
             Vec::from_iter([all])
         }
-        None => regions(host, &device, arguments)?,
+        None => spans(&regions, arguments),
     };
     let len = |span: &Range<u64>| span.end - span.start;
     // Otherwise the end is found by reading, with one thread, so that no thread reads far behind the end.
@@ -124,7 +128,7 @@ fn search(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let threads = thread::available_parallelism().map_or(1, usize::from).max(wanted);
     let threads = threads.min(usize::try_from(count).unwrap_or(usize::MAX));
     let progress = Progress::start("searching", is_known.then(|| spans.iter().map(len).sum()));
-    let mut report = Report::new(arguments, &search, &device, end.is_some() || !is_known);
+    let mut report = Report::new(arguments, &search, &device, &regions, end.is_some() || !is_known);
     let (jobs, queue) = async_channel::unbounded();
     let result = thread::scope(|scope| {
         for _ in 0..threads {
@@ -189,10 +193,10 @@ impl Arguments {
 }
 
 /// The requested regions.
-fn regions(host: &Host, device: &Device, arguments: &Arguments) -> Result<Vec<Range<u64>>, Failure> {
+fn spans(regions: &[Region], arguments: &Arguments) -> Vec<Range<u64>> {
     let (Range { start, end }, text) = (arguments.range(), arguments.region.as_deref().unwrap_or_default());
     let mut spans: Vec<Range<u64>> = Vec::new();
-    for region in host.block_on(device.regions())? {
+    for region in regions {
         let is_meant = region.name.to_string().contains(text) && (region.writable || !arguments.writable);
         let part = region.range.start.max(start)..region.range.end.min(end);
         if !region.has_bytes() || !is_meant || part.is_empty() {
@@ -204,7 +208,7 @@ fn regions(host: &Host, device: &Device, arguments: &Arguments) -> Result<Vec<Ra
             _ => spans.push(part),
         }
     }
-    Ok(spans)
+    spans
 }
 
 fn alignment(text: &str) -> Result<u64, String> {

@@ -127,3 +127,62 @@ fn a_web_server_is_read_with_tls_if_its_certificate_is_trusted() {
     let (_, said) = run(trusting(&["cp", "file:file", &url]), 1);
     assert!(said.contains("all 2000000 bytes were sent, but may not be kept; copy again"), "{said}");
 }
+
+#[test]
+fn without_credentials_an_error_names_the_ways_at_once() {
+    let place = Place::new();
+    let home = tempfile::tempdir().unwrap();
+    for (url, way) in [
+        ("s3:bucket/key?region=r", "profile=NAME"),
+        ("gs:bucket/key", "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("az:container/key?account=a", "AZURE_STORAGE_ACCOUNT_KEY"),
+    ] {
+        let begun = std::time::Instant::now();
+        let mut command = place.command(&["cat", url]);
+        command.env_clear().env("HOME", home.path());
+        let (_, said) = run(command, 1);
+        assert!(said.contains("there are no credentials; ") && said.contains(way), "{said}");
+        assert!(said.contains("metadata=true") && said.contains("anonymous=true"), "{said}");
+        // No address was asked: the time is that of starting the command, on a loaded machine.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
+    }
+    let mut command = place.command(&["cat", "s3:bucket/key?profile=none"]);
+    command.env_clear().env("HOME", home.path());
+    let (_, said) = run(command, 1);
+    assert!(said.contains("there is no profile 'none' in "), "{said}");
+}
+
+#[test]
+fn keys_region_and_address_come_from_a_profile() {
+    let Some(store) = servers::moto("s3") else { return };
+    let place = Place::new();
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join(".aws")).unwrap();
+    let option = |name: &str| {
+        let (_, rest) = store.options.split_once(&format!("{name}=")).unwrap();
+        rest.split('&').next().unwrap().to_owned()
+    };
+    fs::write(
+        home.path().join(".aws/credentials"),
+        format!(
+            "[work]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            option("key-id"),
+            option("key")
+        ),
+    )
+    .unwrap();
+    let config =
+        format!("[profile work]\nregion = {}\nendpoint_url = {}\n", option("region"), option("endpoint"));
+    fs::write(home.path().join(".aws/config"), config).unwrap();
+    fs::write(place.path("x"), "content").unwrap();
+    let with = |arguments: &[&str], profile: Option<&str>| {
+        let mut command = place.command(arguments);
+        command.env_clear().env("HOME", home.path()).envs(profile.map(|name| ("AWS_PROFILE", name)));
+        command
+    };
+    run(with(&["cp", "file:x", "s3:bucket/x?profile=work"], None), 0);
+    let (content, _) = run(with(&["cat", "s3:bucket/x"], Some("work")), 0);
+    assert_eq!(content, "content");
+    let (_, said) = run(with(&["cat", "s3:bucket/x?region=r"], None), 1);
+    assert!(said.contains("there are no credentials"), "{said}");
+}

@@ -5,13 +5,13 @@ use std::fmt::Write;
 use std::ops::Range;
 
 use async_channel::{Receiver, Sender};
-use pactio::{Code, Device};
-use pactio_sdk::IoError as PacketError;
+use pactio::{Code, Device, Name, Region};
 use serde_json::json;
 
 use super::Arguments;
 use super::window::{Found, Piece, Search, Window};
 use crate::failure::Failure;
+use crate::holes::Holes;
 use crate::output::{Output, hex};
 use crate::progress::Progress;
 
@@ -41,11 +41,12 @@ pub(super) struct Report<'a> {
     arguments: &'a Arguments,
     search: &'a Search,
     device: &'a Device,
+    /// The regions of the device, if it has names for them.
+    regions: &'a [Region],
     output: Output,
     matches: u64,
     searched: u64,
-    /// Adjacent holes with the same cause are one.
-    holes: Vec<(Range<u64>, PacketError)>,
+    holes: Holes,
     /// The next match begins at this position or behind it.
     next: u64,
     /// The device is searched as a whole, and nothing lies behind its end. One of several regions may be cut off.
@@ -61,16 +62,18 @@ impl<'a> Report<'a> {
         arguments: &'a Arguments,
         search: &'a Search,
         device: &'a Device,
+        regions: &'a [Region],
         is_whole: bool,
     ) -> Self {
         Self {
             arguments,
             search,
             device,
+            regions,
             output: Output::new(arguments.form),
             matches: 0,
             searched: 0,
-            holes: Vec::new(),
+            holes: Holes::default(),
             next: 0,
             is_whole,
             end: None,
@@ -117,10 +120,10 @@ impl<'a> Report<'a> {
     fn take(&mut self, found: &mut Found) -> Result<bool, Failure> {
         self.searched += found.window.searched;
         for (range, error) in found.window.holes.drain(..) {
-            match self.holes.last_mut() {
-                _ if self.is_whole && error.code() == Code::END => self.end = self.end.or(Some(range.start)),
-                Some((last, cause)) if last.end == range.start && *cause == error => last.end = range.end,
-                _ => self.holes.push((range, error)),
+            if self.is_whole && error.code() == Code::END {
+                self.end = self.end.or(Some(range.start));
+            } else {
+                self.holes.add(range, error);
             }
         }
         found.begin_at(self.next, self.search);
@@ -131,9 +134,17 @@ impl<'a> Report<'a> {
                 for one in found.matches.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
                     let (at, bytes) =
                         (found.window.start + one.start as u64, &found.window.bytes[one.clone()]);
+                    let place = self.place(at);
                     self.output.line(
-                        || line(at, bytes),
-                        || json!({ "position": at, "length": bytes.len(), "bytes": hex(&bytes[..bytes.len().min(SHOWN)]) }),
+                        || line(at, bytes, place),
+                        || {
+                            let shown = hex(&bytes[..bytes.len().min(SHOWN)]);
+                            let mut line = json!({ "position": at, "length": bytes.len(), "bytes": shown });
+                            if let Some((name, offset)) = place {
+                                (line["region"], line["offset"]) = (name.to_string().into(), offset.into());
+                            }
+                            line
+                        },
                     )?;
                 }
                 // A match is printed as soon as it is found.
@@ -151,6 +162,14 @@ impl<'a> Report<'a> {
         Ok(self.end.is_none())
     }
 
+    /// The name of the region of a position, and the offset in the file that is mapped there, or else in the region.
+    fn place(&self, at: u64) -> Option<(&'a Name, u64)> {
+        let index = self.regions.partition_point(|region| region.range.end <= at);
+        let region =
+            self.regions.get(index).filter(|region| region.range.start <= at && !region.name.is_empty())?;
+        Some((&region.name, region.file_offset.unwrap_or(0) + (at - region.range.start)))
+    }
+
     fn is_full(&self) -> bool {
         self.matches >= self.arguments.limit()
     }
@@ -161,33 +180,17 @@ impl<'a> Report<'a> {
             self.output.line(|| format!("{matches}\n"), || json!({ "matches": matches }))?;
             self.output.flush()?;
         }
-        let bytes = |holes: &[(Range<u64>, PacketError)]| -> u64 {
-            holes.iter().map(|(range, _)| range.end - range.start).sum()
-        };
-        for (range, error) in self.holes.iter().take(20) {
-            eprintln!("pactio: {:#x}-{:#x} cannot be read: {error}", range.start, range.end);
-        }
-        if self.holes.len() > 20 {
-            eprintln!("pactio: and {} more ranges", self.holes.len() - 20);
-        }
+        self.holes.print();
         let matches = if self.matches == 1 { "match" } else { "matches" };
-        let (searched, lost) = (self.searched, bytes(&self.holes));
+        let (searched, lost) = (self.searched, self.holes.bytes());
         eprintln!("{} {matches} in {searched} bytes; {lost} bytes could not be read", self.matches);
         if let Some(failure) = self.failed {
             return Err(failure);
         }
-        let is_cut_off = self.holes.iter().any(|(_, error)| error.code() == Code::END);
-        // Holes in memory are no failure.
-        self.holes.retain(|(_, error)| !matches!(error.code(), Code::NOT_MAPPED | Code::END));
-        if !self.holes.is_empty() {
-            let (lost, url) = (bytes(&self.holes), self.device.url());
-            let mut causes: Vec<_> = self.holes.iter().map(|(_, error)| error.to_string()).collect();
-            causes.sort();
-            causes.dedup();
-            let causes = causes.join(", ");
-            return Err(Failure::incomplete(format!("{lost} bytes of '{url}' could not be read: {causes}")));
+        if let Some(failure) = self.holes.failure(self.device.url()) {
+            return Err(failure);
         }
-        if is_cut_off && self.arguments.length.is_some() {
+        if self.holes.is_cut_off() && self.arguments.length.is_some() {
             return Err(Failure::incomplete("a part of the range does not exist"));
         }
         self.account()?;
@@ -216,8 +219,8 @@ impl<'a> Report<'a> {
     }
 }
 
-/// `0x7ffd1c0a1000  70 61 63 74 69 6f  |pactio|`
-fn line(at: u64, bytes: &[u8]) -> String {
+/// `0x7ffd1c0a1000  70 61 63 74 69 6f  |pactio|  libc.so.6+0x1a1000`
+fn line(at: u64, bytes: &[u8], place: Option<(&Name, u64)>) -> String {
     let shown = &bytes[..bytes.len().min(SHOWN)];
     let mut text = format!("{at:#014x} ");
     for byte in shown {
@@ -226,6 +229,10 @@ fn line(at: u64, bytes: &[u8]) -> String {
     let more = if bytes.len() > SHOWN { " ..." } else { "" };
     let shown: String =
         shown.iter().map(|byte| if (0x20..0x7f).contains(byte) { *byte as char } else { '.' }).collect();
-    let _ = writeln!(text, "{more}  |{shown}|");
+    let place = place.map(|(name, offset)| {
+        let name = name.to_string();
+        format!("  {}+{offset:#x}", name.rsplit('/').next().unwrap_or_default())
+    });
+    let _ = writeln!(text, "{more}  |{shown}|{}", place.unwrap_or_default());
     text
 }
