@@ -591,6 +591,60 @@ fn write_list_and_replace(store: Store) {
 }
 
 #[test]
+fn keys_that_are_no_names_do_not_hide_their_folder() {
+    let Some(store) = servers::moto("s3") else { return };
+    in_time(move || {
+        for key in ["folder/good", "folder//b", "folder/../b", "folder/tab%09here"] {
+            let mut server = TcpStream::connect(("127.0.0.1", store.server.port)).unwrap();
+            let head = format!(
+                "PUT /bucket/{key} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
+                store.server.port
+            );
+            server.write_all(head.as_bytes()).unwrap();
+            let mut answer = String::new();
+            BufReader::new(server).read_line(&mut answer).unwrap();
+            assert!(answer.contains(" 200 "), "{key}: {answer}");
+        }
+        let host = object_host();
+        let folder = open(&host, &store.url("folder/", ""));
+        let listed = host.block_on(folder.list("")).unwrap();
+        let names: Vec<_> = listed.iter().map(|entry| entry.name.to_str().unwrap()).collect();
+        assert_eq!(names, ["good"]);
+        let refused = host.block_on(folder.refused()).unwrap();
+        let keys: Vec<_> = refused.iter().map(|refused| refused.name.to_str().unwrap()).collect();
+        for key in ["folder//", "folder/tab\there"] {
+            assert!(keys.contains(&key), "{key:?}: {keys:?}");
+        }
+        assert!(refused.iter().all(|refused| !refused.reason.is_empty()));
+        assert_eq!(host.block_on(folder.open("good").unwrap().read_exact_at(0, vec![0; 1])).unwrap(), b"x");
+        let error = folder.open("tab\there").unwrap_err();
+        assert_eq!(error.code(), Some(Code::INVALID_INPUT), "{error}");
+    });
+}
+
+#[test]
+fn versions_are_opened_and_media_types_are_kept() {
+    let Some(store) = servers::moto("s3") else { return };
+    in_time(move || {
+        let host = object_host();
+        let write = |bytes: &[u8]| {
+            let new = OpenOptions::new().write(true).create(true).truncate(true);
+            let device = host.open_with(&store.url("key", "&content-type=text/x-test"), new).unwrap();
+            host.block_on(device.write_all_at(0, bytes.to_vec())).unwrap();
+            host.block_on(device.publish()).unwrap();
+        };
+        write(b"first");
+        let stat = host.block_on(open(&host, &store.url("key", "")).stat()).unwrap();
+        assert_eq!(stat.content_type.as_deref(), Some("text/x-test"));
+        let error = host.open(&store.url("key", "&version=none")).unwrap_err();
+        assert!(error.code().is_some(), "{error}");
+        let new = OpenOptions::new().write(true).create(true).truncate(true);
+        let error = host.open_with(&store.url("key", "&version=1"), new).unwrap_err();
+        assert!(error.to_string().contains("a version of an object cannot be written"), "{error}");
+    });
+}
+
+#[test]
 fn a_key_that_is_wrong_is_told() {
     let Some(store) = servers::azurite() else { return };
     in_time(move || {

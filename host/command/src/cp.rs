@@ -106,7 +106,10 @@ struct Destination {
 impl Destination {
     /// Opens the destination. The content of a device that publishes, or that can be resized, does not change here.
     fn open(host: &Host, arguments: &Arguments, source: &Source) -> Result<Self, Failure> {
-        let (url, options) = (&arguments.destination, OpenOptions::new().write(true).create(true));
+        let (mut url, options) = (arguments.destination.clone(), OpenOptions::new().write(true).create(true));
+        if let Some(kind) = &source.stat().content_type {
+            url = url.with_default(host, "content-type", kind);
+        }
         let this = Self::of(url.open_with(host, options.replace(!arguments.inplace))?);
         if let Err(failure) = this.refuse_unsuitable(host, source, arguments.verify) {
             this.close();

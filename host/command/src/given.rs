@@ -29,6 +29,17 @@ impl GivenUrl {
         host.open_with(&self.0, options)
     }
 
+    /// The same URL with an option, if its plugin has that option, and the URL does not set it and names one device.
+    pub(super) fn with_default(&self, host: &Host, key: &str, value: &str) -> Self {
+        let url = self.0.parse::<Url>().ok().filter(|url| url.filters().is_empty() && url.name().is_none());
+        let url = url.filter(|url| url.options().iter().all(|(given, _)| given != key));
+        let has_option = |url: &Url| {
+            let plugin = host.plugin_with_scheme(url.scheme());
+            plugin.is_ok_and(|plugin| plugin.manifest().options.iter().any(|option| option.name == key))
+        };
+        url.filter(has_option).map_or_else(|| self.clone(), |url| Self(url.with_option(key, value).reveal()))
+    }
+
     /// The text with its secrets, for another process or a part of it.
     pub(super) fn secret_text(&self) -> &str {
         &self.0

@@ -37,6 +37,9 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         if let Some(mode) = stat.mode {
             let _ = writeln!(text, "mode      {mode:04o}");
         }
+        if let Some(kind) = &stat.content_type {
+            let _ = writeln!(text, "type      {kind}");
+        }
         if let Some(version) = &stat.version {
             let _ = writeln!(text, "version   {version}");
         }
@@ -70,6 +73,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
             "kind": stat.kind.map(|kind| kind.text()),
             "mode": stat.mode,
             "version": stat.version,
+            "content_type": stat.content_type,
             "readable": info.readable(),
             "writable": writing,
             "can": top.capabilities().iter().map(|one| one.name()).collect::<Vec<_>>(),

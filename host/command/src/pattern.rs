@@ -2,20 +2,33 @@
 
 use std::ops::Range;
 
+use aho_corasick::{AhoCorasick, Input, MatchKind, Span, packed};
 use regex::bytes::{Regex, RegexBuilder};
 
 /// A pattern over bytes.
 pub(super) struct Pattern {
-    regex: Regex,
-    /// The same with one more byte behind it, which is no part of the match: where a text goes on, `$` and `\b` must not take
-    /// the end of the read bytes for the end of the text. A pattern of fixed length does not look there, and its matches may
-    /// overlap.
-    within: Option<Regex>,
+    search: Search,
     /// Number of bytes before a match that decide whether it is one.
     pub(super) before: usize,
     /// Number of bytes behind the first byte of a match that belong to it or decide whether it is one.
     pub(super) behind: usize,
 }
+
+/// A search for the next match.
+enum Search {
+    /// A pattern of fixed length: its matches may overlap.
+    Fixed(Regex),
+    /// An expression, and the same with one more byte behind it, which is no part of the match: where a text goes on, `$` and
+    /// `\b` must not take the end of the read bytes for the end of the text.
+    Expression(Regex, Regex),
+    /// A few texts, by vector instructions.
+    Packed(packed::Searcher),
+    /// Many texts.
+    Texts(AhoCorasick),
+}
+
+/// Most texts that are searched by vector instructions: with more, these find too many candidates.
+const MAX_PACKED_TEXTS: usize = 64;
 
 /// Number of bytes that `^`, `$` and `\b` look at: a character has at most 4 bytes, and with 8 an aligned position before
 /// remains one.
@@ -102,32 +115,73 @@ impl Pattern {
             // The expression ends with a comment, which extends to the end of the line.
             .or_else(|_| build(&format!("(?:{text}\n)(?s-u:.)")))
             .map_err(|error| error.to_string())?;
-        Ok(Self { regex, within: Some(within), before: AROUND, behind: longest - 1 + AROUND })
+        Ok(Self { search: Search::Expression(regex, within), before: AROUND, behind: longest - 1 + AROUND })
     }
 
     fn fixed(regex: &str, len: usize) -> Result<Self, String> {
         let regex =
             RegexBuilder::new(regex).unicode(false).dot_matches_new_line(true).size_limit(1 << 28).build();
         let regex = regex.map_err(|error| error.to_string())?;
-        Ok(Self { regex, within: None, before: 0, behind: len - 1 })
+        Ok(Self { search: Search::Fixed(regex), before: 0, behind: len - 1 })
+    }
+
+    /// The lines of a file, each a text. At a position where several begin, the longest is the match.
+    ///
+    /// # Errors
+    ///
+    /// If there is no text.
+    pub(super) fn texts(lines: &[u8]) -> Result<Self, String> {
+        let mut texts: Vec<&[u8]> =
+            lines.split(|byte| *byte == b'\n').filter(|text| !text.is_empty()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        let longest = texts
+            .iter()
+            .map(|text| text.len())
+            .max()
+            .ok_or("the file has no texts; write one on each line")?;
+        let packed = || {
+            let config = packed::Config::new().match_kind(packed::MatchKind::LeftmostLongest).clone();
+            config.builder().extend(&texts).build()
+        };
+        let search = match Some(texts.len()).filter(|count| *count <= MAX_PACKED_TEXTS).and_then(|_| packed())
+        {
+            Some(packed) => Search::Packed(packed),
+            None => {
+                let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts);
+                Search::Texts(built.map_err(|error| error.to_string())?)
+            }
+        };
+        Ok(Self { search, before: 0, behind: longest - 1 })
     }
 
     /// The first match that begins at `from` or behind it. The text before `from` is only looked at.
     pub(super) fn find(&self, text: Text<'_>, from: usize) -> Option<Range<usize>> {
-        let found = self.regex.find_at(text.bytes, from)?.range();
-        match &self.within {
-            // Only a match that touches the end of the read bytes can depend on them ending there. The longer expression has no
-            // fast search for a literal inside of it, so it is used for these matches only.
-            Some(within) if !text.ends && found.end == text.bytes.len() => {
+        match &self.search {
+            Search::Fixed(regex) => regex.find_at(text.bytes, from).map(|found| found.range()),
+            Search::Expression(regex, within) => {
+                let found = regex.find_at(text.bytes, from)?.range();
+                if text.ends || found.end < text.bytes.len() {
+                    return Some(found);
+                }
+                // Only a match that touches the end of the read bytes can depend on them ending there. The longer expression has
+                // no fast search for a literal inside of it, so it is used for these matches only.
                 within.find_at(text.bytes, found.start).map(|found| found.start()..found.end() - 1)
             }
-            _ => Some(found),
+            Search::Packed(texts) => {
+                let span = Span { start: from, end: text.bytes.len() };
+                texts.find_in(text.bytes, span).map(|found| found.start()..found.end())
+            }
+            Search::Texts(texts) => {
+                texts.find(Input::new(text.bytes).range(from..)).map(|found| found.start()..found.end())
+            }
         }
     }
 
     /// The position at which the search for the next match begins.
     pub(super) fn next(&self, found: &Range<usize>) -> usize {
-        if self.within.is_some() { found.end.max(found.start + 1) } else { found.start + 1 }
+        let is_expression = matches!(self.search, Search::Expression(..));
+        if is_expression { found.end.max(found.start + 1) } else { found.start + 1 }
     }
 }
 
@@ -186,6 +240,26 @@ mod tests {
             let found = |ends| all_in(&pattern, Text { bytes: b"foo\nfoo", ends });
             assert_eq!((&found(true)[..], &found(false)[..]), (at_the_end, within), "{expression}");
         }
+    }
+
+    #[test]
+    fn texts_are_found_wherever_they_are_few_or_many() {
+        let mut bytes = vec![b'.'; 10_000];
+        let mut expected = Vec::new();
+        for (index, text) in ["needle", "need", "\u{e4}", "straw-44"].into_iter().enumerate() {
+            for at in [index * 100, 5000 + index * 64, 9990 - index * 300] {
+                bytes[at..at + text.len()].copy_from_slice(text.as_bytes());
+                expected.push((at, at + text.len()));
+            }
+        }
+        expected.sort_unstable();
+        let few = "needle\nneed\n\u{e4}\n\nstraw-44\nneed".to_owned();
+        let many = (0..1000).fold(few.clone(), |texts, number| format!("{texts}\nstraw-{number:04}"));
+        for texts in [few, many] {
+            assert_eq!(all(&Pattern::texts(texts.as_bytes()).unwrap(), &bytes), expected);
+        }
+        assert!(Pattern::texts(b"\n\n").is_err());
+        assert_eq!(all(&Pattern::texts(b"aa").unwrap(), b"aaa"), [(0, 2), (1, 3)]);
     }
 
     #[test]

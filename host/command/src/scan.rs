@@ -10,7 +10,9 @@
 mod report;
 mod window;
 
+use std::fs;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::thread;
 
 use pactio::{Device, Host, Region};
@@ -85,6 +87,10 @@ struct What {
     #[arg(long)]
     text: Option<String>,
 
+    /// A file with a text on each line, all of which are looked for at once.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    texts: Option<PathBuf>,
+
     /// A regular expression over bytes, such as '(?i)password=\w+'.
     #[arg(long, value_name = "EXPRESSION")]
     regex: Option<String>,
@@ -151,11 +157,16 @@ fn pieces(spans: &[Range<u64>]) -> impl Iterator<Item = Piece> {
 
 impl Arguments {
     fn search(&self) -> Result<Search, String> {
-        let What { hex, text, regex, value } = &self.what;
-        let pattern = match (hex, text, regex, value) {
+        let What { hex, text, texts, regex, value } = &self.what;
+        let pattern = match (hex, text, texts, regex, value) {
             (Some(hex), ..) => Pattern::hex(hex),
             (_, Some(text), ..) => Pattern::bytes(text.as_bytes()),
-            (_, _, Some(regex), _) => Pattern::regex(regex, self.longest),
+            (_, _, Some(path), ..) => match fs::read(path) {
+                Ok(lines) => Pattern::texts(&lines),
+                Err(error) => Err(error.to_string()),
+            }
+            .map_err(|error| format!("the texts '{}': {error}", path.display())),
+            (.., Some(regex), _) => Pattern::regex(regex, self.longest),
             (.., value) => Pattern::value(value.as_deref().unwrap_or_default(), self.big_endian),
         }?;
         let most = self.limit().min(if self.count { u64::MAX } else { BATCH });

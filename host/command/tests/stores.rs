@@ -186,3 +186,15 @@ fn keys_region_and_address_come_from_a_profile() {
     let (_, said) = run(with(&["cat", "s3:bucket/x?region=r"], None), 1);
     assert!(said.contains("there are no credentials"), "{said}");
 }
+
+#[test]
+fn a_copy_keeps_the_media_type() {
+    let Some(store) = servers::moto("s3") else { return };
+    let place = Place::new();
+    fs::write(place.path("x"), "content").unwrap();
+    let (one, other) = (store.url("one", ""), store.url("other", ""));
+    run(place.command(&["cp", "file:x", &format!("{one}&content-type=text/x-test")]), 0);
+    run(place.command(&["cp", &one, &other]), 0);
+    let (said, _) = run(place.command(&["info", &other]), 0);
+    assert!(said.contains("text/x-test"), "{said}");
+}

@@ -7,7 +7,7 @@ use pactio_sdk::{Backend, Lower, OpenError, OpenRequest};
 use crate::device::CoreDevice;
 use crate::reader::Reader;
 use crate::segments::{Segment, Segments, corrupt, cut};
-use crate::{elf, lime, map};
+use crate::{elf, formats, lime, map};
 
 /// The filter.
 pub(crate) struct Core;
@@ -76,12 +76,14 @@ fn segments(request: &OpenRequest<'_>, below: &Lower, physical: bool) -> Result<
         }
         (None, None) => {
             let mut reader = Reader::new(below);
-            match reader.magic()? {
-                elf::MAGIC => elf::parse(reader, physical),
-                lime::MAGIC => lime::parse(reader),
-                _ => Err(corrupt(
-                    "it is neither an ELF core file nor a LiME dump; for a raw image, say with at= or map= where it belongs",
-                )),
+            let magic = reader.magic()?;
+            if magic.starts_with(&elf::MAGIC) {
+                elf::parse(reader, physical)
+            } else if magic.starts_with(&lime::MAGIC) {
+                lime::parse(reader)
+            } else {
+                let unknown = "it is neither an ELF core file nor a LiME dump; for a raw image, say with at= or map= where it belongs";
+                Err(corrupt(formats::refusal(&magic).unwrap_or_else(|| unknown.to_owned())))
             }
         }
     }

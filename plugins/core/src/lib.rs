@@ -3,6 +3,7 @@
 mod backend;
 mod device;
 mod elf;
+mod formats;
 mod lime;
 mod map;
 mod reader;

@@ -15,11 +15,11 @@ impl<'a> Reader<'a> {
         Self { below, position: 0 }
     }
 
-    /// The first four bytes; zeros, where the device has none.
-    pub(crate) fn magic(&mut self) -> Result<[u8; 4], OpenError> {
-        let mut magic = [0; 4];
+    /// The first bytes; zeros, where the device has none.
+    pub(crate) fn magic(&mut self) -> Result<[u8; 16], OpenError> {
+        let mut magic = [0; 16];
         let mut read = 0;
-        while read < 4 {
+        while read < magic.len() {
             match self.read(&mut magic[read..]).map_err(OpenError::from)? {
                 0 => break,
                 count => read += count,

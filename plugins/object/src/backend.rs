@@ -49,6 +49,11 @@ pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, Op
         return Ok(Opened::new(TreeDevice(Folder::new(store, key))));
     }
     if mode.contains(OpenMode::WRITE) {
+        if store.version.is_some() {
+            return Err(OpenError::invalid_input(
+                "a version of an object cannot be written; leave version= out",
+            ));
+        }
         let anew = mode.contains(OpenMode::TRUNCATE) || mode.contains(OpenMode::REPLACE);
         if anew || !exists(&store, key)? {
             if anew || mode.contains(OpenMode::CREATE) {

@@ -192,7 +192,7 @@ fn set(name: &str) -> Option<String> {
 
 /// Refuses options that the scheme does not have.
 fn refuse_meaningless(request: &OpenRequest<'_>) -> Result<(), OpenError> {
-    const OPTIONS: [(&str, &[&str]); 12] = [
+    const OPTIONS: [(&str, &[&str]); 14] = [
         ("endpoint", &["s3", "gs", "az"]),
         ("region", &["s3"]),
         ("account", &["az"]),
@@ -202,6 +202,8 @@ fn refuse_meaningless(request: &OpenRequest<'_>) -> Result<(), OpenError> {
         ("profile", &["s3"]),
         ("metadata", &["s3", "gs", "az"]),
         ("anonymous", &["s3", "gs", "az"]),
+        ("version", &["s3", "gs", "az"]),
+        ("content-type", &["s3", "gs", "az", "http", "https"]),
         ("header", &["http", "https"]),
         ("link", &["http", "https"]),
         ("ca", &["s3", "gs", "az", "https"]),

@@ -20,6 +20,8 @@ use pactio_sdk::{Code, IoError};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
+use crate::odd;
+
 /// The first pause is random, up to this; the bound of each later one is twice as long, up to the second value.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -220,7 +222,7 @@ impl Connection {
             }
         };
         let Some(mut trouble) = Trouble::of_status(response.status(), response.headers()) else {
-            return Ok(response);
+            return if odd::is_listing() { named(response).await } else { Ok(response) };
         };
         let mut body = response.into_body().bytes_stream();
         let mut explanation = Vec::new();
@@ -232,6 +234,20 @@ impl Connection {
         trouble.explain(&explanation);
         Err(trouble)
     }
+}
+
+/// A list without the keys that the client cannot name.
+async fn named(response: HttpResponse) -> Result<HttpResponse, Trouble> {
+    let (parts, body) = response.into_parts();
+    let body = body
+        .bytes()
+        .await
+        .map_err(|error| Trouble::of_connection(&error, error.kind() == HttpErrorKind::Timeout))?;
+    let body = match str::from_utf8(&body) {
+        Ok(text) => odd::take_out(text).into(),
+        Err(_) => body.into(),
+    };
+    Ok(HttpResponse::from_parts(parts, body))
 }
 
 impl Trouble {

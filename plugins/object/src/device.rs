@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Attribute, Attributes, GetOptions, ObjectMeta, ObjectStore};
 use pactio_sdk::{
     BackendDevice, BoundPacketView, Cancellation, Describe, DeviceInfo, ExtensionQuery, IoError, Kind,
     Limiting, Limits, OpenError, Records, RequestId, Stat, Write,
@@ -43,13 +43,14 @@ impl ObjectDevice {
 
 /// Asks the store for the metadata and the attributes of an object.
 async fn look(store: &Store, path: &Path) -> object_store::Result<(ObjectMeta, Attributes)> {
-    let options = GetOptions { head: true, ..GetOptions::default() };
+    let version = store.version.clone();
+    let options = GetOptions { head: true, version: version.clone(), ..GetOptions::default() };
     let found = store.objects.get_opts(path, options).await?;
     if found.meta.size > 0 {
         return Ok((found.meta, found.attributes));
     }
     // Some servers report the size 0 for an object that they generate when it is read.
-    let found = store.objects.get(path).await?;
+    let found = store.objects.get_opts(path, GetOptions { version, ..GetOptions::default() }).await?;
     Ok((found.meta, found.attributes))
 }
 

@@ -356,6 +356,9 @@ impl Fetches {
         left: &mut Outstanding,
     ) -> Result<Option<GetResult>, Trouble> {
         let mut options = of_version(&self.meta);
+        if self.store.version.is_some() {
+            options.version.clone_from(&self.store.version);
+        }
         options.range = range.map(GetRange::Bounded);
         let mut answer = pin!(self.store.objects.get_opts(&self.meta.location, options));
         let answer = loop {

@@ -4,13 +4,15 @@ use futures_util::StreamExt;
 use object_store::path::Path;
 use object_store::{Attributes, ObjectStore};
 use pactio_sdk::{
-    Code, Entry, IoError, ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records, Tree,
+    Code, Entry, ExtensionQuery, IoError, ListCursors, Listing, OpenError, OpenMode, Opened, Opening,
+    Records, Refusals, Refused, Tree,
 };
 
 use crate::backend;
 use crate::connection::opening;
 use crate::device::stat;
 use crate::failure::{cannot_open, failed};
+use crate::odd::{listing, reason};
 use crate::runtime::runtime;
 use crate::store::{Store, path};
 
@@ -48,22 +50,27 @@ pub(crate) fn is_folder(store: &Store, key: &str) -> Result<bool, OpenError> {
     if let Some(web) = &store.web {
         return Ok(runtime()?.block_on(opening(web.entries(&path))).is_ok_and(|entries| !entries.is_empty()));
     }
-    let first = async { store.objects.list(Some(&path)).next().await.transpose() };
+    let first = listing(async { store.objects.list(Some(&path)).next().await.transpose() });
     match runtime()?.block_on(opening(first)) {
-        Ok(first) => Ok(first.is_some()),
-        Err(error) => Err(cannot_open(&error)),
+        (Ok(first), odd) => Ok(first.is_some() || !odd.is_empty()),
+        (Err(error), _) => Err(cannot_open(&error)),
     }
 }
 
-async fn list(store: &Store, folder: &Path) -> object_store::Result<Vec<Entry>> {
-    let mut all = match &store.web {
-        Some(web) => web.entries(folder).await?,
-        None => entries(&*store.objects, folder).await?,
-    };
+/// The entries of a folder, and the keys in it that are no names.
+async fn list(store: &Store, folder: &Path) -> object_store::Result<(Vec<Entry>, Vec<String>)> {
+    let (listed, odd) = listing(async {
+        match &store.web {
+            Some(web) => web.entries(folder).await,
+            None => entries(&*store.objects, folder).await,
+        }
+    })
+    .await;
+    let mut all = listed?;
     // A key may also be a folder of other keys: it is listed once, as the folder.
     all.sort_by(|one, other| one.name.cmp(&other.name).then(other.is_folder().cmp(&one.is_folder())));
     all.dedup_by(|later, earlier| later.name == earlier.name);
-    Ok(all)
+    Ok((all, odd))
 }
 
 async fn entries(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Vec<Entry>> {
@@ -76,7 +83,30 @@ async fn entries(store: &dyn ObjectStore, folder: &Path) -> object_store::Result
     Ok(folders.chain(files).filter(|entry| !entry.name.contains(&b'/')).collect())
 }
 
-impl Tree for Folder {}
+impl Tree for Folder {
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Refusals>(self);
+    }
+}
+
+impl Refusals for Folder {
+    /// The keys of this folder that are no names. Folders in it report their own.
+    fn refused(&self, from: u64, entries: Records<Refused>) {
+        let (Ok(runtime), Ok(path)) = (runtime(), path(&self.prefix)) else {
+            return entries.error(IoError::from_code(Code::NOT_FOUND));
+        };
+        let store = self.store.clone();
+        runtime.spawn(async move {
+            match list(&store, &path).await {
+                Ok((_, odd)) => {
+                    let refused = odd.iter().map(|key| Refused::new(key.as_str(), reason(key)));
+                    entries.complete_from(from, refused.collect::<Vec<_>>());
+                }
+                Err(error) => entries.fail(&failed("the list", &error)),
+            }
+        });
+    }
+}
 
 impl Listing for Folder {
     fn list(&self, folder: &[u8], from: u64, entries: Records<Entry>) {
@@ -90,10 +120,20 @@ impl Listing for Folder {
                 return cursors.answer(folder, from, tail, entries, |at, _| at + 1);
             }
             match list(&store, &path).await {
-                Ok(all) if all.is_empty() && !folder.is_empty() => {
+                Ok((all, odd)) if all.is_empty() && odd.is_empty() && !folder.is_empty() => {
                     entries.error(IoError::from_code(Code::NOT_FOUND));
                 }
-                Ok(all) => cursors.answer_all(folder, from, all, entries),
+                Ok((all, odd)) => {
+                    if let Some(first) = odd.first() {
+                        // A program shows errors of plugins to its user, who would miss these objects.
+                        tracing::error!(
+                            "{} keys are not listed, such as {first:?}: {}",
+                            odd.len(),
+                            reason(first)
+                        );
+                    }
+                    cursors.answer_all(folder, from, all, entries);
+                }
                 Err(error) => entries.fail(&failed("the list", &error)),
             }
         });

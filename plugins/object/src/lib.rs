@@ -13,6 +13,7 @@ mod failure;
 mod fetch;
 mod filling;
 mod folder;
+mod odd;
 mod profile;
 mod runtime;
 mod store;
@@ -34,6 +35,8 @@ pactio_sdk::plugin! {
         OptionSpec::text("token", "session or bearer token").secret(),
         OptionSpec::text("profile", "profile of ~/.aws/credentials and ~/.aws/config with keys, region and endpoint of S3"),
         OptionSpec::flag("metadata", "ask the metadata service of this machine for credentials"),
+        OptionSpec::text("version", "version of an object in a bucket with versions"),
+        OptionSpec::text("content-type", "media type of an object that is written: text/plain"),
         OptionSpec::flag("anonymous", "do not sign requests"),
         OptionSpec::text("header", "lines of headers for a web server: Name: value").secret(),
         OptionSpec::text("link", "address with a query, such as a signed link, in place of a path: https:?link=env:LINK").secret(),

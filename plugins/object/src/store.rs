@@ -22,6 +22,10 @@ pub(crate) struct Store {
     pub(crate) part: usize,
     /// A read that fails is tried again for this time, as long as nothing of it arrives.
     pub(crate) retry_for: Duration,
+    /// The version that is read, instead of the current one.
+    pub(crate) version: Option<String>,
+    /// The media type of an object that is written.
+    pub(crate) content_type: Option<String>,
     /// Reads need not be of one version.
     pub(crate) unversioned: bool,
     /// The store, if it is a web server.
@@ -63,6 +67,8 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
         gap: request.size_option("gap")?.unwrap_or(64 << 10),
         part: part as usize,
         retry_for: settings.retry_for,
+        version: request.option("version").map(str::to_owned),
+        content_type: request.option("content-type").map(str::to_owned),
         unversioned: request.flag_option("unversioned")?,
         address: address(&settings).map(Arc::from),
     };

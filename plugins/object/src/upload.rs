@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use object_store::{Attribute, Attributes, MultipartUpload, ObjectStore, PutPayload};
 use pactio_sdk::{
     Answer, BackendDevice, BoundPacketView, Cause, Code, Describe, DeviceInfo, ExtensionQuery, Flush,
     FlushScope, IoError, Kind, OpenError, Publish, Read, Records, Stat, Write,
@@ -331,6 +331,11 @@ impl Writer {
         Cause::new(IoError::from_code(code), text)
     }
 
+    fn attributes(&self) -> Attributes {
+        let kind = self.store.content_type.clone();
+        kind.map(|kind| (Attribute::ContentType, kind)).into_iter().collect()
+    }
+
     /// Sends whole parts, as long as no earlier part is missing.
     async fn send_whole(&mut self) -> Result<(), Cause> {
         while let Some(first) = self.parts.first_entry() {
@@ -347,10 +352,11 @@ impl Writer {
         while self.on_the_way.len() >= IN_FLIGHT {
             self.arrived().await?;
         }
+        let attributes = self.attributes();
         let multipart = match &mut self.multipart {
             Some(multipart) => multipart,
             none => {
-                let begun = self.store.uploads.put_multipart(&self.path).await;
+                let begun = self.store.uploads.put_multipart_opts(&self.path, attributes.into()).await;
                 none.insert(
                     begun
                         .map_err(|error| failed(&format!("the upload of '{}'", shown(&self.path)), &error))?,
@@ -386,7 +392,11 @@ impl Writer {
         let mut parts: Vec<Vec<u8>> = parts.into_values().map(|part| part.bytes).collect();
         if self.multipart.is_none() && parts.len() <= 1 {
             let bytes = parts.pop().unwrap_or_default();
-            let put = self.store.uploads.put(&self.path, PutPayload::from(bytes)).await;
+            let put = self
+                .store
+                .uploads
+                .put_opts(&self.path, PutPayload::from(bytes), self.attributes().into())
+                .await;
             return put
                 .map(drop)
                 .map_err(|error| failed(&format!("the upload of '{}'", shown(&self.path)), &error));

@@ -438,11 +438,12 @@ impl ObjectStore for WebStore {
         &self,
         location: &Path,
         payload: PutPayload,
-        _: PutOptions,
+        options: PutOptions,
     ) -> Result<PutResult, Error> {
+        let headers = content_type(&options.attributes);
         let url = self.server.url(location, false);
         let bytes = Bytes::from(payload);
-        let put = || self.server.send(Method::PUT, url.clone(), HeaderMap::new(), Some(bytes.clone()));
+        let put = || self.server.send(Method::PUT, url.clone(), headers.clone(), Some(bytes.clone()));
         let mut response = put().await.map_err(error)?;
         if matches!(response.status().as_u16(), 404 | 409) {
             self.make_folders(location).await;
@@ -455,11 +456,15 @@ impl ObjectStore for WebStore {
     async fn put_multipart_opts(
         &self,
         location: &Path,
-        _: PutMultipartOptions,
+        options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>, Error> {
         // The body of the request cannot be sent again, so the folders are made before.
         self.make_folders(location).await;
-        Ok(Box::new(upload::Streamed::begin(self.server.clone(), self.server.url(location, false))))
+        Ok(Box::new(upload::Streamed::begin(
+            self.server.clone(),
+            self.server.url(location, false),
+            content_type(&options.attributes),
+        )))
     }
 
     fn delete_stream(
@@ -493,6 +498,12 @@ fn attributes(headers: &HeaderMap) -> Attributes {
         attributes.insert(Attribute::ContentType, kind.to_owned().into());
     }
     attributes
+}
+
+/// The header for the media type of an object that is written.
+fn content_type(attributes: &Attributes) -> HeaderMap {
+    let value = attributes.get(&Attribute::ContentType).and_then(|kind| HeaderValue::try_from(&**kind).ok());
+    value.map(|value| (CONTENT_TYPE, value)).into_iter().collect()
 }
 
 fn put_result(headers: &HeaderMap) -> PutResult {

@@ -9,6 +9,7 @@ mod filters;
 mod limits;
 mod measure;
 mod ours;
+mod patterns;
 mod peers;
 mod processes;
 mod scan;
@@ -49,6 +50,9 @@ struct Arguments {
     /// Measure nothing else: the time to find this many plugins in a folder, the first time and again.
     #[arg(long, value_name = "COUNT")]
     scan: Option<usize>,
+    /// Measure nothing else: searches in the memory of this process, against the libraries that they are built on.
+    #[arg(long)]
+    patterns: bool,
     /// Measure nothing else: reads of a file in the page cache, against loops on the system's interfaces.
     #[arg(long)]
     files: bool,
@@ -102,6 +106,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(count) = arguments.soak {
         return if soak::soak(count) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if arguments.patterns {
+        patterns::patterns(arguments.seconds);
+        return ExitCode::SUCCESS;
     }
     if let Some(count) = arguments.scan {
         scan::scan(count);

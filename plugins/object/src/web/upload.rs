@@ -8,6 +8,7 @@ use futures_util::future::{BoxFuture, FutureExt, Shared};
 use futures_util::stream;
 use object_store::{Error, MultipartUpload, PutPayload, PutResult, UploadPart};
 use pactio_sdk::{Code, IoError};
+use reqwest::header::HeaderMap;
 use reqwest::{Body, Method, Request, StatusCode, Url};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -43,9 +44,9 @@ impl std::fmt::Debug for Streamed {
 
 impl Streamed {
     /// Begins the request, on the runtime of the caller.
-    pub(super) fn begin(server: Arc<Server>, url: Url) -> Self {
+    pub(super) fn begin(server: Arc<Server>, url: Url, headers: HeaderMap) -> Self {
         let (pieces, received) = unbounded_channel();
-        let request = tokio::spawn(put(server, url, received));
+        let request = tokio::spawn(put(server, url, headers, received));
         let outcome = async move {
             request.await.unwrap_or_else(|_| {
                 let failed = IoError::from_code(Code::FAILED);
@@ -56,8 +57,14 @@ impl Streamed {
     }
 }
 
-async fn put(server: Arc<Server>, url: Url, pieces: UnboundedReceiver<Piece>) -> Result<PutOutcome, Trouble> {
+async fn put(
+    server: Arc<Server>,
+    url: Url,
+    headers: HeaderMap,
+    pieces: UnboundedReceiver<Piece>,
+) -> Result<PutOutcome, Trouble> {
     let mut request = Request::new(Method::PUT, url);
+    *request.headers_mut() = headers;
     *request.body_mut() = Some(Body::wrap_stream(body(pieces)));
     let response = server.execute(request).await?;
     let status = response.status();
