@@ -7,6 +7,7 @@ mod deadlines;
 mod files;
 mod filters;
 mod limits;
+mod maps;
 mod measure;
 mod ours;
 mod patterns;
@@ -50,6 +51,9 @@ struct Arguments {
     /// Measure nothing else: the time to find this many plugins in a folder, the first time and again.
     #[arg(long, value_name = "COUNT")]
     scan: Option<usize>,
+    /// Measure nothing else: the map of a process with many mappings.
+    #[arg(long)]
+    maps: bool,
     /// Measure nothing else: searches in the memory of this process, against the libraries that they are built on.
     #[arg(long)]
     patterns: bool,
@@ -106,6 +110,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(count) = arguments.soak {
         return if soak::soak(count) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if arguments.maps {
+        maps::maps(arguments.seconds);
+        return ExitCode::SUCCESS;
     }
     if arguments.patterns {
         patterns::patterns(arguments.seconds);

@@ -21,7 +21,8 @@ const SIZE: usize = 256 << 20;
 const PAGE: u64 = 4096;
 
 /// Bytes per read, and the number of reads in flight. Eight of the small reads lie in each page.
-const CASES: [(usize, usize); 6] = [(64, 64), (64, 512), (4096, 1), (4096, 64), (4096, 512), (65_536, 64)];
+const CASES: [(usize, usize); 7] =
+    [(8, 1), (64, 64), (64, 512), (4096, 1), (4096, 64), (4096, 512), (65_536, 64)];
 
 /// Numbers of reads of one task: the most that are polled with the waker of their task, and one more.
 const TOGETHER: [usize; 2] = [30, 31];
