@@ -172,7 +172,8 @@ unsafe impl Send for Part {}
 // SAFETY: a shared part gives no access to its bytes.
 unsafe impl Sync for Part {}
 
-// SAFETY: the memory is initialised, does not move, and is kept alive by the part; `AssetMemory::part` gives each byte to one part.
+// SAFETY: the memory is initialised, does not move, and is kept alive by the part; `AssetMemory::part` gives each byte to one
+// part.
 unsafe impl StableBytes for Part {
     fn start(&mut self) -> NonNull<u8> {
         self.start

@@ -1,7 +1,7 @@
 //! Reads ranges of an object: concurrent reads are sorted, joined over small gaps, and filled as bytes arrive.
 //!
-//! A server that ignores ranges sends the object from its start. Its answer is kept, and reads are taken from it in order of their
-//! positions, as far as that does not skip too much.
+//! A server that ignores ranges sends the object from its start. Its answer is kept, and reads are taken from it in order of
+//! their positions, as far as that does not skip too much.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,4 +1,5 @@
-//! Keys that cannot be names in a tree, or that the client cannot ask for: empty parts (`a//b`), `.` and `..`, control characters.
+//! Keys that cannot be names in a tree, or that the client cannot ask for: empty parts (`a//b`), `.` and `..`, control
+//! characters.
 //!
 //! The client refuses a whole list with one such key. So the keys are taken out of the server's answer before the client sees it,
 //! and the folder reports them.

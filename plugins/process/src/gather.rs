@@ -29,7 +29,7 @@ use crate::target::Target;
 const SMALL: u32 = 1024;
 
 /// Least bytes of a large read.
-const LARGE: usize = 256 << 10;
+const LARGE: usize = 128 << 10;
 
 /// Most bytes of a piece that is read through `/proc/PID/mem`, which takes less time for one piece of up to a page.
 const MAX_MEM_BYTES: usize = PAGE as usize;
