@@ -97,6 +97,39 @@ fn ranges(regions: &[Region]) -> Vec<(u64, u64, bool)> {
 }
 
 #[test]
+fn pages_that_a_core_leaves_out_are_those_of_the_file_with_the_same_build_id() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), core_host());
+        let program = fs::read("/bin/sleep").unwrap();
+        let root = folder.path().join("root");
+        fs::create_dir_all(root.join("usr/lib")).unwrap();
+        fs::write(root.join("usr/lib/a file"), &program).unwrap();
+        // The core has the first page, and the kernel left the others out.
+        let pages = program.len().next_multiple_of(4096) + 4096;
+        let core = core_file(4, &[(0x40_0000, pages as u64, 5, &program[..4096])]);
+        let with = format!("?files={}", root.display());
+        let device = open(&host, folder.path(), &core, &with).unwrap();
+        let (report, bytes) = host.block_on(device.read_at(0x40_0000, vec![9; pages])).unwrap();
+        assert!(bytes[..program.len()] == program);
+        assert!(bytes[program.len()..pages - 4096].iter().all(|byte| *byte == 0));
+        assert_eq!(report.done(), pages - 4096, "nothing is mapped behind the last page: {report}");
+        let regions = host.block_on(device.regions()).unwrap();
+        assert!(regions.iter().all(Region::has_bytes), "{regions:?}");
+        // Without the option, with another file, or with none, these pages are missing.
+        let first = |with: &str| {
+            let device = open(&host, folder.path(), &core, with).unwrap();
+            let (report, _) = host.block_on(device.read_at(0x40_0000, vec![9; pages])).unwrap();
+            report.done()
+        };
+        assert_eq!(first(""), 4096);
+        fs::write(root.join("usr/lib/a file"), fs::read("/bin/cat").unwrap()).unwrap();
+        assert_eq!(first(&with), 4096);
+        fs::remove_file(root.join("usr/lib/a file")).unwrap();
+        assert_eq!(first(&with), 4096);
+    });
+}
+
+#[test]
 fn the_lost_bytes_of_a_dump_that_is_cut_off_are_told_from_bytes_that_were_not_dumped() {
     in_time(|| {
         let (folder, host) = (tempfile::tempdir().unwrap(), core_host());

@@ -50,7 +50,9 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let source = Source::open(host, &arguments.source, arguments.range)?;
     let interrupt = Interrupt::listen()?;
     let destination = Destination::open(host, arguments, &source)?;
-    let in_flight = arguments.flow.in_flight(&source.device);
+    // Blocks that were read wait in memory for a destination that takes fewer at a time.
+    let in_flight =
+        arguments.flow.in_flight(&source.device).min(arguments.flow.in_flight(&destination.device));
     let device = destination.device.clone();
     let mut copy = Copy::new(host, &source, device, arguments.flow.block_size, in_flight, arguments.verify);
     let progress = Progress::start("copying", source.total);

@@ -1,10 +1,12 @@
 //! Detects the kind of a dump and opens it.
 
 use std::fs;
+use std::path::Path;
 
 use pactio_sdk::{Backend, Lower, OpenError, OpenRequest};
 
 use crate::device::CoreDevice;
+use crate::files::Files;
 use crate::reader::Reader;
 use crate::segments::{Segment, Segments, corrupt, cut};
 use crate::{elf, formats, lime, map};
@@ -33,12 +35,19 @@ impl Backend for Core {
                 );
             }
         }
+        let files = match request.option("files") {
+            Some(root) if !physical && !is_raw(request) => {
+                Files::find(&mut segments, Path::new(root), &below)
+            }
+            Some(_) => return Err(OpenError::invalid_input("files= is for core files of processes")),
+            None => Files::default(),
+        };
         let segments = if physical { Segments::of_overlapping(segments) } else { Segments::new(segments) };
         let segments = segments.map_err(|what| {
             let helps = !physical && !is_raw(request) && is_physical(&below);
             corrupt(if helps { format!("{what}; try core?address=physical") } else { what })
         })?;
-        Ok(CoreDevice::new(below, segments))
+        Ok(CoreDevice::new(below, segments, files))
     }
 }
 

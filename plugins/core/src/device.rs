@@ -5,17 +5,19 @@ use pactio_sdk::{
     Lower, Mapping, PacketIo, Records, Region, Stat, Write,
 };
 
+use crate::files::Files;
 use crate::segments::{Place, Segments};
 
 /// Each read is sent to its range of the file below, without a copy.
 pub(crate) struct CoreDevice {
     below: Lower,
     segments: Segments,
+    files: Files,
 }
 
 impl CoreDevice {
-    pub(crate) fn new(below: Lower, segments: Segments) -> Self {
-        Self { below, segments }
+    pub(crate) fn new(below: Lower, segments: Segments, files: Files) -> Self {
+        Self { below, segments, files }
     }
 }
 
@@ -31,6 +33,7 @@ impl BackendDevice for CoreDevice {
             let there = usize::try_from(there).unwrap_or(usize::MAX).min(view.len());
             let send = |view: BoundPacketView<Write>| match place {
                 Place::File(offset) => self.below.send_io(offset, view),
+                Place::Mapped(number, offset) => self.files.read(number, offset, view),
                 Place::Lost => view.error(IoError::from_code(Code::CORRUPT)),
                 Place::Hole => view.error(IoError::from_code(Code::NOT_MAPPED)),
             };

@@ -65,6 +65,7 @@ fn segments<H: FileHeader<Endian = Endianness>>(
                 executable: part.p_flags(endian).0 & PF_X.0 != 0,
                 name: Arc::default(),
                 file_offset: None,
+                file: None,
             }),
             PT_NOTE if !physical => notes.push((offset, dumped, part.p_align(endian))),
             _ => {}

@@ -3,6 +3,7 @@
 mod backend;
 mod device;
 mod elf;
+mod files;
 mod formats;
 mod lime;
 mod map;
@@ -16,6 +17,7 @@ pactio_sdk::plugin! {
     description: "memory in ELF core files, LiME dumps and raw images, at its addresses",
     schemes: ["core"],
     options: [
+        OptionSpec::text("files", "folder of the files that a process had mapped, to read the pages that its core leaves out: files=/"),
         OptionSpec::choice("address", "which addresses of an ELF file are meant", &["virtual", "physical"])
             .default("virtual"),
         OptionSpec::text("at", "for a raw image: the address that it begins at, in hexadecimal"),

@@ -54,6 +54,7 @@ pub(crate) fn parse(mut reader: impl Read + Seek) -> Result<Vec<Segment>, OpenEr
             executable: false,
             name: name.clone(),
             file_offset: None,
+            file: None,
         });
         at = next;
     }

@@ -36,6 +36,7 @@ pub(crate) fn whole(at: &str, size: u64) -> Option<Segment> {
         executable: false,
         name: Arc::default(),
         file_offset: None,
+        file: None,
     })
 }
 
@@ -57,5 +58,6 @@ fn segment(line: &str) -> Option<Segment> {
         executable: false,
         name: name.trim().into(),
         file_offset: None,
+        file: None,
     })
 }

@@ -15,6 +15,10 @@ impl<'a> Reader<'a> {
         Self { below, position: 0 }
     }
 
+    pub(crate) fn at(below: &'a Lower, position: u64) -> Self {
+        Self { below, position }
+    }
+
     /// The first bytes; zeros, where the device has none.
     pub(crate) fn magic(&mut self) -> Result<[u8; 16], OpenError> {
         let mut magic = [0; 16];

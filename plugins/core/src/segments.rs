@@ -35,6 +35,8 @@ pub(crate) struct Segment {
     pub(crate) name: Arc<str>,
     /// The offset of its start in the file of that name, if the dump says it.
     pub(crate) file_offset: Option<u64>,
+    /// The number of the file that has the bytes that were not dumped, if it is the file of that name.
+    pub(crate) file: Option<usize>,
 }
 
 impl Segment {
@@ -45,6 +47,21 @@ impl Segment {
 
     fn fits(&self) -> bool {
         self.start.checked_add(self.size - 1).is_some() && self.offset.checked_add(self.dumped).is_some()
+    }
+
+    /// The places of its bytes, without holes.
+    fn places(&self) -> impl Iterator<Item = Known> + use<> {
+        let held = self.dumped > 0 || self.lost;
+        let last = if self.lost { self.last() } else { self.start.wrapping_add(self.dumped.wrapping_sub(1)) };
+        let place = if self.lost { Place::Lost } else { Place::File(self.offset) };
+        let held = held.then_some(Known { first: self.start, last, place });
+        let mapped = self.file.zip(self.file_offset).filter(|_| self.dumped < self.size && !self.lost);
+        let mapped = mapped.map(|(number, offset)| Known {
+            first: self.start + self.dumped,
+            last: self.last(),
+            place: Place::Mapped(number, offset.saturating_add(self.dumped)),
+        });
+        held.into_iter().chain(mapped)
     }
 
     /// The half that is in the file, and the half that is not. Either may have no size.
@@ -97,6 +114,8 @@ pub(crate) fn cut(segments: &mut Vec<Segment>, size: u64) -> u64 {
 pub(crate) enum Place {
     /// In the file below, at this offset.
     File(u64),
+    /// In the mapped file of a number, at this offset.
+    Mapped(usize, u64),
     /// The file below ends before it.
     Lost,
     /// Not dumped.
@@ -109,12 +128,12 @@ pub(crate) struct Segments {
     known: Vec<Known>,
 }
 
-/// Addresses with bytes that are, or should be, in the file.
+/// Addresses with bytes that are, or should be, somewhere.
 struct Known {
     first: u64,
     last: u64,
-    /// The offset in the file, unless the bytes are lost.
-    offset: Option<u64>,
+    /// The place of the first byte.
+    place: Place,
 }
 
 impl Segments {
@@ -140,7 +159,7 @@ impl Segments {
     pub(crate) fn of_overlapping(segments: Vec<Segment>) -> Result<Self, String> {
         let mut halves: Vec<Segment> = checked(segments)?.iter().flat_map(Segment::halves).collect();
         halves.retain(|half| half.size > 0);
-        halves.sort_by_key(|half| Reverse((half.dumped, half.lost, half.size)));
+        halves.sort_by_key(|half| Reverse((half.dumped, half.lost || half.file.is_some(), half.size)));
         let mut taken = Taken::default();
         let parts = halves.iter().flat_map(|half| {
             let free = taken.take(half.start, half.last()).into_iter();
@@ -151,11 +170,7 @@ impl Segments {
 
     fn sorted(mut all: Vec<Segment>) -> Self {
         all.sort_by_key(|segment| segment.start);
-        let known = all.iter().filter(|segment| segment.dumped > 0 || segment.lost).map(|segment| Known {
-            first: segment.start,
-            last: if segment.lost { segment.last() } else { segment.start + (segment.dumped - 1) },
-            offset: (!segment.lost).then_some(segment.offset),
-        });
+        let known = all.iter().flat_map(Segment::places);
         Self { known: known.collect(), all }
     }
 
@@ -164,9 +179,11 @@ impl Segments {
         let index = self.known.partition_point(|part| part.last < address);
         match self.known.get(index) {
             Some(part) if part.first <= address => {
-                let place = match part.offset {
-                    Some(offset) => Place::File(offset + (address - part.first)),
-                    None => Place::Lost,
+                let skipped = address - part.first;
+                let place = match part.place {
+                    Place::File(offset) => Place::File(offset + skipped),
+                    Place::Mapped(number, offset) => Place::Mapped(number, offset.saturating_add(skipped)),
+                    place => place,
                 };
                 (place, (part.last - address).saturating_add(1))
             }
@@ -181,7 +198,8 @@ impl Segments {
         self.all[first..]
             .iter()
             .flat_map(|segment| {
-                let dumped = if segment.lost { segment.size } else { segment.dumped };
+                let has_all = segment.lost || segment.file.is_some();
+                let dumped = if has_all { segment.size } else { segment.dumped };
                 let dumped = segment.start.saturating_add(dumped);
                 // A half-open range cannot contain the last of all addresses.
                 let end = segment.start.saturating_add(segment.size);
@@ -257,6 +275,7 @@ mod tests {
             executable: false,
             name: index.to_string().into(),
             file_offset: None,
+            file: None,
         };
         parts.iter().enumerate().map(segment).collect()
     }

@@ -1,0 +1,169 @@
+//! Pages that a core file does not have, since they are those of a mapped file: they are read from the file, if it is the same.
+//!
+//! A core names the files that a process had mapped, on its own machine. The file of that name here is the same if both have the
+//! same build ID: the core has it in the first page of the mapping, which the kernel writes for this purpose.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use object::elf::{FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PT_NOTE};
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::{Endianness, FileKind, Object, ReadCache};
+use pactio_plugin_pool::Lazy;
+use pactio_sdk::{BoundPacketView, Code, IoError, Lower, Write};
+
+use crate::reader::Reader;
+use crate::segments::Segment;
+
+static THREADS: Lazy = Lazy::new("pactio-core");
+
+/// Bytes of the front of a mapping in which the build ID is looked for.
+const FRONT: u64 = 64 << 10;
+
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+
+/// Most bytes that are read at once.
+const MAX_READ_BYTES: usize = 1 << 20;
+
+/// The files that are the same as those of a core.
+#[derive(Default)]
+pub(crate) struct Files(Vec<Arc<MappedFile>>);
+
+struct MappedFile {
+    file: File,
+    size: u64,
+}
+
+impl Files {
+    /// Finds the files of segments below `root`. The segments get the numbers of their files.
+    pub(crate) fn find(segments: &mut [Segment], root: &Path, below: &Lower) -> Self {
+        let (mut files, mut numbers) = (Vec::new(), HashMap::<Arc<str>, Option<usize>>::new());
+        let is_missing = |segment: &Segment| {
+            !segment.lost
+                && segment.dumped < segment.size
+                && segment.file_offset.is_some()
+                && !segment.name.is_empty()
+        };
+        let missing: Vec<Arc<str>> =
+            segments.iter().filter(|s| is_missing(s)).map(|s| s.name.clone()).collect();
+        for name in missing {
+            if numbers.contains_key(&name) {
+                continue;
+            }
+            let front = segments.iter().find(|s| s.name == name && s.file_offset == Some(0) && s.dumped > 0);
+            let found = match front.map(|front| same(front, root, below)) {
+                None => Err("the core does not have the first page of it".to_owned()),
+                Some(found) => found,
+            };
+            let number = match found {
+                Ok(file) => {
+                    files.push(Arc::new(file));
+                    Some(files.len() - 1)
+                }
+                Err(why) => {
+                    tracing::warn!("pages of '{name}' are not read from the file: {why}");
+                    None
+                }
+            };
+            numbers.insert(name, number);
+        }
+        for segment in segments.iter_mut() {
+            segment.file = numbers.get(&segment.name).copied().flatten();
+        }
+        Self(files)
+    }
+
+    /// Reads bytes of a file, on a thread of this plugin.
+    pub(crate) fn read(&self, number: usize, offset: u64, view: BoundPacketView<Write>) {
+        let threads = match THREADS.get(2) {
+            Ok(threads) => threads,
+            Err(error) => return view.error(error.into()),
+        };
+        let file = self.0[number].clone();
+        threads.submit(move || file.read(offset, view));
+    }
+}
+
+impl MappedFile {
+    fn read(&self, mut offset: u64, mut view: BoundPacketView<Write>) {
+        // A page that begins behind the end of the file cannot be accessed.
+        let end = self.size.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+        loop {
+            if view.is_cancelled() {
+                return view.error(IoError::CANCELLED);
+            }
+            if offset >= end {
+                return view.error(IoError::from_code(Code::NOT_MAPPED));
+            }
+            let there = usize::try_from(end - offset).unwrap_or(usize::MAX);
+            let there = there.min(MAX_READ_BYTES);
+            let (part, rest) = if view.len() > there {
+                let (part, rest) = view.split_at(there);
+                (part, Some(rest))
+            } else {
+                (view, None)
+            };
+            let mut bytes = vec![0; part.len()];
+            let wanted = (self.size.saturating_sub(offset)).min(bytes.len() as u64) as usize;
+            match self.file.read_exact_at(&mut bytes[..wanted], offset) {
+                Ok(()) => part.transfer_data(&bytes).complete(),
+                Err(error) => part.error(error.into()),
+            }
+            let Some(rest) = rest else { return };
+            (offset, view) = (offset + bytes.len() as u64, rest);
+        }
+    }
+}
+
+/// Opens the file of a segment, if it has the build ID that the segment has.
+fn same(front: &Segment, root: &Path, below: &Lower) -> Result<MappedFile, String> {
+    let name = Path::new(front.name.trim_start_matches('/'));
+    if !name.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err("it is no path below the folder".to_owned());
+    }
+    let path = root.join(name);
+    if !fs::symlink_metadata(&path).map_err(|error| error.to_string())?.is_file() {
+        return Err("it is no regular file".to_owned());
+    }
+    let file = File::open(&path).map_err(|error| error.to_string())?;
+    let size = file.metadata().map_err(|error| error.to_string())?.len();
+    let mut bytes = Vec::new();
+    let mut reader = Reader::at(below, front.offset).take(front.dumped.min(FRONT));
+    reader.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    let theirs = build_id(&bytes).ok_or("the core has no build ID of it")?;
+    let cache = ReadCache::new(&file);
+    let parsed = object::File::parse(&cache).map_err(|error| error.to_string())?;
+    let ours = parsed.build_id().ok().flatten().ok_or("it has no build ID")?;
+    if ours != theirs {
+        return Err("it has another build ID".to_owned());
+    }
+    Ok(MappedFile { size, file })
+}
+
+/// The build ID in the front of an ELF file: the rest of the file is not there.
+fn build_id(front: &[u8]) -> Option<Vec<u8>> {
+    fn of<H: FileHeader<Endian = Endianness>>(front: &[u8]) -> Option<Vec<u8>> {
+        let header = H::parse(front).ok()?;
+        let endian = header.endian().ok()?;
+        let headers = header.program_headers(endian, front).ok()?;
+        for part in headers.iter().filter(|part| part.p_type(endian) == PT_NOTE) {
+            let Ok(Some(mut notes)) = part.notes(endian, front) else { continue };
+            while let Ok(Some(note)) = notes.next() {
+                if note.name() == b"GNU" && note.n_type(endian) == NT_GNU_BUILD_ID {
+                    return Some(note.desc().to_vec());
+                }
+            }
+        }
+        None
+    }
+    match FileKind::parse(front).ok()? {
+        FileKind::Elf32 => of::<FileHeader32<Endianness>>(front),
+        FileKind::Elf64 => of::<FileHeader64<Endianness>>(front),
+        _ => None,
+    }
+}
