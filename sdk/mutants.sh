@@ -15,9 +15,10 @@ program() {
 red() {
   local name result output
   exec {output}< <(exec env PACTIO_MUTANT="$2" timeout 600 "$1" models:: --test-threads 1 \
-    --skip three_completers --skip cancellation_against_two 2>/dev/null || true)
+    --skip three_completers --skip cancellation_against_two 2>/dev/null)
   local models=$!
-  while read -r name result; do
+  # The line of a model that ended the process has no end.
+  while read -r name result || [ -n "$name" ]; do
     if [ "$result" != ok ]; then
       echo "$name"
       kill "$models" 2>/dev/null || true
@@ -51,7 +52,7 @@ done
 results=$({
   mutants sdk/src/packet/*.rs sdk/src/device/*.rs sdk/src/io/*.rs | sed "s|^|$sdk |"
   mutants host/src/executor/*.rs host/src/device/*.rs | sed "s|^|$host |"
-} | xargs -P "$(nproc)" -L 1 bash -c 'try "$0" "$1"' | tee /dev/stderr)
+} | xargs -P "$(nproc)" -L 1 bash -c 'try "$0" "$1"' | tee >(cat >&2))
 caught=$(grep -c '^caught' <<<"$results" || true) survived=$(grep -c '^SURVIVED' <<<"$results" || true)
 echo "mutants_caught=$caught"
 echo "mutants_survived=$survived"

@@ -180,6 +180,11 @@ struct PartBuffer {
 }
 
 impl PartBuffer {
+    /// Room for all of a part: memory that is not written stays unused, and a buffer that grows would be there twice.
+    fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), written: Vec::new() }
+    }
+
     fn write(&mut self, start: usize, end: usize) {
         let mut joined = (start, end);
         self.written.retain(|&(from, to)| {
@@ -279,7 +284,7 @@ impl Writer {
                 }
                 return Err(cause);
             }
-            let part = self.parts.entry(number).or_default();
+            let part = self.parts.entry(number).or_insert_with(|| PartBuffer::with_capacity(self.store.part));
             if part.bytes.len() < end {
                 part.bytes.resize(end, 0);
             }
