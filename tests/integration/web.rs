@@ -152,6 +152,12 @@ fn folders_of_nginx_and_python_are_listed_and_their_files_read() {
             assert!(
                 host.block_on(file.read_exact_at(99_000, vec![0; 1000])).unwrap() == body(100_000)[99_000..]
             );
+            let folder = open(&host, &format!("http://127.0.0.1:{}/sub?unversioned=true", server.port));
+            assert_eq!(
+                host.block_on(folder.list("")).unwrap().len(),
+                1,
+                "a folder may be named without its slash"
+            );
             assert_eq!(host.block_on(tree.list("none")).unwrap_err().code(), Some(Code::NOT_FOUND));
         }
     });

@@ -278,17 +278,20 @@ impl WebStore {
         // A link that is signed for GET is refused for HEAD like one without permission.
         if !(matches!(status, 400 | 405 | 501) || (self.is_link() && matches!(status, 401 | 403))) {
             let response = successful(response).await?;
+            refuse_folder(&url, &response)?;
             if let Some(size) = content_length(response.headers()).filter(|size| *size > 0) {
                 return Ok((Self::meta(location, response.headers(), size), response.headers().clone()));
             }
         }
         // Some servers report no size, or the size 0, for an object that they make when it is read.
         let range = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-0"))]);
+        let asked = url.clone();
         let response = self.server.send(Method::GET, url, range, None).await.map_err(error)?;
         if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok((Self::meta(location, response.headers(), 0), response.headers().clone()));
         }
         let response = successful(response).await?;
+        refuse_folder(&asked, &response)?;
         let headers = response.headers().clone();
         let known = match response.status() {
             StatusCode::PARTIAL_CONTENT => content_range(&headers).map(|(.., size)| size),
@@ -339,6 +342,12 @@ impl WebStore {
             let _ = self.server.send(method, self.server.url(&folder, true), HeaderMap::new(), None).await;
         }
     }
+}
+
+/// Servers redirect the name of a folder to the same name with a slash: it is no object.
+fn refuse_folder(asked: &Url, response: &Response) -> Result<(), Error> {
+    let is_folder = !asked.path().ends_with('/') && response.url().path() == format!("{}/", asked.path());
+    if is_folder { Err(refused(Code::NOT_FOUND, "it is a folder")) } else { Ok(()) }
 }
 
 /// The entries that a page lists; `None` if it is no list.
