@@ -162,6 +162,98 @@ fn memory_that_only_a_debugger_reads_is_read_and_listed() {
     });
 }
 
+#[test]
+fn reads_of_every_size_agree_with_the_model_of_each_page() {
+    in_time(|| {
+        const COUNT: usize = 300;
+        let mut random = pactio_tests::random();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let content: Vec<u8> = (0..COUNT * PAGE).map(|at| (at % 241) as u8).collect();
+        std::io::Write::write_all(&mut file, &content).unwrap();
+        let nothing = tempfile::tempfile().unwrap();
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: new memory at an address that the system chooses.
+        let start = unsafe { mmap_anonymous(ptr::null_mut(), COUNT * PAGE, rights, MapFlags::PRIVATE) };
+        let pages = Pages { start: start.unwrap().cast(), count: COUNT };
+        // The bytes of each page; `None` for a hole.
+        let mut model: Vec<Option<Vec<u8>>> = Vec::new();
+        let mut kind = 0;
+        for page in 0..COUNT {
+            if page == 0 || random.u8(..4) == 0 {
+                kind = random.u8(..6);
+            }
+            // SAFETY: a page of the new memory, which nothing else accesses.
+            let place = unsafe { pages.start.add(page * PAGE) };
+            let written: Vec<u8> = (0..PAGE).map(|at| byte(page + at)).collect();
+            // SAFETY: the page can be written as long as its rights are the first ones.
+            let write = || unsafe { ptr::copy_nonoverlapping(written.as_ptr(), place, PAGE) };
+            let map = |rights, file: &File, offset: usize| {
+                let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+                // SAFETY: the page is replaced by another one, and nothing accesses it.
+                unsafe { mmap(place.cast(), PAGE, rights, flags, file, offset as u64) }.unwrap();
+            };
+            model.push(match kind {
+                // Written, and perhaps closed to the process afterwards.
+                0 | 1 => {
+                    write();
+                    if kind == 1 {
+                        // SAFETY: the page belongs to this test, and nothing accesses it.
+                        unsafe { mprotect(place.cast(), PAGE, MprotectFlags::empty()) }.unwrap();
+                    }
+                    Some(written)
+                }
+                // Never used.
+                2 => Some(vec![0; PAGE]),
+                // A page of a file: as it is there, or changed in memory.
+                3 | 4 => {
+                    map(rights, file.as_file(), page * PAGE);
+                    if kind == 4 {
+                        write();
+                        Some(written)
+                    } else {
+                        Some(content[page * PAGE..][..PAGE].to_vec())
+                    }
+                }
+                // Behind the end of a file.
+                _ => {
+                    map(ProtFlags::empty(), &nothing, 0);
+                    None
+                }
+            });
+        }
+        let host = process_host();
+        let device = host.open("process:self").unwrap();
+        for _ in 0..40 {
+            let requests: Vec<_> = (0..random.usize(1..20))
+                .map(|_| {
+                    let start = random.usize(0..COUNT * PAGE - 1);
+                    let most = [64, 3 * PAGE, 100 * PAGE, COUNT * PAGE][random.usize(..4)];
+                    let len = random.usize(1..=most).min(COUNT * PAGE - start);
+                    (start, len, device.read_at(pages.at(start), vec![7; len]))
+                })
+                .collect();
+            let model = &model;
+            host.block_on(join_all(requests.into_iter().map(|(start, len, request)| async move {
+                let (report, bytes) = request.await.unwrap();
+                let mut done = vec![false; len];
+                report.done_ranges().for_each(|range| done[range].fill(true));
+                for at in 0..len {
+                    let (page, within) = ((start + at) / PAGE, (start + at) % PAGE);
+                    let expected = model[page].as_ref().map(|page| page[within]);
+                    assert_eq!(
+                        done[at].then_some(bytes[at]),
+                        expected,
+                        "byte {at} of {len} at {start}: {report}"
+                    );
+                }
+            })));
+        }
+        // SAFETY: the pages belong to this test.
+        unsafe { mprotect(pages.start.cast(), COUNT * PAGE, MprotectFlags::READ | MprotectFlags::WRITE) }
+            .unwrap();
+    });
+}
+
 /// The resident and swapped memory of a range of this process, in KiB.
 fn held(start: u64) -> u64 {
     let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
