@@ -26,7 +26,7 @@ use super::progress::Progress;
 pub(super) struct Arguments {
     /// The device, such as process:1234.
     url: GivenUrl,
-    /// The file. It is replaced when the dump is complete.
+    /// The file. It is replaced when the dump is complete; bytes that are not mapped may be missing from it.
     #[arg(value_hint = clap::ValueHint::FilePath)]
     file: PathBuf,
     #[command(flatten)]
@@ -51,43 +51,54 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let stat = host.block_on(device.stat())?;
     let pid = stat.metadata.iter().find(|(key, _)| key == "pid").map(|(_, pid)| pid.clone());
     let interrupt = Interrupt::listen()?;
-    let folder = match arguments.file.parent() {
+    // The file that a link names is replaced, not the link.
+    let place = fs::canonicalize(&arguments.file).unwrap_or_else(|_| arguments.file.clone());
+    let folder = match place.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     let cannot =
         |error: io::Error| Failure::new(format!("cannot write '{}': {error}", arguments.file.display()));
-    if arguments.file.is_dir() {
-        return Err(cannot(io::ErrorKind::IsADirectory.into()));
+    match fs::metadata(&place) {
+        Ok(there) if there.is_dir() => return Err(cannot(io::ErrorKind::IsADirectory.into())),
+        // A device or a pipe would be replaced by the file.
+        Ok(there) if !there.is_file() => return Err(cannot(io::Error::other("it is no regular file"))),
+        _ => {}
     }
     let file = tempfile::Builder::new().prefix(".pactio-dump-").tempfile_in(folder).map_err(cannot)?;
     let spans = super::pieces::merged(&regions);
     let total = spans.iter().map(|span| span.end - span.start).sum();
     let progress = Progress::start("dumping", Some(total));
-    let mut pieces = Pieces::new(host, device.clone(), spans, arguments.flow, false);
+    let mut pieces = Pieces::new(host, device, spans, arguments.flow);
     let mut core = Core::new(file.as_file()).map_err(cannot)?;
     host.block_on(futures_lite::future::or(
+        async {
+            let text = format!("'{}' is as it was before", arguments.file.display());
+            Err(Failure::interrupted(interrupt.wait().await, &text))
+        },
         async {
             while let Some(piece) = pieces.next().await? {
                 core.add(piece.position, &piece.bytes, &piece.done).map_err(cannot)?;
                 progress.add(piece.bytes.len() as u64);
                 pieces.recycle(piece);
+                // The other future is polled, too, if all reads are complete before this thread has written.
+                futures_lite::future::yield_now().await;
             }
             Ok(())
-        },
-        async {
-            let text = format!("'{}' is as it was before", arguments.file.display());
-            Err(Failure::interrupted(interrupt.wait().await, &text))
         },
     ))?;
     progress.finish();
     let (held, count) = (core.held, regions.len());
     core.finish(&regions, auxv(pid.as_deref())).map_err(cannot)?;
-    // Others may read it as they may read a core file: not at all.
-    file.persist(&arguments.file).map_err(|error| cannot(error.error))?;
     let lost = pieces.holes.bytes();
     eprintln!("{held} bytes in {count} regions; {lost} bytes could not be read");
-    pieces.account()
+    // A process that has ended meanwhile, for example: a dump that is there already may be better.
+    pieces
+        .account()
+        .map_err(|failure| failure.and(&format!("'{}' is as it was before", arguments.file.display())))?;
+    // Others may read it as they may read a core file: not at all.
+    file.persist(&place).map_err(|error| cannot(error.error))?;
+    Ok(())
 }
 
 /// The auxiliary vector of a process, by which debuggers find the program and its loader.

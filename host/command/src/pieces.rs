@@ -53,7 +53,8 @@ impl AroundHoles {
             }
             None => one(asked.offset..end),
         };
-        Ok(Pieces::new(host, device, spans, flow, self.pad))
+        let is_one = spans.len() <= 1 && !(size.is_none() && self.skip && has_regions);
+        Ok(Pieces { pad: self.pad, asked: is_one.then_some(asked), ..Pieces::new(host, device, spans, flow) })
     }
 }
 
@@ -94,6 +95,10 @@ pub(super) struct Pieces<'h> {
     in_flight: VecDeque<(u64, Reading)>,
     /// Bytes that could not be read count as done.
     pad: bool,
+    /// The range that was asked for, if it is read as one: its end may be the end of the device.
+    asked: Option<Asked>,
+    /// The end of the bytes that exist.
+    end: u64,
     pub(super) holes: Holes,
     spare: Vec<Vec<u8>>,
 }
@@ -101,19 +106,20 @@ pub(super) struct Pieces<'h> {
 type Reading = Task<Result<(Report, Vec<u8>), Error>>;
 
 impl<'h> Pieces<'h> {
-    pub(super) fn new(host: &'h Host, device: Device, spans: Vec<Range<u64>>, flow: Flow, pad: bool) -> Self {
+    pub(super) fn new(host: &'h Host, device: Device, spans: Vec<Range<u64>>, flow: Flow) -> Self {
         let depth = flow.in_flight(&device).into();
-        let (in_flight, holes, spare) = (VecDeque::new(), Holes::default(), Vec::new());
         Self {
             host,
             device,
             spans: spans.into(),
             block_size: flow.block_size,
             depth,
-            in_flight,
-            pad,
-            holes,
-            spare,
+            in_flight: VecDeque::new(),
+            pad: false,
+            asked: None,
+            end: 0,
+            holes: Holes::default(),
+            spare: Vec::new(),
         }
     }
 
@@ -152,7 +158,7 @@ impl<'h> Pieces<'h> {
             if error.code() == Code::IS_DIRECTORY {
                 return Err(Failure::folder(self.device.url()));
             }
-            if error.code() == Code::END && range.end == bytes.len() {
+            if self.asked.is_some() && error.code() == Code::END && range.end == bytes.len() {
                 self.spans.clear();
                 self.in_flight.clear();
                 bytes.truncate(range.start);
@@ -161,6 +167,7 @@ impl<'h> Pieces<'h> {
             bytes[range.clone()].fill(0);
             self.holes.add(position + range.start as u64..position + range.end as u64, error);
         }
+        self.end = self.end.max(position + bytes.len() as u64);
         if self.pad {
             let all = 0..bytes.len();
             done = vec![all];
@@ -173,9 +180,26 @@ impl<'h> Pieces<'h> {
         self.spare.push(piece.bytes);
     }
 
-    /// Reports the ranges that could not be read.
+    /// Reports the ranges that could not be read, and a range that does not exist.
     pub(super) fn account(&self) -> Result<(), Failure> {
         self.holes.print();
-        self.holes.failure(self.device.url()).map_or(Ok(()), Err)
+        let url = self.device.url();
+        if let Some(failure) = self.holes.failure(url) {
+            return Err(failure);
+        }
+        let Some(Asked { offset, length }) = self.asked else { return Ok(()) };
+        let there = self.end.saturating_sub(offset);
+        match length {
+            Some(length) if there < length => Err(Failure::incomplete(format!(
+                "{there} of {length} bytes at {offset:#x} of '{url}'; {there}..{length}: past the end of the device"
+            ))),
+            None if there == 0 && self.device.size().is_some_and(|size| offset > size) => {
+                Err(Failure::incomplete(format!(
+                    "there is nothing at {offset:#x} of '{url}'; it ends at {:#x}",
+                    self.device.size().unwrap_or(0)
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 }

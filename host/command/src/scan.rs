@@ -118,7 +118,12 @@ fn search(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let has_regions = device.capabilities().has(pactio::Capability::MAP);
     // The names of regions are printed with the matches.
     let is_needed = end.is_none() || (has_regions && !arguments.count);
-    let regions = if is_needed { host.block_on(device.regions())? } else { Vec::new() };
+    let regions = match is_needed.then(|| host.block_on(device.regions())) {
+        Some(Ok(regions)) => regions,
+        // A device with a size is searched without the names.
+        Some(Err(error)) if end.is_none() => return Err(error.into()),
+        _ => Vec::new(),
+    };
     let spans = match end {
         Some(end) => {
             let all = asked.start.min(end)..asked.end.min(end);

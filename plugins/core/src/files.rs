@@ -44,19 +44,22 @@ impl Files {
     pub(crate) fn find(segments: &mut [Segment], root: &Path, below: &Lower) -> Self {
         let (mut files, mut numbers) = (Vec::new(), HashMap::<Arc<str>, Option<usize>>::new());
         let is_missing = |segment: &Segment| {
-            !segment.lost
-                && segment.dumped < segment.size
-                && segment.file_offset.is_some()
-                && !segment.name.is_empty()
+            // The kernel leaves out parts that have not changed. A part that can be written may have other bytes.
+            let is_left_out = !segment.lost && !segment.writable && segment.dumped < segment.size;
+            is_left_out && segment.file_offset.is_some() && !segment.name.is_empty()
         };
+        let mut fronts = HashMap::<Arc<str>, Segment>::new();
+        for segment in segments.iter().filter(|segment| segment.file_offset == Some(0) && segment.dumped > 0)
+        {
+            fronts.entry(segment.name.clone()).or_insert_with(|| segment.clone());
+        }
         let missing: Vec<Arc<str>> =
             segments.iter().filter(|s| is_missing(s)).map(|s| s.name.clone()).collect();
         for name in missing {
             if numbers.contains_key(&name) {
                 continue;
             }
-            let front = segments.iter().find(|s| s.name == name && s.file_offset == Some(0) && s.dumped > 0);
-            let found = match front.map(|front| same(front, root, below)) {
+            let found = match fronts.get(&name).map(|front| same(front, root, below)) {
                 None => Err("the core does not have the first page of it".to_owned()),
                 Some(found) => found,
             };
@@ -72,7 +75,7 @@ impl Files {
             };
             numbers.insert(name, number);
         }
-        for segment in segments.iter_mut() {
+        for segment in segments.iter_mut().filter(|segment| is_missing(segment)) {
             segment.file = numbers.get(&segment.name).copied().flatten();
         }
         Self(files)

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
-use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider};
 use pactio_sdk::{OpenError, OpenRequest};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
@@ -73,7 +73,16 @@ pub(crate) struct Settings<'r> {
 impl<'r> Settings<'r> {
     pub(crate) fn of(request: &'r OpenRequest<'r>) -> Result<Self, OpenError> {
         refuse_meaningless(request)?;
-        let profile = Profile::of(request)?;
+        let has_keys = request.option("key-id").is_some()
+            || request.flag_option("anonymous")?
+            || ["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"]
+                .into_iter()
+                .any(|name| set(name).is_some());
+        let profile = match Profile::of(request) {
+            // Another profile of the environment is of no matter to a request that has its keys elsewhere.
+            Err(_) if has_keys && request.option("profile").is_none() => Profile::default(),
+            profile => profile?,
+        };
         let option = request.option("endpoint").map(|url| ("endpoint", url.to_owned()));
         let endpoint = option.or_else(|| endpoint_variable(request));
         let endpoint =
@@ -148,7 +157,7 @@ impl<'r> Settings<'r> {
             format!("{:?}", [key_id, key, token, region, account, sas_token]),
         ];
         values.extend(OPTIONS.map(|name| format!("{name}={:?}", self.request.option(name))));
-        let prefixes = ["AWS_", "GOOGLE_", "GCE_", "AZURE_", "IDENTITY_", "SSL_CERT_"];
+        let prefixes = ["AWS_", "GOOGLE_", "GCE_", "AZURE_", "IDENTITY_", "SERVICE_ACCOUNT", "SSL_CERT_"];
         let is_read = |name: &str| {
             prefixes.iter().any(|prefix| name.starts_with(prefix))
                 || name.to_ascii_lowercase().ends_with("_proxy")
@@ -298,14 +307,22 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
                 .with_client_options(client)
                 .with_http_connector(connector)
                 .with_allow_http(plain);
-            if let Some((key_id, key, token)) = settings.profile_keys() {
-                builder = builder.with_access_key_id(key_id).with_secret_access_key(key);
-                if let Some(token) = token {
-                    builder = builder.with_token(token);
-                }
+            // A pair of keys goes with its own token, and with no other one of the environment.
+            let keys = key_id
+                .zip(secret)
+                .map(|(key_id, key)| (key_id, key, token))
+                .or_else(|| settings.profile_keys());
+            if let Some((key_id, key, token)) = keys {
+                builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(AwsCredential {
+                    key_id: key_id.to_owned(),
+                    secret_key: key.to_owned(),
+                    token: token.map(str::to_owned),
+                })));
             }
             if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(endpoint);
+                // The variable of the environment for this service would come before a general one.
+                builder =
+                    builder.with_endpoint(endpoint).with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
             }
             let profile_region = || {
                 let elsewhere =
@@ -369,7 +386,10 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
             if let Some(account) = account {
                 builder = builder.with_account(account);
             }
-            const KEYS: [&str; 5] = [
+            const KEYS: [&str; 8] = [
+                "AZURE_STORAGE_MASTER_KEY",
+                "AZURE_STORAGE_TOKEN",
+                "AZURE_STORAGE_CLIENT_ID",
                 "AZURE_STORAGE_ACCOUNT_KEY",
                 "AZURE_STORAGE_ACCESS_KEY",
                 "AZURE_STORAGE_SAS_TOKEN",
@@ -439,8 +459,8 @@ fn web_client(
     let (scheme, target) = (request.scheme(), request.target());
     let parse =
         |text: &str| Url::parse(text).ok().filter(|url| url.host_str().is_some_and(|host| !host.is_empty()));
-    let (login, host) = login(split(target).0);
-    let link = match request.option("link") {
+    let (mut login, host) = login(split(target).0);
+    let mut link = match request.option("link") {
         Some(_) if !target.is_empty() => {
             return Err(OpenError::invalid_input(format!(
                 "link= is the whole address; write {scheme}:?link=env:NAME"
@@ -454,6 +474,14 @@ fn web_client(
         }
         None => None,
     };
+    let mut link_login = None;
+    if let Some(link) = link.as_mut().filter(|link| !link.username().is_empty() || link.password().is_some())
+    {
+        link_login = Some(format!("{}:{}", link.username(), link.password().unwrap_or_default()));
+        // The address may be shown; user and password become a header.
+        let _ = (link.set_username(""), link.set_password(None));
+    }
+    login = login.or(link_login.as_deref());
     let base = match &link {
         Some(link) => link.join("/").ok(),
         None if host.is_empty() => {
@@ -478,21 +506,29 @@ fn web_client(
         }
         (None, None) => {}
     }
-    let mut client = reqwest::Client::builder()
-        .user_agent(concat!("pactio/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .http1_only()
-        .connect_timeout(timeout.min(Duration::from_secs(10)))
-        .read_timeout(timeout);
-    for certificate in
-        authorities.iter().flat_map(|pem| reqwest::Certificate::from_pem_bundle(pem).into_iter().flatten())
-    {
-        client = client.add_root_certificate(certificate);
-    }
-    let client = client
-        .build()
-        .map_err(|error| OpenError::invalid_input(format!("no client can be made: {error}")))?;
-    let server = Server::new(client, base, link, secrets, settings.retry_for);
+    let builder = || {
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("pactio/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .http1_only()
+            .connect_timeout(timeout.min(Duration::from_secs(10)));
+        let authorities = authorities.iter().flat_map(|pem| reqwest::Certificate::from_pem_bundle(pem));
+        authorities.flatten().fold(client, reqwest::ClientBuilder::add_root_certificate)
+    };
+    let build = |client: reqwest::ClientBuilder| {
+        client.build().map_err(|error| OpenError::invalid_input(format!("no client can be made: {error}")))
+    };
+    // The client measures the time from the first byte sent to the answer, however long the body takes.
+    let (client, streaming) = (build(builder().read_timeout(timeout))?, build(builder())?);
+    let server = Server {
+        client,
+        streaming,
+        timeout: settings.timeout,
+        base,
+        link,
+        secrets,
+        retry_for: settings.retry_for,
+    };
     WebStore::new(server).map(|web| Made::Web(Arc::new(web))).map_err(|error| cannot_open(&error))
 }
 

@@ -20,6 +20,7 @@ use pactio_sdk::{Code, IoError};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
+use crate::failure::redacted;
 use crate::odd;
 
 /// The first pause is random, up to this; the bound of each later one is twice as long, up to the second value.
@@ -99,7 +100,7 @@ impl Trouble {
             source = error.source();
         }
         let error = IoError::from_code(if is_timeout { Code::TIMED_OUT } else { Code::DISCONNECTED });
-        Self::new(if is_final { error.permanent() } else { error }, text)
+        Self::new(if is_final { error.permanent() } else { error }, redacted(&text))
     }
 
     /// The pause before the next attempt; `None` if there is none.
@@ -259,7 +260,7 @@ impl Trouble {
     pub(crate) fn explain(&mut self, text: &[u8]) {
         let text = String::from_utf8_lossy(&text[..text.len().min(Self::MAX_EXPLANATION_BYTES)]);
         if !text.trim().is_empty() {
-            self.text = format!("{}: {}", self.text, text.trim());
+            self.text = format!("{}: {}", self.text, redacted(&text));
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::failure::cannot_open;
 use crate::fetch::{Fetches, IN_FLIGHT, has_date, has_no_version};
 use crate::runtime::runtime;
 use crate::store::{Store, path};
+use crate::web::UNKNOWN_SIZE;
 
 /// An open object, always in the version that it had when it was opened.
 pub(crate) struct ObjectDevice {
@@ -50,7 +51,9 @@ async fn look(store: &Store, path: &Path) -> object_store::Result<(ObjectMeta, A
         return Ok((found.meta, found.attributes));
     }
     // Some servers report the size 0 for an object that they generate when it is read.
-    let found = store.objects.get_opts(path, GetOptions { version, ..GetOptions::default() }).await?;
+    let read = store.objects.get_opts(path, GetOptions { version, ..GetOptions::default() }).await?;
+    // The answer need not say the size either.
+    let found = if read.meta.size == UNKNOWN_SIZE { found } else { read };
     Ok((found.meta, found.attributes))
 }
 

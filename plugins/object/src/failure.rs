@@ -94,7 +94,12 @@ fn explain(error: &StoreError) -> String {
         }
         source = error.source();
     }
-    let words: Vec<_> = last.split_whitespace().map(without_secrets).collect();
+    redacted(&last)
+}
+
+/// A text in one line, without the passwords and queries of the URLs in it.
+pub(crate) fn redacted(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().map(without_secrets).collect();
     words.join(" ")
 }
 

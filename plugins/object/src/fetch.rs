@@ -43,8 +43,16 @@ pub(crate) struct Fetches {
     changed: Notify,
     /// The server ignores ranges.
     has_no_ranges: AtomicBool,
-    /// The answer of a server without ranges, as far as it was read.
-    forward: tokio::sync::Mutex<Option<Forward>>,
+    /// The answer of a server without ranges. Only the task that gathers uses it.
+    kept: tokio::sync::Mutex<Kept>,
+}
+
+/// The answer of a server without ranges, as far as it was read.
+#[derive(Default)]
+struct Kept {
+    forward: Option<Forward>,
+    /// The position at which an answer broke off: reading may return there from the start.
+    broke_off: Option<u64>,
 }
 
 /// An answer that is read from the start of the object on.
@@ -167,7 +175,7 @@ impl Fetches {
             free,
             changed: Notify::new(),
             has_no_ranges: AtomicBool::new(false),
-            forward: tokio::sync::Mutex::default(),
+            kept: tokio::sync::Mutex::default(),
         })
     }
 
@@ -223,24 +231,25 @@ impl Fetches {
             };
             if has_no_ranges {
                 // One group after the other, in the order of their positions.
-                self.fetch(group).await;
+                self.fetch(group, true).await;
                 continue;
             }
             let this = self.clone();
             self.runtime.spawn(async move {
-                this.fetch(group).await;
+                this.fetch(group, false).await;
                 drop(permit);
             });
         }
     }
 
     /// Reads the span of a group of parts. Bytes that have arrived are delivered even when the rest fails.
-    async fn fetch(&self, group: Vec<(u64, BoundPacketView<Write>)>) {
+    /// With `in_order`, no other group is read meanwhile.
+    async fn fetch(&self, group: Vec<(u64, BoundPacketView<Write>)>, in_order: bool) {
         let mut left = Outstanding::new(group);
         let (mut last_byte, mut pause) = (Instant::now(), PAUSES.0);
         while let Some((start, end)) = left.span() {
             let before = left.given();
-            let error = match self.stream(start, end, &mut left).await {
+            let error = match self.stream(start, end, &mut left, in_order).await {
                 Ok(()) => continue,
                 Err(Trouble::NoRanges) => continue,
                 Err(Trouble::Refused(error)) => return left.fail(&self.failed(start, end, &error)),
@@ -286,9 +295,15 @@ impl Fetches {
     }
 
     /// Reads a range, as far as it arrives and as long as a part needs it.
-    async fn stream(&self, start: u64, end: u64, left: &mut Outstanding) -> Result<(), Trouble> {
+    async fn stream(
+        &self,
+        start: u64,
+        end: u64,
+        left: &mut Outstanding,
+        in_order: bool,
+    ) -> Result<(), Trouble> {
         if self.has_no_ranges() {
-            return self.stream_forward(start, end, left).await;
+            return self.stream_forward(start, end, left, in_order).await;
         }
         let Some(answer) = self.answer(Some(start..end), left).await? else { return Ok(()) };
         if answer.range.start > start || answer.range.end < end {
@@ -310,21 +325,53 @@ impl Fetches {
         Ok(())
     }
 
-    /// The same from a server without ranges.
-    async fn stream_forward(&self, start: u64, end: u64, left: &mut Outstanding) -> Result<(), Trouble> {
-        let mut kept = self.forward.lock().await;
-        let mut forward = match kept.take().filter(|forward| forward.at <= start) {
+    /// The same from a server without ranges: from the kept answer, or from the start. A group that was sent before that was known
+    /// is read from an answer of its own, since the kept one may be further already.
+    async fn stream_forward(
+        &self,
+        start: u64,
+        end: u64,
+        left: &mut Outstanding,
+        in_order: bool,
+    ) -> Result<(), Trouble> {
+        let mut kept = if in_order { Some(self.kept.lock().await) } else { None };
+        let at = kept.as_ref().and_then(|kept| kept.forward.as_ref()).map(|forward| forward.at);
+        let at = at.filter(|at| *at <= start);
+        // From where an answer broke off, reading continues.
+        let from = at.or_else(|| kept.as_ref()?.broke_off).filter(|from| *from <= start).unwrap_or(0);
+        if start - from > MAX_SKIPPED_BYTES {
+            let text = format!(
+                "the server has no ranges, so that {} bytes would be read before this one; copy the object first",
+                start - from
+            );
+            return Err(Trouble::Refused(object_store::Error::NotSupported { source: text.into() }));
+        }
+        let forward =
+            kept.as_mut().and_then(|kept| kept.forward.take()).filter(|forward| forward.at <= start);
+        let mut forward = match forward {
             Some(forward) => forward,
             None => {
-                self.refuse_long_way(0, start)?;
                 let Some(answer) = self.answer(None, left).await? else { return Ok(()) };
                 Forward { stream: answer.into_stream(), bytes: Bytes::new(), at: 0 }
             }
         };
-        self.refuse_long_way(forward.at, start)?;
+        let result = self.read_on(&mut forward, end, left).await;
+        if let Some(kept) = &mut kept {
+            match &result {
+                Err(_) => kept.broke_off = Some(forward.at.max(kept.broke_off.unwrap_or(0))),
+                Ok(()) => {
+                    kept.broke_off = kept.broke_off.filter(|broke_off| *broke_off > forward.at);
+                    kept.forward = Some(forward);
+                }
+            }
+        }
+        result
+    }
+
+    /// Reads an answer up to a position, or as long as a part is left.
+    async fn read_on(&self, forward: &mut Forward, end: u64, left: &mut Outstanding) -> Result<(), Trouble> {
         while forward.at < end {
             if forward.bytes.is_empty() {
-                // If no part is left, the position in the answer is unknown, and the answer is dropped.
                 let Some(chunk) = self.next(&mut forward.stream, left).await? else { return Ok(()) };
                 forward.bytes = chunk;
             }
@@ -333,20 +380,7 @@ impl Fetches {
             left.give(forward.at, &bytes);
             forward.at += wanted as u64;
         }
-        *kept = Some(forward);
         Ok(())
-    }
-
-    /// Refuses a read far from the position of the answer.
-    fn refuse_long_way(&self, at: u64, start: u64) -> Result<(), Trouble> {
-        if start - at <= MAX_SKIPPED_BYTES {
-            return Ok(());
-        }
-        let text = format!(
-            "the server has no ranges, so that {} bytes would be read before this one; copy the object first",
-            start - at
-        );
-        Err(Trouble::Refused(object_store::Error::NotSupported { source: text.into() }))
     }
 
     /// Asks for a range, or for the object; `None` if no part is left.

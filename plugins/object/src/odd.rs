@@ -56,8 +56,13 @@ fn divide(list: &str) -> (String, Vec<String>) {
 
 /// The text before the next element, the element, and the text behind it.
 fn next_element(text: &str) -> Option<(&str, &str, &str)> {
-    let starts = ELEMENTS.iter().filter_map(|(name, _)| Some((text.find(&format!("<{name}>"))?, name)));
-    let (start, name) = starts.min()?;
+    let begins = |tag: &str| {
+        let is_of =
+            |(name, _): &&(&str, &str)| tag[1..].strip_prefix(name).is_some_and(|rest| rest.starts_with('>'));
+        ELEMENTS.iter().find(is_of).map(|(name, _)| *name)
+    };
+    let tags = text.match_indices('<').map(|(start, _)| start);
+    let (start, name) = tags.filter_map(|start| Some((start, begins(&text[start..])?))).next()?;
     let end_tag = format!("</{name}>");
     let end = start + text[start..].find(&end_tag)? + end_tag.len();
     Some((&text[..start], &text[start..end], &text[end..]))

@@ -7,6 +7,7 @@ use std::time::Duration;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use pactio_sdk::{Identity, OpenError, OpenMode, OpenRequest, Stat};
+use reqwest::Url;
 
 use crate::client::{Settings, client, strip_prefix};
 use crate::web::WebStore;
@@ -95,6 +96,10 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
 fn address(settings: &Settings<'_>) -> Option<String> {
     let request = settings.request;
     let (scheme, bucket) = (request.scheme(), login(split(request.target()).0).1);
+    // A link is another object for each path; its query may be a signature.
+    if let Some(link) = request.option("link").and_then(|link| Url::parse(link.trim()).ok()) {
+        return Some(format!("{} {}", link.origin().ascii_serialization(), link.path()));
+    }
     match &settings.endpoint {
         _ if scheme == "local" => None,
         Some((_, endpoint)) => Some(format!("{scheme} {} {bucket}", endpoint.trim_end_matches('/'))),

@@ -48,14 +48,18 @@ pub(crate) struct WebStore {
 /// The connections to a server.
 pub(crate) struct Server {
     /// Follows no redirects.
-    client: Client,
+    pub(crate) client: Client,
+    /// The same, for requests that may take any time.
+    pub(crate) streaming: Client,
+    /// An answer, or its next bytes, may take this time.
+    pub(crate) timeout: Duration,
     /// The address of the server.
-    base: Url,
+    pub(crate) base: Url,
     /// The address of every object: a link with a query, such as a signed one.
-    link: Option<Url>,
+    pub(crate) link: Option<Url>,
     /// Headers for this server only: user and password, token, and the user's own.
-    secrets: HeaderMap,
-    retry_for: Duration,
+    pub(crate) secrets: HeaderMap,
+    pub(crate) retry_for: Duration,
 }
 
 /// Neither the link nor the headers are shown.
@@ -96,16 +100,6 @@ fn refused(code: Code, text: impl Into<String>) -> Error {
 }
 
 impl Server {
-    pub(crate) fn new(
-        client: Client,
-        base: Url,
-        link: Option<Url>,
-        secrets: HeaderMap,
-        retry_for: Duration,
-    ) -> Self {
-        Self { client, base, link, secrets, retry_for }
-    }
-
     /// The address of an object, or of a folder.
     fn url(&self, path: &Path, is_folder: bool) -> Url {
         if let Some(link) = &self.link {
@@ -150,7 +144,7 @@ impl Server {
             let mut request = Request::new(method.clone(), url.clone());
             *request.headers_mut() = headers.clone();
             *request.body_mut() = body.clone().map(Body::from);
-            let response = self.execute(request).await?;
+            let response = self.execute(&self.client, request).await?;
             let location = response.headers().get(LOCATION).filter(|_| is_redirect(response.status()));
             let Some(location) = location else { return Ok(response) };
             let text = String::from_utf8_lossy(location.as_bytes());
@@ -164,7 +158,7 @@ impl Server {
             {
                 return Err(refuse("to an address without encryption, or of another protocol"));
             }
-            if !method.is_safe() && !matches!(response.status().as_u16(), 307 | 308) {
+            if body.is_some() && !matches!(response.status().as_u16(), 307 | 308) {
                 return Err(refuse(&format!("the {method} request, which would lose its content")));
             }
             url = next;
@@ -174,14 +168,14 @@ impl Server {
     }
 
     /// Sends one request. Another server gets no secrets.
-    async fn execute(&self, mut request: Request) -> Result<Response, Trouble> {
+    async fn execute(&self, client: &Client, mut request: Request) -> Result<Response, Trouble> {
         let home = self.link.as_ref().unwrap_or(&self.base);
         if request.url().origin() == home.origin() {
             request.headers_mut().extend(self.secrets.clone());
         }
         // Lengths and ranges are those of the bytes as they are stored.
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        self.client.execute(request).await.map_err(|error| {
+        client.execute(request).await.map_err(|error| {
             let (is_permanent, is_timeout) = (error.is_builder(), error.is_timeout());
             let trouble = Trouble::of_connection(&error.without_url(), is_timeout);
             if is_permanent { trouble.permanent() } else { trouble }
@@ -299,6 +293,12 @@ impl WebStore {
         };
         let size = match known {
             Some(size) => size,
+            // The server knows the part, and not the whole.
+            None if response.status() == StatusCode::PARTIAL_CONTENT => {
+                let whole =
+                    self.server.send(Method::GET, asked, HeaderMap::new(), None).await.map_err(error)?;
+                counted(successful(whole).await?).await?
+            }
             None => counted(response).await?,
         };
         Ok((Self::meta(location, &headers, size), headers))
@@ -321,7 +321,11 @@ impl WebStore {
             },
         };
         // Servers of WebDAV need not show a page.
-        let Ok(listed) = self.dav.list_with_delimiter(Some(folder)).await else { return Err(refusal) };
+        let listed = match self.dav.list_with_delimiter(Some(folder)).await {
+            Ok(listed) => listed,
+            Err(error) if crate::failure::error(&error).is_temporary() => return Err(error),
+            Err(_) => return Err(refusal),
+        };
         let entry = |path: &Path, stat| Some(Entry::new(path.filename()?, stat));
         let folders = listed.common_prefixes.iter().filter_map(Path::filename).map(Entry::folder);
         let files = listed.objects.iter().filter_map(|object| {
@@ -334,13 +338,15 @@ impl WebStore {
     }
 
     /// Makes the folders above an object, as WebDAV servers need them. A server that cannot refuses the object again.
-    async fn make_folders(&self, location: &Path) {
+    async fn make_folders(&self, location: &Path) -> Result<(), Error> {
         let parts: Vec<_> = location.parts().collect();
         for count in 1..parts.len() {
             let folder = Path::from_iter(parts[..count].iter().cloned());
-            let Ok(method) = Method::from_bytes(b"MKCOL") else { return };
-            let _ = self.server.send(method, self.server.url(&folder, true), HeaderMap::new(), None).await;
+            let Ok(method) = Method::from_bytes(b"MKCOL") else { return Ok(()) };
+            let url = self.server.url(&folder, true);
+            self.server.send(method, url, HeaderMap::new(), None).await.map_err(error)?;
         }
+        Ok(())
     }
 }
 
@@ -455,7 +461,7 @@ impl ObjectStore for WebStore {
         let put = || self.server.send(Method::PUT, url.clone(), headers.clone(), Some(bytes.clone()));
         let mut response = put().await.map_err(error)?;
         if matches!(response.status().as_u16(), 404 | 409) {
-            self.make_folders(location).await;
+            self.make_folders(location).await?;
             response = put().await.map_err(error)?;
         }
         let response = successful(response).await?;
@@ -468,7 +474,7 @@ impl ObjectStore for WebStore {
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>, Error> {
         // The body of the request cannot be sent again, so the folders are made before.
-        self.make_folders(location).await;
+        self.make_folders(location).await?;
         Ok(Box::new(upload::Streamed::begin(
             self.server.clone(),
             self.server.url(location, false),

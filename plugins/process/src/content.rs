@@ -43,8 +43,11 @@ const MAX_FILES: usize = 16;
 /// A look at the pages covers at most this number of bytes.
 const MAX_LOOK_BYTES: u64 = 64 << 20;
 
+/// The magic numbers of overlayfs, FUSE and NFS.
+const REPLACING_FILE_SYSTEMS: [rustix::fs::FsWord; 3] = [0x794c_7630, 0x6573_5546, 0x6969];
+
 /// The ranges with handlers of missing pages are looked up again after this time.
-const MAX_HANDLERS_AGE: Duration = Duration::from_secs(10);
+const MAX_HANDLERS_AGE: Duration = Duration::from_secs(1);
 
 /// Finds content. Files stay open between polls; the state of pages is looked up again in each poll.
 #[derive(Default)]
@@ -90,12 +93,12 @@ impl Finder {
         match state {
             State::Held => (read, end),
             State::Guarded => (Content::Missing, end),
-            State::Untouched if mapping.is_anonymous() => {
-                match self.handlers(target).iter().any(|range| range.start < end && range.end > address) {
-                    true => (read, end),
-                    false => (Content::Zeros, end),
-                }
+            State::Untouched
+                if self.handlers(target).iter().any(|range| range.start < end && range.end > address) =>
+            {
+                (read, end)
             }
+            State::Untouched if mapping.is_anonymous() => (Content::Zeros, end),
             State::Untouched => match self.file(target, &mapping) {
                 Some(file) => {
                     let offset = mapping.offset + (address - mapping.range.start);
@@ -140,7 +143,9 @@ impl Finder {
             let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
             let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(&path).ok()?;
             file.metadata().ok().filter(is_meant)?;
-            Some(Arc::new(file))
+            // These give the same number to a file whose bytes are others than those that are mapped.
+            let kind = rustix::fs::fstatfs(&file).ok()?.f_type;
+            (!REPLACING_FILE_SYSTEMS.contains(&kind)).then(|| Arc::new(file))
         };
         let file = open();
         if self.opened.len() >= MAX_FILES {

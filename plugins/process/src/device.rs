@@ -184,6 +184,7 @@ impl ProcessDevice {
                 let regions = regions::parse(&text).filter(|region| region.range.end > from);
                 let regions =
                     regions.flat_map(|region| regions::by_content(region, files.pagemap(&self.target).ok()));
+                let regions = regions.filter(|region| region.range.end > from);
                 Ok(regions.collect::<Vec<_>>().into_iter())
             }
             Err(error) => Err(error.into()),

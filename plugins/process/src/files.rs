@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
 use crate::target::Target;
@@ -27,8 +28,29 @@ pub(crate) enum Unread {
 
 impl ProcFiles {
     fn open<'f>(file: &'f OnceLock<Option<File>>, target: &Target, name: &str) -> io::Result<&'f File> {
-        let opened = file.get_or_init(|| File::open(format!("/proc/{}/{name}", target.pid())).ok());
-        opened.as_ref().ok_or_else(|| io::ErrorKind::PermissionDenied.into())
+        if let Some(opened) = file.get() {
+            return opened.as_ref().ok_or_else(|| io::ErrorKind::PermissionDenied.into());
+        }
+        let opened = match File::open(format!("/proc/{}/{name}", target.pid())) {
+            // Another process may have the number; if this one lives after the file was opened, the file is its own.
+            Ok(_) if !target.is_alive() => return Err(io::ErrorKind::NotFound.into()),
+            Ok(opened) => Some(opened),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) =>
+            {
+                None
+            }
+            // It may be there next time.
+            Err(error) => return Err(error),
+        };
+        file.get_or_init(|| opened).as_ref().ok_or_else(|| io::ErrorKind::PermissionDenied.into())
+    }
+
+    /// The memory of these files is gone: the process has ended, or has replaced its program.
+    pub(crate) fn is_stale(&self, target: &Target) -> bool {
+        let mut entry = [0; 8];
+        // The first entry exists as long as the memory does.
+        self.pagemap(target).is_ok_and(|pagemap| pagemap.read_at(&mut entry, 0).is_ok_and(|count| count == 0))
     }
 
     /// Reads up to `len` bytes, also of pages that the process itself may not read. Gives the number of bytes before the first

@@ -164,6 +164,9 @@ impl Gather {
     /// Does the reads that were taken; `false` if some are left for the next poll.
     pub(crate) fn run(&mut self, target: &Target) -> bool {
         self.finder.begin();
+        if !self.large.is_empty() && self.files.is_stale(target) {
+            (self.files, self.finder) = Default::default();
+        }
         self.divide(target);
         self.reads[self.next..].sort_unstable_by_key(|asked| asked.address);
         let (mut holes, mut found) = (Holes::default(), 0);
@@ -213,12 +216,19 @@ impl Gather {
 
     /// Gives the missing bytes, as far as a debugger has them.
     fn force(&mut self, target: &Target) {
+        if !self.missing.is_empty() && self.files.is_stale(target) {
+            (self.files, self.finder) = Default::default();
+        }
         for (mut address, mut rest) in std::mem::take(&mut self.missing) {
             while !rest.is_empty() {
                 let end = address.saturating_add(rest.len() as u64);
                 let (content, until) = self.finder.at(&self.files, target, address, end);
                 let (part, behind) = rest.split_at((until - address) as usize);
-                self.give(target, address, part, &content);
+                match content {
+                    // The system refuses to read it: it may be a device, whose registers are left alone.
+                    Content::Memory => part.error(Self::why_missing(target)),
+                    content => self.give(target, address, part, &content),
+                }
                 (address, rest) = (until, behind);
             }
             rest.complete();
@@ -255,8 +265,18 @@ impl Gather {
                         )
                     };
                     match usize::try_from(count) {
-                        Ok(count) if count > 0 => read += count,
-                        _ => break,
+                        Ok(0) => break,
+                        Ok(count) => read += count,
+                        Err(_)
+                            if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+                        Err(_) => {
+                            let error = std::io::Error::last_os_error();
+                            // SAFETY: the system wrote these bytes.
+                            unsafe { part.advance_unchecked(read) };
+                            let (front, rest) = part.split_at(read);
+                            front.complete();
+                            return rest.error(error.into());
+                        }
                     }
                 }
                 // SAFETY: the system wrote these bytes.

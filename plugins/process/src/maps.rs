@@ -42,8 +42,8 @@ impl Mapping {
 pub(crate) struct Maps {
     /// All mappings, where the system cannot be asked for single ones.
     all: Option<Vec<Mapping>>,
-    /// The last answer.
-    last: Option<Mapping>,
+    /// The last answer, and the addresses for which it is the answer: those of the mapping, and unmapped ones before it.
+    last: Option<(Range<u64>, Option<Mapping>)>,
 }
 
 /// The argument of the call `PROCMAP_QUERY` (Linux 6.11).
@@ -85,10 +85,12 @@ impl Maps {
         target: &Target,
         address: u64,
     ) -> Option<&Mapping> {
-        if self.last.as_ref().is_none_or(|last| !last.range.contains(&address)) {
-            self.last = self.find(files, target, address, COVERING_OR_NEXT, |_| true);
+        if self.last.as_ref().is_none_or(|(range, _)| !range.contains(&address)) {
+            let found = self.find(files, target, address, COVERING_OR_NEXT, |_| true);
+            let end = found.as_ref().map_or(u64::MAX, |mapping| mapping.range.end);
+            self.last = Some((address..end, found));
         }
-        self.last.as_ref()
+        self.last.as_ref()?.1.as_ref()
     }
 
     /// The first address that its process may read, at or behind an address.

@@ -147,8 +147,9 @@ fn entries(pagemap: &File, range: Range<u64>) -> io::Result<Look> {
     for entry in bytes[..read].chunks_exact(ENTRY as usize) {
         let entry = u64::from_le_bytes(entry.try_into().expect("chunks of eight bytes"));
         let state = match entry {
-            entry if entry >> 62 != 0 => Some(State::Held),
+            // The entry of a guard looks like that of a swapped page.
             entry if entry >> 58 & 1 != 0 => Some(State::Guarded),
+            entry if entry >> 62 != 0 => Some(State::Held),
             _ => None,
         };
         if let Some(state) = state {

@@ -495,6 +495,11 @@ where
             Poll::Pending if this.writes.gathered.bytes.len() >= LARGEST => return Poll::Pending,
             Poll::Pending => {}
         }
+        let gathered = &this.writes.gathered;
+        if !gathered.bytes.is_empty() && gathered.position + gathered.bytes.len() as u64 != this.position {
+            // The position was moved: the bytes before are sent first.
+            ready!(this.poll_written(cx))?;
+        }
         let gathered = &mut this.writes.gathered;
         if gathered.bytes.is_empty() {
             gathered.position = this.position;
@@ -510,8 +515,9 @@ where
         this.written = this.written.and_more();
         this.position += count as u64;
         // With nothing in flight, the bytes are sent at once, since the next poll of this value may be the flush.
-        if let Poll::Ready(sent) = this.writes.poll_send(cx) {
-            this.is_written(sent)?;
+        if let Poll::Ready(Err(error)) = this.writes.poll_send(cx) {
+            this.position -= count as u64;
+            this.is_written(Err(error))?;
         }
         Poll::Ready(Ok(count))
     }

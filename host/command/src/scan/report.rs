@@ -167,7 +167,7 @@ impl<'a> Report<'a> {
         let index = self.regions.partition_point(|region| region.range.end <= at);
         let region =
             self.regions.get(index).filter(|region| region.range.start <= at && !region.name.is_empty())?;
-        Some((&region.name, region.file_offset.unwrap_or(0) + (at - region.range.start)))
+        Some((&region.name, region.file_offset.unwrap_or(0).checked_add(at - region.range.start)?))
     }
 
     fn is_full(&self) -> bool {

@@ -37,7 +37,8 @@ struct Listed {
 }
 
 fn json(text: &[u8]) -> Option<Vec<Entry>> {
-    let listed: Vec<Listed> = serde_json::from_slice(text).ok()?;
+    let mut listed: Vec<Listed> = serde_json::from_slice(text).ok()?;
+    listed.retain(|listed| is_name(listed.name.as_bytes()));
     let entry = |listed: Listed| {
         if listed.kind == "directory" {
             return Entry::folder(listed.name.as_str());
@@ -80,9 +81,12 @@ fn name(folder: &Url, link: &str) -> Option<(Vec<u8>, bool)> {
     let rest = link.path().strip_prefix(folder.path())?;
     let name = rest.strip_suffix('/').unwrap_or(rest);
     let decoded: Vec<u8> = percent_decode_str(name).collect();
-    let is_name =
-        !name.is_empty() && !name.contains('/') && !decoded.iter().any(|byte| matches!(byte, b'/' | 0));
-    is_name.then_some((decoded, name.len() < rest.len()))
+    (!name.contains('/') && is_name(&decoded)).then_some((decoded, name.len() < rest.len()))
+}
+
+/// Whether a name may stand in a folder.
+fn is_name(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, b'/' | 0))
 }
 
 #[cfg(test)]
@@ -130,8 +134,10 @@ mod tests {
     fn nginx_lists_in_json() {
         let folder = Url::parse("http://host/").unwrap();
         let text = r#"[{"name":"d","type":"directory","mtime":"Mon, 30 Nov 2026 10:00:00 GMT"},
-                       {"name":"f","type":"file","mtime":"Mon, 30 Nov 2026 10:00:00 GMT","size":7}]"#;
+                       {"name":"f","type":"file","mtime":"Mon, 30 Nov 2026 10:00:00 GMT","size":7},
+                       {"name":"","type":"directory"},{"name":"../x","type":"file"},{"name":"..","type":"directory"}]"#;
         let entries = parse(&folder, "application/json", text.as_bytes()).unwrap();
+        assert_eq!(entries.len(), 2);
         assert!(entries[0].is_folder() && entries[1].size() == Some(7));
         assert!(entries[1].stat.modified.is_some());
         assert!(parse(&folder, "application/json", b"{}").is_none());
