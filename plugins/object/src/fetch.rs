@@ -325,8 +325,8 @@ impl Fetches {
         Ok(())
     }
 
-    /// The same from a server without ranges: from the kept answer, or from the start. A group that was sent before that was known
-    /// is read from an answer of its own, since the kept one may be further already.
+    /// The same from a server without ranges: from the kept answer, or from the start. A group that was sent before that was
+    /// known is read from an answer of its own, since the kept one may be further already.
     async fn stream_forward(
         &self,
         start: u64,
