@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::mem;
 
 use object_store::path::Path;
+use percent_encoding::percent_decode_str;
 
 tokio::task_local! {
     /// The odd keys of the list that is being made.
@@ -44,7 +45,7 @@ fn divide(list: &str) -> (String, Vec<String>) {
     let (mut kept, mut odd, mut rest) = (String::with_capacity(list.len()), Vec::new(), list);
     while let Some((front, element, behind)) = next_element(rest) {
         kept.push_str(front);
-        match key(element).filter(|key| !is_name(key)) {
+        match encoded(element).or_else(|| key(element).filter(|key| !is_name(key))) {
             Some(key) => odd.push(key),
             None => kept.push_str(element),
         }
@@ -74,6 +75,14 @@ fn key(element: &str) -> Option<String> {
     let (_, behind) = element.split_once(&format!("<{child}>"))?;
     let (text, _) = behind.split_once(&format!("</{child}>"))?;
     Some(quick_xml::escape::unescape(text).map_or_else(|_| text.to_owned(), |text| text.into_owned()))
+}
+
+/// The key of an element of Azure whose key has characters that XML cannot have, and which the client would list in its encoded
+/// form.
+fn encoded(element: &str) -> Option<String> {
+    let (_, behind) = element.split_once("<Name Encoded=\"true\">")?;
+    let (text, _) = behind.split_once("</Name>")?;
+    Some(String::from_utf8_lossy(&percent_decode_str(text).collect::<Vec<_>>()).into_owned())
 }
 
 /// Whether the client can list the key, and asks for this key under its path.
@@ -114,6 +123,8 @@ mod tests {
         assert_eq!(keys, ["a//b", "a/../b", "./x", "tab\there", "line\n", "/front", "a//"]);
         let blobs = "<Blobs><Blob><Name>a/./b</Name></Blob><Blob><Name>c</Name></Blob><BlobPrefix><Name>d//</Name></BlobPrefix></Blobs>";
         assert_eq!(divide(blobs).0, "<Blobs><Blob><Name>c</Name></Blob></Blobs>");
+        let encoded = "<Blob><Name Encoded=\"true\">a%01b</Name></Blob>";
+        assert_eq!(divide(encoded), (String::new(), vec!["a\u{1}b".to_owned()]));
         assert_eq!(divide("<Contents><Key>cut"), ("<Contents><Key>cut".to_owned(), Vec::new()));
     }
 }

@@ -145,15 +145,20 @@ impl Shared {
     ) where
         Lower: PacketIo<Perms, u64>,
     {
-        let (this, request) = (Arc::downgrade(self), view.request());
-        let resume = move |goes: Result<(), IoError>| match (goes, this.upgrade()) {
-            (Err(error), _) => view.error(error),
-            (Ok(()), _) if view.is_cancelled() => view.error(IoError::CANCELLED),
-            (Ok(()), Some(this)) => this.send(position, view, attempt),
-            (Ok(()), None) => {}
-        };
         let number = {
             let mut paused = self.paused();
+            // A cancellation sets the bit before it looks for the view here: under the lock, it is seen, or finds the view.
+            if view.is_cancelled() {
+                drop(paused);
+                return view.error(IoError::CANCELLED);
+            }
+            let (this, request) = (Arc::downgrade(self), view.request());
+            let resume = move |goes: Result<(), IoError>| match (goes, this.upgrade()) {
+                (Err(error), _) => view.error(error),
+                (Ok(()), _) if view.is_cancelled() => view.error(IoError::CANCELLED),
+                (Ok(()), Some(this)) => this.send(position, view, attempt),
+                (Ok(()), None) => {}
+            };
             paused.next += 1;
             let number = paused.next;
             paused.waiting.insert(number, (request, Box::new(resume)));
