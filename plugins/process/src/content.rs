@@ -17,6 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pactio_sdk::Region;
+
 use crate::files::ProcFiles;
 use crate::maps::{Mapping, Maps};
 use crate::pages::{Look, PAGE, State, scan};
@@ -167,6 +169,42 @@ impl Finder {
         }
         self.handlers.as_ref().map_or(&[], |(_, ranges)| ranges)
     }
+}
+
+/// A region, divided by whether a debugger reads bytes there, if the process itself may not.
+pub(crate) fn by_content(mut region: Region, pagemap: Option<&File>) -> Vec<Region> {
+    if region.name.starts_with(b"[v") && &*region.name != b"[vdso]" {
+        // Pages of the kernel that only code of the process can read.
+        region.has_bytes = Some(false);
+        return vec![region];
+    }
+    let Some(pagemap) = pagemap.filter(|_| !region.readable) else { return vec![region] };
+    let Range { mut start, end } = region.range;
+    let part = |range: Range<u64>, has_bytes| {
+        let mut part = region.clone();
+        part.file_offset = region.file_offset.map(|offset| offset + (range.start - region.range.start));
+        (part.range, part.has_bytes) = (range, has_bytes);
+        part
+    };
+    let mut parts: Vec<Region> = Vec::new();
+    while start < end {
+        let Ok(look) = scan(pagemap, start..end) else { break };
+        let until = look.range.end.min(end);
+        while start < until {
+            let (state, behind) = look.at(start);
+            let (has_bytes, behind) = (state == State::Held, behind.min(until));
+            match parts.last_mut() {
+                Some(last) if last.has_bytes == Some(has_bytes) => last.range.end = behind,
+                _ => parts.push(part(start..behind, Some(has_bytes))),
+            }
+            start = behind;
+        }
+    }
+    if start < end {
+        // The system does not say.
+        parts.push(part(start..end, None));
+    }
+    parts
 }
 
 /// The ranges of `/proc/PID/smaps` with the flags of handlers: `um` and `ui`.

@@ -12,6 +12,7 @@ use pactio_sdk::{
     Submission, Write,
 };
 
+use crate::content;
 use crate::files::ProcFiles;
 use crate::gather::Gather;
 use crate::regions;
@@ -183,7 +184,7 @@ impl ProcessDevice {
                 let files = ProcFiles::default();
                 let regions = regions::parse(&text).filter(|region| region.range.end > from);
                 let regions =
-                    regions.flat_map(|region| regions::by_content(region, files.pagemap(&self.target).ok()));
+                    regions.flat_map(|region| content::by_content(region, files.pagemap(&self.target).ok()));
                 let regions = regions.filter(|region| region.range.end > from);
                 Ok(regions.collect::<Vec<_>>().into_iter())
             }

@@ -1,12 +1,7 @@
 //! The regions of a process, from `/proc/PID/maps`.
 
-use std::fs::File;
-use std::ops::Range;
-
 use pactio_sdk::Region;
 use rustix::fs::makedev;
-
-use crate::pages::{State, scan};
 
 /// Regions in order of their addresses; lines that are not understood are left out.
 pub(crate) fn parse(text: &[u8]) -> impl Iterator<Item = Region> {
@@ -35,42 +30,6 @@ fn region(line: &[u8]) -> Option<Region> {
         region.file_offset = number(offset);
     }
     Some(region)
-}
-
-/// A region, divided by whether a debugger reads bytes there, if the process itself may not.
-pub(crate) fn by_content(mut region: Region, pagemap: Option<&File>) -> Vec<Region> {
-    if region.name.starts_with(b"[v") && &*region.name != b"[vdso]" {
-        // Pages of the kernel that only code of the process can read.
-        region.has_bytes = Some(false);
-        return vec![region];
-    }
-    let Some(pagemap) = pagemap.filter(|_| !region.readable) else { return vec![region] };
-    let Range { mut start, end } = region.range;
-    let part = |range: Range<u64>, has_bytes| {
-        let mut part = region.clone();
-        part.file_offset = region.file_offset.map(|offset| offset + (range.start - region.range.start));
-        (part.range, part.has_bytes) = (range, has_bytes);
-        part
-    };
-    let mut parts: Vec<Region> = Vec::new();
-    while start < end {
-        let Ok(look) = scan(pagemap, start..end) else { break };
-        let until = look.range.end.min(end);
-        while start < until {
-            let (state, behind) = look.at(start);
-            let (has_bytes, behind) = (state == State::Held, behind.min(until));
-            match parts.last_mut() {
-                Some(last) if last.has_bytes == Some(has_bytes) => last.range.end = behind,
-                _ => parts.push(part(start..behind, Some(has_bytes))),
-            }
-            start = behind;
-        }
-    }
-    if start < end {
-        // The system does not say.
-        parts.push(part(start..end, None));
-    }
-    parts
 }
 
 #[cfg(test)]
