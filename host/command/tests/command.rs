@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use place::{Place, plugin};
+use place::{Ends, Place, plugin};
 use tempfile::tempdir;
 
 fn sha256sum(path: &Path) -> String {
@@ -1080,16 +1080,6 @@ fn scan_says_what_could_not_be_searched() {
             "pactio: 4096 bytes of 'file:x | core?map=map' could not be read: corrupt data",
         ];
         assert!(expected.iter().all(|line| said.contains(line)), "{said}");
-    }
-}
-
-/// A process that is ended when this value is dropped.
-struct Ends(std::process::Child);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

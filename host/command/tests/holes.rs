@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
-use place::Place;
+use place::{Ends, Place};
 
 /// A raw image at three places, of which the second has a hole behind it, and the third is cut off.
 fn image(place: &Place) -> Vec<u8> {
@@ -49,16 +49,6 @@ fn cat_and_hexdump_get_around_holes() {
     assert!(rest == image[0x2ff0..]);
     place.check(&["cat", url, "--pad"], 2);
     place.check(&["cat", url, "--pad", "--skip"], 2);
-}
-
-/// A process that is ended when this value is dropped.
-struct Ends(std::process::Child);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

@@ -73,6 +73,16 @@ impl Place {
     }
 }
 
+/// A process that is ended when this value is dropped.
+pub struct Ends(pub std::process::Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A plugin's library, which cargo puts beside this test.
 pub fn plugin(name: &str) -> PathBuf {
     std::env::current_exe().unwrap().with_file_name(format!("libpactio_{name}.so"))
