@@ -12,6 +12,7 @@
 
 use std::mem;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use pactio_sdk::{IoError, PacketPerms, Read, RequestId, Submission, Write};
 
@@ -255,58 +256,83 @@ impl<V: Load> End<'_, V> {
     }
 }
 
-/// The watchdog's look at the queues of one device.
+/// The watchdog's looks at the queues of one device. The pause between two looks is [`Watch::FIRST`] at first, and again after
+/// a queue was found that nobody empties. It grows to [`Watch::LAST`] while threads empty their queues.
 #[derive(Default)]
 pub(super) struct Watch {
-    /// For each queue that had views at the last look, the number of times that it had been emptied.
-    seen: [Option<u32>; QUEUES],
-    /// Number of looks since a queue had views.
+    /// The queues at the last look.
+    seen: [Seen; QUEUES],
+    /// Number of looks since the pause was shortest.
+    looks: u32,
+    /// Number of looks in a row that found no request, and that none was sent meanwhile.
     idle: u32,
+}
+
+/// A queue at a look of the watchdog.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Seen {
+    /// Number of times that the queue was emptied.
+    times: u32,
+    has_views: bool,
 }
 
 /// The result of a look.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Looked {
-    /// Look again soon.
-    Again,
-    /// A queue was not emptied since the last look: have a thread of the host empty it, and look again.
-    Overdue,
+    /// Look again after this time.
+    Again(Duration),
+    /// A queue was not emptied since the last look: have a thread of the host empty it, and look again after this time.
+    Overdue(Duration),
     /// There is nothing to look for. The next request that is deferred begins a new watch.
     Idle,
 }
 
 impl Watch {
-    /// Number of looks without a view after which the watch ends.
-    const IDLE: u32 = if cfg!(pactio_loom) { 1 } else { 50 };
+    /// The first pause between two looks. A request that is deferred alone is sent after this time at the latest.
+    const FIRST: Duration = Duration::from_micros(25);
+    /// The longest pause.
+    const LAST: Duration = Duration::from_millis(1);
+    /// Number of looks between two extensions of the pause.
+    const STEP: u32 = 2;
+    /// Number of idle looks after the longest pause, after which the watch ends.
+    const IDLE: u32 = if cfg!(pactio_loom) { 1 } else { 3 };
 
     pub(super) fn look<V: Load>(&mut self, deferred: &Deferred<V>) -> Looked {
-        let (any, overdue) = self.look_at_all(deferred);
-        if any {
+        let (any, moved, overdue) = self.look_at_all(deferred);
+        let pause = Self::LAST.min(Self::FIRST * (1 << (self.looks / Self::STEP).min(10)));
+        self.looks += 1;
+        if overdue && deferred.begins_overdue() {
+            self.looks = 0;
+            return Looked::Overdue(Self::FIRST);
+        }
+        if any || moved || pause < Self::LAST && !cfg!(pactio_loom) {
             self.idle = 0;
-            return if overdue && deferred.begins_overdue() { Looked::Overdue } else { Looked::Again };
+            return Looked::Again(pause);
         }
         self.idle += 1;
         if self.idle < Self::IDLE {
-            return Looked::Again;
+            return Looked::Again(pause);
         }
         // Ordering: Relaxed. The locks order the store: a thread that defers a view afterwards sees that the device is not
         // watched.
         deferred.is_watched.store(false, Ordering::Relaxed);
-        let (any, _) = mutant!("the_watch_ends_without_a_look", (false, false), self.look_at_all(deferred));
-        if any && deferred.begins_watch() { Looked::Again } else { Looked::Idle }
+        let (any, ..) =
+            mutant!("the_watch_ends_without_a_look", (false, false, false), self.look_at_all(deferred));
+        if any && deferred.begins_watch() { Looked::Again(pause) } else { Looked::Idle }
     }
 
-    /// Whether any queue has views, and whether one of these queues was not emptied since the last look.
-    fn look_at_all<V: Load>(&mut self, deferred: &Deferred<V>) -> (bool, bool) {
-        let (mut any, mut overdue) = (false, false);
+    /// Whether any queue has views; whether any was emptied since the last look; and whether any of those with views was not.
+    fn look_at_all<V: Load>(&mut self, deferred: &Deferred<V>) -> (bool, bool, bool) {
+        let (mut any, mut moved, mut overdue) = (false, false, false);
         for (queue, seen) in deferred.queues.iter().zip(&mut self.seen) {
             let inner = queue.lock();
-            let now = (inner.views.len() > 0).then_some(inner.times);
-            any |= now.is_some();
-            overdue |= now.is_some() && now == *seen;
+            let now = Seen { times: inner.times, has_views: inner.views.len() > 0 };
+            any |= now.has_views;
+            moved |= now.times != seen.times;
+            overdue |= now.has_views && now == *seen;
             *seen = now;
         }
-        (any, overdue)
+        (any, moved, overdue)
     }
 }
 
@@ -541,7 +567,9 @@ mod models {
                 // In another queue.
                 thread::spawn(move || model.defer(1, 1).1.watch)
             };
-            let goes_on = Watch::default().look(&model.deferred) != Looked::Idle;
+            // One look after the request was sent, and one that ends the watch unless another request comes.
+            let mut watch = Watch::default();
+            let goes_on = (0..2).all(|_| watch.look(&model.deferred) != Looked::Idle);
             let begins = other.join().unwrap();
             assert!(goes_on != begins, "watched by {}", u8::from(goes_on) + u8::from(begins));
         });

@@ -176,14 +176,17 @@ impl Driver {
         }
     }
 
-    /// The watchdog's look at the deferred requests; `false` if it need not look again.
-    pub(super) fn look_at_deferred(self: &Arc<Self>, watch: &mut Watch) -> bool {
-        let looked = watch.look(&self.deferred);
-        if looked == Looked::Overdue {
-            // The channel is closed only when the runtime is gone, and the devices with it.
-            let _ = self.queue.try_send(Duty::Send(self.clone()));
+    /// The watchdog's look at the deferred requests; the time until the next look, if there is one.
+    pub(super) fn look_at_deferred(self: &Arc<Self>, watch: &mut Watch) -> Option<Duration> {
+        match watch.look(&self.deferred) {
+            Looked::Again(pause) => Some(pause),
+            Looked::Overdue(pause) => {
+                // The channel is closed only when the runtime is gone, and the devices with it.
+                let _ = self.queue.try_send(Duty::Send(self.clone()));
+                Some(pause)
+            }
+            Looked::Idle => None,
         }
-        looked != Looked::Idle
     }
 
     /// The device, unless it is closed.

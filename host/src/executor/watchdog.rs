@@ -10,8 +10,7 @@
 //! reported, but their devices go on taking requests. The watchdog looks at the threads every [`BUSY`] while calls are under way,
 //! otherwise every [`IDLE`].
 //!
-//! The watchdog also notices requests that were [deferred](super::deferred) and are not sent. A thread of the host sends them,
-//! after one to two times [`UNSENT`].
+//! The watchdog also notices requests that were [deferred](super::deferred) and are not sent. A thread of the host sends them.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -30,9 +29,6 @@ const HELD: Duration = Duration::from_millis(100);
 /// The time between two looks.
 const BUSY: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_secs(1);
-
-/// The time between two looks at deferred requests, while there are any.
-const UNSENT: Duration = Duration::from_millis(1);
 
 /// Looks at the posts of all threads on a thread of its own, which starts with the first device.
 pub(crate) struct Watchdog {
@@ -130,21 +126,25 @@ impl Watchdog {
             let (watched, crew, limit) = (self.watched.clone(), self.crew.clone(), self.limit);
             let watch = move || {
                 posts::is_known();
+                // By default, Linux lets timers fire 50 us late.
+                #[cfg(target_os = "linux")]
+                let _ = rustix::thread::set_current_timer_slack(std::num::NonZero::new(1000));
                 let mut rounds = Rounds { watched, crew, limit, looks: HashMap::new(), hanging: Vec::new() };
                 let (busy, idle) = (BUSY.min(limit / 4).max(Duration::from_millis(5)), IDLE.min(limit / 4));
                 let mut next = Instant::now() + busy;
-                let mut unsent: Vec<(Arc<Driver>, Watch)> = Vec::new();
+                let mut unsent: Vec<Unsent> = Vec::new();
                 loop {
-                    let until = next.saturating_duration_since(Instant::now());
-                    let interval = if unsent.is_empty() { until } else { until.min(UNSENT) };
-                    match deferred.recv_timeout(interval) {
-                        Ok(driver) => unsent.push((driver, Watch::default())),
+                    let first = unsent.iter().map(|unsent| unsent.next).min();
+                    let until = first.map_or(next, |first| first.min(next));
+                    match deferred.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                        Ok(driver) => unsent.push(Unsent::new(driver)),
                         Err(RecvTimeoutError::Timeout) => {}
                         Err(RecvTimeoutError::Disconnected) => return,
                     }
-                    unsent.retain_mut(|(driver, watch)| driver.look_at_deferred(watch));
-                    if Instant::now() >= next {
-                        next = Instant::now() + if rounds.look() { busy } else { idle.max(busy) };
+                    let now = Instant::now();
+                    unsent.retain_mut(|unsent| unsent.look(now));
+                    if now >= next {
+                        next = now + if rounds.look() { busy } else { idle.max(busy) };
                     }
                 }
             };
@@ -154,6 +154,32 @@ impl Watchdog {
             }
             deferring
         });
+    }
+}
+
+/// A device with deferred requests.
+struct Unsent {
+    driver: Arc<Driver>,
+    watch: Watch,
+    /// The time of the next look.
+    next: Instant,
+}
+
+impl Unsent {
+    fn new(driver: Arc<Driver>) -> Self {
+        Self { driver, watch: Watch::default(), next: Instant::now() }
+    }
+
+    /// Looks at the requests, if it is time; `false` if the watch has ended.
+    fn look(&mut self, now: Instant) -> bool {
+        if now < self.next {
+            return true;
+        }
+        let pause = self.driver.look_at_deferred(&mut self.watch);
+        if let Some(pause) = pause {
+            self.next = now + pause;
+        }
+        pause.is_some()
     }
 }
 

@@ -1,8 +1,11 @@
-//! The cost of a limit of time, and the time until a cancelled request is settled.
+//! The cost of a limit of time, the time until a cancelled request is settled, and the time until a request is answered that is
+//! not polled again.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use pactio::{Device, Host, OpenOptions};
@@ -14,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(3600);
 
 /// Prints the tables.
 pub(crate) fn deadlines(seconds: f64) {
-    let names = ["cache", "cow", "delay", "file", "limit", "memory", "retry", "stats"];
+    let names = ["cache", "cow", "delay", "file", "limit", "memory", "process", "retry", "stats"];
     let libraries = names.map(|name| format!("pactio_{name}"));
     let plugins = pactio_tests::folder_of(&libraries.each_ref().map(String::as_str));
     let host = Host::builder()
@@ -40,7 +43,7 @@ pub(crate) fn deadlines(seconds: f64) {
             device.read_within(0, vec![0; 64], LIMIT).await.is_ok()
         }),
     ];
-    print!("{}", measure(reads, seconds / 3.0));
+    print!("{}", measure(reads, seconds / 4.0));
     let opening = |name: &'static str, options: fn() -> OpenOptions| {
         let host = host.clone();
         Variant::new(name, move |count| {
@@ -54,7 +57,7 @@ pub(crate) fn deadlines(seconds: f64) {
         opening("opening a device", || OpenOptions::new().read(true)),
         opening("opening a device with a limit", || OpenOptions::new().read(true).within(LIMIT)),
     ];
-    print!("{}", measure(opens, seconds / 3.0));
+    print!("{}", measure(opens, seconds / 4.0));
     println!("| cancelled behind | median, ms | longest, ms |\n|---|---:|---:|");
     let filters = [
         "",
@@ -70,7 +73,7 @@ pub(crate) fn deadlines(seconds: f64) {
         let url = if filter.is_empty() { below.to_owned() } else { format!("{below} | {filter}") };
         let (name, device) = (if filter.is_empty() { "nothing" } else { filter }, open(&url));
         let (begun, mut times) = (Instant::now(), Vec::new());
-        while times.is_empty() || begun.elapsed().as_secs_f64() < seconds / 3.0 / filters.len() as f64 {
+        while times.is_empty() || begun.elapsed().as_secs_f64() < seconds / 4.0 / filters.len() as f64 {
             times.push(host.block_on(cancelled(&device)));
         }
         times.sort_unstable();
@@ -81,6 +84,19 @@ pub(crate) fn deadlines(seconds: f64) {
             ms(times[times.len() / 2]),
             ms(times[times.len() - 1])
         );
+    }
+    println!("| not polled again, after a pause of | median, us | 99 %, us |\n|---|---:|---:|");
+    let device = open(&format!("process:{}", std::process::id()));
+    for pause in [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(20)] {
+        let (begun, mut times) = (Instant::now(), Vec::new());
+        while times.is_empty() || begun.elapsed().as_secs_f64() < seconds / 4.0 / 3.0 {
+            std::thread::sleep(pause);
+            times.push(not_polled_again(&device));
+        }
+        times.sort_unstable();
+        let us = |time: Duration| time.as_secs_f64() * 1e6;
+        let (median, late) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+        println!("| {pause:?} | {:.0} | {:.0} |", us(median), us(late));
     }
 }
 
@@ -111,5 +127,31 @@ async fn cancelled(device: &Device) -> Duration {
     let begun = Instant::now();
     let (report, _) = request.cancel().await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(report.done(), 0);
+    begun.elapsed()
+}
+
+/// The time from the only poll of a deferred read until it is answered.
+fn not_polled_again(device: &Device) -> Duration {
+    struct Woken(Sender<()>);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.send(());
+        }
+    }
+    let here = [0_u8; 64];
+    let position = here.as_ptr().expose_provenance() as u64;
+    let mut buffers = [[0; 64]; 2];
+    let [first, second] = &mut buffers;
+    let (sender, woken) = channel();
+    let waker = Waker::from(Arc::new(Woken(sender)));
+    // Two requests make a group, so the next first one is deferred, too. It wakes its task; the second one does not.
+    let (mut first, mut second) =
+        (pin!(device.read_exact_at(position, first)), pin!(device.read_exact_at(position, second)));
+    let begun = Instant::now();
+    let _ = first.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    let at_once = second.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+    if !at_once {
+        woken.recv().unwrap_or_else(|error| panic!("{error}"));
+    }
     begun.elapsed()
 }
