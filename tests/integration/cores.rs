@@ -1,6 +1,7 @@
 //! The core filter: files that were made here byte by byte, and the dump that `gcore` made of a process, where that is installed.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -91,6 +92,88 @@ fn lime_dumps_and_raw_images_are_memory_too() {
     });
 }
 
+/// The files that the parsers are fuzzed with.
+const AVML: &[u8] = include_bytes!("../fuzz/seeds/dumps/avml");
+const KDUMP: &[u8] = include_bytes!("../fuzz/seeds/dumps/kdump");
+
+#[test]
+fn dumps_that_are_compressed_in_blocks_are_memory_and_damage_stays_where_it_is() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), core_host());
+        let device = open(&host, folder.path(), AVML, "").unwrap();
+        assert_eq!(host.block_on(device.read_exact_at(0x1000, vec![0; 300])).unwrap(), b"xyz".repeat(100));
+        // Again, from the block that was kept.
+        assert_eq!(host.block_on(device.read::<[u8; 3]>(0x1001)).unwrap(), *b"yzx");
+
+        let device = open(&host, folder.path(), KDUMP, "").unwrap();
+        let pages = [b'-', b'a', b'b', b'-', b'c'].map(|byte| [byte; 4096]).concat();
+        let (report, bytes) = host.block_on(device.read_at(0, vec![b'-'; 5 * 4096])).unwrap();
+        assert!(bytes == pages);
+        let gaps = "12288 of 20480 bytes; 0..4096: not mapped; 12288..16384: not mapped";
+        assert_eq!(report.to_string(), gaps);
+        let regions = host.block_on(device.regions()).unwrap();
+        let expected = [(0, 0x1000, false), (0x1000, 0x3000, true), (0x4000, 0x5000, true)];
+        assert_eq!(ranges(&regions), expected);
+
+        // The last byte of the second page, which is compressed by snappy.
+        let mut damaged = KDUMP.to_vec();
+        let second = 4 * 4096 + 24;
+        let [offset, len] =
+            [0, 8].map(|at| u32::from_le_bytes(damaged[second + at..][..4].try_into().unwrap()));
+        damaged[(offset + len) as usize - 1] = 0xff;
+        let device = open(&host, folder.path(), &damaged, "").unwrap();
+        let (report, bytes) = host.block_on(device.read_at(0x1ff0, vec![b'-'; 0x3010])).unwrap();
+        let gaps = "4112 of 12304 bytes; 16..4112: corrupt data; 4112..8208: not mapped";
+        assert_eq!(report.to_string(), gaps);
+        assert!(bytes[..16] == [b'a'; 16] && bytes[8208..] == [b'c'; 4096]);
+
+        // The last page is cut off.
+        let device = open(&host, folder.path(), &KDUMP[..KDUMP.len() - 1], "").unwrap();
+        let error = host.block_on(device.read::<u8>(0x4000)).unwrap_err();
+        assert_eq!(error.code(), Some(Code::CORRUPT));
+        assert_eq!(host.block_on(device.read::<u8>(0x2fff)).unwrap(), b'b');
+        assert_eq!(ranges(&host.block_on(device.regions()).unwrap()), expected);
+    });
+}
+
+#[test]
+fn a_dump_that_is_compressed_as_a_whole_is_read_up_to_the_byte_that_it_is_cut_off_at() {
+    in_time(|| {
+        let (folder, host) = (tempfile::tempdir().unwrap(), core_host());
+        let gzip = |content: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(content).unwrap();
+            encoder.finish().unwrap()
+        };
+        let mut random = fastrand::Rng::with_seed(3);
+        let memory: Vec<u8> = (0..300_000).map(|_| random.u8(..)).collect();
+        let core = core_file(4, &[(0x10_0000, memory.len() as u64, 6, &memory)]);
+        let packed = gzip(&core);
+        let device = open(&host, folder.path(), &packed, "").unwrap();
+        let read = host.block_on(device.read_exact_at(0x10_0000, vec![0; memory.len()])).unwrap();
+        assert!(read == memory);
+        // A dump that is compressed twice, in blocks and as a whole.
+        let device = open(&host, folder.path(), &gzip(&gzip(KDUMP)), "").unwrap();
+        assert_eq!(host.block_on(device.read::<u8>(0x2000)).unwrap(), b'b');
+
+        let device = open(&host, folder.path(), &packed[..packed.len() / 2], "").unwrap();
+        let (report, bytes) = host.block_on(device.read_at(0x10_0000, vec![0; memory.len()])).unwrap();
+        let there = report.done();
+        assert!((100_000..200_000).contains(&there) && bytes[..there] == memory[..there], "{report}");
+        assert_eq!(report.min_error().unwrap().1.code(), Code::CORRUPT, "{report}");
+        // All of it is memory, as far as the headers say.
+        assert_eq!(ranges(&host.block_on(device.regions()).unwrap()).last().unwrap().1, 0x10_0000 + 300_000);
+
+        let mut damaged = packed.clone();
+        let middle = damaged.len() - 5;
+        damaged[middle] ^= 1;
+        let error = open(&host, folder.path(), &damaged, "").unwrap_err().to_string();
+        assert!(error.contains("a gzip stream is damaged"), "{error}");
+        let error = open(&host, folder.path(), b"\x1f\x8b\x08", "").unwrap_err().to_string();
+        assert!(error.contains("a gzip stream ends before the dump begins"), "{error}");
+    });
+}
+
 /// Start, end, and whether the range can be read.
 fn ranges(regions: &[Region]) -> Vec<(u64, u64, bool)> {
     regions.iter().map(|region| (region.range.start, region.range.end, region.readable)).collect()
@@ -160,7 +243,11 @@ fn the_lost_bytes_of_a_dump_that_is_cut_off_are_told_from_bytes_that_were_not_du
                     open(&host, folder.path(), content, "").unwrap()
                 });
             let text = records.text();
-            assert_eq!(text.contains(&format!("{lost} bytes that its headers promise")), lost > 0, "{text}");
+            assert_eq!(
+                text.contains(&format!("{lost} bytes of memory that its headers promise")),
+                lost > 0,
+                "{text}"
+            );
             // A search reads all of it, and finds the lost bytes.
             let regions = host.block_on(device.regions()).unwrap();
             assert!(regions.iter().all(Region::has_bytes), "{regions:?}");
@@ -243,7 +330,7 @@ fn damaged_dumps_are_errors_that_say_what_is_wrong() {
         };
         let page = [1; 4096];
         let good = core_file(4, &[(0x1000, 4096, 4, &page)]);
-        says(b"", "", "neither an ELF core file nor a LiME dump");
+        says(b"", "", "no dump of a known format");
         says(b"something", "", "say with at= or map= where it belongs");
         says(b"x", "?at=0x", "no address in hexadecimal");
         says(b"x", "?at=10&map=x", "not both");

@@ -1,23 +1,33 @@
 //! Memory at its addresses.
 
+use std::sync::Arc;
+
 use pactio_sdk::{
     BackendDevice, BoundPacketView, Capability, Code, Describe, DeviceInfo, ExtensionQuery, IoError, Kind,
-    Lower, Mapping, PacketIo, Records, Region, Stat, Write,
+    Lower, Mapping, Records, Region, Stat, Write,
 };
 
 use crate::files::Files;
 use crate::segments::{Place, Segments};
+use crate::source::Source;
+use crate::unpack::Unpacker;
 
-/// Each read is sent to its range of the file below, without a copy.
+/// Each read is sent to its range of the file below, without a copy, or to the threads that unpack it.
 pub(crate) struct CoreDevice {
-    below: Lower,
-    segments: Segments,
-    files: Files,
+    pub(crate) source: Arc<Source>,
+    /// Unpacks the file, if its memory is compressed in blocks.
+    pub(crate) unpacker: Option<Unpacker>,
+    pub(crate) segments: Segments,
+    pub(crate) files: Files,
 }
 
 impl CoreDevice {
-    pub(crate) fn new(below: Lower, segments: Segments, files: Files) -> Self {
-        Self { below, segments, files }
+    /// The device below, if requests are sent on to it.
+    fn below(&self) -> Option<&Lower> {
+        match &*self.source {
+            Source::Below(below) if self.unpacker.is_none() => Some(below),
+            _ => None,
+        }
     }
 }
 
@@ -32,7 +42,10 @@ impl BackendDevice for CoreDevice {
             let (place, there) = self.segments.at(at);
             let there = usize::try_from(there).unwrap_or(usize::MAX).min(view.len());
             let send = |view: BoundPacketView<Write>| match place {
-                Place::File(offset) => self.below.send_io(offset, view),
+                Place::File(offset) => match &self.unpacker {
+                    Some(unpacker) => unpacker.read(offset, view),
+                    None => self.source.send(offset, view),
+                },
                 Place::Mapped(number, offset) => self.files.read(number, offset, view),
                 Place::Lost => view.error(IoError::from_code(Code::CORRUPT)),
                 Place::Hole => view.error(IoError::from_code(Code::NOT_MAPPED)),
@@ -51,7 +64,9 @@ impl BackendDevice for CoreDevice {
         match query.capability() {
             // Views that are sent on keep their request.
             Capability::CANCELLATION | Capability::ADMISSION | Capability::LIMITS => {
-                self.below.extensions(query)
+                if let Some(below) = self.below() {
+                    below.extensions(query);
+                }
             }
             _ => {
                 query.offer::<dyn Mapping>(self).offer::<dyn Describe>(self);
@@ -62,10 +77,14 @@ impl BackendDevice for CoreDevice {
 
 impl Describe for CoreDevice {
     fn stat(&self, answer: Records<Stat>) {
-        self.below.stat_with(answer, |mut stat| {
+        let change = |mut stat: Stat| {
             (stat.kind, stat.size, stat.version) = (Some(Kind::MEMORY), None, None);
             stat
-        });
+        };
+        match self.below() {
+            Some(below) => below.stat_with(answer, change),
+            None => answer.complete_one(Ok::<_, IoError>(change(Stat::default()))),
+        }
     }
 }
 

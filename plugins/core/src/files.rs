@@ -6,42 +6,28 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
 use object::elf::{FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PT_NOTE};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, FileKind, Object, ReadCache};
-use pactio_plugin_pool::Lazy;
-use pactio_sdk::{BoundPacketView, Code, IoError, Lower, Write};
+use pactio_sdk::{BoundPacketView, Write};
 
-use crate::reader::Reader;
+use crate::local::LocalFile;
 use crate::segments::Segment;
-
-static THREADS: Lazy = Lazy::new("pactio-core");
+use crate::source::{Reader, Source};
 
 /// Bytes of the front of a mapping in which the build ID is looked for.
 const FRONT: u64 = 64 << 10;
 
-/// Bytes of a page.
-const PAGE: u64 = 4096;
-
-/// Most bytes that are read at once.
-const MAX_READ_BYTES: usize = 1 << 20;
-
 /// The files that are the same as those of a core.
 #[derive(Default)]
-pub(crate) struct Files(Vec<Arc<MappedFile>>);
-
-struct MappedFile {
-    file: File,
-    size: u64,
-}
+pub(crate) struct Files(Vec<Arc<LocalFile>>);
 
 impl Files {
     /// Finds the files of segments below `root`. The segments get the numbers of their files.
-    pub(crate) fn find(segments: &mut [Segment], root: &Path, below: &Lower) -> Self {
+    pub(crate) fn find(segments: &mut [Segment], root: &Path, source: &Source) -> Self {
         let (mut files, mut numbers) = (Vec::new(), HashMap::<Arc<str>, Option<usize>>::new());
         let is_missing = |segment: &Segment| {
             // The kernel leaves out parts that have not changed. A part that can be written may have other bytes.
@@ -59,7 +45,7 @@ impl Files {
             if numbers.contains_key(&name) {
                 continue;
             }
-            let found = match fronts.get(&name).map(|front| same(front, root, below)) {
+            let found = match fronts.get(&name).map(|front| same(front, root, source)) {
                 None => Err("the core does not have the first page of it".to_owned()),
                 Some(found) => found,
             };
@@ -83,48 +69,12 @@ impl Files {
 
     /// Reads bytes of a file, on a thread of this plugin.
     pub(crate) fn read(&self, number: usize, offset: u64, view: BoundPacketView<Write>) {
-        let threads = match THREADS.get(2) {
-            Ok(threads) => threads,
-            Err(error) => return view.error(error.into()),
-        };
-        let file = self.0[number].clone();
-        threads.submit(move || file.read(offset, view));
-    }
-}
-
-impl MappedFile {
-    fn read(&self, mut offset: u64, mut view: BoundPacketView<Write>) {
-        // A page that begins behind the end of the file cannot be accessed.
-        let end = self.size.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
-        loop {
-            if view.is_cancelled() {
-                return view.error(IoError::CANCELLED);
-            }
-            if offset >= end {
-                return view.error(IoError::from_code(Code::NOT_MAPPED));
-            }
-            let there = usize::try_from(end - offset).unwrap_or(usize::MAX);
-            let there = there.min(MAX_READ_BYTES);
-            let (part, rest) = if view.len() > there {
-                let (part, rest) = view.split_at(there);
-                (part, Some(rest))
-            } else {
-                (view, None)
-            };
-            let mut bytes = vec![0; part.len()];
-            let wanted = (self.size.saturating_sub(offset)).min(bytes.len() as u64) as usize;
-            match self.file.read_exact_at(&mut bytes[..wanted], offset) {
-                Ok(()) => part.transfer_data(&bytes).complete(),
-                Err(error) => part.error(error.into()),
-            }
-            let Some(rest) = rest else { return };
-            (offset, view) = (offset + bytes.len() as u64, rest);
-        }
+        self.0[number].read(offset, view);
     }
 }
 
 /// Opens the file of a segment, if it has the build ID that the segment has.
-fn same(front: &Segment, root: &Path, below: &Lower) -> Result<MappedFile, String> {
+fn same(front: &Segment, root: &Path, source: &Source) -> Result<LocalFile, String> {
     let name = Path::new(front.name.trim_start_matches('/'));
     if !name.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err("it is no path below the folder".to_owned());
@@ -134,9 +84,8 @@ fn same(front: &Segment, root: &Path, below: &Lower) -> Result<MappedFile, Strin
         return Err("it is no regular file".to_owned());
     }
     let file = File::open(&path).map_err(|error| error.to_string())?;
-    let size = file.metadata().map_err(|error| error.to_string())?.len();
     let mut bytes = Vec::new();
-    let mut reader = Reader::at(below, front.offset).take(front.dumped.min(FRONT));
+    let mut reader = Reader::at(source, front.offset).take(front.dumped.min(FRONT));
     reader.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     let theirs = build_id(&bytes).ok_or("the core has no build ID of it")?;
     let cache = ReadCache::new(&file);
@@ -145,7 +94,7 @@ fn same(front: &Segment, root: &Path, below: &Lower) -> Result<MappedFile, Strin
     if ours != theirs {
         return Err("it has another build ID".to_owned());
     }
-    Ok(MappedFile { size, file })
+    LocalFile::new(file).map_err(|error| error.to_string())
 }
 
 /// The build ID in the front of an ELF file: the rest of the file is not there.

@@ -1,20 +1,26 @@
 //! A filter that shows the memory in a core file or memory dump at its addresses: `file:core.1234 | core`.
 
+mod avml;
 mod backend;
+mod blocks;
 mod device;
 mod elf;
 mod files;
 mod formats;
+mod kdump;
 mod lime;
+mod local;
 mod map;
-mod reader;
+mod seekable;
 mod segments;
+mod source;
+mod unpack;
 
 use pactio_sdk::OptionSpec;
 
 pactio_sdk::plugin! {
     id: "core",
-    description: "memory in ELF core files, LiME dumps and raw images, at its addresses",
+    description: "memory in core files, dumps of LiME, AVML and kdump, and raw images, at its addresses",
     schemes: ["core"],
     options: [
         OptionSpec::text("files", "folder of the files that a process had mapped, to read the pages that its core leaves out: files=/"),
