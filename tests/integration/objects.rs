@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
 use pactio::{Code, Device, Host, OpenOptions};
 use pactio_tests::servers::{self, Store};
 use pactio_tests::{host, in_time, random};
@@ -619,6 +620,45 @@ fn keys_that_are_no_names_do_not_hide_their_folder() {
         assert_eq!(host.block_on(folder.open("good").unwrap().read_exact_at(0, vec![0; 1])).unwrap(), b"x");
         let error = folder.open("tab\there").unwrap_err();
         assert_eq!(error.code(), Some(Code::INVALID_INPUT), "{error}");
+    });
+}
+
+#[test]
+fn bytes_are_compared_with_the_check_sum_of_the_store_when_all_were_read() {
+    let Some(store) = servers::moto("s3") else { return };
+    in_time(move || {
+        let mut random = fastrand::Rng::with_seed(9);
+        let bytes: Vec<u8> = (0..9_000_000).map(|_| random.u8(..)).collect();
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes) as u32;
+        // The store keeps the sum that it is given.
+        for (key, sum) in [("right", crc), ("wrong", crc ^ 1)] {
+            let mut server = TcpStream::connect(("127.0.0.1", store.server.port)).unwrap();
+            let head = format!(
+                "PUT /bucket/{key} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: {}\r\nConnection: close\r\n\
+                 x-amz-checksum-crc32c: {}\r\nx-amz-sdk-checksum-algorithm: CRC32C\r\n\r\n",
+                store.server.port,
+                bytes.len(),
+                base64::engine::general_purpose::STANDARD.encode(sum.to_be_bytes()),
+            );
+            server.write_all(head.as_bytes()).unwrap();
+            server.write_all(&bytes).unwrap();
+            let mut answer = String::new();
+            BufReader::new(server).read_line(&mut answer).unwrap();
+            assert!(answer.contains(" 200 "), "{key}: {answer}");
+        }
+        let host = object_host();
+        let read =
+            |key: &str| host.block_on(open(&host, &store.url(key, "")).read_at(0, vec![0; bytes.len()]));
+        let (report, read_back) = read("right").unwrap();
+        assert!(report.is_done() && read_back == bytes, "{report}");
+        let (report, _) = read("wrong").unwrap();
+        let (_, error) = report.min_error().expect("the sum differs");
+        assert_eq!(error.code(), Code::CORRUPT, "{report}");
+        // Parts of it are not compared.
+        let device = open(&host, &store.url("wrong", ""));
+        assert_eq!(host.block_on(device.read_exact_at(5, vec![0; 100])).unwrap(), bytes[5..105]);
+        let error = host.block_on(device.read_exact_at(0, vec![0; bytes.len()])).unwrap_err().to_string();
+        assert!(error.contains("the check sum that the store keeps"), "{error}");
     });
 }
 

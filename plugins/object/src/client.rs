@@ -20,6 +20,7 @@ use crate::connection::Connector;
 use crate::failure::cannot_open;
 use crate::profile::Profile;
 use crate::store::{login, split};
+use crate::sums::WANTED;
 use crate::web::{Server, WebStore};
 
 /// Most clients that are kept for further devices. A client in use is kept by its devices as well.
@@ -279,7 +280,10 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
     if matches!(scheme, "http" | "https") {
         return web_client(settings, timeout, authorities.as_deref());
     }
+    // An upload takes longer than other requests. The header is for reads.
+    let wanted = (scheme == "s3" && timeout == settings.timeout).then_some(WANTED);
     let mut client = ClientOptions::new()
+        .with_default_headers(HeaderMap::from_iter(wanted))
         .with_timeout_disabled()
         .with_read_timeout(timeout)
         .with_connect_timeout(timeout.min(Duration::from_secs(10)))

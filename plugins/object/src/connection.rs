@@ -21,7 +21,7 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use crate::failure::redacted;
-use crate::odd;
+use crate::{odd, sums};
 
 /// The first pause is random, up to this; the bound of each later one is twice as long, up to the second value.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -223,6 +223,7 @@ impl Connection {
             }
         };
         let Some(mut trouble) = Trouble::of_status(response.status(), response.headers()) else {
+            sums::note(response.headers());
             return if odd::is_listing() { named(response).await } else { Ok(response) };
         };
         let mut body = response.into_body().bytes_stream();

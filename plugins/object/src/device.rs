@@ -15,6 +15,7 @@ use crate::failure::cannot_open;
 use crate::fetch::{Fetches, IN_FLIGHT, has_date, has_no_version};
 use crate::runtime::runtime;
 use crate::store::{Store, path};
+use crate::sums::{Sum, noting};
 use crate::web::UNKNOWN_SIZE;
 
 /// An open object, always in the version that it had when it was opened.
@@ -27,7 +28,7 @@ pub(crate) struct ObjectDevice {
 impl ObjectDevice {
     pub(crate) fn open(store: &Store, key: &str) -> Result<Self, OpenError> {
         let (runtime, path) = (runtime()?, path(key)?);
-        let (meta, attributes) =
+        let ((meta, attributes), sum) =
             runtime.block_on(opening(look(store, &path))).map_err(|error| cannot_open(&error))?;
         if has_no_version(&meta) && !store.unversioned {
             let text = "the server gives neither a tag nor a date of it, so a replacement during a read could not be detected; \
@@ -37,24 +38,28 @@ impl ObjectDevice {
         let mut stat = stat(&meta, &attributes);
         stat.identity = store.identity(&path);
         let size = meta.size;
-        let fetches = Fetches::new(runtime.handle().clone(), store.clone(), meta);
+        let fetches = Fetches::new(runtime.handle().clone(), store.clone(), meta, sum);
         Ok(Self { stat, size, fetches })
     }
 }
 
-/// Asks the store for the metadata and the attributes of an object.
-async fn look(store: &Store, path: &Path) -> object_store::Result<(ObjectMeta, Attributes)> {
+/// An object's metadata and attributes.
+type Found = (ObjectMeta, Attributes);
+
+/// Asks the store for the metadata and the attributes of an object, and for the check sum of its bytes.
+async fn look(store: &Store, path: &Path) -> object_store::Result<(Found, Option<Sum>)> {
     let version = store.version.clone();
     let options = GetOptions { head: true, version: version.clone(), ..GetOptions::default() };
-    let found = store.objects.get_opts(path, options).await?;
+    let (found, sum) = noting(store.objects.get_opts(path, options)).await;
+    let found = found?;
     if found.meta.size > 0 {
-        return Ok((found.meta, found.attributes));
+        return Ok(((found.meta, found.attributes), sum));
     }
     // Some servers report the size 0 for an object that they generate when it is read.
     let read = store.objects.get_opts(path, GetOptions { version, ..GetOptions::default() }).await?;
     // The answer need not say the size either.
     let found = if read.meta.size == UNKNOWN_SIZE { found } else { read };
-    Ok((found.meta, found.attributes))
+    Ok(((found.meta, found.attributes), None))
 }
 
 /// The record of an object, without its identity.

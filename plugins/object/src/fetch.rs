@@ -11,16 +11,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crc_fast::Digest;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
-use pactio_sdk::{BoundPacketView, Cause, IoError, RequestId, Write};
+use pactio_sdk::{BoundPacketView, Cause, Code, IoError, RequestId, Write};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::connection;
 use crate::failure::{failed, shown};
 use crate::filling::Outstanding;
 use crate::store::Store;
+use crate::sums::{Differs, Progress, Sum};
 use crate::web::UNKNOWN_SIZE;
 
 /// Ranges that are requested at a time.
@@ -36,6 +39,8 @@ pub(crate) struct Fetches {
     runtime: Handle,
     store: Store,
     meta: ObjectMeta,
+    /// Compares the bytes with the store's check sum, if it has one.
+    progress: Option<Mutex<Progress>>,
     pending: Mutex<Pending>,
     /// Permits for requests to the store.
     free: Arc<Semaphore>,
@@ -164,12 +169,19 @@ pub(crate) fn has_no_version(meta: &ObjectMeta) -> bool {
     is_same_version(meta, meta).is_none()
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No foreign code runs under the lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Fetches {
-    pub(crate) fn new(runtime: Handle, store: Store, meta: ObjectMeta) -> Arc<Self> {
+    /// Reads of an object whose bytes have the check sum `sum`, if the store has one.
+    pub(crate) fn new(runtime: Handle, store: Store, meta: ObjectMeta, sum: Option<Sum>) -> Arc<Self> {
         let free = Arc::new(Semaphore::new(IN_FLIGHT));
         Arc::new(Self {
             runtime,
             store,
+            progress: sum.map(|sum| Mutex::new(Progress::new(sum, meta.size))),
             meta,
             pending: Mutex::default(),
             free,
@@ -180,7 +192,7 @@ impl Fetches {
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pending)
     }
 
     pub(crate) fn read(self: &Arc<Self>, position: u64, view: BoundPacketView<Write>) {
@@ -317,12 +329,39 @@ impl Fetches {
         }
         let mut at = answer.range.start;
         let mut stream = answer.into_stream();
-        while at < end {
-            let Some(chunk) = self.next(&mut stream, left).await? else { return Ok(()) };
+        let mut digest = self.progress.as_ref().map(|progress| lock(progress).digest());
+        let result = loop {
+            let chunk = match self.next(&mut stream, left).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break Ok(()),
+                Err(trouble) => break Err(trouble),
+            };
+            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(chunk.len());
+            if let Some(digest) = &mut digest {
+                digest.update(&chunk[..wanted]);
+            }
+            if at + wanted as u64 == end {
+                // The last bytes are given when it is certain that all are right.
+                self.compare(start, end, digest.take())?;
+            }
             left.give(at, &chunk);
-            at += chunk.len() as u64;
-        }
-        Ok(())
+            at += wanted as u64;
+            if at == end {
+                return Ok(());
+            }
+        };
+        self.compare(start, at, digest)?;
+        result
+    }
+
+    /// Bytes have arrived. If these are the last of the object, all are compared with the check sum.
+    fn compare(&self, start: u64, end: u64, digest: Option<Digest>) -> Result<(), Trouble> {
+        let (Some(progress), Some(digest)) = (&self.progress, digest) else { return Ok(()) };
+        lock(progress).add(start, end, digest.finalize()).map_err(|Differs| {
+            let text = "the bytes that arrived do not have the check sum that the store keeps of the object";
+            let source = connection::Trouble::refused(IoError::from_code(Code::CORRUPT), text.to_owned());
+            Trouble::Refused(object_store::Error::Generic { store: "object", source: source.into() })
+        })
     }
 
     /// The same from a server without ranges: from the kept answer, or from the start. A group that was sent before that was

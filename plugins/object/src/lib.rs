@@ -17,6 +17,7 @@ mod odd;
 mod profile;
 mod runtime;
 mod store;
+mod sums;
 mod upload;
 mod web;
 
