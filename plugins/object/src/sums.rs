@@ -1,7 +1,7 @@
 //! Check sums that a store keeps of whole objects: compared when all bytes of an object were read, in any order.
 //!
-//! Only sums whose parts can be combined are used: CRC-32, CRC-32C and CRC-64/NVME of S3, CRC-32C of Google. A sum that S3 made of
-//! the sums of an upload's parts is not one of all bytes, and is ignored.
+//! Only sums whose parts can be combined are used: CRC-32, CRC-32C and CRC-64/NVME of S3, CRC-32C of Google. A sum that S3 made
+//! of the sums of an upload's parts is not one of all bytes, and is ignored.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
