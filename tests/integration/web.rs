@@ -1,6 +1,8 @@
 //! The object plugin and web servers as they are: without ranges, without HEAD, with redirects, links and lists.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 
 use pactio::{Code, OpenOptions};
 use pactio_tests::{in_time, servers};
@@ -100,6 +102,46 @@ fn secrets_are_sent_to_their_server_and_to_no_other() {
         server.set(|shared| shared.elsewhere = Some("ftp://127.0.0.1/x".to_owned()));
         let error = host.open(&url).unwrap_err();
         assert!(error.to_string().contains("of another protocol"), "{error}");
+    });
+}
+
+#[test]
+fn a_list_that_breaks_off_is_asked_for_again() {
+    in_time(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let list = br#"[{"name": "one", "type": "file", "size": 5}]"#;
+            // The last connection is the test's, at its end.
+            for (number, stream) in listener.incoming().enumerate() {
+                let mut stream = BufReader::new(stream.unwrap());
+                let mut line = String::new();
+                stream.read_line(&mut line).unwrap();
+                if !line.starts_with("GET /folder/ ") {
+                    return (number, line);
+                }
+                while line != "\r\n" {
+                    line.clear();
+                    stream.read_line(&mut line).unwrap();
+                }
+                let sent = if number < 2 { 10 } else { list.len() };
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                    list.len()
+                );
+                stream.get_mut().write_all(&[head.as_bytes(), &list[..sent]].concat()).unwrap();
+            }
+            unreachable!("a listener has no end")
+        });
+        let host = object_host();
+        let names = |folder: &pactio::Device| -> Vec<_> {
+            let listed = host.block_on(folder.list("")).unwrap();
+            listed.into_iter().map(|entry| entry.name.to_string()).collect()
+        };
+        assert_eq!(names(&open(&host, &format!("http:{address}/folder/"))), ["one"]);
+        TcpStream::connect(address).unwrap().write_all(b"end\r\n").unwrap();
+        let (requests, line) = server.join().unwrap();
+        assert!(requests >= 3 && line == "end\r\n", "{requests} requests, then {line}");
     });
 }
 

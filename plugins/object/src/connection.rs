@@ -238,18 +238,32 @@ impl Connection {
     }
 }
 
+/// Most bytes of a list.
+pub(crate) const MAX_LIST_BYTES: usize = 64 << 20;
+
+/// The failure of a list that is longer.
+pub(crate) fn too_long() -> Trouble {
+    let text = "the list of the folder is longer than 64 MiB".to_owned();
+    Trouble::refused(IoError::from_code(Code::TOO_LARGE), text)
+}
+
 /// A list without the keys that the client cannot name.
 async fn named(response: HttpResponse) -> Result<HttpResponse, Trouble> {
     let (parts, body) = response.into_parts();
-    let body = body
-        .bytes()
-        .await
-        .map_err(|error| Trouble::of_connection(&error, error.kind() == HttpErrorKind::Timeout))?;
-    let body = match str::from_utf8(&body) {
-        Ok(text) => odd::take_out(text).into(),
-        Err(_) => body.into(),
+    let (mut body, mut list) = (body.bytes_stream(), Vec::new());
+    while let Some(bytes) = body.next().await {
+        let broke_off =
+            |error: HttpError| Trouble::of_connection(&error, error.kind() == HttpErrorKind::Timeout);
+        list.extend_from_slice(&bytes.map_err(broke_off)?);
+        if list.len() > MAX_LIST_BYTES {
+            return Err(too_long());
+        }
+    }
+    let list = match String::from_utf8(list) {
+        Ok(text) => odd::take_out(&text).into(),
+        Err(bytes) => bytes.into_bytes().into(),
     };
-    Ok(HttpResponse::from_parts(parts, body))
+    Ok(HttpResponse::from_parts(parts, list))
 }
 
 impl Trouble {

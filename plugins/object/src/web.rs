@@ -35,7 +35,7 @@ use reqwest::header::{
 };
 use reqwest::{Body, Client, Method, Request, Response, StatusCode, Url};
 
-use crate::connection::{Trouble, patiently};
+use crate::connection::{MAX_LIST_BYTES, Trouble, patiently, too_long};
 
 /// A web server, or one address of it.
 #[derive(Clone, Debug)]
@@ -85,9 +85,6 @@ const MAX_REDIRECTS: usize = 10;
 
 /// Most bytes of an object that are read to find its size, if the server does not say it.
 const MAX_COUNTED_BYTES: u64 = 64 << 20;
-
-/// Most bytes of a page with the list of a folder.
-const MAX_LIST_BYTES: usize = 64 << 20;
 
 /// An error of the store for a failure.
 fn error(trouble: Trouble) -> Error {
@@ -310,15 +307,20 @@ impl WebStore {
             return Err(refused(Code::NOT_FOUND, "an address with a query has no folder"));
         }
         let url = self.server.url(folder, true);
-        let response = self.server.send(Method::GET, url, HeaderMap::new(), None).await.map_err(error)?;
-        let is_missing = matches!(response.status().as_u16(), 404 | 410);
-        let refusal = match successful(response).await {
-            Err(refusal) if is_missing => return Err(refusal),
-            Err(refusal) => refusal,
-            Ok(response) => match page(response).await? {
-                Some(entries) => return Ok(entries),
-                None => refused(Code::UNSUPPORTED, "the server shows no list of the folder"),
-            },
+        // A page that breaks off is asked for again.
+        let page = patiently(self.server.retry_for, || async {
+            let response = self.server.send(Method::GET, url.clone(), HeaderMap::new(), None).await?;
+            let is_missing = matches!(response.status().as_u16(), 404 | 410);
+            match successful(response).await {
+                Err(refusal) => Ok(Err((refusal, is_missing))),
+                Ok(response) => page(response).await.map(Ok),
+            }
+        });
+        let refusal = match page.await.map_err(error)? {
+            Ok(Some(entries)) => return Ok(entries),
+            Ok(None) => refused(Code::UNSUPPORTED, "the server shows no list of the folder"),
+            Err((refusal, true)) => return Err(refusal),
+            Err((refusal, false)) => refusal,
         };
         // Servers of WebDAV need not show a page.
         let listed = match self.dav.list_with_delimiter(Some(folder)).await {
@@ -357,7 +359,7 @@ fn refuse_folder(asked: &Url, response: &Response) -> Result<(), Error> {
 }
 
 /// The entries that a page lists; `None` if it is no list.
-async fn page(response: Response) -> Result<Option<Vec<Entry>>, Error> {
+async fn page(response: Response) -> Result<Option<Vec<Entry>>, Trouble> {
     let kind = text_of(response.headers(), &CONTENT_TYPE).unwrap_or_default().to_owned();
     if !listing::is_possible(&kind) {
         // It may be a large file.
@@ -367,9 +369,10 @@ async fn page(response: Response) -> Result<Option<Vec<Entry>>, Error> {
     let url = response.url().clone();
     let (mut body, mut text) = (response.bytes_stream(), Vec::new());
     while let Some(bytes) = body.next().await {
-        text.extend_from_slice(&bytes.map_err(|error| broke_off(&error))?);
+        let broke_off = |error: reqwest::Error| Trouble::of_connection(&error, error.is_timeout());
+        text.extend_from_slice(&bytes.map_err(broke_off)?);
         if text.len() > MAX_LIST_BYTES {
-            return Err(refused(Code::TOO_LARGE, "the list of the folder is longer than 64 MiB"));
+            return Err(too_long());
         }
     }
     Ok(listing::parse(&url, &kind, &text))
