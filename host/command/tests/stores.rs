@@ -188,6 +188,23 @@ fn keys_region_and_address_come_from_a_profile() {
 }
 
 #[test]
+fn credentials_of_the_options_come_before_those_of_the_environment() {
+    for (store, variable) in
+        [(servers::azurite(), "AZURE_STORAGE_TOKEN"), (servers::moto("gs"), "GOOGLE_SERVICE_ACCOUNT_PATH")]
+    {
+        let Some(store) = store else { continue };
+        let place = Place::new();
+        fs::write(place.path("x"), "content").unwrap();
+        let url = store.url("key", "&retry-for=0s");
+        let mut command = place.command(&["cp", "file:x", &url]);
+        command.env(variable, "/no/such/credentials");
+        run(command, 0);
+        let (content, _) = run(place.command(&["cat", &url]), 0);
+        assert_eq!(content, "content", "{variable}");
+    }
+}
+
+#[test]
 fn a_copy_keeps_the_media_type() {
     let Some(store) = servers::moto("s3") else { return };
     let place = Place::new();

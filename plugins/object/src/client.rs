@@ -352,7 +352,12 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
         }
         "gs" => {
             needs("bucket")?;
-            let mut builder = GoogleCloudStorageBuilder::from_env()
+            // Credentials of the environment would come before a token or a key of the options, or beside them.
+            let builder = match secret.or(token) {
+                Some(_) => GoogleCloudStorageBuilder::new(),
+                None => GoogleCloudStorageBuilder::from_env(),
+            };
+            let mut builder = builder
                 .with_bucket_name(bucket)
                 .with_retry(retry)
                 .with_http_connector(connector)
@@ -378,7 +383,11 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
                 let text = "no account is named; give account=NAME or set AZURE_STORAGE_ACCOUNT_NAME";
                 return Err(OpenError::invalid_input(text));
             }
-            let mut builder = MicrosoftAzureBuilder::from_env()
+            let builder = match secret.or(token) {
+                Some(_) => azure_without_credentials(),
+                None => MicrosoftAzureBuilder::from_env(),
+            };
+            let mut builder = builder
                 .with_container_name(bucket)
                 .with_retry(retry)
                 .with_http_connector(connector)
@@ -422,6 +431,22 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
         _ => Ok(Arc::new(LocalFileSystem::new()) as _),
     };
     built.map(Made::Store).map_err(|error| cannot_open(&error))
+}
+
+/// The settings of Azure in the environment, without credentials: some of those would come before a key of the options.
+fn azure_without_credentials() -> MicrosoftAzureBuilder {
+    use AzureConfigKey::{AccountName, Endpoint, UseEmulator, UseFabricEndpoint};
+    let mut builder = MicrosoftAzureBuilder::new();
+    for (name, value) in env::vars_os() {
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
+        if let Ok(key) = name.to_ascii_lowercase().parse()
+            && name.starts_with("AZURE_")
+            && matches!(key, AccountName | Endpoint | UseEmulator | UseFabricEndpoint)
+        {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder
 }
 
 /// The environment variable with the address of S3, unless an option gives the address.
