@@ -21,6 +21,8 @@ use super::given::GivenUrl;
 use super::interrupt::Interrupt;
 use super::pieces::Pieces;
 use super::progress::Progress;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+use super::stopped::Stopped;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -29,6 +31,9 @@ pub(super) struct Arguments {
     /// The file. It is replaced when the dump is complete; bytes that are not mapped may be missing from it.
     #[arg(value_hint = clap::ValueHint::FilePath)]
     file: PathBuf,
+    /// Stop the process for the time of the dump: the memory is of one moment, and the dump has the registers.
+    #[arg(long)]
+    stop: bool,
     #[command(flatten)]
     flow: Flow,
 }
@@ -36,8 +41,12 @@ pub(super) struct Arguments {
 /// Bytes per page of memory, and the alignment of segments in the file.
 const PAGE: u64 = 4096;
 
+/// The machine, in the numbers of ELF.
+const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
+
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
+const NT_PRPSINFO: u32 = 3;
 const NT_AUXV: u32 = 6;
 const NT_FILE: u32 = 0x4649_4c45;
 
@@ -47,10 +56,19 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         let text = format!("'{}' has no regions, so it is no memory at addresses", device.url());
         return Err(Failure::new(text).with_hint("pactio cp copies it"));
     }
-    let regions = host.block_on(device.regions())?;
     let stat = host.block_on(device.stat())?;
     let pid = stat.metadata.iter().find(|(key, _)| key == "pid").map(|(_, pid)| pid.clone());
     let interrupt = Interrupt::listen()?;
+    let mut notes = pid.as_deref().map(process_notes).unwrap_or_default();
+    let stopped = match (arguments.stop, pid.as_deref()) {
+        (true, Some(pid)) => Some(Stopped::stop(pid)?),
+        (true, None) => {
+            return Err(Failure::new(format!("'{}' is no process that could be stopped", device.url())));
+        }
+        (false, _) => None,
+    };
+    notes.splice(0..0, stopped.iter().flat_map(Stopped::notes));
+    let regions = host.block_on(device.regions())?;
     // The file that a link names is replaced, not the link.
     let place = fs::canonicalize(&arguments.file).unwrap_or_else(|_| arguments.file.clone());
     let folder = match place.parent() {
@@ -87,9 +105,10 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
             Ok(())
         },
     ))?;
+    drop(stopped);
     progress.finish();
     let (held, count) = (core.held, regions.len());
-    core.finish(&regions, auxv(pid.as_deref())).map_err(cannot)?;
+    core.finish(&regions, notes).map_err(cannot)?;
     let lost = pieces.holes.bytes();
     eprintln!("{held} bytes in {count} regions; {lost} bytes could not be read");
     // A process that has ended meanwhile, for example: a dump that is there already may be better.
@@ -101,9 +120,46 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The auxiliary vector of a process, by which debuggers find the program and its loader.
-fn auxv(pid: Option<&str>) -> Option<Vec<u8>> {
-    fs::read(format!("/proc/{}/auxv", pid?)).ok().filter(|bytes| !bytes.is_empty())
+/// Processes are stopped on one kind of machine only.
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+struct Stopped;
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+impl Stopped {
+    fn stop(_: &str) -> Result<Self, Failure> {
+        Err(Failure::new("--stop needs Linux on x86-64"))
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        Vec::new()
+    }
+}
+
+/// Type and content of a note.
+type Note = (u32, Vec<u8>);
+
+/// The notes of a process that it need not be stopped for: name and arguments; the auxiliary vector, by which debuggers find the
+/// program and its loader.
+fn process_notes(process: &str) -> Vec<Note> {
+    let of = |name: &str| fs::read(format!("/proc/{process}/{name}")).unwrap_or_default();
+    let mut notes = vec![(NT_PRPSINFO, information(process, &of("comm"), &of("cmdline")))];
+    notes.extend(Some((NT_AUXV, of("auxv"))).filter(|(_, auxv)| !auxv.is_empty()));
+    notes
+}
+
+/// The note `NT_PRPSINFO`: number, name and arguments of a process. The other fields are 0.
+fn information(process: &str, name: &[u8], arguments: &[u8]) -> Vec<u8> {
+    let mut note = vec![0; 136];
+    note[24..28].copy_from_slice(&process.parse().unwrap_or(0u32).to_le_bytes());
+    // Both texts end with a 0.
+    let name = name.strip_suffix(b"\n").unwrap_or(name);
+    let name = &name[..name.len().min(15)];
+    note[40..40 + name.len()].copy_from_slice(name);
+    let arguments = arguments.strip_suffix(&[0]).unwrap_or(arguments);
+    let arguments: Vec<u8> =
+        arguments.iter().take(79).map(|byte| if *byte == 0 { b' ' } else { *byte }).collect();
+    note[56..56 + arguments.len()].copy_from_slice(&arguments);
+    note
 }
 
 /// A core file that is being written.
@@ -172,10 +228,10 @@ impl<'f> Core<'f> {
     }
 
     /// Writes notes and headers.
-    fn finish(mut self, regions: &[Region], auxv: Option<Vec<u8>>) -> io::Result<()> {
+    fn finish(mut self, regions: &[Region], all: Vec<Note>) -> io::Result<()> {
         let mut notes = Vec::new();
-        if let Some(auxv) = auxv {
-            note(&mut notes, NT_AUXV, &auxv);
+        for (kind, content) in all {
+            note(&mut notes, kind, &content);
         }
         note(&mut notes, NT_FILE, &files(regions));
         let notes_at = self.end.next_multiple_of(PAGE);
@@ -215,8 +271,7 @@ impl<'f> Core<'f> {
         let mut header = b"\x7fELF\x02\x01\x01".to_vec();
         header.resize(16, 0);
         const ET_CORE: u16 = 4;
-        const EM_X86_64: u16 = 62;
-        header.extend([ET_CORE.to_le_bytes(), EM_X86_64.to_le_bytes()].concat());
+        header.extend([ET_CORE.to_le_bytes(), MACHINE.to_le_bytes()].concat());
         header.extend(1u32.to_le_bytes());
         header.extend([0, headers_at, if is_large { section_at } else { 0 }].map(u64::to_le_bytes).concat());
         header.extend(0u32.to_le_bytes());

@@ -23,6 +23,8 @@ mod progress;
 mod scan;
 mod standard;
 mod stats;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod stopped;
 mod stream;
 mod sum;
 mod verify;

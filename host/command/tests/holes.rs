@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 use place::{Ends, Place};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A raw image at three places, of which the second has a hole behind it, and the third is cut off.
 fn image(place: &Place) -> Vec<u8> {
@@ -117,6 +118,117 @@ fn a_dump_of_a_process_is_a_core_file_with_its_memory_and_names() {
         // gdb is not installed everywhere, and the bytes are compared above.
         Err(error) => println!("not read by gdb: {error}"),
     }
+}
+
+/// A process that waits for ten minutes.
+fn sleeper() -> Ends {
+    let child = Command::new("/bin/sleep").arg("600").stdout(Stdio::null()).spawn().unwrap();
+    let pid = child.id();
+    // clock_nanosleep
+    let call = if cfg!(target_arch = "x86_64") { "230 " } else { "115 " };
+    while !fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|text| text.starts_with(call)) {
+        std::thread::yield_now();
+    }
+    Ends(child)
+}
+
+/// The letter of a process's state.
+fn state(pid: u32) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1[..1].to_owned()
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn a_dump_of_a_stopped_process_has_its_registers_and_the_process_runs_on() {
+    let place = Place::new().with("process").with("core");
+    let child = sleeper();
+    let pid = child.0.id();
+    // The last two numbers are the stack pointer and the instruction pointer.
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
+    let pointers: Vec<u64> = call
+        .split_whitespace()
+        .rev()
+        .take(2)
+        .map(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap())
+        .collect();
+    place.check(&["dump", &format!("process:{pid}"), "dump", "--stop"], 0);
+    while state(pid) != "S" {
+        std::thread::yield_now();
+    }
+    let dump = fs::read(place.path("dump")).unwrap();
+    let word = |at: usize| u64::from_le_bytes(dump[at..at + 8].try_into().unwrap());
+    // The first program header is that of the notes, and the first note has the registers.
+    let notes = word(word(32) as usize + 8) as usize;
+    let kind = u32::from_le_bytes(dump[notes + 8..notes + 12].try_into().unwrap());
+    assert_eq!(kind, 1, "NT_PRSTATUS");
+    let registers = notes + 20 + 112;
+    assert_eq!(
+        u64::from(u32::from_le_bytes(dump[notes + 20 + 32..][..4].try_into().unwrap())),
+        u64::from(pid)
+    );
+    let (instruction, stack) = (word(registers + 16 * 8), word(registers + 19 * 8));
+    assert_eq!([instruction, stack], pointers[..]);
+    if let Ok(gdb) = Command::new("gdb")
+        .args(["-nx", "-batch", "-ex", "info registers rip", "-ex", "info proc", "/bin/sleep", "dump"])
+        .current_dir(&place.0)
+        .output()
+    {
+        let text = String::from_utf8_lossy(&gdb.stdout).into_owned();
+        assert!(text.contains(&format!("{instruction:#x}")) && text.contains("/bin/sleep 600"), "{text}");
+    }
+    let (_, said) = place.check(&["dump", "process:self", "self", "--stop"], 1);
+    assert!(said.contains("cannot stop process") && !place.path("self").exists(), "{said}");
+    fs::write(place.path("image"), [0; 4096]).unwrap();
+    let (_, said) = place.check(&["dump", "file:image | core?at=0", "none", "--stop"], 1);
+    assert!(said.contains("is no process that could be stopped"), "{said}");
+}
+
+#[test]
+fn a_dump_that_is_interrupted_or_finds_no_space_leaves_the_file_and_the_process_as_they_were() {
+    let place = Place::new().with("process").with("delay");
+    fs::write(place.path("dump"), "what was here before").unwrap();
+    let is_as_before = || {
+        assert_eq!(fs::read(place.path("dump")).unwrap(), b"what was here before");
+        let left: Vec<_> = fs::read_dir(&place.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".pactio")), "{left:?}");
+    };
+    let child = sleeper();
+    let pid = child.0.id();
+    // A program that was started in the background of a script ignores this one.
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let ignores_int = u64::from_str_radix(ignored.trim(), 16).unwrap() & 2 != 0;
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        if signal == Signal::INT && ignores_int {
+            continue;
+        }
+        let url = format!("process:{pid} | delay?latency=1h");
+        let mut command = place.command(&["dump", &url, "dump", "--stop"]);
+        let command = command.stderr(Stdio::piped()).spawn().unwrap();
+        while state(pid) != "t" {
+            std::thread::yield_now();
+        }
+        let begun = Pid::from_raw(command.id().cast_signed()).unwrap();
+        kill_process(begun, signal).unwrap();
+        let ended = command.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{said}");
+        assert!(said.contains("'dump' is as it was before"), "{said}");
+        while state(pid) != "S" {
+            std::thread::yield_now();
+        }
+        is_as_before();
+    }
+    // A file may have 64 KiB here, which looks like storage that is full.
+    let pactio = place.command(&["dump", &format!("process:{pid}"), "dump"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""]).arg(pactio.get_program());
+    let output = limited.args(pactio.get_args()).current_dir(&place.0).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write 'dump': ") && said.contains("too large"), "{said}");
+    is_as_before();
 }
 
 #[test]
