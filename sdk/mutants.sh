@@ -50,7 +50,7 @@ for program in ${PACTIO_MODELS_ARE_GREEN:-"$sdk" "$host"}; do
   fi
 done
 results=$({
-  mutants sdk/src/packet/*.rs sdk/src/device/*.rs sdk/src/io/*.rs | sed "s|^|$sdk |"
+  mutants sdk/src/packet/*.rs sdk/src/abi/*.rs sdk/src/device/*.rs sdk/src/io/*.rs | sed "s|^|$sdk |"
   mutants host/src/executor/*.rs host/src/device/*.rs | sed "s|^|$host |"
 } | xargs -P "$(nproc)" -L 1 bash -c 'try "$0" "$1"' | tee >(cat >&2))
 caught=$(grep -c '^caught' <<<"$results" || true) survived=$(grep -c '^SURVIVED' <<<"$results" || true)

@@ -79,7 +79,11 @@
 extern crate alloc;
 
 mod error;
+#[cfg(feature = "plugin")]
+mod fingerprint;
 mod firewall;
+#[cfg(feature = "plugin")]
+mod origin;
 mod sync;
 
 #[doc = include_str!("../docs/guide.md")]
@@ -93,19 +97,16 @@ pub mod packet;
 
 pub mod io;
 
-#[cfg(feature = "std")]
-mod device;
-#[cfg(feature = "std")]
-pub mod ext;
-
 // For the host and the macros alone: the module changes with each version of the ABI.
-#[cfg(feature = "plugin")]
+#[cfg(feature = "std")]
 #[doc(hidden)]
 pub mod abi;
+#[cfg(feature = "std")]
+mod device;
 #[cfg(feature = "plugin")]
 mod plugin;
 
-pub use error::{Code, IoError, Location, State, Subject};
+pub use error::{Cause, Code, IoError, Location, State, Subject};
 pub use packet::*;
 
 pub use io::{
@@ -116,10 +117,14 @@ pub use io::{
 pub use io::{BlockOn, BlockingIo, Seekable, Size, scope};
 
 #[cfg(feature = "std")]
-pub use device::{
-    BackendDevice, Counted, Counts, DeviceInfo, Driven, InFlight, LocalDevice, LocalDriver, PollingHandle,
-    RequestKind, Requests,
-};
+#[doc(inline)]
+pub use abi::ext;
+#[cfg(feature = "std")]
+pub use abi::{BackendDevice, DeviceInfo, PollingHandle};
+#[cfg(feature = "plugin")]
+pub use abi::{OpenError, OpenMode, Opened};
+#[cfg(feature = "std")]
+pub use device::{Counted, Counts, Driven, InFlight, LocalDevice, LocalDriver, RequestKind, Requests};
 #[cfg(feature = "std")]
 pub use ext::{
     Admission, Answer, Cancellation, Capability, Describe, Entry, ExtensionQuery, Flush, FlushScope,
@@ -135,8 +140,8 @@ pub use ext::{ListCursors, Opening, Tree, TreeDevice};
 pub use plugin::__private;
 #[cfg(feature = "plugin")]
 pub use plugin::{
-    Backend, Filter, LinkedPlugin, Lower, MANIFEST_FORM, MANIFEST_SECTION, OpenError, OpenMode, OpenRequest,
-    Opened, OptionSpec, StaticManifest, parse_duration, parse_size,
+    Backend, Filter, LinkedPlugin, Lower, MANIFEST_FORM, MANIFEST_SECTION, OpenRequest, OptionSpec,
+    StaticManifest, parse_duration, parse_size,
 };
 
 /// A read request's view: the device writes to the packet, which gives the permission its name.

@@ -3,10 +3,8 @@
 //! A drop has no result. So the host closes a device by this function, and drops the object afterwards. The sdk provides the
 //! function for every device; a plugin that was built with an older sdk has only the drop.
 
-use super::{DeviceObj, IoBackend as _};
-use crate::BackendDevice;
-use crate::device::Guarded;
-use crate::ext::RawExtension;
+use super::ext::RawExtension;
+use super::{BackendDevice, DeviceObj, Guarded, IoBackend as _};
 
 /// The id of the function.
 const ID: &[u8] = b"pactio.closing/1";

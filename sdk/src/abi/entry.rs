@@ -5,7 +5,8 @@ use core::mem::MaybeUninit;
 #[cfg(feature = "layout-check")]
 use abi_stable::{StableAbi, type_layout::TypeLayout};
 
-use super::{Attach, BackendObj, Fingerprint, Library};
+use super::{Attach, BackendObj, Library};
+use crate::fingerprint::Fingerprint;
 
 /// Name of the exported static, a [`PluginEntry`].
 pub const ENTRY_SYMBOL: &str = "PACTIO_PLUGIN";

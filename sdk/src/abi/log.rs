@@ -57,8 +57,10 @@ pub struct RawRecord<'a> {
 pub type Attach = unsafe extern "C" fn(host: &'static HostTable);
 
 /// Adds records to the ABI's fingerprint.
-pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Fingerprint {
-    super::fingerprint_struct!(
+pub(super) const fn describe_boundary(
+    print: crate::fingerprint::Fingerprint,
+) -> crate::fingerprint::Fingerprint {
+    crate::fingerprint::fingerprint_struct!(
         print, RawRecord<'static>, "RawRecord" { level, line, target, file, message, fields }
     )
     .text("HostTable: size, object, enabled(object, u32) -> u32, event(object, &RawRecord), new_span(object, &RawRecord, u64) -> u64, enter(object, u64), exit(object, u64), clone_span(object, u64), close(object, u64) -> u32")

@@ -16,26 +16,55 @@
 //! Memory is freed by the side that made it, through a function that travels with it. No function unwinds. A plugin's
 //! library stays loaded for the life of the process.
 
+mod backend_device;
+mod calls;
+#[cfg(feature = "plugin")]
 mod closing;
+#[cfg(feature = "plugin")]
 mod entry;
-mod fingerprint;
+pub mod ext;
+mod guarded;
+#[cfg(feature = "plugin")]
 mod log;
+#[cfg(feature = "plugin")]
 mod object;
+#[cfg(feature = "plugin")]
+mod opened;
+#[cfg(feature = "plugin")]
+mod opening;
+#[cfg(feature = "plugin")]
 mod remote;
+#[cfg(feature = "plugin")]
 mod request;
+#[cfg(feature = "plugin")]
 mod waker;
 
+pub use backend_device::{BackendDevice, DeviceInfo, PollingHandle};
+#[cfg(feature = "plugin")]
 pub use closing::ClosingTable;
+#[cfg(feature = "plugin")]
 pub use entry::{
     ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, Layout, MAGIC, PluginEntry, StaticBytes,
 };
-pub(crate) use fingerprint::{Fingerprint, fingerprint_struct};
+#[cfg(feature = "plugin")]
+pub(crate) use guarded::CallError;
+pub(crate) use guarded::{DriverPoll, Guarded};
+#[cfg(feature = "plugin")]
 pub use log::{Attach, HostTable, RawRecord};
+#[cfg(feature = "plugin")]
 pub use object::{
     BackendIo, BackendObj, DeviceObj, DriverStatus, IoBackend, Library, RawDeviceInfo, RawPollingHandle,
     SendIo, host_device, send,
 };
-pub(crate) use object::{backend_object, device_object};
+#[cfg(feature = "plugin")]
+pub(crate) use object::{BackendIoBase, device_object};
+#[cfg(feature = "plugin")]
+pub use opened::Opened;
+#[cfg(feature = "plugin")]
+pub use opening::{OpenError, OpenMode};
+#[cfg(feature = "plugin")]
 pub use remote::Remote;
+#[cfg(feature = "plugin")]
 pub use request::{OpenFailure, OwnedText, RawOpenRequest, RawOption};
+#[cfg(feature = "plugin")]
 pub use waker::CWaker;

@@ -12,13 +12,11 @@ use cglue::slice::CSliceRef;
 use cglue::trait_group::{Opaquable, c_void};
 use cglue::{cglue_impl_group, cglue_trait, cglue_trait_group};
 
-use super::{CWaker, OpenFailure, RawOpenRequest, closing};
-use crate::device::{DriverPoll, Guarded};
-use crate::ext::{RawExtension, find_for_other_side};
-use crate::plugin::GuardedBackend;
+use super::ext::{RawExtension, find_for_other_side};
+use super::{CWaker, DriverPoll, Guarded, OpenFailure, RawOpenRequest, closing};
 use crate::{
-    Backend, BackendDevice, Batch, BoundPacketView, Crossing, DeviceInfo, IoError, NoPos, PacketPerms,
-    PollingHandle, Read, ReadWrite, Submission, Write,
+    BackendDevice, Batch, BoundPacketView, Crossing, DeviceInfo, IoError, NoPos, PacketPerms, PollingHandle,
+    Read, ReadWrite, Submission, Write,
 };
 
 /// The handle that keeps the host's record of a plugin's library alive in every object of that plugin.
@@ -212,11 +210,6 @@ pub fn host_device<D: BackendDevice>(device: D) -> Result<DeviceObj, crate::IoEr
     Ok(device_object(device, library))
 }
 
-/// Makes the object of a backend.
-pub(crate) fn backend_object<B: Backend>(backend: GuardedBackend<B>, library: Library) -> BackendObj {
-    cglue::trait_obj!((backend, library) as BackendIo)
-}
-
 /// The size and the flags of a device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -331,12 +324,18 @@ impl DriverStatus {
 }
 
 /// Adds objects to the ABI's fingerprint.
-pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Fingerprint {
-    let print = super::fingerprint_struct!(print, RawDeviceInfo, "RawDeviceInfo" { flags, size });
-    let print = super::fingerprint_struct!(print, RawPollingHandle, "RawPollingHandle" { kind, descriptor, interest });
-    let print = super::fingerprint_struct!(print, Batch<'static, Read, u64>, "Batch" { next, left });
-    let print = super::fingerprint_struct!(print, Submission<Read, u64>, "Submission" { param, view });
-    let print = super::fingerprint_struct!(print, RawExtension, "RawExtension" { object, table });
+pub(super) const fn describe_boundary(
+    print: crate::fingerprint::Fingerprint,
+) -> crate::fingerprint::Fingerprint {
+    let print =
+        crate::fingerprint::fingerprint_struct!(print, RawDeviceInfo, "RawDeviceInfo" { flags, size });
+    let print = crate::fingerprint::fingerprint_struct!(print, RawPollingHandle, "RawPollingHandle" { kind, descriptor, interest });
+    let print =
+        crate::fingerprint::fingerprint_struct!(print, Batch<'static, Read, u64>, "Batch" { next, left });
+    let print =
+        crate::fingerprint::fingerprint_struct!(print, Submission<Read, u64>, "Submission" { param, view });
+    let print =
+        crate::fingerprint::fingerprint_struct!(print, RawExtension, "RawExtension" { object, table });
     print
         .text("SendIo::send_parts: unsafe fn(&self, P, *const (), usize, usize, u64)")
         .text("SendIo::send_many: fn(&self, Batch<Perms, P>)")

@@ -3,11 +3,11 @@
 use core::fmt;
 use std::sync::OnceLock;
 
-use super::{CWaker, DeviceObj, DriverStatus, IoBackend, SendIo, closing};
-use crate::ext::{
+use super::ext::{
     self, CallExtension, Capability, Extension, ExtensionQuery, Opening, Operates, Operation, RawExtension,
     RemoteExtension,
 };
+use super::{CWaker, DeviceObj, DriverStatus, IoBackend, SendIo, closing};
 use crate::{
     Batch, BoundPacketView, Crossing, DeviceInfo, IoError, Limiting, Limits, OpenError, OpenMode,
     PacketPerms, PollingHandle, Write,

@@ -88,12 +88,15 @@ impl core::fmt::Debug for OwnedText {
 }
 
 /// Adds opening to the ABI's fingerprint.
-pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Fingerprint {
-    let print = super::fingerprint_struct!(
+pub(super) const fn describe_boundary(
+    print: crate::fingerprint::Fingerprint,
+) -> crate::fingerprint::Fingerprint {
+    let print = crate::fingerprint::fingerprint_struct!(
         print, RawOpenRequest<'static>, "RawOpenRequest" { scheme, target, options, mode }
     );
-    let print = super::fingerprint_struct!(print, RawOption<'static>, "RawOption" { key, value });
-    let print = super::fingerprint_struct!(print, OpenFailure, "OpenFailure" { error, message });
-    super::fingerprint_struct!(print, OwnedText, "OwnedText" { data, len, capacity, free })
+    let print =
+        crate::fingerprint::fingerprint_struct!(print, RawOption<'static>, "RawOption" { key, value });
+    let print = crate::fingerprint::fingerprint_struct!(print, OpenFailure, "OpenFailure" { error, message });
+    crate::fingerprint::fingerprint_struct!(print, OwnedText, "OwnedText" { data, len, capacity, free })
         .text("free: unsafe extern C fn(*mut u8, usize, usize)")
 }

@@ -168,10 +168,12 @@ unsafe fn raw_drop(data: *const ()) {
 }
 
 /// Adds wakers to the ABI's fingerprint.
-pub(super) const fn describe_boundary(print: super::Fingerprint) -> super::Fingerprint {
-    let print = super::fingerprint_struct!(print, CWaker, "CWaker" { object });
-    let print = super::fingerprint_struct!(print, WakerObject, "WakerObject" { table });
-    super::fingerprint_struct!(print, WakerTable, "WakerTable" { size, clone, wake, wake_by_ref, drop })
+pub(super) const fn describe_boundary(
+    print: crate::fingerprint::Fingerprint,
+) -> crate::fingerprint::Fingerprint {
+    let print = crate::fingerprint::fingerprint_struct!(print, CWaker, "CWaker" { object });
+    let print = crate::fingerprint::fingerprint_struct!(print, WakerObject, "WakerObject" { table });
+    crate::fingerprint::fingerprint_struct!(print, WakerTable, "WakerTable" { size, clone, wake, wake_by_ref, drop })
         .text("each: unsafe extern C fn(NonNull<WakerObject>)")
 }
 

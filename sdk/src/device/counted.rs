@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{BackendDevice, DeviceInfo, PollingHandle};
+use crate::abi::{BackendDevice, DeviceInfo, PollingHandle};
 use crate::ext::{ExtensionQuery, Metric};
 use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, Write};
 

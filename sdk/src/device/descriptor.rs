@@ -5,7 +5,8 @@ use core::task::{Context, Poll};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::{BackendDevice, LocalDevice, LocalDriver, PollingHandle};
+use super::{LocalDevice, LocalDriver};
+use crate::abi::{BackendDevice, PollingHandle};
 
 /// Waits until a descriptor is ready.
 trait Readiness: Send + Unpin {

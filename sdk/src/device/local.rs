@@ -11,8 +11,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::drivers::Drivers;
-use super::guarded::DriverPoll;
-use super::{BackendDevice, DeviceInfo, Guarded, PollingHandle};
+use crate::abi::{BackendDevice, DeviceInfo, DriverPoll, Guarded, PollingHandle};
 use crate::ext::{Admission, Answer, Cancellation, Publish, publication};
 use crate::io::{AdmissionQueue, Admitted, BlockOn, NoPos, PacketIo, Publication, Size};
 use crate::{Batch, BoundPacketView, IoError, Read, ReadWrite, RequestId, Write};

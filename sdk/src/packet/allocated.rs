@@ -2,8 +2,8 @@
 
 use core::mem::{ManuallyDrop, MaybeUninit};
 
-use super::{BoundPacketView, Cause, Errorable, PacketPerms, Read, ReadWrite, Splittable, Write};
-use crate::IoError;
+use super::{BoundPacketView, Errorable, PacketPerms, Read, ReadWrite, Splittable, Write};
+use crate::{Cause, IoError};
 
 /// Direct bytes of any permission, for code that is generic over it: a queue of system calls, a DMA engine.
 ///

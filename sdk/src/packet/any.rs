@@ -1,7 +1,7 @@
 //! Types that store a view of any state and any permission, and the operations that all views have.
 
-use super::{BoundPacketView, Cause, PacketPerms, Read, ReadWrite, TransferredPacket, Write};
-use crate::IoError;
+use super::{BoundPacketView, PacketPerms, Read, ReadWrite, TransferredPacket, Write};
+use crate::{Cause, IoError};
 
 /// A value that covers a range of bytes and can be cut in two.
 ///

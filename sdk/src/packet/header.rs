@@ -113,7 +113,7 @@ impl<Perms> Packet<Perms> {
 #[cfg(feature = "plugin")]
 pub(super) mod boundary {
     use super::{Packet, PacketTable};
-    use crate::abi::{Fingerprint, fingerprint_struct};
+    use crate::fingerprint::{Fingerprint, fingerprint_struct};
 
     pub(in crate::packet) const fn describe(print: Fingerprint) -> Fingerprint {
         let print = fingerprint_struct!(

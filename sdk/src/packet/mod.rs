@@ -82,7 +82,7 @@ pub use output::{OutputFunction, OutputRef, OutputStore, PacketOutput, Segment};
 pub use owner::PacketBox;
 pub use permission::{Filled, PacketPerms, Read, ReadWrite, Write};
 pub use rebound::{ReboundPacket, ReboundStream};
-pub use report::{Cause, Report};
+pub use report::Report;
 pub use returned::{ReturnedPart, ReturnedParts};
 pub use store::{PacketMut, PacketStore};
 pub use stream::{PacketStream, StreamSegment};
@@ -93,7 +93,9 @@ pub use view::{BoundPacketView, RequestId};
 
 /// Packets and views in the ABI's fingerprint.
 #[cfg(feature = "plugin")]
-pub(crate) const fn describe_boundary(print: crate::abi::Fingerprint) -> crate::abi::Fingerprint {
+pub(crate) const fn describe_boundary(
+    print: crate::fingerprint::Fingerprint,
+) -> crate::fingerprint::Fingerprint {
     view::boundary::describe(header::boundary::describe(print))
 }
 

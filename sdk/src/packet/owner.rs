@@ -12,10 +12,8 @@ use super::block::{self, Block};
 use super::header::{INITIALISED, Packet};
 use super::output::OutputRef;
 use super::state::{Armed, Left, Polled};
-use super::{
-    BoundPacketView, Cause, Filled, PacketPerms, PacketView, Report, RequestId, Write, mutant, watch,
-};
-use crate::{IoError, firewall};
+use super::{BoundPacketView, Filled, PacketPerms, PacketView, Report, RequestId, Write, mutant, watch};
+use crate::{Cause, IoError, firewall};
 
 /// The owner of one packet.
 ///

@@ -17,8 +17,8 @@ use super::block::{self, Block, complete, fail};
 use super::header::PacketTable;
 use super::output::{OutputRef, PacketOutput, Segment};
 use super::returned::{ReturnedPart, ReturnedParts};
-use super::{BoundPacketView, Cause, PacketBox, PacketPerms, Report, continuation, watch};
-use crate::IoError;
+use super::{BoundPacketView, PacketBox, PacketPerms, Report, continuation, watch};
+use crate::{Cause, IoError};
 
 /// A bound view that was taken over, and a packet over the same bytes that is sent on in its place.
 ///

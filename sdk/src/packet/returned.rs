@@ -3,8 +3,8 @@
 use core::fmt;
 use core::ops::Range;
 
-use super::{BoundPacketView, Cause, Errorable, PacketPerms, ReadWrite, Report, Splittable, Write};
-use crate::IoError;
+use super::{BoundPacketView, Errorable, PacketPerms, ReadWrite, Report, Splittable, Write};
+use crate::{Cause, IoError};
 
 /// A range of an origin that came back from the device below, with its result and its bytes; it still owes the origin's answer.
 ///

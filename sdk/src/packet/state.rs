@@ -85,7 +85,7 @@ fn finished_twice() -> ! {
         "a view of a packet was answered twice, which only wrong unsafe code can do; the process ends";
     #[cfg(all(feature = "plugin", not(any(pactio_loom, pactio_shuttle))))]
     {
-        let plugin = crate::plugin::own_id().map_or(String::new(), |id| format!(" in the plugin '{id}'"));
+        let plugin = crate::origin::own_id().map_or(String::new(), |id| format!(" in the plugin '{id}'"));
         std::eprintln!("pactio{plugin}: {TEXT}");
         std::process::abort();
     }

@@ -11,8 +11,8 @@ use futures_core::Stream;
 
 use super::arrivals::Arrivals;
 use super::output::{OutputRef, PacketOutput, Segment};
-use super::{BoundPacketView, Cause, PacketBox, PacketPerms};
-use crate::IoError;
+use super::{BoundPacketView, PacketBox, PacketPerms};
+use crate::{Cause, IoError};
 
 /// The segments of one request, in the order in which they come back.
 ///

@@ -2,8 +2,8 @@
 
 use core::mem::ManuallyDrop;
 
-use super::{BoundPacketView, Cause, Errorable, PacketPerms, Splittable};
-use crate::IoError;
+use super::{BoundPacketView, Errorable, PacketPerms, Splittable};
+use crate::{Cause, IoError};
 
 /// A range with bytes that were moved and an answer that is still owed.
 ///

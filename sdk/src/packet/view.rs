@@ -8,8 +8,8 @@ use core::ptr::{self, NonNull};
 
 use super::header::{DERIVED, INITIALISED, Packet};
 use super::state::{Finished, Generation};
-use super::{Cause, Errorable, PacketPerms, Read, Splittable, TransferredPacket, mutant};
-use crate::IoError;
+use super::{Errorable, PacketPerms, Read, Splittable, TransferredPacket, mutant};
+use crate::{Cause, IoError};
 
 /// A range of a packet that a device must answer.
 ///
@@ -622,7 +622,7 @@ impl<Perms: PacketPerms> fmt::Debug for BoundPacketView<Perms> {
 #[cfg(feature = "plugin")]
 pub(super) mod boundary {
     use super::BoundPacketView;
-    use crate::abi::{Fingerprint, fingerprint_struct};
+    use crate::fingerprint::{Fingerprint, fingerprint_struct};
 
     pub(in crate::packet) const fn describe(print: Fingerprint) -> Fingerprint {
         fingerprint_struct!(print, BoundPacketView<super::Read>, "BoundPacketView" { packet, start, end, tag })

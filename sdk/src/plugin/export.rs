@@ -130,15 +130,6 @@ macro_rules! plugin {
     };
 }
 
-/// The id of the plugin that this copy of the crate belongs to; the first one, if a program links several in.
-static OWN_ID: std::sync::OnceLock<&'static str> = std::sync::OnceLock::new();
-
-/// The id of the plugin that this code is in, if it is in one.
-#[cfg(not(any(pactio_loom, pactio_shuttle)))]
-pub(crate) fn own_id() -> Option<&'static str> {
-    OWN_ID.get().copied()
-}
-
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __plugin {
@@ -233,8 +224,8 @@ macro_rules! export_plugin {
 pub mod __private {
     use core::mem::MaybeUninit;
 
-    use crate::abi::{BackendObj, Library, backend_object};
-    use crate::plugin::guarded::GuardedBackend;
+    use crate::abi::{BackendObj, Library};
+    use crate::plugin::guarded::{GuardedBackend, backend_object};
     use crate::{Backend, IoError, firewall};
 
     /// Sends the records of a library to its host.
@@ -261,7 +252,7 @@ pub mod __private {
         make: impl FnOnce() -> B,
         out: *mut MaybeUninit<BackendObj>,
     ) -> u32 {
-        let _ = super::OWN_ID.set(id);
+        let _ = crate::origin::OWN_ID.set(id);
         let made = firewall::contain(|| -> BackendObj {
             let backend = GuardedBackend::new(make(), library.clone());
             backend_object(backend, library)

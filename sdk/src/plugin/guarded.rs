@@ -2,10 +2,12 @@
 
 use cglue::option::COption;
 
-use super::{Backend, Lower, OpenError, OpenRequest};
+use super::{Backend, Lower, OpenRequest};
 use crate::IoError;
-use crate::abi::{BackendIo, DeviceObj, Library, OpenFailure, RawOpenRequest};
-use crate::device::{CallError, Guarded};
+use crate::abi::{
+    BackendIo, BackendIoBase, BackendObj, CallError, DeviceObj, Guarded, Library, OpenError, OpenFailure,
+    RawOpenRequest,
+};
 
 /// A backend and the library handle that goes into each of its devices.
 #[allow(missing_debug_implementations)]
@@ -48,4 +50,9 @@ impl<B: Backend> BackendIo for GuardedBackend<B> {
     ) -> Result<DeviceObj, OpenFailure> {
         self.open(request, below.into()).map_err(OpenFailure::from)
     }
+}
+
+/// Makes the object of a backend.
+pub(super) fn backend_object<B: Backend>(backend: GuardedBackend<B>, library: Library) -> BackendObj {
+    cglue::trait_obj!((backend, library) as BackendIo)
 }

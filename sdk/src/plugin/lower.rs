@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Wake;
 use std::thread::{self, Thread};
 
-use crate::abi::{DeviceObj, Remote, host_device};
+use crate::abi::{DeviceObj, Opened, Remote, host_device};
 use crate::ext::{
     Admission, Answer, Cancellation, Capability, Describe, Extension, ExtensionQuery, Limits, Publish,
     Records, Stat, publication, read_records,
@@ -136,8 +136,20 @@ const STAT_BYTES: usize = 1 << 10;
 /// The most room that a record gets.
 const MOST_STAT_BYTES: usize = 1 << 16;
 
+impl Opened {
+    /// A device of another plugin, unchanged. No layer of this plugin is between the device and its user, unless another clone of
+    /// `below` exists: then a layer forwards all calls.
+    pub fn handed_on(below: Lower) -> Self {
+        Self::made_by(|library| match below.into_object() {
+            Ok(object) => Ok(object),
+            // Another clone of the device exists.
+            Err(below) => Self::new(HandedOn(below)).into_object(library),
+        })
+    }
+}
+
 /// A lower device that is handed on unchanged while a clone of it exists.
-pub(super) struct HandedOn(pub(super) Lower);
+struct HandedOn(Lower);
 
 impl BackendDevice for HandedOn {
     fn info(&self) -> DeviceInfo {

@@ -8,18 +8,13 @@ mod guarded;
 mod log;
 mod lower;
 mod manifest;
-mod opened;
 mod values;
 
-pub use backend::{Backend, OpenError, OpenMode, OpenRequest};
+pub use backend::{Backend, OpenRequest};
 #[doc(hidden)]
 pub use export::__private;
 pub use export::LinkedPlugin;
-#[cfg(not(any(pactio_loom, pactio_shuttle)))]
-pub(crate) use export::own_id;
 pub use filter::Filter;
-pub(crate) use guarded::GuardedBackend;
 pub use lower::Lower;
 pub use manifest::{MANIFEST_FORM, MANIFEST_SECTION, OptionSpec, StaticManifest};
-pub use opened::Opened;
 pub use values::{parse_duration, parse_size};

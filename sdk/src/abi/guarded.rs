@@ -6,12 +6,12 @@ use core::task::{Context, Poll, Waker};
 use std::sync::OnceLock;
 
 use super::calls::{Calls, ENDED, Left, PANICKED};
+use super::ext::{Admission, Extension, extension_of};
+#[cfg(feature = "plugin")]
+use super::ext::{Opening, Operation};
 use super::{BackendDevice, DeviceInfo, PollingHandle};
 #[cfg(feature = "plugin")]
-use crate::abi::{DeviceObj, Library};
-use crate::ext::{Admission, Extension, extension_of};
-#[cfg(feature = "plugin")]
-use crate::ext::{Opening, Operation};
+use super::{DeviceObj, Library};
 use crate::firewall::{self, Panicked};
 use crate::{Batch, BoundPacketView, IoError, PacketPerms, Read, ReadWrite, Write};
 #[cfg(feature = "plugin")]

@@ -193,7 +193,7 @@ mod crossing {
 
     use super::super::{Listed, ask_by_id};
     use super::{Extension, Operates, Operation};
-    use crate::device::Guarded;
+    use crate::abi::Guarded;
     use crate::{BackendDevice, BoundPacketView, Write};
 
     /// An extension that was looked up over the boundary, or two null pointers. It is valid while its device exists.

@@ -1,7 +1,11 @@
 //! The four-byte error that crosses the ABI.
 
+mod cause;
+
 use core::fmt;
 use core::num::NonZeroU32;
+
+pub use cause::Cause;
 
 /// The reason why a range of a request, or a whole call, failed.
 ///
@@ -370,7 +374,7 @@ impl From<std::io::Error> for IoError {
             if let Some(error) = inner.downcast_ref::<Self>() {
                 return *error;
             }
-            if let Some(cause) = inner.downcast_ref::<crate::Cause>() {
+            if let Some(cause) = inner.downcast_ref::<Cause>() {
                 return cause.error();
             }
         }
@@ -408,13 +412,6 @@ impl From<std::io::Error> for IoError {
 impl From<IoError> for std::io::Error {
     fn from(error: IoError) -> Self {
         Self::new(error.kind(), error)
-    }
-}
-
-#[cfg(feature = "std")]
-impl From<crate::Cause> for std::io::Error {
-    fn from(cause: crate::Cause) -> Self {
-        Self::new(cause.error().kind(), cause)
     }
 }
 
