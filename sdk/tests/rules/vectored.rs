@@ -85,8 +85,8 @@ fn many_borrowed_buffers_with_many_failures_take_linear_time() {
         time
     };
     let fastest = |count| (0..3).map(|_| read(count)).min().unwrap();
-    // In quadratic time, 8 times as many buffers would take 64 times as long, in each attempt. On a loaded machine, other processes
-    // may have the time of one.
+    // In quadratic time, 8 times as many buffers would take 64 times as long, in each attempt. On a loaded machine, other
+    // processes may have the time of one.
     let is_linear = (0..10).any(|_| fastest(16_384) < fastest(2048) * 32);
     assert!(is_linear, "8 times as many take 32 times as long");
 }
