@@ -4,8 +4,6 @@ use std::fmt;
 
 use pactio_sdk::{Cause, Code, IoError, Report};
 
-use crate::RefusalKind;
-
 /// An error with a message that names operation, object and reason.
 ///
 /// ```no_run
@@ -179,5 +177,62 @@ impl From<IoError> for Error {
 impl From<Cause> for Error {
     fn from(cause: Cause) -> Self {
         Self::new(ErrorKind::Io(cause.error().code()), cause.to_string()).with_cause(cause)
+    }
+}
+
+/// The step at which a file was refused. Nothing after that step was trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalKind {
+    /// Users that are not trusted can write the file, or put another file in its place.
+    Writable,
+    /// The file cannot be read.
+    Unreadable,
+    /// It is not a shared library of this system and architecture.
+    NotALibrary,
+    /// It has no manifest, so it is not a pactio plugin.
+    NoManifest,
+    /// Its manifest or its entry is invalid.
+    Damaged,
+    /// It was built for another version of the ABI.
+    AbiVersion,
+    /// It was built for this version of the ABI, but its boundary differs.
+    Fingerprint,
+    /// It needs a feature that this host does not have.
+    MissingFeature,
+    /// Another file with the same plugin id was found before.
+    Duplicate,
+    /// The system could not load it.
+    CannotLoad,
+    /// The loaded library is not the file that was examined.
+    Replaced,
+    /// The memory layout of a boundary type differs.
+    Layout,
+    /// Its code failed while it was set up.
+    Setup,
+}
+
+impl RefusalKind {
+    /// A name that stays the same in all versions, for programs.
+    ///
+    /// ```
+    /// assert_eq!(pactio::RefusalKind::AbiVersion.code(), "abi-version");
+    /// ```
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Writable => "writable",
+            Self::Unreadable => "unreadable",
+            Self::NotALibrary => "not-a-library",
+            Self::NoManifest => "no-manifest",
+            Self::Damaged => "damaged",
+            Self::AbiVersion => "abi-version",
+            Self::Fingerprint => "fingerprint",
+            Self::MissingFeature => "missing-feature",
+            Self::Duplicate => "duplicate",
+            Self::CannotLoad => "cannot-load",
+            Self::Replaced => "replaced",
+            Self::Layout => "layout",
+            Self::Setup => "setup",
+        }
     }
 }

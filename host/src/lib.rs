@@ -53,42 +53,34 @@
 
 #![deny(missing_docs)]
 
-mod buffers;
+mod bounds;
 #[cfg(feature = "check")]
 pub mod check;
 mod device;
 mod error;
 mod executor;
 mod host;
-mod live;
-mod opener;
 mod plugin;
-mod profiles;
 mod resources;
-mod scope;
 mod streamer;
 mod sync;
 mod task;
 mod url;
 
-pub use buffers::{Buffer, BufferPool};
+pub use bounds::Bounded;
 pub use device::{
-    Capabilities, Device, DeviceStatistics, ExactRequest, Health, OpenOptions, PartialRequest, ReadValue,
-    RequestInFlight, WriteValue, device_in_call,
+    Buffer, BufferPool, Capabilities, Device, DeviceStatistics, ExactRequest, Health, OpenOptions,
+    PartialRequest, ReadValue, RequestInFlight, WriteValue, device_in_call,
 };
-pub use error::{Error, ErrorKind};
-pub use host::{Host, HostBuilder};
-pub use live::LiveDevice;
+pub use error::{Error, ErrorKind, RefusalKind};
+pub use host::{Host, HostBuilder, LiveDevice, Scope, Scoped};
 pub use pactio_sdk::{
     Capability, Cause, Code, DeviceInfo, Entry, Identity, IntoPacket, IoError, KeptPacket, Kind, Limits,
     LinkedPlugin, Metric, Name, Origin, PacketBox, Refused, Region, Report, RequestKind, Seekable,
     StableBytes, Stat, Unit, parse_duration, parse_size,
 };
-pub use plugin::{
-    Candidate, Difference, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal, RefusalKind,
-};
-pub use resources::{Bounded, Resources};
-pub use scope::{Scope, Scoped};
+pub use plugin::{Candidate, Difference, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal};
+pub use resources::Resources;
 pub use streamer::{Done, Progress, Streamer, Ticket, Urgency};
 pub use task::Task;
 pub use url::Url;

@@ -11,17 +11,31 @@ struct Layers {
     all: &'static [&'static [&'static str]],
 }
 
-const CRATES: [Layers; 1] = [Layers {
-    source: "sdk/src",
-    all: &[
-        &["error", "fingerprint", "firewall", "origin", "sync"],
-        &["packet"],
-        &["io"],
-        &["abi"],
-        &["device"],
-        &["plugin"],
-    ],
-}];
+const CRATES: [Layers; 2] = [
+    Layers {
+        source: "sdk/src",
+        all: &[
+            &["error", "fingerprint", "firewall", "origin", "sync"],
+            &["packet"],
+            &["io"],
+            &["abi"],
+            &["device"],
+            &["plugin"],
+        ],
+    },
+    Layers {
+        source: "host/src",
+        all: &[
+            &["bounds", "error", "sync", "task", "url"],
+            &["executor"],
+            &["plugin"],
+            &["device"],
+            &["resources", "host"],
+            &["streamer"],
+            &["check"],
+        ],
+    },
+];
 
 /// The text of a file without comments and tests.
 fn code(path: &Path) -> String {

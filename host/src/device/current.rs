@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ptr;
 
 use super::Shared;
-use crate::executor::{CALL, Call, Inside, current_device};
+use crate::executor::{CALL, Call, Inside, current_url, set_url_of};
 
 // The lowest bits of a device's address have the kind of the call.
 const _: () = assert!(align_of::<Shared>() > CALL);
@@ -28,16 +28,19 @@ impl<'d> Entered<'d> {
 /// assert_eq!(pactio::device_in_call(), None);
 /// ```
 pub fn device_in_call() -> Option<String> {
-    url(|url| url.map(str::to_owned))
+    current_url(|url| url.map(str::to_owned))
 }
 
-/// Gives the URL of the device that this thread is in a call of, if any.
-pub(crate) fn url<T>(give: impl FnOnce(Option<&str>) -> T) -> T {
-    let device = current_device().cast::<Shared>();
-    if device.is_null() {
-        return give(None);
+/// Has the records of plugins name the device.
+pub(super) fn name_devices() {
+    /// # Safety
+    ///
+    /// A device is at the address.
+    unsafe fn url_of(device: *const ()) -> *const str {
+        // SAFETY: the caller promises that a device is there.
+        unsafe { ptr::from_ref((*device.cast::<Shared>()).url.as_str()) }
     }
-    // SAFETY: the address comes from an `Entered` of this thread, which borrows the device; such values are only made on the
-    // stack, around calls, and end in order.
-    give(Some(unsafe { &(*device).url }))
+    // SAFETY: threads only enter devices by an `Entered`, which borrows a `Shared`; such values are only made on the stack,
+    // around calls, and end in order.
+    unsafe { set_url_of(url_of) };
 }

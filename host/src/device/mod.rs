@@ -2,7 +2,8 @@
 
 mod admission;
 mod blocking;
-pub(crate) mod current;
+mod buffers;
+mod current;
 mod descriptor;
 mod entry;
 mod io;
@@ -28,6 +29,7 @@ use pactio_sdk::{Batch, Capability, Code, DeviceInfo, Limits, OpenMode, PollingH
 use crate::executor::{Call, Drive, Driver, Runtime, Views};
 use crate::{Error, ErrorKind, Plugin};
 
+pub use buffers::{Buffer, BufferPool};
 pub use current::device_in_call;
 pub(crate) use entry::Bottom;
 pub use life::Health;
@@ -113,6 +115,7 @@ impl Device {
     ) -> Result<Self, Error> {
         let layers = 1 + below.as_ref().map_or(0, |below| below.layers()).max(opened);
         refuse_deep(layers)?;
+        current::name_devices();
         let remote = Remote::new(object);
         let limits = remote.limits();
         let device =

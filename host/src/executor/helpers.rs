@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Process;
 use super::posts::is_known;
-use crate::resources::Bounded;
+use crate::bounds::Bounded;
 
 /// Most threads of the process.
 const MAX_THREADS: usize = 256;

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The kinds of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,6 +279,31 @@ impl Drop for Inside {
         if depth == 0 {
             Post::add_one(&post.calls);
         }
+    }
+}
+
+/// Gives the URL of the device at an address.
+type UrlOf = unsafe fn(*const ()) -> *const str;
+
+static URL_OF: OnceLock<UrlOf> = OnceLock::new();
+
+/// Sets the function that gives the URL of a device.
+///
+/// # Safety
+///
+/// The function is valid for the address of each device that a thread [enters](Inside::enter), as long as the thread is inside.
+pub(crate) unsafe fn set_url_of(url_of: UrlOf) {
+    let _ = URL_OF.set(url_of);
+}
+
+/// Gives the URL of the device that this thread is in a call of, if any.
+pub(crate) fn current_url<T>(give: impl FnOnce(Option<&str>) -> T) -> T {
+    let device = current_device();
+    match URL_OF.get() {
+        // SAFETY: the caller of `set_url_of` promises that the function is valid for this address; this thread is inside of the
+        // device until `give` has returned.
+        Some(url_of) if !device.is_null() => give(Some(unsafe { &*url_of(device) })),
+        _ => give(None),
     }
 }
 

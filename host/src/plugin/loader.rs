@@ -13,9 +13,8 @@ use cglue::arc::CArc;
 use cglue::trait_group::Opaquable;
 use pactio_sdk::abi::{
     self, BackendIo, BackendObj, DeviceObj, ENTRY_SYMBOL, Library, PluginEntry, RawOpenRequest, RawOption,
-    host_device,
 };
-use pactio_sdk::{Cause, LinkedPlugin, OpenMode};
+use pactio_sdk::{Cause, IoError, LinkedPlugin, OpenMode};
 use sha2::Digest as _;
 
 use super::candidate::{self, Described, Stamp, text_of};
@@ -23,15 +22,15 @@ use super::options::Options;
 use super::refusal::REBUILD;
 use super::sealed::{self, Digest, Sealed, loaded_by, remember};
 use super::{Manifest, Refusal, RefusalKind, entry, log};
-use crate::opener::Opener;
-use crate::{Device, Error, ErrorKind, Url};
+use crate::{Error, ErrorKind, Url};
 
 /// The layer that a plugin opens a device on.
-pub(crate) enum Lower<'a> {
-    /// The host, if the plugin requires it.
-    Host(Option<Opener>),
-    /// Another device: the plugin is a filter.
-    Device(&'a Device),
+#[derive(Default)]
+pub(crate) struct Lower<'a> {
+    /// The device, or the host if the plugin requires it.
+    pub(crate) object: Option<Result<DeviceObj, IoError>>,
+    /// The URL of the device.
+    pub(crate) url: Option<&'a str>,
 }
 
 /// A plugin that was found in a file or linked into the program. Its library is loaded when the first device is opened.
@@ -162,9 +161,9 @@ impl Plugin {
         below: Lower<'_>,
     ) -> Result<(DeviceObj, String), Error> {
         let Options { values, shown } = Options::of(url, self.manifest())?;
-        let shown = match below {
-            Lower::Host(_) => shown,
-            Lower::Device(below) => format!("{} | {shown}", below.url()),
+        let shown = match below.url {
+            None => shown,
+            Some(below) => format!("{below} | {shown}"),
         };
         let id = &self.manifest().id;
         let backend = self.backend().map_err(|refusal| {
@@ -184,11 +183,7 @@ impl Plugin {
             options: options.as_slice().into(),
             mode: mode.bits(),
         };
-        let below = match below {
-            Lower::Host(opener) => opener.map(host_device),
-            Lower::Device(below) => Some(below.lend()),
-        };
-        let below = below.transpose().map_err(|error| {
+        let below = below.object.transpose().map_err(|error| {
             Error::new(
                 ErrorKind::Open(error.code()),
                 format!("cannot open '{shown}': the device below is out of use: {error}"),

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pactio_sdk::abi::{HostTable, RawRecord};
 use tracing::{Level, Span};
 
-use crate::device::current;
+use crate::executor::current_url;
 
 /// The destination of one plugin's records. It is made when the plugin's library is loaded, and lives as long as the process.
 struct Sink {
@@ -124,7 +124,7 @@ unsafe extern "C" fn enabled(object: *const (), level: u32) -> u32 {
 unsafe extern "C" fn event(object: *const (), record: &RawRecord<'_>) {
     with(object, |sink| {
         let Record { target, message, fields, source } = record.into();
-        current::url(|device| {
+        current_url(|device| {
             at_level!(record.level, LEVEL => tracing::event!(
                 target: "pactio::plugin",
                 LEVEL,
@@ -148,7 +148,7 @@ unsafe extern "C" fn new_span(object: *const (), record: &RawRecord<'_>, parent:
             number => sink.span(number),
         };
         let parent = parent.and_then(|parent| parent.id());
-        let span = current::url(|device| {
+        let span = current_url(|device| {
             at_level!(record.level, LEVEL => tracing::span!(
                 target: "pactio::plugin",
                 parent: parent,

@@ -17,7 +17,9 @@ pub(crate) use loader::Lower;
 pub use loader::Plugin;
 pub use manifest::Manifest;
 pub(crate) use manifest::OPEN;
-pub use refusal::{Difference, Refusal, RefusalKind};
+pub use refusal::{Difference, Refusal};
+
+use crate::RefusalKind;
 pub use registry::{Candidate, Outcome};
 pub(crate) use registry::{Policy, Registry};
 pub(crate) use search::SearchPaths;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::RefusalKind;
+
 /// The reason for which a file was refused, or a plugin could not be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {
@@ -29,63 +31,6 @@ pub struct Difference {
 
 fn code<S: serde::Serializer>(kind: &RefusalKind, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(kind.code())
-}
-
-/// The step at which a file was refused. Nothing after that step was trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RefusalKind {
-    /// Users that are not trusted can write the file, or put another file in its place.
-    Writable,
-    /// The file cannot be read.
-    Unreadable,
-    /// It is not a shared library of this system and architecture.
-    NotALibrary,
-    /// It has no manifest, so it is not a pactio plugin.
-    NoManifest,
-    /// Its manifest or its entry is invalid.
-    Damaged,
-    /// It was built for another version of the ABI.
-    AbiVersion,
-    /// It was built for this version of the ABI, but its boundary differs.
-    Fingerprint,
-    /// It needs a feature that this host does not have.
-    MissingFeature,
-    /// Another file with the same plugin id was found before.
-    Duplicate,
-    /// The system could not load it.
-    CannotLoad,
-    /// The loaded library is not the file that was examined.
-    Replaced,
-    /// The memory layout of a boundary type differs.
-    Layout,
-    /// Its code failed while it was set up.
-    Setup,
-}
-
-impl RefusalKind {
-    /// A name that stays the same in all versions, for programs.
-    ///
-    /// ```
-    /// assert_eq!(pactio::RefusalKind::AbiVersion.code(), "abi-version");
-    /// ```
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Writable => "writable",
-            Self::Unreadable => "unreadable",
-            Self::NotALibrary => "not-a-library",
-            Self::NoManifest => "no-manifest",
-            Self::Damaged => "damaged",
-            Self::AbiVersion => "abi-version",
-            Self::Fingerprint => "fingerprint",
-            Self::MissingFeature => "missing-feature",
-            Self::Duplicate => "duplicate",
-            Self::CannotLoad => "cannot-load",
-            Self::Replaced => "replaced",
-            Self::Layout => "layout",
-            Self::Setup => "setup",
-        }
-    }
 }
 
 /// The remedy for most differences.

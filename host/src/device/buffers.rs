@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_channel::{Receiver, Sender};
 use pactio_sdk::{IntoPacket, KeptPacket, PacketPerms, StableBytes};
 
-use crate::device::{Registered, Shared};
-use crate::resources::{BUFFERS, Taken};
+use super::{Registered, Shared};
+use crate::bounds::{BUFFERS, Taken};
 use crate::{Error, ErrorKind};
 
 /// A bounded number of buffers of one size in one piece of memory.

@@ -1,20 +1,28 @@
 //! The host: finds plugins, opens devices, runs tasks.
 
+mod live;
+mod opener;
+mod profiles;
+mod scope;
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use pactio_sdk::abi::DeviceObj;
+use pactio_sdk::abi::{DeviceObj, host_device};
 use pactio_sdk::{Code, LinkedPlugin, OpenMode};
 
 use crate::device::{DeviceStatistics, RequestInFlight, Statistics, refuse_deep};
 use crate::executor::{self, Runtime, helpers};
-use crate::opener::Opener;
 use crate::plugin::{Lower, Policy, Registry, SearchPaths, Trust};
-use crate::profiles::{self, Profiles};
-use crate::{Candidate, Device, Error, ErrorKind, LiveDevice, OpenOptions, Plugin, Task, Url};
+pub use live::LiveDevice;
+use opener::Opener;
+use profiles::Profiles;
+pub use scope::{Scope, Scoped};
+
+use crate::{Candidate, Device, Error, ErrorKind, OpenOptions, Plugin, Task, Url};
 
 /// Plugins and an executor. Cheap to clone; all clones are one host.
 #[derive(Clone)]
@@ -172,7 +180,8 @@ impl Host {
         let counting = self.statistics.as_ref();
         let opened = Arc::new(AtomicU32::new(0));
         let opener = Opener::for_plugin(self, plugin, depth, &opened)?;
-        let (object, shown) = self.open_layer(plugin, url, mode(&steps), Lower::Host(opener))?;
+        let below = Lower { object: opener.map(host_device), url: None };
+        let (object, shown) = self.open_layer(plugin, url, mode(&steps), below)?;
         // Ordering: Relaxed. The plugin's call above has returned.
         let opened = opened.load(Ordering::Relaxed);
         let mut device =
@@ -182,7 +191,8 @@ impl Host {
             device = match step {
                 Step::Name(name) => device.open_with(name, OpenOptions::from_mode(mode))?,
                 Step::Filter(filter, plugin) => {
-                    let (object, shown) = self.open_layer(plugin, filter, mode, Lower::Device(&device))?;
+                    let lower = Lower { object: Some(device.lend()), url: Some(device.url()) };
+                    let (object, shown) = self.open_layer(plugin, filter, mode, lower)?;
                     let (plugin, runtime) = (Arc::clone(plugin), self.runtime.clone());
                     let below = device.clone();
                     let device = Device::new(shown, plugin, object, Some(device), 0, runtime, counting)?;
