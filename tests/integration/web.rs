@@ -15,7 +15,8 @@ fn a_server_without_ranges_is_read_forward_by_one_request() {
         let len = 20_000_000;
         let (host, server) = (object_host(), Server::start(&body(len)));
         server.set(|shared| shared.manners.ignores_ranges = true);
-        let device = open(&host, &server.url());
+        // On a loaded machine, an answer may come late; it is not to be asked for again.
+        let device = open(&host, &server.url().replace("timeout=2s", "timeout=300s"));
         // The first read finds it out.
         assert!(
             host.block_on(device.read_exact_at(5_000_000, vec![0; 10])).unwrap()
@@ -29,7 +30,8 @@ fn a_server_without_ranges_is_read_forward_by_one_request() {
             assert!(bytes == body(len)[at..at + part], "{at}");
             at += part;
         }
-        assert_eq!(server.shared.lock().unwrap().heads.len(), 1, "all bytes came with one answer");
+        let requests = server.shared.lock().unwrap().heads.len();
+        assert_eq!(requests, 1, "all bytes came with one answer");
         // Backwards, from the start again; and all at once.
         assert!(host.block_on(device.read_exact_at(7, vec![0; 10])).unwrap() == body(20)[7..17]);
         assert!(host.block_on(device.read_exact_at(0, vec![0; len])).unwrap() == body(len));

@@ -2,6 +2,7 @@
 
 mod layers;
 mod pages;
+mod unsafety;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::{io, thread};
 
-use pactio_plugin_pool::{Lazy, Pool};
+use pactio_pool::{Lazy, Pool};
 use pactio_sdk::Metric;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;

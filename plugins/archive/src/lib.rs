@@ -7,6 +7,8 @@
 //!                                                     └──── long ones in blocks ──► blocks
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod block;
 mod checked;

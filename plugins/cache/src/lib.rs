@@ -1,5 +1,7 @@
 //! A filter that keeps blocks in memory: `file:/net/image | cache?size=256MiB&block=64KiB`.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod blocks;
 mod device;

@@ -1,5 +1,7 @@
 //! A filter that shows the memory in a core file or memory dump at its addresses: `file:core.1234 | core`.
 
+#![forbid(unsafe_code)]
+
 mod avml;
 mod backend;
 mod blocks;

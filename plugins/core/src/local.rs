@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use pactio_plugin_pool::Lazy;
+use pactio_pool::Lazy;
 use pactio_sdk::{BoundPacketView, Code, IoError, Write};
 
 static THREADS: Lazy = Lazy::new("pactio-core");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pactio_plugin_pool::Lazy;
+use pactio_pool::Lazy;
 use pactio_sdk::{BoundPacketView, Code, IoError, Write};
 use quick_cache::sync::Cache;
 

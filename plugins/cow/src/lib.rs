@@ -2,6 +2,8 @@
 //!
 //! Writes are kept in memory and are seen by reads; the device below is only read.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod device;
 mod overlay;

@@ -3,7 +3,7 @@
 use aes::cipher::consts::U16;
 use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, BlockSizeUser, KeyInit};
 use aes::{Aes128, Aes256};
-use pactio_plugin_blocks::Blocks;
+use pactio_blocks::Blocks;
 use pactio_sdk::{Cause, OpenError};
 use xts_mode::{Xts128, get_tweak_default};
 

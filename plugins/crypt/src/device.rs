@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pactio_plugin_blocks::Reader;
+use pactio_blocks::Reader;
 use pactio_sdk::{
     BoundPacketView, Capability, Describe, ExtensionQuery, Filter, Limiting, Limits, Lower, Read, Records,
     Stat, Write,

@@ -11,6 +11,8 @@
 //!        └► parts of blocks: read, changed, written ───────────┴──► below
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod cipher;
 mod device;

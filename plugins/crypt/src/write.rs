@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pactio_plugin_blocks::{Blocks, fail_whole_blocks};
+use pactio_blocks::{Blocks, fail_whole_blocks};
 use pactio_sdk::{BoundPacketView, Cause, Code, DerivedPacket, IoError, PacketIo, PooledBytes, Read, Write};
 
 use crate::device::Encrypted;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pactio_plugin_schedule::{Request, Schedule, mix, take_requests};
+use pactio_schedule::{Request, Schedule, mix, take_requests};
 use pactio_sdk::{Cancellation, Capability, ExtensionQuery, Filter, Lower, RequestId};
 
 /// The delay of requests.

@@ -1,5 +1,7 @@
 //! A filter that answers later: `file:/data/image | delay?latency=10ms&jitter=5ms`.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod device;
 

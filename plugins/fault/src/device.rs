@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pactio_plugin_schedule::mix;
+use pactio_schedule::mix;
 use pactio_sdk::{
     BoundPacketView, Capability, Filter, IoError, Lower, NoPos, PacketIo, PacketPerms, Read, ReadWrite, Write,
 };

@@ -2,6 +2,8 @@
 //!
 //! The seed and the number of a request decide whether it fails, so that a run can be repeated.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod device;
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use pactio_plugin_pool::{Lazy, Pool};
+use pactio_pool::{Lazy, Pool};
 use pactio_sdk::{Backend, Code, IoError, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
 use rustix::fs::{OFlags, SeekFrom, fcntl_getfl, fcntl_setfl, seek};
 use rustix::io::Errno;

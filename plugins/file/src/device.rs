@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use pactio_plugin_pool::Pool;
+use pactio_pool::Pool;
 use pactio_sdk::{
     Answer, BackendDevice, Batch, BoundPacketView, Cancellation, Code, Describe, DeviceInfo, ExtensionQuery,
     Flush, FlushScope, IoError, Limiting, Limits, Mapping, MemoryRange, OpenError, OpenMode, PollingHandle,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use pactio_sdk::PollingHandle;
 
 use crate::job::Job;
-use pactio_plugin_pool::Pool;
+use pactio_pool::Pool;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::Rings;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pactio_plugin_schedule::{Later, Request, Schedule, take_requests};
+use pactio_schedule::{Later, Request, Schedule, take_requests};
 use pactio_sdk::{
     BoundPacketView, Cancellation, Capability, ExtensionQuery, Filter, Lower, Metric, PacketPerms,
     ReboundPacket, Records, RequestId, Statistics,

@@ -1,5 +1,7 @@
 //! A filter that bounds rate and concurrency: `file:/data/image | limit?rate=10MiB&in-flight=4`.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod device;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use pactio_plugin_pool::Lazy;
+use pactio_pool::Lazy;
 use pactio_sdk::{Backend, Capability, Code, IoError, Lower, OpenError, OpenMode, OpenRequest, TreeDevice};
 
 use crate::case::Case;

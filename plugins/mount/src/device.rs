@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_task::Runnable;
-use pactio_plugin_pool::Pool;
+use pactio_pool::Pool;
 use pactio_sdk::{
     Code, Entry, ExtensionQuery, IoError, ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Origin,
     Provenance, Records, Tree,

@@ -1,6 +1,8 @@
 //! Trees mounted over each other: `mount:game.toml | /maps/e1.bsp`. A name is served by the source with the highest priority that
 //! has it.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod case;
 mod device;

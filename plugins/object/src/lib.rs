@@ -5,6 +5,8 @@
 //!  write ─► parts of a size, in order ──► uploaded ──► seen by others when the device is published
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod client;
 mod connection;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pactio_plugin_schedule::Schedule;
+use pactio_schedule::Schedule;
 use pactio_sdk::{Backend, OpenError, OpenRequest};
 
 use crate::device::{Plan, RetryingDevice, Shared};

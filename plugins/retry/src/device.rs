@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use pactio_plugin_schedule::{Later, Schedule};
+use pactio_schedule::{Later, Schedule};
 use pactio_sdk::{
     BoundPacketView, Cancellation, Capability, Code, ExtensionQuery, Filter, IoError, Lower, Metric,
     PacketIo, PacketPerms, PollingHandle, Read, ReboundPacket, Records, RequestId, Statistics, Write,

@@ -1,5 +1,7 @@
 //! A filter that retries requests that failed temporarily: `file:/net/image | retry?within=60s&delay=10ms`.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod device;
 

@@ -1,5 +1,7 @@
 //! A filter that counts requests, bytes, errors and times: `file:/data/image | stats`. Its figures are the device's statistics.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod device;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pactio_plugin_blocks::{Blocks, Reader};
+use pactio_blocks::{Blocks, Reader};
 use pactio_sdk::{
     BoundPacketView, Capability, DeviceInfo, ExtensionQuery, Filter, Limiting, Limits, Lower, Write,
 };

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use pactio_plugin_blocks::Blocks;
+use pactio_blocks::Blocks;
 use pactio_sdk::{BlockOn, Cause, Code, IoError, IoRead, Lower, OpenError};
 use sha2::{Digest, Sha256};
 

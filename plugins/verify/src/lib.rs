@@ -10,6 +10,8 @@
 //! The hashes detect bit rot and truncation. To detect changes of the hashes as well, give the hash of that file:
 //! `root=$(sha256sum image.sha256 | cut -c -64)`.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod device;
 mod hashes;

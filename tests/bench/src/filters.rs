@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use pactio::{Device, Host, OpenOptions};
-use pactio_plugin_blocks::Blocks;
+use pactio_blocks::Blocks;
 use pactio_plugin_crypt::Cipher;
 use sha2::{Digest, Sha256};
 

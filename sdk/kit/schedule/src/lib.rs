@@ -1,5 +1,6 @@
 //! The common part of the filters that do work later: `delay`, `limit` and `retry`.
 
+#![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 use std::cmp::Ordering;

@@ -9,6 +9,8 @@
 //!               block  requester's memory     block: read into a buffer, decoded, copied
 //! ```
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 
 use pactio_sdk::{

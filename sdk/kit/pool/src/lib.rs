@@ -1,5 +1,7 @@
 //! A few threads that do work in the order in which it was submitted.
 
+#![forbid(unsafe_code)]
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
