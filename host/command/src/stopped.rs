@@ -10,9 +10,8 @@ use nix::errno::Errno;
 use nix::libc::{user_fpregs_struct, user_regs_struct};
 use nix::sys::ptrace;
 use nix::sys::ptrace::regset::{NT_PRFPREG, NT_PRSTATUS};
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rustix::process::{WaitOptions, waitpid};
 
 use super::failure::Failure;
 
@@ -31,8 +30,8 @@ pub(super) struct Stopped {
 
 struct Thread {
     id: Pid,
-    /// A signal that the thread had received and not handled. It handles the signal when it runs on.
-    signal: Option<Signal>,
+    /// The number of a signal that the thread had received and not handled, or 0. It handles the signal when it runs on.
+    signal: i32,
     registers: Option<(user_regs_struct, user_fpregs_struct)>,
 }
 
@@ -83,7 +82,7 @@ impl Stopped {
 
     fn add(&mut self, id: Pid) -> nix::Result<()> {
         ptrace::seize(id, ptrace::Options::empty())?;
-        let mut thread = Thread { id, signal: None, registers: None };
+        let mut thread = Thread { id, signal: 0, registers: None };
         let waited = thread.wait();
         // Also if it did not stop: it is to run on without this process.
         self.threads.push(thread);
@@ -106,17 +105,20 @@ impl Thread {
     fn wait(&mut self) -> nix::Result<()> {
         ptrace::interrupt(self.id)?;
         let begun = Instant::now();
-        loop {
-            match waitpid(self.id, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL))? {
-                WaitStatus::StillAlive if begun.elapsed() > PATIENCE => return Err(Errno::ETIMEDOUT),
-                WaitStatus::StillAlive => std::thread::sleep(Duration::from_millis(1)),
-                WaitStatus::Stopped(_, signal) => {
-                    self.signal = Some(signal);
-                    break;
-                }
-                WaitStatus::PtraceEvent(..) => break,
-                _ => return Err(Errno::ESRCH),
+        // Not by nix, which knows no numbers of real-time signals: such a signal would be lost.
+        let id = rustix::process::Pid::from_raw(self.id.as_raw());
+        let options = WaitOptions::NOHANG | WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned());
+        let status = loop {
+            match waitpid(id, options).map_err(|error| Errno::from_raw(error.raw_os_error()))? {
+                Some((_, status)) => break status,
+                None if begun.elapsed() > PATIENCE => return Err(Errno::ETIMEDOUT),
+                None => std::thread::sleep(Duration::from_millis(1)),
             }
+        };
+        let signal = status.stopping_signal().ok_or(Errno::ESRCH)?;
+        // A stop with an event is the one that was asked for; the others are the delivery of a signal.
+        if status.as_raw().cast_unsigned() >> 16 == 0 {
+            self.signal = signal;
         }
         let general = ptrace::getregset::<NT_PRSTATUS>(self.id)?;
         self.registers = Some((general, ptrace::getregset::<NT_PRFPREG>(self.id)?));
@@ -127,8 +129,10 @@ impl Thread {
 impl Drop for Stopped {
     fn drop(&mut self) {
         for thread in &self.threads {
-            // A thread that has ended needs nothing.
-            let _ = ptrace::detach(thread.id, thread.signal);
+            // SAFETY: the request reads and writes no memory of this process. It fails if the thread has ended.
+            unsafe {
+                libc::ptrace(libc::PTRACE_DETACH, thread.id.as_raw(), 0_usize, thread.signal as libc::c_long);
+            }
         }
     }
 }
@@ -144,9 +148,8 @@ fn has_ended(process: &str, id: Pid) -> bool {
 fn status(thread: &Thread, registers: &user_regs_struct) -> Vec<u8> {
     let mut note = vec![0; PRSTATUS_BYTES];
     let mut put = |at: usize, bytes: &[u8]| note[at..at + bytes.len()].copy_from_slice(bytes);
-    let signal = thread.signal.map_or(0, |signal| signal as i32);
-    put(0, &signal.to_le_bytes());
-    put(12, &(signal as i16).to_le_bytes());
+    put(0, &thread.signal.to_le_bytes());
+    put(12, &(thread.signal as i16).to_le_bytes());
     put(32, &thread.id.as_raw().to_le_bytes());
     let r = registers;
     let all = [

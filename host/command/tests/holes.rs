@@ -184,6 +184,76 @@ fn a_dump_of_a_stopped_process_has_its_registers_and_the_process_runs_on() {
     assert!(said.contains("is no process that could be stopped"), "{said}");
 }
 
+/// The variable that has this program count signals, and do nothing else.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+const COUNTS: &str = "PACTIO_TEST_COUNTS_SIGNALS";
+
+/// The process of the test below: counts a real-time signal until its input ends.
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn counts_signals() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    if std::env::var_os(COUNTS).is_none() {
+        return;
+    }
+    let count = || {
+        COUNT.fetch_add(1, Ordering::SeqCst);
+    };
+    // SAFETY: the action only adds to an atomic number.
+    unsafe { signal_hook::low_level::register(libc::SIGRTMIN() + 3, count) }.unwrap();
+    println!("counts");
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+    println!("counted {}", COUNT.load(Ordering::SeqCst));
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn signals_that_come_while_a_process_is_stopped_are_not_lost() {
+    use std::io::{BufRead, BufReader};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let place = Place::new().with("process");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "counts_signals", "--nocapture"])
+        .env(COUNTS, "yes")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let child = Ends(child);
+    let mut lines = BufReader::new(output).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.ends_with("counts")));
+    /// Ends the sender, also if a dump fails.
+    struct Ended<'a>(&'a AtomicBool);
+    impl Drop for Ended<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let (pid, ends) = (child.0.id(), AtomicBool::new(false));
+    let sent = std::thread::scope(|scope| {
+        let ended = Ended(&ends);
+        let sender = scope.spawn(|| {
+            let mut sent = 0;
+            while !ends.load(Ordering::SeqCst) {
+                // SAFETY: the call touches no memory of this process. The child exists until it is waited for.
+                sent += usize::from(unsafe { libc::kill(pid.cast_signed(), libc::SIGRTMIN() + 3) } == 0);
+                std::thread::sleep(std::time::Duration::from_micros(10));
+            }
+            sent
+        });
+        for _ in 0..20 {
+            place.check(&["dump", &format!("process:{pid}"), "dump", "--stop"], 0);
+        }
+        drop(ended);
+        sender.join().unwrap()
+    });
+    drop(input);
+    let counted = lines.find_map(|line| line.strip_prefix("counted ").map(str::to_owned)).unwrap();
+    assert_eq!(counted, sent.to_string());
+}
+
 #[test]
 fn a_dump_that_is_interrupted_or_finds_no_space_leaves_the_file_and_the_process_as_they_were() {
     let place = Place::new().with("process").with("delay");

@@ -257,7 +257,7 @@ impl<V: Load> End<'_, V> {
 }
 
 /// The watchdog's looks at the queues of one device. The pause between two looks is [`Watch::FIRST`] at first, and again after
-/// a queue was found that nobody empties. It grows to [`Watch::LAST`] while threads empty their queues.
+/// a request was found that no thread sends. It grows to [`Watch::LAST`] while threads send their requests.
 #[derive(Default)]
 pub(super) struct Watch {
     /// The queues at the last look.
@@ -288,7 +288,7 @@ pub(super) enum Looked {
 }
 
 impl Watch {
-    /// The first pause between two looks. A request that is deferred alone is sent after this time at the latest.
+    /// The first pause between two looks. A request on an idle device is sent after one or two such pauses.
     const FIRST: Duration = Duration::from_micros(25);
     /// The longest pause.
     const LAST: Duration = Duration::from_millis(1);
@@ -300,7 +300,7 @@ impl Watch {
     pub(super) fn look<V: Load>(&mut self, deferred: &Deferred<V>) -> Looked {
         let (any, moved, overdue) = self.look_at_all(deferred);
         let pause = Self::LAST.min(Self::FIRST * (1 << (self.looks / Self::STEP).min(10)));
-        self.looks += 1;
+        self.looks = self.looks.saturating_add(1);
         if overdue && deferred.begins_overdue() {
             self.looks = 0;
             return Looked::Overdue(Self::FIRST);

@@ -101,19 +101,7 @@ fn add(segments: &mut Vec<Segment>, start: u64, size: u64, offset: u64, lost: bo
         return;
     }
     let name = segments.first().map_or_else(|| "System RAM".into(), |first| first.name.clone());
-    let dumped = if lost { 0 } else { size };
-    segments.push(Segment {
-        start,
-        size,
-        offset,
-        dumped,
-        lost,
-        writable: false,
-        executable: false,
-        name,
-        file_offset: None,
-        file: None,
-    });
+    segments.push(Segment::physical(start, size, (!lost).then_some(offset), lost, &name));
 }
 
 /// Up to `len` bytes; `None` at the end of the file.

@@ -184,7 +184,7 @@ fn segments(
         let has_bytes = is_dumped && !is_lost;
         let start =
             number.checked_mul(page).ok_or_else(|| corrupt("it has more pages than there are addresses"))?;
-        let offset = if has_bytes { rank * page } else { 0 };
+        let offset = rank * page;
         rank += u64::from(is_dumped);
         if let Some(last) = segments.last_mut()
             && last.start + last.size == start
@@ -197,18 +197,7 @@ fn segments(
         if segments.len() == MAX_SEGMENTS {
             return Err(corrupt(too_many("more than a million")));
         }
-        segments.push(Segment {
-            start,
-            size: page,
-            offset,
-            dumped: if has_bytes { page } else { 0 },
-            lost: is_lost,
-            writable: false,
-            executable: false,
-            name: name.clone(),
-            file_offset: None,
-            file: None,
-        });
+        segments.push(Segment::physical(start, page, has_bytes.then_some(offset), is_lost, &name));
     }
     Ok(segments)
 }

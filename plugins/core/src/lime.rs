@@ -44,18 +44,7 @@ pub(crate) fn parse(mut reader: impl Read + Seek) -> Result<Vec<Segment>, OpenEr
         if segments.len() == MAX_SEGMENTS {
             return Err(damaged("is one too many"));
         }
-        segments.push(Segment {
-            start,
-            size,
-            offset,
-            dumped: size,
-            lost: false,
-            writable: false,
-            executable: false,
-            name: name.clone(),
-            file_offset: None,
-            file: None,
-        });
+        segments.push(Segment::physical(start, size, Some(offset), false, &name));
         at = next;
     }
 }

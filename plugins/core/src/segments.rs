@@ -40,6 +40,22 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
+    /// Physical memory. Its bytes are at an offset, or were not dumped, or are lost.
+    pub(crate) fn physical(start: u64, size: u64, place: Option<u64>, lost: bool, name: &Arc<str>) -> Self {
+        Self {
+            start,
+            size,
+            offset: place.unwrap_or(0),
+            dumped: if place.is_some() { size } else { 0 },
+            lost,
+            writable: false,
+            executable: false,
+            name: name.clone(),
+            file_offset: None,
+            file: None,
+        }
+    }
+
     /// Its last address. The size must not be 0, and the segment must end with the last of all addresses at the latest.
     fn last(&self) -> u64 {
         self.start + (self.size - 1)

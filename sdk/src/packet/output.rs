@@ -68,7 +68,7 @@ impl<'a> Segment<'a> {
         IoError::from_raw(self.raw.error).map_or(Ok(()), Err)
     }
 
-    /// The text of the failure, if the segment failed and there is one: see [`Cause`](super::Cause).
+    /// The text of the failure, if the segment failed and there is one: see [`Cause`](crate::Cause).
     pub fn text(&self) -> Option<&'a str> {
         self.text
     }
