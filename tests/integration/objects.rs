@@ -315,8 +315,10 @@ fn devices_with_the_same_settings_share_a_client() {
             let device = open(&host, &server.url());
             assert_eq!(host.block_on(device.read_exact_at(999, vec![0; 1])).unwrap(), body(1000)[999..]);
         }
+        // A client of its own would need a connection of its own. A shared one may make a few: a connection comes back
+        // to its client a moment after the last byte.
         let connections = server.shared.lock().unwrap().connections.1;
-        assert!(connections < 5, "20 devices made {connections} connections");
+        assert!(connections < 20, "20 devices made {connections} connections");
         // Other settings need another client.
         open(&host, &format!("{}&retry-for=1s", server.url()));
         assert!(server.shared.lock().unwrap().connections.1 > connections);
