@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -43,6 +43,8 @@ pub(super) struct Manners {
     pub(super) refuses_heads: bool,
     /// Says no lengths.
     pub(super) lengthless: bool,
+    /// Receives other bytes than those sent, in this number of requests.
+    pub(super) damaging: usize,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -170,20 +172,30 @@ fn listen(listener: TcpListener, shared: Arc<Mutex<Shared>>) -> thread::JoinHand
 
 /// Answers one request; `None` if the connection is to be closed.
 fn serve(stream: &TcpStream, shared: &Mutex<Shared>) -> Option<()> {
-    let mut lines = BufReader::new(stream).lines();
+    let mut reader = BufReader::new(stream);
+    let mut lines = reader.by_ref().lines();
     let request = lines.next()?.ok()?;
     let mut headers = HashMap::new();
-    for line in lines {
+    for line in lines.by_ref() {
         let line = line.ok()?;
         let Some((name, value)) = line.split_once(": ") else { break };
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
+    let sent = headers.get("content-length").filter(|_| request.starts_with("PUT"));
+    let mut sent = vec![0; sent.map_or(0, |len| len.parse().unwrap())];
+    reader.read_exact(&mut sent).ok()?;
     let (body, version, manners, elsewhere) = {
         let mut shared = shared.lock().unwrap();
         shared.heads.push((request.clone(), headers.clone()));
         shared.requests += 1;
         let busy = shared.manners.busy;
         shared.manners.busy = busy.saturating_sub(1);
+        if !sent.is_empty() {
+            let damaging = shared.manners.damaging;
+            shared.manners.damaging = damaging.saturating_sub(1);
+            sent[0] ^= u8::from(damaging > 0);
+            shared.body = sent.clone();
+        }
         (shared.body.clone(), shared.version, Manners { busy, ..shared.manners }, shared.elsewhere.clone())
     };
     thread::sleep(manners.slow);
@@ -215,6 +227,14 @@ fn serve(stream: &TcpStream, shared: &Mutex<Shared>) -> Option<()> {
     }
     if headers.get("if-match").is_some_and(|wanted| *wanted != tag) && !manners.ignores_conditions {
         return answer("HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n".to_owned(), &[]);
+    }
+    if !sent.is_empty() {
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &sent) as u32;
+        let crc = base64::engine::general_purpose::STANDARD.encode(crc.to_be_bytes());
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nETag: {tag}\r\nx-goog-hash: crc32c={crc}\r\nContent-Length: 0\r\n\r\n"
+        );
+        return answer(head, &[]);
     }
     let is_head = request.starts_with("HEAD");
     let mut common = "Accept-Ranges: bytes\r\n".to_owned();
@@ -683,6 +703,86 @@ fn versions_are_opened_and_media_types_are_kept() {
         let new = OpenOptions::new().write(true).create(true).truncate(true);
         let error = host.open_with(&store.url("key", "&version=1"), new).unwrap_err();
         assert!(error.to_string().contains("a version of an object cannot be written"), "{error}");
+    });
+}
+
+#[test]
+fn versions_are_listed_and_opened_by_their_names() {
+    let Some(store) = servers::moto("s3") else { return };
+    in_time(move || {
+        let ask = |method: &str, path: &str, body: &str| {
+            let mut server = TcpStream::connect(("127.0.0.1", store.server.port)).unwrap();
+            let request = format!(
+                "{method} /bucket{path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: {}\r\nConnection: close\r\n\
+                 Authorization: AWS4-HMAC-SHA256 Credential=id/20261130/us-east-1/s3/aws4_request\r\n\r\n{body}",
+                store.server.port,
+                body.len(),
+            );
+            server.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            BufReader::new(server).read_line(&mut answer).unwrap();
+            assert!(answer.contains(" 20"), "{method} {path}: {answer}");
+        };
+        ask(
+            "PUT",
+            "?versioning",
+            "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
+        );
+        for body in ["first", "second", "the third"] {
+            ask("PUT", "/folder/a%20%2B%20b", body);
+        }
+        ask("PUT", "/folder/a", "one");
+        ask("DELETE", "/folder/a", "");
+        ask("PUT", "/folder/sub/c", "c");
+        let host = object_host();
+        let folder = open(&host, &store.url("folder/", "&versions=true"));
+        let listed = host.block_on(folder.list("")).unwrap();
+        let of = |object: &str| {
+            let names = listed.iter().map(|entry| entry.name.to_str().unwrap().to_owned());
+            names.filter(|name| name.starts_with(&format!("{object}?version="))).collect::<Vec<_>>()
+        };
+        assert_eq!((listed.len(), of("a + b").len(), of("a").len()), (5, 3, 1), "{listed:?}");
+        let read = |device: &Device| {
+            let len = device.size().unwrap() as usize;
+            host.block_on(device.read_exact_at(0, vec![0; len])).unwrap()
+        };
+        let mut bodies: Vec<_> = of("a + b").iter().map(|name| read(&folder.open(name).unwrap())).collect();
+        bodies.sort();
+        assert_eq!(bodies, [&b"first"[..], b"second", b"the third"]);
+        // An object that is deleted now.
+        assert_eq!(read(&folder.open(&of("a")[0]).unwrap()), b"one");
+        let sub = host.block_on(folder.list("sub")).unwrap();
+        assert!(sub[0].name.to_str().unwrap().starts_with("c?version="), "{sub:?}");
+        // The versions of one object.
+        let object = open(&host, &store.url("folder/a", "&versions=true"));
+        let listed = host.block_on(object.list("")).unwrap();
+        assert_eq!(listed.iter().map(|entry| entry.name.to_str().unwrap()).collect::<Vec<_>>(), of("a"));
+        let error = host.open(&store.url("folder/a", "&versions=true&version=1")).unwrap_err();
+        assert!(error.to_string().contains("leave version= out"), "{error}");
+    });
+}
+
+#[test]
+fn bytes_that_a_store_received_otherwise_are_sent_again() {
+    in_time(|| {
+        let (host, server) = (object_host(), Server::start(b""));
+        let url = format!("gs:folder/file?endpoint=http://{}&token=x&timeout=5s", server.address);
+        let new = OpenOptions::new().write(true).create(true).truncate(true);
+        let write = |url: &str| {
+            let device = host.open_with(url, new).unwrap();
+            host.block_on(device.write_all_at(0, body(100_000))).unwrap();
+            host.block_on(device.publish())
+        };
+        server.set(|shared| shared.manners.damaging = 2);
+        write(&url).unwrap();
+        server.set(|shared| {
+            assert!(shared.body == body(100_000));
+            let puts = shared.heads.iter().filter(|(request, _)| request.starts_with("PUT")).count();
+            assert_eq!(puts, 3);
+            shared.manners.damaging = usize::MAX;
+        });
+        let error = write(&format!("{url}&retry-for=0s")).unwrap_err();
+        assert!(error.to_string().contains("its check sum differs"), "{error}");
     });
 }
 

@@ -64,6 +64,10 @@ pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, Op
         let text = "objects are not changed in place; open it to be emptied or replaced, as cp does";
         return Err(OpenError::new(IoError::from_code(Code::UNSUPPORTED), text));
     }
+    if let Some(versions) = store.versions.clone() {
+        let folder = Folder::of_versions(store, &versions, key)?;
+        return Ok(Opened::new(TreeDevice(folder)));
+    }
     match ObjectDevice::open(&store, key) {
         Err(error) if error.error().code() == Code::NOT_FOUND && is_folder(&store, key)? => {
             Ok(Opened::new(TreeDevice(Folder::new(store, key))))

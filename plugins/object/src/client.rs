@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
@@ -21,6 +21,7 @@ use crate::failure::cannot_open;
 use crate::profile::Profile;
 use crate::store::{login, split};
 use crate::sums::WANTED;
+use crate::versions::Versions;
 use crate::web::{Server, WebStore};
 
 /// Most clients that are kept for further devices. A client in use is kept by its devices as well.
@@ -40,6 +41,7 @@ struct Kept {
 #[derive(Clone)]
 pub(crate) enum Made {
     Store(Arc<dyn ObjectStore>),
+    S3(Arc<AmazonS3>, Arc<Versions>),
     Web(Arc<WebStore>),
 }
 
@@ -47,14 +49,22 @@ impl Made {
     pub(crate) fn objects(&self) -> Arc<dyn ObjectStore> {
         match self {
             Self::Store(store) => store.clone(),
+            Self::S3(store, _) => store.clone(),
             Self::Web(web) => web.clone(),
         }
     }
 
     pub(crate) fn web(&self) -> Option<Arc<WebStore>> {
         match self {
-            Self::Store(_) => None,
+            Self::Store(_) | Self::S3(..) => None,
             Self::Web(web) => Some(web.clone()),
+        }
+    }
+
+    pub(crate) fn versions(&self) -> Option<Arc<Versions>> {
+        match self {
+            Self::S3(_, versions) => Some(versions.clone()),
+            Self::Store(_) | Self::Web(_) => None,
         }
     }
 }
@@ -202,7 +212,7 @@ fn set(name: &str) -> Option<String> {
 
 /// Refuses options that the scheme does not have.
 fn refuse_meaningless(request: &OpenRequest<'_>) -> Result<(), OpenError> {
-    const OPTIONS: [(&str, &[&str]); 14] = [
+    const OPTIONS: [(&str, &[&str]); 15] = [
         ("endpoint", &["s3", "gs", "az"]),
         ("region", &["s3"]),
         ("account", &["az"]),
@@ -213,6 +223,7 @@ fn refuse_meaningless(request: &OpenRequest<'_>) -> Result<(), OpenError> {
         ("metadata", &["s3", "gs", "az"]),
         ("anonymous", &["s3", "gs", "az"]),
         ("version", &["s3", "gs", "az"]),
+        ("versions", &["s3"]),
         ("content-type", &["s3", "gs", "az", "http", "https"]),
         ("header", &["http", "https"]),
         ("link", &["http", "https"]),
@@ -308,8 +319,8 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
             let mut builder = AmazonS3Builder::from_env()
                 .with_bucket_name(bucket)
                 .with_retry(retry)
-                .with_client_options(client)
-                .with_http_connector(connector)
+                .with_client_options(client.clone())
+                .with_http_connector(connector.clone())
                 .with_allow_http(plain);
             // A pair of keys goes with its own token, and with no other one of the environment.
             let keys = key_id
@@ -348,7 +359,7 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
             if anonymous {
                 builder = builder.with_skip_signature(true);
             }
-            builder.build().map(|store| Arc::new(store) as _)
+            return Versions::client(builder, connector, &client).map_err(|error| cannot_open(&error));
         }
         "gs" => {
             needs("bucket")?;

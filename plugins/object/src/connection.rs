@@ -171,7 +171,7 @@ where
 }
 
 /// Makes the connections of a client of `object_store`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Connector {
     /// No attempt begins later than this after the first.
     pub(crate) retry_for: Duration,
@@ -224,6 +224,11 @@ impl Connection {
         };
         let Some(mut trouble) = Trouble::of_status(response.status(), response.headers()) else {
             sums::note(response.headers());
+            if sums::is_damaged(response.headers()) {
+                let text = "the server received other bytes than those that were sent: its check sum differs"
+                    .to_owned();
+                return Err(Trouble::refused(IoError::from_code(Code::CORRUPT).temporary(), text));
+            }
             return if odd::is_listing() { named(response).await } else { Ok(response) };
         };
         let mut body = response.into_body().bytes_stream();

@@ -15,18 +15,36 @@ use crate::failure::{cannot_open, failed};
 use crate::odd::{listing, reason};
 use crate::runtime::runtime;
 use crate::store::{Store, path};
+use crate::versions::{self, Versions};
 
 /// An open folder.
 pub(crate) struct Folder {
     store: Store,
     /// The common prefix of the keys, without a slash at its end.
     prefix: String,
+    /// The one object whose versions are listed.
+    only: Option<String>,
     cursors: ListCursors<Entry>,
 }
 
 impl Folder {
     pub(crate) fn new(store: Store, key: &str) -> Self {
-        Self { store, prefix: key.trim_end_matches('/').to_owned(), cursors: ListCursors::default() }
+        let prefix = key.trim_end_matches('/').to_owned();
+        Self { store, prefix, only: None, cursors: ListCursors::default() }
+    }
+
+    /// The versions of an object, as a folder.
+    ///
+    /// # Errors
+    ///
+    /// If there is no version of it, or if the store cannot list versions.
+    pub(crate) fn of_versions(store: Store, versions: &Versions, key: &str) -> Result<Self, OpenError> {
+        let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
+        let listed = runtime()?.block_on(opening(listing(versions.list(&path(folder)?, Some(name))))).0;
+        match listed.map_err(|error| cannot_open(&error))? {
+            (entries, _) if entries.is_empty() => Ok(Self::new(store, key)),
+            _ => Ok(Self { only: Some(name.to_owned()), ..Self::new(store, folder) }),
+        }
     }
 
     /// The key of a name. Keys are text: a name that is not UTF-8 has none.
@@ -58,15 +76,21 @@ pub(crate) fn is_folder(store: &Store, key: &str) -> Result<bool, OpenError> {
 }
 
 /// The entries of a folder, and the keys in it that are no names.
-async fn list(store: &Store, folder: &Path) -> object_store::Result<(Vec<Entry>, Vec<String>)> {
-    let (listed, odd) = listing(async {
-        match &store.web {
-            Some(web) => web.entries(folder).await,
-            None => entries(&*store.objects, folder).await,
+async fn list(
+    store: &Store,
+    folder: &Path,
+    only: Option<&str>,
+) -> object_store::Result<(Vec<Entry>, Vec<String>)> {
+    let (listed, mut odd) = listing(async {
+        match (&store.web, &store.versions) {
+            (Some(web), _) => Ok((web.entries(folder).await?, Vec::new())),
+            (None, Some(versions)) => versions.list(folder, only).await,
+            (None, None) => Ok((entries(&*store.objects, folder).await?, Vec::new())),
         }
     })
     .await;
-    let mut all = listed?;
+    let (mut all, mut more) = listed?;
+    odd.append(&mut more);
     // A key may also be a folder of other keys: it is listed once, as the folder.
     all.sort_by(|one, other| one.name.cmp(&other.name).then(other.is_folder().cmp(&one.is_folder())));
     all.dedup_by(|later, earlier| later.name == earlier.name);
@@ -95,9 +119,9 @@ impl Refusals for Folder {
         let (Ok(runtime), Ok(path)) = (runtime(), path(&self.prefix)) else {
             return entries.error(IoError::from_code(Code::NOT_FOUND));
         };
-        let store = self.store.clone();
+        let (store, only) = (self.store.clone(), self.only.clone());
         runtime.spawn(async move {
-            match list(&store, &path).await {
+            match list(&store, &path, only.as_deref()).await {
                 Ok((_, odd)) => {
                     let refused = odd.iter().map(|key| Refused::new(key.as_str(), reason(key)));
                     entries.complete_from(from, refused.collect::<Vec<_>>());
@@ -115,11 +139,12 @@ impl Listing for Folder {
             return entries.error(IoError::from_code(Code::NOT_FOUND));
         };
         let (store, cursors, folder) = (self.store.clone(), self.cursors.clone(), folder.to_owned());
+        let only = self.only.clone();
         runtime.spawn(async move {
             if let Some(tail) = cursors.take(&folder, from) {
                 return cursors.answer(folder, from, tail, entries, |at, _| at + 1);
             }
-            match list(&store, &path).await {
+            match list(&store, &path, only.as_deref()).await {
                 Ok((all, odd)) if all.is_empty() && odd.is_empty() && !folder.is_empty() => {
                     entries.error(IoError::from_code(Code::NOT_FOUND));
                 }
@@ -146,6 +171,14 @@ impl Opening for Folder {
             let text = "there is no such object: keys are UTF-8, and this name is not";
             OpenError::new(IoError::from_code(Code::NOT_FOUND), text)
         })?;
-        backend::open(self.store.clone(), &key, mode)
+        let mut store = self.store.clone();
+        if store.versions.is_some()
+            && let (object, Some(id)) = versions::split(&key)
+        {
+            let object = object.to_owned();
+            (store.version, store.versions) = (Some(id.to_owned()), None);
+            return backend::open(store, &object, mode);
+        }
+        backend::open(store, &key, mode)
     }
 }

@@ -21,6 +21,7 @@ mod runtime;
 mod store;
 mod sums;
 mod upload;
+mod versions;
 mod web;
 
 use pactio_sdk::OptionSpec;
@@ -39,6 +40,7 @@ pactio_sdk::plugin! {
         OptionSpec::text("profile", "profile of ~/.aws/credentials and ~/.aws/config with keys, region and endpoint of S3"),
         OptionSpec::flag("metadata", "ask the metadata service of this machine for credentials"),
         OptionSpec::text("version", "version of an object in a bucket with versions"),
+        OptionSpec::flag("versions", "list all versions of the objects in a folder of an S3 bucket, as name?version=ID"),
         OptionSpec::text("content-type", "media type of an object that is written: text/plain"),
         OptionSpec::flag("anonymous", "do not sign requests"),
         OptionSpec::text("header", "lines of headers for a web server: Name: value").secret(),

@@ -10,6 +10,7 @@ use pactio_sdk::{Identity, OpenError, OpenMode, OpenRequest, Stat};
 use reqwest::Url;
 
 use crate::client::{Settings, client, strip_prefix};
+use crate::versions::Versions;
 use crate::web::WebStore;
 
 /// A store and its settings.
@@ -25,6 +26,8 @@ pub(crate) struct Store {
     pub(crate) retry_for: Duration,
     /// The version that is read, instead of the current one.
     pub(crate) version: Option<String>,
+    /// Lists all versions of the objects in a folder, and opens them by these names.
+    pub(crate) versions: Option<Arc<Versions>>,
     /// The media type of an object that is written.
     pub(crate) content_type: Option<String>,
     /// Reads need not be of one version.
@@ -54,6 +57,13 @@ pub(crate) struct Place {
 pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
     let settings = Settings::of(request)?;
     refuse_unusable(&settings)?;
+    let lists_versions = request.flag_option("versions")?;
+    if lists_versions
+        && (settings.request.option("version").is_some() || request.mode().contains(OpenMode::WRITE))
+    {
+        let text = "versions=true lists versions for reading; leave version= out, and open the object itself to write it";
+        return Err(OpenError::invalid_input(text));
+    }
     let part = request.size_option("part")?.unwrap_or(8 << 20);
     let made = client(&settings, settings.timeout)?;
     // The client measures the time from the first byte sent to the first byte of the answer.
@@ -69,6 +79,7 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
         part: part as usize,
         retry_for: settings.retry_for,
         version: request.option("version").map(str::to_owned),
+        versions: made.versions().filter(|_| lists_versions),
         content_type: request.option("content-type").map(str::to_owned),
         unversioned: request.flag_option("unversioned")?,
         address: address(&settings).map(Arc::from),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -21,6 +22,9 @@ const MAX_RANGES: usize = 4096;
 tokio::task_local! {
     /// The check sum in the last answer.
     static NOTED: Cell<Option<Sum>>;
+
+    /// The bytes that are sent.
+    static SENT: Bytes;
 }
 
 /// The check sum of all bytes of an object.
@@ -40,7 +44,29 @@ pub(crate) fn note(headers: &HeaderMap) {
     let _ = NOTED.try_with(|noted| noted.set(Sum::of(headers)));
 }
 
+/// Makes a request that sends bytes. They are compared with the check sum that the server makes of what it received, if its answer
+/// has one.
+pub(crate) async fn sending<T>(bytes: Bytes, request: impl Future<Output = T>) -> T {
+    SENT.scope(bytes, request).await
+}
+
+/// Whether the server received other bytes than those that were sent.
+pub(crate) fn is_damaged(headers: &HeaderMap) -> bool {
+    let sum = || Sum::of(headers).or_else(|| Sum::of_azure(headers));
+    let differs = |sent: &Bytes| {
+        !sent.is_empty() && sum().is_some_and(|sum| crc_fast::checksum(sum.algorithm, sent) != sum.value)
+    };
+    SENT.try_with(differs).unwrap_or(false)
+}
+
 impl Sum {
+    /// The check sum of the bytes of a request to Azure: the polynomial of NVME, with the lowest byte in front.
+    fn of_azure(headers: &HeaderMap) -> Option<Self> {
+        let bytes = STANDARD.decode(headers.get("x-ms-content-crc64")?).ok()?;
+        let value = u64::from_le_bytes(bytes.try_into().ok()?);
+        Some(Self { algorithm: CrcAlgorithm::Crc64Nvme, value })
+    }
+
     fn of(headers: &HeaderMap) -> Option<Self> {
         // The bytes that arrive are not those that Google keeps compressed.
         let encoding = headers.get("x-goog-stored-content-encoding");

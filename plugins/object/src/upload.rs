@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, MultipartUpload, ObjectStore, PutPayload};
 use pactio_sdk::{
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::failure::{failed, shown};
 use crate::runtime::runtime;
 use crate::store::{Store, path};
+use crate::sums::sending;
 
 /// An object that is being written.
 pub(crate) struct Upload {
@@ -368,7 +370,8 @@ impl Writer {
                 )
             }
         };
-        self.on_the_way.spawn(multipart.put_part(PutPayload::from(bytes)));
+        let bytes = Bytes::from(bytes);
+        self.on_the_way.spawn(sending(bytes.clone(), multipart.put_part(PutPayload::from(bytes))));
         self.sent += 1;
         Ok(())
     }
@@ -397,12 +400,11 @@ impl Writer {
         let mut parts: Vec<Vec<u8>> = parts.into_values().map(|part| part.bytes).collect();
         if self.multipart.is_none() && parts.len() <= 1 {
             let bytes = parts.pop().unwrap_or_default();
-            let put = self
-                .store
-                .uploads
-                .put_opts(&self.path, PutPayload::from(bytes), self.attributes().into())
-                .await;
+            let bytes = Bytes::from(bytes);
+            let (payload, attributes) = (PutPayload::from(bytes.clone()), self.attributes());
+            let put = sending(bytes, self.store.uploads.put_opts(&self.path, payload, attributes.into()));
             return put
+                .await
                 .map(drop)
                 .map_err(|error| failed(&format!("the upload of '{}'", shown(&self.path)), &error));
         }
