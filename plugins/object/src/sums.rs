@@ -44,8 +44,7 @@ pub(crate) fn note(headers: &HeaderMap) {
     let _ = NOTED.try_with(|noted| noted.set(Sum::of(headers)));
 }
 
-/// Makes a request that sends bytes. They are compared with the check sum that the server makes of what it received, if its answer
-/// has one.
+/// Makes a request that sends bytes. They are compared with the check sum of what the server received, if its answer has one.
 pub(crate) async fn sending<T>(bytes: Bytes, request: impl Future<Output = T>) -> T {
     SENT.scope(bytes, request).await
 }
