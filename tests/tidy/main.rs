@@ -1,5 +1,6 @@
 //! The language rule of `docs/style.md`, counted over all comments, pages, help texts and messages.
 
+mod dependencies;
 mod layers;
 mod pages;
 mod unsafety;

@@ -105,9 +105,9 @@ impl BackendDevice for SlowDevice {
 
 impl Cancellation for SlowDevice {
     fn cancel(&self, request: RequestId) {
-        let given_up: Vec<_> =
+        let cancelled: Vec<_> =
             lock(&self.held).extract_if(.., |held| held.view.request() == request).collect();
-        given_up.into_iter().for_each(|held| held.view.error(IoError::CANCELLED));
+        cancelled.into_iter().for_each(|held| held.view.error(IoError::CANCELLED));
         self.below.cancel(request);
     }
 }

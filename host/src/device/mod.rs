@@ -72,7 +72,7 @@ pub(crate) struct Shared {
     /// Limits of the requests that its plugin takes.
     limits: Limits,
     /// The counts of its requests, if the host keeps statistics.
-    counted: OnceLock<Arc<statistics::Entry>>,
+    counted: OnceLock<Arc<statistics::CountedDevice>>,
     url: String,
     /// The device below, if there is one.
     below: Option<Device>,
@@ -91,14 +91,14 @@ pub(crate) struct Shared {
 }
 
 /// Most devices that one request may go through: each takes its part of the thread's stack.
-const MOST_LAYERS: u32 = 256;
+const MAX_LAYERS: u32 = 256;
 
 /// Refuses a stack of more devices than a request may go through.
 pub(crate) fn refuse_deep(layers: u32) -> Result<(), Error> {
-    if layers <= MOST_LAYERS {
+    if layers <= MAX_LAYERS {
         return Ok(());
     }
-    let text = format!("a device has at most {MOST_LAYERS} layers, but this one would have {layers}");
+    let text = format!("a device has at most {MAX_LAYERS} layers, but this one would have {layers}");
     Err(Error::new(ErrorKind::Open(Code::INVALID_INPUT), text))
 }
 

@@ -8,14 +8,14 @@ use pactio_sdk::{Capability, Counts, Metric, PacketBox, RequestKind, Write, read
 use super::{Device, Health, Shared};
 
 /// Number of closed devices that are remembered.
-const MOST_CLOSED: usize = 1000;
+const MAX_CLOSED: usize = 1000;
 
 /// Statistics of all devices of a host, in the order in which the devices were opened.
 #[derive(Default)]
-pub(crate) struct Statistics(Mutex<Vec<Arc<Entry>>>);
+pub(crate) struct Statistics(Mutex<Vec<Arc<CountedDevice>>>);
 
 /// Statistics of one device.
-pub(super) struct Entry {
+pub(super) struct CountedDevice {
     url: String,
     plugin: String,
     counts: Counts,
@@ -61,12 +61,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Statistics {
-    pub(super) fn begin(&self, url: &str, plugin: &str, counts: Counts, device: Weak<Shared>) -> Arc<Entry> {
+    pub(super) fn begin(
+        &self,
+        url: &str,
+        plugin: &str,
+        counts: Counts,
+        device: Weak<Shared>,
+    ) -> Arc<CountedDevice> {
         let (url, plugin) = (url.to_owned(), plugin.to_owned());
-        let entry = Arc::new(Entry { url, plugin, counts, device, last: Mutex::default() });
+        let entry = Arc::new(CountedDevice { url, plugin, counts, device, last: Mutex::default() });
         let mut entries = lock(&self.0);
         let closed = entries.iter().filter(|entry| entry.device.strong_count() == 0).count();
-        let mut surplus = closed.saturating_sub(MOST_CLOSED);
+        let mut surplus = closed.saturating_sub(MAX_CLOSED);
         entries.retain(|entry| {
             let goes = surplus > 0 && entry.device.strong_count() == 0;
             surplus -= usize::from(goes);
@@ -98,7 +104,7 @@ impl Statistics {
 
     pub(crate) fn all(&self) -> Vec<DeviceStatistics> {
         let entries = lock(&self.0).clone();
-        let of = |entry: Arc<Entry>| DeviceStatistics {
+        let of = |entry: Arc<CountedDevice>| DeviceStatistics {
             url: entry.url.clone(),
             plugin: entry.plugin.clone(),
             counted: entry.counts.figures(),
@@ -111,7 +117,7 @@ impl Statistics {
     }
 }
 
-impl Entry {
+impl CountedDevice {
     /// The device is about to be closed.
     pub(super) fn end(&self, device: &Shared) {
         *lock(&self.last) = device.figures_now();

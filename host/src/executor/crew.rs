@@ -25,7 +25,7 @@ use crate::bounds::{LOST, THREADS, Taken};
 use crate::{Error, ErrorKind};
 
 /// Most threads of a host that may be lost at a time.
-const MOST_LOST: usize = 64;
+const MAX_LOST: usize = 64;
 
 /// The work of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl Crew {
             return;
         };
         let of_host = members.all.iter().filter(|member| member.stop.is_none()).count();
-        let lost = if of_host < MOST_LOST { LOST.take(1) } else { None };
+        let lost = if of_host < MAX_LOST { LOST.take(1) } else { None };
         if lost.is_none() {
             let is_told = std::mem::replace(&mut members.told, true);
             drop(members);

@@ -425,7 +425,7 @@ mod models {
         sent: u32,
         failed: u32,
         /// The device had the request, and gave it up.
-        given_up: u32,
+        dropped: u32,
     }
 
     /// Requests by number, and whether they were cancelled.
@@ -461,14 +461,14 @@ mod models {
             }
             let late = taken.end();
             let forgotten = mutant!("late_cancellations_are_forgotten", late.len(), 0);
-            late.into_iter().skip(forgotten).for_each(|id| self.give_up(id));
+            late.into_iter().skip(forgotten).for_each(|id| self.drop_future(id));
         }
 
         /// The device ignores requests that it does not know.
-        fn give_up(&self, id: usize) {
+        fn drop_future(&self, id: usize) {
             let request = &mut self.requests.lock().unwrap()[id];
             if request.sent > 0 {
-                request.given_up += 1;
+                request.dropped += 1;
             }
         }
 
@@ -477,7 +477,7 @@ mod models {
             for views in self.deferred.cancel(id) {
                 views.0.iter().for_each(|(id, _)| self.requests.lock().unwrap()[*id].failed += 1);
             }
-            self.give_up(id);
+            self.drop_future(id);
         }
 
         fn request(&self, id: usize) -> Request {
@@ -541,7 +541,7 @@ mod models {
             model.send(0);
             model.assert_ended();
             let request = model.request(1);
-            assert!(request.sent == 0 || request.given_up > 0, "the device goes on with it");
+            assert!(request.sent == 0 || request.dropped > 0, "the device goes on with it");
         });
     }
 

@@ -55,7 +55,7 @@ struct Thread {
     depth: Cell<usize>,
     /// The drivers that this thread uses. Idle entries are kept, so that they are found again without reference counting. The
     /// list is empty outside of `block_on`, so it need not be dropped.
-    drivers: ManuallyDrop<RefCell<Vec<Entry>>>,
+    drivers: ManuallyDrop<RefCell<Vec<InUse>>>,
 }
 
 /// Data and table of a waker.
@@ -66,14 +66,14 @@ fn identity(waker: &Waker) -> Identity {
     (waker.data(), waker.vtable())
 }
 
-struct Entry {
+struct InUse {
     driver: Arc<Driver>,
     /// Requests were deferred on this thread.
     deferred: bool,
     woken: bool,
 }
 
-impl Entry {
+impl InUse {
     fn has_work(&self) -> bool {
         self.woken || self.deferred
     }
@@ -107,21 +107,21 @@ impl Thread {
     }
 
     #[cold]
-    fn add_entry(drivers: &mut Vec<Entry>, driver: &Arc<Driver>) -> usize {
+    fn add_entry(drivers: &mut Vec<InUse>, driver: &Arc<Driver>) -> usize {
         // Closed devices need no entry.
         drivers.retain(|entry| entry.has_work() || !entry.driver.is_ended());
-        drivers.push(Entry { driver: driver.clone(), deferred: false, woken: false });
+        drivers.push(InUse { driver: driver.clone(), deferred: false, woken: false });
         drivers.len() - 1
     }
 
     /// Takes an entry that has work.
     #[inline]
-    fn take_entry(&self) -> Option<Entry> {
+    fn take_entry(&self) -> Option<InUse> {
         if !self.has_work.get() {
             return None;
         }
         let mut drivers = self.drivers.borrow_mut();
-        let Some(index) = drivers.iter().position(Entry::has_work) else {
+        let Some(index) = drivers.iter().position(InUse::has_work) else {
             self.has_work.set(false);
             return None;
         };
@@ -148,7 +148,7 @@ impl Thread {
     }
 
     /// Sends the requests that were deferred on this thread, and polls the driver if it is woken.
-    fn work(&self, entry: &mut Entry) {
+    fn work(&self, entry: &mut InUse) {
         entry.woken = false;
         if std::mem::take(&mut entry.deferred) {
             let queue = entry.driver.deferred().of_thread(self.number());
@@ -158,7 +158,7 @@ impl Thread {
     }
 
     /// Keeps an entry for the next time.
-    fn keep_entry(&self, entry: Entry) {
+    fn keep_entry(&self, entry: InUse) {
         if entry.has_work() {
             self.has_work.set(true);
         }

@@ -27,7 +27,7 @@ use crate::{Candidate, Device, Error, ErrorKind, OpenOptions, Plugin, Task, Url}
 /// Plugins and an executor. Cheap to clone; all clones are one host.
 #[derive(Clone)]
 pub struct Host {
-    known: Arc<Known>,
+    known: Arc<Plugins>,
     profiles: Arc<Profiles>,
     runtime: Arc<Runtime>,
     statistics: Option<Arc<Statistics>>,
@@ -44,7 +44,7 @@ enum Step<'a> {
 }
 
 /// The plugins that a host knows.
-struct Known {
+struct Plugins {
     registry: RwLock<Arc<Registry>>,
     /// Held during a rescan: one rescan runs at a time, and other threads can open devices meanwhile.
     rescan: Mutex<()>,
@@ -427,7 +427,7 @@ impl HostBuilder {
             .worker_threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |count| count.get().min(4)));
         Ok(Host {
-            known: Arc::new(Known {
+            known: Arc::new(Plugins {
                 registry: RwLock::new(Arc::new(Registry::scan(&self.linked, paths, self.policy)?)),
                 rescan: Mutex::new(()),
             }),

@@ -9,7 +9,7 @@ use object::read::ReadCache;
 use object::{Object, ObjectSection, ReadRef};
 use pactio_sdk::MANIFEST_SECTION;
 
-use super::manifest::MOST_BYTES;
+use super::manifest::MAX_BYTES;
 use super::{Manifest, Refusal, RefusalKind, entry};
 
 /// The shared libraries of a folder, in the order of their names. A folder that does not exist has none.
@@ -72,7 +72,7 @@ static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 type Known = HashMap<PathBuf, (Stamp, Result<Described, Refusal>)>;
 
 /// Number of files that are remembered.
-const MOST_KNOWN: usize = 4096;
+const MAX_KNOWN: usize = 4096;
 
 /// Reads the manifest of a file, and refuses a file that cannot be a plugin for this host.
 pub(super) fn describe(path: &Path) -> Result<Described, Refusal> {
@@ -94,7 +94,7 @@ pub(super) fn describe(path: &Path) -> Result<Described, Refusal> {
     if let Some(stamp) = stamp {
         let mut files = known();
         let files = files.get_or_insert_default();
-        if files.len() >= MOST_KNOWN {
+        if files.len() >= MAX_KNOWN {
             files.clear();
         }
         files.insert(path.to_owned(), (stamp, described.clone()));
@@ -127,7 +127,7 @@ fn read<'data>(bytes: impl ReadRef<'data>, stamp: Option<Stamp>) -> Result<Descr
     let damaged = |error: &dyn std::fmt::Display| {
         Refusal::new(RefusalKind::Damaged, format!("its manifest cannot be read: {error}"))
     };
-    if section.size() > MOST_BYTES {
+    if section.size() > MAX_BYTES {
         return Err(damaged(&format_args!("its section has {} bytes", section.size())));
     }
     let raw = text_of(section.data().map_err(|error| damaged(&error))?).to_owned();

@@ -65,7 +65,7 @@ pub(crate) const OPEN: &str = "open";
 const FEATURES: &[&str] = &[OPEN];
 
 /// Largest size of a manifest, in bytes.
-pub(super) const MOST_BYTES: u64 = 1 << 20;
+pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 impl Manifest {
     /// Reads a manifest from the bytes of its section, and checks it against this host. The fields are checked in order, up to

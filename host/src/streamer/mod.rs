@@ -285,7 +285,7 @@ impl<T: Send + 'static> Streamer<T> {
         let ticket = state.add(device, target, size, memory, urgency, Of::User(data), Instant::now());
         if size == Some(0) {
             state.end(ticket, None);
-        } else if size.is_some_and(|size| size > MOST_MEMORY) {
+        } else if size.is_some_and(|size| size > MAX_MEMORY) {
             let text = format!("there is no memory for {} bytes", size.unwrap_or(0));
             state.end(ticket, Some(Error::new(ErrorKind::Io(Code::OUT_OF_MEMORY), text)));
         }
@@ -325,7 +325,7 @@ impl<T: Send + 'static> Streamer<T> {
     /// Gives up a request, and hands it over as cancelled; `false` if the request has ended already.
     pub fn cancel(&self, ticket: Ticket) -> bool {
         let mut state = self.0.lock();
-        let known = state.give_up(ticket.0, Code::CANCELLED);
+        let known = state.fail(ticket.0, Code::CANCELLED);
         self.0.send_unless_polled(state);
         known
     }
@@ -408,7 +408,7 @@ impl<T: Send + 'static> Drop for Polling<'_, T> {
 const EXPIRED: usize = 64;
 
 /// Largest size of a request in bytes, so that sums do not overflow. No machine has more memory, so a larger request fails.
-const MOST_MEMORY: u64 = 1 << 56;
+const MAX_MEMORY: u64 = 1 << 56;
 
 impl<T> State<T> {
     fn progress(&self) -> Progress {
@@ -437,7 +437,7 @@ impl<T> State<T> {
         self.next += 1;
         let limits = device.limits();
         let most = limits.in_flight().map(|most| most as usize);
-        let size = size.map(|size| size.min(MOST_MEMORY));
+        let size = size.map(|size| size.min(MAX_MEMORY));
         self.schedule.add(ticket, &device.bottom(), urgency, size, most, limits.alignment().into(), now);
         let (wanted, gone) = async_channel::bounded(1);
         let request = Request { of, begun: now, sent: None, target, memory, error: None, wanted, gone };
@@ -463,23 +463,23 @@ impl<T> State<T> {
     }
 
     /// Gives up a request or a batch; `false` if it has ended already.
-    fn give_up(&mut self, ticket: u64, code: Code) -> bool {
-        let Some(batch) = self.batches.get(&ticket) else { return self.give_up_one(ticket, code) };
+    fn fail(&mut self, ticket: u64, code: Code) -> bool {
+        let Some(batch) = self.batches.get(&ticket) else { return self.fail_one(ticket, code) };
         for entry in batch.tickets.clone() {
-            self.give_up_one(entry, code);
+            self.fail_one(entry, code);
         }
         true
     }
 
-    fn give_up_one(&mut self, ticket: u64, code: Code) -> bool {
+    fn fail_one(&mut self, ticket: u64, code: Code) -> bool {
         let urgency = self.schedule.urgency(ticket).unwrap_or_default();
         let Some(request) = self.requests.remove(&ticket) else { return false };
-        self.schedule.give_up(ticket);
+        self.schedule.cancel(ticket);
         let Request { of, begun, sent, target, wanted, .. } = request;
         self.over.push(target);
         wanted.close();
         let queued = sent.unwrap_or_else(Instant::now).saturating_duration_since(begun);
-        self.keep(ticket, of, urgency, begun, queued, Err(given_up(code)), Rank::GivenUp);
+        self.keep(ticket, of, urgency, begun, queued, Err(is_cancelled(code)), Rank::GivenUp);
         true
     }
 
@@ -487,7 +487,7 @@ impl<T> State<T> {
     fn expire(&mut self, now: Instant) -> bool {
         for _ in 0..EXPIRED {
             let Some(ticket) = self.schedule.late(now) else { return false };
-            self.give_up(ticket, Code::TIMED_OUT);
+            self.fail(ticket, Code::TIMED_OUT);
         }
         true
     }
@@ -603,7 +603,7 @@ impl<T: Send + 'static> Shared<T> {
 fn open(tree: &Device, name: &str) -> Result<(Device, u64), Error> {
     let device = tree.open(name)?;
     match device.size() {
-        Some(size) if size <= MOST_MEMORY => Ok((device, size)),
+        Some(size) if size <= MAX_MEMORY => Ok((device, size)),
         Some(size) => {
             let text = format!("there is no memory for the {size} bytes of '{}'", device.url());
             Err(Error::new(ErrorKind::Io(Code::OUT_OF_MEMORY), text))
@@ -644,7 +644,7 @@ async fn read(
 }
 
 /// The error of a given-up request.
-fn given_up(code: Code) -> Error {
+fn is_cancelled(code: Code) -> Error {
     Error::new(ErrorKind::Io(code), pactio_sdk::IoError::from_code(code).to_string())
 }
 
@@ -702,7 +702,7 @@ impl<T: Send + 'static> Running<T> {
             .is_some_and(|urgency| urgency.deadline.is_some_and(|d| d <= now));
         let has_ended = state.schedule.block_ended(self.ticket, range.end - range.start, is_done, now);
         if has_ended && is_late {
-            state.give_up_one(self.ticket, Code::TIMED_OUT);
+            state.fail_one(self.ticket, Code::TIMED_OUT);
         } else if has_ended {
             state.end(self.ticket, None);
         }

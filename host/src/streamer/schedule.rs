@@ -3,7 +3,7 @@
 //! ```text
 //!  add ──► waits for memory ──► next(): blocks, the most urgent first ──► block_ended ──► all blocks are back: finished
 //!              │ to be opened: next(): Open ──► opened                        │
-//!              └─────────────── give_up ──► place and memory stay taken ──────┘ until the blocks are back
+//!              └─────────────── cancel ──► place and memory stay taken ──────┘ until the blocks are back
 //! ```
 //!
 //! # Order
@@ -107,7 +107,7 @@ struct Job<L> {
     /// Memory was taken.
     has_memory: bool,
     /// The request was given up: it holds only its place and its memory.
-    given_up: bool,
+    is_cancelled: bool,
     /// A block has failed: no more blocks are sent.
     failed: bool,
 }
@@ -118,7 +118,7 @@ impl<L> Job<L> {
     }
 
     fn has_more(&self) -> bool {
-        !self.failed && !self.given_up && self.size.is_none_or(|size| self.next < size)
+        !self.failed && !self.is_cancelled && self.size.is_none_or(|size| self.next < size)
     }
 }
 
@@ -195,7 +195,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
             done: 0,
             in_flight: 0,
             has_memory: false,
-            given_up: false,
+            is_cancelled: false,
             failed: false,
         };
         self.jobs.insert(ticket, job);
@@ -209,12 +209,12 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
 
     /// The urgency of a request, unless it was given up.
     pub(super) fn urgency(&self, ticket: u64) -> Option<Urgency> {
-        self.jobs.get(&ticket).filter(|job| !job.given_up).map(|job| job.urgency)
+        self.jobs.get(&ticket).filter(|job| !job.is_cancelled).map(|job| job.urgency)
     }
 
     /// The number of bytes of a request that are done, and the number of all its bytes, if known.
     pub(super) fn progress_of(&self, ticket: u64) -> Option<(u64, Option<u64>)> {
-        self.jobs.get(&ticket).filter(|job| !job.given_up).map(|job| (job.done, job.size))
+        self.jobs.get(&ticket).filter(|job| !job.is_cancelled).map(|job| (job.done, job.size))
     }
 
     /// Changes the priority; `false` if the request has ended or was given up.
@@ -333,7 +333,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         if let Some(lane) = self.lanes.get_mut(&job.lane) {
             lane.in_flight -= 1;
             match size {
-                Some(size) if !job.given_up && size > 0 => {
+                Some(size) if !job.is_cancelled && size > 0 => {
                     job.size = Some(size);
                     lane.waiting.insert(job.key);
                     return false;
@@ -341,8 +341,8 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
                 _ => job.failed = true,
             }
         }
-        let is_wanted = !job.given_up;
-        if job.given_up {
+        let is_wanted = !job.is_cancelled;
+        if job.is_cancelled {
             self.release(ticket);
         }
         is_wanted
@@ -366,8 +366,8 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         if job.in_flight > 0 || job.has_more() {
             return false;
         }
-        let is_wanted = !job.given_up;
-        if job.given_up {
+        let is_wanted = !job.is_cancelled;
+        if job.is_cancelled {
             self.release(ticket);
         }
         is_wanted
@@ -387,10 +387,10 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
     }
 
     /// Gives up a request. Its place and its memory stay taken until its blocks are back.
-    pub(super) fn give_up(&mut self, ticket: u64) {
+    pub(super) fn cancel(&mut self, ticket: u64) {
         self.forget_times(ticket);
         let Some(job) = self.jobs.get_mut(&ticket) else { return };
-        job.given_up = true;
+        job.is_cancelled = true;
         let (memory, is_idle) = (job.memory(), job.in_flight == 0);
         if let Some(lane) = self.lanes.get_mut(&job.lane) {
             lane.waiting.remove(&job.key);
@@ -539,7 +539,7 @@ mod tests {
         assert_eq!(tickets(&mut schedule, now), [0, 1], "64 bytes");
         // The requests are given up, and the device does not answer: no more requests are sent to the device.
         for ticket in 0..40 {
-            schedule.give_up(ticket);
+            schedule.cancel(ticket);
         }
         assert_eq!(schedule.memory(), (0, 64));
         schedule.add(40, &0, Urgency::default(), Some(32), None, 1, now);
@@ -593,7 +593,7 @@ mod tests {
         assert!(schedule.opened(2, None), "it could not be opened");
         schedule.end(2, 0);
         assert_eq!(tickets(&mut schedule, now), [3, 4]);
-        schedule.give_up(3);
+        schedule.cancel(3);
         assert!(!schedule.opened(3, Some(10)));
         assert!(!schedule.opened(4, Some(300 << 10)));
         assert_eq!(schedule.next(now), Some(Step::Read(4, 0..BLOCK)));

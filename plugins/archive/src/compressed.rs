@@ -21,7 +21,7 @@ use crate::stored::describe;
 use crate::streaming::{BLOCK, StreamingFile};
 
 /// Maximum size of a file that is decompressed in one call. A longer file is decompressed block by block.
-const MOST_WHOLE: u64 = 8 << 20;
+const MAX_WHOLE: u64 = 8 << 20;
 
 /// The compressed bytes: the device that holds them, and their position in it.
 pub(crate) struct Source {
@@ -73,7 +73,7 @@ impl CompressedFile {
     }
 
     pub(crate) fn is_whole(&self) -> bool {
-        self.source.coded.size <= MOST_WHOLE && self.source.coded.packed <= 2 * MOST_WHOLE
+        self.source.coded.size <= MAX_WHOLE && self.source.coded.packed <= 2 * MAX_WHOLE
     }
 
     pub(crate) fn kept(&self, block: u64) -> Option<Arc<Block>> {
@@ -181,7 +181,7 @@ impl CompressedFile {
         let bound = PacketBox::<Write>::new_buf(len as usize).and_then(PacketBox::into_bound);
         let (packet, view) = match bound {
             Ok(bound) => bound,
-            Err(error) => return self.give_up(error),
+            Err(error) => return self.abandon(error),
         };
         // The device below keeps this callback, and the file keeps the device below: a strong reference would be a cycle.
         let this = Arc::downgrade(self);
@@ -192,7 +192,7 @@ impl CompressedFile {
                 None => then(this, packet),
                 // The archive was longer when it was opened.
                 Some((_, cause)) if cause.error().code() == Code::END => this.is_corrupt(|_| {}),
-                Some((_, cause)) => this.give_up(cause),
+                Some((_, cause)) => this.abandon(cause),
             });
         });
         self.source.storage.lower.send_io(self.source.start + start, view);
@@ -206,13 +206,13 @@ impl CompressedFile {
             let cause = same.err().unwrap_or_else(|| IoError::from_code(Code::CORRUPT).into());
             also(&cause);
             if let Some(this) = this.upgrade() {
-                this.give_up(cause);
+                this.abandon(cause);
             }
         });
     }
 
     /// Ends the decompression and fails the waiting parts with the cause.
-    pub(crate) fn give_up(&self, cause: impl Into<Cause>) {
+    pub(crate) fn abandon(&self, cause: impl Into<Cause>) {
         let cause = cause.into();
         let mut state = self.lock();
         state.running = false;
@@ -233,7 +233,7 @@ pub(crate) struct Working<'p>(&'p CompressedFile);
 impl Drop for Working<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.give_up(IoError::PANICKED);
+            self.0.abandon(IoError::PANICKED);
         }
     }
 }

@@ -15,7 +15,7 @@ use quick_cache::sync::Cache;
 use crate::block::Block;
 
 /// Maximum number of bytes that are being read from below or decompressed. A single file is begun regardless of its length.
-const MOST_UNDER_WAY: u64 = 64 << 20;
+const MAX_UNDER_WAY: u64 = 64 << 20;
 
 /// A file's number, and the number of a block in it.
 pub(crate) type Key = (u32, u64);
@@ -98,7 +98,7 @@ impl Decoding {
     fn next(&self) -> Option<(u64, Job)> {
         let mut under_way = self.under_way();
         let in_use = under_way.bytes;
-        let fits = |(bytes, _): &mut (u64, Job)| in_use == 0 || in_use + *bytes <= MOST_UNDER_WAY;
+        let fits = |(bytes, _): &mut (u64, Job)| in_use == 0 || in_use + *bytes <= MAX_UNDER_WAY;
         let (bytes, job) = under_way.waiting.pop_front_if(fits)?;
         // A job of 0 bytes counts as 1, so that the number of such jobs is bounded too.
         let bytes = bytes.max(1);
@@ -184,10 +184,10 @@ mod tests {
     fn thousands_of_jobs_that_find_nothing_to_do_end_one_after_the_other() {
         let (decoding, (done, all)) = (decoding(), mpsc::channel());
         let (give, ticket) = mpsc::channel();
-        decoding.begin(MOST_UNDER_WAY, move |ticket| give.send(ticket).unwrap());
+        decoding.begin(MAX_UNDER_WAY, move |ticket| give.send(ticket).unwrap());
         for number in 0..100_000 {
             let done = done.clone();
-            decoding.begin(MOST_UNDER_WAY, move |ticket| {
+            decoding.begin(MAX_UNDER_WAY, move |ticket| {
                 done.send(number).unwrap();
                 drop(ticket);
             });
@@ -200,9 +200,9 @@ mod tests {
     #[test]
     fn a_job_that_panics_leaves_room_for_the_next() {
         let (decoding, (done, ran)) = (decoding(), mpsc::channel());
-        let panicking = || decoding.begin(MOST_UNDER_WAY, |_| panic!("a test's"));
+        let panicking = || decoding.begin(MAX_UNDER_WAY, |_| panic!("a test's"));
         assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
-        decoding.begin(MOST_UNDER_WAY, move |_| done.send(()).unwrap());
+        decoding.begin(MAX_UNDER_WAY, move |_| done.send(()).unwrap());
         assert!(ran.recv().is_ok());
     }
 

@@ -39,7 +39,7 @@ pub(crate) struct OpenFiles {
 }
 
 /// Maximum number of long files that are kept.
-const MOST_LONG: usize = 8;
+const MAX_LONG: usize = 8;
 
 impl OpenFiles {
     fn get(&self, number: u32) -> Option<Arc<CompressedFile>> {
@@ -53,7 +53,7 @@ impl OpenFiles {
         }
         self.by_number.insert(number, Arc::downgrade(packed));
         if !packed.is_whole() {
-            self.long.truncate(MOST_LONG - 1);
+            self.long.truncate(MAX_LONG - 1);
             self.long.push_front(packed.clone());
         }
     }

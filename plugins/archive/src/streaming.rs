@@ -89,7 +89,7 @@ impl CompressedFile {
             let Place { mut cursor, chunk } = match next {
                 Ok(Some(place)) => place,
                 Ok(None) => return,
-                Err(error) => return self.give_up(error),
+                Err(error) => return self.abandon(error),
             };
             let packed = chunk.from(cursor.position());
             match cursor.make(&self.source.coded, BLOCK, packed) {
@@ -180,7 +180,7 @@ impl CompressedFile {
             this.source.storage.check(move |same| {
                 let Some(this) = weak.upgrade() else { return };
                 if let Err(changed) = same {
-                    return this.give_up(changed);
+                    return this.abandon(changed);
                 }
                 let pool = this.decoding.pool.clone();
                 let chunk = Chunk { packet: Some(packet), start };

@@ -48,7 +48,7 @@ impl CompressedFile {
             match self.serve(packed, parts, &mut kept) {
                 Ok(()) => {}
                 Err(Failed::Corrupt(also)) => return self.is_corrupt(also),
-                Err(Failed::Unread(error)) => return self.give_up(error),
+                Err(Failed::Unread(error)) => return self.abandon(error),
             }
         }
     }

@@ -33,7 +33,7 @@ const HEADER: u64 = 30;
 const PIECE: usize = 1 << 20;
 
 /// Maximum number of places that are tried because they look like the end of a directory.
-const MOST_ENDS: usize = 64;
+const MAX_ENDS: usize = 64;
 
 /// Longest extra fields of a header that are read with it, in one request.
 const EXTRA: u64 = 64;
@@ -190,7 +190,7 @@ fn locate<'t, R: ReaderAt>(
     size: u64,
 ) -> Result<Option<ZipArchive<&'t Tail<'t, R>>>, OpenError> {
     let (mut end, mut first) = (size, None);
-    for _ in 0..MOST_ENDS {
+    for _ in 0..MAX_ENDS {
         tail.set_base(0);
         let (at, found) = match locate_one(tail, buffer, end) {
             Found::No => break,

@@ -118,7 +118,7 @@ impl Blocks {
 
     /// Removes the parts of a request, and returns them with the requests for blocks that no other part waits for. No part joins
     /// the flights of these blocks any more.
-    pub(crate) fn give_up(&self, request: RequestId) -> (Vec<Part>, Vec<RequestId>) {
+    pub(crate) fn cancel(&self, request: RequestId) -> (Vec<Part>, Vec<RequestId>) {
         let (mut parts, mut unwanted) = (Vec::new(), Vec::new());
         let mut flights = self.flights();
         let Flights { all, current, .. } = &mut *flights;

@@ -154,7 +154,7 @@ impl Filter for CachedDevice {
 
 impl Cancellation for CachedDevice {
     fn cancel(&self, request: RequestId) {
-        let (parts, unwanted) = self.shared.blocks.give_up(request);
+        let (parts, unwanted) = self.shared.blocks.cancel(request);
         parts.into_iter().for_each(|part| part.view.error(IoError::CANCELLED));
         // The reads that this request made, and its own views that were sent on.
         unwanted.into_iter().chain([request]).for_each(|request| self.shared.below.cancel(request));

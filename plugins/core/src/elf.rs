@@ -13,7 +13,7 @@ use crate::segments::{MAX_SEGMENTS, Segment, corrupt, too_many};
 pub(crate) const MAGIC: [u8; 4] = *b"\x7fELF";
 
 /// Maximum number of bytes of notes that are read. The note of the mapped files is in front of the notes of further threads.
-const MOST_NOTES: u64 = 16 << 20;
+const MAX_NOTES: u64 = 16 << 20;
 
 /// Maximum length of a path in bytes, as in the system. Longer ones are cut.
 const LONGEST_PATH: usize = 4096;
@@ -103,7 +103,7 @@ fn mapped_files<H: FileHeader<Endian = Endianness>>(
     endian: Endianness,
     wide: bool,
 ) -> Vec<Mapped> {
-    let (mut files, mut room) = (Vec::new(), MOST_NOTES);
+    let (mut files, mut room) = (Vec::new(), MAX_NOTES);
     for (offset, size, align) in notes {
         let mut bytes = Vec::new();
         if reader.seek(SeekFrom::Start(*offset)).is_ok() {

@@ -66,13 +66,13 @@ impl Segment {
     }
 
     /// The places of its bytes, without holes.
-    fn places(&self) -> impl Iterator<Item = Known> + use<> {
+    fn places(&self) -> impl Iterator<Item = Promised> + use<> {
         let held = self.dumped > 0 || self.lost;
         let last = if self.lost { self.last() } else { self.start.wrapping_add(self.dumped.wrapping_sub(1)) };
         let place = if self.lost { Place::Lost } else { Place::File(self.offset) };
-        let held = held.then_some(Known { first: self.start, last, place });
+        let held = held.then_some(Promised { first: self.start, last, place });
         let mapped = self.file.zip(self.file_offset).filter(|_| self.dumped < self.size && !self.lost);
-        let mapped = mapped.map(|(number, offset)| Known {
+        let mapped = mapped.map(|(number, offset)| Promised {
             first: self.start + self.dumped,
             last: self.last(),
             place: Place::Mapped(number, offset.saturating_add(self.dumped)),
@@ -141,11 +141,11 @@ pub(crate) enum Place {
 /// Segments that do not overlap, in the order of their addresses.
 pub(crate) struct Segments {
     all: Vec<Segment>,
-    known: Vec<Known>,
+    known: Vec<Promised>,
 }
 
 /// Addresses with bytes that are, or should be, somewhere.
-struct Known {
+struct Promised {
     first: u64,
     last: u64,
     /// The place of the first byte.

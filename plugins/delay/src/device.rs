@@ -94,7 +94,7 @@ impl Filter for DelayedDevice {
 
 impl Cancellation for DelayedDevice {
     fn cancel(&self, request: RequestId) {
-        self.schedule.give_up(request);
+        self.schedule.cancel(request);
         self.below.cancel(request);
     }
 }

@@ -11,7 +11,7 @@ use pactio_sdk::{
     Flush, FlushScope, IoError, Limiting, Limits, Mapping, MemoryRange, OpenError, OpenMode, PollingHandle,
     Publish, Read, Records, Region, Registration, RequestId, Resize, Stat, Write,
 };
-use rustix::fs::{SeekFrom, fdatasync, fsync, ftruncate, seek};
+use rustix::fs::{SeekFrom, ftruncate, seek};
 use rustix::io::Errno;
 
 use crate::cached::{CachedRead, Calls};
@@ -201,10 +201,10 @@ impl Flush for FileDevice {
         let (file, replacement) = (self.file.clone(), self.replacement.clone());
         self.pool.submit(move || {
             let flushed = match scope {
-                FlushScope::Data => fdatasync(&file),
-                _ => fsync(&file),
+                FlushScope::Data => file.sync_data(),
+                _ => file.sync_all(),
             };
-            let flushed = flushed.map_err(error);
+            let flushed = flushed.map_err(IoError::from);
             match replacement.filter(|replacement| replacement.is_published()) {
                 Some(replacement) => {
                     answer.result(flushed.and_then(|()| replacement.flush_name().map_err(IoError::from)))

@@ -103,7 +103,7 @@ impl Job {
     }
 
     /// Ends the job, since its result is not wanted any more.
-    pub(crate) fn give_up(self) {
+    pub(crate) fn cancel(self) {
         self.answer(IoError::CANCELLED);
     }
 
@@ -179,7 +179,7 @@ impl Job {
     pub(crate) fn run(self, file: &File) {
         let mut job = self;
         if job.is_cancelled() {
-            return job.give_up();
+            return job.cancel();
         }
         while let Ok((this, Step { memory, len, position })) = job.step() {
             let moved = if this.is_read() {

@@ -18,7 +18,7 @@ use tempfile::TempPath;
 const LONGEST_NAME: usize = 200;
 
 /// Maximum number of symbolic links that are followed: the system's limit.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 const ADVICE: &str = "without `replace`, as with `pactio cp --inplace`, the file itself is written";
 
@@ -118,7 +118,7 @@ fn folder_of(path: &Path) -> &Path {
 /// Follows the symbolic links at the end of a path, also if the last one leads to no file.
 fn follow(path: &Path) -> Result<PathBuf, OpenError> {
     let mut path = path.to_owned();
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAX_LINKS {
         match fs::read_link(&path) {
             Ok(next) => path = path.parent().unwrap_or(Path::new("")).join(next),
             Err(_) => return Ok(path),

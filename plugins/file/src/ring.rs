@@ -84,7 +84,7 @@ impl Ring {
     pub(crate) fn cancel_unwanted(&mut self) -> bool {
         let (unwanted, waiting): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(Job::is_cancelled);
         self.waiting = waiting.into();
-        unwanted.into_iter().for_each(Job::give_up);
+        unwanted.into_iter().for_each(Job::cancel);
         let mut is_done = true;
         for (key, _) in self.jobs.iter().filter(|(_, job)| job.is_cancelled()) {
             let entry = opcode::AsyncCancel::new(key as u64).build().user_data(CANCEL);
@@ -145,7 +145,7 @@ impl Ring {
                 Ok(count) => unsafe { job.moved(count) },
                 Err(_) => match Errno::from_raw_os_error(-completion.result()) {
                     Errno::CANCELED if job.is_cancelled() => {
-                        job.give_up();
+                        job.cancel();
                         Outcome::Answered
                     }
                     // The kernel has cancelled the job because the thread that submitted it has ended.

@@ -234,15 +234,15 @@ impl Filter for LimitedDevice {
 impl Cancellation for LimitedDevice {
     fn cancel(&self, request: RequestId) {
         let mut kept = VecDeque::new();
-        let mut given_up = Vec::new();
+        let mut is_cancelled = Vec::new();
         {
             let mut state = self.shared.state();
             for waiting in state.waiting.drain(..) {
-                if waiting.id() == request { given_up.push(waiting) } else { kept.push_back(waiting) }
+                if waiting.id() == request { is_cancelled.push(waiting) } else { kept.push_back(waiting) }
             }
             state.waiting = kept;
         }
-        given_up.into_iter().for_each(Request::refuse);
+        is_cancelled.into_iter().for_each(Request::refuse);
         self.shared.below.cancel(request);
     }
 }

@@ -49,10 +49,10 @@ const IN_FLIGHT: usize = 4;
 const LONGEST_END: Duration = Duration::from_secs(5);
 
 /// Most parts of an object: services take no more.
-const MOST_PARTS: u64 = 10_000;
+const MAX_PARTS: u64 = 10_000;
 
 /// Most parts that are begun and wait for earlier parts: a write further ahead is refused.
-const MOST_BEGUN: u64 = 128;
+const MAX_BEGUN: u64 = 128;
 
 impl Upload {
     pub(crate) fn begin(store: Store, key: &str) -> Result<Self, OpenError> {
@@ -310,7 +310,7 @@ impl Writer {
     /// Checks that a part may still be written.
     fn takes(&self, number: u64) -> Result<(), Cause> {
         let refuse = |code, why: &str| Err(self.refuse(code, why));
-        if number >= MOST_PARTS {
+        if number >= MAX_PARTS {
             return refuse(
                 Code::TOO_LARGE,
                 "an object has at most 10,000 parts; make them larger with part=",
@@ -322,7 +322,7 @@ impl Writer {
                 "uploaded bytes cannot be written again; write from front to back",
             );
         }
-        if number >= self.sent + MOST_BEGUN {
+        if number >= self.sent + MAX_BEGUN {
             return refuse(
                 Code::UNSUPPORTED,
                 "this is too far ahead of the written bytes; write from front to back",

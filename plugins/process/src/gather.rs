@@ -38,13 +38,13 @@ const MAX_MEM_BYTES: usize = PAGE as usize;
 const LARGEST_PIECE: u64 = 64 << 10;
 
 /// Most bytes of scratch memory that are kept.
-const MOST_SCRATCH: usize = 4 << 20;
+const MAX_SCRATCH: usize = 4 << 20;
 
 /// Ranges of the call behind a hole: another hole may follow soon, and ranges that a call does not reach were prepared in vain.
 const FEW: usize = 4;
 
 /// Most calls of one poll that end at a hole, so that a driver with many holes returns. Calls without a hole are not counted.
-const MOST_HOLES: usize = 256;
+const MAX_HOLES: usize = 256;
 
 /// Collects reads and does them.
 pub(crate) struct Gather {
@@ -171,7 +171,7 @@ impl Gather {
         self.reads[self.next..].sort_unstable_by_key(|asked| asked.address);
         let (mut holes, mut found) = (Holes::default(), 0);
         while self.is_something_left(&holes) {
-            if found == MOST_HOLES {
+            if found == MAX_HOLES {
                 self.force(target);
                 self.forget_what_is_done();
                 return false;
@@ -187,7 +187,7 @@ impl Gather {
         (self.next, self.most) = (0, MAX_RANGES);
         self.reads.clear();
         self.parts.clear();
-        if self.scratch.len() > MOST_SCRATCH {
+        if self.scratch.len() > MAX_SCRATCH {
             self.scratch = Vec::new();
         }
         true

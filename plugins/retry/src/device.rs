@@ -220,11 +220,11 @@ impl Filter for RetryingDevice {
 impl Cancellation for RetryingDevice {
     fn cancel(&self, request: RequestId) {
         // The views fail outside of the lock, as that runs foreign code.
-        let given_up: Vec<_> = {
+        let is_cancelled: Vec<_> = {
             let mut paused = self.shared.paused();
             paused.waiting.extract_if(|_, (of, _)| *of == request).collect()
         };
-        for (_, (_, resume)) in given_up {
+        for (_, (_, resume)) in is_cancelled {
             resume(Err(IoError::CANCELLED));
         }
         self.shared.below.cancel(request);

@@ -11,13 +11,13 @@ use crate::sync::{AtomicPtr, Ordering};
 
 /// A stack that any thread pushes to, and one task takes as a whole.
 pub(super) struct Arrivals<T> {
-    newest: AtomicPtr<Entry<T>>,
+    newest: AtomicPtr<Node<T>>,
     task: AtomicWaker,
 }
 
-struct Entry<T> {
+struct Node<T> {
     value: T,
-    older: *mut Entry<T>,
+    older: *mut Node<T>,
 }
 
 impl<T> Arrivals<T> {
@@ -27,7 +27,7 @@ impl<T> Arrivals<T> {
 
     /// Pushes a value and wakes the task.
     pub(super) fn push(&self, value: T) {
-        let entry = Box::into_raw(Box::new(Entry { value, older: ptr::null_mut() }));
+        let entry = Box::into_raw(Box::new(Node { value, older: ptr::null_mut() }));
         // Ordering: Relaxed, since this load only looks; the exchange publishes.
         let mut newest = self.newest.load(Ordering::Relaxed);
         loop {

@@ -206,7 +206,7 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         // out consumes the rebound packet.
         let origin = unsafe { block::kept_mut::<BoundPacketView<Perms>>(packet.block()) };
         // From here on the kept view is only the stem from which parts are made.
-        let range = origin.give_up_range();
+        let range = origin.take_range();
         let mut stem = origin.stem();
         stem.set_tag(tag);
         let bound = packet.bind_to(OutputRef::new(Parts { stem, each }));

@@ -75,7 +75,7 @@ const SPLIT: u64 = GENERATION + NEXT;
 
 /// Splits are refused from this COUNT on. The distance to the WAKER bit is larger than the number of threads that can be between
 /// the addition and its undoing.
-const MOST_VIEWS: u64 = 1 << 31;
+const MAX_VIEWS: u64 = 1 << 31;
 
 /// Ends the process, since a view has finished twice, which only wrong unsafe code can do. The header may belong to another
 /// request by now, so the process could hand out invalid bytes if it continued.
@@ -284,7 +284,7 @@ impl StateWord {
         if Generation::of(old) != generation {
             finished_twice();
         }
-        if old & COUNT < MOST_VIEWS {
+        if old & COUNT < MAX_VIEWS {
             return Ok(());
         }
         // Ordering: Relaxed. This undoes the addition above before any party relied on it.

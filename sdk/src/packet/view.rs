@@ -271,7 +271,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     }
 
     /// Gives up the view's range for [parts](Self::part), and returns the range as offsets of the packet.
-    pub(super) fn give_up_range(&mut self) -> Range<usize> {
+    pub(super) fn take_range(&mut self) -> Range<usize> {
         let range = self.start..self.end;
         self.end = mutant!("stem_keeps_range", self.end, self.start);
         range

@@ -115,8 +115,8 @@ impl Lower {
         packet.on_complete(move |packet| {
             let read = packet.simple_contiguous_slice().and_then(read_records::<Stat>);
             match (read, this.upgrade()) {
-                (Err(IoError::TOO_LARGE), Some(this)) if room < MOST_STAT_BYTES => {
-                    Self(this).stat_in(MOST_STAT_BYTES, then);
+                (Err(IoError::TOO_LARGE), Some(this)) if room < MAX_STAT_BYTES => {
+                    Self(this).stat_in(MAX_STAT_BYTES, then);
                 }
                 (read, _) => then(read.map(|(mut records, _)| records.pop().unwrap_or_default())),
             }
@@ -134,7 +134,7 @@ impl Lower {
 const STAT_BYTES: usize = 1 << 10;
 
 /// The most room that a record gets.
-const MOST_STAT_BYTES: usize = 1 << 16;
+const MAX_STAT_BYTES: usize = 1 << 16;
 
 impl Opened {
     /// A device of another plugin, unchanged. No layer of this plugin is between the device and its user, unless another clone of

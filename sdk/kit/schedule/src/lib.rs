@@ -127,24 +127,24 @@ impl Schedule {
         self.0.at(when, job);
     }
 
-    /// Sends a request to the device below at the time `when` or later, unless it is [given up](Self::give_up) before.
+    /// Sends a request to the device below at the time `when` or later, unless it is [given up](Self::cancel) before.
     pub fn send_at(&self, when: Instant, request: Request, below: &Lower) {
         self.0.add(when, Work::Send(request, below.clone()));
     }
 
     /// Fails the requests with this identity that were not sent yet, as cancelled.
-    pub fn give_up(&self, wanted: RequestId) {
+    pub fn cancel(&self, wanted: RequestId) {
         let mut queue = lock(&self.0.0.queue);
         let is_meant = |due: &Due| matches!(&due.work, Work::Send(request, _) if request.id() == wanted);
         // Most calls are for requests that were sent already.
         if !queue.due.iter().any(is_meant) {
             return;
         }
-        let (given_up, kept): (Vec<_>, Vec<_>) =
+        let (is_cancelled, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut queue.due).into_iter().partition(is_meant);
         queue.due = kept.into();
         drop(queue);
-        for due in given_up {
+        for due in is_cancelled {
             if let Work::Send(request, _) = due.work {
                 request.refuse();
             }
