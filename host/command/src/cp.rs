@@ -11,7 +11,7 @@ mod source;
 
 use std::time::Duration;
 
-use pactio::{Capability, Device, Host, OpenOptions};
+use pactio::{Capability, Code, Device, Error, Host, OpenOptions};
 use sha2::{Digest, Sha256};
 
 use super::failure::Failure;
@@ -62,7 +62,12 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
             Ok(async {
                 destination.fill(&source, &mut copy, &progress).await?;
                 state = State::Publishing;
-                destination.publish(arguments.flush).await?;
+                if let Err(error) = destination.publish(arguments.flush).await {
+                    if is_refusal(&error) {
+                        state = State::Refused;
+                    }
+                    return Err(error.into());
+                }
                 state = State::Published;
                 match copy.digest() {
                     Some(digest) => destination.verify(host, arguments, copy.done(), &digest).await,
@@ -85,6 +90,14 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
+/// Whether the destination has refused the publication. After other failures, such as a lost answer, it may have happened.
+fn is_refusal(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        Some(Code::PERMISSION_DENIED | Code::NOT_FOUND | Code::NO_SPACE | Code::CHANGED | Code::UNSUPPORTED)
+    )
+}
+
 /// The longest time that closing a layer of the destination may take.
 const LONGEST_CLOSE: Duration = Duration::from_secs(10);
 
@@ -93,6 +106,8 @@ const LONGEST_CLOSE: Duration = Duration::from_secs(10);
 enum State {
     Copying,
     Publishing,
+    /// The destination has refused the publication.
+    Refused,
     Published,
 }
 
@@ -174,7 +189,7 @@ impl Destination {
     }
 
     /// Makes the copy visible, and durable if that is wanted: the bytes before the name.
-    async fn publish(&self, flush: bool) -> Result<(), Failure> {
+    async fn publish(&self, flush: bool) -> Result<(), Error> {
         if flush && self.publishes {
             // A store keeps an object only as a whole: it is asked again afterwards.
             let _ = self.device.flush_data().await;
@@ -234,12 +249,12 @@ impl Destination {
     fn account(&self, state: State, done: u64, total: Option<u64>) -> String {
         let url = self.device.url();
         match (state, self.publishes) {
-            (State::Copying, true) => format!("'{url}' is as it was before"),
+            (State::Copying | State::Refused, true) => format!("'{url}' is as it was before"),
             (State::Copying, false) => {
                 let total = total.map_or(String::new(), |size| format!(" of {size}"));
                 format!("'{url}' is not finished: {done}{total} bytes were copied to it")
             }
-            (State::Publishing, _) => {
+            (State::Publishing | State::Refused, _) => {
                 format!(
                     "'{url}' is not finished: all {done} bytes were sent, but may not be kept; copy again"
                 )

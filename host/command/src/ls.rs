@@ -1,5 +1,6 @@
 //! `pactio ls`
 
+use humantime::format_rfc3339_seconds;
 use pactio::{Device, Entry, Host, Name, Url};
 use serde_json::json;
 
@@ -16,7 +17,7 @@ pub(super) struct Arguments {
     #[arg(default_value = "", hide_default_value = true)]
     folder: String,
 
-    /// Also show sizes.
+    /// Also show sizes and times of the last change (UTC).
     #[arg(short, long)]
     long: bool,
 
@@ -57,7 +58,11 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         output.line(
             || {
                 let size = entry.size().map_or("-".to_owned(), |size| size.to_string());
-                let size = if arguments.long { format!("{size:>14} ") } else { String::new() };
+                let time = entry
+                    .stat
+                    .modified
+                    .map_or("-".to_owned(), |time| format_rfc3339_seconds(time).to_string());
+                let size = if arguments.long { format!("{size:>14} {time:>20} ") } else { String::new() };
                 // The text form of names: a terminal gets no control characters, and no byte is lost.
                 match &tree {
                     Some(tree) => format!("{size}{}\n", tree.clone().with_name(full()).reveal()),
@@ -68,8 +73,10 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
             },
             || {
                 let kind = entry.stat.kind.map(|kind| kind.text());
+                let modified = entry.stat.modified.map(|time| format_rfc3339_seconds(time).to_string());
+                let name = Name::show(path).to_string();
                 let mut line =
-                    json!({ "name": Name::show(path).to_string(), "kind": kind, "size": entry.size() });
+                    json!({ "name": name, "kind": kind, "size": entry.size(), "modified": modified });
                 if let Some(tree) = &tree {
                     line["url"] = tree.clone().with_name(full()).reveal().into();
                 }

@@ -88,9 +88,14 @@ fn trees_are_listed_opened_by_name_and_explained() {
                 [[source]]\nname = \"mods\"\nurl = \"file:{folder}/mods\"\npriority = 5\n";
     fs::write(place.path("game.toml"), plan).unwrap();
     let text = |arguments: &[&str]| String::from_utf8(place.check(arguments, 0).0).unwrap();
+    for (name, time) in [("base/maps/e1", 1_000_000_000), ("base/maps", 0), ("base/readme", 1_764_504_000)] {
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(time);
+        fs::File::open(place.path(name)).unwrap().set_modified(time).unwrap();
+    }
     assert_eq!(
         text(&["ls", "-lR", "file:base"]),
-        "             - maps/\n             4 maps/e1\n             3 readme\n"
+        "             - 1970-01-01T00:00:00Z maps/\n             4 2001-09-09T01:46:40Z maps/e1\n             \
+         3 2025-11-30T12:00:00Z readme\n"
     );
     assert_eq!(text(&["ls", "mount:game.toml"]), "maps/\nreadme\n");
     assert_eq!(text(&["cat", "mount:game.toml | /readme"]), "newer");
@@ -723,7 +728,10 @@ fn names_in_a_tree_are_listed() {
     let place = Place::new();
     let library = plugin("file").with_file_name("libfixture_picky.so");
     symlink(&library, place.path("plugins/libfixture_picky.so")).unwrap();
-    assert_eq!(place.printed(&["ls", "--long", "picky:1000", "/deep/"]), "             1 file 1\n");
+    assert_eq!(
+        place.printed(&["ls", "--long", "picky:1000", "/deep/"]),
+        "             1                    - file 1\n"
+    );
     let all = place.printed(&["ls", "picky:1000"]);
     assert!(all.starts_with("file 0\nfile 1\n") && all.ends_with("file 4999\ndeep/\n"), "{all}");
     place.file("plain", 1);

@@ -316,6 +316,8 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
     let built: Result<Arc<dyn ObjectStore>, object_store::Error> = match scheme {
         "s3" => {
             needs("bucket")?;
+            // The client takes the name as it is into the address. A bucket of a tenant of Ceph has a colon: `tenant:bucket`.
+            let bucket = bucket.replace(':', "%3A");
             let mut builder = AmazonS3Builder::from_env()
                 .with_bucket_name(bucket)
                 .with_retry(retry)

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
-    ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
+    HttpService, ReqwestConnector,
 };
 use pactio_sdk::{Code, IoError};
 use reqwest::StatusCode;
@@ -223,6 +223,9 @@ impl Connection {
             }
         };
         let Some(mut trouble) = Trouble::of_status(response.status(), response.headers()) else {
+            if matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) {
+                return refused(response).await;
+            }
             sums::note(response.headers());
             if sums::is_damaged(response.headers()) {
                 let text = "the server received other bytes than those that were sent: its check sum differs"
@@ -231,16 +234,41 @@ impl Connection {
             }
             return if odd::is_listing() { named(response).await } else { Ok(response) };
         };
-        let mut body = response.into_body().bytes_stream();
-        let mut explanation = Vec::new();
-        while explanation.len() < Trouble::MAX_EXPLANATION_BYTES
-            && let Some(Ok(bytes)) = body.next().await
-        {
-            explanation.extend_from_slice(&bytes);
-        }
-        trouble.explain(&explanation);
+        trouble.explain(&explanation(response.into_body()).await);
         Err(trouble)
     }
+}
+
+/// The text of a server with an error.
+async fn explanation(body: HttpResponseBody) -> Vec<u8> {
+    let (mut body, mut text) = (body.bytes_stream(), Vec::new());
+    while text.len() < Trouble::MAX_EXPLANATION_BYTES
+        && let Some(Ok(bytes)) = body.next().await
+    {
+        text.extend_from_slice(&bytes);
+    }
+    text
+}
+
+/// An answer that refuses a request. The code in its text says more than its status, which the client goes by: the bytes may have
+/// been damaged on the way, or there is no room for them.
+async fn refused(response: HttpResponse) -> Result<HttpResponse, Trouble> {
+    let (parts, body) = response.into_parts();
+    let text = explanation(body).await;
+    let has = |code: &str| String::from_utf8_lossy(&text).contains(&format!("<Code>{code}</Code>"));
+    let damaged =
+        ["XAmzContentSHA256Mismatch", "BadDigest", "Md5Mismatch", "IncompleteBody", "RequestTimeout"];
+    let error = if damaged.into_iter().any(has) {
+        IoError::from_code(Code::CORRUPT).temporary()
+    } else if has("QuotaExceeded") || has("InsufficientCapacity") {
+        IoError::from_code(Code::NO_SPACE)
+    } else {
+        return Ok(HttpResponse::from_parts(parts, text.into()));
+    };
+    let mut trouble =
+        Trouble { answered: true, ..Trouble::new(error, format!("the server answered {}", parts.status)) };
+    trouble.explain(&text);
+    Err(trouble)
 }
 
 /// Most bytes of a list.

@@ -75,36 +75,120 @@ pub(crate) fn is_folder(store: &Store, key: &str) -> Result<bool, OpenError> {
     }
 }
 
-/// The entries of a folder, and the keys in it that are no names.
-async fn list(
-    store: &Store,
-    folder: &Path,
-    only: Option<&str>,
-) -> object_store::Result<(Vec<Entry>, Vec<String>)> {
-    let (listed, mut odd) = listing(async {
+/// The content of a folder.
+#[derive(Default)]
+struct Content {
+    entries: Vec<Entry>,
+    /// Keys that are not listed, with the reasons.
+    hidden: Vec<(String, &'static str)>,
+    /// An object with the name of the folder exists. Some tools make one for a folder without other keys.
+    is_marked: bool,
+}
+
+/// The reason why the object of a key that is also a folder is not listed.
+const IS_FOLDER_TOO: &str = "the key is also a folder of other keys; its own URL opens it";
+
+impl Content {
+    fn is_missing(&self) -> bool {
+        self.entries.is_empty() && self.hidden.is_empty() && !self.is_marked
+    }
+
+    /// Adds keys that are no names.
+    fn hide(&mut self, odd: Vec<String>) {
+        self.hidden.extend(odd.into_iter().map(|key| {
+            let reason = reason(&key);
+            (key, reason)
+        }));
+    }
+
+    /// Sorts the entries. A key may also be a folder of other keys: it is listed once, as the folder.
+    fn sort(&mut self, folder: &Path) {
+        self.entries
+            .sort_by(|one, other| one.name.cmp(&other.name).then(other.is_folder().cmp(&one.is_folder())));
+        let hidden = &mut self.hidden;
+        self.entries.dedup_by(|later, earlier| {
+            let is_same = later.name == earlier.name;
+            if is_same && let Some(name) = later.name.to_str() {
+                hidden.push((folder.clone().join(name).to_string(), IS_FOLDER_TOO));
+            }
+            is_same
+        });
+    }
+}
+
+/// The content of a folder; with `only`, the versions of one object in it.
+async fn list(store: &Store, folder: &Path, only: Option<&str>) -> object_store::Result<Content> {
+    let (listed, odd) = listing(async {
         match (&store.web, &store.versions) {
-            (Some(web), _) => Ok((web.entries(folder).await?, Vec::new())),
-            (None, Some(versions)) => versions.list(folder, only).await,
-            (None, None) => Ok((entries(&*store.objects, folder).await?, Vec::new())),
+            (Some(web), _) => {
+                let mut content = Content { entries: web.entries(folder).await?, ..Content::default() };
+                content.sort(folder);
+                Ok::<_, object_store::Error>(content)
+            }
+            (None, Some(versions)) => {
+                // In the order of the store: for each object, the newest version first.
+                let (entries, odd) = versions.list(folder, only).await?;
+                let mut content = Content { entries, ..Content::default() };
+                content.hide(odd);
+                Ok(content)
+            }
+            (None, None) => {
+                let mut content = content(&*store.objects, folder).await?;
+                content.sort(folder);
+                Ok(content)
+            }
         }
     })
     .await;
-    let (mut all, mut more) = listed?;
-    odd.append(&mut more);
-    // A key may also be a folder of other keys: it is listed once, as the folder.
-    all.sort_by(|one, other| one.name.cmp(&other.name).then(other.is_folder().cmp(&one.is_folder())));
-    all.dedup_by(|later, earlier| later.name == earlier.name);
-    Ok((all, odd))
+    let mut content: Content = listed?;
+    content.hide(odd);
+    Ok(content)
 }
 
-async fn entries(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Vec<Entry>> {
+async fn content(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Content> {
     let listed = store.list_with_delimiter(Some(folder)).await?;
+    let is_marked = listed.objects.iter().any(|object| object.location == *folder);
     let folders = listed.common_prefixes.iter().filter_map(Path::filename).map(Entry::folder);
-    // Some tools make an object with the name of the folder, so that the folder exists.
     let files = listed.objects.iter().filter(|object| object.location != *folder);
     let files = files
         .filter_map(|object| Some(Entry::new(object.location.filename()?, stat(object, &Attributes::new()))));
-    Ok(folders.chain(files).filter(|entry| !entry.name.contains(&b'/')).collect())
+    let entries = folders.chain(files).filter(|entry| !entry.name.contains(&b'/')).collect();
+    Ok(Content { entries, hidden: Vec::new(), is_marked })
+}
+
+/// The keys of a folder and of all folders in it that are not listed, with the reasons. One list of all keys takes fewer requests
+/// than one of each folder.
+async fn hidden(
+    store: &Store,
+    folder: &Path,
+    only: Option<&str>,
+) -> object_store::Result<Vec<(String, &'static str)>> {
+    if store.web.is_some() || store.versions.is_some() {
+        return list(store, folder, only).await.map(|content| content.hidden);
+    }
+    let mut found = Content::default();
+    let (listed, odd) = listing(async {
+        let mut keys = store.objects.list(Some(folder));
+        // Keys come in order: those behind a key that begins with it and a slash are not far behind it.
+        let mut before: Vec<String> = Vec::new();
+        while let Some(object) = keys.next().await {
+            let key = object?.location.to_string();
+            before.retain(|earlier| key.starts_with(earlier) && key.as_bytes()[earlier.len()] <= b'/');
+            let is_folder = |earlier: &&String| key.as_bytes()[earlier.len()] == b'/';
+            if let Some(earlier) = before.iter().find(is_folder).cloned() {
+                before.retain(|other| *other != earlier);
+                if earlier != folder.as_ref() {
+                    found.hidden.push((earlier, IS_FOLDER_TOO));
+                }
+            }
+            before.push(key);
+        }
+        Ok::<_, object_store::Error>(())
+    })
+    .await;
+    listed?;
+    found.hide(odd);
+    Ok(found.hidden)
 }
 
 impl Tree for Folder {
@@ -114,16 +198,16 @@ impl Tree for Folder {
 }
 
 impl Refusals for Folder {
-    /// The keys of this folder that are no names. Folders in it report their own.
+    /// The keys below this folder that are not listed.
     fn refused(&self, from: u64, entries: Records<Refused>) {
         let (Ok(runtime), Ok(path)) = (runtime(), path(&self.prefix)) else {
             return entries.error(IoError::from_code(Code::NOT_FOUND));
         };
         let (store, only) = (self.store.clone(), self.only.clone());
         runtime.spawn(async move {
-            match list(&store, &path, only.as_deref()).await {
-                Ok((_, odd)) => {
-                    let refused = odd.iter().map(|key| Refused::new(key.as_str(), reason(key)));
+            match hidden(&store, &path, only.as_deref()).await {
+                Ok(hidden) => {
+                    let refused = hidden.iter().map(|(key, reason)| Refused::new(key.as_str(), *reason));
                     entries.complete_from(from, refused.collect::<Vec<_>>());
                 }
                 Err(error) => entries.fail(&failed("the list", &error)),
@@ -145,19 +229,19 @@ impl Listing for Folder {
                 return cursors.answer(folder, from, tail, entries, |at, _| at + 1);
             }
             match list(&store, &path, only.as_deref()).await {
-                Ok((all, odd)) if all.is_empty() && odd.is_empty() && !folder.is_empty() => {
+                // An empty bucket is a folder.
+                Ok(content) if content.is_missing() && !path.as_ref().is_empty() && store.web.is_none() => {
                     entries.error(IoError::from_code(Code::NOT_FOUND));
                 }
-                Ok((all, odd)) => {
-                    if let Some(first) = odd.first() {
+                Ok(content) => {
+                    if let Some((first, reason)) = content.hidden.first() {
                         // A program shows errors of plugins to its user, who would miss these objects.
                         tracing::error!(
-                            "{} keys are not listed, such as {first:?}: {}",
-                            odd.len(),
-                            reason(first)
+                            "{} keys are not listed, such as {first:?}: {reason}",
+                            content.hidden.len()
                         );
                     }
-                    cursors.answer_all(folder, from, all, entries);
+                    cursors.answer_all(folder, from, content.entries, entries);
                 }
                 Err(error) => entries.fail(&failed("the list", &error)),
             }
