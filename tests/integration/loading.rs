@@ -47,11 +47,11 @@ fn another_abi_version_is_refused_with_both_versions() {
     assert_eq!((refusal.kind(), refusal.kind().code()), (RefusalKind::AbiVersion, "abi-version"));
     assert_eq!(
         refusal.to_string(),
-        "its ABI version is 7.3, but must be 0.5: use it with a newer host, or rebuild it with the pactio-sdk of this one"
+        "its ABI version is 7.3, but must be 1.0: use it with a newer host, or rebuild it with the pactio-sdk of this one"
     );
     let difference = refusal.difference().unwrap();
     let named = (difference.field, difference.found.as_str(), difference.expected.as_str());
-    assert_eq!(named, ("ABI version", "7.3", "0.5"));
+    assert_eq!(named, ("ABI version", "7.3", "1.0"));
 }
 
 #[test]
@@ -159,20 +159,20 @@ fn each_field_of_a_manifest_is_held_against_this_host() {
             "its manifest is damaged: it has no number 'pactio'",
         ),
         (
-            r#""abi":"0.5""#,
-            r#""abi":"0.6""#,
+            r#""abi":"1.0""#,
+            r#""abi":"2.6""#,
             RefusalKind::AbiVersion,
-            "its ABI version is 0.6, but must be 0.5: use it with a newer",
+            "its ABI version is 2.6, but must be 1.0: use it with a newer",
         ),
         (
-            r#""abi":"0.5""#,
+            r#""abi":"1.0""#,
             r#""abi":"0.1""#,
             RefusalKind::AbiVersion,
-            "its ABI version is 0.1, but must be 0.5: rebuild it",
+            "its ABI version is 0.1, but must be 1.0: rebuild it",
         ),
-        (r#""abi":"0.5""#, r#""abi":"x""#, RefusalKind::AbiVersion, "its ABI version is x, but must be 0.5"),
+        (r#""abi":"1.0""#, r#""abi":"x""#, RefusalKind::AbiVersion, "its ABI version is x, but must be 1.0"),
         (
-            r#""abi":"0.5""#,
+            r#""abi":"1.0""#,
             r#""abi":2"#,
             RefusalKind::Damaged,
             "its manifest is damaged: it has no text 'abi'",
@@ -436,7 +436,7 @@ fn without_its_library_a_scheme_is_unknown_and_the_error_says_what_was_found() {
     assert_eq!(error.kind(), ErrorKind::UnknownScheme);
     let expected = format!(
         "no plugin has the scheme 'memory'; those that exist are: file\nsearched:\n  {}: libpactio_file.so (file); 1 other \
-         libraries\n    libfixture_abi_version.so refused: its ABI version is 7.3, but must be 0.5: use it with a newer host, \
+         libraries\n    libfixture_abi_version.so refused: its ABI version is 7.3, but must be 1.0: use it with a newer host, \
          or rebuild it with the pactio-sdk of this one",
         folder.path().display()
     );

@@ -132,7 +132,7 @@ fn read<'data>(bytes: impl ReadRef<'data>, stamp: Option<Stamp>) -> Result<Descr
     }
     let raw = text_of(section.data().map_err(|error| damaged(&error))?).to_owned();
     let manifest = Manifest::parse(&raw)?;
-    entry::check_file(&library, bytes)?;
+    entry::check_file(&library, bytes, &manifest)?;
     Ok(Described { manifest, raw, stamp })
 }
 

@@ -3,19 +3,25 @@
 use std::mem::offset_of;
 
 use object::{Object, ObjectSection, ObjectSymbol, ReadRef};
-use pactio_sdk::abi::{ABI_MAJOR, ABI_MINOR, ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry};
+use pactio_sdk::abi::{ENTRY_SYMBOL, FINGERPRINT, MAGIC, PluginEntry};
 
 use super::refusal::REBUILD;
-use super::{Refusal, RefusalKind};
+use super::version::AbiVersion;
+use super::{Manifest, Refusal, RefusalKind};
 
 /// Number of bytes that are read before the rest of the entry is trusted: magic, size, version, fingerprint.
 pub(super) const PREFIX: usize = offset_of!(PluginEntry, layout);
 const _: () = assert!(PREFIX == 24);
 
+/// Size of the entry in the first minor version. Later ones add fields behind it.
+const MIN_SIZE: usize = 64;
+const _: () = assert!(MIN_SIZE <= size_of::<PluginEntry>());
+
 /// Checks the entry in a file.
 pub(super) fn check_file<'data, R: ReadRef<'data>>(
     library: &object::File<'data, R>,
     data: R,
+    manifest: &Manifest,
 ) -> Result<(), Refusal> {
     let damaged = |what: String| Refusal::new(RefusalKind::Damaged, what).with_remedy(REBUILD);
     let symbol = library
@@ -34,11 +40,11 @@ pub(super) fn check_file<'data, R: ReadRef<'data>>(
         })
         .and_then(|bytes| <&[u8; PREFIX]>::try_from(bytes).ok())
         .ok_or_else(|| damaged(format!("{ENTRY_SYMBOL} does not point to {PREFIX} bytes of data")))?;
-    check(prefix)
+    check(prefix, manifest)
 }
 
 /// Checks the first bytes of an entry against this host.
-pub(super) fn check(prefix: &[u8; PREFIX]) -> Result<(), Refusal> {
+pub(super) fn check(prefix: &[u8; PREFIX], manifest: &Manifest) -> Result<(), Refusal> {
     fn bytes<const N: usize>(prefix: &[u8; PREFIX], at: usize) -> [u8; N] {
         std::array::from_fn(|index| prefix[at + index])
     }
@@ -59,13 +65,14 @@ pub(super) fn check(prefix: &[u8; PREFIX]) -> Result<(), Refusal> {
             format!("{MAGIC:#018x}"),
         );
     }
-    if (major, minor) != (ABI_MAJOR, ABI_MINOR) {
-        let own = format!("{ABI_MAJOR}.{ABI_MINOR}");
-        return differs(RefusalKind::AbiVersion, "entry's ABI version", format!("{major}.{minor}"), own);
+    let version = AbiVersion(major, minor);
+    if Some(version) != AbiVersion::parse(&manifest.abi) {
+        let (found, expected) = (version.to_string(), manifest.abi.clone());
+        return differs(RefusalKind::AbiVersion, "entry's ABI version", found, expected);
     }
-    if size as usize != size_of::<PluginEntry>() {
-        let own = size_of::<PluginEntry>().to_string();
-        return differs(RefusalKind::Damaged, "entry's size", size.to_string(), own);
+    if (size as usize) < MIN_SIZE {
+        let (found, expected) = (size.to_string(), format!("at least {MIN_SIZE}"));
+        return differs(RefusalKind::Damaged, "entry's size", found, expected);
     }
     if fingerprint != FINGERPRINT {
         let own = format!("{FINGERPRINT:016x}");

@@ -280,8 +280,9 @@ fn load(path: &Path, described: &Described, seal: bool) -> Result<Backend, Refus
     let address: *const PluginEntry = *entry;
     // SAFETY: `entry::check_file` has found `PREFIX` bytes of data there. The bytes are checked again, since a file without a
     // sealed copy could have been replaced meanwhile.
-    entry::check(unsafe { &*address.cast::<[u8; entry::PREFIX]>() })?;
-    // SAFETY: magic, version, size and fingerprint are those of this host's `PluginEntry`, and the library stays loaded.
+    entry::check(unsafe { &*address.cast::<[u8; entry::PREFIX]>() }, &described.manifest)?;
+    // SAFETY: magic, major version and fingerprint are those of this host's `PluginEntry`, which is not longer than the plugin's,
+    // and the library stays loaded.
     let entry: &'static PluginEntry = unsafe { &*address };
     check_layout(path, entry)?;
     // SAFETY: the entry passed all checks, so `StaticBytes::new` made the bytes, and the library stays loaded.
@@ -321,10 +322,14 @@ fn check_layout(path: &Path, entry: &'static PluginEntry) -> Result<(), Refusal>
 
 /// Makes the backend of an entry that was checked, or belongs to this program.
 fn create(entry: &PluginEntry, record: Library) -> Result<BackendObj, Refusal> {
+    let make = entry.create.ok_or_else(|| {
+        Refusal::new(RefusalKind::Damaged, "its entry has no function that makes the backend")
+            .with_remedy(REBUILD)
+    })?;
     let mut backend = MaybeUninit::uninit();
     // SAFETY: `backend` is valid for a write. The entry was checked or belongs to this program, so the function has this
     // signature.
-    let status = unsafe { (entry.create)(record, &raw mut backend) };
+    let status = unsafe { make(record, &raw mut backend) };
     if let Some(error) = pactio_sdk::IoError::from_raw(status) {
         return Err(Refusal::new(RefusalKind::Setup, format!("it failed while it was set up: {error}")));
     }

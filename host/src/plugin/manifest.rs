@@ -1,13 +1,13 @@
 //! The description of a plugin in its file.
 
 use pactio_sdk::MANIFEST_FORM;
-use pactio_sdk::abi::{ABI_MAJOR, ABI_MINOR, FINGERPRINT};
+use pactio_sdk::abi::FINGERPRINT;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::refusal::REBUILD;
 use super::spec::{self, OptionKind, PluginOption};
-use super::{Refusal, RefusalKind};
+use super::{Refusal, RefusalKind, version};
 
 /// The description of a plugin. It is read from the file; no code of the plugin runs for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Manifest {
     pub check: String,
     /// Version of the ABI, `major.minor`.
     pub abi: String,
+    /// Version of the ABI that the host must have; by default that of the plugin.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub needs: String,
     /// Fingerprint of everything that crosses the boundary.
     pub fingerprint: String,
     /// Version of `pactio-sdk` that it was built with.
@@ -92,11 +95,15 @@ impl Manifest {
             let text = value.get(field).and_then(Value::as_str);
             text.ok_or_else(|| damaged(&format!("it has no text '{field}'")))
         };
-        check_abi(text("abi")?)?;
+        let needed =
+            value.get("needs").map(|needed| needed.as_str().ok_or_else(|| damaged("'needs' is no text")));
+        version::check(text("abi")?, needed.transpose()?)?;
         let own = format!("{FINGERPRINT:016x}");
         if text("fingerprint")? != own {
             return Err(Refusal::differs(RefusalKind::Fingerprint, "fingerprint", text("fingerprint")?, own)
-                .with_remedy(format!("its boundary differs though its ABI version does not; {REBUILD}")));
+                .with_remedy(format!(
+                    "its boundary differs though the major ABI version does not; {REBUILD}"
+                )));
         }
         let manifest: Self = serde_json::from_value(value).map_err(|error| damaged(&error.to_string()))?;
         if let Some(missing) = manifest.requires.iter().find(|feature| !FEATURES.contains(&feature.as_str()))
@@ -155,22 +162,4 @@ impl Manifest {
 
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-}
-
-/// Checks that the plugin has exactly the ABI version of this host.
-fn check_abi(text: &str) -> Result<(), Refusal> {
-    let own = format!("{ABI_MAJOR}.{ABI_MINOR}");
-    let version = text
-        .split_once('.')
-        .and_then(|(major, minor)| Some((major.parse::<u16>().ok()?, minor.parse::<u16>().ok()?)));
-    let refusal = || Refusal::differs(RefusalKind::AbiVersion, "ABI version", text, own.clone());
-    match version {
-        // Until a first release, minor versions are not compatible with each other.
-        Some((ABI_MAJOR, ABI_MINOR)) => Ok(()),
-        Some(version) if version > (ABI_MAJOR, ABI_MINOR) => {
-            Err(refusal()
-                .with_remedy("use it with a newer host, or rebuild it with the pactio-sdk of this one"))
-        }
-        _ => Err(refusal().with_remedy(REBUILD)),
-    }
 }

@@ -12,6 +12,7 @@ mod sealed;
 mod search;
 mod spec;
 mod trust;
+mod version;
 
 pub(crate) use loader::Lower;
 pub use loader::Plugin;

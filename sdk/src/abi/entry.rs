@@ -15,12 +15,17 @@ pub const ENTRY_SYMBOL: &str = "PACTIO_PLUGIN";
 pub const MAGIC: u64 = u64::from_le_bytes(*b"pactio\0\x01");
 
 /// Incremented on incompatible changes: older plugins no longer work.
-pub const ABI_MAJOR: u16 = 0;
+pub const ABI_MAJOR: u16 = 1;
 
 /// Incremented on additions.
-pub const ABI_MINOR: u16 = 5;
+pub const ABI_MINOR: u16 = 0;
 
-/// A number over names, sizes and signatures of everything that crosses the boundary.
+/// The minor version that a plugin needs that is built with this crate. A plugin works with hosts of this minor version and later
+/// ones; additions are used only where the host has them.
+pub const ABI_NEEDED_MINOR: u16 = 0;
+
+/// A number over names, sizes and signatures of the boundary, which stay the same within a major version. Additions are not part of
+/// it: functions at the end of a table, fields behind the first ones of a struct with a size, extensions.
 pub const FINGERPRINT: u64 = {
     let print = Fingerprint::new();
     let print = crate::packet::describe_boundary(print);
@@ -40,7 +45,7 @@ pub const FINGERPRINT: u64 = {
 pub struct PluginEntry {
     /// [`MAGIC`].
     pub magic: u64,
-    /// Size of this struct in bytes in the plugin's version; the struct grows at the end.
+    /// Size of this struct in bytes in the plugin's version; the struct grows at the end. A host reads up to the smaller size.
     pub size: u32,
     /// [`ABI_MAJOR`].
     pub abi_major: u16,
@@ -52,8 +57,8 @@ pub struct PluginEntry {
     pub layout: Layout,
     /// The manifest: the same bytes as in its section.
     pub manifest: StaticBytes,
-    /// Makes the backend.
-    pub create: CreateBackend,
+    /// Makes the backend. `None` is refused.
+    pub create: Option<CreateBackend>,
     /// Takes the table that the host gives to each plugin, before the backend is made; or nothing.
     pub attach: Option<Attach>,
 }

@@ -44,7 +44,8 @@ pub use backend_device::{BackendDevice, DeviceInfo, PollingHandle};
 pub use closing::ClosingTable;
 #[cfg(feature = "plugin")]
 pub use entry::{
-    ABI_MAJOR, ABI_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, Layout, MAGIC, PluginEntry, StaticBytes,
+    ABI_MAJOR, ABI_MINOR, ABI_NEEDED_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, Layout, MAGIC,
+    PluginEntry, StaticBytes,
 };
 #[cfg(feature = "plugin")]
 pub(crate) use guarded::CallError;

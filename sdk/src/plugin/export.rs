@@ -155,7 +155,7 @@ macro_rules! __plugin {
                 fingerprint: $crate::abi::FINGERPRINT,
                 layout: $crate::abi::Layout::of_backend(),
                 manifest: $crate::abi::StaticBytes::new(&BYTES),
-                create,
+                create: ::core::option::Option::Some(create),
                 attach: $crate::__private::ATTACH,
             },
         )

@@ -3,7 +3,7 @@
 //! The description is JSON in a section of its own, made at compile time, so that any tool can read it:
 //! `readelf -p .pactio FILE.so`.
 
-use crate::abi::{ABI_MAJOR, ABI_MINOR, FINGERPRINT};
+use crate::abi::{ABI_MAJOR, ABI_MINOR, ABI_NEEDED_MINOR, FINGERPRINT};
 
 /// Name of the section that has the manifest.
 pub const MANIFEST_SECTION: &str = if cfg!(target_vendor = "apple") { "__pactio" } else { ".pactio" };
@@ -168,6 +168,8 @@ impl StaticManifest {
     const fn write<'a>(&self, out: Writer<'a>) -> Writer<'a> {
         let out = out.raw("{\"pactio\":").number(MANIFEST_FORM as u64);
         let out = out.raw(",\"abi\":\"").number(ABI_MAJOR as u64).raw(".").number(ABI_MINOR as u64);
+        let out =
+            out.raw("\",\"needs\":\"").number(ABI_MAJOR as u64).raw(".").number(ABI_NEEDED_MINOR as u64);
         let out = out.raw("\",\"fingerprint\":\"").hex(FINGERPRINT).raw("\"");
         let out = out.field("id", self.id).field("version", self.version);
         let out = out.field("description", self.description).field("license", self.license);
