@@ -57,6 +57,7 @@ mod bounds;
 #[cfg(feature = "check")]
 pub mod check;
 mod device;
+mod door;
 mod error;
 mod executor;
 mod host;
@@ -72,6 +73,8 @@ pub use device::{
     Buffer, BufferPool, Capabilities, Device, DeviceStatistics, ExactRequest, Health, OpenOptions,
     PartialRequest, ReadValue, RequestInFlight, WriteValue, device_in_call,
 };
+#[doc(hidden)]
+pub use door::layout as door_layout;
 pub use error::{Error, ErrorKind, RefusalKind};
 pub use host::{Host, HostBuilder, LiveDevice, Scope, Scoped};
 pub use pactio_sdk::{

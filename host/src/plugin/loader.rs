@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use cglue::arc::CArc;
 use cglue::trait_group::Opaquable;
 use pactio_sdk::abi::{
-    self, BackendIo, BackendObj, DeviceObj, ENTRY_SYMBOL, Library, PluginEntry, RawOpenRequest, RawOption,
+    self, BackendIo, BackendObj, DeviceObj, Library, PluginEntry, RawOpenRequest, RawOption,
 };
 use pactio_sdk::{Cause, IoError, LinkedPlugin, OpenMode};
 use sha2::Digest as _;
@@ -21,8 +21,8 @@ use super::candidate::{self, Described, Stamp, text_of};
 use super::options::Options;
 use super::refusal::REBUILD;
 use super::sealed::{self, Digest, Sealed, loaded_by, remember};
-use super::{Manifest, Refusal, RefusalKind, entry, log};
-use crate::{Error, ErrorKind, Url};
+use super::{Door, Manifest, Refusal, RefusalKind, entry, log};
+use crate::{Error, ErrorKind, Url, door};
 
 /// The layer that a plugin opens a device on.
 #[derive(Default)]
@@ -274,30 +274,84 @@ fn name_of(path: &Path) -> &str {
 /// Opens the library and makes its backend.
 fn load(path: &Path, described: &Described, seal: bool) -> Result<Backend, Refusal> {
     let (library, digest) = open_library(path, described, seal)?;
+    let manifest = &described.manifest;
     // SAFETY: the symbol is used only as an address here, and any address is a valid raw pointer.
     let entry =
-        unsafe { library.get::<*const PluginEntry>(ENTRY_SYMBOL) }.map_err(|error| cannot_load(&error))?;
-    let address: *const PluginEntry = *entry;
-    // SAFETY: `entry::check_file` has found `PREFIX` bytes of data there. The bytes are checked again, since a file without a
-    // sealed copy could have been replaced meanwhile.
-    entry::check(unsafe { &*address.cast::<[u8; entry::PREFIX]>() }, &described.manifest)?;
+        unsafe { library.get::<*const u8>(manifest.door.symbol()) }.map_err(|error| cannot_load(&error))?;
+    let address: *const u8 = *entry;
+    // SAFETY: `entry::check_file` has found these bytes of data there. The bytes are checked again, since a file without a sealed
+    // copy could have been replaced meanwhile.
+    entry::check(unsafe { std::slice::from_raw_parts(address, manifest.door.prefix()) }, manifest)?;
+    let object = match manifest.door {
+        Door::Rust => from_rust(path, described, address.cast(), library),
+        Door::C => from_c(described, address.cast(), library),
+    }?;
+    Ok(Backend { object, digest: Some(digest) })
+}
+
+fn record_of(library: libloading::Library) -> Library {
+    CArc::<LibraryRecord>::from(Arc::new(LibraryRecord { library })).into_opaque()
+}
+
+/// Compares the manifest in memory with that of the file.
+fn check_loaded(loaded: &[u8], described: &Described) -> Result<(), Refusal> {
+    if text_of(loaded) == described.raw {
+        return Ok(());
+    }
+    let text = "the loaded library is not the file whose manifest was read";
+    Err(Refusal::new(RefusalKind::Replaced, text).with_remedy(
+        "the file was replaced meanwhile, or an older one of that name is loaded; make a new host",
+    ))
+}
+
+/// The backend of a plugin in Rust.
+fn from_rust(
+    path: &Path,
+    described: &Described,
+    address: *const PluginEntry,
+    library: libloading::Library,
+) -> Result<BackendObj, Refusal> {
     // SAFETY: magic, major version and fingerprint are those of this host's `PluginEntry`, which is not longer than the plugin's,
     // and the library stays loaded.
     let entry: &'static PluginEntry = unsafe { &*address };
     check_layout(path, entry)?;
     // SAFETY: the entry passed all checks, so `StaticBytes::new` made the bytes, and the library stays loaded.
-    if text_of(unsafe { entry.manifest.as_slice() }) != described.raw {
-        let text = "the loaded library is not the file whose manifest was read";
-        return Err(Refusal::new(RefusalKind::Replaced, text).with_remedy(
-            "the file was replaced meanwhile, or an older one of that name is loaded; make a new host",
-        ));
-    }
-    let record: Library = CArc::<LibraryRecord>::from(Arc::new(LibraryRecord { library })).into_opaque();
+    check_loaded(unsafe { entry.manifest.as_slice() }, described)?;
+    let record = record_of(library);
     if let Some(attach) = entry.attach {
         // SAFETY: the entry passed all checks, so the function has this signature; the table lives as long as the process.
         unsafe { attach(log::table(&described.manifest.id)) };
     }
-    create(entry, record).map(|object| Backend { object, digest: Some(digest) })
+    create(entry, record)
+}
+
+/// The backend of a plugin with the tables of the header.
+fn from_c(
+    described: &Described,
+    address: *const door::Plugin,
+    library: libloading::Library,
+) -> Result<BackendObj, Refusal> {
+    // SAFETY: magic and major version are those of the header, the plugin's struct is not shorter than this one, and the library
+    // stays loaded. Any bytes are valid for its fields.
+    let entry: &'static door::Plugin = unsafe { &*address };
+    let damaged = |what: &str| Refusal::new(RefusalKind::Damaged, what.to_owned()).with_remedy(REBUILD);
+    if entry.manifest.is_null() {
+        return Err(damaged("its entry has no manifest"));
+    }
+    let open = entry.open.ok_or_else(|| damaged("its entry has no function that opens devices"))?;
+    // SAFETY: the header has the plugin give the address and the length of bytes of the library.
+    check_loaded(unsafe { std::slice::from_raw_parts(entry.manifest, entry.manifest_len) }, described)?;
+    let manifest = &described.manifest;
+    if let Some(init) = entry.init {
+        // SAFETY: the entry passed all checks, so the function has this signature; the table lives as long as the process.
+        let status = unsafe { init(door::host_table(&manifest.id)) };
+        if status != 0 {
+            let error = door::error_of(status.into());
+            return Err(Refusal::new(RefusalKind::Setup, format!("it failed while it was set up: {error}")));
+        }
+    }
+    let backend = door::CBackend::new(open, &manifest.id, manifest.filter);
+    Ok(pactio_sdk::__private::host_backend(backend, record_of(library)))
 }
 
 /// Compares the layouts of the types that both sides share, if the plugin has them.

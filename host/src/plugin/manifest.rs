@@ -45,8 +45,12 @@ pub struct Manifest {
     /// Version of the ABI that the host must have; by default that of the plugin.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub needs: String,
-    /// Fingerprint of everything that crosses the boundary.
+    /// Fingerprint of the boundary, of a plugin in Rust.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub fingerprint: String,
+    /// The form in which the plugin is exported.
+    #[serde(default, skip_serializing_if = "Door::is_rust")]
+    pub door: Door,
     /// Version of `pactio-sdk` that it was built with.
     #[serde(default)]
     pub sdk: String,
@@ -59,6 +63,33 @@ pub struct Manifest {
     /// The effect of a panic in the plugin: `unwind` or `abort`.
     #[serde(default)]
     pub panic: String,
+}
+
+/// The form in which a plugin is exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Door {
+    /// Objects of the sdk.
+    #[default]
+    Rust,
+    /// Tables of `pactio/plugin.h`, for C and other languages.
+    C,
+}
+
+impl Door {
+    fn of(text: &str) -> Option<Self> {
+        match text {
+            "rust" => Some(Self::Rust),
+            "c" => Some(Self::C),
+            _ => None,
+        }
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_rust(&self) -> bool {
+        *self == Self::Rust
+    }
 }
 
 /// With this feature, a backend gets the host itself, to open other devices by their URLs.
@@ -98,8 +129,18 @@ impl Manifest {
         let needed =
             value.get("needs").map(|needed| needed.as_str().ok_or_else(|| damaged("'needs' is no text")));
         version::check(text("abi")?, needed.transpose()?)?;
+        let door = match value.get("door") {
+            None => Door::Rust,
+            Some(door) => door.as_str().and_then(Door::of).ok_or_else(|| {
+                Refusal::new(
+                    RefusalKind::MissingFeature,
+                    format!("it has the door {door}, which this host does not have"),
+                )
+                .with_remedy("use it with a newer host")
+            })?,
+        };
         let own = format!("{FINGERPRINT:016x}");
-        if text("fingerprint")? != own {
+        if door == Door::Rust && text("fingerprint")? != own {
             return Err(Refusal::differs(RefusalKind::Fingerprint, "fingerprint", text("fingerprint")?, own)
                 .with_remedy(format!(
                     "its boundary differs though the major ABI version does not; {REBUILD}"

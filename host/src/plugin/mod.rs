@@ -16,8 +16,8 @@ mod version;
 
 pub(crate) use loader::Lower;
 pub use loader::Plugin;
-pub use manifest::Manifest;
 pub(crate) use manifest::OPEN;
+pub use manifest::{Door, Manifest};
 pub use refusal::{Difference, Refusal};
 
 use crate::RefusalKind;

@@ -81,7 +81,7 @@ impl<Perms: PacketPerms> Direct<Perms> {
 
 /// The methods that the three forms share.
 macro_rules! direct {
-    ($name:ident) => {
+    ($name:ident, $perms:ident) => {
         impl $name {
             /// Length in bytes.
             pub fn len(&self) -> usize {
@@ -101,6 +101,11 @@ macro_rules! direct {
             /// The requester has given up the request; see [`BoundPacketView::is_cancelled`].
             pub fn is_cancelled(&self) -> bool {
                 self.direct.view.is_cancelled()
+            }
+
+            /// The view again, to hand it to another device. Bytes that were filled do not count as done.
+            pub fn into_view(self) -> BoundPacketView<$perms> {
+                self.direct.view
             }
 
             /// Fails the whole range.
@@ -159,7 +164,7 @@ macro_rules! direct {
 /// The methods that the two forms with initialised bytes share.
 macro_rules! initialised {
     ($name:ident, $perms:ident, $done:literal) => {
-        direct!($name);
+        direct!($name, $perms);
 
         impl $name {
             #[inline(always)]
@@ -249,7 +254,7 @@ pub struct WritePacketObj {
     initialised: usize,
 }
 
-direct!(WritePacketObj);
+direct!(WritePacketObj, Write);
 
 impl WritePacketObj {
     #[inline(always)]

@@ -55,6 +55,22 @@ impl<'a> RefPacket<'a, Write> {
     }
 }
 
+impl<Perms: PacketPerms> PacketBox<Perms> {
+    /// A request over memory that another owner keeps, for hosts: a plugin in another language lends its memory.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated.
+    ///
+    /// # Safety
+    ///
+    /// The memory has `len` initialised bytes, and is used by no other code until the packet is complete.
+    #[doc(hidden)]
+    pub unsafe fn lent(bytes: NonNull<u8>, len: usize) -> Result<Self, IoError> {
+        block::allocate_lent(bytes, len, true).map(PacketBox::new)
+    }
+}
+
 impl<'a> RefPacket<'a, ReadWrite> {
     /// An exchange of `memory`.
     ///

@@ -43,6 +43,12 @@ impl<Perms: PacketPerms> TransferredPacket<Perms> {
         Self { view: ManuallyDrop::new(view), moved, rest }
     }
 
+    /// The view again, to hand it to another device. The moved bytes do not count as done.
+    pub fn into_view(self) -> BoundPacketView<Perms> {
+        // SAFETY: `self` is forgotten, so the view is taken once.
+        unsafe { ManuallyDrop::take(&mut ManuallyDrop::new(self).view) }
+    }
+
     /// Number of bytes that were moved; the rest of the range will fail, in most cases with [`IoError::END`].
     pub fn moved(&self) -> usize {
         self.moved

@@ -599,6 +599,11 @@ impl RequestId {
     pub fn to_raw(self) -> u64 {
         self.0
     }
+
+    /// The identity for a number that crossed the boundary.
+    pub fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
 }
 
 impl<Perms: PacketPerms> Drop for BoundPacketView<Perms> {

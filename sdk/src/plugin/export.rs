@@ -225,6 +225,7 @@ pub mod __private {
     use core::mem::MaybeUninit;
 
     use crate::abi::{BackendObj, Library};
+    pub use crate::plugin::guarded::host_backend;
     use crate::plugin::guarded::{GuardedBackend, backend_object};
     use crate::{Backend, IoError, firewall};
 

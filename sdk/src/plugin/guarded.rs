@@ -52,6 +52,11 @@ impl<B: Backend> BackendIo for GuardedBackend<B> {
     }
 }
 
+/// Makes the object of a backend of a host, for a plugin that has no object of its own.
+pub fn host_backend<B: Backend>(backend: B, library: Library) -> BackendObj {
+    backend_object(GuardedBackend::new(backend, library.clone()), library)
+}
+
 /// Makes the object of a backend.
 pub(super) fn backend_object<B: Backend>(backend: GuardedBackend<B>, library: Library) -> BackendObj {
     cglue::trait_obj!((backend, library) as BackendIo)

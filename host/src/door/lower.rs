@@ -1,0 +1,367 @@
+//! The device below a filter, as a table for the plugin.
+
+use std::ffi::{c_char, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use pactio_sdk::ext::{EXTENSIONS, Operation};
+use pactio_sdk::{
+    BoundPacketView, Capability, Cause, DerivedPacket, Describe, Flush, IoError, Listing, Lower, Mapping,
+    NoPos, PacketBox, PacketIo, PacketPerms, Provenance, Publish, Read, Refusals, RequestId, Resize,
+    StableBytes, Statistics, Write,
+};
+
+use super::request::{Held, InCall, Owner, View, keep_again};
+use super::{Answer, Info, KEPT, READABLE, Request, STREAM, WRITABLE, size};
+
+/// See `pactio_lower`.
+#[repr(C)]
+pub(super) struct Table {
+    pub(super) size: u32,
+    pub(super) reserved: u32,
+    pub(super) info: unsafe extern "C" fn(*const Table, *mut Info),
+    pub(super) forward: unsafe extern "C" fn(*const Table, u32, u64, *const Request) -> Answer,
+    pub(super) start: unsafe extern "C" fn(
+        *const Table,
+        u32,
+        u64,
+        *mut u8,
+        usize,
+        *const Request,
+        Completion,
+        *mut c_void,
+    ) -> Answer,
+    pub(super) supports: unsafe extern "C" fn(*const Table, *const c_char, usize) -> u32,
+    pub(super) operate: unsafe extern "C" fn(
+        *const Table,
+        *const c_char,
+        usize,
+        u64,
+        *const u8,
+        usize,
+        *const Request,
+    ) -> Answer,
+    pub(super) cancel: unsafe extern "C" fn(*const Table, u64),
+}
+
+/// See `pactio_completion`.
+type Completion = Option<unsafe extern "C" fn(*mut c_void, u64, usize, u32)>;
+
+const READ: u32 = 0;
+const WRITE: u32 = 1;
+const READ_NEXT: u32 = 2;
+const WRITE_NEXT: u32 = 3;
+
+/// The table, with the device behind it.
+#[repr(C)]
+pub(super) struct LowerObject {
+    table: Table,
+    device: Lower,
+}
+
+impl LowerObject {
+    pub(super) fn new(device: Lower) -> Arc<Self> {
+        let table =
+            Table { size: size::<Table>(), reserved: 0, info, forward, start, supports, operate, cancel };
+        Arc::new(Self { table, device })
+    }
+
+    pub(super) fn table(&self) -> *const Table {
+        std::ptr::from_ref(self).cast()
+    }
+}
+
+/// The device behind a table.
+///
+/// # Safety
+///
+/// The table is that of a `LowerObject`, which exists during the call.
+unsafe fn device<'c>(table: *const Table) -> &'c Lower {
+    // SAFETY: the caller promises that the table is the first field of an object.
+    unsafe { &(*table.cast::<LowerObject>()).device }
+}
+
+unsafe extern "C" fn info(table: *const Table, out: *mut Info) {
+    // SAFETY: the header has the plugin pass the table that it was given, while its device is open.
+    let info = unsafe { device(table) }.info();
+    let flags = [(READABLE, info.readable()), (WRITABLE, info.writable()), (STREAM, info.is_stream())];
+    let flags = flags.into_iter().filter(|(_, set)| *set).fold(0, |flags, (flag, _)| flags | flag);
+    // SAFETY: the header has the plugin pass a struct that begins with its size.
+    unsafe {
+        if !out.is_null() && (*out).size >= size::<Info>() {
+            (*out).flags = flags;
+            (*out).device_size = info.size().unwrap_or(u64::MAX);
+        }
+    }
+}
+
+unsafe extern "C" fn forward(
+    table: *const Table,
+    kind: u32,
+    position: u64,
+    request: *const Request,
+) -> Answer {
+    // SAFETY: the header has the plugin pass the table that it was given, while its device is open, and the request of the call.
+    let (device, in_call) = unsafe { (device(table), InCall::of(request)) };
+    let Some(held) = in_call.and_then(InCall::take) else { return KEPT };
+    match (kind, held.into_view()) {
+        (READ, View::Read(view, _)) => device.send_io(position, view),
+        (READ_NEXT, View::Read(view, _)) => device.send_io(NoPos, view),
+        (WRITE, View::Write(view, _)) => device.send_io(position, view),
+        (WRITE_NEXT, View::Write(view, _)) => device.send_io(NoPos, view),
+        (_, view) => {
+            if let Some(in_call) = in_call {
+                in_call.owner().wrong("it forwarded a request as one of another kind");
+            }
+            match view {
+                View::Read(view, _) => view.error(IoError::UNSUPPORTED),
+                View::Write(view, _) => view.error(IoError::UNSUPPORTED),
+            }
+        }
+    }
+    KEPT
+}
+
+/// The end of a request of the plugin.
+struct Ending {
+    completion: Completion,
+    context: *mut c_void,
+}
+
+// SAFETY: the header has the completion called on any thread.
+unsafe impl Send for Ending {}
+
+impl Ending {
+    fn call(self, kept: u64, done: usize, error: Option<IoError>) {
+        if let Some(completion) = self.completion {
+            let error = error.map_or(0, |error| error.code().to_byte().into());
+            // SAFETY: the header has the plugin give a function that takes this context, once.
+            unsafe { completion(self.context, kept, done, error) };
+        }
+    }
+}
+
+/// Memory that the plugin leaves to a request.
+struct Lent(NonNull<u8>, usize);
+
+// SAFETY: the header has the plugin leave the memory to the request, on any thread.
+unsafe impl Send for Lent {}
+
+// SAFETY: the header has the memory stay valid, and used by the request alone, until its completion is called. The host knows nothing
+// of the state of the memory: it counts as initialised.
+unsafe impl StableBytes for Lent {
+    fn start(&mut self) -> NonNull<u8> {
+        self.0
+    }
+
+    fn len(&self) -> usize {
+        self.1
+    }
+}
+
+/// A kind of request at a position, with the permission of its packet.
+trait Kind: PacketPerms {
+    /// Sends a view as a request of this kind.
+    fn send(device: &Lower, kind: u32, position: u64, view: BoundPacketView<Self>);
+}
+
+impl Kind for Write {
+    fn send(device: &Lower, kind: u32, position: u64, view: BoundPacketView<Self>) {
+        if kind == READ { device.send_io(position, view) } else { device.send_io(NoPos, view) }
+    }
+}
+
+impl Kind for Read {
+    fn send(device: &Lower, kind: u32, position: u64, view: BoundPacketView<Self>) {
+        if kind == WRITE { device.send_io(position, view) } else { device.send_io(NoPos, view) }
+    }
+}
+
+unsafe extern "C" fn start(
+    table: *const Table,
+    kind: u32,
+    position: u64,
+    data: *mut u8,
+    len: usize,
+    request: *const Request,
+    completion: Completion,
+    context: *mut c_void,
+) -> Answer {
+    // SAFETY: the header has the plugin pass the table that it was given, while its device is open, and the request of the call.
+    let (device, in_call) = unsafe { (device(table), InCall::of(request)) };
+    let ending = Ending { completion, context };
+    let lent = Lent(NonNull::new(data).unwrap_or(NonNull::dangling()), len);
+    let answer = if in_call.is_some() { KEPT } else { 0 };
+    let origin = match in_call.map(|in_call| (in_call.take(), in_call.owner().clone())) {
+        Some((Some(held), owner)) => Some((held, owner)),
+        // The mistake was reported.
+        Some((None, _)) => {
+            ending.call(0, 0, Some(IoError::UNSUPPORTED));
+            return answer;
+        }
+        None => None,
+    };
+    match kind {
+        READ | READ_NEXT => send::<Write>(device, kind, position, lent, origin, ending),
+        WRITE | WRITE_NEXT => send::<Read>(device, kind, position, lent, origin, ending),
+        _ => ending.call(0, 0, Some(IoError::UNSUPPORTED)),
+    }
+    answer
+}
+
+/// Sends a request of the plugin, which may be made to complete another one.
+fn send<Perms: Kind>(
+    device: &Lower,
+    kind: u32,
+    position: u64,
+    lent: Lent,
+    origin: Option<(Held, Arc<Owner>)>,
+    ending: Ending,
+) {
+    let Some((held, owner)) = origin else {
+        // SAFETY: see `StableBytes` of `Lent`.
+        let bound = unsafe { PacketBox::<Perms>::lent(lent.0, lent.1) }.and_then(PacketBox::into_bound);
+        return match bound {
+            Ok((packet, view)) => {
+                packet.on_complete(move |packet| {
+                    let (len, error) = (packet.len(), packet.min_error());
+                    drop(packet);
+                    ending.call(0, error.map_or(len, |(done, _)| done), error.map(|(_, error)| error));
+                });
+                Perms::send(device, kind, position, view);
+            }
+            Err(error) => ending.call(0, 0, Some(error)),
+        };
+    };
+    match held.into_view() {
+        View::Read(view, buffer) => {
+            derive::<Perms, Write>(
+                device,
+                kind,
+                position,
+                lent,
+                (view, buffer),
+                Held::read_again,
+                owner,
+                ending,
+            );
+        }
+        View::Write(view, buffer) => {
+            derive::<Perms, Read>(
+                device,
+                kind,
+                position,
+                lent,
+                (view, buffer),
+                Held::write_again,
+                owner,
+                ending,
+            );
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of one request")]
+fn derive<Perms: Kind, Origin: PacketPerms>(
+    device: &Lower,
+    kind: u32,
+    position: u64,
+    lent: Lent,
+    (origin, buffer): (BoundPacketView<Origin>, Option<Vec<u8>>),
+    hold: fn(BoundPacketView<Origin>, Option<Vec<u8>>) -> Option<Held>,
+    owner: Arc<Owner>,
+    ending: Ending,
+) {
+    // If there is no memory for the packet, the origin has failed.
+    let made = DerivedPacket::<_, Perms, Origin>::new(origin, lent);
+    let bound = made.and_then(|mut packet| Ok((packet.bind()?, packet)));
+    let (view, packet) = match bound {
+        Ok(bound) => bound,
+        Err(error) => return ending.call(0, 0, Some(error)),
+    };
+    packet.on_complete(move |packet| {
+        let Ok((view, _, report)) = packet.into_parts() else { return };
+        let first = report.min_cause().map(|(done, cause)| (done, cause.clone()));
+        let (done, cause) = match first {
+            None => (report.len(), None),
+            Some((done, cause)) => (done, Some(cause)),
+        };
+        let error = cause.as_ref().map(Cause::error);
+        let kept = hold(view, buffer).map_or(0, |held| keep_again(held, owner, cause));
+        ending.call(kept, done, error);
+    });
+    Perms::send(device, kind, position, view);
+}
+
+/// The capability with an id of the plugin.
+///
+/// # Safety
+///
+/// `id` is null, or has `len` bytes.
+unsafe fn capability(id: *const c_char, len: usize) -> Option<Capability> {
+    if id.is_null() {
+        return None;
+    }
+    // SAFETY: the caller promises that the bytes are there.
+    let id = unsafe { std::slice::from_raw_parts(id.cast::<u8>(), len) };
+    EXTENSIONS.iter().copied().find(|capability| capability.id().as_bytes() == id)
+}
+
+unsafe extern "C" fn supports(table: *const Table, id: *const c_char, len: usize) -> u32 {
+    // SAFETY: the header has the plugin pass the table that it was given, while its device is open, and an id.
+    unsafe { capability(id, len).is_some_and(|capability| device(table).has(capability)).into() }
+}
+
+unsafe extern "C" fn operate(
+    table: *const Table,
+    id: *const c_char,
+    id_len: usize,
+    number: u64,
+    text: *const u8,
+    text_len: usize,
+    answer: *const Request,
+) -> Answer {
+    // SAFETY: the header has the plugin pass the table that it was given, while its device is open, the request of the call, an id
+    // and a text.
+    let (lower, in_call, capability) = unsafe { (device(table), InCall::of(answer), capability(id, id_len)) };
+    // SAFETY: the header has the plugin pass a text that is null or has this length.
+    let text = if text.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(text, text_len) } };
+    let Some(held) = in_call.and_then(InCall::take) else { return KEPT };
+    let view = match held.into_view() {
+        View::Read(view, _) => view,
+        View::Write(view, _) => {
+            view.error(IoError::UNSUPPORTED);
+            return KEPT;
+        }
+    };
+    match capability {
+        Some(Capability::FLUSH) => run::<dyn Flush>(lower, number, text, view),
+        Some(Capability::PUBLISH) => run::<dyn Publish>(lower, number, text, view),
+        Some(Capability::RESIZE) => run::<dyn Resize>(lower, number, text, view),
+        Some(Capability::STAT) => run::<dyn Describe>(lower, number, text, view),
+        Some(Capability::LIST) => run::<dyn Listing>(lower, number, text, view),
+        Some(Capability::MAP) => run::<dyn Mapping>(lower, number, text, view),
+        Some(Capability::PROVENANCE) => run::<dyn Provenance>(lower, number, text, view),
+        Some(Capability::REFUSED) => run::<dyn Refusals>(lower, number, text, view),
+        Some(Capability::STATISTICS) => run::<dyn Statistics>(lower, number, text, view),
+        _ => view.error(IoError::UNSUPPORTED),
+    }
+    KEPT
+}
+
+fn run<E: Operation + pactio_sdk::ext::Extension + ?Sized>(
+    lower: &Lower,
+    number: u64,
+    text: &[u8],
+    view: BoundPacketView<Write>,
+) {
+    match lower.extension::<E>() {
+        Some(extension) => extension.operate(number, text, view),
+        None => view.error(IoError::UNSUPPORTED),
+    }
+}
+
+unsafe extern "C" fn cancel(table: *const Table, id: u64) {
+    // SAFETY: the header has the plugin pass the table that it was given, while its device is open.
+    unsafe { device(table) }.cancel(RequestId::from_raw(id));
+}
