@@ -43,6 +43,8 @@ if [ -n "$uninstall" ]; then
   for completion in "${completions[@]}"; do rm -f "$prefix/${completion#* }"; done
   rm -f "$prefix"/share/man/man1/pactio.1 "$prefix"/share/man/man1/pactio-*.1
   for name in $plugins; do rm -f "$prefix/share/man/man7/${name//_/-}.7"; done
+  rm -f "$prefix"/include/pactio/{plugin.h,plugin.hpp,pactio.zig} "$prefix/lib/pkgconfig/pactio-plugin.pc"
+  rmdir "$prefix/include/pactio" 2>/dev/null || true
   rmdir "$prefix/lib/pactio/plugins" "$prefix/lib/pactio" 2>/dev/null || true
   echo "removed pactio from $prefix"
   exit
@@ -65,6 +67,11 @@ for completion in "${completions[@]}"; do
   mkdir -p "$(dirname "$prefix/$path")"
   "$built/pactio" completions "$shell" >"$prefix/$path"
 done
+# For plugins in C, C++ and Zig.
+for header in plugin.h plugin.hpp pactio.zig; do
+  install -D -m 644 "sdk/include/pactio/$header" "$prefix/include/pactio/$header"
+done
+install -D -m 644 sdk/include/pactio-plugin.pc "$prefix/lib/pkgconfig/pactio-plugin.pc"
 # A page for each subcommand, and for each of these plugins.
 "$prefix/bin/pactio" --no-default-plugin-paths --plugin-path "$prefix/lib/pactio/plugins" man "$prefix/share/man"
 

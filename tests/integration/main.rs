@@ -9,6 +9,7 @@ mod cancelling;
 mod capabilities;
 mod cores;
 mod describing;
+mod doors;
 mod drops;
 mod executors;
 mod extensions;
