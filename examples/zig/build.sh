@@ -1,7 +1,9 @@
 #!/bin/sh
-# Builds libsquares.so. ZIG is the compiler, also that of the Python package `ziglang`: ZIG="python3 -m ziglang" ./build.sh
+# Builds libsquares.so, in this folder or in PACTIO_ZIG_OUT. ZIG is the compiler, also that of the Python package `ziglang`:
+# ZIG="python3 -m ziglang" ./build.sh
 set -eu
-cd "$(dirname "$0")"
+here=$(cd "$(dirname "$0")" && pwd)
+cd "${PACTIO_ZIG_OUT:-$here}"
 # shellcheck disable=SC2086 # a command with arguments
-${ZIG:-zig} build-lib -dynamic -O ReleaseSafe --name squares --dep pactio -Mroot=squares.zig \
-  -Mpactio="${PACTIO_ZIG:-../../sdk/include/pactio/pactio.zig}"
+${ZIG:-zig} build-lib -dynamic -O ReleaseSafe --name squares --cache-dir .zig-cache --dep pactio -Mroot="$here/squares.zig" \
+  -Mpactio="${PACTIO_ZIG:-$here/../../sdk/include/pactio/pactio.zig}"

@@ -307,7 +307,9 @@ fn each_field_of_an_entry_and_each_version_is_taken_or_refused() {
                 );
             }
             let own: u32 = if door == "rust" { 64 } else { 48 };
-            for size in [0, 1, 2, 4, 7, 8, 15, 16, 24, 32, 40, 47, own - 1, own, own + 1, own + 8, 4096, u32::MAX] {
+            for size in
+                [0, 1, 2, 4, 7, 8, 15, 16, 24, 32, 40, 47, own - 1, own, own + 1, own + 8, 4096, u32::MAX]
+            {
                 let expected = if size < own { Some(Damaged) } else { None };
                 row(&format!("{door}: size {size}"), &patched(bytes, name, 8, &size.to_le_bytes()), expected);
             }

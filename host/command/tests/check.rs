@@ -49,6 +49,88 @@ fn all_plugins_of_this_repository_pass() {
     }
 }
 
+/// Runs the suite over a plugin beside the plugins of this repository.
+fn check_file(plugin: &std::path::Path) -> (Output, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_pactio"))
+        .args(["--no-default-plugin-paths", "--plugin-path"])
+        .arg(library("pactio_memory").parent().unwrap())
+        .arg("check")
+        .arg(plugin)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout.clone()).unwrap() + &String::from_utf8_lossy(&output.stderr);
+    (output, text)
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Binaries of earlier builds, which are never built again.
+#[test]
+fn plugins_that_were_built_before_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    for version in std::fs::read_dir(root().join("tests/frozen")).unwrap() {
+        let version = version.unwrap().path();
+        if !version.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(version).unwrap() {
+            let file = file.unwrap().path();
+            let plugin = folder.path().join(file.file_stem().unwrap());
+            let unpacked = Command::new("gzip").arg("-dc").arg(&file).output().unwrap();
+            assert!(unpacked.status.success());
+            std::fs::write(&plugin, unpacked.stdout).unwrap();
+            let (output, text) = check_file(&plugin);
+            assert!(output.status.success() && text.contains(" 0 wrong"), "{}: {text}", file.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 5, "only {count} plugins were found");
+}
+
+#[test]
+fn plugins_in_c_and_cpp_and_zig_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let include = format!("-I{}", root().join("sdk/include").display());
+    let built = |compiler: &str, flags: &[&str], source: &str| {
+        let plugin = folder.path().join(source.replace('/', "-")).with_extension("so");
+        let output = Command::new(compiler)
+            .args(flags)
+            .args(["-fPIC", "-shared", "-pthread", "-Wall", "-Wextra", "-Werror", &include, "-o"])
+            .arg(&plugin)
+            .arg(root().join("examples").join(source))
+            .output()
+            .unwrap_or_else(|error| panic!("{compiler} is needed: {error}"));
+        assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
+        plugin
+    };
+    let mut plugins = Vec::new();
+    for level in ["-O0", "-O3"] {
+        plugins.push((built("cc", &["-std=gnu11", level], "c/ramp.c"), "13 ok, 0 wrong, 2 do not apply"));
+        plugins.push((built("cc", &["-std=gnu11", level], "c/invert.c"), "14 ok, 0 wrong, 1 do not apply"));
+        plugins
+            .push((built("c++", &["-std=c++17", level], "cpp/later.cpp"), "12 ok, 0 wrong, 3 do not apply"));
+        plugins.drain(..).for_each(|(plugin, result)| {
+            let (_, text) = check_file(&plugin);
+            assert!(text.trim_end().ends_with(result), "{level} {}: {text}", plugin.display());
+        });
+    }
+    // The compiler of the Python package `ziglang`, in the folder that the variable names.
+    let Ok(python) = std::env::var("PACTIO_TEST_ZIG") else {
+        return println!("skipped for Zig: PACTIO_TEST_ZIG names no Python with the package ziglang");
+    };
+    let status = Command::new(root().join("examples/zig/build.sh"))
+        .env("ZIG", format!("{python} -m ziglang"))
+        .env("PACTIO_ZIG_OUT", folder.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let (_, text) = check_file(&folder.path().join("libsquares.so"));
+    assert!(text.trim_end().ends_with("12 ok, 0 wrong, 3 do not apply"), "{text}");
+}
+
 /// The check URL of the template of a filter is `memory:?size=100KiB | xor`.
 #[test]
 fn the_templates_pass() {
