@@ -117,6 +117,13 @@ fn plugins_in_c_and_cpp_and_zig_pass() {
             assert!(text.trim_end().ends_with(result), "{level} {}: {text}", plugin.display());
         });
     }
+    // The plugin of the book.
+    let page = std::fs::read_to_string(root().join("docs/c-plugins.md")).unwrap();
+    let program = page.split("```c\n").nth(1).unwrap().split("```").next().unwrap();
+    let source = folder.path().join("block.c");
+    std::fs::write(&source, program).unwrap();
+    let (_, text) = check_file(&built("cc", &["-std=c11"], source.to_str().unwrap()));
+    assert!(text.trim_end().ends_with("12 ok, 0 wrong, 3 do not apply"), "{text}");
     // The compiler of the Python package `ziglang`, in the folder that the variable names.
     let Ok(python) = std::env::var("PACTIO_TEST_ZIG") else {
         return println!("skipped for Zig: PACTIO_TEST_ZIG names no Python with the package ziglang");

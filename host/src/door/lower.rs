@@ -147,8 +147,8 @@ struct Lent(NonNull<u8>, usize);
 // SAFETY: the header has the plugin leave the memory to the request, on any thread.
 unsafe impl Send for Lent {}
 
-// SAFETY: the header has the memory stay valid, and used by the request alone, until its completion is called. The host knows nothing
-// of the state of the memory: it counts as initialised.
+// SAFETY: the header has the memory stay valid, and used by the request alone, until its completion is called. The state of the
+// memory is unknown to the host: it counts as initialised.
 unsafe impl StableBytes for Lent {
     fn start(&mut self) -> NonNull<u8> {
         self.0
@@ -321,8 +321,8 @@ unsafe extern "C" fn operate(
     text_len: usize,
     answer: *const Request,
 ) -> Answer {
-    // SAFETY: the header has the plugin pass the table that it was given, while its device is open, the request of the call, an id
-    // and a text.
+    // SAFETY: the header has the plugin pass the table that it was given, while its device is open, the request of the call, and
+    // an id.
     let (lower, in_call, capability) = unsafe { (device(table), InCall::of(answer), capability(id, id_len)) };
     // SAFETY: the header has the plugin pass a text that is null or has this length.
     let text = if text.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(text, text_len) } };

@@ -24,8 +24,8 @@ pub const ABI_MINOR: u16 = 0;
 /// ones; additions are used only where the host has them.
 pub const ABI_NEEDED_MINOR: u16 = 0;
 
-/// A number over names, sizes and signatures of the boundary, which stay the same within a major version. Additions are not part of
-/// it: functions at the end of a table, fields behind the first ones of a struct with a size, extensions.
+/// A number over names, sizes and signatures of the boundary, which stay the same within a major version. It does not cover
+/// additions: functions at the end of a table, fields at the end of a struct with a size, extensions.
 pub const FINGERPRINT: u64 = {
     let print = Fingerprint::new();
     let print = crate::packet::describe_boundary(print);
