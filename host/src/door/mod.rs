@@ -1,5 +1,5 @@
-//! The door for plugins in other languages than Rust: the structs of `pactio/plugin.h`, and objects of the host that stand for those
-//! of a plugin.
+//! The door for plugins in other languages than Rust: the structs of `pactio/plugin.h`, and the objects of the host that stand
+//! for a plugin's.
 //!
 //! ```text
 //!  Rust plugin ── PACTIO_PLUGIN: objects of cglue ─────────────────────┐
