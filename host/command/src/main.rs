@@ -21,6 +21,7 @@ mod pieces;
 mod plugins;
 mod progress;
 mod scan;
+mod serve;
 mod standard;
 mod stats;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -123,6 +124,8 @@ enum Command {
     Dump(dump::Arguments),
     /// Copy one device to another.
     Cp(cp::Arguments),
+    /// Serve a device to other programs.
+    Serve(serve::Arguments),
     /// Print digests of devices, as sha256sum does.
     Sum(sum::Arguments),
     /// Read every file of an archive or another tree, and list those that are damaged or hidden.
@@ -267,6 +270,7 @@ impl Arguments {
             Command::Cat(ref arguments) => with_host(&|host| cat::run(host, arguments)),
             Command::Hexdump(ref arguments) => with_host(&|host| hexdump::run(host, arguments)),
             Command::Cp(ref arguments) => with_host(&|host| cp::run(host, arguments)),
+            Command::Serve(ref arguments) => with_host(&|host| serve::run(host, arguments)),
             Command::Ls(ref arguments) => with_host(&|host| ls::run(host, arguments)),
             Command::Why(ref arguments) => with_host(&|host| why::run(host, arguments)),
             Command::Maps(ref arguments) => with_host(&|host| maps::run(host, arguments)),
