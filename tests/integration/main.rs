@@ -19,6 +19,7 @@ mod frozen;
 mod loading;
 mod memory;
 mod mounts;
+mod nbd;
 mod objects;
 mod pacing;
 mod panics;

@@ -88,7 +88,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     // Programs read the address to know when the server is ready.
     output.line(|| format!("{uri}\n"), || json!({ "uri": uri }))?;
     output.flush()?;
-    host.block_on(server.run(host, async move {
+    host.block_on(server.run(async move {
         interrupt.wait().await;
     }));
     if arguments.write && device.capabilities().has(Capability::FLUSH) {

@@ -4,31 +4,31 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_io::{Async, Timer};
 use futures_lite::future::or;
 use futures_rustls::TlsAcceptor;
 use futures_util::future::{FutureExt, Shared};
-use pactio::{Capability, Cause, Device, Error, Host, OpenOptions};
+use pactio::{Capability, Cause, Device, Error, OpenOptions};
 use rustls::ServerConfig;
 
 use crate::export::Export;
 use crate::handshake::{Chosen, Security, greet, negotiate};
-use crate::stream::AnyStream;
+use crate::stream::{AnyStream, Client, Loop};
 use crate::transmission::Transmission;
 
 /// The longest time that a handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Most connections at once.
-const MAX_CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 256;
 
 /// The pause after a connection could not be accepted, such as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -65,6 +65,12 @@ impl Exports {
             tree.open_with(&text, if may_write { options.write(true) } else { options })
         })
         .await?;
+        if device.capabilities().has(Capability::LIST) {
+            return Err(failure(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                format!("'{name}' is a folder"),
+            )));
+        }
         let export = Arc::new(Export::new(device, may_write).await?);
         let mut open = open();
         open.retain(|_, export| export.strong_count() > 0);
@@ -110,7 +116,7 @@ impl Exports {
 ///     let host = Host::builder().build()?;
 ///     let device = host.open("file:disk.img")?;
 ///     let server = host.block_on(Builder::new().export("", device))?.bind(&Address::Unix("disk.sock".into()))?;
-///     host.block_on(server.run(&host, std::future::pending()));
+///     host.block_on(server.run(std::future::pending()));
 ///     Ok(())
 /// }
 /// ```
@@ -215,18 +221,25 @@ impl Drop for SocketFile {
     }
 }
 
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
+}
+
 /// A socket at a path. A socket that a server has left behind is replaced; one that a server listens on is not.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let named = |error: io::Error| {
         io::Error::new(error.kind(), format!("cannot listen at '{}': {error}", path.display()))
     };
     let bound = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match UnixStream::connect(path) {
-            Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).and_then(|()| UnixListener::bind(path))
+        // Anything else than a socket stays where it is.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_socket(path) => {
+            match UnixStream::connect(path) {
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                    fs::remove_file(path).and_then(|()| UnixListener::bind(path))
+                }
+                _ => Err(error),
             }
-            _ => Err(error),
-        },
+        }
         bound => bound,
     };
     let listener = bound.map_err(named)?;
@@ -244,15 +257,10 @@ enum Listener {
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<AnyStream> {
+    async fn accept(&self) -> io::Result<Client> {
         Ok(match self {
-            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
-            Self::Tcp(listener) => {
-                let (stream, _): (Async<TcpStream>, _) = listener.accept().await?;
-                // Replies are gathered already.
-                stream.get_ref().set_nodelay(true)?;
-                Box::new(stream)
-            }
+            Self::Unix(listener, _) => Client::Unix(listener.accept().await?.0.into_inner()?),
+            Self::Tcp(listener) => Client::Tcp(listener.accept().await?.0.into_inner()?),
         })
     }
 }
@@ -283,33 +291,33 @@ impl Server {
         }
     }
 
-    /// Serves clients on the threads of `host` until `stop` resolves. Then no further request is taken, and the requests in flight
-    /// are answered.
-    pub async fn run(self, host: &Host, stop: impl Future<Output = ()> + Send + 'static) {
+    /// Serves clients until `stop` resolves, each on a thread of its own. Then no further request is taken, and the requests in
+    /// flight are answered.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) {
         let stop: Stop = (Box::pin(stop) as Pin<Box<dyn Future<Output = ()> + Send>>).shared();
-        let mut connections = Vec::new();
+        let mut connections: Vec<blocking::Task<()>> = Vec::new();
         loop {
             let accepted = or(async { Some(self.listener.accept().await) }, async {
                 stop.clone().await;
                 None
             });
-            let stream = match accepted.await {
+            let client = match accepted.await {
                 None => break,
-                Some(Ok(stream)) => stream,
+                Some(Ok(client)) => client,
                 Some(Err(error)) => {
                     tracing::warn!("a connection cannot be accepted: {error}");
                     Timer::after(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            connections.retain(|connection: &pactio::Task<()>| !connection.is_finished());
+            connections.retain(|connection| !connection.is_finished());
             if connections.len() >= MAX_CONNECTIONS {
                 tracing::warn!("a connection is refused: there are {MAX_CONNECTIONS}");
                 continue;
             }
             let (exports, tls, stop) = (self.exports.clone(), self.tls.clone(), stop.clone());
-            connections.push(host.spawn(async move {
-                if let Err(error) = serve(stream, &exports, tls, stop).await {
+            connections.push(blocking::unblock(move || {
+                if let Err(error) = serve(client, &exports, tls, stop) {
                     tracing::info!("a connection ended: {error}");
                 }
             }));
@@ -320,14 +328,11 @@ impl Server {
     }
 }
 
-/// Serves a client.
-async fn serve(
-    mut stream: AnyStream,
-    exports: &Exports,
-    tls: Option<Arc<ServerConfig>>,
-    stop: Stop,
-) -> io::Result<()> {
+/// Serves a client on this thread.
+fn serve(client: Client, exports: &Exports, tls: Option<Arc<ServerConfig>>, stop: Stop) -> io::Result<()> {
+    let (on_this_thread, socket) = Loop::new(client)?;
     let handshake = async {
+        let mut stream: AnyStream = Box::new(socket);
         let no_zeroes = greet(&mut stream).await?;
         let security = if tls.is_some() { Security::TlsRequired } else { Security::Plain };
         let mut chosen = negotiate(&mut stream, exports, security, no_zeroes).await?;
@@ -337,17 +342,19 @@ async fn serve(
         }
         Ok((stream, chosen))
     };
-    let late = async {
-        Timer::after(HANDSHAKE_LIMIT).await;
-        Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))
-    };
     let stopped = async {
         stop.clone().await;
         Err(io::Error::new(io::ErrorKind::Interrupted, "the server ends"))
     };
-    let (stream, chosen) = or(handshake, or(late, stopped)).await?;
+    let limit = Instant::now() + HANDSHAKE_LIMIT;
+    let (stream, chosen) = on_this_thread
+        .run(or(handshake, stopped), Some(limit))
+        .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")))?;
     match chosen {
-        Chosen::Export(export, agreed) => Transmission::new(stream, export, agreed, stop).run().await,
+        Chosen::Export(export, agreed) => {
+            let transmission = Transmission::new(stream, export, agreed, stop);
+            on_this_thread.run(transmission.run(), None).unwrap_or(Ok(()))
+        }
         Chosen::Tls | Chosen::Nothing => Ok(()),
     }
 }

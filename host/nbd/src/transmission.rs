@@ -28,6 +28,9 @@ const MAX_IN_FLIGHT: usize = 128;
 /// Most bytes of requests in flight and of replies that wait.
 const MAX_BYTES: usize = 64 << 20;
 
+/// Bytes of a write that are received in their place. Fewer come with the requests behind them.
+const LARGE: usize = 32 << 10;
+
 /// A part of a larger piece of zeros that is written.
 const ZEROS: usize = 1 << 20;
 
@@ -159,7 +162,7 @@ impl<S: Stream, F: Future<Output = ()> + Unpin> Transmission<S, F> {
         loop {
             if let Receiving::Payload(_, bytes, filled) = &mut self.receiving
                 && self.parsed == self.filled
-                && *filled < bytes.len()
+                && bytes.len() - *filled >= LARGE
             {
                 // Large payloads go to their place without another copy.
                 match Pin::new(&mut self.stream).poll_read(cx, &mut bytes[*filled..])? {
