@@ -82,7 +82,7 @@ pub use pactio_sdk::{
     LinkedPlugin, Metric, Name, Origin, PacketBox, Refused, Region, Report, RequestKind, Seekable,
     StableBytes, Stat, Unit, parse_duration, parse_size,
 };
-pub use plugin::{Candidate, Difference, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal};
+pub use plugin::{Candidate, Difference, Door, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal};
 pub use resources::Resources;
 pub use streamer::{Done, Progress, Streamer, Ticket, Urgency};
 pub use task::Task;

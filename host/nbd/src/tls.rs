@@ -9,8 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-/// A configuration with the certificate and the key of the server, for clients whose certificates are signed by one of `authorities`.
-/// All files are PEM.
+/// A configuration with the certificate and the key of the server, for clients with a certificate that one of `authorities` has
+/// signed. All files are PEM.
 ///
 /// # Errors
 ///
