@@ -16,6 +16,7 @@ mod extensions;
 mod files;
 mod filters;
 mod frozen;
+mod interest;
 mod loading;
 mod memory;
 mod mounts;

@@ -22,8 +22,8 @@ pub(super) struct Descriptor {
     /// A duplicate, so that the device can close its own.
     #[cfg(unix)]
     duplicate: Async<OwnedFd>,
-    readable: bool,
-    writable: bool,
+    /// The directions that are waited for. Only the thread that polls the driver uses them.
+    armed: [AtomicBool; 2],
     ready: Arc<Ready>,
     waker: Waker,
 }
@@ -69,18 +69,20 @@ impl Descriptor {
         let duplicate = Async::new_nonblocking(owned)?;
         let ready = Arc::new(Ready { driver: driver.clone(), fired: AtomicBool::new(true) });
         let waker = Waker::from(ready.clone());
-        let this = Self { duplicate, readable, writable, ready, waker };
-        this.watch_again();
+        let this = Self { duplicate, armed: Default::default(), ready, waker };
+        this.watch_again(readable, writable);
         Ok(this)
     }
 
-    /// Waits for the descriptor again, if it was ready. The driver was polled since then. Hang-ups count as ready, so that the
-    /// driver sees them.
-    pub(super) fn watch_again(&self) {
-        // Ordering: Relaxed. The notification after the store orders the poll, which reads the flag.
-        if !self.ready.fired.swap(false, Ordering::Relaxed) {
-            return;
+    /// Waits in these directions, as far as the descriptor was ready or they were not waited for yet. The driver was polled since
+    /// then. Hang-ups count as ready, so that the driver sees them. A direction that is waited for no longer may be ready once more.
+    pub(super) fn watch_again(&self, readable: bool, writable: bool) {
+        // Ordering: Relaxed. The notification after the store orders the poll, which reads the flag. The driver's word orders the
+        // polls, and so the uses of `armed`.
+        if self.ready.fired.swap(false, Ordering::Relaxed) {
+            self.armed.iter().for_each(|armed| armed.store(false, Ordering::Relaxed));
         }
+        let begins = |armed: &AtomicBool, is_wanted| is_wanted && !armed.swap(true, Ordering::Relaxed);
         let mut cx = Context::from_waker(&self.waker);
         let mut wait = |poll: fn(&Async<OwnedFd>, &mut Context<'_>) -> Poll<io::Result<()>>| loop {
             match poll(&self.duplicate, &mut cx) {
@@ -94,10 +96,10 @@ impl Descriptor {
                 }
             }
         };
-        if self.readable {
+        if begins(&self.armed[0], readable) {
             wait(Async::poll_readable);
         }
-        if self.writable {
+        if begins(&self.armed[1], writable) {
             wait(Async::poll_writable);
         }
     }
@@ -109,5 +111,5 @@ impl Descriptor {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(super) fn watch_again(&self) {}
+    pub(super) fn watch_again(&self, _: bool, _: bool) {}
 }

@@ -280,8 +280,13 @@ impl Drive for Shared {
     }
 
     fn watch_again(&self) {
-        if let Some(descriptor) = self.descriptor.get() {
-            descriptor.watch_again();
+        let Some(descriptor) = self.descriptor.get() else { return };
+        let handle = {
+            let _entered = Entered::new(self, Call::Driver);
+            self.remote.polling_handle()
+        };
+        if let PollingHandle::Descriptor { readable, writable, .. } = handle {
+            descriptor.watch_again(readable, writable);
         }
     }
 

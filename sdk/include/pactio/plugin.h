@@ -182,9 +182,9 @@ typedef struct pactio_device_ops {
     /* Asked once, after opening. NULL: any request is taken. */
     void (*limits)(void *self, pactio_limits *limits);
     /* The driver, for devices that make progress when they are polled. NULL: the device needs no poll, since it answers at once or
-     * from threads of its own. `polling` is asked once, after opening. `poll` is called by one thread at a time: at first once,
-     * then after a wake or when the descriptor is ready; the waker is the same in all calls. Returns 0 to go on, and 1 if the
-     * device has ended. */
+     * from threads of its own. `polling` is asked after opening, and after each poll of a device with a descriptor: the interest
+     * may change, the descriptor not. `poll` is called by one thread at a time: at first once, then after a wake or when the
+     * descriptor is ready; the waker is the same in all calls. Returns 0 to go on, and 1 if the device has ended. */
     void (*polling)(void *self, pactio_polling *polling);
     uint32_t (*poll)(void *self, const pactio_waker *waker);
     /* Extensions (below): 1 if the device has the extension with this id. NULL: none. */

@@ -61,8 +61,11 @@ pub trait BackendDevice: Send + Sync + 'static {
         let _ = query;
     }
 
-    /// States how the device is polled. Called once, after opening. The default is that of a device that needs no poll: it
-    /// answers at once or from threads of its own.
+    /// States how the device is polled. The default is that of a device that needs no poll: it answers at once or from threads of
+    /// its own.
+    ///
+    /// Called after opening. A device with a descriptor is asked again after each poll of its driver, and may name other
+    /// directions: a socket is waited for to be written only while bytes wait to be sent. The descriptor stays the same.
     fn polling_handle(&self) -> PollingHandle {
         PollingHandle::None
     }

@@ -275,8 +275,14 @@ impl<D: BackendDevice> Guarded<D> {
         })
     }
 
+    /// How the device is polled. A device with a descriptor is asked each time, since its interest may change.
     pub(crate) fn polling_handle(&self) -> PollingHandle {
-        self.handle
+        match self.handle {
+            PollingHandle::Descriptor { .. } => {
+                self.call(|device| device.polling_handle()).unwrap_or(self.handle)
+            }
+            handle => handle,
+        }
     }
 
     /// Polls the driver.
