@@ -127,10 +127,10 @@ pub use abi::{OpenError, OpenMode, Opened};
 pub use device::{Counted, Counts, Driven, InFlight, LocalDevice, LocalDriver, RequestKind, Requests};
 #[cfg(feature = "std")]
 pub use ext::{
-    Admission, Answer, Cancellation, Capability, Describe, Entry, ExtensionQuery, Flush, FlushScope,
-    Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Metric, Name, Origin, Provenance,
-    Publish, Record, Records, Refusals, Refused, Region, Registration, Resize, Stat, Statistics, Unit,
-    extension_of, read_records,
+    Admission, Answer, Cancellation, Capability, CreateFolder, Describe, Entry, ExtensionQuery, Flush,
+    FlushScope, Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Metric, Name, Origin,
+    Provenance, Publish, Record, Records, Refusals, Refused, Region, Registration, Remove, Rename,
+    RenameMode, Resize, Stat, Statistics, Unit, extension_of, read_records,
 };
 
 #[cfg(feature = "plugin")]

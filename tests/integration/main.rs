@@ -32,5 +32,6 @@ mod streaming;
 mod stuck;
 mod toolchains;
 mod trees;
+mod verbs;
 mod web;
 mod writers;

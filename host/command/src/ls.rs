@@ -50,7 +50,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         }
         return output.flush();
     }
-    let folder = folder_of(&arguments.folder)?;
+    let folder = name_of(&arguments.folder)?;
     // The text of a device's URL has no secrets.
     let tree: Option<Url> = if arguments.url_of_each { Some(device.url().parse()?) } else { None };
     let mut show = |path: &[u8], entry: &Entry| {
@@ -92,8 +92,8 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     output.flush()
 }
 
-/// The bytes of a folder that was given in the text form of names.
-fn folder_of(text: &str) -> Result<Name, Failure> {
+/// The bytes of a name, or a path of names, that was given in its text form.
+pub(super) fn name_of(text: &str) -> Result<Name, Failure> {
     Name::from_text(text.trim_matches('/')).ok_or_else(|| {
         Failure::usage(format!("the '%' in '{text}' does not begin an escape such as %20"))
             .with_hint("write %25 for a plain '%'")

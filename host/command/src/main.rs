@@ -1,6 +1,7 @@
 //! The command `pactio`. One file per subcommand; `stream` is shared by several.
 
 mod cat;
+mod change;
 mod check;
 mod cp;
 mod dump;
@@ -124,6 +125,12 @@ enum Command {
     Dump(dump::Arguments),
     /// Copy one device to another.
     Cp(cp::Arguments),
+    /// Remove files, objects and empty folders of a tree.
+    Rm(change::Remove),
+    /// Rename a file, a folder or an object of a tree.
+    Mv(change::Rename),
+    /// Make folders in a tree.
+    Mkdir(change::CreateFolders),
     /// Serve a device to other programs.
     Serve(serve::Arguments),
     /// Print digests of devices, as sha256sum does.
@@ -270,6 +277,9 @@ impl Arguments {
             Command::Cat(ref arguments) => with_host(&|host| cat::run(host, arguments)),
             Command::Hexdump(ref arguments) => with_host(&|host| hexdump::run(host, arguments)),
             Command::Cp(ref arguments) => with_host(&|host| cp::run(host, arguments)),
+            Command::Rm(ref arguments) => with_host(&|host| change::remove(host, arguments)),
+            Command::Mv(ref arguments) => with_host(&|host| change::rename(host, arguments)),
+            Command::Mkdir(ref arguments) => with_host(&|host| change::create_folders(host, arguments)),
             Command::Serve(ref arguments) => with_host(&|host| serve::run(host, arguments)),
             Command::Ls(ref arguments) => with_host(&|host| ls::run(host, arguments)),
             Command::Why(ref arguments) => with_host(&|host| why::run(host, arguments)),

@@ -1240,3 +1240,23 @@ fn a_signal_shows_the_requests_in_flight() {
     begun.kill().unwrap();
     begun.wait().unwrap();
 }
+
+#[test]
+fn names_of_a_tree_are_removed_renamed_and_made() {
+    let place = Place::new();
+    fs::create_dir(place.path("tree")).unwrap();
+    fs::write(place.path("tree/a b"), "1").unwrap();
+    place.check(&["mkdir", "file:tree", "sub", "sub/deep"], 0);
+    place.check(&["mv", "file:tree", "a b", "sub/deep/c"], 0);
+    assert_eq!(place.printed(&["ls", "-R", "file:tree"]), "sub/\nsub/deep/\nsub/deep/c\n");
+    fs::write(place.path("tree/d"), "2").unwrap();
+    let (_, said) = place.check(&["mv", "file:tree", "d", "sub/deep/c"], 1);
+    assert!(said.contains("cannot rename 'd' in 'file:tree'"), "{said}");
+    place.check(&["mv", "--replace", "file:tree", "d", "sub/deep/c"], 0);
+    let (_, said) = place.check(&["rm", "file:tree", "sub/deep/c", "sub", "sub/deep"], 1);
+    assert!(said.contains("'sub' in 'file:tree'") && said.contains("not empty"), "{said}");
+    place.check(&["rm", "file:tree", "sub/deep", "sub"], 0);
+    assert_eq!(place.printed(&["ls", "file:tree"]), "");
+    place.check(&["rm", "file:tree"], 2);
+    place.check(&["rm", "file:tree", "%zz"], 2);
+}

@@ -75,7 +75,7 @@ impl Descriptor {
     }
 
     /// Waits in these directions, as far as the descriptor was ready or they were not waited for yet. The driver was polled since
-    /// then. Hang-ups count as ready, so that the driver sees them. A direction that is waited for no longer may be ready once more.
+    /// then. Hang-ups count as ready, so that the driver sees them. A direction that is waited for no longer may wake once more.
     pub(super) fn watch_again(&self, readable: bool, writable: bool) {
         // Ordering: Relaxed. The notification after the store orders the poll, which reads the flag. The driver's word orders the
         // polls, and so the uses of `armed`.

@@ -81,12 +81,7 @@ impl Device {
             };
             return Err(OpenError::new(IoError::UNSUPPORTED, text));
         }
-        let name = trimmed(name);
-        let is_bad = |part: &[u8]| matches!(part, b"" | b"." | b"..") || part.contains(&0);
-        if name.split(|byte| *byte == b'/').any(is_bad) {
-            let text = "a name is the names on the way joined with '/', none of them empty, '.' or '..'";
-            return Err(OpenError::invalid_input(text));
-        }
+        let name = checked(name)?;
         let object = {
             let _entered = super::current::Entered::new(shared, Call::Slow);
             let id = &shared.plugin.manifest().id;
@@ -100,6 +95,17 @@ impl Device {
             },
         )
     }
+}
+
+/// A name in a tree, as plugins get it.
+pub(super) fn checked(name: &[u8]) -> Result<&[u8], OpenError> {
+    let name = trimmed(name);
+    let is_bad = |part: &[u8]| matches!(part, b"" | b"." | b"..") || part.contains(&0);
+    if name.split(|byte| *byte == b'/').any(is_bad) {
+        let text = "a name is the names on the way joined with '/', none of them empty, '.' or '..'";
+        return Err(OpenError::invalid_input(text));
+    }
+    Ok(name)
 }
 
 /// The identity of a device. It does not keep the device open, and never equals the identity of a later device.

@@ -4,13 +4,14 @@ use std::fmt;
 
 use pactio_sdk::ext::{EXTENSIONS, Operation};
 use pactio_sdk::{
-    Capability, Cause, Code, Describe, Entry, Flush, FlushScope, IoError, Limits, Listing, Mapping, Metric,
-    Name, Origin, PacketBox, Provenance, Publish, Record, Refusals, Refused, Region, Resize, Stat,
-    Statistics, Write, read_records,
+    Capability, Cause, Code, CreateFolder, Describe, Entry, Flush, FlushScope, IoError, Limits, Listing,
+    Mapping, Metric, Name, Origin, PacketBox, Provenance, Publish, Record, Refusals, Refused, Region, Remove,
+    Rename, RenameMode, Resize, Stat, Statistics, Write, read_records,
 };
 
 use super::Device;
 use super::current::Entered;
+use super::entry::checked;
 use crate::executor::Call;
 use crate::{Error, ErrorKind};
 
@@ -185,6 +186,66 @@ impl Device {
         self.collect::<dyn Listing, _>(What("list", folder.as_ref())).await
     }
 
+    /// Removes a name in a tree that was opened for writing: a file, or a folder without names in it.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), pactio::Error> {
+    /// # let host = pactio::Host::builder().build()?;
+    /// use pactio::OpenOptions;
+    ///
+    /// let folder = host.open_with("file:/data", OpenOptions::new().read(true).write(true))?;
+    /// host.block_on(async {
+    ///     folder.create_folder("old").await?;
+    ///     folder.rename("image", "old/image", pactio::RenameMode::Keep).await?;
+    ///     folder.remove("notes").await
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the tree cannot be changed, there is no such name, or the folder is not empty.
+    pub async fn remove(&self, name: impl AsRef<[u8]>) -> Result<(), Error> {
+        let name = self.name_in("remove", name.as_ref())?;
+        self.ask::<dyn Remove>(What("remove", name), 0, ONE_BYTE).await.map(drop)
+    }
+
+    /// Makes a folder in a tree that was opened for writing. The folder that it is made in exists.
+    ///
+    /// # Errors
+    ///
+    /// If the tree has no folders of their own, as object stores have not, or the name exists.
+    pub async fn create_folder(&self, name: impl AsRef<[u8]>) -> Result<(), Error> {
+        let name = self.name_in("make the folder", name.as_ref())?;
+        self.ask::<dyn CreateFolder>(What("make the folder", name), 0, ONE_BYTE).await.map(drop)
+    }
+
+    /// Gives what is at `from` the name `to` in the same tree, which was opened for writing.
+    ///
+    /// # Errors
+    ///
+    /// If the tree cannot be changed, there is no name `from`, or `to` exists and stays.
+    pub async fn rename(
+        &self,
+        from: impl AsRef<[u8]>,
+        to: impl AsRef<[u8]>,
+        mode: RenameMode,
+    ) -> Result<(), Error> {
+        let (from, to) = (self.name_in("rename", from.as_ref())?, self.name_in("rename to", to.as_ref())?);
+        let both = [from, &[0], to].concat();
+        self.ask_with::<dyn Rename>(What("rename", from), &both, mode.to_raw()).await.map(drop)
+    }
+
+    /// A name in the tree, as its plugin gets it.
+    fn name_in<'n>(&self, what: &str, name: &'n [u8]) -> Result<&'n [u8], Error> {
+        checked(name).map_err(|error| {
+            let cause = Cause::new(error.error(), error.message());
+            let text =
+                format!("cannot {what} '{}' in '{}': {}", Name::show(name), self.url(), error.message());
+            Error::new(ErrorKind::Io(error.error().code()), text).with_cause(cause)
+        })
+    }
+
     /// The sources that have a name in a tree made of other trees, in the order in which they are looked up: the first serves the
     /// name, and hides the rest.
     ///
@@ -257,16 +318,36 @@ impl Device {
         }
     }
 
-    /// Calls an operation of an extension; gives the answer, of at most `room` bytes. `room` is at least one.
+    /// Calls an operation of an extension for a name; gives the answer, of at most `room` bytes. `room` is at least one.
     async fn ask<E: Operation + ?Sized>(
         &self,
         what: What<'_>,
         number: u64,
         room: usize,
     ) -> Result<PacketBox<Write>, Error> {
+        self.send_operation::<E>(what, what.1, number, room).await
+    }
+
+    /// Calls an operation of an extension with a text; the answer has no bytes.
+    async fn ask_with<E: Operation + ?Sized>(
+        &self,
+        what: What<'_>,
+        text: &[u8],
+        number: u64,
+    ) -> Result<PacketBox<Write>, Error> {
+        self.send_operation::<E>(what, text, number, ONE_BYTE).await
+    }
+
+    async fn send_operation<E: Operation + ?Sized>(
+        &self,
+        what: What<'_>,
+        text: &[u8],
+        number: u64,
+        room: usize,
+    ) -> Result<PacketBox<Write>, Error> {
         let sent = PacketBox::<Write>::new_buf(room).and_then(|mut packet| {
             let view = packet.bind()?;
-            self.operate::<E>(number, what.1, view);
+            self.operate::<E>(number, text, view);
             Ok(packet)
         });
         let mut packet = sent.map_err(|error| self.failure_of::<E>(what, &error.into()))?;

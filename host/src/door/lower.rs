@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use pactio_sdk::ext::{EXTENSIONS, Operation};
 use pactio_sdk::{
-    BoundPacketView, Capability, Cause, DerivedPacket, Describe, Flush, IoError, Listing, Lower, Mapping,
-    NoPos, PacketBox, PacketIo, PacketPerms, Provenance, Publish, Read, Refusals, RequestId, Resize,
-    StableBytes, Statistics, Write,
+    BoundPacketView, Capability, Cause, CreateFolder, DerivedPacket, Describe, Flush, IoError, Listing,
+    Lower, Mapping, NoPos, PacketBox, PacketIo, PacketPerms, Provenance, Publish, Read, Refusals, Remove,
+    Rename, RequestId, Resize, StableBytes, Statistics, Write,
 };
 
 use super::request::{Held, InCall, Owner, View, keep_again};
@@ -337,6 +337,9 @@ unsafe extern "C" fn operate(
     match capability {
         Some(Capability::FLUSH) => run::<dyn Flush>(lower, number, text, view),
         Some(Capability::PUBLISH) => run::<dyn Publish>(lower, number, text, view),
+        Some(Capability::REMOVE) => run::<dyn Remove>(lower, number, text, view),
+        Some(Capability::RENAME) => run::<dyn Rename>(lower, number, text, view),
+        Some(Capability::CREATE_FOLDER) => run::<dyn CreateFolder>(lower, number, text, view),
         Some(Capability::RESIZE) => run::<dyn Resize>(lower, number, text, view),
         Some(Capability::STAT) => run::<dyn Describe>(lower, number, text, view),
         Some(Capability::LIST) => run::<dyn Listing>(lower, number, text, view),

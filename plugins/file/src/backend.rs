@@ -76,6 +76,7 @@ impl Backend for Files {
                 self.clone(),
                 path.to_owned(),
                 OpenFlags::of(request)?,
+                request.mode(),
             ))));
         }
         self.open_path(path, request.mode(), OpenFlags::of(request)?)

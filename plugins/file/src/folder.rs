@@ -4,11 +4,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pactio_sdk::{
-    Code, Entry, IoError, Kind, ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records, Stat,
-    Tree, TreeDevice,
+    Answer, Cause, Code, CreateFolder, Entry, ExtensionQuery, IoError, Kind, ListCursors, Listing, OpenError,
+    OpenMode, Opened, Opening, Records, Remove, Rename, RenameMode, Stat, Tree, TreeDevice,
 };
 
 use crate::backend::{Files, OpenFlags};
@@ -18,12 +18,33 @@ pub(crate) struct Folder {
     files: Files,
     path: PathBuf,
     how: OpenFlags,
+    /// The names in it may be changed.
+    may_change: bool,
     cursors: ListCursors<Entry>,
 }
 
 impl Folder {
-    pub(crate) fn new(files: Files, path: PathBuf, how: OpenFlags) -> Self {
-        Self { files, path, how, cursors: ListCursors::default() }
+    pub(crate) fn new(files: Files, path: PathBuf, how: OpenFlags, mode: OpenMode) -> Self {
+        let may_change = mode.contains(OpenMode::WRITE);
+        Self { files, path, how, may_change, cursors: ListCursors::default() }
+    }
+
+    /// Changes a name on a thread that may block.
+    fn change(
+        &self,
+        name: &[u8],
+        answer: Answer,
+        change: impl FnOnce(PathBuf) -> io::Result<()> + Send + 'static,
+    ) {
+        match (self.path_of(name).filter(|_| !name.is_empty()), self.files.pool()) {
+            (Some(path), Ok(pool)) => pool.submit(move || {
+                answer.result(change(path).map_err(|error| {
+                    let text = error.to_string();
+                    Cause::new(explain(error), text)
+                }));
+            }),
+            _ => answer.error(IoError::from_code(Code::INVALID_INPUT)),
+        }
     }
 
     /// The path of a name in the folder; `None`, if the path would lead out of the folder.
@@ -43,6 +64,52 @@ impl Tree for Folder {
     fn stat(&self) -> Stat {
         fs::metadata(&self.path).map_or_else(|_| Stat::of(Kind::FOLDER), |metadata| Stat::of_file(&metadata))
     }
+
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        if self.may_change {
+            query.offer::<dyn Remove>(self).offer::<dyn Rename>(self).offer::<dyn CreateFolder>(self);
+        }
+    }
+}
+
+impl Remove for Folder {
+    fn remove(&self, name: &[u8], answer: Answer) {
+        self.change(name, answer, |path| match fs::symlink_metadata(&path)?.is_dir() {
+            true => fs::remove_dir(path),
+            // A link is removed, and not its target.
+            false => fs::remove_file(path),
+        });
+    }
+}
+
+impl CreateFolder for Folder {
+    fn create_folder(&self, name: &[u8], answer: Answer) {
+        self.change(name, answer, fs::create_dir);
+    }
+}
+
+impl Rename for Folder {
+    fn rename(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer) {
+        let Some(to) = self.path_of(to).filter(|_| !to.is_empty()) else {
+            return answer.error(IoError::from_code(Code::INVALID_INPUT));
+        };
+        self.change(from, answer, move |from| match mode {
+            RenameMode::Replace => fs::rename(from, to),
+            RenameMode::Keep => rename_new(&from, &to),
+        });
+    }
+}
+
+/// Renames without replacing, in one step.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn rename_new(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 impl Listing for Folder {
@@ -87,7 +154,7 @@ impl Opening for Folder {
             .ok_or_else(|| OpenError::invalid_input("the name has a part that is empty, '.' or '..'"))?;
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() && !mode.contains(OpenMode::CREATE) => {
-                return Ok(Opened::new(TreeDevice(Self::new(self.files.clone(), path, self.how))));
+                return Ok(Opened::new(TreeDevice(Self::new(self.files.clone(), path, self.how, mode))));
             }
             Err(error)
                 if error.kind() == io::ErrorKind::InvalidFilename && !mode.contains(OpenMode::WRITE) =>

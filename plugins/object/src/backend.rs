@@ -46,7 +46,7 @@ fn contained<T>(open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenEr
 /// Opens the object of a key, or else the folder.
 pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, OpenError> {
     if key.is_empty() || key.ends_with('/') {
-        return Ok(Opened::new(TreeDevice(Folder::new(store, key))));
+        return Ok(Opened::new(TreeDevice(Folder::new(store, key, mode))));
     }
     if mode.contains(OpenMode::WRITE) {
         if store.version.is_some() {
@@ -70,7 +70,7 @@ pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, Op
     }
     match ObjectDevice::open(&store, key) {
         Err(error) if error.error().code() == Code::NOT_FOUND && is_folder(&store, key)? => {
-            Ok(Opened::new(TreeDevice(Folder::new(store, key))))
+            Ok(Opened::new(TreeDevice(Folder::new(store, key, mode))))
         }
         opened => opened.map(Opened::new),
     }

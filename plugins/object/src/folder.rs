@@ -1,11 +1,13 @@
 //! A folder: keys with a common prefix.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use object_store::path::Path;
-use object_store::{Attributes, ObjectStore};
+use object_store::{Attributes, ObjectStore, ObjectStoreExt};
 use pactio_sdk::{
-    Code, Entry, ExtensionQuery, IoError, ListCursors, Listing, OpenError, OpenMode, Opened, Opening,
-    Records, Refusals, Refused, Tree,
+    Answer, Code, Entry, ExtensionQuery, IoError, ListCursors, Listing, OpenError, OpenMode, Opened, Opening,
+    Records, Refusals, Refused, Remove, Rename, RenameMode, Tree,
 };
 
 use crate::backend;
@@ -24,13 +26,38 @@ pub(crate) struct Folder {
     prefix: String,
     /// The one object whose versions are listed.
     only: Option<String>,
+    /// The names in it may be changed.
+    may_change: bool,
     cursors: ListCursors<Entry>,
 }
 
 impl Folder {
-    pub(crate) fn new(store: Store, key: &str) -> Self {
+    pub(crate) fn new(store: Store, key: &str, mode: OpenMode) -> Self {
         let prefix = key.trim_end_matches('/').to_owned();
-        Self { store, prefix, only: None, cursors: ListCursors::default() }
+        let may_change = mode.contains(OpenMode::WRITE) && store.web.is_none();
+        Self { store, prefix, only: None, may_change, cursors: ListCursors::default() }
+    }
+
+    /// Changes the object of a name.
+    fn change<F>(
+        &self,
+        name: &[u8],
+        answer: Answer,
+        what: &'static str,
+        change: impl FnOnce(Arc<dyn ObjectStore>, Path) -> F,
+    ) where
+        F: Future<Output = object_store::Result<()>> + Send + 'static,
+    {
+        let key = self.key(name);
+        match (runtime(), key.as_deref().map(path)) {
+            (Ok(runtime), Some(Ok(path))) => {
+                let change = change(self.store.objects.clone(), path);
+                runtime.spawn(async move {
+                    answer.result(change.await.map_err(|error| failed(what, &error)));
+                });
+            }
+            _ => answer.error(IoError::from_code(Code::INVALID_INPUT)),
+        }
     }
 
     /// The versions of an object, as a folder.
@@ -42,8 +69,8 @@ impl Folder {
         let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
         let listed = runtime()?.block_on(opening(listing(versions.list(&path(folder)?, Some(name))))).0;
         match listed.map_err(|error| cannot_open(&error))? {
-            (entries, _) if entries.is_empty() => Ok(Self::new(store, key)),
-            _ => Ok(Self { only: Some(name.to_owned()), ..Self::new(store, folder) }),
+            (entries, _) if entries.is_empty() => Ok(Self::new(store, key, OpenMode::READ)),
+            _ => Ok(Self { only: Some(name.to_owned()), ..Self::new(store, folder, OpenMode::READ) }),
         }
     }
 
@@ -194,6 +221,41 @@ async fn hidden(
 impl Tree for Folder {
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         query.offer::<dyn Refusals>(self);
+        if self.may_change {
+            query.offer::<dyn Remove>(self).offer::<dyn Rename>(self);
+        }
+    }
+}
+
+impl Remove for Folder {
+    fn remove(&self, name: &[u8], answer: Answer) {
+        self.change(name, answer, "the removal", |store, path| async move {
+            // A store removes an object that does not exist without an error.
+            store.head(&path).await?;
+            store.delete(&path).await
+        });
+    }
+}
+
+impl Rename for Folder {
+    /// Copies the object in the store, and removes the old one. If the removal fails, both exist.
+    fn rename(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer) {
+        let Some(Ok(to)) = self.key(to).as_deref().map(path) else {
+            return answer.error(IoError::from_code(Code::INVALID_INPUT));
+        };
+        self.change(from, answer, "the new name", move |store, from| async move {
+            match mode {
+                _ if from == to => return store.head(&from).await.map(drop),
+                RenameMode::Replace => store.copy(&from, &to).await?,
+                // The condition is for objects that appear meanwhile; some servers ignore it.
+                RenameMode::Keep if store.head(&to).await.is_ok() => {
+                    let source = "the new name exists".into();
+                    return Err(object_store::Error::AlreadyExists { path: to.to_string(), source });
+                }
+                RenameMode::Keep => store.copy_if_not_exists(&from, &to).await?,
+            }
+            store.delete(&from).await
+        });
     }
 }
 

@@ -12,7 +12,7 @@ use std::{env, fs};
 use public_api::Builder;
 
 /// The libraries that others build on, by their folders.
-const LIBRARIES: [&str; 5] = ["host", "sdk", "sdk/kit/blocks", "sdk/kit/pool", "sdk/kit/schedule"];
+const LIBRARIES: [&str; 6] = ["host", "host/nbd", "sdk", "sdk/kit/blocks", "sdk/kit/pool", "sdk/kit/schedule"];
 
 /// A public API, one item in a line, without the implementations that every type has.
 fn api(root: &Path, library: &str) -> Result<String, Box<dyn std::error::Error>> {

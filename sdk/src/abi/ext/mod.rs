@@ -16,6 +16,9 @@
 //! | [`Mapping`] | `pactio.map/2` | the ranges of positions that exist |
 //! | [`Listing`] | `pactio.list/2` | the names in a folder |
 //! | `Opening` | `pactio.open/2` | opening a name |
+//! | [`Remove`] | `pactio.remove/1` | names are removed |
+//! | [`Rename`] | `pactio.rename/1` | names are changed |
+//! | [`CreateFolder`] | `pactio.create-folder/1` | folders are made |
 //! | [`Provenance`] | `pactio.provenance/2` | where a name comes from |
 //! | [`Refusals`] | `pactio.refused/1` | entries that a tree hides, with the reason |
 //! | [`Statistics`] | `pactio.statistics/2` | numbers that the device counts |
@@ -34,6 +37,7 @@
 mod admission;
 mod answer;
 mod cancellation;
+mod create_folder;
 #[cfg(feature = "plugin")]
 mod cursors;
 mod extension;
@@ -51,6 +55,8 @@ mod publish;
 mod query;
 mod record;
 mod refused;
+mod remove;
+mod rename;
 mod resize;
 mod stat;
 mod statistics;
@@ -60,6 +66,7 @@ mod tree;
 pub use admission::Admission;
 pub use answer::Answer;
 pub use cancellation::Cancellation;
+pub use create_folder::CreateFolder;
 #[cfg(feature = "plugin")]
 pub use cursors::ListCursors;
 #[cfg(feature = "plugin")]
@@ -84,6 +91,8 @@ pub use publish::publication;
 pub use query::{ExtensionQuery, extension_of};
 pub use record::{Entry, Metric, Origin, Record, Records, Refused, Region, Unit, read_records};
 pub use refused::Refusals;
+pub use remove::Remove;
+pub use rename::{Rename, RenameMode};
 pub use resize::Resize;
 pub use stat::{Describe, Identity, Kind, Stat};
 pub use statistics::Statistics;
@@ -158,6 +167,9 @@ extensions! {
     Listing,
     #[cfg(feature = "plugin")]
     Opening,
+    Remove,
+    Rename,
+    CreateFolder,
     Provenance,
     Refusals,
     Statistics,

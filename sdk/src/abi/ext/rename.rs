@@ -1,0 +1,73 @@
+//! `pactio.rename/1`: the names in a tree can be changed.
+
+use super::{Answer, Capability, Operation};
+use crate::{BoundPacketView, Code, IoError, Write};
+
+#[cfg(feature = "plugin")]
+use super::extension::Operates;
+
+/// Renames the names in a tree. A tree has it if it was opened for writing.
+pub trait Rename: Send + Sync {
+    /// Gives what is at `from` the name `to`, in the same tree. With [`RenameMode::Keep`], it fails with
+    /// [`Code::ALREADY_EXISTS`](crate::Code::ALREADY_EXISTS) if there is such a name, and then changes nothing. The answer may come
+    /// later.
+    fn rename(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer);
+}
+
+/// What happens to a name that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenameMode {
+    /// It stays, and the operation fails.
+    Keep,
+    /// It is replaced.
+    Replace,
+}
+
+impl Capability {
+    /// [`Rename`].
+    pub const RENAME: Self = Self::of_storage("pactio.rename/1", "rename");
+}
+
+/// Both names, which have no zero byte, with one between them.
+fn joined(from: &[u8], to: &[u8]) -> Vec<u8> {
+    [from, &[0], to].concat()
+}
+
+impl Operation for dyn Rename {
+    const OPERATION: Capability = Capability::RENAME;
+
+    fn operate(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
+        let mode = match number {
+            0 => RenameMode::Keep,
+            1 => RenameMode::Replace,
+            _ => return view.error(IoError::UNSUPPORTED),
+        };
+        match text.iter().position(|byte| *byte == 0) {
+            Some(at) => self.rename(&text[..at], &text[at + 1..], mode, Answer::new(view)),
+            None => view.error(IoError::from_code(Code::INVALID_INPUT)),
+        }
+    }
+
+    #[cfg(feature = "plugin")]
+    fn of<T: Operates<Self> + 'static>(operates: &T) -> &Self {
+        operates
+    }
+}
+
+impl RenameMode {
+    /// The number that crosses the boundary.
+    #[doc(hidden)]
+    pub fn to_raw(self) -> u64 {
+        match self {
+            Self::Keep => 0,
+            Self::Replace => 1,
+        }
+    }
+}
+
+#[cfg(feature = "plugin")]
+impl<T: Operates<dyn Rename> + ?Sized> Rename for T {
+    fn rename(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer) {
+        self.operate(mode.to_raw(), &joined(from, to), answer.into_view());
+    }
+}
