@@ -6,8 +6,9 @@
 static const pactio_host *host;
 static pactio_kept forgotten;
 
-/* Devices that the host refuses are not closed: all stay reachable, so that leak checkers are quiet. */
-static void *devices[4096];
+/* Devices that the host refuses are not closed: all stay reachable, so that leak checkers are quiet. Not static, since a compiler
+ * leaves out what is only written. */
+void *wrong_devices[4096];
 static size_t device_count;
 
 static int is(const char *target, const char *name) { return strcmp(target, name) == 0; }
@@ -90,7 +91,7 @@ static void wrong_limits(void *self, pactio_limits *limits) {
 
 static uint32_t wrong_open(const pactio_open *request, pactio_device *out, pactio_error *error) {
     char *target = calloc(1, request->target.len + 1);
-    devices[device_count++ % 4096] = target;
+    wrong_devices[device_count++ % 4096] = target;
     memcpy(target, request->target.data, request->target.len);
     if (is(target, "refused")) return pactio_refuse(error, PACTIO_NOT_FOUND, "it is not here");
     if (is(target, "refused-without-text")) return 7;
@@ -100,7 +101,7 @@ static uint32_t wrong_open(const pactio_open *request, pactio_device *out, pacti
         return 1;
     }
     wrong *this = calloc(1, sizeof(wrong));
-    devices[device_count++ % 4096] = this;
+    wrong_devices[device_count++ % 4096] = this;
     this->target = target;
     this->ops = (pactio_device_ops){.size = sizeof(pactio_device_ops),
                                     .close = wrong_close,
