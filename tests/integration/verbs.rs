@@ -80,8 +80,8 @@ fn names_of_a_folder_are_changed() {
 
 #[test]
 fn objects_are_removed_and_renamed() {
-    let stores: Vec<_> =
-        [servers::moto("s3"), servers::moto("gs"), servers::azurite()].into_iter().flatten().collect();
+    // The part of Google's protocol that moto has knows no copies.
+    let stores: Vec<_> = [servers::moto("s3"), servers::azurite()].into_iter().flatten().collect();
     in_time(move || {
         let host = host(&["pactio_object"]);
         let folder = tempfile::tempdir().unwrap();
