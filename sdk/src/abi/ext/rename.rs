@@ -28,11 +28,6 @@ impl Capability {
     pub const RENAME: Self = Self::of_storage("pactio.rename/1", "rename");
 }
 
-/// Both names, which have no zero byte, with one between them.
-fn joined(from: &[u8], to: &[u8]) -> Vec<u8> {
-    [from, &[0], to].concat()
-}
-
 impl Operation for dyn Rename {
     const OPERATION: Capability = Capability::RENAME;
 
@@ -68,6 +63,7 @@ impl RenameMode {
 #[cfg(feature = "plugin")]
 impl<T: Operates<dyn Rename> + ?Sized> Rename for T {
     fn rename(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer) {
-        self.operate(mode.to_raw(), &joined(from, to), answer.into_view());
+        // Names have no zero byte.
+        self.operate(mode.to_raw(), &[from, &[0], to].concat(), answer.into_view());
     }
 }
