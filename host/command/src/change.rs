@@ -23,7 +23,7 @@ pub(super) struct Rename {
     from: String,
     /// Its new name.
     to: String,
-    /// Replace what has the new name.
+    /// Replace an existing file or object of the new name.
     #[arg(long)]
     replace: bool,
 }

@@ -169,7 +169,7 @@ impl Wake for Notify {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Ordering: AcqRel. The thread sees what was done before the wake, and this thread sees that it sleeps.
+        // Ordering: AcqRel, with the exchange in `run`: the thread reads the effects of this caller, and this call reads ASLEEP.
         if self.state.swap(NOTIFIED, Ordering::AcqRel) == ASLEEP {
             // If the buffer is full, the thread is being woken.
             let _ = (&self.wake).write(&[1]);

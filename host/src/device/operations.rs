@@ -220,7 +220,7 @@ impl Device {
         self.ask::<dyn CreateFolder>(What("make the folder", name), 0, ONE_BYTE).await.map(drop)
     }
 
-    /// Gives what is at `from` the name `to` in the same tree, which was opened for writing.
+    /// Renames `from` to `to` within a tree that was opened for writing.
     ///
     /// # Errors
     ///

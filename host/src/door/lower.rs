@@ -4,11 +4,10 @@ use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use pactio_sdk::ext::{EXTENSIONS, Operation};
+use pactio_sdk::ext::EXTENSIONS;
 use pactio_sdk::{
-    BoundPacketView, Capability, Cause, CreateFolder, DerivedPacket, Describe, Flush, IoError, Listing,
-    Lower, Mapping, NoPos, PacketBox, PacketIo, PacketPerms, Provenance, Publish, Read, Refusals, Remove,
-    Rename, RequestId, Resize, StableBytes, Statistics, Write,
+    BoundPacketView, Cause, DerivedPacket, IoError, Lower, NoPos, PacketBox, PacketIo, PacketPerms, Read,
+    RequestId, StableBytes, Write,
 };
 
 use super::request::{Held, InCall, Owner, View, keep_again};
@@ -293,23 +292,21 @@ fn derive<Perms: Kind, Origin: PacketPerms>(
     Perms::send(device, kind, position, view);
 }
 
-/// The capability with an id of the plugin.
+/// Bytes of the plugin; a null pointer has none.
 ///
 /// # Safety
 ///
-/// `id` is null, or has `len` bytes.
-unsafe fn capability(id: *const c_char, len: usize) -> Option<Capability> {
-    if id.is_null() {
-        return None;
-    }
+/// `data` is null, or has `len` bytes for the life of the result.
+unsafe fn bytes<'c>(data: *const u8, len: usize) -> &'c [u8] {
     // SAFETY: the caller promises that the bytes are there.
-    let id = unsafe { std::slice::from_raw_parts(id.cast::<u8>(), len) };
-    EXTENSIONS.iter().copied().find(|capability| capability.id().as_bytes() == id)
+    if data.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(data, len) } }
 }
 
 unsafe extern "C" fn supports(table: *const Table, id: *const c_char, len: usize) -> u32 {
     // SAFETY: the header has the plugin pass the table that it was given, while its device is open, and an id.
-    unsafe { capability(id, len).is_some_and(|capability| device(table).has(capability)).into() }
+    let (lower, id) = unsafe { (device(table), bytes(id.cast(), len)) };
+    let known = EXTENSIONS.iter().find(|capability| capability.id().as_bytes() == id);
+    known.is_some_and(|capability| lower.has(*capability)).into()
 }
 
 unsafe extern "C" fn operate(
@@ -321,11 +318,11 @@ unsafe extern "C" fn operate(
     text_len: usize,
     answer: *const Request,
 ) -> Answer {
-    // SAFETY: the header has the plugin pass the table that it was given, while its device is open, the request of the call, and
-    // an id.
-    let (lower, in_call, capability) = unsafe { (device(table), InCall::of(answer), capability(id, id_len)) };
-    // SAFETY: the header has the plugin pass a text that is null or has this length.
-    let text = if text.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(text, text_len) } };
+    // SAFETY: the header has the plugin pass the table that it was given, while its device is open, and the request of
+    // the call.
+    let (lower, in_call) = unsafe { (device(table), InCall::of(answer)) };
+    // SAFETY: the header has the plugin pass an id and a text of these lengths.
+    let (id, text) = unsafe { (bytes(id.cast(), id_len), bytes(text, text_len)) };
     let Some(held) = in_call.and_then(InCall::take) else { return KEPT };
     let view = match held.into_view() {
         View::Read(view, _) => view,
@@ -334,34 +331,8 @@ unsafe extern "C" fn operate(
             return KEPT;
         }
     };
-    match capability {
-        Some(Capability::FLUSH) => run::<dyn Flush>(lower, number, text, view),
-        Some(Capability::PUBLISH) => run::<dyn Publish>(lower, number, text, view),
-        Some(Capability::REMOVE) => run::<dyn Remove>(lower, number, text, view),
-        Some(Capability::RENAME) => run::<dyn Rename>(lower, number, text, view),
-        Some(Capability::CREATE_FOLDER) => run::<dyn CreateFolder>(lower, number, text, view),
-        Some(Capability::RESIZE) => run::<dyn Resize>(lower, number, text, view),
-        Some(Capability::STAT) => run::<dyn Describe>(lower, number, text, view),
-        Some(Capability::LIST) => run::<dyn Listing>(lower, number, text, view),
-        Some(Capability::MAP) => run::<dyn Mapping>(lower, number, text, view),
-        Some(Capability::PROVENANCE) => run::<dyn Provenance>(lower, number, text, view),
-        Some(Capability::REFUSED) => run::<dyn Refusals>(lower, number, text, view),
-        Some(Capability::STATISTICS) => run::<dyn Statistics>(lower, number, text, view),
-        _ => view.error(IoError::UNSUPPORTED),
-    }
+    lower.operate_by_id(id, number, text, view);
     KEPT
-}
-
-fn run<E: Operation + pactio_sdk::ext::Extension + ?Sized>(
-    lower: &Lower,
-    number: u64,
-    text: &[u8],
-    view: BoundPacketView<Write>,
-) {
-    match lower.extension::<E>() {
-        Some(extension) => extension.operate(number, text, view),
-        None => view.error(IoError::UNSUPPORTED),
-    }
 }
 
 unsafe extern "C" fn cancel(table: *const Table, id: u64) {

@@ -111,6 +111,26 @@ impl Remote {
         }
     }
 
+    /// Runs the operation of the extension with this id, as [`operate`](Self::operate) does.
+    pub fn operate_by_id(&self, id: &[u8], number: u64, text: &[u8], view: BoundPacketView<Write>) {
+        struct Operate<'a>(&'a Remote, u64, &'a [u8], BoundPacketView<Write>);
+        impl CallExtension for Operate<'_> {
+            type Output = ();
+            fn call<E: Extension + ?Sized>(self) {
+                match self.0.extension::<E>() {
+                    Some(extension) => extension.operate_any(self.1, self.2, self.3),
+                    None => self.3.error(IoError::UNSUPPORTED),
+                }
+            }
+        }
+        // The view of a call that is not made fails as unanswered; an id that no extension has is unsupported.
+        if ext::EXTENSIONS.iter().any(|capability| capability.id().as_bytes() == id) {
+            ext::ask_by_id(id, Operate(self, number, text, view));
+        } else {
+            view.error(IoError::UNSUPPORTED);
+        }
+    }
+
     /// Opens a name in the device. May block for as long as opening takes.
     ///
     /// # Errors

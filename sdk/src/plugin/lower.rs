@@ -80,6 +80,12 @@ impl Lower {
         }
     }
 
+    /// Runs the operation of the extension with this id, for hosts whose plugins name extensions by their ids.
+    #[doc(hidden)]
+    pub fn operate_by_id(&self, id: &[u8], number: u64, text: &[u8], view: BoundPacketView<Write>) {
+        self.0.device.operate_by_id(id, number, text, view);
+    }
+
     /// Opens a name in the device, if the device is a tree: the names on the way joined with `/`. May block for as long as
     /// opening takes.
     ///

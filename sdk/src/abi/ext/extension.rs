@@ -114,6 +114,14 @@ pub trait Extension: Listed + 'static {
     #[doc(hidden)]
     fn of_remote(remote: &RemoteExtension<Self>) -> &Self;
 
+    /// Performs the operation, if it is an [`Operation`]; else fails the view.
+    #[cfg(feature = "plugin")]
+    #[doc(hidden)]
+    fn operate_any(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
+        let _ = (number, text);
+        view.error(crate::IoError::UNSUPPORTED);
+    }
+
     /// The extension of a relay, if it is an [`Operation`].
     #[cfg(feature = "plugin")]
     #[doc(hidden)]
@@ -173,6 +181,11 @@ impl<E: Operation + ?Sized> Extension for E {
     #[cfg(feature = "plugin")]
     fn of_remote(remote: &RemoteExtension<Self>) -> &Self {
         E::of(remote)
+    }
+
+    #[cfg(feature = "plugin")]
+    fn operate_any(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
+        self.operate(number, text, view);
     }
 
     #[cfg(feature = "plugin")]

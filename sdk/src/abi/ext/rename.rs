@@ -8,13 +8,12 @@ use super::extension::Operates;
 
 /// Renames the names in a tree. A tree has it if it was opened for writing.
 pub trait Rename: Send + Sync {
-    /// Gives what is at `from` the name `to`, in the same tree. With [`RenameMode::Keep`], it fails with
-    /// [`Code::ALREADY_EXISTS`](crate::Code::ALREADY_EXISTS) if there is such a name, and then changes nothing. The answer may come
-    /// later.
+    /// Renames `from` to `to` within the tree. With [`RenameMode::Keep`], an existing name `to` is the error
+    /// [`Code::ALREADY_EXISTS`](crate::Code::ALREADY_EXISTS), and nothing changes. The answer may come later.
     fn rename(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer);
 }
 
-/// What happens to a name that exists.
+/// The treatment of a name that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenameMode {
     /// It stays, and the operation fails.
