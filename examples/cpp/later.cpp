@@ -33,9 +33,11 @@ class later final : public pactio::device {
     pactio_answer read(const pactio_request &request) override {
         if (request.position >= size_) return request.len == 0 ? 0 : -PACTIO_END;
         size_t done = static_cast<size_t>(std::min<uint64_t>(request.len, size_ - request.position));
+        // Before the lock: a request that is dropped, such as for want of memory, runs code of the requester.
+        job next{pactio::kept(request), done};
         {
             std::lock_guard lock(mutex_);
-            queue_.push_back({pactio::kept(request), done});
+            queue_.push_back(std::move(next));
         }
         changed_.notify_one();
         return PACTIO_KEPT;

@@ -5,6 +5,7 @@
 
 static const pactio_host *host;
 static pactio_kept forgotten;
+static int set_up;
 
 /* Devices that the host refuses are not closed: all stay reachable, so that leak checkers are quiet. Not static, since a compiler
  * leaves out what is only written. */
@@ -33,6 +34,8 @@ static void wrong_info(void *self, pactio_info *info) {
 static pactio_answer wrong_read(void *self, const pactio_request *request) {
     const char *target = ((wrong *)self)->target;
     memset(request->data, 7, request->len);
+    if (is(target, "aligned") && (uintptr_t)request->data % 512 != 0) return -PACTIO_CORRUPT;
+    if (is(target, "set-up")) memset(request->data, set_up, request->len);
     if (is(target, "twice")) {
         pactio_kept kept = host->keep(request);
         host->complete(kept, (pactio_answer)request->len);
@@ -89,6 +92,11 @@ static void wrong_limits(void *self, pactio_limits *limits) {
     limits->alignment = 3;
 }
 
+static void wrong_alignment(void *self, pactio_limits *limits) {
+    (void)self;
+    limits->memory_alignment = 512;
+}
+
 static uint32_t wrong_open(const pactio_open *request, pactio_device *out, pactio_error *error) {
     char *target = calloc(1, request->target.len + 1);
     wrong_devices[device_count++ % 4096] = target;
@@ -108,6 +116,7 @@ static uint32_t wrong_open(const pactio_open *request, pactio_device *out, pacti
                                     .info = wrong_info,
                                     .read = wrong_read,
                                     .write = wrong_write};
+    if (is(target, "aligned")) this->ops.limits = wrong_alignment;
     if (is(target, "limits")) this->ops.limits = wrong_limits;
     if (is(target, "no-close")) this->ops.close = NULL;
     if (is(target, "no-info")) this->ops.info = NULL;
@@ -120,6 +129,7 @@ static uint32_t wrong_open(const pactio_open *request, pactio_device *out, pacti
 
 static uint32_t wrong_init(const pactio_host *table) {
     host = table;
+    set_up++;
     return 0;
 }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use object::{Object, ObjectSection, ObjectSymbol};
 use pactio::{Candidate, Code, Host, RefusalKind};
 use pactio_sdk::abi::PluginEntry;
+use pactio_sdk::{ComplexPacket, Generated, IoError, PacketIo};
 use pactio_tests::{host_of, in_time, library};
 
 fn root() -> PathBuf {
@@ -209,6 +210,47 @@ fn tables_are_read_up_to_their_size() {
             assert_eq!(host.block_on(device.read_exact_at(0, vec![0; 3])).unwrap(), [7; 3]);
             let written = host.block_on(device.write_at(0, vec![1; 3])).unwrap().0.done();
             assert_eq!(written, if size < 40 { 0 } else { 3 }, "size {size}");
+        }
+    });
+}
+
+#[test]
+fn memory_is_aligned_and_bytes_that_cannot_be_produced_are_not_written() {
+    in_time(|| {
+        let (folder, host) = wrong();
+        plugin(folder.path(), "examples/c/ramp.c", &["-O1"]);
+        plugin(folder.path(), "examples/c/invert.c", &["-O1"]);
+        let device = host.open("wrong:aligned").unwrap();
+        let mut memory = vec![0u8; 2048];
+        for skip in 0..64 {
+            assert_eq!(device.blocking_read_exact_at(0, &mut memory[skip..skip + 100]).unwrap(), ());
+            assert_eq!(memory[skip..skip + 100], [7; 100]);
+        }
+        // The plugin is set up once in a process, whichever host opens it.
+        let other = host_of(folder.path());
+        for host in [&host, &other] {
+            let device = host.open("wrong:set-up").unwrap();
+            assert_eq!(host.block_on(device.read_exact_at(0, vec![0; 1])).unwrap(), [1]);
+        }
+        // Only the second half of the bytes can be produced.
+        let options = pactio::OpenOptions::new().read(true).write(true);
+        for url in ["ramp:1000", "ramp:1000 | invert"] {
+            let device = other.open_with(url, options);
+            let device = device.unwrap_or_else(|_| host_of(folder.path()).open_with(url, options).unwrap());
+            let before = host.block_on(device.read_exact_at(0, vec![0; 100])).unwrap();
+            let fails = Generated::new(100, |offset, bytes: &mut [u8]| {
+                bytes.fill(99);
+                if offset == 0 { Err(IoError::from_code(Code::IO)) } else { Ok(()) }
+            });
+            let mut packet = ComplexPacket::<_, pactio_sdk::Read>::new(fails).unwrap();
+            device.send_io(0u64, packet.bind().unwrap());
+            host.block_on(&mut packet);
+            assert_eq!(
+                packet.report().min_error().map(|(at, error)| (at, error.code())),
+                Some((0, Code::IO)),
+                "{url}"
+            );
+            assert_eq!(host.block_on(device.read_exact_at(0, vec![0; 100])).unwrap(), before, "{url}");
         }
     });
 }

@@ -26,8 +26,9 @@ const CRATES: [Layers; 2] = [
     Layers {
         source: "host/src",
         all: &[
-            &["bounds", "door", "error", "sync", "task", "url"],
+            &["bounds", "error", "sync", "task", "url"],
             &["executor"],
+            &["door"],
             &["plugin"],
             &["device"],
             &["resources", "host"],

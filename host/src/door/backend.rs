@@ -44,7 +44,7 @@ impl Backend for CBackend {
             option_count: options.len(),
             lower: lower.as_ref().map_or(std::ptr::null(), |lower| lower.table()),
         };
-        opened(&self.plugin, lower, |out, error| {
+        opened(&self.plugin, lower, None, |out, error| {
             // SAFETY: the plugin is loaded for the life of the process; the request is borrowed for the call, and both results
             // are valid for a write.
             unsafe { (self.open)(&raw const raw, out, error) }

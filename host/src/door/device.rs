@@ -17,22 +17,28 @@ use super::{Answer, Device, Info, Ops, READABLE, STREAM, Transfer, WRITABLE, siz
 
 /// A device of the plugin.
 pub(crate) struct CDevice {
+    handle: Arc<Handle>,
+    limits: Limits,
+}
+
+/// The plugin's object, which is closed when neither its device nor a device that was opened in it exists.
+pub(super) struct Handle {
     this: *mut c_void,
     ops: Ops,
     owner: Arc<Owner>,
-    limits: Limits,
-    /// Whether the plugin has limits.
-    is_limited: bool,
     /// The waker of the driver; the plugin gets its address.
     waker: OnceLock<Waker>,
     /// The device below, if this one is a filter's. The plugin has a pointer to it until `close` returns.
     lower: Option<Arc<LowerObject>>,
+    /// The tree that this device was opened in, which is closed later.
+    #[allow(dead_code, reason = "keeps the tree open")]
+    tree: Option<Arc<Handle>>,
 }
 
 // SAFETY: the header has the plugin's functions take calls of any thread.
-unsafe impl Send for CDevice {}
+unsafe impl Send for Handle {}
 // SAFETY: the header has the plugin's functions take calls of any thread, any number at once.
-unsafe impl Sync for CDevice {}
+unsafe impl Sync for Handle {}
 
 /// The functions of a device, without those behind the table's size.
 ///
@@ -69,10 +75,10 @@ unsafe fn read_ops(ops: *const Ops) -> Result<Ops, String> {
         operate: None,
         open_name: None,
     };
-    // SAFETY: the table has `len` bytes, and so has `all`. Any bytes are valid for the fields: numbers, and functions that may be
-    // null. A function that the size cuts in the middle would not be: the size is a multiple of a function's.
+    // A function that the size cuts in the middle is absent.
+    let len = len - len % size_of::<usize>();
+    // SAFETY: the table has `len` bytes, and so has `all`. The header has the plugin put functions of these types there, or NULL.
     unsafe {
-        let len = len - len % size_of::<usize>();
         ptr::copy_nonoverlapping(ops.cast::<u8>(), (&raw mut all).cast::<u8>(), len);
     }
     if all.close.is_none() || all.info.is_none() {
@@ -81,33 +87,7 @@ unsafe fn read_ops(ops: *const Ops) -> Result<Ops, String> {
     Ok(all)
 }
 
-impl CDevice {
-    /// The device that the plugin has written to `out`.
-    ///
-    /// # Safety
-    ///
-    /// The plugin has opened the device, and wrote it as the header says.
-    pub(super) unsafe fn opened(
-        out: &Device,
-        plugin: &Arc<str>,
-        lower: Option<Arc<LowerObject>>,
-    ) -> Result<Self, OpenError> {
-        // SAFETY: the caller promises that the plugin wrote the address of a table, or null.
-        let ops = unsafe { read_ops(out.ops) }
-            .map_err(|what| OpenError::new(IoError::from_code(pactio_sdk::Code::FAILED), what))?;
-        let mut this = Self {
-            this: out.this,
-            ops,
-            owner: Owner::new(plugin.clone()),
-            limits: Limits::NONE,
-            is_limited: ops.limits.is_some(),
-            waker: OnceLock::new(),
-            lower,
-        };
-        this.limits = this.ask_limits()?;
-        Ok(this)
-    }
-
+impl Handle {
     fn ask_limits(&self) -> Result<Limits, OpenError> {
         let Some(limits) = self.ops.limits else { return Ok(Limits::NONE) };
         let mut raw = super::Limits {
@@ -134,22 +114,56 @@ impl CDevice {
         let limits = if raw.largest == 0 { limits } else { limits.with_largest(raw.largest) };
         Ok(if raw.in_flight == 0 { limits } else { limits.with_in_flight(raw.in_flight) })
     }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(close) = self.ops.close {
+            // SAFETY: the device is open, no other call is inside, and no call follows.
+            unsafe { close(self.this) };
+        }
+        fail_all(&self.owner);
+    }
+}
+
+impl CDevice {
+    /// The device that the plugin has written to `out`.
+    ///
+    /// # Safety
+    ///
+    /// The plugin has opened the device, and wrote it as the header says.
+    unsafe fn opened(
+        out: &Device,
+        plugin: &Arc<str>,
+        lower: Option<Arc<LowerObject>>,
+        tree: Option<Arc<Handle>>,
+    ) -> Result<Self, OpenError> {
+        // SAFETY: the caller promises that the plugin wrote the address of a table, or null.
+        let ops = unsafe { read_ops(out.ops) }
+            .map_err(|what| OpenError::new(IoError::from_code(pactio_sdk::Code::FAILED), what))?;
+        let (owner, waker) = (Owner::new(plugin.clone()), OnceLock::new());
+        let handle = Arc::new(Handle { this: out.this, ops, owner, waker, lower, tree });
+        let limits = handle.ask_limits()?;
+        Ok(Self { handle, limits })
+    }
 
     /// Hands a request to a function of the plugin.
     fn transfer(&self, function: Option<Transfer>, position: u64, id: RequestId, held: Option<Held>) {
         let Some(held) = held else { return };
         let Some(function) = function else { return held.complete(0, &IoError::UNSUPPORTED.into()) };
-        InCall::make(held, position, id.to_raw(), &self.owner, |request| {
+        InCall::make(held, position, id.to_raw(), &self.handle.owner, |request| {
             // SAFETY: the device is open, and the request is valid for the call.
-            unsafe { function(self.this, request) }
+            unsafe { function(self.handle.this, request) }
         });
     }
 
     fn supports(&self, capability: Capability) -> bool {
         let id = capability.id();
-        match (self.ops.supports, self.ops.operate) {
+        match (self.handle.ops.supports, self.handle.ops.operate) {
             // SAFETY: the device is open; the id is borrowed for the call.
-            (Some(supports), Some(_)) => unsafe { supports(self.this, id.as_ptr().cast(), id.len()) == 1 },
+            (Some(supports), Some(_)) => unsafe {
+                supports(self.handle.this, id.as_ptr().cast(), id.len()) == 1
+            },
             _ => false,
         }
     }
@@ -158,9 +172,9 @@ impl CDevice {
 impl BackendDevice for CDevice {
     fn info(&self) -> DeviceInfo {
         let mut info = Info { size: size::<Info>(), flags: 0, device_size: u64::MAX };
-        if let Some(ask) = self.ops.info {
+        if let Some(ask) = self.handle.ops.info {
             // SAFETY: the device is open, and `info` is valid for a write.
-            unsafe { ask(self.this, &raw mut info) };
+            unsafe { ask(self.handle.this, &raw mut info) };
         }
         let known = match info.device_size {
             _ if info.flags & STREAM != 0 => DeviceInfo::stream(),
@@ -173,31 +187,51 @@ impl BackendDevice for CDevice {
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
         let id = view.request();
-        self.transfer(self.ops.read, position, id, Held::of_read(view));
+        self.transfer(
+            self.handle.ops.read,
+            position,
+            id,
+            Held::of_read(view, self.limits.memory_alignment() as usize),
+        );
     }
 
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
         let id = view.request();
-        self.transfer(self.ops.write, position, id, Held::of_write(view));
+        self.transfer(
+            self.handle.ops.write,
+            position,
+            id,
+            Held::of_write(view, self.limits.memory_alignment() as usize),
+        );
     }
 
     fn read_next(&self, view: BoundPacketView<Write>) {
         let id = view.request();
-        self.transfer(self.ops.read_next, 0, id, Held::of_read(view));
+        self.transfer(
+            self.handle.ops.read_next,
+            0,
+            id,
+            Held::of_read(view, self.limits.memory_alignment() as usize),
+        );
     }
 
     fn write_next(&self, view: BoundPacketView<Read>) {
         let id = view.request();
-        self.transfer(self.ops.write_next, 0, id, Held::of_write(view));
+        self.transfer(
+            self.handle.ops.write_next,
+            0,
+            id,
+            Held::of_write(view, self.limits.memory_alignment() as usize),
+        );
     }
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         match query.capability() {
-            Capability::CANCELLATION if self.ops.cancel.is_some() => {
+            Capability::CANCELLATION if self.handle.ops.cancel.is_some() => {
                 _ = query.offer::<dyn Cancellation>(self)
             }
-            Capability::LIMITS if self.is_limited => _ = query.offer::<dyn Limiting>(self),
-            Capability::OPEN if self.ops.open_name.is_some() => _ = query.offer::<dyn Opening>(self),
+            Capability::LIMITS if self.handle.ops.limits.is_some() => _ = query.offer::<dyn Limiting>(self),
+            Capability::OPEN if self.handle.ops.open_name.is_some() => _ = query.offer::<dyn Opening>(self),
             Capability::CANCELLATION
             | Capability::LIMITS
             | Capability::OPEN
@@ -209,12 +243,12 @@ impl BackendDevice for CDevice {
     }
 
     fn polling_handle(&self) -> PollingHandle {
-        let (Some(polling), Some(_)) = (self.ops.polling, self.ops.poll) else {
-            return if self.ops.poll.is_some() { PollingHandle::Waker } else { PollingHandle::None };
+        let (Some(polling), Some(_)) = (self.handle.ops.polling, self.handle.ops.poll) else {
+            return if self.handle.ops.poll.is_some() { PollingHandle::Waker } else { PollingHandle::None };
         };
         let mut raw = super::Polling { size: size::<super::Polling>(), kind: 1, descriptor: -1, interest: 0 };
         // SAFETY: the device is open, and `raw` is valid for a write.
-        unsafe { polling(self.this, &raw mut raw) };
+        unsafe { polling(self.handle.this, &raw mut raw) };
         match raw.kind {
             2 => PollingHandle::Descriptor {
                 descriptor: raw.descriptor,
@@ -226,10 +260,10 @@ impl BackendDevice for CDevice {
     }
 
     fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let waker = self.waker.get_or_init(|| cx.waker().clone());
-        let Some(poll) = self.ops.poll else { return Poll::Ready(()) };
+        let waker = self.handle.waker.get_or_init(|| cx.waker().clone());
+        let Some(poll) = self.handle.ops.poll else { return Poll::Ready(()) };
         // SAFETY: the device is open, and the waker is valid until `close` has returned.
-        match unsafe { poll(self.this, ptr::from_ref(waker).cast()) } {
+        match unsafe { poll(self.handle.this, ptr::from_ref(waker).cast()) } {
             0 => Poll::Pending,
             _ => Poll::Ready(()),
         }
@@ -238,13 +272,13 @@ impl BackendDevice for CDevice {
 
 impl Relay for CDevice {
     fn relay<E: Operation + ?Sized>(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
-        let Some(operate) = self.ops.operate else { return view.error(IoError::UNSUPPORTED) };
+        let Some(operate) = self.handle.ops.operate else { return view.error(IoError::UNSUPPORTED) };
         let (id, request) = (E::OPERATION.id(), view.request());
-        let Some(held) = Held::of_read(view) else { return };
-        InCall::make(held, 0, request.to_raw(), &self.owner, |answer| {
+        let Some(held) = Held::of_read(view, self.limits.memory_alignment() as usize) else { return };
+        InCall::make(held, 0, request.to_raw(), &self.handle.owner, |answer| {
             let done: Answer =
                 // SAFETY: the device is open; id, text and request are borrowed for the call.
-                unsafe { operate(self.this, id.as_ptr().cast(), id.len(), number, text.as_ptr(), text.len(), answer) };
+                unsafe { operate(self.handle.this, id.as_ptr().cast(), id.len(), number, text.as_ptr(), text.len(), answer) };
             done
         });
     }
@@ -252,9 +286,9 @@ impl Relay for CDevice {
 
 impl Cancellation for CDevice {
     fn cancel(&self, request: RequestId) {
-        if let Some(cancel) = self.ops.cancel {
+        if let Some(cancel) = self.handle.ops.cancel {
             // SAFETY: the device is open.
-            unsafe { cancel(self.this, request.to_raw()) };
+            unsafe { cancel(self.handle.this, request.to_raw()) };
         }
     }
 }
@@ -267,10 +301,11 @@ impl Limiting for CDevice {
 
 impl Opening for CDevice {
     fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
-        let Some(open) = self.ops.open_name else { return Err(IoError::UNSUPPORTED.into()) };
-        let device = opened(&self.owner.plugin, self.lower.clone(), |out, error| {
+        let Some(open) = self.handle.ops.open_name else { return Err(IoError::UNSUPPORTED.into()) };
+        let (lower, tree) = (self.handle.lower.clone(), Some(self.handle.clone()));
+        let device = opened(&self.handle.owner.plugin, lower, tree, |out, error| {
             // SAFETY: the device is open; the name is borrowed for the call, and both results are valid for a write.
-            unsafe { open(self.this, name.as_ptr(), name.len(), mode.bits(), out, error) }
+            unsafe { open(self.handle.this, name.as_ptr(), name.len(), mode.bits(), out, error) }
         })?;
         Ok(Opened::new(device))
     }
@@ -280,27 +315,18 @@ impl Opening for CDevice {
 pub(super) fn opened(
     plugin: &Arc<str>,
     lower: Option<Arc<LowerObject>>,
+    tree: Option<Arc<Handle>>,
     open: impl FnOnce(*mut Device, *mut super::OpenError) -> u32,
 ) -> Result<CDevice, OpenError> {
     let mut out = Device { this: ptr::null_mut(), ops: ptr::null() };
     let mut error = super::OpenError { size: size::<super::OpenError>(), code: 0, text: [0; 1016] };
     if open(&raw mut out, &raw mut error) == 0 {
         // SAFETY: 0 says that the plugin has opened the device.
-        return unsafe { CDevice::opened(&out, plugin, lower) };
+        return unsafe { CDevice::opened(&out, plugin, lower, tree) };
     }
     let len = error.text.iter().position(|byte| *byte == 0).unwrap_or(error.text.len());
     // SAFETY: the bytes are those of the array.
     let text = unsafe { text_of(error.text.as_ptr(), len) };
     let error = error_of(error.code.into());
     Err(if text.is_empty() { error.into() } else { OpenError::new(error, text) })
-}
-
-impl Drop for CDevice {
-    fn drop(&mut self) {
-        if let Some(close) = self.ops.close {
-            // SAFETY: the device is open, no other call is inside, and no call follows.
-            unsafe { close(self.this) };
-        }
-        fail_all(&self.owner);
-    }
 }

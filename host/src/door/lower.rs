@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use pactio_sdk::ext::EXTENSIONS;
 use pactio_sdk::{
-    BoundPacketView, Cause, DerivedPacket, IoError, Lower, NoPos, PacketBox, PacketIo, PacketPerms, Read,
-    RequestId, StableBytes, Write,
+    AlignedBytes, BoundPacketView, Cause, Code, DerivedPacket, IoError, Lower, NoPos, PacketBox, PacketIo,
+    PacketPerms, Read, RequestId, StableBytes, Write,
 };
 
-use super::request::{Held, InCall, Owner, View, keep_again};
+use super::request::{Held, InCall, Owner, View, keep_during};
 use super::{Answer, Info, KEPT, READABLE, Request, STREAM, WRITABLE, size};
+use crate::executor::is_of_plugin;
 
 /// See `pactio_lower`.
 #[repr(C)]
@@ -76,6 +77,7 @@ impl LowerObject {
 ///
 /// The table is that of a `LowerObject`, which exists during the call.
 unsafe fn device<'c>(table: *const Table) -> &'c Lower {
+    is_of_plugin();
     // SAFETY: the caller promises that the table is the first field of an object.
     unsafe { &(*table.cast::<LowerObject>()).device }
 }
@@ -141,20 +143,29 @@ impl Ending {
 }
 
 /// Memory that the plugin leaves to a request.
-struct Lent(NonNull<u8>, usize);
+struct Lent {
+    start: NonNull<u8>,
+    len: usize,
+    /// The bytes are those of a write. The memory of a read may be in any state.
+    is_initialised: bool,
+}
 
 // SAFETY: the header has the plugin leave the memory to the request, on any thread.
 unsafe impl Send for Lent {}
 
-// SAFETY: the header has the memory stay valid, and used by the request alone, until its completion is called. The state of the
-// memory is unknown to the host: it counts as initialised.
+// SAFETY: the header has the memory stay valid, and used by the request alone, until its completion is called; `is_initialised`
+// says whether its bytes are.
 unsafe impl StableBytes for Lent {
     fn start(&mut self) -> NonNull<u8> {
-        self.0
+        self.start
     }
 
     fn len(&self) -> usize {
-        self.1
+        self.len
+    }
+
+    fn is_initialised(&self) -> bool {
+        self.is_initialised
     }
 }
 
@@ -189,7 +200,7 @@ unsafe extern "C" fn start(
     // SAFETY: the header has the plugin pass the table that it was given, while its device is open, and the request of the call.
     let (device, in_call) = unsafe { (device(table), InCall::of(request)) };
     let ending = Ending { completion, context };
-    let lent = Lent(NonNull::new(data).unwrap_or(NonNull::dangling()), len);
+    let is_initialised = matches!(kind, WRITE | WRITE_NEXT);
     let answer = if in_call.is_some() { KEPT } else { 0 };
     let origin = match in_call.map(|in_call| (in_call.take(), in_call.owner().clone())) {
         Some((Some(held), owner)) => Some((held, owner)),
@@ -200,12 +211,28 @@ unsafe extern "C" fn start(
         }
         None => None,
     };
+    let start = match NonNull::new(data) {
+        None if len > 0 => {
+            refuse(origin, IoError::from_code(Code::INVALID_INPUT), ending);
+            return answer;
+        }
+        start => start.unwrap_or(NonNull::dangling()),
+    };
+    let lent = Lent { start, len, is_initialised };
     match kind {
         READ | READ_NEXT => send::<Write>(device, kind, position, lent, origin, ending),
         WRITE | WRITE_NEXT => send::<Read>(device, kind, position, lent, origin, ending),
-        _ => ending.call(0, 0, Some(IoError::UNSUPPORTED)),
+        _ => refuse(origin, IoError::UNSUPPORTED, ending),
     }
     answer
+}
+
+/// Ends a request of the plugin that is not sent, and the one that it was made to complete.
+fn refuse(origin: Option<(Held, Arc<Owner>)>, error: IoError, ending: Ending) {
+    if let Some((held, _)) = origin {
+        held.complete(0, &error.into());
+    }
+    ending.call(0, 0, Some(error));
 }
 
 /// Sends a request of the plugin, which may be made to complete another one.
@@ -219,7 +246,8 @@ fn send<Perms: Kind>(
 ) {
     let Some((held, owner)) = origin else {
         // SAFETY: see `StableBytes` of `Lent`.
-        let bound = unsafe { PacketBox::<Perms>::lent(lent.0, lent.1) }.and_then(PacketBox::into_bound);
+        let bound = unsafe { PacketBox::<Perms>::lent(lent.start, lent.len, lent.is_initialised) };
+        let bound = bound.and_then(PacketBox::into_bound);
         return match bound {
             Ok((packet, view)) => {
                 packet.on_complete(move |packet| {
@@ -266,8 +294,8 @@ fn derive<Perms: Kind, Origin: PacketPerms>(
     kind: u32,
     position: u64,
     lent: Lent,
-    (origin, buffer): (BoundPacketView<Origin>, Option<Vec<u8>>),
-    hold: fn(BoundPacketView<Origin>, Option<Vec<u8>>) -> Option<Held>,
+    (origin, buffer): (BoundPacketView<Origin>, Option<AlignedBytes>),
+    hold: fn(BoundPacketView<Origin>, Option<AlignedBytes>) -> Option<Held>,
     owner: Arc<Owner>,
     ending: Ending,
 ) {
@@ -286,8 +314,10 @@ fn derive<Perms: Kind, Origin: PacketPerms>(
             Some((done, cause)) => (done, Some(cause)),
         };
         let error = cause.as_ref().map(Cause::error);
-        let kept = hold(view, buffer).map_or(0, |held| keep_again(held, owner, cause));
-        ending.call(kept, done, error);
+        match hold(view, buffer) {
+            Some(held) => keep_during(held, &owner, cause, |kept| ending.call(kept, done, error)),
+            None => ending.call(0, done, error),
+        }
     });
     Perms::send(device, kind, position, view);
 }

@@ -9,15 +9,16 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pactio_sdk::{
-    AllocatedPacket, BoundPacketView, Cause, Code, IoError, PacketPerms, Read, ReadPacketObj,
-    TransferredPacket, Write, WritePacketObj,
+    AlignedBytes, AllocatedPacket, BoundPacketView, Cause, Code, IoError, PacketPerms, Read, ReadPacketObj,
+    Write, WritePacketObj,
 };
 
 use super::{Answer, KEPT, Request, size};
+use crate::executor::is_of_plugin;
 
 /// The plugin and the device that a request is of.
 pub(super) struct Owner {
@@ -25,13 +26,16 @@ pub(super) struct Owner {
     pub(super) plugin: Arc<str>,
     /// The number of the device, which is used once.
     pub(super) number: u64,
+    /// The device was closed.
+    is_closed: AtomicBool,
 }
 
 impl Owner {
     pub(super) fn new(plugin: Arc<str>) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Ordering: Relaxed. The number guards no data.
-        Arc::new(Self { plugin, number: NEXT.fetch_add(1, Ordering::Relaxed) })
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { plugin, number, is_closed: AtomicBool::new(false) })
     }
 
     /// Reports a mistake of the plugin that the host has contained.
@@ -43,20 +47,20 @@ impl Owner {
 /// A request that owes an answer, with its bytes in memory.
 pub(super) enum Held {
     Fill(WritePacketObj),
-    /// The requester's bytes are not in memory: a buffer is filled, and copied at the end.
-    FillCopy(BoundPacketView<Write>, Vec<u8>),
+    /// The requester's bytes are not in memory, or not aligned for the device: a buffer is filled, and copied at the end.
+    FillCopy(BoundPacketView<Write>, AlignedBytes),
     Take(ReadPacketObj),
-    TakeCopy(TransferredPacket<Read>, Vec<u8>),
+    TakeCopy(BoundPacketView<Read>, AlignedBytes),
 }
 
 impl Held {
-    /// A read request; `None` if there is no memory, and the request has failed.
-    pub(super) fn of_read(view: BoundPacketView<Write>) -> Option<Self> {
-        let view = match view.try_alloc(1) {
+    /// A read request, with memory at a multiple of `align`; `None` if there is no memory, and the request has failed.
+    pub(super) fn of_read(view: BoundPacketView<Write>, align: usize) -> Option<Self> {
+        let view = match view.try_alloc(align) {
             Ok(bytes) => return Some(Self::Fill(bytes)),
             Err(view) => view,
         };
-        match buffer(view.len()) {
+        match AlignedBytes::zeroed(view.len(), align) {
             Ok(buffer) => Some(Self::FillCopy(view, buffer)),
             Err(error) => {
                 view.error(error);
@@ -65,17 +69,16 @@ impl Held {
         }
     }
 
-    /// A write request; `None` if there is no memory, and the request has failed.
-    pub(super) fn of_write(view: BoundPacketView<Read>) -> Option<Self> {
-        let view = match view.try_alloc(1) {
+    /// A write request; `None` if there is no memory, or if its bytes cannot be produced, and the request has failed.
+    pub(super) fn of_write(view: BoundPacketView<Read>, align: usize) -> Option<Self> {
+        let view = match view.try_alloc(align) {
             Ok(bytes) => return Some(Self::Take(bytes)),
             Err(view) => view,
         };
-        match buffer(view.len()) {
-            Ok(mut buffer) => {
-                let moved = view.transfer_data(&mut buffer);
-                Some(Self::TakeCopy(moved, buffer))
-            }
+        let copied = AlignedBytes::zeroed(view.len(), align)
+            .and_then(|mut buffer| view.copy_to(&mut buffer).map(|()| buffer));
+        match copied {
+            Ok(buffer) => Some(Self::TakeCopy(view, buffer)),
             Err(error) => {
                 view.error(error);
                 None
@@ -96,31 +99,34 @@ impl Held {
             Self::Fill(bytes) => bytes.is_cancelled(),
             Self::FillCopy(view, _) => view.is_cancelled(),
             Self::Take(bytes) => bytes.is_cancelled(),
-            Self::TakeCopy(..) => false,
+            Self::TakeCopy(view, _) => view.is_cancelled(),
         }
     }
 
-    /// The view of a request, for a device below, and the buffer that stands for its bytes.
+    /// The view of a request, for a device below, and what is needed to hold it again.
     pub(super) fn into_view(self) -> View {
         match self {
             Self::Fill(bytes) => View::Read(bytes.into_view(), None),
             Self::FillCopy(view, buffer) => View::Read(view, Some(buffer)),
             Self::Take(bytes) => View::Write(bytes.into_view(), None),
-            Self::TakeCopy(moved, buffer) => View::Write(moved.into_view(), Some(buffer)),
+            Self::TakeCopy(view, buffer) => View::Write(view, Some(buffer)),
         }
     }
 
-    /// A read request that was held before.
-    pub(super) fn read_again(view: BoundPacketView<Write>, buffer: Option<Vec<u8>>) -> Option<Self> {
+    /// A read request that was held before: its bytes are where they were.
+    pub(super) fn read_again(view: BoundPacketView<Write>, buffer: Option<AlignedBytes>) -> Option<Self> {
         match buffer {
             Some(buffer) => Some(Self::FillCopy(view, buffer)),
-            None => Self::of_read(view),
+            None => Self::of_read(view, 1),
         }
     }
 
     /// A write request that was held before.
-    pub(super) fn write_again(view: BoundPacketView<Read>, _: Option<Vec<u8>>) -> Option<Self> {
-        Self::of_write(view)
+    pub(super) fn write_again(view: BoundPacketView<Read>, buffer: Option<AlignedBytes>) -> Option<Self> {
+        match buffer {
+            Some(buffer) => Some(Self::TakeCopy(view, buffer)),
+            None => Self::of_write(view, 1),
+        }
     }
 
     /// Answers: the first `done` bytes are done, the rest failed with `rest`.
@@ -149,11 +155,10 @@ impl Held {
                 front.complete();
                 if back.is_empty() { back.complete() } else { back.fail(rest) }
             }
-            Self::TakeCopy(moved, _) => {
-                use pactio_sdk::Splittable as _;
-                let (front, back) = moved.split_at(done);
-                front.complete();
-                if back.is_empty() { back.complete() } else { back.fail(rest) }
+            Self::TakeCopy(view, _) => {
+                let (front, back) = view.split_at(done);
+                front.accept().complete();
+                if back.is_empty() { back.accept().complete() } else { back.fail(rest) }
             }
         }
     }
@@ -180,21 +185,14 @@ impl Held {
     }
 }
 
-/// The view of a request, and the buffer that stands for its bytes if they are not in memory.
+/// The view of a request, and the buffer that stands for its bytes, if there is one.
 pub(super) enum View {
-    Read(BoundPacketView<Write>, Option<Vec<u8>>),
-    Write(BoundPacketView<Read>, Option<Vec<u8>>),
+    Read(BoundPacketView<Write>, Option<AlignedBytes>),
+    Write(BoundPacketView<Read>, Option<AlignedBytes>),
 }
 
 fn fail<Perms: PacketPerms>(view: BoundPacketView<Perms>, rest: &Cause) {
     if view.is_empty() { view.error(rest.error()) } else { view.fail(rest) }
-}
-
-fn buffer(len: usize) -> Result<Vec<u8>, IoError> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(len).map_err(|_| IoError::OUT_OF_MEMORY)?;
-    buffer.resize(len, 0);
-    Ok(buffer)
 }
 
 /// The error for a number of the header.
@@ -237,7 +235,9 @@ impl InCall {
             }
             (Some(held), answer) => held.answer(answer, owner),
             (None, KEPT) => {}
-            // The request is kept, or was handed on: its answer comes from there.
+            // The request is kept, or was handed on: its answer comes from there. An exception in C++ completes a kept request as
+            // well, and is no mistake.
+            (None, answer) if answer < 0 => {}
             (None, _) => owner.wrong("it kept or forwarded a request and answered it as well"),
         }
     }
@@ -278,6 +278,8 @@ struct KeptRequest {
     owner: Arc<Owner>,
     /// The reason why a request failed that was made to complete this one: its text is kept if the plugin passes the error on.
     cause: Option<Cause>,
+    /// The plugin is in the completion that was given this request: the request stays until that returns.
+    is_in_completion: bool,
 }
 
 fn list(number: u64) -> MutexGuard<'static, Kept> {
@@ -288,16 +290,36 @@ fn list(number: u64) -> MutexGuard<'static, Kept> {
 pub(super) unsafe extern "C" fn keep(request: *const Request) -> u64 {
     // SAFETY: the header has the plugin call this with the request of the call that is under way.
     let Some(in_call) = (unsafe { InCall::of(request) }) else { return 0 };
-    in_call.take().map_or(0, |held| keep_again(held, in_call.owner.clone(), None))
+    let Some(held) = in_call.take() else { return 0 };
+    insert(KeptRequest { held, owner: in_call.owner.clone(), cause: None, is_in_completion: false })
 }
 
 /// Keeps a request; gives its number.
-pub(super) fn keep_again(held: Held, owner: Arc<Owner>, cause: Option<Cause>) -> u64 {
+fn insert(kept: KeptRequest) -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     // Ordering: Relaxed. The lock of the list orders the request.
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    list(number).get_or_insert_default().insert(number, KeptRequest { held, owner, cause });
+    list(number).get_or_insert_default().insert(number, kept);
     number
+}
+
+/// Keeps a request while `complete` has the plugin complete it. A device that is closed meanwhile fails the request afterwards: the
+/// plugin may be using its bytes.
+pub(super) fn keep_during(held: Held, owner: &Arc<Owner>, cause: Option<Cause>, complete: impl FnOnce(u64)) {
+    let number = insert(KeptRequest { held, owner: owner.clone(), cause, is_in_completion: true });
+    complete(number);
+    let left = {
+        let mut list = list(number);
+        let all = list.get_or_insert_default();
+        if let Some(kept) = all.get_mut(&number) {
+            kept.is_in_completion = false;
+        }
+        // Ordering: Relaxed. `fail_all` locks this list after its store: either it sees the request, or this sees the store.
+        if owner.is_closed.load(Ordering::Relaxed) { all.remove(&number) } else { None }
+    };
+    if let Some(kept) = left {
+        kept.held.complete(0, &IoError::from_code(Code::UNANSWERED).into());
+    }
 }
 
 fn take_kept(number: u64) -> Option<KeptRequest> {
@@ -312,6 +334,7 @@ fn take_kept(number: u64) -> Option<KeptRequest> {
 
 /// See `pactio_host.complete`.
 pub(super) extern "C" fn complete(number: u64, answer: Answer) {
+    is_of_plugin();
     if let Some(KeptRequest { held, owner, .. }) = take_kept(number) {
         if answer == KEPT {
             owner.wrong("it completed a request with PACTIO_KEPT");
@@ -328,7 +351,8 @@ pub(super) unsafe extern "C" fn complete_part(
     text: *const u8,
     text_len: usize,
 ) {
-    let Some(KeptRequest { held, owner, cause }) = take_kept(number) else { return };
+    is_of_plugin();
+    let Some(KeptRequest { held, owner, cause, .. }) = take_kept(number) else { return };
     if done > held.len() {
         owner.wrong(&format!("it completed {done} bytes of a request of {}", held.len()));
         return held.complete(0, &IoError::from_code(Code::FAILED).into());
@@ -352,13 +376,17 @@ pub(super) extern "C" fn is_cancelled(number: u64) -> u32 {
     u32::from(held.is_none_or(|kept| kept.held.is_cancelled()))
 }
 
-/// Fails the kept requests of a device that has ended.
+/// Fails the kept requests of a device that was closed.
 pub(super) fn fail_all(owner: &Owner) {
+    // Ordering: Relaxed. The locks below order the store before the load in `keep_during`.
+    owner.is_closed.store(true, Ordering::Relaxed);
     for list in &ALL {
         let left: Vec<Held> = {
             let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
             let all = list.get_or_insert_default();
-            all.extract_if(|_, kept| kept.owner.number == owner.number).map(|(_, kept)| kept.held).collect()
+            all.extract_if(|_, kept| kept.owner.number == owner.number && !kept.is_in_completion)
+                .map(|(_, kept)| kept.held)
+                .collect()
         };
         left.into_iter().for_each(|held| held.complete(0, &IoError::from_code(Code::UNANSWERED).into()));
     }

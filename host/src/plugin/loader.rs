@@ -1,6 +1,6 @@
 //! Loads a plugin's library when it is first needed, and makes its backend.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -343,8 +343,10 @@ fn from_c(
     check_loaded(unsafe { std::slice::from_raw_parts(entry.manifest, entry.manifest_len) }, described)?;
     let manifest = &described.manifest;
     if let Some(init) = entry.init {
-        // SAFETY: the entry passed all checks, so the function has this signature; the table lives as long as the process.
-        let status = unsafe { init(door::host_table(&manifest.id)) };
+        let status = once(address.addr(), || {
+            // SAFETY: the entry passed all checks, so the function has this signature; the table lives as long as the process.
+            unsafe { init(door::host_table(&manifest.id)) }
+        });
         if status != 0 {
             let error = door::error_of(status.into());
             return Err(Refusal::new(RefusalKind::Setup, format!("it failed while it was set up: {error}")));
@@ -352,6 +354,13 @@ fn from_c(
     }
     let backend = door::CBackend::new(open, &manifest.id, manifest.filter);
     Ok(pactio_sdk::__private::host_backend(backend, record_of(library)))
+}
+
+/// Sets a plugin up, unless another host of this process has done that: a library is mapped once.
+fn once(entry: usize, init: impl FnOnce() -> u32) -> u32 {
+    static DONE: Mutex<BTreeMap<usize, Arc<OnceLock<u32>>>> = Mutex::new(BTreeMap::new());
+    let status = DONE.lock().unwrap_or_else(PoisonError::into_inner).entry(entry).or_default().clone();
+    *status.get_or_init(init)
 }
 
 /// Compares the layouts of the types that both sides share, if the plugin has them.

@@ -75,7 +75,7 @@ typedef struct pactio_request {
     uint64_t position; /* in bytes from the start of the device; 0 for streams */
     uint8_t *data;
     size_t len;
-    uint64_t id; /* names the request in ops->cancel */
+    uint64_t id; /* names the request in ops->cancel. Parts of one request have the same id, and are cancelled together. */
 } pactio_request;
 
 /* A kept request. Each is completed once; 0 is none. */
@@ -85,14 +85,13 @@ typedef uint64_t pactio_kept;
 typedef struct pactio_waker pactio_waker;
 
 /* What the host offers. One table per plugin, valid for the life of the process; all functions may be called from any thread, and
- * from within a call of the plugin. None blocks or unwinds. */
+ * from within a call of the plugin. None unwinds. Completing a request runs code of its requester: hold no lock. */
 typedef struct pactio_host {
     uint32_t size;
     uint32_t reserved;
     void *object; /* the first argument of log */
     /* Keeps a request beyond the call that handed it over, which then returns PACTIO_KEPT. `data` stays valid until the request
-     * is completed. Called once, on the thread of that call, before it returns. 0 if there is no memory: return
-     * -PACTIO_OUT_OF_MEMORY then. */
+     * is completed. Called once, on the thread of that call, before it returns. 0 if the request was kept or forwarded before. */
     pactio_kept (*keep)(const pactio_request *request);
     /* Completes a kept request: as a returned answer. A request that was completed before is reported, and changes nothing. */
     void (*complete)(pactio_kept kept, pactio_answer answer);
@@ -243,10 +242,12 @@ static inline int pactio_same(const char *one, const char *other, size_t len) {
 
 /* Takes the result of a request of the filter: the first `done` bytes are done; the rest failed with `error`, or `error` is 0.
  * `kept` is the request that `start` was given, to be completed now; 0 if there was none, or if it has failed already. May be called
- * before `start` returns, and on any thread. */
+ * before `start` returns, and on any thread. It may also be called after ops->close of the filter's device has returned, when the
+ * device below has ended: `context` does not need the filter's device, and `lower` is not used then. */
 typedef void (*pactio_completion)(void *context, pactio_kept kept, size_t done, uint32_t error);
 
-/* The device below a filter. Valid until ops->close of the filter's device returns. Any thread may call. */
+/* The device below a filter. Valid until ops->close of the filter's device returns. Any thread may call; with a request, the thread
+ * of its call, once. After forward and operate, `data` of the request is not used any more. */
 typedef struct pactio_lower {
     uint32_t size;
     uint32_t reserved;
@@ -255,7 +256,8 @@ typedef struct pactio_lower {
     pactio_answer (*forward)(const struct pactio_lower *lower, uint32_t kind, uint64_t position, const pactio_request *request);
     /* Begins a request of the filter. `data` stays valid until the completion is called. With a request, which may be NULL, the new
      * request is made to complete that one: it has its id, and ops->cancel can pass cancellation on. `start` then returns
-     * PACTIO_KEPT, which the filter returns in turn; else 0. `data` may be that of the request. */
+     * PACTIO_KEPT, which the filter returns in turn; else 0. `data` may be that of the request, which stays valid until `kept` is
+     * completed. */
     pactio_answer (*start)(const struct pactio_lower *lower, uint32_t kind, uint64_t position, uint8_t *data, size_t len,
                            const pactio_request *request, pactio_completion completion, void *context);
     /* Extensions of the device below, as in pactio_device_ops. */

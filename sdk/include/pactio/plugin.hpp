@@ -14,12 +14,13 @@
 #include <string_view>
 #include <utility>
 
-namespace pactio {
+// Hidden, so that two plugins in one process do not share its variables.
+namespace pactio __attribute__((visibility("hidden"))) {
 
 // An error with a number of plugin.h. Thrown while a device is opened, its text reaches the user.
 class error : public std::exception {
   public:
-    error(uint32_t code, std::string text) : code_(code), text_(std::move(text)) {}
+    error(uint32_t code, std::string text) : code_(code != 0 ? code : uint32_t{PACTIO_FAILED}), text_(std::move(text)) {}
     uint32_t code() const noexcept { return code_; }
     const char *what() const noexcept override { return text_.c_str(); }
 
@@ -175,7 +176,9 @@ inline uint32_t init(const pactio_host *table) {
 template <std::unique_ptr<device> (*Open)(const pactio_open &)>
 uint32_t open(const pactio_open *request, pactio_device *out, pactio_error *failure) {
     try {
-        out->self = Open(*request).release();
+        auto opened = Open(*request);
+        if (!opened) return pactio_refuse(failure, PACTIO_FAILED, "the plugin has opened no device");
+        out->self = opened.release();
         out->ops = &detail::ops;
         return 0;
     } catch (const error &thrown) {

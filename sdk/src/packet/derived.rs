@@ -78,12 +78,12 @@ impl<T: StableBytes, Perms: PacketPerms, Origin: PacketPerms> DerivedPacket<T, P
     ///
     /// [`IoError::OUT_OF_MEMORY`] if the header cannot be allocated; the origin fails in that case.
     pub fn new(origin: BoundPacketView<Origin>, mut memory: T) -> Result<Self, IoError> {
-        let (bytes, len) = (memory.start(), memory.len());
+        let (bytes, len, initialised) = (memory.start(), memory.len(), memory.is_initialised());
         let block = block::allocate_kept(Kept { origin, memory })?;
         // SAFETY: the packet was just made and is ours. Its room keeps the origin and the memory; the bytes of the memory do not
         // move.
         unsafe {
-            block::set_bytes(block, bytes.as_ptr(), len, true);
+            block::set_bytes(block, bytes.as_ptr(), len, initialised);
             block::set_derived(block, &TableOf::<T, Origin>::TABLE);
         }
         Ok(Self { packet: PacketBox::new(block), _kept: PhantomData })

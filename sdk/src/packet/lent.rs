@@ -64,10 +64,11 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     ///
     /// # Safety
     ///
-    /// The memory has `len` initialised bytes, and is used by no other code until the packet is complete.
+    /// The memory has `len` bytes, and is used by no other code until the packet is complete. The bytes are initialised if
+    /// `initialised` says so, and in any case unless this is a read request.
     #[doc(hidden)]
-    pub unsafe fn lent(bytes: NonNull<u8>, len: usize) -> Result<Self, IoError> {
-        block::allocate_lent(bytes, len, true).map(PacketBox::new)
+    pub unsafe fn lent(bytes: NonNull<u8>, len: usize, initialised: bool) -> Result<Self, IoError> {
+        block::allocate_lent(bytes, len, initialised).map(PacketBox::new)
     }
 }
 
@@ -154,6 +155,13 @@ pub unsafe trait StableBytes: Send + 'static {
     /// There are no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// `false` for memory whose bytes need not be initialised: it may only be filled by a read request. For hosts, whose plugins
+    /// in other languages lend memory of an unknown state.
+    #[doc(hidden)]
+    fn is_initialised(&self) -> bool {
+        true
     }
 }
 
