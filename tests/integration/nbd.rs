@@ -240,6 +240,13 @@ fn a_failed_range_is_exactly_that_range() {
         assert_eq!(data.3[..8], 65536u64.to_be_bytes());
         assert_eq!(data.3[8..], vec![5; 101_000 - 65536]);
         assert_eq!(chunks.len(), 3, "{:?}", chunks.iter().map(|chunk| chunk.1).collect::<Vec<_>>());
+        // One chunk is asked for: the error alone.
+        client.send(4, 0, 3, 1000, 100_000, b"");
+        let mut chunks = vec![client.chunk()];
+        while chunks.last().unwrap().0 & 1 == 0 {
+            chunks.push(client.chunk());
+        }
+        assert!(chunks.iter().all(|(_, kind, ..)| *kind != 1) && chunks.len() == 2);
         client.send(0, 1, 2, 0, 1, b"x");
         let (_, kind, _, error) = client.chunk();
         assert_eq!((kind, &error[..4]), (1 << 15 | 1, &1u32.to_be_bytes()[..]));
@@ -268,6 +275,97 @@ fn requests_overtake_each_other_and_are_answered_at_the_end() {
         assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
         ending.join().unwrap();
     });
+}
+
+#[test]
+fn states_of_ranges_follow_the_device() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image # 1");
+        let file = std::fs::File::create(&image).unwrap();
+        file.set_len(1 << 20).unwrap();
+        let host = host(&["pactio_file"]);
+        let server = Running::start(
+            host.block_on(
+                Builder::new().export("a b", host.open(&format!("file:{}", image.display())).unwrap()),
+            )
+            .unwrap(),
+        );
+        assert!(server.uri.starts_with("nbd+unix:///a%20b?socket="), "{}", server.uri);
+        let mut client = Client::structured(&server.socket());
+        let query = |name: &str, context: &str| {
+            let mut data = (name.len() as u32).to_be_bytes().to_vec();
+            data.extend(name.as_bytes());
+            data.extend(1u32.to_be_bytes());
+            data.extend((context.len() as u32).to_be_bytes());
+            data.extend(context.as_bytes());
+            data
+        };
+        assert_eq!(client.option(9, &query("a b", "base:"))[0].0, 4);
+        let set = client.option(10, &query("a b", "base:allocation"));
+        assert_eq!(set[0], (4, [&1u32.to_be_bytes()[..], b"base:allocation"].concat()));
+        // An option that fails takes the contexts back.
+        assert_eq!(client.option(10, b"x")[0].0, 1 << 31 | 3);
+        client.go("a b");
+        client.send(0, 7, 1, 0, 100, b"");
+        assert_eq!(client.chunk().1, 1 << 15 | 1);
+        let mut client = Client::structured(&server.socket());
+        client.option(10, &query("a b", "base:allocation"));
+        client.go("a b");
+        let states = |client: &mut Client, flags| {
+            client.send(flags, 7, 1, 0, 1 << 20, b"");
+            let (_, kind, _, data) = client.chunk();
+            assert_eq!((kind, &data[..4]), (5, &1u32.to_be_bytes()[..]));
+            let numbers: Vec<u32> =
+                data[4..].chunks(4).map(|number| u32::from_be_bytes(number.try_into().unwrap())).collect();
+            numbers
+        };
+        assert_eq!(states(&mut client, 0), [1 << 20, 3]);
+        // Another program fills the hole of an export that can only be read.
+        std::os::unix::fs::FileExt::write_all_at(&file, &[7; 65536], 65536).unwrap();
+        let since = Instant::now();
+        while states(&mut client, 0) == [1 << 20, 3] {
+            assert!(since.elapsed() < Duration::from_secs(20), "the state is never asked for again");
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(states(&mut client, 0), [65536, 3, 65536, 0, (1 << 20) - 131_072, 3]);
+        assert_eq!(states(&mut client, 8), [65536, 3]);
+    });
+}
+
+#[test]
+fn a_client_that_takes_no_replies_does_not_hold_up_the_end() {
+    in_time(|| {
+        let host = host(&["pactio_memory", "pactio_delay"]);
+        let mut server = Running::of(&host, writable(&host, "memory:?size=32MiB&fill=1"));
+        let mut client = Client::structured(&server.socket());
+        client.go("");
+        for cookie in 0..60 {
+            client.send(0, 0, cookie, 0, 1 << 20, b"");
+        }
+        let since = Instant::now();
+        server.end();
+        assert!(since.elapsed() < Duration::from_secs(60), "{:?}", since.elapsed());
+        // A device that does not answer.
+        let mut server = Running::of(&host, writable(&host, "memory:?size=1MiB | delay?latency=1h"));
+        let mut waiting = Client::structured(&server.socket());
+        waiting.go("");
+        waiting.send(0, 0, 1, 0, 10, b"");
+        let since = Instant::now();
+        server.end();
+        assert!(since.elapsed() < Duration::from_secs(60), "{:?}", since.elapsed());
+        drop(client);
+    });
+}
+
+#[test]
+fn devices_that_are_written_as_a_whole_are_not_exported_for_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(&["pactio_file"]);
+    let url = format!("file:{}", folder.path().join("new").display());
+    let device = host.open_with(&url, OpenOptions::new().replace(true)).unwrap();
+    let error = host.block_on(Builder::new().writable().export("", device)).err().unwrap();
+    assert!(error.to_string().contains("is only written as a whole"), "{error}");
 }
 
 #[test]

@@ -91,8 +91,5 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     host.block_on(server.run(async move {
         interrupt.wait().await;
     }));
-    if arguments.write && device.capabilities().has(Capability::FLUSH) {
-        host.block_on(device.flush())?;
-    }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! A device as an export: its size, its flags, and the state of its ranges.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use pactio::{Code, Device, Region};
+use pactio::{Capability, Cause, Code, Device, IoError, Region};
 
 use crate::wire::{HOLE, ZERO, errno, export};
 
@@ -20,8 +21,8 @@ pub(crate) struct Export {
     pub(crate) min_block: u32,
     /// The state of ranges without bytes: zeros, or unknown because they cannot be read.
     gaps: u32,
-    /// The regions of a device that is only read, asked once.
-    regions: Mutex<Option<Arc<Vec<Region>>>>,
+    /// The regions, and the time when they were asked for. Writes of clients make them unknown.
+    regions: Mutex<Option<(Instant, Arc<Vec<Region>>)>>,
 }
 
 /// A range with one state.
@@ -34,6 +35,12 @@ pub(crate) struct Extent {
 impl Export {
     pub(crate) async fn new(device: Device, may_write: bool) -> Result<Self, pactio::Error> {
         let info = device.info();
+        if may_write && info.writable() && device.capabilities().has(Capability::PUBLISH) {
+            // Nothing tells the end of the writes, at which the bytes would be published.
+            let text =
+                format!("'{}' is only written as a whole, so clients cannot write to it", device.url());
+            return Err(Cause::new(IoError::from_code(Code::UNSUPPORTED), text).into());
+        }
         let regions = Arc::new(device.regions().await?);
         let size = match info.size() {
             Some(size) => size,
@@ -50,7 +57,7 @@ impl Export {
             is_read_only: !may_write || !info.writable(),
             min_block: device.capabilities().limits().alignment().max(1),
             gaps: HOLE,
-            regions: Mutex::new(Some(regions.clone())),
+            regions: Mutex::new(Some((Instant::now(), regions.clone()))),
             device,
         };
         if let Some(gap) = gaps(&regions, 0..this.size).next() {
@@ -62,12 +69,18 @@ impl Export {
         Ok(this)
     }
 
-    pub(crate) fn flags(&self) -> u16 {
-        let common = export::HAS_FLAGS | export::SEND_DF | export::CAN_MULTI_CONN;
+    pub(crate) fn flags(&self, is_structured: bool) -> u16 {
+        let common = export::HAS_FLAGS | export::CAN_MULTI_CONN;
+        let common = if is_structured { common | export::SEND_DF } else { common };
         match self.is_read_only {
             true => common | export::READ_ONLY,
             false => common | export::SEND_FLUSH | export::SEND_FUA | export::SEND_WRITE_ZEROES,
         }
+    }
+
+    /// A client has written: a gap may be filled.
+    pub(crate) fn changed(&self) {
+        *self.regions.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The states of a range, in order: at most one, or as many as it takes.
@@ -77,15 +90,23 @@ impl Export {
         len: u32,
         only_one: bool,
     ) -> Result<Vec<Extent>, pactio::Error> {
-        let known = self.regions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let regions = match known.filter(|_| self.is_read_only) {
-            Some(regions) => regions,
-            // Writes may have filled a gap.
-            None => Arc::new(self.device.regions().await?),
+        let regions = || self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = regions().clone().filter(|(asked, _)| asked.elapsed() < MAX_REGIONS_AGE);
+        let regions = match known {
+            Some((_, regions)) => regions,
+            None => {
+                let asked = Instant::now();
+                let found = Arc::new(self.device.regions().await?);
+                *regions() = Some((asked, found.clone()));
+                found
+            }
         };
         Ok(extents(&regions, offset, len, self.gaps, if only_one { 1 } else { MAX_EXTENTS }))
     }
 }
+
+/// Regions are asked for again after this time: other programs may write to the device.
+const MAX_REGIONS_AGE: Duration = Duration::from_secs(1);
 
 /// Most extents of an answer. A client asks again for the rest.
 const MAX_EXTENTS: usize = 1 << 16;

@@ -8,7 +8,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use crate::export::{Export, MAX_REQUEST_BYTES};
 use crate::server::Exports;
 use crate::stream::AnyStream;
-use crate::transmission::{ALLOCATION_ID, Agreed};
+use crate::transmission::{ALLOCATION_ID, Agreed, cut};
 use crate::wire::{self, FIXED_NEWSTYLE, Fields, NO_ZEROES, info, option, option_reply, reply};
 
 /// Most bytes of an option.
@@ -52,6 +52,26 @@ pub(crate) async fn greet(stream: &mut AnyStream) -> io::Result<bool> {
     Ok(flags & u32::from(NO_ZEROES) != 0)
 }
 
+/// The exports that a client asks for.
+struct Lookups<'e> {
+    exports: &'e Exports,
+    /// The last one: opening a name of a tree again for the next option could be slow.
+    last: Option<(String, Arc<Export>)>,
+}
+
+impl Lookups<'_> {
+    async fn find(&mut self, name: &str) -> Result<Arc<Export>, pactio::Error> {
+        if let Some((last, export)) = &self.last
+            && last == name
+        {
+            return Ok(export.clone());
+        }
+        let export = self.exports.find(name).await?;
+        self.last = Some((name.to_owned(), export.clone()));
+        Ok(export)
+    }
+}
+
 /// Answers options until the client chooses.
 pub(crate) async fn negotiate(
     stream: &mut AnyStream,
@@ -62,6 +82,7 @@ pub(crate) async fn negotiate(
     let mut agreed = Agreed::default();
     // The export for which contexts were negotiated: they hold for it alone.
     let mut context_of: Option<String> = None;
+    let mut exports = Lookups { exports, last: None };
     loop {
         let mut header = [0; 16];
         if let Err(error) = stream.read_exact(&mut header).await {
@@ -94,37 +115,45 @@ pub(crate) async fn negotiate(
                 let name = String::from_utf8_lossy(&data).into_owned();
                 let export = exports.find(&name).await.map_err(io::Error::other)?;
                 let mut answer = export.size.to_be_bytes().to_vec();
-                answer.extend(export.flags().to_be_bytes());
+                answer.extend(export.flags(agreed.is_structured).to_be_bytes());
                 answer.resize(if no_zeroes { 10 } else { 134 }, 0);
                 stream.write_all(&answer).await?;
                 stream.flush().await?;
-                return Ok(Chosen::Export(export, Agreed { has_allocation: false, ..agreed }));
+                agreed.has_allocation = context_of.as_ref() == Some(&name);
+                return Ok(Chosen::Export(export, agreed));
             }
             option::ABORT => {
                 send(stream, kind, reply::ACK, b"").await?;
                 return Ok(Chosen::Nothing);
             }
-            option::LIST if !data.is_empty() => {
-                send(stream, kind, reply::INVALID, b"the option has no data").await?
+            option::LIST | option::STARTTLS | option::STRUCTURED_REPLY if !data.is_empty() => {
+                send(stream, kind, reply::INVALID, b"the option has no data").await?;
+            }
+            option::STARTTLS if security == Security::Tls => {
+                send(stream, kind, reply::INVALID, b"the connection has TLS already").await?;
             }
             option::LIST => {
-                for name in exports.names().await {
+                for name in exports.exports.names().await {
                     let mut server = (name.len() as u32).to_be_bytes().to_vec();
                     server.extend(name.as_bytes());
                     send(stream, kind, reply::SERVER, &server).await?;
                 }
                 send(stream, kind, reply::ACK, b"").await?;
             }
-            option::STARTTLS if security == Security::TlsRequired && data.is_empty() => {
+            option::STARTTLS if security == Security::TlsRequired => {
                 send(stream, kind, reply::ACK, b"").await?;
                 return Ok(Chosen::Tls);
             }
-            option::STRUCTURED_REPLY if data.is_empty() => {
+            option::STRUCTURED_REPLY => {
                 agreed.is_structured = true;
                 send(stream, kind, reply::ACK, b"").await?;
             }
             option::LIST_META_CONTEXT | option::SET_META_CONTEXT => {
                 let is_set = kind == option::SET_META_CONTEXT;
+                if is_set {
+                    // Also if this option fails.
+                    context_of = None;
+                }
                 let Some((name, queries)) = contexts(&data).filter(|_| agreed.is_structured || !is_set)
                 else {
                     send(
@@ -137,7 +166,7 @@ pub(crate) async fn negotiate(
                     continue;
                 };
                 if let Err(error) = exports.find(&name).await {
-                    send(stream, kind, reply::UNKNOWN, error.to_string().as_bytes()).await?;
+                    send(stream, kind, reply::UNKNOWN, cut(&error.to_string()).as_bytes()).await?;
                     continue;
                 }
                 let is_asked =
@@ -161,11 +190,11 @@ pub(crate) async fn negotiate(
                 let export = match exports.find(&name).await {
                     Ok(export) => export,
                     Err(error) => {
-                        send(stream, kind, reply::UNKNOWN, error.to_string().as_bytes()).await?;
+                        send(stream, kind, reply::UNKNOWN, cut(&error.to_string()).as_bytes()).await?;
                         continue;
                     }
                 };
-                describe(stream, kind, &name, &export, &wanted).await?;
+                describe(stream, kind, agreed.is_structured, &name, &export, &wanted).await?;
                 send(stream, kind, reply::ACK, b"").await?;
                 if kind == option::GO {
                     agreed.has_allocation = context_of.as_ref() == Some(&name);
@@ -209,22 +238,23 @@ fn contexts(data: &[u8]) -> Option<(String, Vec<&[u8]>)> {
 async fn describe(
     stream: &mut AnyStream,
     kind: u32,
+    is_structured: bool,
     name: &str,
     export: &Export,
     wanted: &[u16],
 ) -> io::Result<()> {
     let mut data = info::EXPORT.to_be_bytes().to_vec();
     data.extend(export.size.to_be_bytes());
-    data.extend(export.flags().to_be_bytes());
+    data.extend(export.flags(is_structured).to_be_bytes());
     send(stream, kind, reply::INFO, &data).await?;
     if wanted.contains(&info::NAME) {
         send(stream, kind, reply::INFO, &[&info::NAME.to_be_bytes(), name.as_bytes()].concat()).await?;
     }
     if wanted.contains(&info::DESCRIPTION) {
         // Without its secrets.
-        let text = export.device.url().as_bytes();
-        let text = &text[..text.len().min(4000)];
-        send(stream, kind, reply::INFO, &[&info::DESCRIPTION.to_be_bytes(), text].concat()).await?;
+        let text = cut(export.device.url());
+        send(stream, kind, reply::INFO, &[&info::DESCRIPTION.to_be_bytes(), text.as_bytes()].concat())
+            .await?;
     }
     let mut data = info::BLOCK_SIZE.to_be_bytes().to_vec();
     let preferred = export.min_block.max(4096);

@@ -5,11 +5,13 @@ use std::fs;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use async_io::{Async, Timer};
@@ -17,6 +19,7 @@ use futures_lite::future::or;
 use futures_rustls::TlsAcceptor;
 use futures_util::future::{FutureExt, Shared};
 use pactio::{Capability, Cause, Device, Error, OpenOptions};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rustls::ServerConfig;
 
 use crate::export::Export;
@@ -27,13 +30,19 @@ use crate::transmission::Transmission;
 /// The longest time that a handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
 
+/// The longest time that a connection may take to end after the server was told to end.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// Characters of a path that a URI has in another form.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b'~');
+
 /// Most connections at once.
 const MAX_CONNECTIONS: usize = 256;
 
 /// The pause after a connection could not be accepted, such as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Most names of a tree that are listed.
+/// Most names of a tree that are listed, with its folders.
 const MAX_NAMES: usize = 10_000;
 
 /// What a server exports.
@@ -86,7 +95,7 @@ impl Exports {
     pub(crate) async fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.devices.keys().cloned().collect();
         let Some((tree, _)) = &self.tree else { return names };
-        let mut folders = vec![String::new()];
+        let (mut folders, mut seen) = (vec![String::new()], 0);
         while let Some(folder) = folders.pop() {
             let Ok(entries) = tree.list(&folder).await else { continue };
             for entry in entries {
@@ -97,7 +106,8 @@ impl Exports {
                 } else {
                     names.push(path)
                 }
-                if names.len() >= MAX_NAMES {
+                seen += 1;
+                if seen >= MAX_NAMES {
                     return names;
                 }
             }
@@ -186,8 +196,8 @@ impl Builder {
     pub fn bind(self, address: &Address) -> Result<Server, Error> {
         let listener = match address {
             Address::Unix(path) => {
-                let socket = bind_unix(path).and_then(Async::new).map_err(failure)?;
-                Listener::Unix(socket, SocketFile(path.clone()))
+                let (socket, file) = bind_unix(path).map_err(failure)?;
+                Listener::Unix(Async::new(socket).map_err(failure)?, file)
             }
             Address::Tcp(address) if !address.ip().is_loopback() && self.tls.is_none() => {
                 let text = format!("{address} can be reached from other machines, which needs TLS");
@@ -212,40 +222,61 @@ fn named(address: &dyn std::fmt::Display, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen at {address}: {error}"))
 }
 
-/// Removes the socket at the end.
-struct SocketFile(PathBuf);
+/// A socket in the file system, which is removed at the end.
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode: another server may have the path by then.
+    identity: (u64, u64),
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        if identity(&self.path).is_some_and(|identity| identity == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
-fn is_socket(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
+/// Device and inode of a socket.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let there = fs::symlink_metadata(path).ok()?;
+    there.file_type().is_socket().then(|| (there.dev(), there.ino()))
 }
 
-/// A socket at a path. A socket that a server has left behind is replaced; one that a server listens on is not.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let named = |error: io::Error| {
-        io::Error::new(error.kind(), format!("cannot listen at '{}': {error}", path.display()))
-    };
-    let bound = match UnixListener::bind(path) {
-        // Anything else than a socket stays where it is.
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_socket(path) => {
-            match UnixStream::connect(path) {
-                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
-                    fs::remove_file(path).and_then(|()| UnixListener::bind(path))
-                }
-                _ => Err(error),
+/// Listens at a path. A socket that a server has left behind is replaced; one that a server listens on, and any other file, stays.
+fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let named = |error| named(&format_args!("'{}'", path.display()), error);
+    // Under another name at first: the socket has its mode before a client can connect.
+    let mut own = path.as_os_str().to_owned();
+    own.push(format!(".{}", std::process::id()));
+    let own = PathBuf::from(own);
+    let listener = UnixListener::bind(&own).map_err(named)?;
+    let bound =
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o600)).and_then(|()| take_path(&own, path));
+    let identity = identity(&own);
+    let _ = fs::remove_file(&own);
+    bound.map_err(named)?;
+    let identity = identity.ok_or_else(|| named(io::ErrorKind::NotFound.into()))?;
+    Ok((listener, SocketFile { path: path.to_owned(), identity }))
+}
+
+/// Gives a socket its path, unless another one is in use there.
+fn take_path(own: &Path, path: &Path) -> io::Result<()> {
+    let in_use = || io::Error::from(io::ErrorKind::AddrInUse);
+    match fs::hard_link(own, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Anything else than a socket stays where it is.
+            let old = identity(path).ok_or_else(in_use)?;
+            let is_left_behind = UnixStream::connect(path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+            if !is_left_behind || identity(path) != Some(old) {
+                return Err(in_use());
             }
+            fs::remove_file(path)?;
+            fs::hard_link(own, path)
         }
-        bound => bound,
-    };
-    let listener = bound.map_err(named)?;
-    // Clients of other users would read and write with the rights of this process.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(named)?;
-    Ok(listener)
+        linked => linked,
+    }
 }
 
 enum Listener {
@@ -276,16 +307,21 @@ pub struct Server {
 type Stop = Shared<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 impl Server {
-    /// The address that clients connect to, as a URI of the NBD project.
+    /// The address that clients connect to, as a URI of the NBD project. If there is one export, the URI names it.
     pub fn uri(&self) -> String {
         let scheme = if self.tls.is_some() { "nbds" } else { "nbd" };
+        let name = match (self.exports.devices.len(), self.exports.devices.keys().next()) {
+            (1, Some(name)) => percent_encode(name.as_bytes(), NON_ALPHANUMERIC).to_string(),
+            _ => String::new(),
+        };
         match &self.listener {
-            Listener::Unix(_, path) => {
-                let path = std::path::absolute(&path.0).unwrap_or_else(|_| path.0.clone());
-                format!("{scheme}+unix:///?socket={}", path.display())
+            Listener::Unix(_, file) => {
+                let path = std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone());
+                let path = percent_encode(path.as_os_str().as_bytes(), PATH);
+                format!("{scheme}+unix:///{name}?socket={path}")
             }
             Listener::Tcp(listener) => match listener.get_ref().local_addr() {
-                Ok(address) => format!("{scheme}://{address}"),
+                Ok(address) => format!("{scheme}://{address}/{name}").trim_end_matches('/').to_owned(),
                 Err(_) => scheme.to_owned(),
             },
         }
@@ -294,14 +330,16 @@ impl Server {
     /// Serves clients until `stop` resolves, each on a thread of its own. Then no further request is taken, and the requests in
     /// flight are answered.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) {
+        let Self { exports, tls, listener } = self;
         let stop: Stop = (Box::pin(stop) as Pin<Box<dyn Future<Output = ()> + Send>>).shared();
-        let mut connections: Vec<blocking::Task<()>> = Vec::new();
+        // Each connection has a sender, and drops it at its end.
+        let (alive, ended) = async_channel::bounded::<()>(1);
         loop {
-            let accepted = or(async { Some(self.listener.accept().await) }, async {
+            let stopped = async {
                 stop.clone().await;
                 None
-            });
-            let client = match accepted.await {
+            };
+            let client = match or(stopped, async { Some(listener.accept().await) }).await {
                 None => break,
                 Some(Ok(client)) => client,
                 Some(Err(error)) => {
@@ -310,21 +348,25 @@ impl Server {
                     continue;
                 }
             };
-            connections.retain(|connection| !connection.is_finished());
-            if connections.len() >= MAX_CONNECTIONS {
+            if alive.sender_count() > MAX_CONNECTIONS {
                 tracing::warn!("a connection is refused: there are {MAX_CONNECTIONS}");
                 continue;
             }
-            let (exports, tls, stop) = (self.exports.clone(), self.tls.clone(), stop.clone());
-            connections.push(blocking::unblock(move || {
+            let (exports, tls, stop, alive) = (exports.clone(), tls.clone(), stop.clone(), alive.clone());
+            let thread = thread::Builder::new().name("pactio-nbd".to_owned()).spawn(move || {
                 if let Err(error) = serve(client, &exports, tls, stop) {
                     tracing::info!("a connection ended: {error}");
                 }
-            }));
+                drop(alive);
+            });
+            if let Err(error) = thread {
+                tracing::warn!("a connection is refused: no thread can be started: {error}");
+            }
         }
-        for connection in connections {
-            connection.await;
-        }
+        // From now on, clients are refused, and another server may have the address.
+        drop(listener);
+        drop(alive);
+        let _ = ended.recv().await;
     }
 }
 
@@ -352,8 +394,29 @@ fn serve(client: Client, exports: &Exports, tls: Option<Arc<ServerConfig>>, stop
         .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")))?;
     match chosen {
         Chosen::Export(export, agreed) => {
-            let transmission = Transmission::new(stream, export, agreed, stop);
-            on_this_thread.run(transmission.run(), None).unwrap_or(Ok(()))
+            let transmission = Transmission::new(stream, export.clone(), agreed, stop.clone()).run();
+            // A client that takes no replies, or a device that does not answer, does not hold up the end of the server.
+            let late = async {
+                stop.await;
+                Timer::after(END_LIMIT).await;
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the server ends, and the connection did not end in time",
+                ))
+            };
+            let served = on_this_thread.run(or(transmission, late), None).unwrap_or(Ok(()));
+            if !export.is_read_only {
+                let limit = Instant::now() + END_LIMIT;
+                match on_this_thread.run(export.device.flush(), Some(limit)) {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => tracing::error!("written bytes may be lost: {error}"),
+                    None => tracing::error!(
+                        "written bytes may be lost: '{}' was not flushed in time",
+                        export.device.url()
+                    ),
+                }
+            }
+            served
         }
         Chosen::Tls | Chosen::Nothing => Ok(()),
     }

@@ -45,6 +45,8 @@ impl Client {
             Self::Tcp(stream) => {
                 // Replies are gathered already.
                 stream.set_nodelay(true)?;
+                // A client that vanished does not keep its connection for ever.
+                rustix::net::sockopt::set_socket_keepalive(stream, true)?;
                 stream.set_nonblocking(true)
             }
         }
@@ -196,7 +198,8 @@ impl Loop {
         let waker = Waker::from(self.notify.clone());
         let mut cx = Context::from_waker(&waker);
         loop {
-            self.notify.state.store(AWAKE, Ordering::Release);
+            // Ordering: AcqRel. The poll sees what was done before a wake whose note this overwrites.
+            self.notify.state.swap(AWAKE, Ordering::AcqRel);
             self.waits.to_read.store(false, Ordering::Relaxed);
             self.waits.to_write.store(false, Ordering::Relaxed);
             self.waits.is_drained.store(false, Ordering::Relaxed);

@@ -14,7 +14,11 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use async_io::Timer;
+use futures_lite::future::or;
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use pactio::{Error, Report};
 
@@ -25,11 +29,21 @@ use crate::wire::{self, REQUEST_LEN, Request, chunk, command, errno, flag};
 /// Most requests of a connection in flight.
 const MAX_IN_FLIGHT: usize = 128;
 
+/// The longest time for which the end of a client is waited for after the last reply.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Most bytes of requests in flight and of replies that wait.
 const MAX_BYTES: usize = 64 << 20;
 
 /// Bytes of a write that are received in their place. Fewer come with the requests behind them.
 const LARGE: usize = 32 << 10;
+
+/// Requests that are begun before the replies to earlier ones are sent, and the size of these replies.
+const MAX_GATHERED: usize = 64;
+const MAX_GATHERED_BYTES: usize = 256 << 10;
+
+/// Most bytes of a text for people.
+const MAX_TEXT_BYTES: usize = 4000;
 
 /// A part of a larger piece of zeros that is written.
 const ZEROS: usize = 1 << 20;
@@ -114,39 +128,47 @@ impl<S: Stream, F: Future<Output = ()> + Unpin> Transmission<S, F> {
     /// Serves until the client disconnects or the server ends, and all requests are answered.
     pub(crate) async fn run(mut self) -> io::Result<()> {
         std::future::poll_fn(|cx| self.poll(cx)).await?;
-        futures_lite::AsyncWriteExt::close(&mut self.stream).await
+        self.stream.close().await?;
+        // If requests that were not received are left when the socket is closed, TCP discards replies on their way.
+        let rest = async {
+            while self.stream.read(&mut self.buffer).await? > 0 {}
+            Ok(())
+        };
+        let late = async {
+            Timer::after(LINGER).await;
+            Ok(())
+        };
+        or(rest, late).await
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.is_ending && Pin::new(&mut self.stop).poll(cx).is_ready() {
-            self.is_ending = true;
-        }
-        let mut budget = 1000;
+        // Requests that were begun since replies were last sent.
+        let mut begun = 0;
         loop {
+            if !self.is_ending && Pin::new(&mut self.stop).poll(cx).is_ready() {
+                self.is_ending = true;
+            }
             let mut has_progress = false;
             while let Poll::Ready(Some(done)) = self.in_flight.poll_next_unpin(cx) {
-                self.bytes_in_flight -= done.request.len as usize;
+                self.bytes_in_flight -= cost(&done.request);
                 self.reply(done);
                 has_progress = true;
             }
-            // Replies are gathered: while requests are at hand, these are begun before the replies are sent.
+            // Replies are gathered while requests are at hand, up to a number and a size.
             let has_room =
                 self.in_flight.len() < MAX_IN_FLIGHT && self.bytes_in_flight + self.waiting_bytes < MAX_BYTES;
             if !self.is_ending && has_room {
                 match self.poll_request(cx)? {
-                    // Other connections have their turn now and then.
-                    Poll::Ready(true) if budget > 0 => {
-                        budget -= 1;
+                    Poll::Ready(true) if begun < MAX_GATHERED && self.waiting_bytes < MAX_GATHERED_BYTES => {
+                        begun += 1;
                         continue;
                     }
-                    Poll::Ready(true) => {
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
+                    Poll::Ready(true) => has_progress = true,
                     Poll::Ready(false) => self.is_ending = true,
                     Poll::Pending => {}
                 }
             }
+            begun = 0;
             has_progress |= self.poll_send(cx)?;
             if self.is_ending && self.in_flight.is_empty() && self.replies.is_empty() && !self.needs_flush {
                 return Poll::Ready(Ok(()));
@@ -231,7 +253,7 @@ impl<S: Stream, F: Future<Output = ()> + Unpin> Transmission<S, F> {
             return self.reply(Done { request, result: Outcome::Failed(error, text.to_owned()) });
         }
         let export = self.export.clone();
-        self.bytes_in_flight += request.len as usize;
+        self.bytes_in_flight += cost(&request);
         self.in_flight
             .push(Box::pin(async move { Done { request, result: perform(&export, request, bytes).await } }));
     }
@@ -261,7 +283,7 @@ impl<S: Stream, F: Future<Output = ()> + Unpin> Transmission<S, F> {
             return Err((error, "the range lies past the end of the export"));
         }
         if request.command == command::READ && request.len > MAX_REQUEST_BYTES {
-            return Err((errno::EOVERFLOW, "a read has at most 32 MiB"));
+            return Err((errno::EINVAL, "a read has at most 32 MiB"));
         }
         if request.command == command::BLOCK_STATUS && (!self.agreed.has_allocation || request.len == 0) {
             return Err((errno::EINVAL, "no context was negotiated, or the range is empty"));
@@ -293,11 +315,11 @@ impl<S: Stream, F: Future<Output = ()> + Unpin> Transmission<S, F> {
             }),
             Outcome::Nothing => self.put(|out| wire::simple_reply(out, cookie, 0)),
             Outcome::Failed(error, text) if is_structured => self.put(|out| {
-                let text = &text.as_bytes()[..text.len().min(4000)];
+                let text = cut(&text);
                 wire::chunk_header(out, cookie, true, chunk::ERROR, 6 + text.len());
                 out.extend(error.to_be_bytes());
                 out.extend((text.len() as u16).to_be_bytes());
-                out.extend(text);
+                out.extend(text.as_bytes());
             }),
             Outcome::Failed(error, _) => self.put(|out| wire::simple_reply(out, cookie, error)),
         }
@@ -326,6 +348,7 @@ impl<S: Stream, F: Future<Output = ()> + Unpin> Transmission<S, F> {
                 }
                 Err(cause) => {
                     let text = format!("{} bytes: {cause}", range.len());
+                    let text = cut(&text);
                     self.put(|out| {
                         wire::chunk_header(out, cookie, false, chunk::ERROR_AT, 14 + text.len());
                         out.extend(errno_of(cause.error().code()).to_be_bytes());
@@ -397,6 +420,20 @@ impl<S: Stream, F: Future<Output = ()> + Unpin> Transmission<S, F> {
     }
 }
 
+/// The memory that a request takes while it is in flight.
+fn cost(request: &Request) -> usize {
+    match request.command {
+        command::READ | command::WRITE => request.len as usize,
+        command::WRITE_ZEROES => (request.len as usize).min(ZEROS),
+        _ => 0,
+    }
+}
+
+/// The front of a text that clients take.
+pub(crate) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
+}
+
 /// Has the device perform a request that was checked.
 async fn perform(export: &Export, request: Request, bytes: Vec<u8>) -> Outcome {
     let device = &export.device;
@@ -421,6 +458,9 @@ async fn perform(export: &Export, request: Request, bytes: Vec<u8>) -> Outcome {
         command::WRITE_ZEROES => write_zeros(export, request).await,
         _ => device.flush_data().await,
     };
+    if matches!(request.command, command::WRITE | command::WRITE_ZEROES) {
+        export.changed();
+    }
     let result = match result {
         Ok(()) if request.flags & flag::FUA != 0 && request.command != command::FLUSH => {
             device.flush_data().await

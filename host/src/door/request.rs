@@ -303,8 +303,8 @@ fn insert(kept: KeptRequest) -> u64 {
     number
 }
 
-/// Keeps a request while `complete` has the plugin complete it. A device that is closed meanwhile fails the request afterwards: the
-/// plugin may be using its bytes.
+/// Keeps a request while `complete` has the plugin complete it. If its device is closed meanwhile, the request fails only
+/// afterwards: the plugin may be using its bytes.
 pub(super) fn keep_during(held: Held, owner: &Arc<Owner>, cause: Option<Cause>, complete: impl FnOnce(u64)) {
     let number = insert(KeptRequest { held, owner: owner.clone(), cause, is_in_completion: true });
     complete(number);
