@@ -1,6 +1,6 @@
 //! A plugin in Zig: devices whose byte at position n is the last byte of n * n.
 //!
-//!   zig build-lib -dynamic -O ReleaseSafe -lc --dep pactio -Mroot=squares.zig -Mpactio=../../sdk/include/pactio/pactio.zig
+//!   zig build-lib -dynamic -O ReleaseSafe --name squares --dep pactio -Mroot=squares.zig -Mpactio=../../sdk/include/pactio/pactio.zig
 //!   pactio --plugin-path . hexdump 'squares:64'
 
 const std = @import("std");

@@ -580,6 +580,7 @@ fn the_tools_of_others_agree() {
                 "fio",
                 &[
                     "--name=verify",
+                    "--verify_state_save=0",
                     "--ioengine=nbd",
                     &format!("--uri={}", server.uri),
                     "--rw=randrw",

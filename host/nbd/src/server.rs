@@ -243,7 +243,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     there.file_type().is_socket().then(|| (there.dev(), there.ino()))
 }
 
-/// Listens at a path. A socket that a server has left behind is replaced; one that a server listens on, and any other file, stays.
+/// Listens at a path. Replaces a socket that a server has left behind, but no socket that a server listens on, and no other file.
 fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let named = |error| named(&format_args!("'{}'", path.display()), error);
     // Under another name at first: the socket has its mode before a client can connect.

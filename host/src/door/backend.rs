@@ -5,12 +5,15 @@ use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
-use pactio_sdk::{Backend, OpenError};
+use pactio_sdk::{Backend, IoError, OpenError};
 
 use super::device::{CDevice, opened};
 use super::lower::LowerObject;
 use super::request::{complete, complete_part, is_cancelled, keep, text_of};
 use super::{Host, Open, OptionValue, Text, size};
+
+/// The purposes of opening that the header has: `PACTIO_OPEN_READ` to `PACTIO_OPEN_REPLACE`.
+const KNOWN_MODES: u32 = 31;
 
 /// The backend of a plugin.
 pub(crate) struct CBackend {
@@ -29,6 +32,10 @@ impl Backend for CBackend {
     type Device = CDevice;
 
     fn open(&self, request: &pactio_sdk::OpenRequest<'_>) -> Result<CDevice, OpenError> {
+        if request.mode().bits() & !KNOWN_MODES != 0 {
+            let text = "it was built for a header that does not know this purpose of opening";
+            return Err(OpenError::new(IoError::UNSUPPORTED, text));
+        }
         let lower = if self.is_filter { Some(LowerObject::new(request.lower()?)) } else { None };
         let options: Vec<OptionValue> = request
             .options()

@@ -8,7 +8,7 @@
 //! A kept request has a number that is used once, so that a second completion finds nothing, whatever memory it refers to.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -266,11 +266,19 @@ impl InCall {
 }
 
 /// The kept requests by their numbers, in a few lists, so that threads seldom wait for each other.
-static ALL: [Mutex<Kept>; LISTS] = [const { Mutex::new(None) }; LISTS];
+static ALL: [Mutex<Kept>; LISTS] = [const { Mutex::new(Kept { all: None, last: VecDeque::new() }) }; LISTS];
 const LISTS: usize = 16;
 
-/// A list of kept requests; made with the first one.
-type Kept = Option<HashMap<u64, KeptRequest>>;
+/// A list of kept requests.
+struct Kept {
+    /// Made with the first request.
+    all: Option<HashMap<u64, KeptRequest>>,
+    /// The last ones that were completed, with their plugins: for the message about a second completion.
+    last: VecDeque<(u64, Arc<Owner>)>,
+}
+
+/// Completed requests that are remembered in each list.
+const REMEMBERED: usize = 64;
 
 /// A request that the plugin completes later.
 struct KeptRequest {
@@ -299,7 +307,7 @@ fn insert(kept: KeptRequest) -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     // Ordering: Relaxed. The lock of the list orders the request.
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    list(number).get_or_insert_default().insert(number, kept);
+    list(number).all.get_or_insert_default().insert(number, kept);
     number
 }
 
@@ -310,7 +318,7 @@ pub(super) fn keep_during(held: Held, owner: &Arc<Owner>, cause: Option<Cause>, 
     complete(number);
     let left = {
         let mut list = list(number);
-        let all = list.get_or_insert_default();
+        let all = list.all.get_or_insert_default();
         if let Some(kept) = all.get_mut(&number) {
             kept.is_in_completion = false;
         }
@@ -323,11 +331,23 @@ pub(super) fn keep_during(held: Held, owner: &Arc<Owner>, cause: Option<Cause>, 
 }
 
 fn take_kept(number: u64) -> Option<KeptRequest> {
-    let taken = list(number).as_mut().and_then(|all| all.remove(&number));
+    let (taken, before) = {
+        let mut list = list(number);
+        let taken = list.all.as_mut().and_then(|all| all.remove(&number));
+        if let Some(kept) = &taken {
+            list.last.truncate(REMEMBERED - 1);
+            list.last.push_front((number, kept.owner.clone()));
+        }
+        let before = list.last.iter().find(|(last, _)| *last == number).map(|(_, owner)| owner.clone());
+        (taken, before)
+    };
     if taken.is_none() {
-        tracing::error!(
-            "a plugin breaks the contract: it completed the kept request {number} twice, or after its device was closed"
-        );
+        match before {
+            Some(owner) => owner.wrong("it completed a kept request twice"),
+            None => tracing::error!(
+                "a plugin breaks the contract: it completed a request that was never kept, or after its device was closed"
+            ),
+        }
     }
     taken
 }
@@ -370,8 +390,8 @@ pub(super) unsafe extern "C" fn complete_part(
 
 /// See `pactio_host.is_cancelled`.
 pub(super) extern "C" fn is_cancelled(number: u64) -> u32 {
-    let all = list(number);
-    let held = all.as_ref().and_then(|all| all.get(&number));
+    let list = list(number);
+    let held = list.all.as_ref().and_then(|all| all.get(&number));
     // The device of a request that is no longer kept has ended.
     u32::from(held.is_none_or(|kept| kept.held.is_cancelled()))
 }
@@ -383,7 +403,7 @@ pub(super) fn fail_all(owner: &Owner) {
     for list in &ALL {
         let left: Vec<Held> = {
             let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
-            let all = list.get_or_insert_default();
+            let all = list.all.get_or_insert_default();
             all.extract_if(|_, kept| kept.owner.number == owner.number && !kept.is_in_completion)
                 .map(|(_, kept)| kept.held)
                 .collect()

@@ -18,8 +18,8 @@ const _: () = assert!(HEAD == 16 && HEAD == offset_of!(door::Plugin, manifest));
 const PREFIX: usize = offset_of!(PluginEntry, layout);
 const _: () = assert!(PREFIX == 24);
 
-/// Sizes of the entries in the first minor version. The loader refers to an entry as a whole: a field that a later version adds must
-/// be read only if the plugin's entry has it.
+/// Sizes of the entries in the first minor version. The loader refers to an entry as a whole: it must read a field that a later
+/// version adds only if the plugin's entry has it.
 const MIN_SIZES: [usize; 2] = [64, 48];
 const _: () = assert!(MIN_SIZES[0] == size_of::<PluginEntry>() && MIN_SIZES[1] == size_of::<door::Plugin>());
 

@@ -1,6 +1,7 @@
 //! Loads a plugin's library when it is first needed, and makes its backend.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error as _;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -210,8 +211,10 @@ impl fmt::Debug for Plugin {
     }
 }
 
-fn cannot_load(error: &dyn fmt::Display) -> Refusal {
-    Refusal::new(RefusalKind::CannotLoad, format!("it cannot be loaded: {error}"))
+fn cannot_load(error: &libloading::Error) -> Refusal {
+    // The text of the system, such as the name of a symbol that is missing, is the source of the error.
+    let text = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    Refusal::new(RefusalKind::CannotLoad, format!("it cannot be loaded: {text}"))
 }
 
 fn replaced() -> Refusal {

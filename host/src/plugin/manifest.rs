@@ -146,7 +146,13 @@ impl Manifest {
                     "its boundary differs though the major ABI version does not; {REBUILD}"
                 )));
         }
-        let manifest: Self = serde_json::from_value(value).map_err(|error| damaged(&error.to_string()))?;
+        let manifest: Self = serde_path_to_error::deserialize(value).map_err(|error| {
+            let what = match error.path().to_string().as_str() {
+                "." => error.inner().to_string(),
+                field => format!("'{field}': {}", error.inner()),
+            };
+            damaged(&what)
+        })?;
         if let Some(missing) = manifest.requires.iter().find(|feature| !FEATURES.contains(&feature.as_str()))
         {
             return Err(Refusal::new(

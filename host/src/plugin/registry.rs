@@ -269,7 +269,8 @@ impl Registry {
         } else {
             format!("no plugin has the scheme '{scheme}'")
         };
-        if let Some(meant) = similar(scheme, schemes.iter().copied()) {
+        let has_refused = self.candidates().iter().any(|candidate| candidate.refusal().is_some());
+        if let Some(meant) = similar(scheme, schemes.iter().copied()).filter(|_| !has_refused) {
             // For a typing error, the message does not list the folders.
             message.push_str(&format!(
                 "; did you mean '{meant}'?\nthose that exist are: {}",
@@ -326,7 +327,8 @@ impl Registry {
         let others =
             found.iter().filter(|c| c.refusal().is_some_and(|r| r.kind() == RefusalKind::NoManifest)).count();
         if others > 0 {
-            words.push(format!("{others} other libraries"));
+            let libraries = if others == 1 { "library" } else { "libraries" };
+            words.push(format!("{others} other {libraries} (`pactio plugins --all` names them)"));
         }
         if words.is_empty() && refused.is_empty() {
             words.push("no libraries".to_owned());

@@ -156,7 +156,7 @@ static inline uint32_t pactio_refuse(pactio_error *error, uint32_t code, const c
     return 1;
 }
 
-/* Bits of the purpose for which a device is opened. A plugin refuses bits that it does not know. */
+/* Bits of the purpose for which a device is opened. The host passes only bits that the header of the plugin's version has. */
 #define PACTIO_OPEN_READ 1u
 #define PACTIO_OPEN_WRITE 2u
 #define PACTIO_OPEN_CREATE 4u    /* make it if it does not exist */
