@@ -436,7 +436,7 @@ fn without_its_library_a_scheme_is_unknown_and_the_error_says_what_was_found() {
     assert_eq!(error.kind(), ErrorKind::UnknownScheme);
     let expected = format!(
         "no plugin has the scheme 'memory'; those that exist are: file\nsearched:\n  {}: libpactio_file.so (file); 1 other \
-         libraries\n    libfixture_abi_version.so refused: its ABI version is 7.3, but must be 1.0: use it with a newer host, \
+         library (`pactio plugins --all` names them)\n    libfixture_abi_version.so refused: its ABI version is 7.3, but must be 1.0: use it with a newer host, \
          or rebuild it with the pactio-sdk of this one",
         folder.path().display()
     );
