@@ -1,6 +1,10 @@
 //! Names in trees are removed and renamed, and folders are made.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use pactio::{Capability, Code, Device, Host, OpenOptions, RenameMode};
 use pactio_tests::{host, in_time};
@@ -116,6 +120,140 @@ fn objects_are_removed_and_renamed() {
             });
             assert!(names(&host, &tree).contains(&"two".to_owned()), "{url}");
             assert!(!tree.capabilities().has(Capability::CREATE_FOLDER));
+        }
+    });
+}
+
+/// A store with one object, `old`, that answers requests to copy as it is told.
+struct Copier {
+    address: String,
+    shared: Arc<Mutex<(String, Vec<String>)>>,
+}
+
+impl Copier {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let shared = Arc::new(Mutex::new((String::new(), Vec::new())));
+        let also = shared.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, shared) = (stream.unwrap(), also.clone());
+                thread::spawn(move || while Self::serve(&stream, &shared).is_some() {});
+            }
+        });
+        Self { address, shared }
+    }
+
+    fn serve(stream: &TcpStream, shared: &Mutex<(String, Vec<String>)>) -> Option<()> {
+        let mut reader = BufReader::new(stream);
+        let mut lines = reader.by_ref().lines().map_while(Result::ok);
+        let request = lines.next()?;
+        let headers: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+        let len = headers
+            .iter()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        reader.read_exact(&mut vec![0; len.unwrap_or(0)]).ok()?;
+        let is_copy = headers.iter().any(|line| line.contains("-copy-source: "));
+        let mut shared = shared.lock().unwrap();
+        let has_new = shared.1.iter().any(|request| request.starts_with("PUT"));
+        let is_there = request.contains("old ") || (request.contains("new ") && has_new);
+        let answer = match request.split(' ').next()? {
+            "PUT" if is_copy => shared.0.clone(),
+            "HEAD" if is_there => {
+                let date = "Last-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\nETag: \"1\"";
+                format!("HTTP/1.1 200 OK\r\n{date}\r\nContent-Length: 5\r\n\r\n")
+            }
+            "DELETE" => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+            "POST" => {
+                let text = "<DeleteResult><Deleted><Key>folder/old</Key></Deleted></DeleteResult>";
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())
+            }
+            _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        };
+        shared.1.push(request);
+        (&*stream).write_all(answer.as_bytes()).ok()
+    }
+
+    /// Renames `old` to `new`; gives the result, and whether `old` was removed.
+    fn rename(&self, host: &Host, url: &str, answer: String) -> (Result<(), pactio::Error>, bool) {
+        *self.shared.lock().unwrap() = (answer, Vec::new());
+        let tree = writable(host, &url.replace("ADDRESS", &self.address));
+        let renamed = host.block_on(tree.rename("old", "new", RenameMode::Replace));
+        let is_removal = |request: &String| request.starts_with("DELETE") || request.starts_with("POST");
+        let removed = self.shared.lock().unwrap().1.iter().any(is_removal);
+        (renamed, removed)
+    }
+}
+
+#[test]
+fn an_object_is_removed_only_after_its_copy_is_confirmed() {
+    in_time(|| {
+        let (host, store) = (host(&["pactio_object"]), Copier::start());
+        let s3 = "s3:bucket/folder/?endpoint=http://ADDRESS&region=x&key-id=a&key=b&retry-for=0s";
+        let gs = "gs:bucket/folder/?endpoint=http://ADDRESS&token=x&retry-for=0s";
+        let az = "az:bucket/folder/?endpoint=http://ADDRESS/a&account=a&key=Abc8&retry-for=0s";
+        let text = |status: &str, text: &str| {
+            format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{text}", text.len())
+        };
+        let done =
+            "<?xml version=\"1.0\"?>\n<CopyObjectResult xmlns=\"x\"><ETag>\"1\"</ETag></CopyObjectResult>";
+        let azure = |state| {
+            format!("HTTP/1.1 202 Accepted\r\nx-ms-copy-status: {state}\r\nContent-Length: 0\r\n\r\n")
+        };
+        for (url, answer) in [(s3, text("200 OK", done)), (gs, text("200 OK", done)), (az, azure("success"))]
+        {
+            let (renamed, removed) = store.rename(&host, url, answer);
+            assert!(removed, "{url}");
+            // This server does not answer removals as Azure does.
+            match renamed {
+                Err(error) if url == az => {
+                    assert!(error.to_string().contains("the new one exists, too"), "{error}")
+                }
+                renamed => renamed.unwrap_or_else(|error| panic!("{url}: {error}")),
+            }
+        }
+        for (url, answer) in [
+            (s3, text("200 OK", "")),
+            (s3, text("200 OK", "  \n <Error><Code>InternalError</Code></Error>")),
+            (s3, text("200 OK", "<Error><Code>AccessDenied</Code></Error>")),
+            (s3, text("200 OK", "<html>It works.</html>")),
+            (s3, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n<CopyOb".to_owned()),
+            (gs, text("200 OK", "")),
+            (az, azure("pending")),
+            (az, azure("failed")),
+        ] {
+            let (renamed, removed) = store.rename(&host, url, answer.clone());
+            let error = renamed.expect_err(&answer);
+            assert!(!removed, "{answer}: {error}");
+            assert!(error.to_string().contains("the old name stays"), "{answer}: {error}");
+        }
+    });
+}
+
+#[test]
+fn folders_of_stores_are_opened_for_changes_and_versions_are_not() {
+    in_time(|| {
+        let host = host(&["pactio_object"]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("sub")).unwrap();
+        fs::write(path("sub/name"), b"1").unwrap();
+        let url = |name: &str| format!("local:{}", path(name).display());
+        // A slash at the end is not needed.
+        let tree = writable(&host, &url("sub"));
+        let error = host.block_on(writable(&host, &url("")).remove("sub")).unwrap_err();
+        assert!(error.to_string().contains("it is a folder"), "{error}");
+        host.block_on(tree.rename("name", "other", RenameMode::Keep)).unwrap();
+        let error = host.open_with(&url("sub/other"), OpenOptions::new().read(true).write(true)).unwrap_err();
+        assert!(error.to_string().contains("open its folder"), "{error}");
+        for (name, write) in [("sub", true), ("sub/", false), ("sub/", true), ("sub", false)] {
+            let options = OpenOptions::new().read(true).write(write);
+            let url = format!(
+                "s3:{name}?version=1&endpoint=http://127.0.0.1:1&region=x&key-id=a&key=b&retry-for=0s"
+            );
+            let error = host.open_with(&url, options).unwrap_err();
+            assert!(error.to_string().contains("leave version= out"), "{name}: {error}");
         }
     });
 }

@@ -45,32 +45,45 @@ fn contained<T>(open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenEr
 
 /// Opens the object of a key, or else the folder.
 pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, OpenError> {
-    if key.is_empty() || key.ends_with('/') {
-        return Ok(Opened::new(TreeDevice(Folder::new(store, key, mode))));
+    let is_folder_by_name = key.is_empty() || key.ends_with('/');
+    if store.version.is_some() && (is_folder_by_name || mode.contains(OpenMode::WRITE)) {
+        let what = if is_folder_by_name {
+            "a folder has no versions"
+        } else {
+            "a version of an object cannot be written"
+        };
+        return Err(OpenError::invalid_input(format!("{what}; leave version= out")));
+    }
+    let folder = |store| Ok(Opened::new(TreeDevice(Folder::new(store, key, mode))));
+    if is_folder_by_name {
+        return folder(store);
+    }
+    if mode.contains(OpenMode::TRUNCATE) || mode.contains(OpenMode::REPLACE) {
+        return Upload::begin(store, key).map(Opened::new);
     }
     if mode.contains(OpenMode::WRITE) {
-        if store.version.is_some() {
-            return Err(OpenError::invalid_input(
-                "a version of an object cannot be written; leave version= out",
-            ));
+        if exists(&store, key)? {
+            let text = "objects are not changed in place; open it to be emptied or replaced, as cp does; to remove or rename it, \
+                        open its folder";
+            return Err(OpenError::new(IoError::from_code(Code::UNSUPPORTED), text));
         }
-        let anew = mode.contains(OpenMode::TRUNCATE) || mode.contains(OpenMode::REPLACE);
-        if anew || !exists(&store, key)? {
-            if anew || mode.contains(OpenMode::CREATE) {
-                return Upload::begin(store, key).map(Opened::new);
-            }
-            return Err(OpenError::new(IoError::from_code(Code::NOT_FOUND), "there is no such object"));
-        }
-        let text = "objects are not changed in place; open it to be emptied or replaced, as cp does";
-        return Err(OpenError::new(IoError::from_code(Code::UNSUPPORTED), text));
+        return match mode.contains(OpenMode::CREATE) {
+            true => Upload::begin(store, key).map(Opened::new),
+            false if is_folder(&store, key)? => folder(store),
+            false => Err(OpenError::new(IoError::from_code(Code::NOT_FOUND), "there is no such object")),
+        };
     }
     if let Some(versions) = store.versions.clone() {
         let folder = Folder::of_versions(store, &versions, key)?;
         return Ok(Opened::new(TreeDevice(folder)));
     }
     match ObjectDevice::open(&store, key) {
-        Err(error) if error.error().code() == Code::NOT_FOUND && is_folder(&store, key)? => {
-            Ok(Opened::new(TreeDevice(Folder::new(store, key, mode))))
+        Err(error)
+            if error.error().code() == Code::NOT_FOUND
+                && store.version.is_none()
+                && is_folder(&store, key)? =>
+        {
+            folder(store)
         }
         opened => opened.map(Opened::new),
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, S3CopyIfNotExists};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
@@ -324,6 +324,10 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
                 .with_client_options(client.clone())
                 .with_http_connector(connector.clone())
                 .with_allow_http(plain);
+            if builder.get_config_value(&AmazonS3ConfigKey::CopyIfNotExists).is_none() {
+                let condition = S3CopyIfNotExists::Header("if-none-match".to_owned(), "*".to_owned());
+                builder = builder.with_copy_if_not_exists(condition);
+            }
             // A pair of keys goes with its own token, and with no other one of the environment.
             let keys = key_id
                 .zip(secret)

@@ -214,6 +214,7 @@ impl HttpService for Connection {
 
 impl Connection {
     async fn attempt(&self, request: HttpRequest) -> Result<HttpResponse, Trouble> {
+        let is_copy = COPY_SOURCES.into_iter().any(|name| request.headers().contains_key(name));
         let response = match self.client.execute(request).await {
             Ok(response) => response,
             Err(error) => {
@@ -232,7 +233,11 @@ impl Connection {
                     .to_owned();
                 return Err(Trouble::refused(IoError::from_code(Code::CORRUPT).temporary(), text));
             }
-            return if odd::is_listing() { named(response).await } else { Ok(response) };
+            return match response.status().is_success() {
+                true if is_copy => copied(response).await,
+                true if odd::is_listing() => named(response).await,
+                _ => Ok(response),
+            };
         };
         trouble.explain(&explanation(response.into_body()).await);
         Err(trouble)
@@ -267,6 +272,44 @@ async fn refused(response: HttpResponse) -> Result<HttpResponse, Trouble> {
     };
     let mut trouble =
         Trouble { answered: true, ..Trouble::new(error, format!("the server answered {}", parts.status)) };
+    trouble.explain(&text);
+    Err(trouble)
+}
+
+/// Headers of requests to copy an object in the store, and only of these.
+const COPY_SOURCES: [&str; 3] = ["x-amz-copy-source", "x-goog-copy-source", "x-ms-copy-source"];
+
+/// An answer to a request to copy, if the copy is done. S3 and Google send the status of success before they copy, and the result
+/// behind it; Azure may copy later.
+async fn copied(response: HttpResponse) -> Result<HttpResponse, Trouble> {
+    let failed = |error, text: &str| Trouble { answered: true, ..Trouble::new(error, text.to_owned()) };
+    if let Some(state) = response.headers().get("x-ms-copy-status") {
+        if state == "success" {
+            return Ok(response);
+        }
+        let mut trouble =
+            failed(IoError::from_code(Code::IO), "the store has not finished the copy; its state");
+        trouble.explain(state.as_bytes());
+        return Err(trouble);
+    }
+    let (parts, body) = response.into_parts();
+    let (mut body, mut text) = (body.bytes_stream(), Vec::new());
+    while let Some(bytes) = body.next().await {
+        let broke_off =
+            |error: HttpError| Trouble::of_connection(&error, error.kind() == HttpErrorKind::Timeout);
+        let bytes = bytes.map_err(broke_off)?;
+        text.extend_from_slice(&bytes[..bytes.len().min(Trouble::MAX_EXPLANATION_BYTES)]);
+        text.truncate(Trouble::MAX_EXPLANATION_BYTES);
+    }
+    let has = |part: &str| text.windows(part.len()).any(|window| window == part.as_bytes());
+    if has("CopyObjectResult>") && has("ETag>") {
+        return Ok(HttpResponse::from_parts(parts, text.into()));
+    }
+    let temporary = ["InternalError", "SlowDown", "ServiceUnavailable", "OperationAborted"];
+    let error = IoError::from_code(Code::IO);
+    let is_temporary = temporary.into_iter().any(|code| has(&format!("<Code>{code}</Code>")));
+    let error = if is_temporary { error.temporary() } else { error };
+    let mut trouble = failed(error, "the store did not confirm the copy");
     trouble.explain(&text);
     Err(trouble)
 }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use object_store::path::Path;
-use object_store::{Attributes, ObjectStore, ObjectStoreExt};
+use object_store::{Attributes, ObjectMeta, ObjectStore, ObjectStoreExt};
 use pactio_sdk::{
-    Answer, Code, Entry, ExtensionQuery, IoError, ListCursors, Listing, OpenError, OpenMode, Opened, Opening,
-    Records, Refusals, Refused, Remove, Rename, RenameMode, Tree,
+    Answer, Cause, Code, Entry, ExtensionQuery, IoError, ListCursors, Listing, OpenError, OpenMode, Opened,
+    Opening, Records, Refusals, Refused, Remove, Rename, RenameMode, Tree,
 };
 
 use crate::backend;
 use crate::connection::opening;
 use crate::device::stat;
-use crate::failure::{cannot_open, failed};
+use crate::failure::{self, cannot_open, failed};
 use crate::odd::{listing, reason};
 use crate::runtime::runtime;
 use crate::store::{Store, path};
@@ -34,30 +34,31 @@ pub(crate) struct Folder {
 impl Folder {
     pub(crate) fn new(store: Store, key: &str, mode: OpenMode) -> Self {
         let prefix = key.trim_end_matches('/').to_owned();
-        let may_change = mode.contains(OpenMode::WRITE) && store.web.is_none();
+        let may_change = mode.contains(OpenMode::WRITE) && store.web.is_none() && store.versions.is_none();
         Self { store, prefix, only: None, may_change, cursors: ListCursors::default() }
     }
 
-    /// Changes the object of a name.
+    /// Changes the object of a name, if there is one: stores do not report that they remove nothing.
     fn change<F>(
         &self,
         name: &[u8],
         answer: Answer,
-        what: &'static str,
-        change: impl FnOnce(Arc<dyn ObjectStore>, Path) -> F,
+        change: impl FnOnce(Arc<dyn ObjectStore>, Path, ObjectMeta) -> F + Send + 'static,
     ) where
-        F: Future<Output = object_store::Result<()>> + Send + 'static,
+        F: Future<Output = Result<(), Cause>> + Send + 'static,
     {
         let key = self.key(name);
-        match (runtime(), key.as_deref().map(path)) {
-            (Ok(runtime), Some(Ok(path))) => {
-                let change = change(self.store.objects.clone(), path);
-                runtime.spawn(async move {
-                    answer.result(change.await.map_err(|error| failed(what, &error)));
-                });
-            }
-            _ => answer.error(IoError::from_code(Code::INVALID_INPUT)),
-        }
+        let (Ok(runtime), Some(Ok(path))) = (runtime(), key.as_deref().map(path)) else {
+            return answer.error(IoError::from_code(Code::INVALID_INPUT));
+        };
+        let store = self.store.clone();
+        runtime.spawn(async move {
+            let changed = match store.objects.head(&path).await {
+                Ok(found) => change(store.objects, path, found).await,
+                Err(error) => Err(missing(&*store.objects, &path, &error).await),
+            };
+            answer.result(changed);
+        });
     }
 
     /// The versions of an object, as a folder.
@@ -227,12 +228,26 @@ impl Tree for Folder {
     }
 }
 
+/// The error for an object that is not there.
+async fn missing(store: &dyn ObjectStore, path: &Path, error: &object_store::Error) -> Cause {
+    let cause = failed("the object", error);
+    if cause.error().code() != Code::NOT_FOUND {
+        return cause;
+    }
+    match listing(async { store.list(Some(path)).next().await.transpose() }).await {
+        (Ok(None), odd) if odd.is_empty() => Cause::new(cause.error(), "there is no such object"),
+        (Ok(_), _) => Cause::new(
+            IoError::from_code(Code::IS_DIRECTORY),
+            "it is a folder, and exists as long as keys begin with its name: only objects are removed or renamed",
+        ),
+        _ => cause,
+    }
+}
+
 impl Remove for Folder {
     fn remove(&self, name: &[u8], answer: Answer) {
-        self.change(name, answer, "the removal", |store, path| async move {
-            // A store removes an object that does not exist without an error.
-            store.head(&path).await?;
-            store.delete(&path).await
+        self.change(name, answer, |store, path, _| async move {
+            store.delete(&path).await.map_err(|error| failed("the removal", &error))
         });
     }
 }
@@ -243,18 +258,33 @@ impl Rename for Folder {
         let Some(Ok(to)) = self.key(to).as_deref().map(path) else {
             return answer.error(IoError::from_code(Code::INVALID_INPUT));
         };
-        self.change(from, answer, "the new name", move |store, from| async move {
-            match mode {
-                _ if from == to => return store.head(&from).await.map(drop),
-                RenameMode::Replace => store.copy(&from, &to).await?,
-                // The condition is for objects that appear meanwhile; some servers ignore it.
-                RenameMode::Keep if store.head(&to).await.is_ok() => {
-                    let source = "the new name exists".into();
-                    return Err(object_store::Error::AlreadyExists { path: to.to_string(), source });
-                }
-                RenameMode::Keep => store.copy_if_not_exists(&from, &to).await?,
+        self.change(from, answer, move |store, from, found| async move {
+            if from == to {
+                return Ok(());
             }
-            store.delete(&from).await
+            let copied = match mode {
+                RenameMode::Replace => store.copy(&from, &to).await,
+                // The condition of the copy is for objects that appear meanwhile; some servers ignore it.
+                RenameMode::Keep => match store.head(&to).await {
+                    Ok(_) => return Err(IoError::from_code(Code::ALREADY_EXISTS).into()),
+                    Err(error) if failure::error(&error).code() != Code::NOT_FOUND => Err(error),
+                    Err(_) => store.copy_if_not_exists(&from, &to).await,
+                },
+            };
+            copied.map_err(|error| failed("the copy in the store, so the old name stays", &error))?;
+            let there = store
+                .head(&to)
+                .await
+                .map_err(|error| failed("the new object, so the old name stays", &error))?;
+            if there.size != found.size {
+                let text =
+                    format!("the copy has {} bytes, but the object {}; both exist", there.size, found.size);
+                return Err(Cause::new(IoError::from_code(Code::CHANGED), text));
+            }
+            store
+                .delete(&from)
+                .await
+                .map_err(|error| failed("the removal of the old name; the new one exists, too", &error))
         });
     }
 }
