@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::given::GivenUrl;
 use super::interrupt::Interrupt;
 use super::progress::Progress;
+use super::standard::say;
 use super::stream::Stream;
 use super::{Flow, Range, sum};
 use blocks::Copy;
@@ -240,7 +241,7 @@ impl Destination {
         }
         for layer in layers {
             if let Err(error) = layer.close(LONGEST_CLOSE) {
-                eprintln!("pactio: {error}; a temporary file may be left");
+                say(format_args!("pactio: {error}; a temporary file may be left"));
             }
         }
     }

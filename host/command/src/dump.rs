@@ -21,6 +21,7 @@ use super::given::GivenUrl;
 use super::interrupt::Interrupt;
 use super::pieces::Pieces;
 use super::progress::Progress;
+use super::standard::say;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 use super::stopped::Stopped;
 
@@ -110,7 +111,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let (held, count) = (core.held, regions.len());
     core.finish(&regions, notes).map_err(cannot)?;
     let lost = pieces.holes.bytes();
-    eprintln!("{held} bytes in {count} regions; {lost} bytes could not be read");
+    say(format_args!("{held} bytes in {count} regions; {lost} bytes could not be read"));
     // A process that has ended meanwhile, for example: a dump that is there already may be better.
     pieces
         .account()

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::standard;
+use super::standard::{self, say};
 
 /// The reason why the command ends with a code other than 0.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Failure {
     /// Prints the message, if there is one.
     pub(super) fn report(&self) {
         if !self.message.is_empty() {
-            eprintln!("{self}");
+            say(self);
         }
     }
 

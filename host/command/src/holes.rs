@@ -6,6 +6,7 @@ use pactio::Code;
 use pactio_sdk::IoError;
 
 use super::failure::Failure;
+use super::standard::say;
 
 /// Ranges, in order. Adjacent ones with the same cause are one.
 #[derive(Default)]
@@ -35,10 +36,10 @@ impl Holes {
     /// Prints the first ranges on standard error.
     pub(super) fn print(&self) {
         for (range, error) in self.0.iter().take(MAX_PRINTED) {
-            eprintln!("pactio: {:#x}-{:#x} cannot be read: {error}", range.start, range.end);
+            say(format_args!("pactio: {:#x}-{:#x} cannot be read: {error}", range.start, range.end));
         }
         if self.0.len() > MAX_PRINTED {
-            eprintln!("pactio: and {} more ranges", self.0.len() - MAX_PRINTED);
+            say(format_args!("pactio: and {} more ranges", self.0.len() - MAX_PRINTED));
         }
     }
 

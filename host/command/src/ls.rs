@@ -1,5 +1,7 @@
 //! `pactio ls`
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use humantime::format_rfc3339_seconds;
 use pactio::{Device, Entry, Host, Name, Url};
 use serde_json::json;
@@ -17,7 +19,7 @@ pub(super) struct Arguments {
     #[arg(default_value = "", hide_default_value = true)]
     folder: String,
 
-    /// Also show sizes and times of the last change (UTC).
+    /// Also show sizes and times of the last change (UTC; @SECONDS since 1970 for years before 1970 and after 9999).
     #[arg(short, long)]
     long: bool,
 
@@ -58,10 +60,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         output.line(
             || {
                 let size = entry.size().map_or("-".to_owned(), |size| size.to_string());
-                let time = entry
-                    .stat
-                    .modified
-                    .map_or("-".to_owned(), |time| format_rfc3339_seconds(time).to_string());
+                let time = entry.stat.modified.map_or("-".to_owned(), shown_time);
                 let size = if arguments.long { format!("{size:>14} {time:>20} ") } else { String::new() };
                 // The text form of names: a terminal gets no control characters, and no byte is lost.
                 match &tree {
@@ -73,7 +72,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
             },
             || {
                 let kind = entry.stat.kind.map(|kind| kind.text());
-                let modified = entry.stat.modified.map(|time| format_rfc3339_seconds(time).to_string());
+                let modified = entry.stat.modified.map(shown_time);
                 let name = Name::show(path).to_string();
                 let mut line =
                     json!({ "name": name, "kind": kind, "size": entry.size(), "modified": modified });
@@ -91,6 +90,22 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     }
     output.flush()
 }
+
+/// The date and time, or the seconds since 1970 for a time that has no such form.
+fn shown_time(time: SystemTime) -> String {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) if after.as_secs() > LAST_SECOND => format!("@{}", after.as_secs()),
+        Ok(_) => format_rfc3339_seconds(time).to_string(),
+        // A part of a second is rounded down, as in dates.
+        Err(before) => {
+            let before = before.duration();
+            format!("@-{}", before.as_secs() + u64::from(before.subsec_nanos() > 0))
+        }
+    }
+}
+
+/// The end of the year 9999, in seconds since 1970.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// The bytes of a name, or a path of names, that was given in its text form.
 pub(super) fn name_of(text: &str) -> Result<Name, Failure> {

@@ -1,5 +1,8 @@
 //! The command `pactio`. One file per subcommand; `stream` is shared by several.
 
+// These macros panic if the output is closed or full.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod cat;
 mod change;
 mod check;
@@ -330,6 +333,7 @@ fn log_to_stderr(verbosity: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .log_internal_errors(false)
         .with_ansi(has_colors)
         .without_time()
         .with_target(false)

@@ -3,8 +3,9 @@
 //! Plugins run in the same process. Their prints go to standard error, and a plugin that calls `exit` is reported: an output that
 //! is cut off must not look complete.
 
+use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +45,11 @@ pub(super) fn claim(has_output: bool) -> io::Result<Claimed> {
     Ok(Claimed(()))
 }
 
+/// Prints a line to standard error. If standard error is closed or full, the line is lost, and nothing else.
+pub(super) fn say(line: impl fmt::Display) {
+    let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+}
+
 /// Standard output.
 pub(super) fn output() -> io::Result<File> {
     match OUTPUT.get() {
@@ -58,9 +64,9 @@ extern "C" fn at_exit() {
     }
     match pactio::device_in_call() {
         Some(url) => {
-            eprintln!("pactio: the plugin of '{url}' has ended the process; the output is incomplete")
+            say(format_args!("pactio: the plugin of '{url}' has ended the process; the output is incomplete"))
         }
-        None => eprintln!("pactio: a plugin has ended the process; the output is incomplete"),
+        None => say("pactio: a plugin has ended the process; the output is incomplete"),
     }
     // SAFETY: the process ends here, and no other function runs.
     unsafe { libc::_exit(ENDED_BY_PLUGIN) }

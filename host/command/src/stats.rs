@@ -6,12 +6,14 @@ use pactio::{Health, Host, Metric, RequestInFlight, Resources, Unit};
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
 
+use super::standard::say;
+
 /// Prints the statistics to standard error, since standard output is for the data.
 pub(super) fn print(host: &Host) {
     for layer in host.statistics() {
-        eprintln!("{} (plugin '{}')", layer.url, layer.plugin);
+        say(format_args!("{} (plugin '{}')", layer.url, layer.plugin));
         for figure in layer.counted.iter().chain(&layer.of_plugin) {
-            eprintln!("  {:<18} {}", figure.name, value(figure));
+            say(format_args!("  {:<18} {}", figure.name, value(figure)));
         }
     }
 }
@@ -23,7 +25,7 @@ pub(super) fn print_on_signal(host: &Host) -> std::io::Result<()> {
     std::thread::Builder::new().name("pactio-usr1".to_owned()).spawn(move || {
         for _ in signals.forever() {
             let all = host.in_flight();
-            eprintln!("{} requests in flight", all.len());
+            say(format_args!("{} requests in flight", all.len()));
             for RequestInFlight { url, plugin, kind, len, age, health, .. } in all {
                 let state = match health {
                     Some(Health::Alive) => "".to_owned(),
@@ -32,13 +34,13 @@ pub(super) fn print_on_signal(host: &Host) -> std::io::Result<()> {
                     None => ", which is closed".to_owned(),
                 };
                 let kind = format!("{kind:?}").to_lowercase();
-                eprintln!("  {kind} of {len} bytes since {age:.1?} at {url} (plugin '{plugin}'){state}");
+                say(format_args!("  {kind} of {len} bytes since {age:.1?} at {url} (plugin '{plugin}'){state}"));
             }
             let Resources { threads, lost_threads: lost, helper_threads: helpers, waiting_calls, .. } = Resources::now();
-            eprintln!(
+            say(format_args!(
                 "{threads} threads, {} of at most {} hang; {} of {} helpers, {waiting_calls} calls wait for one",
                 lost.now, lost.most, helpers.now, helpers.most
-            );
+            ));
         }
     })?;
     Ok(())

@@ -168,7 +168,7 @@ fn each_case_finds_what_it_is_for() {
         ),
         ("names", "it lists 'gone', but: cannot open 'gone' in 'liar:names'"),
         ("writers", "before it was published: byte 0 is 0, but should be "),
-        ("again", "after 50 devices there are "),
+        ("again", "after 50 more devices there are "),
     ] {
         let (output, text) =
             check("fixture_liar", &["--url", &format!("liar:{way}"), "--case", way, "--reproduce", "1"]);

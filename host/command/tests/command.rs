@@ -1251,12 +1251,90 @@ fn names_of_a_tree_are_removed_renamed_and_made() {
     assert_eq!(place.printed(&["ls", "-R", "file:tree"]), "sub/\nsub/deep/\nsub/deep/c\n");
     fs::write(place.path("tree/d"), "2").unwrap();
     let (_, said) = place.check(&["mv", "file:tree", "d", "sub/deep/c"], 1);
-    assert!(said.contains("cannot rename 'd' in 'file:tree'"), "{said}");
+    assert!(said.contains("cannot rename 'd' to 'sub/deep/c' in 'file:tree'"), "{said}");
     place.check(&["mv", "--replace", "file:tree", "d", "sub/deep/c"], 0);
     let (_, said) = place.check(&["rm", "file:tree", "sub/deep/c", "sub", "sub/deep"], 1);
     assert!(said.contains("'sub' in 'file:tree'") && said.contains("not empty"), "{said}");
-    place.check(&["rm", "file:tree", "sub/deep", "sub"], 0);
+    place.check(&["rm", "file:tree", "sub"], 0);
     assert_eq!(place.printed(&["ls", "file:tree"]), "");
     place.check(&["rm", "file:tree"], 2);
     place.check(&["rm", "file:tree", "%zz"], 2);
+}
+
+#[test]
+fn names_that_are_changed_are_those_that_were_meant() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("tree/sub")).unwrap();
+    for name in ["a b", "a%20b", "one", "two"] {
+        fs::write(place.path("tree").join(name), "1").unwrap();
+    }
+    let (_, said) = place.check(&["rm", "file:tree", "a%20b"], 2);
+    assert!(said.contains("'a b' for the decoded name") && said.contains("'a%2520b' for a name"), "{said}");
+    assert_eq!(fs::read_dir(place.path("tree")).unwrap().count(), 5);
+    place.check(&["rm", "file:tree", "a%2520b"], 0);
+    assert!(place.path("tree/a b").exists() && !place.path("tree/a%20b").exists());
+    // Slashes.
+    for wrong in
+        [&["rm", "file:tree", "/one"][..], &["mv", "file:tree", "one", "sub/"], &["mkdir", "file:tree", "/x"]]
+    {
+        place.check(wrong, 2);
+    }
+    let (_, said) = place.check(&["mv", "file:tree", "one", "sub/"], 2);
+    assert!(said.contains("write 'sub/one'"), "{said}");
+    let (_, said) = place.check(&["rm", "file:tree", "one/"], 1);
+    assert!(said.contains("'one' is no folder"), "{said}");
+    place.check(&["mv", "file:tree", "sub/", "other/"], 0);
+    place.check(&["rm", "file:tree", "other/"], 0);
+    // A name that fails does not stop the others, and each is reported.
+    let (_, said) = place.check(&["rm", "file:tree", "none", "one", "nowhere", "two"], 1);
+    assert!(
+        said.contains("'none'") && said.contains("'nowhere'") && said.contains("2 of 4 names failed"),
+        "{said}"
+    );
+    assert_eq!(place.printed(&["ls", "file:tree"]), "a b\n");
+    // The system keeps both links to one file.
+    fs::hard_link(place.path("tree/a b"), place.path("tree/link")).unwrap();
+    let (_, said) = place.check(&["mv", "--replace", "file:tree", "a b", "link"], 1);
+    assert!(said.contains("links to one file"), "{said}");
+    assert!(place.path("tree/a b").exists());
+    let long = "x".repeat(300);
+    let (_, said) = place.check(&["mkdir", "file:tree", &long], 1);
+    assert!(said.contains("too long"), "{said}");
+}
+
+#[test]
+fn times_without_a_date_are_listed_as_seconds() {
+    let place = Place::new();
+    fs::create_dir(place.path("tree")).unwrap();
+    let set = |name: &str, time: std::time::SystemTime| {
+        let file = fs::File::create(place.path("tree").join(name)).unwrap();
+        file.set_modified(time).unwrap();
+    };
+    let (epoch, second) = (std::time::UNIX_EPOCH, std::time::Duration::from_secs(1));
+    set("early", epoch - second * 100);
+    set("first", epoch);
+    let listed = place.printed(&["ls", "-l", "file:tree"]);
+    assert!(listed.contains("@-100 early\n") && listed.contains("1970-01-01T00:00:00Z first\n"), "{listed}");
+    let listed = place.printed(&["ls", "--json", "file:tree"]);
+    assert!(listed.contains("\"@-100\""), "{listed}");
+}
+
+#[test]
+fn a_closed_or_full_standard_error_is_no_failure() {
+    let place = Place::new();
+    fs::write(place.path("one"), "1").unwrap();
+    let code = |arguments: &[&str], redirected: &str| {
+        let line = format!("exec \"$@\" {redirected} >/dev/null");
+        let command = place.command(arguments);
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &line, "sh"]).arg(command.get_program()).args(command.get_args());
+        shell.current_dir(place.path("."));
+        shell.status().unwrap().code()
+    };
+    for redirected in ["2>/dev/full", "2>&-"] {
+        assert_eq!(code(&["scan", "file:one", "--text", "1"], redirected), Some(0), "{redirected}");
+        assert_eq!(code(&["--stats", "-v", "cat", "file:one"], redirected), Some(0), "{redirected}");
+        assert_eq!(code(&["cat", "file:none"], redirected), Some(1), "{redirected}");
+        assert_eq!(code(&["cp", "file:one", "file:two"], redirected), Some(0), "{redirected}");
+    }
 }

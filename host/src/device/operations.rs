@@ -233,7 +233,8 @@ impl Device {
     ) -> Result<(), Error> {
         let (from, to) = (self.name_in("rename", from.as_ref())?, self.name_in("rename to", to.as_ref())?);
         let both = [from, &[0], to].concat();
-        self.ask_with::<dyn Rename>(What("rename", from), &both, mode.to_raw()).await.map(drop)
+        let what = format!("rename '{}' to", Name::show(from));
+        self.ask_with::<dyn Rename>(What(&what, to), &both, mode.to_raw()).await.map(drop)
     }
 
     /// A name in the tree, as its plugin gets it.

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pactio_sdk::{
@@ -40,7 +41,7 @@ impl Folder {
             (Some(path), Ok(pool)) => pool.submit(move || {
                 answer.result(change(path).map_err(|error| {
                     let text = error.to_string();
-                    Cause::new(explain(error), text)
+                    Cause::new(error.into(), text)
                 }));
             }),
             _ => answer.error(IoError::from_code(Code::INVALID_INPUT)),
@@ -94,9 +95,22 @@ impl Rename for Folder {
             return answer.error(IoError::from_code(Code::INVALID_INPUT));
         };
         self.change(from, answer, move |from| match mode {
-            RenameMode::Replace => fs::rename(from, to),
+            RenameMode::Replace => replace(&from, &to),
             RenameMode::Keep => rename_new(&from, &to),
         });
+    }
+}
+
+/// Renames, and replaces what has the new name.
+fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    // The system does nothing if both are links to one file.
+    match (fs::symlink_metadata(from), fs::symlink_metadata(to)) {
+        (Ok(one), Ok(other)) if from != to && (one.dev(), one.ino()) == (other.dev(), other.ino()) => {
+            let text = "both names are links to one file, which stay; remove the old name instead";
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+        }
+        _ => Ok(()),
     }
 }
 

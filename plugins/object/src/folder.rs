@@ -328,10 +328,9 @@ impl Listing for Folder {
                 Ok(content) => {
                     if let Some((first, reason)) = content.hidden.first() {
                         // A program shows errors of plugins to its user, who would miss these objects.
-                        tracing::error!(
-                            "{} keys are not listed, such as {first:?}: {reason}",
-                            content.hidden.len()
-                        );
+                        let (count, others) = (content.hidden.len(), content.hidden.len() - 1);
+                        let keys = if count == 1 { "key is" } else { "keys are" };
+                        tracing::error!("{count} {keys} not listed: {first:?}: {reason}; {others} more");
                     }
                     cursors.answer_all(folder, from, content.entries, entries);
                 }

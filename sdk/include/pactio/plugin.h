@@ -57,7 +57,9 @@ enum {
     PACTIO_TOO_LARGE = 24,
     PACTIO_NOT_SEEKABLE = 25,
     PACTIO_NOT_MAPPED = 27,
-    PACTIO_CHANGED = 30
+    PACTIO_CHANGED = 30,
+    PACTIO_NOT_EMPTY = 31,
+    PACTIO_CROSSES_DEVICES = 32
 };
 
 /* ===== Requests ===== */

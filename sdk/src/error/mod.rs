@@ -134,6 +134,10 @@ byte_type! {
         MISALIGNED = 29 => "not aligned to what the device needs",
         /// The object has another version now than when it was opened.
         CHANGED = 30 => "changed since it was opened",
+        /// The folder has names in it.
+        NOT_EMPTY = 31 => "not empty",
+        /// The two names are on different file systems.
+        CROSSES_DEVICES = 32 => "on different file systems",
     }
 }
 
@@ -402,6 +406,9 @@ impl From<std::io::Error> for IoError {
             Kind::NotSeekable => Code::NOT_SEEKABLE,
             Kind::FileTooLarge => Code::TOO_LARGE,
             Kind::InvalidData => Code::CORRUPT,
+            Kind::DirectoryNotEmpty => Code::NOT_EMPTY,
+            Kind::CrossesDevices => Code::CROSSES_DEVICES,
+            Kind::InvalidFilename => Code::INVALID_INPUT,
             _ => Code::IO,
         };
         Self::new(code, Subject::UNSPECIFIED, State::UNSPECIFIED, Location::SYSTEM)
@@ -446,6 +453,8 @@ impl IoError {
             Code::NOT_SEEKABLE => Kind::NotSeekable,
             Code::TOO_LARGE => Kind::FileTooLarge,
             Code::CORRUPT => Kind::InvalidData,
+            Code::NOT_EMPTY => Kind::DirectoryNotEmpty,
+            Code::CROSSES_DEVICES => Kind::CrossesDevices,
             _ => Kind::Other,
         }
     }

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::holes::Holes;
 use crate::output::{Output, hex};
 use crate::progress::Progress;
+use crate::standard::say;
 
 /// Number of bytes of a match that are shown.
 const SHOWN: usize = 32;
@@ -183,7 +184,7 @@ impl<'a> Report<'a> {
         self.holes.print();
         let matches = if self.matches == 1 { "match" } else { "matches" };
         let (searched, lost) = (self.searched, self.holes.bytes());
-        eprintln!("{} {matches} in {searched} bytes; {lost} bytes could not be read", self.matches);
+        say(format_args!("{} {matches} in {searched} bytes; {lost} bytes could not be read", self.matches));
         if let Some(failure) = self.failed {
             return Err(failure);
         }
