@@ -3,7 +3,7 @@
 //! The layer uses the public traits only: it cuts a view where a stripe ends and hands the parts on. The bytes are not
 //! copied on the way, each part is answered separately, and the requester gets one exact account.
 
-use pactio::{Device, Host};
+use pactio::{Device, Host, OpenOptions};
 use pactio_sdk::{
     BoundPacketView, DeviceInfo, IoRead, IoWrite, LocalDevice, PacketIo, PacketPerms, Read, Write,
 };
@@ -51,8 +51,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let host = Host::builder().build()?;
     // The second device ends early, as a broken one does.
     let sizes = ["1MiB", "32KiB", "1MiB"];
+    // All are opened at once.
+    let options = OpenOptions::new().read(true);
+    let openings = sizes.map(|size| host.opening(&format!("memory:?size={size}"), options));
     let devices: Vec<Device> =
-        sizes.iter().map(|size| host.open(&format!("memory:?size={size}"))).collect::<Result<_, _>>()?;
+        openings.into_iter().map(|opening| host.block_on(opening)).collect::<Result<_, _>>()?;
     let stripes = LocalDevice::new(Stripes { devices, stripe: 64 << 10 })?;
 
     host.block_on(async {

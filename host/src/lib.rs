@@ -70,7 +70,7 @@ mod url;
 
 pub use bounds::Bounded;
 pub use device::{
-    Buffer, BufferPool, Capabilities, Device, DeviceStatistics, ExactRequest, Health, OpenOptions,
+    Buffer, BufferPool, Capabilities, Device, DeviceStatistics, ExactRequest, Health, OpenOptions, Opening,
     PartialRequest, ReadValue, RequestInFlight, WriteValue, device_in_call,
 };
 #[doc(hidden)]

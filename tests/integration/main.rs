@@ -22,6 +22,7 @@ mod memory;
 mod mounts;
 mod nbd;
 mod objects;
+mod opening;
 mod pacing;
 mod panics;
 mod patience;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::thread;
 
-use pactio::{Capability, Code, Device, Error, Host, Name, Task};
+use pactio::{Capability, Code, Device, Error, Host, Name, OpenOptions, Task};
 use serde_json::json;
 
 use super::failure::Failure;
@@ -60,10 +60,9 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
             {
                 end(oldest, &mut results, &mut output)?;
             }
-            let (device, name) = (device.clone(), path.to_vec());
-            let path = path.to_vec();
-            let task = host.spawn(async move { read_all(&device.open(path)?).await });
-            under_way.push_back(File { name, task });
+            let opening = device.opening(path, OpenOptions::new().read(true));
+            let task = host.spawn(async move { read_all(&opening.await?).await });
+            under_way.push_back(File { name: path.to_vec(), task });
             Ok(())
         })?;
         under_way.into_iter().try_for_each(|file| end(file, &mut results, &mut output))?;

@@ -68,12 +68,8 @@ impl Exports {
         if let Some(export) = open().get(name).and_then(std::sync::Weak::upgrade) {
             return Ok(export);
         }
-        let (tree, may_write, text) = (tree.clone(), *may_write, name.to_owned());
-        let device = blocking::unblock(move || {
-            let options = OpenOptions::new().read(true);
-            tree.open_with(&text, if may_write { options.write(true) } else { options })
-        })
-        .await?;
+        let may_write = *may_write;
+        let device = tree.opening(name, OpenOptions::new().read(true).write(may_write)).await?;
         if device.capabilities().has(Capability::LIST) {
             return Err(failure(io::Error::new(
                 io::ErrorKind::IsADirectory,

@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind, OpenOptions, Url};
 
 impl Device {
     /// Opens a name in a device that is a tree, such as an archive or a folder. `name` is a path: names joined with `/`. The call
-    /// may block for as long as opening takes.
+    /// blocks for as long as opening takes; [`opening`](Self::opening) does not.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), pactio::Error> {
@@ -39,6 +39,9 @@ impl Device {
     /// As [`open`](Self::open).
     pub fn open_with(&self, name: impl AsRef<[u8]>, options: OpenOptions) -> Result<Self, Error> {
         let name = name.as_ref();
+        if options.limit().is_some() {
+            return futures_lite::future::block_on(self.opening(name, options));
+        }
         options.check(&Name::show(name).to_string())?;
         self.open_in(name, options.mode()).map_err(|error| {
             let (url, plugin) = (self.url(), &self.plugin().manifest().id);

@@ -1,11 +1,14 @@
 //! The health of a device, and its end.
 
+use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_io::Timer;
+use futures_lite::future::or;
 use pactio_sdk::{Code, IoError};
 
 use super::current::Entered;
@@ -44,8 +47,8 @@ pub(super) struct Life {
     panicked_at_end: AtomicBool,
     /// The process that opened the device.
     process: Process,
-    /// One sender for each caller that waits for the end of the device. The end drops the senders.
-    waiting: Mutex<Vec<Sender<()>>>,
+    /// One sender for each caller that waits for the end of the device. The end drops the senders, which tells the callers.
+    waiting: Mutex<Vec<Box<dyn Send>>>,
 }
 
 impl Life {
@@ -90,10 +93,8 @@ impl Life {
         self.hangs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self) -> Receiver<()> {
-        let (sender, receiver) = channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
-        receiver
+    fn at_end(&self, sender: impl Send + 'static) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(sender));
     }
 }
 
@@ -196,38 +197,75 @@ impl Device {
     /// # }
     /// ```
     pub fn close(self, limit: Duration) -> Result<(), Error> {
+        let (sender, ended) = channel::<()>();
+        let closing = self.begin_close(sender, limit)?;
+        closing.result(ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout))
+    }
+
+    /// Closes the device like [`close`](Self::close), and does not block: the result is a future. The device is closed also if
+    /// the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Self::close).
+    pub fn closing(self, limit: Duration) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+        let (sender, ended) = async_channel::bounded::<()>(1);
+        let closing = self.begin_close(sender, limit);
+        async move {
+            let ended = async {
+                // No message is sent: the end drops the sender.
+                let _ = ended.recv().await;
+                true
+            };
+            let late = async {
+                Timer::after(limit).await;
+                false
+            };
+            closing?.result(or(ended, late).await)
+        }
+    }
+
+    /// Drops this handle on a thread that may block. The end of the plugin's device drops `sender`.
+    fn begin_close(self, sender: impl Send + 'static, limit: Duration) -> Result<Closing, Error> {
         let (url, life) = (self.url().to_owned(), self.0.life.clone());
         // The plugin's own device ends after the host's layer in front of it.
         let of_plugin = self.0.inner.as_ref().map_or_else(|| life.clone(), |inner| inner.0.life.clone());
-        let ended = of_plugin.end();
-        let failed = |what: String| {
-            Error::new(
-                ErrorKind::Io(Code::TIMED_OUT),
-                format!("'{url}' is not closed after {limit:?}: {what}"),
-            )
-        };
+        of_plugin.at_end(sender);
         helpers::perform(move || drop(self)).map_err(|error| {
             Error::new(ErrorKind::Setup, format!("cannot start a thread that closes '{url}': {error}"))
                 .with_system(error)
         })?;
-        match ended.recv_timeout(limit) {
-            // Ordering: Relaxed. The flag was stored before the sender was dropped.
-            Ok(()) | Err(RecvTimeoutError::Disconnected)
-                if of_plugin.panicked_at_end.load(Ordering::Relaxed) =>
-            {
-                Err(Error::new(
-                    ErrorKind::Io(Code::PANICKED),
-                    format!("'{url}' is closed, but its plugin panicked in it"),
-                ))
-            }
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => Ok(()),
-            // Ordering: Relaxed. The flag only selects a message.
-            Err(RecvTimeoutError::Timeout) if life.ends.load(Ordering::Relaxed) => {
-                Err(failed("its plugin has not come back from closing it".to_owned()))
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                Err(failed("it is still used, by other handles or a filter on it".to_owned()))
-            }
+        Ok(Closing { url, life, of_plugin, limit })
+    }
+}
+
+/// A device that is being closed.
+struct Closing {
+    url: String,
+    life: Arc<Life>,
+    of_plugin: Arc<Life>,
+    limit: Duration,
+}
+
+impl Closing {
+    fn result(&self, has_ended: bool) -> Result<(), Error> {
+        let (url, limit) = (&self.url, self.limit);
+        // Ordering: Relaxed. The flag was stored before the sender was dropped.
+        if has_ended && self.of_plugin.panicked_at_end.load(Ordering::Relaxed) {
+            let text = format!("'{url}' is closed, but its plugin panicked in it");
+            return Err(Error::new(ErrorKind::Io(Code::PANICKED), text));
         }
+        if has_ended {
+            return Ok(());
+        }
+        // Ordering: Relaxed. The flag only selects a message.
+        let what = match self.life.ends.load(Ordering::Relaxed) {
+            true => "its plugin has not come back from closing it",
+            false => "it is still used, by other handles or a filter on it",
+        };
+        Err(Error::new(
+            ErrorKind::Io(Code::TIMED_OUT),
+            format!("'{url}' is not closed after {limit:?}: {what}"),
+        ))
     }
 }

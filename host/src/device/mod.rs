@@ -10,6 +10,7 @@ mod io;
 mod life;
 mod limits_layer;
 mod many;
+mod opening;
 mod operations;
 mod registered;
 mod request;
@@ -33,6 +34,7 @@ pub use buffers::{Buffer, BufferPool};
 pub use current::device_in_call;
 pub(crate) use entry::Bottom;
 pub use life::Health;
+pub use opening::Opening;
 pub use operations::Capabilities;
 pub(crate) use registered::Registered;
 pub use request::{ExactRequest, PartialRequest};
@@ -429,8 +431,8 @@ impl OpenOptions {
     }
 
     /// The longest time that opening may take. When the time is over, the caller gets an error with [`Code::TIMED_OUT`], even if
-    /// the plugin has not come back. If the plugin opens the device later, the device is closed at once. With a limit, opening
-    /// takes a thread of its own.
+    /// the plugin has not come back. If the plugin opens the device later, the device is closed at once. With a limit, the device
+    /// is opened on a thread of the host.
     ///
     /// ```no_run
     /// # use std::time::Duration;

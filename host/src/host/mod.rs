@@ -15,7 +15,7 @@ use pactio_sdk::abi::{DeviceObj, host_device};
 use pactio_sdk::{Code, LinkedPlugin, OpenMode};
 
 use crate::device::{DeviceStatistics, RequestInFlight, Statistics, refuse_deep};
-use crate::executor::{self, Runtime, helpers};
+use crate::executor::{self, Runtime};
 use crate::plugin::{Lower, Policy, Registry, SearchPaths, Trust};
 pub use live::LiveDevice;
 use opener::Opener;
@@ -79,7 +79,8 @@ impl Host {
     }
 
     /// Opens a device to be read, by URL: `scheme:target?key=value`, or `profile:name` for a device that is described in the file
-    /// of [profiles](HostBuilder::profiles), and then any filters: `... | name?key=value`.
+    /// of [profiles](HostBuilder::profiles), and then any filters: `... | name?key=value`. The call blocks for as long as opening
+    /// takes; [`opening`](Self::opening) does not.
     ///
     /// # Errors
     ///
@@ -113,8 +114,8 @@ impl Host {
     /// As [`open`](Self::open).
     pub fn open_url(&self, url: &Url, options: OpenOptions) -> Result<Device, Error> {
         options.check(&format!("{}:...", url.scheme()))?;
-        if let Some(limit) = options.limit() {
-            return self.open_within(url, options, limit);
+        if options.limit().is_some() {
+            return futures_lite::future::block_on(self.opening_url(url.clone(), options));
         }
         if self.runtime.was_forked() {
             let text = format!(
@@ -124,25 +125,6 @@ impl Host {
             return Err(Error::new(ErrorKind::Open(Code::UNSUPPORTED), text).with_hint("make a new host"));
         }
         self.open_nested(url, options, 0)
-    }
-
-    /// Opens a device on another thread, and waits for it at most for `limit`. A device that is opened later is closed at once.
-    fn open_within(&self, url: &Url, options: OpenOptions, limit: Duration) -> Result<Device, Error> {
-        let (host, given, plain) = (self.clone(), url.clone(), options.without_limit());
-        let (sender, opened) = std::sync::mpsc::sync_channel(1);
-        let open = move || {
-            // If the caller no longer waits, the device is dropped.
-            let _ = sender.send(host.open_url(&given, plain));
-        };
-        helpers::perform(open).map_err(|error| {
-            let text = format!("cannot open '{url}': no thread can be started: {error}");
-            Error::new(ErrorKind::Setup, text).with_system(error)
-        })?;
-        opened.recv_timeout(limit).unwrap_or_else(|_| {
-            let text = format!("cannot open '{url}': it is not open after {limit:?}");
-            Err(Error::new(ErrorKind::Open(Code::TIMED_OUT), text)
-                .with_hint("the plugin may still be opening it; the device is closed then"))
-        })
     }
 
     /// Opens a device during `depth` other openings that are nested.

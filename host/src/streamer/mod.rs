@@ -27,7 +27,7 @@ use futures_lite::future::or;
 use pactio_sdk::Code;
 
 use crate::device::Bottom;
-use crate::{Buffer, Device, Error, ErrorKind, Host};
+use crate::{Buffer, Device, Error, ErrorKind, Host, OpenOptions};
 pub use done::{Done, Progress, Ticket, Urgency};
 use memory::{AssetMemory, Loaded, Pool};
 use schedule::{Key, Schedule, Step};
@@ -577,8 +577,10 @@ impl<T: Send + 'static> Shared<T> {
                 (request.target.clone(), request.memory.clone(), request.gone.clone());
             match (step, target) {
                 (Step::Open(_), Target::Entry(tree, name)) => {
-                    // Opening may take long, and must not delay other tasks on the host's threads.
-                    self.host.spawn(blocking::unblock(move || running.opened(open(&tree, &name)))).detach();
+                    let opening = tree.opening(&*name, OpenOptions::new().read(true));
+                    // An opening that was given up counts until the plugin has come back from it.
+                    let open = async move { running.opened(opening.await.and_then(sized)) };
+                    self.host.spawn(open).detach();
                 }
                 (Step::Read(_, range), Target::Open(device, start)) => {
                     let size = state.schedule.progress_of(ticket).and_then(|(_, size)| size).unwrap_or(0);
@@ -599,9 +601,8 @@ impl<T: Send + 'static> Shared<T> {
     }
 }
 
-/// Opens an entry; gives the device and its size.
-fn open(tree: &Device, name: &str) -> Result<(Device, u64), Error> {
-    let device = tree.open(name)?;
+/// An opened entry and its size.
+fn sized(device: Device) -> Result<(Device, u64), Error> {
     match device.size() {
         Some(size) if size <= MAX_MEMORY => Ok((device, size)),
         Some(size) => {

@@ -1,8 +1,9 @@
-//! The latency of a hundred devices, alone and beside four devices whose drivers hang.
+//! The latency of a hundred devices, alone and beside four devices whose drivers hang; many devices whose opening takes long.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use pactio::{Device, Host};
 
 /// Prints the latencies and their ratios.
@@ -47,6 +48,28 @@ pub(crate) fn stuck(seconds: f64) {
     }
     ratios.sort_by(f64::total_cmp);
     println!("latency_beside_4_stuck_devices_of_alone={:.2}", ratios[1]);
+    openings(&host, &devices[0]);
+}
+
+/// Time of one opening of the plugin `stuck`.
+const OPENING: Duration = Duration::from_millis(500);
+
+/// Opens 200 devices, 24 at once, in two tasks, and reads another device meanwhile.
+fn openings(host: &Host, other: &Device) {
+    let begun = Instant::now();
+    let opening = host.clone();
+    let all = host.spawn(async move {
+        let options = pactio::OpenOptions::new().read(true);
+        let openings = futures_util::stream::iter((0..200).map(|_| opening.opening("stuck:open", options)));
+        openings.buffer_unordered(24).filter(|opened| std::future::ready(opened.is_ok())).count().await
+    });
+    let mut slowest = Duration::ZERO;
+    while !all.is_finished() {
+        slowest = slowest.max(latencies(host, std::slice::from_ref(other), Duration::from_millis(1)).1);
+    }
+    let trips = begun.elapsed().div_duration_f64(OPENING);
+    assert_eq!(pollster::block_on(all), 200, "each is opened");
+    println!("openings_of_200_in_round_trips={trips:.2} slowest_read_meanwhile={slowest:.1?}");
 }
 
 /// The median and the 99th percentile of the time of a read, over all devices.

@@ -1,0 +1,149 @@
+//! Opening as a request: a thread that may block opens the device, and the caller waits for a future.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_channel::Receiver;
+use async_io::Timer;
+use futures_lite::future::or;
+use pactio_sdk::{Code, Name};
+
+use super::{Device, OpenOptions};
+use crate::executor::helpers;
+use crate::{Error, ErrorKind, Host, Url};
+
+type Opened = Result<Device, Error>;
+
+/// A device that is being opened: a future. Opening begins with the call that gives this value, and not with the first poll.
+///
+/// If this value is dropped, or the [limit](OpenOptions::within) is over, the device is not opened if that has not begun, and
+/// otherwise closed as soon as the plugin has opened it. None of this blocks the caller's thread.
+#[must_use = "the device is closed if nothing waits for it"]
+pub struct Opening(Pin<Box<dyn Future<Output = Opened> + Send>>);
+
+impl Opening {
+    /// Opens a device on a thread that may block. `what` is what the error of a limit cannot do.
+    fn begin(what: String, limit: Option<Duration>, open: impl FnOnce() -> Opened + Send + 'static) -> Self {
+        let (sender, receiver) = async_channel::bounded(1);
+        let waits = Waits(receiver);
+        let begun = helpers::perform(move || {
+            if !sender.is_closed() {
+                // If nothing waits any more, the device comes back and is closed here.
+                let _ = sender.try_send(open());
+            }
+        });
+        if let Err(error) = begun {
+            let text = format!("cannot {what}: no thread can be started: {error}");
+            return Self::failed(Error::new(ErrorKind::Setup, text).with_system(error));
+        }
+        Self(Box::pin(async move {
+            let opened = async {
+                waits.0.recv().await.unwrap_or_else(|_| {
+                    let text = format!("cannot {what}: a panic ended it");
+                    Err(Error::new(ErrorKind::Open(Code::PANICKED), text))
+                })
+            };
+            let Some(limit) = limit else { return opened.await };
+            let late = async {
+                Timer::after(limit).await;
+                let text = format!("cannot {what}: it is not open after {limit:?}");
+                Err(Error::new(ErrorKind::Open(Code::TIMED_OUT), text)
+                    .with_hint("the plugin may still be opening it; the device is closed then"))
+            };
+            or(opened, late).await
+        }))
+    }
+
+    fn failed(error: Error) -> Self {
+        Self(Box::pin(async { Err(error) }))
+    }
+}
+
+impl Future for Opening {
+    type Output = Opened;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Opened> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening").finish_non_exhaustive()
+    }
+}
+
+/// Waits for a device. A device that was opened in vain is closed on a thread that may block.
+struct Waits(Receiver<Opened>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.close();
+        if let Ok(Ok(device)) = self.0.try_recv() {
+            // Without a thread, the device is closed here, when the call is dropped.
+            let _ = helpers::perform(move || drop(device));
+        }
+    }
+}
+
+impl Host {
+    /// Opens a device with `options`, and does not block: the result is a future. Any number of devices may be opened at once; up
+    /// to 256 of the process are opened at the same time.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn run(host: &pactio::Host) -> Result<(), pactio::Error> {
+    /// use pactio::OpenOptions;
+    ///
+    /// let options = OpenOptions::new().read(true).within(Duration::from_secs(2));
+    /// let device = host.opening("https://127.0.0.1/slow", options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The future gives the errors of [`open`](Self::open).
+    pub fn opening(&self, url: &str, options: OpenOptions) -> Opening {
+        match url.parse() {
+            Ok(url) => self.opening_url(url, options),
+            Err(error) => Opening::failed(error),
+        }
+    }
+
+    /// Opens a device by a URL that was made of parts, and does not block: see [`opening`](Self::opening).
+    ///
+    /// # Errors
+    ///
+    /// The future gives the errors of [`open`](Self::open).
+    pub fn opening_url(&self, url: Url, options: OpenOptions) -> Opening {
+        let (host, plain) = (self.clone(), options.without_limit());
+        Opening::begin(format!("open '{url}'"), options.limit(), move || host.open_url(&url, plain))
+    }
+}
+
+impl Device {
+    /// Opens a name in a tree with `options`, and does not block: see [`Host::opening`].
+    ///
+    /// ```no_run
+    /// # async fn run(archive: &pactio::Device) -> Result<(), pactio::Error> {
+    /// let options = pactio::OpenOptions::new().read(true);
+    /// // Both at once.
+    /// let (map, sound) = (archive.opening("e1.bsp", options), archive.opening("e1.ogg", options));
+    /// let (map, sound) = (map.await?, sound.await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The future gives the errors of [`open`](Self::open).
+    pub fn opening(&self, name: impl AsRef<[u8]>, options: OpenOptions) -> Opening {
+        let (tree, name, plain) = (self.clone(), name.as_ref().to_owned(), options.without_limit());
+        let what = format!("open '{}' in '{}'", Name::show(&name), self.url());
+        Opening::begin(what, options.limit(), move || tree.open_with(name, plain))
+    }
+}
