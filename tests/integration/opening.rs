@@ -56,7 +56,7 @@ fn an_opening_is_given_up_by_its_limit_or_its_drop() {
         assert!(error.to_string().contains("it is not open after 20ms"), "{error}");
         drop(host.opening(&url, read()));
         fs::write(&path, b"").unwrap();
-        // What was given up is closed: the host's end waits for its devices.
+        // The device that was given up is closed.
         let begun = Instant::now();
         while !host.in_flight().is_empty() {
             assert!(begun.elapsed() < Duration::from_secs(30));

@@ -79,7 +79,7 @@ struct Given {
 }
 
 impl Given {
-    /// What is removed must be what was meant: only the form that `ls` prints is taken.
+    /// Takes only the form that `ls` prints, so that no other name is removed by mistake.
     fn new(text: &str) -> Result<Self, Failure> {
         if text.starts_with('/') {
             let text = format!("'{text}' begins with '/', but names are those in the tree");

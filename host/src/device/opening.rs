@@ -13,7 +13,7 @@ use pactio_sdk::{Code, Name};
 
 use super::{Device, OpenOptions};
 use crate::executor::helpers;
-use crate::{Error, ErrorKind, Host, Url};
+use crate::{Error, ErrorKind};
 
 type Opened = Result<Device, Error>;
 
@@ -25,8 +25,12 @@ type Opened = Result<Device, Error>;
 pub struct Opening(Pin<Box<dyn Future<Output = Opened> + Send>>);
 
 impl Opening {
-    /// Opens a device on a thread that may block. `what` is what the error of a limit cannot do.
-    fn begin(what: String, limit: Option<Duration>, open: impl FnOnce() -> Opened + Send + 'static) -> Self {
+    /// Opens a device on a thread that may block. `operation` is its name in errors.
+    pub(crate) fn begin(
+        operation: String,
+        limit: Option<Duration>,
+        open: impl FnOnce() -> Opened + Send + 'static,
+    ) -> Self {
         let (sender, receiver) = async_channel::bounded(1);
         let waits = Waits(receiver);
         let begun = helpers::perform(move || {
@@ -36,20 +40,20 @@ impl Opening {
             }
         });
         if let Err(error) = begun {
-            let text = format!("cannot {what}: no thread can be started: {error}");
+            let text = format!("cannot {operation}: no thread can be started: {error}");
             return Self::failed(Error::new(ErrorKind::Setup, text).with_system(error));
         }
         Self(Box::pin(async move {
             let opened = async {
                 waits.0.recv().await.unwrap_or_else(|_| {
-                    let text = format!("cannot {what}: a panic ended it");
+                    let text = format!("cannot {operation}: a panic ended it");
                     Err(Error::new(ErrorKind::Open(Code::PANICKED), text))
                 })
             };
             let Some(limit) = limit else { return opened.await };
             let late = async {
                 Timer::after(limit).await;
-                let text = format!("cannot {what}: it is not open after {limit:?}");
+                let text = format!("cannot {operation}: it is not open after {limit:?}");
                 Err(Error::new(ErrorKind::Open(Code::TIMED_OUT), text)
                     .with_hint("the plugin may still be opening it; the device is closed then"))
             };
@@ -57,7 +61,7 @@ impl Opening {
         }))
     }
 
-    fn failed(error: Error) -> Self {
+    pub(crate) fn failed(error: Error) -> Self {
         Self(Box::pin(async { Err(error) }))
     }
 }
@@ -89,44 +93,8 @@ impl Drop for Waits {
     }
 }
 
-impl Host {
-    /// Opens a device with `options`, and does not block: the result is a future. Any number of devices may be opened at once; up
-    /// to 256 of the process are opened at the same time.
-    ///
-    /// ```no_run
-    /// # use std::time::Duration;
-    /// # async fn run(host: &pactio::Host) -> Result<(), pactio::Error> {
-    /// use pactio::OpenOptions;
-    ///
-    /// let options = OpenOptions::new().read(true).within(Duration::from_secs(2));
-    /// let device = host.opening("https://127.0.0.1/slow", options).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// The future gives the errors of [`open`](Self::open).
-    pub fn opening(&self, url: &str, options: OpenOptions) -> Opening {
-        match url.parse() {
-            Ok(url) => self.opening_url(url, options),
-            Err(error) => Opening::failed(error),
-        }
-    }
-
-    /// Opens a device by a URL that was made of parts, and does not block: see [`opening`](Self::opening).
-    ///
-    /// # Errors
-    ///
-    /// The future gives the errors of [`open`](Self::open).
-    pub fn opening_url(&self, url: Url, options: OpenOptions) -> Opening {
-        let (host, plain) = (self.clone(), options.without_limit());
-        Opening::begin(format!("open '{url}'"), options.limit(), move || host.open_url(&url, plain))
-    }
-}
-
 impl Device {
-    /// Opens a name in a tree with `options`, and does not block: see [`Host::opening`].
+    /// Opens a name in a tree with `options`, and does not block: see [`Host::opening`](crate::Host::opening).
     ///
     /// ```no_run
     /// # async fn run(archive: &pactio::Device) -> Result<(), pactio::Error> {
@@ -143,7 +111,7 @@ impl Device {
     /// The future gives the errors of [`open`](Self::open).
     pub fn opening(&self, name: impl AsRef<[u8]>, options: OpenOptions) -> Opening {
         let (tree, name, plain) = (self.clone(), name.as_ref().to_owned(), options.without_limit());
-        let what = format!("open '{}' in '{}'", Name::show(&name), self.url());
-        Opening::begin(what, options.limit(), move || tree.open_with(name, plain))
+        let operation = format!("open '{}' in '{}'", Name::show(&name), self.url());
+        Opening::begin(operation, options.limit(), move || tree.open_with(name, plain))
     }
 }

@@ -22,7 +22,7 @@ use opener::Opener;
 use profiles::Profiles;
 pub use scope::{Scope, Scoped};
 
-use crate::{Candidate, Device, Error, ErrorKind, OpenOptions, Plugin, Task, Url};
+use crate::{Candidate, Device, Error, ErrorKind, OpenOptions, Opening, Plugin, Task, Url};
 
 /// Plugins and an executor. Cheap to clone; all clones are one host.
 #[derive(Clone)]
@@ -125,6 +125,40 @@ impl Host {
             return Err(Error::new(ErrorKind::Open(Code::UNSUPPORTED), text).with_hint("make a new host"));
         }
         self.open_nested(url, options, 0)
+    }
+
+    /// Opens a device with `options`, and does not block: the result is a future. Any number of devices may be opened at once; up
+    /// to 256 of the process are opened at the same time.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn run(host: &pactio::Host) -> Result<(), pactio::Error> {
+    /// use pactio::OpenOptions;
+    ///
+    /// let options = OpenOptions::new().read(true).within(Duration::from_secs(2));
+    /// let device = host.opening("https://127.0.0.1/slow", options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The future gives the errors of [`open`](Self::open).
+    pub fn opening(&self, url: &str, options: OpenOptions) -> Opening {
+        match url.parse() {
+            Ok(url) => self.opening_url(url, options),
+            Err(error) => Opening::failed(error),
+        }
+    }
+
+    /// Opens a device by a URL that was made of parts, and does not block: see [`opening`](Self::opening).
+    ///
+    /// # Errors
+    ///
+    /// The future gives the errors of [`open`](Self::open).
+    pub fn opening_url(&self, url: Url, options: OpenOptions) -> Opening {
+        let (host, plain) = (self.clone(), options.without_limit());
+        Opening::begin(format!("open '{url}'"), options.limit(), move || host.open_url(&url, plain))
     }
 
     /// Opens a device during `depth` other openings that are nested.
