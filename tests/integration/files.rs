@@ -291,6 +291,8 @@ fn more_files_than_have_a_queue_of_their_own() {
         let folder = tempdir().unwrap();
         let path = folder.path().join("x");
         fs::write(&path, b"the same").unwrap();
+        // Small files have no queue.
+        fs::File::options().write(true).open(&path).unwrap().set_len(2 << 20).unwrap();
         let host = host(&["pactio_file"]);
         let url = format!("file:{}", path.display());
         let devices: Vec<_> = (0..open_files(10_100)).map(|_| host.open(&url).unwrap()).collect();

@@ -8,6 +8,7 @@
 
 mod blocks;
 mod source;
+mod tree;
 
 use std::time::Duration;
 
@@ -21,16 +22,19 @@ use super::progress::Progress;
 use super::standard::say;
 use super::stream::Stream;
 use super::{Flow, Range, sum};
-use blocks::Copy;
+use blocks::{Copy, Permits};
 use source::Source;
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(super) struct Arguments {
     /// The device to read.
     source: GivenUrl,
     /// The device to write. A file or an object is replaced when the copy is complete, and stays as it is until then; it is made
     /// if it does not exist.
     destination: GivenUrl,
+    /// Copy all files of a tree, such as a folder, an archive or a part of a store, to another tree. Other files there stay.
+    #[arg(short, long, conflicts_with_all = ["offset", "length"])]
+    recursive: bool,
     /// Write to a file itself instead of replacing it: it stays the same file for all hard links and programs that have it open,
     /// and is incomplete if the copy fails.
     #[arg(long)]
@@ -48,20 +52,60 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
-    let source = Source::open(host, &arguments.source, arguments.range)?;
+    if arguments.recursive {
+        return tree::run(host, arguments);
+    }
+    let source = host.block_on(Source::of(arguments.source.open(host)?, arguments.range))?;
     let interrupt = Interrupt::listen()?;
-    let destination = Destination::open(host, arguments, &source)?;
+    let progress = Progress::start("copying", source.total);
+    let permits = Permits::new(MAX_BLOCKS);
+    let place = Place::Url(&arguments.destination);
+    let copy = transfer(host, arguments, &source, place, permits, &progress, interrupt.wait());
+    let result = host.block_on(copy);
+    progress.finish();
+    result.map(drop)
+}
+
+/// The most blocks of one copy.
+const MAX_BLOCKS: u16 = 4096;
+
+/// A place to write: a URL, or a name in a tree.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Url(&'a GivenUrl),
+    Name(&'a Device, &'a [u8]),
+}
+
+impl Place<'_> {
+    async fn open(self, host: &Host, options: OpenOptions) -> Result<Device, Error> {
+        match self {
+            Self::Url(url) => url.opening(host, options).await,
+            Self::Name(tree, name) => tree.opening(name, options).await,
+        }
+    }
+}
+
+/// Copies a source until the end, or until a signal comes; gives the number of bytes.
+async fn transfer(
+    host: &Host,
+    arguments: &Arguments,
+    source: &Source,
+    place: Place<'_>,
+    permits: Permits,
+    progress: &Progress,
+    signal: impl Future<Output = i32>,
+) -> Result<u64, Failure> {
+    let destination = Destination::open(host, arguments, place, source).await?;
     // Blocks that were read wait in memory for a destination that takes fewer at a time.
     let in_flight =
         arguments.flow.in_flight(&source.device).min(arguments.flow.in_flight(&destination.device));
-    let device = destination.device.clone();
-    let mut copy = Copy::new(host, &source, device, arguments.flow.block_size, in_flight, arguments.verify);
-    let progress = Progress::start("copying", source.total);
+    let (device, block) = (destination.device.clone(), arguments.flow.block_size);
+    let mut copy = Copy::new(host, source, device, block, in_flight, permits, arguments.verify);
     let mut state = State::Copying;
-    let result = host.block_on(futures_lite::future::or(
+    let result = futures_lite::future::or(
         async {
             Ok(async {
-                destination.fill(&source, &mut copy, &progress).await?;
+                destination.fill(source, &mut copy, progress).await?;
                 state = State::Publishing;
                 if let Err(error) = destination.publish(arguments.flush).await {
                     if is_refusal(&error) {
@@ -71,22 +115,22 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
                 }
                 state = State::Published;
                 match copy.digest() {
-                    Some(digest) => destination.verify(host, arguments, copy.done(), &digest).await,
+                    Some(digest) => destination.verify(host, arguments, place, copy.done(), &digest).await,
                     None => Ok(()),
                 }
             }
             .await)
         },
-        async { Err(interrupt.wait().await) },
-    ));
-    progress.finish();
+        async { Err(signal.await) },
+    )
+    .await;
     let done = copy.done();
     // Before the account: from here on, nothing is written, and no temporary file is left.
-    host.block_on(copy.stop());
+    copy.stop().await;
     let account = destination.account(state, done, source.total);
-    destination.close();
+    destination.close().await;
     match result {
-        Ok(result) => result.map_err(|failure| failure.and(&account)),
+        Ok(result) => result.map(|()| done).map_err(|failure| failure.and(&account)),
         Err(signal) => Err(Failure::interrupted(signal, &account)),
     }
 }
@@ -119,36 +163,50 @@ struct Destination {
     publishes: bool,
     /// The size can be set.
     resizes: bool,
+    /// The device is a name in a tree, which other copies use.
+    is_name: bool,
 }
 
 impl Destination {
     /// Opens the destination. The content of a device that publishes, or that can be resized, does not change here.
-    fn open(host: &Host, arguments: &Arguments, source: &Source) -> Result<Self, Failure> {
-        let (mut url, options) = (arguments.destination.clone(), OpenOptions::new().write(true).create(true));
-        if let Some(kind) = &source.stat().content_type {
-            url = url.with_default(host, "content-type", kind);
-        }
-        let this = Self::of(url.open_with(host, options.replace(!arguments.inplace))?);
-        if let Err(failure) = this.refuse_unsuitable(host, source, arguments.verify) {
-            this.close();
+    async fn open(
+        host: &Host,
+        arguments: &Arguments,
+        place: Place<'_>,
+        source: &Source,
+    ) -> Result<Self, Failure> {
+        let options = OpenOptions::new().write(true).create(true);
+        let url = match (place, &source.stat().content_type) {
+            (Place::Url(url), Some(kind)) => Some(url.with_default(host, "content-type", kind)),
+            _ => None,
+        };
+        let place = url.as_ref().map_or(place, Place::Url);
+        let this = Self::of(place, place.open(host, options.replace(!arguments.inplace)).await?);
+        if let Err(failure) = this.refuse_unsuitable(source, arguments.verify).await {
+            this.close().await;
             return Err(failure);
         }
         if this.publishes || this.resizes || this.device.info().is_stream() {
             return Ok(this);
         }
         // The size cannot be set at the end: bytes behind the copy would stay.
-        this.close();
-        Ok(Self::of(url.open_with(host, options.truncate(true))?))
+        this.close().await;
+        Ok(Self::of(place, place.open(host, options.truncate(true)).await?))
     }
 
-    fn of(device: Device) -> Self {
-        let can = device.capabilities();
-        Self { publishes: can.has(Capability::PUBLISH), resizes: can.has(Capability::RESIZE), device }
+    fn of(place: Place<'_>, device: Device) -> Self {
+        let (can, is_name) = (device.capabilities(), matches!(place, Place::Name(..)));
+        Self {
+            publishes: can.has(Capability::PUBLISH),
+            resizes: can.has(Capability::RESIZE),
+            is_name,
+            device,
+        }
     }
 
     /// Refuses the storage that the source reads, a read-only device, a device of a fixed size without room for everything, and
     /// a stream that is to be verified.
-    fn refuse_unsuitable(&self, host: &Host, source: &Source, verify: bool) -> Result<(), Failure> {
+    async fn refuse_unsuitable(&self, source: &Source, verify: bool) -> Result<(), Failure> {
         if verify && self.device.info().is_stream() {
             let text = format!(
                 "'{}' cannot be verified: it is a stream, which cannot be read again",
@@ -160,12 +218,12 @@ impl Destination {
             let text = format!("'{}' cannot be written: it is read-only", self.device.url());
             return Err(Failure::new(text).with_hint("nothing was written; copy to another device"));
         }
-        refuse_same(host, source, &self.device)?;
+        refuse_same(source, &self.device).await?;
         if self.publishes || self.resizes { Ok(()) } else { refuse_small(&self.device, source.total) }
     }
 
     /// Copies all bytes of the source.
-    async fn fill(&self, source: &Source, copy: &mut Copy<'_>, progress: &Progress) -> Result<(), Failure> {
+    async fn fill(&self, source: &Source, copy: &mut Copy, progress: &Progress) -> Result<(), Failure> {
         let all = source.start..source.total.map_or(u64::MAX, |total| source.start.saturating_add(total));
         // An empty device that is made longer has zeros: holes of the source are left out.
         let keeps_holes = self.resizes && self.device.size() == Some(0);
@@ -207,12 +265,13 @@ impl Destination {
         &self,
         host: &Host,
         arguments: &Arguments,
+        place: Place<'_>,
         len: u64,
         digest: &[u8; 32],
     ) -> Result<(), Failure> {
         let url = self.device.url();
         let written = self.device.stat().await?.identity;
-        let device = arguments.destination.open(host)?;
+        let device = place.open(host, OpenOptions::new().read(true)).await?;
         let stat = device.stat().await?;
         if stat.identity.is_none() || stat.identity != written {
             let text = format!("'{url}' cannot be verified: opening it again gives another device");
@@ -220,7 +279,10 @@ impl Destination {
         }
         let range = Range { offset: 0, length: Some(len) };
         let mut stream = Stream::new(host, device, range, arguments.flow);
-        let progress = Progress::start("verifying", Some(len));
+        let progress = match arguments.recursive {
+            true => Progress::hidden(),
+            false => Progress::start("verifying", Some(len)),
+        };
         let mut found = Sha256::new();
         sum::add(&mut stream, &mut found, &progress).await?;
         progress.finish();
@@ -234,13 +296,15 @@ impl Destination {
 
     /// Closes all layers of the destination, and waits until they have removed unpublished bytes. Dropping the handle is not
     /// enough: the thread that polls a device's driver may have the last one.
-    fn close(self) {
+    async fn close(self) {
         let mut layers = vec![self.device];
-        while let Some(below) = layers.last().and_then(|device| device.below().cloned()) {
+        while !self.is_name
+            && let Some(below) = layers.last().and_then(|device| device.below().cloned())
+        {
             layers.push(below);
         }
         for layer in layers {
-            if let Err(error) = layer.close(LONGEST_CLOSE) {
+            if let Err(error) = layer.closing(LONGEST_CLOSE).await {
                 say(format_args!("pactio: {error}; a temporary file may be left"));
             }
         }
@@ -266,9 +330,9 @@ impl Destination {
 }
 
 /// Refuses a copy onto the storage that the source reads. The source may be a file, a part of one, or a name in an archive.
-fn refuse_same(host: &Host, source: &Source, destination: &Device) -> Result<(), Failure> {
+async fn refuse_same(source: &Source, destination: &Device) -> Result<(), Failure> {
     let identity = &source.stat().identity;
-    if identity.is_none() || *identity != host.block_on(destination.stat())?.identity {
+    if identity.is_none() || *identity != destination.stat().await?.identity {
         return Ok(());
     }
     let (source, destination) = (source.device.url(), destination.url());

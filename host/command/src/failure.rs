@@ -67,6 +67,11 @@ impl Failure {
         if self.code == 1 && !self.message.is_empty() { Self { code: 2, ..self } } else { self }
     }
 
+    /// The message, without the hint.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Prints the message, if there is one.
     pub(super) fn report(&self) {
         if !self.message.is_empty() {

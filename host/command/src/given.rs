@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-use pactio::{Device, Error, Host, OpenOptions, Url};
+use pactio::{Device, Error, Host, OpenOptions, Opening, Url};
 
 /// A URL that was given. It may hold secrets, so that it is printed without the values of its options; a device that was opened
 /// knows which of them are secret, and shows the others.
@@ -27,6 +27,20 @@ impl GivenUrl {
 
     pub(super) fn open_with(&self, host: &Host, options: OpenOptions) -> Result<Device, Error> {
         host.open_with(&self.0, options)
+    }
+
+    pub(super) fn opening(&self, host: &Host, options: OpenOptions) -> Opening {
+        host.opening(&self.0, options)
+    }
+
+    /// The same URL with a slash at its end, which says that it is a folder; `None` if it names no path.
+    pub(super) fn as_folder(&self) -> Option<Self> {
+        let url =
+            self.0.parse::<Url>().ok().filter(|url| url.filters().is_empty() && url.name().is_none())?;
+        let target = format!("{}/", url.target().trim_end_matches('/'));
+        let folder = Url::new(url.scheme(), &target).ok()?;
+        let with = |folder: Url, (key, value): &(String, String)| folder.with_option(key, value);
+        Some(Self(url.options().iter().fold(folder, with).reveal()))
     }
 
     /// The same URL with an option, if its plugin has that option, and the URL does not set it and names one device.

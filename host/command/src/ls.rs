@@ -55,7 +55,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let folder = name_of(&arguments.folder)?;
     // The text of a device's URL has no secrets.
     let tree: Option<Url> = if arguments.url_of_each { Some(device.url().parse()?) } else { None };
-    let mut show = |path: &[u8], entry: &Entry| {
+    let mut show = |path: &[u8], entry: &Entry, _| {
         let full = || joined(&folder, path);
         output.line(
             || {
@@ -86,7 +86,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     if arguments.recursive {
         walk(host, &device, &folder, &mut show)?;
     } else {
-        host.block_on(device.list(&folder))?.iter().try_for_each(|entry| show(&entry.name, entry))?;
+        host.block_on(device.list(&folder))?.iter().try_for_each(|entry| show(&entry.name, entry, false))?;
     }
     output.flush()
 }
@@ -120,17 +120,18 @@ fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// Calls `visit` with all entries of a folder and of the folders in it, each with its path from the folder on, and each folder
-/// before its content.
+/// before its content. The last argument is whether the entry is a link back to a folder on its path: its content is left out.
 pub(super) fn walk(
     host: &Host,
     device: &Device,
     folder: &[u8],
-    mut visit: impl FnMut(&[u8], &Entry) -> Result<(), Failure>,
+    mut visit: impl FnMut(&[u8], &Entry, bool) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    // The lists that are under way, and the length of the path that each of them belongs to.
-    let mut under_way = vec![(host.block_on(device.list(folder))?.into_iter(), 0)];
+    let root = if folder.is_empty() { host.block_on(device.stat())?.identity } else { None };
+    // The lists that are under way, the length of the path that each of them belongs to, and the identity of its folder.
+    let mut under_way = vec![(host.block_on(device.list(folder))?.into_iter(), 0, root)];
     let mut path: Vec<u8> = Vec::new();
-    while let Some((entries, len)) = under_way.last_mut() {
+    while let Some((entries, len, _)) = under_way.last_mut() {
         let Some(entry) = entries.next() else {
             under_way.pop();
             continue;
@@ -140,11 +141,15 @@ pub(super) fn walk(
             path.push(b'/');
         }
         path.extend_from_slice(&entry.name);
-        visit(&path, &entry)?;
-        // Links may make a circle of folders; no path is longer than systems allow.
-        if entry.is_folder() && path.len() < 4096 {
+        let identity = &entry.stat.identity;
+        let is_circle = entry.is_folder()
+            && ((identity.is_some() && under_way.iter().any(|(.., of_folder)| of_folder == identity))
+                // No path is longer than systems allow.
+                || path.len() >= 4096);
+        visit(&path, &entry, is_circle)?;
+        if entry.is_folder() && !is_circle {
             let inner = host.block_on(device.list(joined(folder, &path)))?;
-            under_way.push((inner.into_iter(), path.len()));
+            under_way.push((inner.into_iter(), path.len(), entry.stat.identity));
         }
     }
     Ok(())

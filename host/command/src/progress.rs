@@ -26,6 +26,11 @@ impl Progress {
         Self(bar)
     }
 
+    /// A bar that is not shown.
+    pub(super) fn hidden() -> Self {
+        Self(ProgressBar::hidden())
+    }
+
     pub(super) fn set(&self, bytes: u64) {
         self.0.set_position(bytes);
     }

@@ -37,7 +37,7 @@ enum Algorithm {
 }
 
 impl Algorithm {
-    fn start(self) -> Box<dyn DynDigest> {
+    fn start(self) -> Box<dyn DynDigest + Send> {
         match self {
             Self::Sha224 => Box::new(Sha224::default()),
             Self::Sha256 => Box::new(Sha256::default()),
@@ -99,7 +99,7 @@ fn digest<'u>(host: &Host, url: &'u GivenUrl, arguments: &Arguments) -> Result<S
 /// Adds the rest of a stream to a digest.
 pub(super) async fn add(
     stream: &mut Stream<'_>,
-    digest: &mut dyn DynDigest,
+    digest: &mut (dyn DynDigest + Send),
     progress: &Progress,
 ) -> Result<(), Failure> {
     while let Some(block) = stream.next().await? {

@@ -51,7 +51,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         results.add(&file.name, result, output)
     };
     if device.capabilities().has(Capability::LIST) {
-        walk(host, &device, b"", |path, entry| {
+        walk(host, &device, b"", |path, entry, _| {
             if entry.is_folder() {
                 return Ok(());
             }

@@ -487,11 +487,11 @@ fn verify_finds_what_was_written_wrong() {
     assert!(said.contains("opening it again gives another device"), "{said}");
 }
 
-/// Whether the command handles SIGINT by now.
-fn handles_interrupts(child: &Child) -> bool {
+/// Whether the command handles a signal by now, of which this is the bit.
+fn handles(child: &Child, bit: u64) -> bool {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-    u64::from_str_radix(caught.trim(), 16).unwrap() & 2 != 0
+    u64::from_str_radix(caught.trim(), 16).unwrap() & bit != 0
 }
 
 #[test]
@@ -523,7 +523,7 @@ fn a_pipe_is_written_in_place_and_waits_for_its_reader() {
         let mut begun =
             place.command(&["cp", "file:/dev/zero", "file:pipe"]).stderr(Stdio::piped()).spawn().unwrap();
         let reader = with_reader.then(|| File::open(place.path("pipe")).unwrap());
-        while !handles_interrupts(&begun) {
+        while !handles(&begun, 1 << 1) {
             assert!(begun.try_wait().unwrap().is_none(), "it ended by itself");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -534,4 +534,155 @@ fn a_pipe_is_written_in_place_and_waits_for_its_reader() {
     }
     let (_, said) = place.check(&["cp", "file:from", "file:pipe", "--verify"], 1);
     assert!(said.contains("cannot be verified: it is a stream"), "{said}");
+}
+
+/// A tree of folders and files; gives the content of each file.
+fn make_tree(place: &Place, root: &str) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for folder in ["", "deep/", "deep/er/", "a b/"] {
+        fs::create_dir_all(place.path(&format!("{root}/{folder}"))).unwrap();
+        for (number, len) in [0, 1, 4096, 3 << 20].into_iter().enumerate() {
+            let name = format!("{folder}{number} %20 \u{fc}");
+            let content: Vec<u8> = (0..len).map(|byte| (byte * 7 + number) as u8).collect();
+            fs::write(place.path(&format!("{root}/{name}")), &content).unwrap();
+            files.push((name, content));
+        }
+    }
+    fs::create_dir(place.path(&format!("{root}/empty"))).unwrap();
+    files
+}
+
+#[test]
+fn cp_r_copies_all_files_of_a_tree() {
+    let place = Place::new().with("object").with("archive");
+    let files = make_tree(&place, "tree");
+    let same = |root: &str| {
+        for (name, content) in &files {
+            let path = place.path(&format!("{root}/{name}"));
+            assert!(fs::read(&path).is_ok_and(|read| read == *content), "{}", path.display());
+        }
+    };
+    // To a folder that is made, again over its files, and with other files that stay.
+    let (_, said) = place.check(&["cp", "-r", "file:tree", "file:copy"], 0);
+    assert_eq!(said, "", "it is quiet in a pipe");
+    same("copy");
+    assert!(place.path("copy/empty").is_dir());
+    fs::write(place.path("copy/other"), "stays").unwrap();
+    fs::write(place.path("copy/deep/0 %20 \u{fc}"), "replaced").unwrap();
+    place.check(&["cp", "-r", "--verify", "--flush", "file:tree", "file:copy"], 0);
+    same("copy");
+    assert_eq!(fs::read(place.path("copy/other")).unwrap(), b"stays");
+    // Through a store and back, and out of an archive.
+    fs::create_dir(place.path("store")).unwrap();
+    let store = format!("local:{}/", place.path("store").display());
+    place.check(&["cp", "-r", "file:tree", &store], 0);
+    place.check(&["cp", "-r", &store, "file:back/"], 0);
+    same("back");
+    let zip = File::create(place.path("tree.zip")).unwrap();
+    let mut zip = zip::ZipWriter::new(zip);
+    for (name, content) in &files {
+        zip.start_file(name.as_str(), zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, content).unwrap();
+    }
+    zip.finish().unwrap();
+    place.check(&["cp", "-r", "file:tree.zip | archive", "file:unpacked"], 0);
+    same("unpacked");
+    // No temporary file is left.
+    let count = |root: &str| {
+        let mut left = vec![place.path(root)];
+        let mut files = 0;
+        while let Some(folder) = left.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() { left.push(entry.path()) } else { files += 1 }
+            }
+        }
+        files
+    };
+    assert_eq!(
+        (count("copy"), count("back"), count("unpacked")),
+        (files.len() + 1, files.len(), files.len())
+    );
+}
+
+#[test]
+fn cp_r_reports_each_name_that_fails_and_copies_the_others() {
+    let place = Place::new();
+    let files = make_tree(&place, "tree");
+    // A folder and a file of one name, a file that cannot be opened, and a link back.
+    fs::create_dir_all(place.path("copy/deep/1 %20 \u{fc}")).unwrap();
+    fs::write(place.path("copy/empty"), "a file").unwrap();
+    symlink("nowhere", place.path("tree/dangling")).unwrap();
+    symlink("..", place.path("tree/deep/back")).unwrap();
+    let (_, said) = place.check(&["cp", "-r", "file:tree", "file:copy"], 1);
+    for expected in [
+        "pactio: deep/back: it is a link back to a folder that it is in\n",
+        "pactio: deep/1 %2520 \u{fc}: ",
+        "pactio: dangling: ",
+        "pactio: empty: ",
+        "4 names failed; 15 files, ",
+    ] {
+        assert!(said.contains(expected), "{expected:?} in {said}");
+    }
+    assert_eq!(said.lines().count(), 5, "{said}");
+    let (name, content) = &files[3];
+    assert!(fs::read(place.path(&format!("copy/{name}"))).unwrap() == *content);
+    assert_eq!(fs::read(place.path("copy/empty")).unwrap(), b"a file");
+    // Copies that make no sense.
+    let (_, said) = place.check(&["cp", "-r", "file:tree", "file:tree"], 1);
+    assert!(said.contains("is the source itself"), "{said}");
+    fs::remove_file(place.path("tree/dangling")).unwrap();
+    fs::remove_file(place.path("tree/deep/back")).unwrap();
+    place.check(&["cp", "-r", "file:tree", "file:tree/deep/inner"], 0);
+    assert!(
+        place.path("tree/deep/inner/deep/er").is_dir() && !place.path("tree/deep/inner/deep/inner").exists()
+    );
+    for (source, destination, expected) in [
+        ("file:tree/0 %2520 \u{fc}", "file:new", "is no tree"),
+        ("file:tree", "file:copy/empty", "is no tree"),
+        ("file:tree", "memory:?size=1", "is no tree"),
+        ("file:tree", "file:none/deep", "no such file"),
+        ("file:none", "file:new", "no such file"),
+    ] {
+        let (_, said) = place.check(&["cp", "-r", source, destination], 1);
+        assert!(said.contains(expected), "{source} {destination}: {said}");
+    }
+    assert!(!place.path("new").exists());
+    place.check(&["cp", "-r", "--length", "1", "file:tree", "file:copy"], 2);
+}
+
+#[test]
+fn a_signal_ends_cp_r_and_leaves_whole_files() {
+    let place = Place::new();
+    let files = make_tree(&place, "tree");
+    fs::create_dir(place.path("copy")).unwrap();
+    for _ in 0..20 {
+        let mut child = place.command(&["cp", "-r", "--block-size", "512", "file:tree", "file:copy"]);
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        while !handles(&child, 1 << 14) && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        send("-TERM", &child);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        // A copy may end before the signal comes.
+        assert!(matches!(output.status.code(), Some(0 | 143)), "{said}");
+        assert!(output.status.success() || said.contains("pactio: interrupted: "), "{said}");
+        let mut left = vec![place.path("copy")];
+        while let Some(folder) = left.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    left.push(path);
+                    continue;
+                }
+                let name = path.strip_prefix(place.path("copy")).unwrap().to_str().unwrap();
+                let (_, content) =
+                    files.iter().find(|(file, _)| file == name).unwrap_or_else(|| panic!("{name}: {said}"));
+                assert!(fs::read(&path).unwrap() == *content, "{name}: {said}");
+            }
+        }
+        fs::remove_dir_all(place.path("copy")).unwrap();
+        fs::create_dir(place.path("copy")).unwrap();
+    }
 }

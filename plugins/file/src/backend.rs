@@ -1,6 +1,6 @@
 //! Opens files.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -71,7 +71,15 @@ impl Backend for Files {
         if request.target().is_empty() {
             return Err(OpenError::invalid_input("no path is given; write file:/path/to/file"));
         }
-        if path.is_dir() && !request.mode().contains(OpenMode::CREATE) {
+        let is_folder_by_name = request.target().ends_with('/');
+        if is_folder_by_name && request.mode().contains(OpenMode::CREATE) {
+            match fs::create_dir(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(explain(error, true)),
+                Ok(()) => {}
+            }
+        }
+        if path.is_dir() && (is_folder_by_name || !request.mode().contains(OpenMode::CREATE)) {
             return Ok(Opened::new(TreeDevice(Folder::new(
                 self.clone(),
                 path.to_owned(),
@@ -123,6 +131,8 @@ impl Files {
                 let text = format!("the kernel gives no io_uring: {error}; leave io=ring out to do without");
                 OpenError::new(error.into(), text)
             })?,
+            // The system takes the bytes of a new file without waiting, and gives those of a small file at once.
+            Io::Auto if !how.direct && (replacement.is_some() || is_small(&file, mode)) => Engine::Threads,
             Io::Auto => rings.engine(&file, &known).unwrap_or(Engine::Threads),
         };
         let calls = (!matches!(how.io, Io::Threads)).then(|| self.0.calls.clone());
@@ -139,6 +149,14 @@ impl Files {
     pub(crate) fn pool(&self) -> Result<Arc<Pool>, OpenError> {
         Ok(self.0.pool.get(THREADS)?)
     }
+}
+
+/// Whether making a queue for a file costs more than reading all of it: trees have many such files.
+fn is_small(file: &File, mode: OpenMode) -> bool {
+    const SMALL: u64 = 1 << 20;
+    // Systems report a size of 0 for files that are made when they are read.
+    let is_small = |metadata: Metadata| metadata.is_file() && (1..=SMALL).contains(&metadata.len());
+    !mode.contains(OpenMode::WRITE) && file.metadata().is_ok_and(is_small)
 }
 
 /// Begins to replace a file. A file that cannot be replaced, such as a device node, is opened as it is.

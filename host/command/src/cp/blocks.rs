@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use async_channel::{Receiver, Sender};
 use pactio::{Code, Device, Host, Task};
 use sha2::{Digest, Sha256};
 
@@ -12,14 +13,16 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 
 /// A copy and its progress.
-pub(super) struct Copy<'h> {
-    host: &'h Host,
+pub(super) struct Copy {
+    host: Host,
     devices: Arc<Devices>,
     block_size: usize,
     /// Number of blocks that are copied at a time. No block is further ahead of the oldest one, so that a destination that wants
     /// its bytes roughly in order gets them so.
     depth: usize,
     under_way: VecDeque<Task<Result<Block, Failure>>>,
+    /// Bounds the blocks of all copies.
+    permits: Permits,
     spare: Vec<Vec<u8>>,
     /// The bytes up to this position of the source were copied.
     reached: u64,
@@ -45,24 +48,26 @@ struct Block {
     buffer: Vec<u8>,
 }
 
-impl<'h> Copy<'h> {
+impl Copy {
     pub(super) fn new(
-        host: &'h Host,
+        host: &Host,
         source: &Source,
         destination: Device,
         block_size: usize,
         in_flight: u16,
+        permits: Permits,
         digest: bool,
     ) -> Self {
         // If the end is found by reading, one block at a time is copied: a source that grows meanwhile leaves no hole.
         let depth = if source.total.is_some() { in_flight.into() } else { 1 };
         let devices = Devices { source: source.device.clone(), destination, start: source.start };
         Self {
-            host,
+            host: host.clone(),
             devices: Arc::new(devices),
             block_size,
             depth,
             under_way: VecDeque::new(),
+            permits,
             spare: Vec::new(),
             reached: source.start,
             digest: digest.then(Sha256::new),
@@ -82,10 +87,14 @@ impl<'h> Copy<'h> {
         loop {
             while !ended && self.under_way.len() < self.depth {
                 let Some(Range { start, end }) = blocks.next() else { break };
+                let permit = self.permits.acquire().await;
                 let mut buffer: Vec<u8> = self.spare.pop().unwrap_or_default();
                 buffer.resize((end - start) as usize, 0);
                 let devices = self.devices.clone();
-                self.under_way.push_back(self.host.spawn(async move { devices.copy(start, buffer).await }));
+                self.under_way.push_back(self.host.spawn(async move {
+                    let _permit = permit;
+                    devices.copy(start, buffer).await
+                }));
             }
             let Some(oldest) = self.under_way.front_mut() else { return result };
             let block = oldest.await;
@@ -93,9 +102,10 @@ impl<'h> Copy<'h> {
             match block {
                 Ok(block) if result.is_ok() => {
                     ended |= block.last;
+                    let before = self.done();
                     result = self.add(block).await;
                     ended |= result.is_err();
-                    progress.set(self.done());
+                    progress.add(self.done() - before);
                 }
                 Ok(_) => {}
                 Err(failure) => {
@@ -145,6 +155,33 @@ impl<'h> Copy<'h> {
         for task in self.under_way {
             let _ = task.cancel().await;
         }
+    }
+}
+
+/// The number of blocks that all copies together may have under way.
+#[derive(Clone)]
+pub(super) struct Permits(Sender<()>, Receiver<()>);
+
+/// Permission for one block. The block gives it back at its end.
+struct Permit(Sender<()>);
+
+impl Permits {
+    pub(super) fn new(count: u16) -> Self {
+        let (sender, receiver) = async_channel::bounded(count.into());
+        while sender.try_send(()).is_ok() {}
+        Self(sender, receiver)
+    }
+
+    async fn acquire(&self) -> Permit {
+        // The channel does not end: this value holds both of its sides.
+        let _ = self.1.recv().await;
+        Permit(self.0.clone())
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::ops::Range as Positions;
 
-use pactio::{Capability, Code, Device, Host, Kind, Stat};
+use pactio::{Capability, Code, Device, Kind, Stat};
 
 use crate::Range;
 use crate::failure::Failure;
-use crate::given::GivenUrl;
 
 pub(super) struct Source {
     pub(super) device: Device,
@@ -19,11 +18,10 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Opens the device, and checks that the range exists and that its first byte can be read.
-    pub(super) fn open(host: &Host, url: &GivenUrl, range: Range) -> Result<Self, Failure> {
-        let device = url.open(host)?;
+    /// A part of a device, if it exists and its first byte can be read.
+    pub(super) async fn of(device: Device, range: Range) -> Result<Self, Failure> {
         let url = device.url();
-        let stat = host.block_on(device.stat())?;
+        let stat = device.stat().await?;
         let Range { offset: start, length } = range;
         // Systems report a size of 0 for files that are made when they are read: their end is found by reading.
         let total = match device.size().filter(|&size| size > 0) {
@@ -42,7 +40,7 @@ impl Source {
             None => length,
         };
         let this = Self { device, stat, start, total };
-        this.refuse_unreadable(host)?;
+        this.refuse_unreadable().await?;
         Ok(this)
     }
 
@@ -51,8 +49,8 @@ impl Source {
     }
 
     /// Fails if the first byte cannot be read.
-    fn refuse_unreadable(&self, host: &Host) -> Result<(), Failure> {
-        let (report, _) = host.block_on(self.device.read_at(self.start, vec![0; 1]))?;
+    async fn refuse_unreadable(&self) -> Result<(), Failure> {
+        let (report, _) = self.device.read_at(self.start, vec![0; 1]).await?;
         match report.min_error() {
             Some((_, error)) if error.code() == Code::IS_DIRECTORY => Err(Failure::folder(self.device.url())),
             Some((_, error)) if error.code() != Code::END => Err(Failure::new(format!(

@@ -1,0 +1,260 @@
+//! Copies all files of a tree to another tree.
+//!
+//! All names are listed before the first one is written, so that a copy into a folder of its own source ends. Several files are
+//! copied at once, each as a copy of one file is. A file that fails does not stop the others.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use async_channel::{Receiver, Sender};
+use pactio::{Capability, Code, Device, Host, Name, OpenOptions, Task};
+
+use super::blocks::Permits;
+use super::source::Source;
+use super::{Arguments, Interrupt, Place, Progress, Range, transfer};
+use crate::failure::Failure;
+use crate::ls::walk;
+use crate::standard::say;
+
+/// Number of files that are copied at once. Most of them are small, and wait for their servers.
+const FILES: usize = 16;
+
+/// Most blocks of all files at once.
+const BLOCKS: u16 = 64;
+
+/// Two trees, and the state that all copies of their files share.
+struct Trees {
+    host: Host,
+    arguments: Arguments,
+    source: Device,
+    destination: Device,
+    permits: Permits,
+    progress: Progress,
+    stop: Stop,
+}
+
+pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
+    let source = arguments.source.open(host)?;
+    if !source.capabilities().has(Capability::LIST) {
+        let text = format!("'{}' is no tree", source.url());
+        return Err(Failure::new(text).with_hint("leave -r out to copy one device"));
+    }
+    let mut results = Results::default();
+    let names = Names::list(host, &source, &mut results)?;
+    let interrupt = Interrupt::listen()?;
+    let destination = destination(host, arguments)?;
+    let identity = host.block_on(source.stat())?.identity;
+    if identity.is_some() && host.block_on(destination.stat())?.identity == identity {
+        return Err(Failure::new(format!("'{}' is the source itself", destination.url())));
+    }
+    let (stops, stop) = Stop::new();
+    let trees = Arc::new(Trees {
+        permits: Permits::new(arguments.flow.in_flight.unwrap_or(BLOCKS)),
+        progress: Progress::start("copying", names.bytes),
+        host: host.clone(),
+        arguments: arguments.clone(),
+        source,
+        destination,
+        stop,
+    });
+    let copied = host.block_on(futures_lite::future::or(
+        async {
+            trees.clone().copy(names, &mut results).await;
+            None
+        },
+        async { Some(interrupt.wait().await) },
+    ));
+    // The files that are under way end, and remove what they have not published.
+    if let Some(signal) = copied {
+        stops.stop(signal);
+        host.block_on(results.finish());
+    }
+    trees.progress.finish();
+    results.account(copied, trees.destination.url())
+}
+
+/// Opens the tree to write; makes a folder that does not exist.
+fn destination(host: &Host, arguments: &Arguments) -> Result<Device, Failure> {
+    let options = OpenOptions::new().read(true).write(true);
+    let opened = match arguments.destination.open_with(host, options) {
+        Err(error) if error.code() == Some(Code::NOT_FOUND) => match arguments.destination.as_folder() {
+            Some(folder) => folder.open_with(host, options.create(true))?,
+            None => return Err(error.into()),
+        },
+        opened => opened?,
+    };
+    if opened.capabilities().has(Capability::OPEN) {
+        return Ok(opened);
+    }
+    Err(Failure::new(format!("'{}' is no tree, so that files cannot be copied into it", opened.url())))
+}
+
+/// The names of a tree.
+#[derive(Default)]
+struct Names {
+    /// Each before the folders in it.
+    folders: Vec<Vec<u8>>,
+    files: Vec<Vec<u8>>,
+    /// The sum of the sizes; `None` if one is unknown.
+    bytes: Option<u64>,
+}
+
+impl Names {
+    fn list(host: &Host, source: &Device, results: &mut Results) -> Result<Self, Failure> {
+        let mut names = Self { bytes: Some(0), ..Self::default() };
+        walk(host, source, b"", |path, entry, is_circle| {
+            if is_circle {
+                results.fail(path, "it is a link back to a folder that it is in");
+            } else if entry.is_folder() {
+                names.folders.push(path.to_owned());
+            } else {
+                names.files.push(path.to_owned());
+                names.bytes = names.bytes.zip(entry.size()).map(|(sum, size)| sum.saturating_add(size));
+            }
+            Ok(())
+        })?;
+        for hidden in host.block_on(source.refused())? {
+            results.fail(&hidden.name, &format!("it is hidden: {}", hidden.reason));
+        }
+        Ok(names)
+    }
+}
+
+impl Trees {
+    async fn copy(self: Arc<Self>, names: Names, results: &mut Results) {
+        if self.destination.capabilities().has(Capability::CREATE_FOLDER) {
+            for folder in &names.folders {
+                if let Err(failure) = self.create_folder(folder).await {
+                    results.fail(folder, failure.message());
+                }
+            }
+        }
+        for name in names.files {
+            if results.under_way.len() == FILES {
+                results.end_oldest().await;
+            }
+            let (trees, file) = (self.clone(), name.clone());
+            let task = self.host.spawn(async move { trees.copy_file(&file).await });
+            results.under_way.push_back(File { name, task });
+        }
+        results.finish().await;
+    }
+
+    /// Makes a folder, or finds one of the name.
+    async fn create_folder(&self, name: &[u8]) -> Result<(), Failure> {
+        match self.destination.create_folder(name).await {
+            Err(error) if error.code() == Some(Code::ALREADY_EXISTS) => {
+                let there = self.destination.opening(name, OpenOptions::new().read(true)).await?;
+                if there.capabilities().has(Capability::OPEN) { Ok(()) } else { Err(error.into()) }
+            }
+            made => Ok(made?),
+        }
+    }
+
+    async fn copy_file(&self, name: &[u8]) -> Result<u64, Failure> {
+        if let Some(signal) = self.stop.signal() {
+            return Err(Failure::interrupted(signal, ""));
+        }
+        let device = self.source.opening(name, OpenOptions::new().read(true)).await?;
+        let source = Source::of(device, Range { offset: 0, length: None }).await?;
+        let place = Place::Name(&self.destination, name);
+        let (permits, signal) = (self.permits.clone(), self.stop.wait());
+        transfer(&self.host, &self.arguments, &source, place, permits, &self.progress, signal).await
+    }
+}
+
+/// A file that is being copied. The result is the number of its bytes.
+struct File {
+    name: Vec<u8>,
+    task: Task<Result<u64, Failure>>,
+}
+
+/// The copies that are under way, and the results of the others.
+#[derive(Default)]
+struct Results {
+    under_way: VecDeque<File>,
+    files: u64,
+    bytes: u64,
+    failed: u64,
+}
+
+impl Results {
+    /// Reports a failure that concerns one name.
+    fn fail(&mut self, name: &[u8], failure: &str) {
+        self.failed += 1;
+        say(format_args!("pactio: {}: {failure}", Name::show(name)));
+    }
+
+    async fn end_oldest(&mut self) {
+        // The name stays while its copy is awaited, so that a signal loses neither.
+        let Some(File { task, .. }) = self.under_way.front_mut() else { return };
+        let result = task.await;
+        let Some(File { name, .. }) = self.under_way.pop_front() else { return };
+        match result {
+            Ok(bytes) => (self.files, self.bytes) = (self.files + 1, self.bytes + bytes),
+            Err(failure) => self.fail(&name, failure.message()),
+        }
+    }
+
+    async fn finish(&mut self) {
+        while !self.under_way.is_empty() {
+            self.end_oldest().await;
+        }
+    }
+
+    fn account(&self, signal: Option<i32>, url: &str) -> Result<(), Failure> {
+        let Self { files, bytes, failed, .. } = self;
+        let done = format!(
+            "{files} {}, {bytes} bytes were copied to '{url}'",
+            if *files == 1 { "file" } else { "files" }
+        );
+        match (signal, failed) {
+            (Some(signal), _) => Err(Failure::interrupted(signal, &format!("{done}; {failed} names failed"))),
+            (None, 0) => Ok(()),
+            (None, 1) => Err(Failure::new(format!("1 name failed; {done}"))),
+            (None, _) => Err(Failure::new(format!("{failed} names failed; {done}"))),
+        }
+    }
+}
+
+/// Tells all copies of a signal.
+struct Stop {
+    /// Ends with its sender.
+    told: Receiver<()>,
+    signal: Arc<AtomicI32>,
+}
+
+/// The other side of a [`Stop`].
+struct Stops(Sender<()>, Arc<AtomicI32>);
+
+impl Stop {
+    fn new() -> (Stops, Self) {
+        let (sender, told) = async_channel::bounded(1);
+        let signal = Arc::new(AtomicI32::new(0));
+        (Stops(sender, signal.clone()), Self { told, signal })
+    }
+
+    fn signal(&self) -> Option<i32> {
+        // Ordering: Acquire, with the Release of `stop`.
+        Some(self.signal.load(Ordering::Acquire)).filter(|&signal| signal != 0)
+    }
+
+    /// Waits for the signal.
+    async fn wait(&self) -> i32 {
+        let _ = self.told.recv().await;
+        match self.signal() {
+            Some(signal) => signal,
+            // The copy has ended without a signal.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Stops {
+    fn stop(self, signal: i32) {
+        // Ordering: Release, with the Acquire of `signal`.
+        self.1.store(signal, Ordering::Release);
+        self.0.close();
+    }
+}
