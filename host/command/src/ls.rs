@@ -92,7 +92,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// The date and time, or the seconds since 1970 for a time that has no such form.
-fn shown_time(time: SystemTime) -> String {
+pub(super) fn shown_time(time: SystemTime) -> String {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) if after.as_secs() > LAST_SECOND => format!("@{}", after.as_secs()),
         Ok(_) => format_rfc3339_seconds(time).to_string(),

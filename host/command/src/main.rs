@@ -27,6 +27,7 @@ mod progress;
 mod scan;
 mod serve;
 mod standard;
+mod stat;
 mod stats;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod stopped;
@@ -112,6 +113,8 @@ enum Command {
     Check(check::Arguments),
     /// Show size, kind, capabilities and plugin of a device.
     Info(info::Arguments),
+    /// Show the metadata of devices: kind, size, times (UTC), mode, version, media type.
+    Stat(stat::Arguments),
     /// Write bytes of a device to standard output.
     Cat(cat::Arguments),
     /// Show bytes of a device in hexadecimal and as text.
@@ -277,6 +280,7 @@ impl Arguments {
             Command::Plugins(ref arguments) => with_host(&|host| plugins::run(host, arguments)),
             Command::Inspect(ref arguments) => inspect::run(arguments),
             Command::Info(ref arguments) => with_host(&|host| info::run(host, arguments)),
+            Command::Stat(ref arguments) => with_host(&|host| stat::run(host, arguments)),
             Command::Cat(ref arguments) => with_host(&|host| cat::run(host, arguments)),
             Command::Hexdump(ref arguments) => with_host(&|host| hexdump::run(host, arguments)),
             Command::Cp(ref arguments) => with_host(&|host| cp::run(host, arguments)),

@@ -523,6 +523,13 @@ fn no_output_has_a_secret() {
             &["hexdump", url, "--json"],
             &["info", url],
             &["info", url, "--json"],
+            &["stat", url],
+            &["stat", url, "--json"],
+            &["cp", "-r", url, "file:copies"],
+            &["cp", "-r", "file:.", url],
+            &["rm", url, "name"],
+            &["mv", url, "name", "other"],
+            &["mkdir", url, "name"],
             &["ls", url, "--url"],
             &["maps", url, "--json"],
             &["scan", url, "--text", "x"],
@@ -1337,4 +1344,23 @@ fn a_closed_or_full_standard_error_is_no_failure() {
         assert_eq!(code(&["cat", "file:none"], redirected), Some(1), "{redirected}");
         assert_eq!(code(&["cp", "file:one", "file:two"], redirected), Some(0), "{redirected}");
     }
+}
+
+#[test]
+fn metadata_of_several_devices_is_shown_and_each_failure_is_reported() {
+    let place = Place::new();
+    let size = place.file("one", 1234).len();
+    let (shown, said) = place.check(&["stat", "file:one", "file:none", "file:.", "memory:?size=1KiB"], 1);
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(said.contains("cannot open 'file:none'"), "{said}");
+    for expected in [
+        "file:one\n  kind         file\n  size         1234\n  modified     2",
+        "\nfile:.\n  kind         folder\n",
+    ] {
+        assert!(shown.contains(expected), "{expected} in {shown}");
+    }
+    assert!(shown.contains("memory:?size=1KiB\n  kind         memory\n  size         1024\n"), "{shown}");
+    let line = place.printed(&["stat", "--json", "file:one"]);
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((line["size"].as_u64(), line["kind"].as_str()), (Some(size as u64), Some("file")));
 }

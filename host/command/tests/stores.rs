@@ -215,3 +215,31 @@ fn a_copy_keeps_the_media_type() {
     let (said, _) = run(place.command(&["info", &other]), 0);
     assert!(said.contains("text/x-test"), "{said}");
 }
+
+#[test]
+fn trees_are_copied_to_stores_and_back() {
+    let stores: Vec<_> = [servers::moto("s3"), servers::azurite()].into_iter().flatten().collect();
+    let place = Place::new();
+    let mut files = Vec::new();
+    for folder in ["", "deep/", "deep/er %2F/"] {
+        fs::create_dir_all(place.path(&format!("tree/{folder}"))).unwrap();
+        for len in [0, 1, 70_000, 6 << 20] {
+            let name = format!("{folder}{len} \u{fc}");
+            let content: Vec<u8> = (0..len).map(|byte| (byte % 253) as u8).collect();
+            fs::write(place.path(&format!("tree/{name}")), &content).unwrap();
+            files.push((name, content));
+        }
+    }
+    for store in &stores {
+        let url = store.url("copied/", "");
+        run(place.command(&["cp", "-r", "--verify", "file:tree", &url]), 0);
+        let back = format!("back-{}", store.scheme);
+        let (_, said) = run(place.command(&["cp", "-r", &url, &format!("file:{back}")]), 0);
+        assert_eq!(said, "");
+        for (name, content) in &files {
+            assert!(fs::read(place.path(&format!("{back}/{name}"))).unwrap() == *content, "{name}");
+        }
+        let (listed, _) = run(place.command(&["stat", &store.url("copied/1 %C3%BC", "")]), 0);
+        assert!(listed.contains("size         1\n"), "{listed}");
+    }
+}
