@@ -80,7 +80,7 @@ pub use host::{Host, HostBuilder, LiveDevice, Scope, Scoped};
 pub use pactio_sdk::{
     Capability, Cause, Code, DeviceInfo, Entry, Identity, IntoPacket, IoError, KeptPacket, Kind, Limits,
     LinkedPlugin, Metric, Name, Origin, PacketBox, Refused, Region, RenameMode, Report, RequestKind,
-    Seekable, StableBytes, Stat, Unit, parse_duration, parse_size,
+    Seekable, StableBytes, Stat, Unit, ZeroMode, parse_duration, parse_size,
 };
 pub use plugin::{Candidate, Difference, Door, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal};
 pub use resources::Resources;

@@ -130,7 +130,7 @@ pub use ext::{
     Admission, Answer, Cancellation, Capability, CreateFolder, Describe, Entry, ExtensionQuery, Flush,
     FlushScope, Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Metric, Name, Origin,
     Provenance, Publish, Record, Records, Refusals, Refused, Region, Registration, Remove, Rename,
-    RenameMode, Resize, Stat, Statistics, Unit, extension_of, read_records,
+    RenameMode, Resize, Stat, Statistics, Unit, Zero, ZeroMode, extension_of, read_records,
 };
 
 #[cfg(feature = "plugin")]

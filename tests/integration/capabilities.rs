@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pactio::{Capability, Code, Device, Host, OpenOptions, Unit};
+use pactio::{Capability, Code, Device, Host, OpenOptions, Unit, ZeroMode};
 use pactio_tests::{host, in_time};
 
 fn picky(url: &str) -> (Host, Device) {
@@ -86,6 +86,7 @@ fn what_a_device_can_is_known_and_reaches_through_filters() {
             let all = [
                 Capability::FLUSH,
                 Capability::RESIZE,
+                Capability::ZERO,
                 Capability::LIST,
                 Capability::MAP,
                 Capability::STATISTICS,
@@ -95,6 +96,15 @@ fn what_a_device_can_is_known_and_reaches_through_filters() {
             host.block_on(async {
                 device.flush().await.unwrap();
                 device.flush_data().await.unwrap();
+                let code = |done: Result<(), pactio::Error>| done.unwrap_err().code().unwrap();
+                device.zero_fast(512..1024, ZeroMode::Keep).await.unwrap();
+                device.zero_fast(7..7, ZeroMode::Keep).await.unwrap();
+                let late = device.zero_fast(0..u64::MAX, ZeroMode::Keep).await;
+                assert_eq!(code(late), Code::END);
+                let slow = device.zero_fast(0..512, ZeroMode::Release).await;
+                assert_eq!(code(slow), Code::UNSUPPORTED);
+                device.zero(0..512, ZeroMode::Release).await.unwrap();
+                assert_eq!(code(device.zero_fast(13..14, ZeroMode::Keep).await), Code::UNANSWERED);
                 device.resize(30_000).await.unwrap();
                 assert_eq!(device.size(), Some(30_000));
                 let all = device.list("").await.unwrap();
@@ -163,6 +173,49 @@ fn what_fails_says_what_was_asked_for() {
         // Last: a panic puts the device out of use.
         assert!(error(ask(14)).ends_with(": dropped by the device without an answer"));
         assert!(error(ask(20)).ends_with(": out of use since the plugin panicked"));
+    });
+}
+
+#[test]
+fn ranges_become_zeros() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = format!("file:{}", path.display());
+        let urls = [
+            file.clone(),
+            format!("{file}?direct=true"),
+            format!("{file} | identity"),
+            "memory:?size=1MiB".to_owned(),
+            // The zeros are written to the overlay.
+            "memory:?size=1MiB | cow".to_owned(),
+        ];
+        for url in urls {
+            fs::write(&path, vec![7; 1 << 20]).unwrap();
+            let (host, device) = picky(&url);
+            host.block_on(device.write_all_at(0, vec![7; 1 << 20])).unwrap();
+            let mut model = vec![7; 1 << 20];
+            let mut random = pactio_tests::random();
+            for step in 0..40 {
+                let unit = if url.contains("direct") { 4096 } else { 1 };
+                let start = random.usize(0..1 << 20) / unit * unit;
+                let end = (start + random.usize(0..100_000) / unit * unit).min(1 << 20);
+                let mode = [ZeroMode::Keep, ZeroMode::Release][step % 2];
+                host.block_on(device.zero(start as u64..end as u64, mode))
+                    .unwrap_or_else(|error| panic!("{error}"));
+                model[start..end].fill(0);
+                assert!(
+                    host.block_on(device.read_exact_at(0, vec![1; 1 << 20])).unwrap() == model,
+                    "{url}: {start}..{end}"
+                );
+            }
+            assert_eq!(device.size(), Some(1 << 20));
+            let beyond = host.block_on(device.zero(0..(1 << 20) + 1, ZeroMode::Keep)).unwrap_err();
+            assert_eq!(beyond.code(), Some(Code::END), "{url}: {beyond}");
+        }
+        let read_only = picky(&file).0.open(&file).unwrap();
+        let (host, _) = picky(&file);
+        assert!(host.block_on(read_only.zero(0..1, ZeroMode::Keep)).is_err());
     });
 }
 

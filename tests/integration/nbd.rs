@@ -188,6 +188,14 @@ fn a_client_reads_and_writes_and_is_told_what_fails() {
         client.send(0, 0, 5, 9, 5, b"");
         assert_eq!(client.result(), 0);
         assert_eq!(client.bytes(5), [7, b'a', 0, b'c', 7]);
+        // TRIM, and zeros that must be fast and leave no hole.
+        client.send(1, 4, 5, 12, 1, b"");
+        assert_eq!(client.result(), 0);
+        client.send(16 | 2, 6, 5, 10, 1, b"");
+        assert_eq!(client.result(), 0);
+        client.send(0, 0, 5, 9, 5, b"");
+        assert_eq!(client.result(), 0);
+        assert_eq!(client.bytes(5), [7, 0, 0, 0, 7]);
         for (flags, command, offset, len, error) in [
             (0, 0, 1 << 20, 1, 22),
             (0, 0, u64::MAX, 1, 22),
@@ -195,6 +203,7 @@ fn a_client_reads_and_writes_and_is_told_what_fails() {
             (0, 99, 0, 1, 22),
             (1 << 9, 0, 0, 1, 22),
             (0, 6, (1 << 20) - 1, 2, 28),
+            (0, 4, (1 << 20) - 1, 2, 22),
             (0, 7, 0, 1, 22),
         ] {
             client.send(flags, command, 6, offset, len, b"");
@@ -566,13 +575,27 @@ fn the_tools_of_others_agree() {
                 "flush",
                 "read -P 0x5a 1M 64k",
                 "read -P 0 2M 1M",
+                "write -zu 5M 1M",
+                "discard 6M 1M",
+                "read -P 0 5M 2M",
             ];
             let arguments: Vec<&str> = commands.iter().flat_map(|command| ["-c", command]).collect();
-            run("qemu-io", &[&["-f", "raw"], &arguments[..], &[&server.uri]].concat());
+            run("qemu-io", &[&["-f", "raw", "-d", "unmap"], &arguments[..], &[&server.uri]].concat());
+            // The storage of these ranges is given back.
+            let device = host.open(&format!("file:{}", image.display())).unwrap();
+            let regions = host.block_on(device.regions()).unwrap();
+            let is_hole = |range: std::ops::Range<u64>| {
+                regions
+                    .iter()
+                    .all(|region| region.range.end <= range.start || range.end <= region.range.start)
+            };
+            assert!(is_hole(5 << 20..7 << 20) && !is_hole(2 << 20..3 << 20), "{regions:?}");
             let now = std::fs::read(&image).unwrap();
             assert!(now[..512] == [1; 512] && now[1 << 20..(1 << 20) + 65536] == [0x5a; 65536]);
             assert!(
-                now[2 << 20..3 << 20].iter().all(|byte| *byte == 0) && now[4 << 20..] == expected[4 << 20..]
+                now[2 << 20..3 << 20].iter().all(|byte| *byte == 0)
+                    && now[4 << 20..5 << 20] == expected[4 << 20..5 << 20]
+                    && now[7 << 20..] == expected[7 << 20..]
             );
         }
         if has("fio") && run("fio", &["--enghelp"]).contains("nbd") {

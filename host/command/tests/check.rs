@@ -182,6 +182,14 @@ fn each_case_finds_what_it_is_for() {
 }
 
 #[test]
+fn a_device_that_makes_no_zeros_of_a_range_is_found() {
+    let given = ["--url", "liar:zeros", "--case", "honest", "--reproduce", "1"];
+    let (output, text) = check("fixture_liar", &given);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("WRONG  honest") && text.contains(", but should be 0"), "{text}");
+}
+
+#[test]
 fn a_filter_that_forgets_an_answer_or_a_cancellation_is_found() {
     for (way, what) in [
         ("none", None),

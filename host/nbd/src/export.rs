@@ -74,7 +74,10 @@ impl Export {
         let common = if is_structured { common | export::SEND_DF } else { common };
         match self.is_read_only {
             true => common | export::READ_ONLY,
-            false => common | export::SEND_FLUSH | export::SEND_FUA | export::SEND_WRITE_ZEROES,
+            false => {
+                let zeros = export::SEND_TRIM | export::SEND_WRITE_ZEROES | export::SEND_FAST_ZERO;
+                common | export::SEND_FLUSH | export::SEND_FUA | zeros
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use async_io::Timer;
 use futures_lite::future::or;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use pactio::{Error, Report};
+use pactio::{Code, Device, Error, Report, ZeroMode};
 
 use crate::export::{Export, Extent, MAX_REQUEST_BYTES, errno_of};
 use crate::stream::Stream;
@@ -260,11 +260,12 @@ impl<S: Stream, F: Future<Output = ()> + Unpin> Transmission<S, F> {
 
     fn check(&self, request: &Request) -> Result<(), (u32, &'static str)> {
         let end = request.offset.checked_add(request.len.into()).filter(|end| *end <= self.export.size);
-        let is_write = matches!(request.command, command::WRITE | command::WRITE_ZEROES);
+        let fills = matches!(request.command, command::WRITE | command::WRITE_ZEROES);
+        let is_write = fills || request.command == command::TRIM;
         let known = match request.command {
             command::READ => flag::DONT_FRAGMENT | flag::FUA,
-            command::WRITE => flag::FUA,
-            command::WRITE_ZEROES => flag::FUA | flag::NO_HOLE,
+            command::WRITE | command::TRIM => flag::FUA,
+            command::WRITE_ZEROES => flag::FUA | flag::NO_HOLE | flag::FAST_ZERO,
             command::BLOCK_STATUS => flag::REQUEST_ONE | flag::FUA,
             command::FLUSH => flag::FUA,
             _ => return Err((errno::EINVAL, "the command is unknown")),
@@ -279,7 +280,7 @@ impl<S: Stream, F: Future<Output = ()> + Unpin> Transmission<S, F> {
             return Ok(());
         }
         if end.is_none() {
-            let error = if is_write { errno::ENOSPC } else { errno::EINVAL };
+            let error = if fills { errno::ENOSPC } else { errno::EINVAL };
             return Err((error, "the range lies past the end of the export"));
         }
         if request.command == command::READ && request.len > MAX_REQUEST_BYTES {
@@ -437,9 +438,8 @@ pub(crate) fn cut(text: &str) -> &str {
 /// Has the device perform a request that was checked.
 async fn perform(export: &Export, request: Request, bytes: Vec<u8>) -> Outcome {
     let device = &export.device;
-    let failed = |error: &Error| {
-        Outcome::Failed(errno_of(error.code().unwrap_or(pactio::Code::IO)), error.to_string())
-    };
+    let failed =
+        |error: &Error| Outcome::Failed(errno_of(error.code().unwrap_or(Code::IO)), error.to_string());
     let result = match request.command {
         command::READ => {
             return match device.read_at(request.offset, vec![0; request.len as usize]).await {
@@ -455,10 +455,11 @@ async fn perform(export: &Export, request: Request, bytes: Vec<u8>) -> Outcome {
             };
         }
         command::WRITE => device.write_all_at(request.offset, bytes).await.map(drop),
-        command::WRITE_ZEROES => write_zeros(export, request).await,
+        command::WRITE_ZEROES => zero(device, request).await,
+        command::TRIM => trim(device, request).await,
         _ => device.flush_data().await,
     };
-    if matches!(request.command, command::WRITE | command::WRITE_ZEROES) {
+    if matches!(request.command, command::WRITE | command::WRITE_ZEROES | command::TRIM) {
         export.changed();
     }
     let result = match result {
@@ -470,14 +471,21 @@ async fn perform(export: &Export, request: Request, bytes: Vec<u8>) -> Outcome {
     result.map_or_else(|error| failed(&error), |()| Outcome::Nothing)
 }
 
-async fn write_zeros(export: &Export, request: Request) -> Result<(), Error> {
-    let (mut at, mut left) = (request.offset, request.len as usize);
-    let mut zeros = vec![0; left.min(ZEROS)];
-    while left > 0 {
-        zeros.truncate(left);
-        zeros = export.device.write_all_at(at, zeros).await?;
-        at += zeros.len() as u64;
-        left -= zeros.len();
+/// Makes a range read as zeros.
+async fn zero(device: &Device, request: Request) -> Result<(), Error> {
+    let range = request.offset..request.offset + u64::from(request.len);
+    let mode = if request.flags & flag::NO_HOLE != 0 { ZeroMode::Keep } else { ZeroMode::Release };
+    match request.flags & flag::FAST_ZERO {
+        0 => device.zero(range, mode).await,
+        _ => device.zero_fast(range, mode).await,
     }
-    Ok(())
+}
+
+/// Gives the storage of a range back. A device that cannot do it keeps the storage, and the bytes.
+async fn trim(device: &Device, request: Request) -> Result<(), Error> {
+    let range = request.offset..request.offset + u64::from(request.len);
+    match device.zero_fast(range, ZeroMode::Release).await {
+        Err(error) if error.code() == Some(Code::UNSUPPORTED) => Ok(()),
+        trimmed => trimmed,
+    }
 }

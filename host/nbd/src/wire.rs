@@ -51,9 +51,11 @@ pub(crate) mod export {
     pub(crate) const READ_ONLY: u16 = 2;
     pub(crate) const SEND_FLUSH: u16 = 4;
     pub(crate) const SEND_FUA: u16 = 8;
+    pub(crate) const SEND_TRIM: u16 = 32;
     pub(crate) const SEND_WRITE_ZEROES: u16 = 64;
     pub(crate) const SEND_DF: u16 = 128;
     pub(crate) const CAN_MULTI_CONN: u16 = 256;
+    pub(crate) const SEND_FAST_ZERO: u16 = 2048;
 }
 
 pub(crate) mod command {
@@ -61,6 +63,7 @@ pub(crate) mod command {
     pub(crate) const WRITE: u16 = 1;
     pub(crate) const DISCONNECT: u16 = 2;
     pub(crate) const FLUSH: u16 = 3;
+    pub(crate) const TRIM: u16 = 4;
     pub(crate) const WRITE_ZEROES: u16 = 6;
     pub(crate) const BLOCK_STATUS: u16 = 7;
 }
@@ -71,6 +74,7 @@ pub(crate) mod flag {
     pub(crate) const NO_HOLE: u16 = 2;
     pub(crate) const DONT_FRAGMENT: u16 = 4;
     pub(crate) const REQUEST_ONE: u16 = 8;
+    pub(crate) const FAST_ZERO: u16 = 16;
 }
 
 /// Types of the chunks of a structured reply.

@@ -12,7 +12,7 @@ use futures_lite::AsyncWriteExt;
 use futures_lite::future::{block_on, poll_once};
 use pactio_sdk::{
     Capability, Code, ComplexPacket, IoError, IoExchange, Name, PacketBox, PacketBytes, PacketIo, Read,
-    Seekable, VectoredIo, Write,
+    Seekable, VectoredIo, Write, ZeroMode,
 };
 
 use super::subject::{Finding, Subject, answered, open, same, unexpected, wait, wrong};
@@ -481,6 +481,26 @@ fn honest(subject: &Subject) -> Result<(), Finding> {
             && last.range.end > size
         {
             wrong!("its last region {:?} ends behind its size of {size}", last.range);
+        }
+    }
+    if can.has(Capability::ZERO) && subject.writable && subject.whole {
+        let (unit, len) = (subject.unit(), subject.model.borrow().len());
+        for mode in [ZeroMode::Keep, ZeroMode::Release] {
+            for (start, end) in [(unit, 3 * unit), (0, unit), (len / 2 / unit * unit, len)] {
+                let range = start.min(len)..end.min(len);
+                let zeroed = device.zero_fast(range.start as u64..range.end as u64, mode);
+                match subject.wait("a range of zeros", zeroed)? {
+                    // It is faster at other ranges, or not here.
+                    Err(error) if error.code() == Some(Code::UNSUPPORTED) => continue,
+                    zeroed => ask("make ranges zero", Ok(zeroed))?,
+                }
+                subject.model.borrow_mut()[range].fill(0);
+                subject.read_all()?;
+            }
+            let beyond = device.zero_fast(len as u64..len as u64 + 1, mode);
+            if device.size().is_some() && subject.wait("a range of zeros", beyond)?.is_ok() {
+                wrong!("it says that it made a byte past its end zero");
+            }
         }
     }
     // Otherwise the bytes behind the model are unknown.

@@ -1,12 +1,13 @@
 //! Operations of a device beyond reading and writing.
 
 use std::fmt;
+use std::ops::Range;
 
 use pactio_sdk::ext::{EXTENSIONS, Operation};
 use pactio_sdk::{
     Capability, Cause, Code, CreateFolder, Describe, Entry, Flush, FlushScope, IoError, Limits, Listing,
     Mapping, Metric, Name, Origin, PacketBox, Provenance, Publish, Record, Refusals, Refused, Region, Remove,
-    Rename, RenameMode, Resize, Stat, Statistics, Write, read_records,
+    Rename, RenameMode, Resize, Stat, Statistics, Write, Zero, ZeroMode, read_records,
 };
 
 use super::Device;
@@ -143,6 +144,59 @@ impl Device {
     pub async fn resize(&self, size: u64) -> Result<(), Error> {
         let what = format!("set a size of {size} bytes on");
         self.ask::<dyn Resize>(What(&what, b""), size, ONE_BYTE).await.map(drop)
+    }
+
+    /// Makes the bytes of `range` read as zeros, inside of the device. Devices that cannot do it faster get zeros written.
+    ///
+    /// ```no_run
+    /// # async fn run(device: &pactio::Device) -> Result<(), pactio::Error> {
+    /// use pactio::ZeroMode;
+    ///
+    /// // The storage is given back: a file has a hole there.
+    /// device.zero(0..1 << 30, ZeroMode::Release).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the range ends past the end of the device, the device cannot be written, or the operation failed. Each byte of the range
+    /// is then as it was, or zero.
+    pub async fn zero(&self, range: Range<u64>, mode: ZeroMode) -> Result<(), Error> {
+        match self.zero_fast(range.clone(), mode).await {
+            Err(error) if error.code() == Some(Code::UNSUPPORTED) => self.write_zeros(range).await,
+            done => done,
+        }
+    }
+
+    /// Makes the bytes of `range` read as zeros, if that is faster than a write of zeros.
+    ///
+    /// # Errors
+    ///
+    /// As [`zero`](Self::zero); with [`Code::UNSUPPORTED`], a write of zeros would be as fast.
+    pub async fn zero_fast(&self, range: Range<u64>, mode: ZeroMode) -> Result<(), Error> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let what = format!("zero {} bytes at {:#x} of", range.end - range.start, range.start);
+        self.ask_with::<dyn Zero>(What(&what, b""), &ZeroMode::raw_range(&range), mode.to_raw())
+            .await
+            .map(drop)
+    }
+
+    async fn write_zeros(&self, range: Range<u64>) -> Result<(), Error> {
+        if self.size().is_some_and(|size| range.end > size) {
+            let text = format!("cannot zero up to {:#x} of '{}': {}", range.end, self.url(), IoError::END);
+            return Err(Error::new(ErrorKind::Io(Code::END), text).with_cause(IoError::END));
+        }
+        let (mut at, mut zeros) = (range.start, vec![0; MAX_ZEROS.min(range.end - range.start) as usize]);
+        while at < range.end {
+            zeros.truncate((range.end - at).min(MAX_ZEROS) as usize);
+            let len = zeros.len() as u64;
+            zeros = self.write_all_at(at, zeros).await?;
+            at += len;
+        }
+        Ok(())
     }
 
     /// The metadata of the stored bytes: kind, size, times, identity, version. A device without metadata gives a record with its
@@ -384,6 +438,9 @@ impl Device {
         Error::new(ErrorKind::Io(cause.error().code()), message).with_cause(cause.clone())
     }
 }
+
+/// Most zeros that are written at once.
+const MAX_ZEROS: u64 = 1 << 20;
 
 /// Size of the memory for an answer without bytes, which must not be empty.
 const ONE_BYTE: usize = 1;

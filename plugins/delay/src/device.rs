@@ -74,6 +74,7 @@ impl Filter for DelayedDevice {
         Capability::FLUSH,
         Capability::PUBLISH,
         Capability::RESIZE,
+        Capability::ZERO,
         Capability::MAP,
         Capability::LIST,
         Capability::PROVENANCE,

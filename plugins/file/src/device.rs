@@ -24,11 +24,11 @@ use crate::replacement::Replacement;
 pub(crate) struct FileDevice {
     /// Declared before the file, so that the engine is dropped first: the engine uses the file until then.
     engine: Engine,
-    file: Arc<File>,
+    pub(crate) file: Arc<File>,
     /// The temporary file with the new content, if the file is replaced as a whole.
     replacement: Option<Arc<Replacement>>,
     mode: OpenMode,
-    pool: Arc<Pool>,
+    pub(crate) pool: Arc<Pool>,
     /// Positions, lengths and addresses are multiples of this: 1, unless the page cache is bypassed.
     alignment: u32,
     at_once: CachedRead,
@@ -67,7 +67,7 @@ impl FileDevice {
     }
 
     /// Whether the file was replaced: it takes no more writes.
-    fn is_published(&self) -> bool {
+    pub(crate) fn is_published(&self) -> bool {
         self.replacement.as_ref().is_some_and(|replacement| replacement.is_published())
     }
 
@@ -76,7 +76,7 @@ impl FileDevice {
     }
 
     /// The current size; `None` for devices without an end.
-    fn size(&self) -> Option<u64> {
+    pub(crate) fn size(&self) -> Option<u64> {
         self.size_of(&self.file.metadata().ok()?)
     }
 
@@ -145,6 +145,10 @@ impl BackendDevice for FileDevice {
         // Only for files with a queue of their own: a shared queue holds the registered memory of one file at a time.
         if self.engine.is_ring() {
             query.offer::<dyn Registration>(self).offer::<dyn Cancellation>(self);
+        }
+        #[cfg(target_os = "linux")]
+        if writable && self.size().is_some() {
+            query.offer::<dyn pactio_sdk::Zero>(self);
         }
         if regular {
             query.offer::<dyn Mapping>(self);

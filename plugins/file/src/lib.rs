@@ -20,6 +20,8 @@ mod registered;
 mod replacement;
 #[cfg(target_os = "linux")]
 mod ring;
+#[cfg(target_os = "linux")]
+mod zero;
 
 use pactio_sdk::OptionSpec;
 

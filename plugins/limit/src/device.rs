@@ -214,6 +214,7 @@ impl Filter for LimitedDevice {
         Capability::FLUSH,
         Capability::PUBLISH,
         Capability::RESIZE,
+        Capability::ZERO,
         Capability::MAP,
         Capability::LIST,
         Capability::PROVENANCE,

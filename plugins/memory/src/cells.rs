@@ -140,6 +140,21 @@ impl Cells {
 }
 
 impl Cells {
+    /// Makes `len` bytes from `start` zero.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not exist.
+    pub(crate) fn zero(&self, start: usize, len: usize) {
+        static ZEROS: [u8; 4096] = [0; 4096];
+        let mut at = start;
+        while at < start + len {
+            let part = (start + len - at).min(ZEROS.len());
+            self.write(at, &ZEROS[..part]);
+            at += part;
+        }
+    }
+
     /// Copies `bytes` to `start`, and the bytes that were there to `bytes`. Each word is exchanged atomically; the whole range is
     /// not.
     ///

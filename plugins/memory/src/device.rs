@@ -1,10 +1,11 @@
 //! A device in memory.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pactio_sdk::{
-    BackendDevice, BoundPacketView, Describe, DeviceInfo, ExtensionQuery, Identity, IoError, Kind, Limiting,
-    Limits, Read, ReadWrite, Records, Stat, Write,
+    Answer, BackendDevice, BoundPacketView, Describe, DeviceInfo, ExtensionQuery, Identity, IoError, Kind,
+    Limiting, Limits, Read, ReadWrite, Records, Stat, Write, Zero, ZeroMode,
 };
 
 use crate::cells::Cells;
@@ -56,7 +57,7 @@ impl BackendDevice for MemoryDevice {
     }
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        query.offer::<dyn Limiting>(self).offer::<dyn Describe>(self);
+        query.offer::<dyn Limiting>(self).offer::<dyn Describe>(self).offer::<dyn Zero>(self);
     }
 
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
@@ -98,6 +99,20 @@ impl BackendDevice for MemoryDevice {
 impl Limiting for MemoryDevice {
     fn limits(&self) -> Limits {
         Limits::NONE.with_zero_copy()
+    }
+}
+
+impl Zero for MemoryDevice {
+    /// Memory is not given back.
+    fn zero(&self, range: Range<u64>, _: ZeroMode, answer: Answer) {
+        let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        match self.clamp(range.start, len) {
+            Some((start, there)) if there == len => {
+                self.cells.zero(start, len);
+                answer.done();
+            }
+            _ => answer.error(IoError::END),
+        }
     }
 }
 

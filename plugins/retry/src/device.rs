@@ -186,6 +186,7 @@ impl Filter for RetryingDevice {
         Capability::FLUSH,
         Capability::PUBLISH,
         Capability::RESIZE,
+        Capability::ZERO,
         Capability::MAP,
         Capability::LIST,
         Capability::PROVENANCE,

@@ -26,6 +26,7 @@ impl Filter for StatsDevice {
         Capability::FLUSH,
         Capability::PUBLISH,
         Capability::RESIZE,
+        Capability::ZERO,
         Capability::MAP,
         Capability::LIST,
         Capability::PROVENANCE,

@@ -210,6 +210,7 @@ typedef struct pactio_device {
  *  pactio.flush/1         0 data, 1 all         nothing: writes that were answered are durable
  *  pactio.publish/1                             nothing: others see what was written
  *  pactio.resize/1        the new size          nothing
+ *  pactio.zero/1          0 keep, 1 free range   nothing; start and length, 8 bytes each, little-endian
  *  pactio.stat/1                                one record: KIND, SIZE, MODIFIED, VERSION, ...
  *  pactio.list/2          cursor        folder  records of names: NAME, KIND, SIZE, ...
  *  pactio.map/2           cursor                records of ranges that exist: START, END, RIGHTS, NAME

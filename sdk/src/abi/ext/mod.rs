@@ -13,6 +13,7 @@
 //! | [`Flush`] | `pactio.flush/1` | pending writes become durable |
 //! | [`Publish`] | `pactio.publish/1` | written bytes become visible as a whole |
 //! | [`Resize`] | `pactio.resize/1` | the size changes |
+//! | [`Zero`] | `pactio.zero/1` | a range reads as zeros |
 //! | [`Mapping`] | `pactio.map/2` | the ranges of positions that exist |
 //! | [`Listing`] | `pactio.list/2` | the names in a folder |
 //! | `Opening` | `pactio.open/2` | opening a name |
@@ -62,6 +63,7 @@ mod stat;
 mod statistics;
 #[cfg(feature = "plugin")]
 mod tree;
+mod zero;
 
 pub use admission::Admission;
 pub use answer::Answer;
@@ -98,6 +100,7 @@ pub use stat::{Describe, Identity, Kind, Stat};
 pub use statistics::Statistics;
 #[cfg(feature = "plugin")]
 pub use tree::{Tree, TreeDevice};
+pub use zero::{Zero, ZeroMode};
 
 /// Makes the list of extensions: the place of each, and calls with an extension that is found by its place or id.
 macro_rules! extensions {
@@ -163,6 +166,7 @@ extensions! {
     Flush,
     Publish,
     Resize,
+    Zero,
     Mapping,
     Listing,
     #[cfg(feature = "plugin")]
