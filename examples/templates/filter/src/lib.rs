@@ -33,6 +33,7 @@ impl Filter for Changed {
         Capability::FLUSH,
         Capability::PUBLISH,
         Capability::RESIZE,
+        Capability::ZERO,
         Capability::CANCELLATION,
         Capability::ADMISSION,
     ];
