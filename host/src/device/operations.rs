@@ -160,8 +160,8 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// If the range ends past the end, the device cannot be written, or the operation failed. Each byte of the range is then as it
-    /// was, or zero.
+    /// If the range ends past the end, the device cannot be written, or the operation failed. Each byte of the range is then as
+    /// it was, or zero.
     pub async fn zero(&self, range: Range<u64>, mode: ZeroMode) -> Result<(), Error> {
         match self.zero_fast(range.clone(), mode).await {
             Err(error) if error.code() == Some(Code::UNSUPPORTED) => self.write_zeros(range).await,
