@@ -124,6 +124,124 @@ fn objects_are_removed_and_renamed() {
     });
 }
 
+/// Makes a random change of a tree, and gives its result.
+fn change(host: &Host, tree: &Device, random: &mut fastrand::Rng) -> Result<Vec<u8>, Code> {
+    let name = |random: &mut fastrand::Rng| -> String {
+        let parts: Vec<_> =
+            (0..random.usize(1..4)).map(|_| ["a", "a!", "b", "a.c"][random.usize(..4)]).collect();
+        parts.join("/")
+    };
+    let (one, other) = (name(random), name(random));
+    let (len, at) = (random.usize(..5000), random.u64(..3000));
+    let way = random.usize(..10);
+    let bytes: Vec<u8> = (0..len).map(|byte| (byte as u64 + at) as u8).collect();
+    let open = OpenOptions::new().read(true).write(true);
+    let done = host.block_on(async {
+        match way {
+            0 | 1 => tree.create_folder(&one).await?,
+            2 => tree.remove(&one).await?,
+            3 => tree.rename(&one, &other, RenameMode::Keep).await?,
+            4 => tree.rename(&one, &other, RenameMode::Replace).await?,
+            5 => tree
+                .open_with(&one, open.create(true).truncate(at < 1500))?
+                .write_all_at(at, bytes)
+                .await?
+                .clear(),
+            6 => {
+                let device = tree.open_with(&one, open.replace(true))?;
+                device.write_all_at(0, bytes).await?;
+                // Some are closed without being published.
+                if at < 2000 {
+                    device.publish().await?;
+                }
+            }
+            7 => tree.open_with(&one, open)?.resize(at).await?,
+            8 => tree.open_with(&one, open)?.zero(at / 2..at, pactio::ZeroMode::Keep).await?,
+            _ => {
+                let mut bytes = Vec::new();
+                tree.open(&one)?.read_to_end(0, &mut bytes).await?;
+                return Ok(bytes);
+            }
+        }
+        Ok::<_, pactio::Error>(Vec::new())
+    });
+    done.map_err(|error| error.code().unwrap())
+}
+
+/// All names of a tree, with the sizes of files.
+fn all_names(host: &Host, tree: &Device) -> Vec<(String, Option<u64>)> {
+    let (mut all, mut folders) = (Vec::new(), vec![String::new()]);
+    while let Some(folder) = folders.pop() {
+        for entry in host.block_on(tree.list(&folder)).unwrap() {
+            let front = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+            let name = format!("{front}{}", entry.name);
+            if entry.is_folder() {
+                folders.push(name.clone());
+            }
+            all.push((name, entry.size().filter(|_| !entry.is_folder())));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn a_tree_in_memory_is_as_one_in_files() {
+    in_time(|| {
+        let host = host(&["pactio_memory", "pactio_file"]);
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().unwrap();
+            let files = writable(&host, &format!("file:{}", folder.path().display()));
+            let memory = writable(&host, "memory:/?size=64MiB");
+            let mut random = pactio_tests::random();
+            for step in 0..300 {
+                let mut same = random.clone();
+                let expected = change(&host, &files, &mut random);
+                let found = change(&host, &memory, &mut same);
+                match (&expected, &found) {
+                    (Ok(expected), Ok(found)) => assert!(expected == found, "step {step}"),
+                    (Err(_), Err(_)) => {}
+                    _ => panic!("step {step}: {expected:?}, {found:?}"),
+                }
+                assert_eq!(all_names(&host, &files), all_names(&host, &memory), "step {step}");
+            }
+        }
+    });
+}
+
+#[test]
+fn trees_in_memory_are_shared_by_name_and_have_their_room() {
+    in_time(|| {
+        let host = host(&["pactio_memory"]);
+        let one = writable(&host, "memory:shared/?size=10000");
+        put(&host, &one, "x", b"bytes");
+        let other = writable(&host, "memory:shared/?size=10000 | /x");
+        assert_eq!(host.block_on(other.read_exact_at(0, vec![0; 5])).unwrap(), b"bytes");
+        let error = host.open("memory:shared/?size=20000").unwrap_err();
+        assert!(error.to_string().contains("is open with size=10000"), "{error}");
+        assert!(names(&host, &writable(&host, "memory:/?size=10000")).is_empty());
+        // The room is that of all files, and comes back.
+        for _ in 0..3 {
+            let error = host.block_on(other.write_all_at(1, vec![1; 10_000])).unwrap_err();
+            assert_eq!(error.code(), Some(Code::NO_SPACE), "{error}");
+            host.block_on(other.write_all_at(0, vec![1; 10_000])).unwrap();
+            host.block_on(other.resize(5)).unwrap();
+        }
+        assert_eq!(host.block_on(other.resize(u64::MAX)).unwrap_err().code(), Some(Code::TOO_LARGE));
+        assert_eq!(
+            host.block_on(other.write_all_at(u64::MAX - 1, b"x")).unwrap_err().code(),
+            Some(Code::TOO_LARGE)
+        );
+        host.block_on(one.remove("x")).unwrap();
+        // The open file goes on, and its name is free.
+        assert_eq!(host.block_on(other.read_exact_at(0, vec![0; 1])).unwrap(), [1]);
+        drop(other);
+        put(&host, &one, "y", &[2; 10_000]);
+        drop(one);
+        assert!(names(&host, &writable(&host, "memory:shared/?size=20000")).is_empty());
+    });
+}
+
 /// A store with one object, `old`, that answers requests to copy as it is told.
 struct Copier {
     address: String,

@@ -2,10 +2,14 @@
 //!
 //! Requests are answered at once, on the thread that submits them. The bytes are gone when the device is closed. Requests
 //! that overlap and run at the same time see each other's bytes in any mixture, as on a disk.
+//!
+//! With a slash at the end of its name, `memory:scratch/?size=64MiB` is a tree of files, folders and any number of names.
 
 mod backend;
 mod cells;
 mod device;
+mod file;
+mod tree;
 
 use pactio_sdk::OptionSpec;
 
@@ -14,7 +18,7 @@ pactio_sdk::plugin! {
     description: "devices in memory",
     schemes: ["memory"],
     options: [
-        OptionSpec::size("size", "the size of the device").required(),
+        OptionSpec::size("size", "the size of the device, or the most bytes of all files of a tree").required(),
         OptionSpec::integer("fill", "the value of each byte").range("0", "255").default("0"),
     ],
     check: "memory:?size=100000",

@@ -59,7 +59,8 @@ enum {
     PACTIO_NOT_MAPPED = 27,
     PACTIO_CHANGED = 30,
     PACTIO_NOT_EMPTY = 31,
-    PACTIO_CROSSES_DEVICES = 32
+    PACTIO_CROSSES_DEVICES = 32,
+    PACTIO_NOT_DIRECTORY = 33
 };
 
 /* ===== Requests ===== */

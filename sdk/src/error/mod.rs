@@ -138,6 +138,8 @@ byte_type! {
         NOT_EMPTY = 31 => "not empty",
         /// The two names are on different file systems.
         CROSSES_DEVICES = 32 => "on different file systems",
+        /// A file where a directory was expected.
+        NOT_DIRECTORY = 33 => "not a directory",
     }
 }
 
@@ -408,6 +410,7 @@ impl From<std::io::Error> for IoError {
             Kind::InvalidData => Code::CORRUPT,
             Kind::DirectoryNotEmpty => Code::NOT_EMPTY,
             Kind::CrossesDevices => Code::CROSSES_DEVICES,
+            Kind::NotADirectory => Code::NOT_DIRECTORY,
             Kind::InvalidFilename => Code::INVALID_INPUT,
             _ => Code::IO,
         };
@@ -455,6 +458,7 @@ impl IoError {
             Code::CORRUPT => Kind::InvalidData,
             Code::NOT_EMPTY => Kind::DirectoryNotEmpty,
             Code::CROSSES_DEVICES => Kind::CrossesDevices,
+            Code::NOT_DIRECTORY => Kind::NotADirectory,
             _ => Kind::Other,
         }
     }
