@@ -634,6 +634,7 @@ fn keys_that_are_no_names_do_not_hide_their_folder() {
             "folder/both",
             "folder/both-not",
             "folder/both/x",
+            "folder/filled/",
         ] {
             let mut server = TcpStream::connect(("127.0.0.1", store.server.port)).unwrap();
             let head = format!(
@@ -649,10 +650,10 @@ fn keys_that_are_no_names_do_not_hide_their_folder() {
         let folder = open(&host, &store.url("folder/", ""));
         let listed = host.block_on(folder.list("")).unwrap();
         let names: Vec<_> = listed.iter().map(|entry| entry.name.to_str().unwrap()).collect();
-        assert_eq!(names, ["both", "both-not", "good"]);
+        assert_eq!(names, ["both", "both-not", "filled", "good"]);
         let refused = host.block_on(folder.refused()).unwrap();
         let keys: Vec<_> = refused.iter().map(|refused| refused.name.to_str().unwrap()).collect();
-        for key in ["folder//b", "folder/tab\there"] {
+        for key in ["/b", "tab\there", "both", "filled/"] {
             assert!(keys.contains(&key), "{key:?}: {keys:?}");
         }
         assert!(refused.iter().all(|refused| !refused.reason.is_empty()));

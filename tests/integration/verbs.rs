@@ -276,12 +276,18 @@ impl Copier {
         let mut shared = shared.lock().unwrap();
         let has_new = shared.1.iter().any(|request| request.starts_with("PUT"));
         let is_there = request.contains("old ") || (request.contains("new ") && has_new);
+        let list = |text: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len());
         let answer = match request.split(' ').next()? {
             "PUT" if is_copy => shared.0.clone(),
             "HEAD" if is_there => {
                 let date = "Last-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\nETag: \"1\"";
                 format!("HTTP/1.1 200 OK\r\n{date}\r\nContent-Length: 5\r\n\r\n")
             }
+            // The new name is no folder.
+            "GET" if request.contains("comp=list") => {
+                list("<EnumerationResults><Blobs/></EnumerationResults>")
+            }
+            "GET" => list("<ListBucketResult></ListBucketResult>"),
             "DELETE" => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
             "POST" => {
                 let text = "<DeleteResult><Deleted><Key>folder/old</Key></Deleted></DeleteResult>";
@@ -363,6 +369,12 @@ fn folders_of_stores_are_opened_for_changes_and_versions_are_not() {
         let error = host.block_on(writable(&host, &url("")).remove("sub")).unwrap_err();
         assert!(error.to_string().contains("it is a folder"), "{error}");
         host.block_on(tree.rename("name", "other", RenameMode::Keep)).unwrap();
+        let error = host.block_on(tree.rename("other", "other", RenameMode::Keep)).unwrap_err();
+        assert_eq!(error.code(), Some(Code::ALREADY_EXISTS), "{error}");
+        fs::write(path("top"), b"1").unwrap();
+        let error =
+            host.block_on(writable(&host, &url("")).rename("top", "sub", RenameMode::Replace)).unwrap_err();
+        assert!(error.to_string().contains("the new name is a folder") && path("top").exists(), "{error}");
         let error = host.open_with(&url("sub/other"), OpenOptions::new().read(true).write(true)).unwrap_err();
         assert!(error.to_string().contains("open its folder"), "{error}");
         for (name, write) in [("sub", true), ("sub/", false), ("sub/", true), ("sub", false)] {
@@ -373,5 +385,37 @@ fn folders_of_stores_are_opened_for_changes_and_versions_are_not() {
             let error = host.open_with(&url, options).unwrap_err();
             assert!(error.to_string().contains("leave version= out"), "{name}: {error}");
         }
+    });
+}
+
+#[test]
+fn a_local_folder_is_listed_with_all_its_names() {
+    use std::os::unix::ffi::OsStrExt;
+    in_time(|| {
+        let host = host(&["pactio_object"]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &[u8]| folder.path().join(std::ffi::OsStr::from_bytes(name));
+        for name in [&b"a"[..], b"notes#1", b"#", b"a#b", b"tab\t", b"\xff"] {
+            fs::write(path(name), b"1").unwrap();
+        }
+        fs::create_dir_all(path(b"empty")).unwrap();
+        fs::create_dir_all(path(b"sub")).unwrap();
+        fs::write(path(b"sub/song#2"), b"1").unwrap();
+        std::os::unix::fs::symlink(".", path(b"sub/circle")).unwrap();
+        std::os::unix::fs::symlink("nowhere", path(b"dangling")).unwrap();
+        let tree = host.open(&format!("local:{}/", folder.path().display())).unwrap();
+        assert_eq!(names(&host, &tree), ["#", "a", "a#b", "empty", "sub"]);
+        assert!(host.block_on(tree.list("empty")).unwrap().is_empty());
+        let mut refused: Vec<_> =
+            host.block_on(tree.refused()).unwrap().iter().map(|refused| refused.name.to_string()).collect();
+        refused.sort();
+        assert_eq!(refused, ["dangling", "notes#1", "sub/song#2", "tab%09", "\u{fffd}"]);
+        // Each listed file is opened.
+        for name in ["#", "a", "a#b"] {
+            let device = tree.open(name).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(host.block_on(device.read_exact_at(0, vec![0; 1])).unwrap(), b"1");
+        }
+        assert!(tree.open("empty").unwrap().capabilities().has(Capability::LIST));
+        assert_eq!(host.block_on(tree.list("none")).unwrap_err().code(), Some(Code::NOT_FOUND));
     });
 }

@@ -10,6 +10,7 @@ mod blocks;
 mod source;
 mod tree;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use pactio::{Capability, Code, Device, Error, Host, OpenOptions};
@@ -95,7 +96,18 @@ async fn transfer(
     progress: &Progress,
     signal: impl Future<Output = i32>,
 ) -> Result<u64, Failure> {
-    let destination = Destination::open(host, arguments, place, source).await?;
+    let (mut signal, mut opening) = (pin!(signal), pin!(Destination::open(host, arguments, place, source)));
+    let opened = async { Ok((&mut opening).await) };
+    let destination = match futures_lite::future::or(opened, async { Err((&mut signal).await) }).await {
+        Ok(opened) => opened?,
+        Err(signal) => {
+            // It may have made a temporary file, which its close removes.
+            if let Ok(destination) = opening.await {
+                destination.close().await;
+            }
+            return Err(Failure::interrupted(signal, "the destination is as it was before"));
+        }
+    };
     // Blocks that were read wait in memory for a destination that takes fewer at a time.
     let in_flight =
         arguments.flow.in_flight(&source.device).min(arguments.flow.in_flight(&destination.device));
@@ -139,7 +151,16 @@ async fn transfer(
 fn is_refusal(error: &Error) -> bool {
     matches!(
         error.code(),
-        Some(Code::PERMISSION_DENIED | Code::NOT_FOUND | Code::NO_SPACE | Code::CHANGED | Code::UNSUPPORTED)
+        Some(
+            Code::PERMISSION_DENIED
+                | Code::NOT_FOUND
+                | Code::NO_SPACE
+                | Code::CHANGED
+                | Code::UNSUPPORTED
+                | Code::INVALID_INPUT
+                | Code::IS_DIRECTORY
+                | Code::NOT_DIRECTORY
+        )
     )
 }
 
@@ -238,7 +259,7 @@ impl Destination {
                     copy.done()
                 )));
             }
-            copy.pass_hole(all.end);
+            copy.pass_hole(all.end).await;
         }
         // The previous content may be longer than the copy, and the copy may end with a hole.
         if self.resizes && self.device.size() != Some(copy.done()) {

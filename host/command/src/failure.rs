@@ -67,6 +67,11 @@ impl Failure {
         if self.code == 1 && !self.message.is_empty() { Self { code: 2, ..self } } else { self }
     }
 
+    /// A signal ended the operation.
+    pub(super) fn is_interruption(&self) -> bool {
+        self.code > 128
+    }
+
     /// The message, without the hint.
     pub(super) fn message(&self) -> &str {
         &self.message

@@ -1,14 +1,18 @@
 //! Signals that end the command: the first one is waited for, so that nothing is left behind; the second one ends the process.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use super::failure::Failure;
+
+/// Signals within this time are one.
+const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
 /// The first signal of this process.
 pub(super) struct Interrupt(async_channel::Receiver<i32>);
@@ -23,7 +27,6 @@ impl Interrupt {
             let is_second = Arc::new(AtomicBool::new(false));
             for &signal in &wanted {
                 flag::register_conditional_shutdown(signal, 128 + signal, is_second.clone())?;
-                flag::register(signal, is_second.clone())?;
             }
             // The limit for the size of a file: writes report it.
             flag::register(SIGXFSZ, Arc::default())?;
@@ -33,6 +36,10 @@ impl Interrupt {
                 for signal in signals.forever() {
                     // A second one has ended the process.
                     let _ = sender.try_send(signal);
+                    // Some programs send each signal twice, to a process and to its group.
+                    thread::sleep(ONE_SIGNAL);
+                    // Ordering: Relaxed. The handler of the signal reads it, and nothing else.
+                    is_second.store(true, Ordering::Relaxed);
                 }
             })?;
             Ok(Self(receiver))

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::given::GivenUrl;
 use super::output::{Form, Output};
+use super::standard::say;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -55,7 +56,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let folder = name_of(&arguments.folder)?;
     // The text of a device's URL has no secrets.
     let tree: Option<Url> = if arguments.url_of_each { Some(device.url().parse()?) } else { None };
-    let mut show = |path: &[u8], entry: &Entry, _| {
+    let mut show = |path: &[u8], entry: &Entry| {
         let full = || joined(&folder, path);
         output.line(
             || {
@@ -84,9 +85,21 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         )
     };
     if arguments.recursive {
-        walk(host, &device, &folder, &mut show)?;
+        let mut closed = 0;
+        walk(host, &device, &folder, |path, step| {
+            if let Step::Closed(_, reason) = &step {
+                closed += 1;
+                say(format_args!("pactio: {}: {reason}", Name::show(path)));
+            }
+            show(path, step.entry())
+        })?;
+        output.flush()?;
+        if closed > 0 {
+            return Err(Failure::new(format!("the content of {closed} folders is left out")));
+        }
+        return Ok(());
     } else {
-        host.block_on(device.list(&folder))?.iter().try_for_each(|entry| show(&entry.name, entry, false))?;
+        host.block_on(device.list(&folder))?.iter().try_for_each(|entry| show(&entry.name, entry))?;
     }
     output.flush()
 }
@@ -119,13 +132,28 @@ fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
     if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
 }
 
+/// A step of a [`walk`].
+pub(super) enum Step<'a> {
+    /// An entry. Its content follows, if it is a folder.
+    Entry(&'a Entry),
+    /// A folder without its content, which is left out for this reason.
+    Closed(&'a Entry, String),
+}
+
+impl Step<'_> {
+    pub(super) fn entry(&self) -> &Entry {
+        let (Self::Entry(entry) | Self::Closed(entry, _)) = self;
+        entry
+    }
+}
+
 /// Calls `visit` with all entries of a folder and of the folders in it, each with its path from the folder on, and each folder
-/// before its content. The last argument is whether the entry is a link back to a folder on its path: its content is left out.
+/// before its content.
 pub(super) fn walk(
     host: &Host,
     device: &Device,
     folder: &[u8],
-    mut visit: impl FnMut(&[u8], &Entry, bool) -> Result<(), Failure>,
+    mut visit: impl FnMut(&[u8], Step<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let root = if folder.is_empty() { host.block_on(device.stat())?.identity } else { None };
     // The lists that are under way, the length of the path that each of them belongs to, and the identity of its folder.
@@ -141,15 +169,21 @@ pub(super) fn walk(
             path.push(b'/');
         }
         path.extend_from_slice(&entry.name);
+        if !entry.is_folder() {
+            visit(&path, Step::Entry(&entry))?;
+            continue;
+        }
         let identity = &entry.stat.identity;
-        let is_circle = entry.is_folder()
-            && ((identity.is_some() && under_way.iter().any(|(.., of_folder)| of_folder == identity))
-                // No path is longer than systems allow.
-                || path.len() >= 4096);
-        visit(&path, &entry, is_circle)?;
-        if entry.is_folder() && !is_circle {
-            let inner = host.block_on(device.list(joined(folder, &path)))?;
-            under_way.push((inner.into_iter(), path.len(), entry.stat.identity));
+        if identity.is_some() && under_way.iter().any(|(.., of_folder)| of_folder == identity) {
+            visit(&path, Step::Closed(&entry, "it is a link back to a folder that it is in".to_owned()))?;
+            continue;
+        }
+        match host.block_on(device.list(joined(folder, &path))) {
+            Ok(inner) => {
+                visit(&path, Step::Entry(&entry))?;
+                under_way.push((inner.into_iter(), path.len(), entry.stat.identity));
+            }
+            Err(error) => visit(&path, Step::Closed(&entry, error.to_string()))?,
         }
     }
     Ok(())

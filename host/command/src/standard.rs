@@ -47,6 +47,9 @@ pub(super) fn claim(has_output: bool) -> io::Result<Claimed> {
 
 /// Prints a line to standard error. If standard error is closed or full, the line is lost, and nothing else.
 pub(super) fn say(line: impl fmt::Display) {
+    // A name in the text of a plugin may have characters that control a terminal.
+    let is_plain = |character: &char| !character.is_control() || matches!(character, '\n' | '\t');
+    let line: String = line.to_string().chars().map(|c| if is_plain(&c) { c } else { '\u{fffd}' }).collect();
     let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 

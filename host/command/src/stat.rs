@@ -1,5 +1,6 @@
 //! `pactio stat`
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use pactio::{Host, OpenOptions, Stat};
@@ -9,6 +10,9 @@ use super::failure::Failure;
 use super::given::GivenUrl;
 use super::ls::shown_time;
 use super::output::{Form, Output};
+
+/// Number of devices that are opened at once.
+const AT_ONCE: usize = 16;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -22,10 +26,12 @@ pub(super) struct Arguments {
 
 pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let (mut output, mut failed) = (Output::new(arguments.form), None);
-    // All are opened at once, as far as there are threads.
-    let all: Vec<_> =
-        arguments.urls.iter().map(|url| url.opening(host, OpenOptions::new().read(true))).collect();
-    for opening in all {
+    // Some are opened ahead. Each open device may need a descriptor.
+    let mut openings = VecDeque::new();
+    let mut urls = arguments.urls.iter().map(|url| url.opening(host, OpenOptions::new().read(true)));
+    openings.extend(urls.by_ref().take(AT_ONCE));
+    while let Some(opening) = openings.pop_front() {
+        openings.extend(urls.next());
         let known = host.block_on(async {
             let device = opening.await?;
             Ok::<_, pactio::Error>((device.url().to_owned(), device.stat().await?))

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::given::GivenUrl;
-use super::ls::walk;
+use super::ls::{Step, walk};
 use super::output::{Form, Output};
 use super::progress::Progress;
 
@@ -51,8 +51,16 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         results.add(&file.name, result, output)
     };
     if device.capabilities().has(Capability::LIST) {
-        walk(host, &device, b"", |path, entry, _| {
-            if entry.is_folder() {
+        walk(host, &device, b"", |path, step| {
+            if let Step::Closed(_, reason) = &step {
+                results.wrong += 1;
+                let (name, reason) = (Name::show(path), format!("left out: {reason}"));
+                return output.line(
+                    || format!("{name}: {reason}\n"),
+                    || json!({ "name": name.to_string(), "wrong": reason }),
+                );
+            }
+            if step.entry().is_folder() {
                 return Ok(());
             }
             if under_way.len() == at_a_time

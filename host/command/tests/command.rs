@@ -747,7 +747,7 @@ fn names_in_a_tree_are_listed() {
     let info = place.printed(&["info", "picky:1000"]);
     assert!(
         info.contains(
-            "can       flush, resize, regions, list, statistics\n\
+            "can       flush, resize, zero, regions, list, statistics\n\
              limits    aligned to 512 bytes, at most 4096 bytes at once, wants 3 requests in flight\n"
         ),
         "{info}"
@@ -1363,4 +1363,23 @@ fn metadata_of_several_devices_is_shown_and_each_failure_is_reported() {
     let line = place.printed(&["stat", "--json", "file:one"]);
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!((line["size"].as_u64(), line["kind"].as_str()), (Some(size as u64), Some("file")));
+}
+
+#[test]
+fn many_devices_need_few_descriptors() {
+    let place = Place::new();
+    let names: Vec<String> = (0..300).map(|number| format!("file:{number}")).collect();
+    for number in 0..300 {
+        fs::write(place.path(&number.to_string()), "1").unwrap();
+    }
+    let arguments: Vec<&str> = std::iter::once("stat").chain(names.iter().map(String::as_str)).collect();
+    let command = place.command(&arguments);
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", "ulimit -n 100; exec \"$@\"", "sh"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    let output = shell.current_dir(place.path(".")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().matches("kind         file").count(), 300);
 }

@@ -620,7 +620,7 @@ fn cp_r_reports_each_name_that_fails_and_copies_the_others() {
         "pactio: deep/1 %2520 \u{fc}: ",
         "pactio: dangling: ",
         "pactio: empty: ",
-        "4 names failed; 15 files, ",
+        "4 names failed; 15 of 17 files, ",
     ] {
         assert!(said.contains(expected), "{expected:?} in {said}");
     }
@@ -684,5 +684,62 @@ fn a_signal_ends_cp_r_and_leaves_whole_files() {
         }
         fs::remove_dir_all(place.path("copy")).unwrap();
         fs::create_dir(place.path("copy")).unwrap();
+    }
+}
+
+#[test]
+fn cp_r_leaves_pipes_and_devices_alone() {
+    let place = Place::new();
+    fs::create_dir(place.path("tree")).unwrap();
+    fs::create_dir(place.path("copy")).unwrap();
+    for name in ["file", "other"] {
+        fs::write(place.path(&format!("tree/{name}")), name).unwrap();
+    }
+    symlink("/dev/zero", place.path("tree/zero")).unwrap();
+    let mkfifo =
+        |name: &str| assert!(Command::new("mkfifo").arg(place.path(name)).status().unwrap().success());
+    mkfifo("tree/pipe");
+    mkfifo("copy/file");
+    let (_, said) = place.check(&["cp", "-r", "file:tree", "file:copy"], 1);
+    for expected in [
+        "pactio: zero: it is a character device, and not a file\n",
+        "pactio: pipe: it is a pipe, and not a file\n",
+        "pactio: file: the name there is no file, but a pipe or a device\n",
+        "pactio: 3 names failed; 1 of 2 files, 5 bytes, were copied to 'file:copy'\n",
+    ] {
+        assert!(said.contains(expected), "{expected:?} in {said}");
+    }
+    assert_eq!(fs::read(place.path("copy/other")).unwrap(), b"other");
+}
+
+#[test]
+fn a_large_hole_does_not_hold_up_a_signal() {
+    let place = Place::new();
+    let file = File::create(place.path("big")).unwrap();
+    file.set_len(1 << 40).unwrap();
+    file.write_all_at(b"end", (1 << 40) - 3).unwrap();
+    for arguments in
+        [&["cp", "--verify", "file:big", "file:out"][..], &["cp", "-r", "--verify", "file:.", "file:out/"]]
+    {
+        if arguments[1] == "-r" {
+            fs::create_dir(place.path("sub")).unwrap();
+        }
+        let mut child = place.command(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        while !handles(&child, 1 << 14) && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        // Twice, as `timeout` does.
+        send("-TERM", &child);
+        let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).stderr(Stdio::null()).status();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code() == Some(143) && said.contains("interrupted"),
+            "{:?} {said}",
+            output.status
+        );
+        let left = names(&place).into_iter().filter(|name| name.starts_with('.')).collect::<Vec<_>>();
+        assert!(left.is_empty(), "{left:?}");
     }
 }

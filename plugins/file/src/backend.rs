@@ -15,7 +15,7 @@ use crate::cached::Calls;
 use crate::device::FileDevice;
 use crate::engine::{Engine, Rings, THREADS};
 use crate::explained::explain;
-use crate::folder::Folder;
+use crate::folder::{self, Folder};
 use crate::pipe::Pipe;
 use crate::replacement::Replacement;
 
@@ -76,7 +76,10 @@ impl Backend for Files {
             match fs::create_dir(path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(explain(error, true)),
-                Ok(()) => {}
+                // The name is durable, as far as the file system can do it.
+                Ok(()) => drop(path.parent().map(|parent| {
+                    folder::sync(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+                })),
             }
         }
         if path.is_dir() && (is_folder_by_name || !request.mode().contains(OpenMode::CREATE)) {

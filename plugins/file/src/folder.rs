@@ -8,8 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pactio_sdk::{
-    Answer, Cause, Code, CreateFolder, Entry, ExtensionQuery, IoError, Kind, ListCursors, Listing, OpenError,
-    OpenMode, Opened, Opening, Records, Remove, Rename, RenameMode, Stat, Tree, TreeDevice,
+    Answer, Cause, Code, CreateFolder, Entry, ExtensionQuery, Flush, FlushScope, IoError, Kind, ListCursors,
+    Listing, OpenError, OpenMode, Opened, Opening, Records, Remove, Rename, RenameMode, Stat, Tree,
+    TreeDevice,
 };
 
 use crate::backend::{Files, OpenFlags};
@@ -69,8 +70,25 @@ impl Tree for Folder {
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         if self.may_change {
             query.offer::<dyn Remove>(self).offer::<dyn Rename>(self).offer::<dyn CreateFolder>(self);
+            query.offer::<dyn Flush>(self);
         }
     }
+}
+
+impl Flush for Folder {
+    /// Makes the names in the folder durable.
+    fn flush(&self, _: FlushScope, answer: Answer) {
+        let path = self.path.clone();
+        match self.files.pool() {
+            Ok(pool) => pool.submit(move || answer.result(sync(&path).map_err(IoError::from))),
+            Err(_) => answer.error(IoError::from_code(Code::FAILED)),
+        }
+    }
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
 }
 
 impl Remove for Folder {
@@ -133,8 +151,12 @@ impl Listing for Folder {
         };
         let (cursors, folder) = (self.cursors.clone(), folder.to_owned());
         pool.submit(move || {
-            cursors
-                .answer_with(folder, from, entries, |_| read(&path).map_err(|error| explain(error).into()));
+            cursors.answer_with(folder, from, entries, |_| {
+                read(&path).map_err(|error| {
+                    let text = error.to_string();
+                    Cause::new(explain(error), text)
+                })
+            });
         });
     }
 }
@@ -153,10 +175,10 @@ fn read(path: &PathBuf) -> io::Result<Vec<Entry>> {
     Ok(all)
 }
 
-/// A path that goes through a file, or has a longer name than the system allows, is not found.
+/// A path that goes through a file is not found.
 fn explain(error: io::Error) -> IoError {
     match error.kind() {
-        io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => IoError::from_code(Code::NOT_FOUND),
+        io::ErrorKind::NotADirectory => IoError::from_code(Code::NOT_FOUND),
         _ => error.into(),
     }
 }
@@ -174,7 +196,7 @@ impl Opening for Folder {
                 if error.kind() == io::ErrorKind::InvalidFilename && !mode.contains(OpenMode::WRITE) =>
             {
                 let text = "there is no such file: the system has no names as long as this";
-                return Err(OpenError::new(explain(error), text));
+                return Err(OpenError::new(IoError::from_code(Code::NOT_FOUND), text));
             }
             _ => {}
         }

@@ -18,7 +18,7 @@ pactio_sdk::plugin! {
     description: "devices in memory",
     schemes: ["memory"],
     options: [
-        OptionSpec::size("size", "the size of the device, or the most bytes of all files of a tree").required(),
+        OptionSpec::size("size", "the size of the device").required(),
         OptionSpec::integer("fill", "the value of each byte").range("0", "255").default("0"),
     ],
     check: "memory:?size=100000",

@@ -1,5 +1,6 @@
 //! A folder: keys with a common prefix.
 
+use std::io;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -14,6 +15,7 @@ use crate::backend;
 use crate::connection::opening;
 use crate::device::stat;
 use crate::failure::{self, cannot_open, failed};
+use crate::local;
 use crate::odd::{listing, reason};
 use crate::runtime::runtime;
 use crate::store::{Store, path};
@@ -93,6 +95,9 @@ impl Folder {
 /// If the store cannot list its keys; for a web server, that counts as no folder.
 pub(crate) fn is_folder(store: &Store, key: &str) -> Result<bool, OpenError> {
     let path = path(key)?;
+    if store.is_local() {
+        return Ok(local::is_folder(&path));
+    }
     if let Some(web) = &store.web {
         return Ok(runtime()?.block_on(opening(web.entries(&path))).is_ok_and(|entries| !entries.is_empty()));
     }
@@ -160,6 +165,13 @@ async fn list(store: &Store, folder: &Path, only: Option<&str>) -> object_store:
                 content.hide(odd);
                 Ok(content)
             }
+            (None, None) if store.is_local() => {
+                let folder = folder.clone();
+                let listed = locally(move || local::list(&folder)).await?;
+                let mut content = Content { entries: listed.entries, hidden: listed.hidden, is_marked: true };
+                content.entries.sort_by(|one, other| one.name.cmp(&other.name));
+                Ok(content)
+            }
             (None, None) => {
                 let mut content = content(&*store.objects, folder).await?;
                 content.sort(folder);
@@ -171,6 +183,20 @@ async fn list(store: &Store, folder: &Path, only: Option<&str>) -> object_store:
     let mut content: Content = listed?;
     content.hide(odd);
     Ok(content)
+}
+
+/// Calls the system on a thread that may block.
+async fn locally<T: Send + 'static>(
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> object_store::Result<T> {
+    let store = "LocalFileSystem";
+    match tokio::task::spawn_blocking(call).await {
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Err(object_store::Error::NotFound { path: String::new(), source: error.into() })
+        }
+        Ok(done) => done.map_err(|error| object_store::Error::Generic { store, source: error.into() }),
+        Err(error) => Err(object_store::Error::Generic { store, source: error.into() }),
+    }
 }
 
 async fn content(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Content> {
@@ -194,22 +220,28 @@ async fn hidden(
     if store.web.is_some() || store.versions.is_some() {
         return list(store, folder, only).await.map(|content| content.hidden);
     }
+    if store.is_local() {
+        let folder = folder.clone();
+        return locally(move || local::hidden(&folder)).await;
+    }
     let mut found = Content::default();
     let (listed, odd) = listing(async {
         let mut keys = store.objects.list(Some(folder));
         // Keys come in order: those behind a key that begins with it and a slash are not far behind it.
         let mut before: Vec<String> = Vec::new();
         while let Some(object) = keys.next().await {
-            let key = object?.location.to_string();
+            let ObjectMeta { location, size, .. } = object?;
+            let key = location.to_string();
             before.retain(|earlier| key.starts_with(earlier) && key.as_bytes()[earlier.len()] <= b'/');
             let is_folder = |earlier: &&String| key.as_bytes()[earlier.len()] == b'/';
             if let Some(earlier) = before.iter().find(is_folder).cloned() {
                 before.retain(|other| *other != earlier);
-                if earlier != folder.as_ref() {
-                    found.hidden.push((earlier, IS_FOLDER_TOO));
-                }
+                found.hidden.push((earlier, IS_FOLDER_TOO));
             }
-            before.push(key);
+            // An object without bytes may only mark a folder.
+            if size > 0 && location != *folder {
+                before.push(key);
+            }
         }
         Ok::<_, object_store::Error>(())
     })
@@ -259,8 +291,20 @@ impl Rename for Folder {
             return answer.error(IoError::from_code(Code::INVALID_INPUT));
         };
         self.change(from, answer, move |store, from, found| async move {
-            if from == to {
+            // The system also keeps an existing name.
+            if from == to && mode == RenameMode::Replace {
                 return Ok(());
+            }
+            let is_folder = async { store.list(Some(&to)).next().await.transpose() };
+            match listing(is_folder).await {
+                (Ok(None), odd) if odd.is_empty() => {}
+                (Ok(_), _) => {
+                    return Err(Cause::new(
+                        IoError::from_code(Code::IS_DIRECTORY),
+                        "the new name is a folder",
+                    ));
+                }
+                (Err(error), _) => return Err(failed("the new name", &error)),
             }
             let copied = match mode {
                 RenameMode::Replace => store.copy(&from, &to).await,
@@ -271,7 +315,9 @@ impl Rename for Folder {
                     Err(_) => store.copy_if_not_exists(&from, &to).await,
                 },
             };
-            copied.map_err(|error| failed("the copy in the store, so the old name stays", &error))?;
+            copied.map_err(|error| {
+                failed("the copy in the store is not confirmed, so the old name stays", &error)
+            })?;
             let there = store
                 .head(&to)
                 .await
@@ -299,7 +345,12 @@ impl Refusals for Folder {
         runtime.spawn(async move {
             match hidden(&store, &path, only.as_deref()).await {
                 Ok(hidden) => {
-                    let refused = hidden.iter().map(|(key, reason)| Refused::new(key.as_str(), *reason));
+                    // As names in this folder.
+                    let front = if path.as_ref().is_empty() { String::new() } else { format!("{path}/") };
+                    let name = |key: &str| {
+                        key.strip_prefix(&*front).filter(|name| !name.is_empty()).unwrap_or(key).to_owned()
+                    };
+                    let refused = hidden.iter().map(|(key, reason)| Refused::new(name(key), *reason));
                     entries.complete_from(from, refused.collect::<Vec<_>>());
                 }
                 Err(error) => entries.fail(&failed("the list", &error)),
@@ -343,8 +394,9 @@ impl Listing for Folder {
 impl Opening for Folder {
     fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
         let key = self.key(name).ok_or_else(|| {
-            let text = "there is no such object: keys are UTF-8, and this name is not";
-            OpenError::new(IoError::from_code(Code::NOT_FOUND), text)
+            let text = "keys are UTF-8, and this name is not";
+            let code = if mode.contains(OpenMode::WRITE) { Code::INVALID_INPUT } else { Code::NOT_FOUND };
+            OpenError::new(IoError::from_code(code), text)
         })?;
         let mut store = self.store.clone();
         if store.versions.is_some()

@@ -15,6 +15,7 @@ mod failure;
 mod fetch;
 mod filling;
 mod folder;
+mod local;
 mod odd;
 mod profile;
 mod runtime;

@@ -45,7 +45,9 @@ fn divide(list: &str) -> (String, Vec<String>) {
     let (mut kept, mut odd, mut rest) = (String::with_capacity(list.len()), Vec::new(), list);
     while let Some((front, element, behind)) = next_element(rest) {
         kept.push_str(front);
-        match encoded(element).or_else(|| key(element).filter(|key| !is_name(key))) {
+        match encoded(element)
+            .or_else(|| key(element).filter(|key| !is_name(key) || is_filled_folder(key, element)))
+        {
             Some(key) => odd.push(key),
             None => kept.push_str(element),
         }
@@ -91,10 +93,18 @@ fn is_name(key: &str) -> bool {
         && Path::parse(key).is_ok_and(|path| path.as_ref() == key.strip_suffix('/').unwrap_or(key))
 }
 
+/// Whether a key is a folder by the slash at its end, but has bytes. Those without bytes only mark a folder.
+fn is_filled_folder(key: &str, element: &str) -> bool {
+    let len = |tag: &str| Some(element.split_once(&format!("<{tag}>"))?.1.split_once('<')?.0);
+    key.ends_with('/') && len("Size").or_else(|| len("Content-Length")).is_some_and(|len| len != "0")
+}
+
 /// Why a key is not listed.
 pub(crate) fn reason(key: &str) -> &'static str {
     if key.contains(|character: char| character.is_ascii_control()) {
         "the key has a control character, which the client of the store cannot request"
+    } else if key.ends_with('/') && !key.ends_with("//") {
+        "the key ends with '/', so that it is a folder, but has bytes, which the client cannot request"
     } else if key.starts_with('/') || key.contains("//") {
         "the key has an empty part, which is no name in a folder"
     } else {
@@ -123,6 +133,8 @@ mod tests {
         assert_eq!(keys, ["a//b", "a/../b", "./x", "tab\there", "line\n", "/front", "a//"]);
         let blobs = "<Blobs><Blob><Name>a/./b</Name></Blob><Blob><Name>c</Name></Blob><BlobPrefix><Name>d//</Name></BlobPrefix></Blobs>";
         assert_eq!(divide(blobs).0, "<Blobs><Blob><Name>c</Name></Blob></Blobs>");
+        let marks = "<Contents><Key>d/</Key><Size>0</Size></Contents><Contents><Key>e/</Key><Size>7</Size></Contents>";
+        assert_eq!(divide(marks).1, ["e/"]);
         let encoded = "<Blob><Name Encoded=\"true\">a%01b</Name></Blob>";
         assert_eq!(divide(encoded), (String::new(), vec!["a\u{1}b".to_owned()]));
         assert_eq!(divide("<Contents><Key>cut"), ("<Contents><Key>cut".to_owned(), Vec::new()));

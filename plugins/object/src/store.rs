@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
-use pactio_sdk::{Identity, OpenError, OpenMode, OpenRequest, Stat};
+use pactio_sdk::{Identity, Name, OpenError, OpenMode, OpenRequest, Stat};
 use reqwest::Url;
 
 use crate::client::{Settings, client, strip_prefix};
+use crate::odd::reason;
 use crate::versions::Versions;
 use crate::web::WebStore;
 
@@ -39,6 +40,11 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// It is a folder of this system.
+    pub(crate) fn is_local(&self) -> bool {
+        self.address.is_none()
+    }
+
     /// The storage that holds the bytes of a key.
     pub(crate) fn identity(&self, key: &Path) -> Option<Identity> {
         match &self.address {
@@ -185,6 +191,7 @@ fn absolute(target: &str) -> Result<String, OpenError> {
 
 /// A key in the form that stores take.
 pub(crate) fn path(key: &str) -> Result<Path, OpenError> {
-    Path::parse(key.trim_end_matches('/'))
-        .map_err(|error| OpenError::invalid_input(format!("'{key}' is no key: {error}")))
+    Path::parse(key.trim_end_matches('/')).map_err(|_| {
+        OpenError::invalid_input(format!("'{}' is no key: {}", Name::show(key.as_bytes()), reason(key)))
+    })
 }

@@ -122,7 +122,7 @@ impl Copy {
         if self.devices.destination.info().is_stream() {
             buffer = self.devices.send(self.reached - self.devices.start, buffer).await?;
         }
-        self.pass_hole(position);
+        self.pass_hole(position).await;
         if let Some(digest) = &mut self.digest {
             digest.update(&buffer[..len]);
         }
@@ -132,7 +132,7 @@ impl Copy {
     }
 
     /// The source has a hole up to this position.
-    pub(super) fn pass_hole(&mut self, end: u64) {
+    pub(super) async fn pass_hole(&mut self, end: u64) {
         static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         if let Some(digest) = &mut self.digest {
             let mut left = end - self.reached;
@@ -140,6 +140,8 @@ impl Copy {
                 let len = left.min(ZEROS.len() as u64);
                 digest.update(&ZEROS[..len as usize]);
                 left -= len;
+                // A hole may be large: a signal is seen meanwhile, and other copies go on.
+                futures_lite::future::yield_now().await;
             }
         }
         self.reached = end;
@@ -158,12 +160,12 @@ impl Copy {
     }
 }
 
-/// The number of blocks that all copies together may have under way.
+/// A number of blocks, or of files, that all copies together may have under way.
 #[derive(Clone)]
 pub(super) struct Permits(Sender<()>, Receiver<()>);
 
-/// Permission for one block. The block gives it back at its end.
-struct Permit(Sender<()>);
+/// Permission for one block, or for one file. Its drop gives it back.
+pub(super) struct Permit(Sender<()>);
 
 impl Permits {
     pub(super) fn new(count: u16) -> Self {
@@ -172,7 +174,7 @@ impl Permits {
         Self(sender, receiver)
     }
 
-    async fn acquire(&self) -> Permit {
+    pub(super) async fn acquire(&self) -> Permit {
         // The channel does not end: this value holds both of its sides.
         let _ = self.1.recv().await;
         Permit(self.0.clone())

@@ -3,18 +3,18 @@
 //! All names are listed before the first one is written, so that a copy into a folder of its own source ends. Several files are
 //! copied at once, each as a copy of one file is. A file that fails does not stop the others.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use async_channel::{Receiver, Sender};
-use pactio::{Capability, Code, Device, Host, Name, OpenOptions, Task};
+use pactio::{Capability, Code, Device, Entry, Host, Kind, Name, OpenOptions, Task};
 
-use super::blocks::Permits;
+use super::blocks::{Permit, Permits};
 use super::source::Source;
 use super::{Arguments, Interrupt, Place, Progress, Range, transfer};
 use crate::failure::Failure;
-use crate::ls::walk;
+use crate::ls::{Step, walk};
 use crate::standard::say;
 
 /// Number of files that are copied at once. Most of them are small, and wait for their servers.
@@ -23,6 +23,12 @@ const FILES: usize = 16;
 /// Most blocks of all files at once.
 const BLOCKS: u16 = 64;
 
+/// Number of files that are large, and are copied at once: a store holds several parts of each in memory.
+const LARGE_FILES: u16 = 4;
+
+/// The size from which on a file is large.
+const LARGE: u64 = 8 << 20;
+
 /// Two trees, and the state that all copies of their files share.
 struct Trees {
     host: Host,
@@ -30,6 +36,7 @@ struct Trees {
     source: Device,
     destination: Device,
     permits: Permits,
+    large: Permits,
     progress: Progress,
     stop: Stop,
 }
@@ -40,8 +47,9 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         let text = format!("'{}' is no tree", source.url());
         return Err(Failure::new(text).with_hint("leave -r out to copy one device"));
     }
-    let mut results = Results::default();
+    let mut results = Results { in_place: arguments.inplace, ..Results::default() };
     let names = Names::list(host, &source, &mut results)?;
+    let count = names.files.len() as u64;
     let interrupt = Interrupt::listen()?;
     let destination = destination(host, arguments)?;
     let identity = host.block_on(source.stat())?.identity;
@@ -51,6 +59,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     let (stops, stop) = Stop::new();
     let trees = Arc::new(Trees {
         permits: Permits::new(arguments.flow.in_flight.unwrap_or(BLOCKS)),
+        large: Permits::new(LARGE_FILES),
         progress: Progress::start("copying", names.bytes),
         host: host.clone(),
         arguments: arguments.clone(),
@@ -71,7 +80,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         host.block_on(results.finish());
     }
     trees.progress.finish();
-    results.account(copied, trees.destination.url())
+    results.account(copied, count, trees.destination.url())
 }
 
 /// Opens the tree to write; makes a folder that does not exist.
@@ -103,14 +112,18 @@ struct Names {
 impl Names {
     fn list(host: &Host, source: &Device, results: &mut Results) -> Result<Self, Failure> {
         let mut names = Self { bytes: Some(0), ..Self::default() };
-        walk(host, source, b"", |path, entry, is_circle| {
-            if is_circle {
-                results.fail(path, "it is a link back to a folder that it is in");
-            } else if entry.is_folder() {
-                names.folders.push(path.to_owned());
-            } else {
-                names.files.push(path.to_owned());
-                names.bytes = names.bytes.zip(entry.size()).map(|(sum, size)| sum.saturating_add(size));
+        walk(host, source, b"", |path, step| {
+            match step {
+                Step::Closed(_, reason) => results.fail(path, &reason),
+                Step::Entry(entry) if entry.is_folder() => names.folders.push(path.to_owned()),
+                Step::Entry(entry) => match special(entry) {
+                    Some(kind) => results.fail(path, &format!("it is a {kind}, and not a file")),
+                    None => {
+                        names.files.push(path.to_owned());
+                        let sum = names.bytes.zip(entry.size());
+                        names.bytes = sum.map(|(sum, size)| sum.saturating_add(size));
+                    }
+                },
             }
             Ok(())
         })?;
@@ -121,16 +134,32 @@ impl Names {
     }
 }
 
+/// The kind of an entry that has no bytes of its own, such as a pipe.
+fn special(entry: &Entry) -> Option<Kind> {
+    let kinds = [Kind::PIPE, Kind::SOCKET, Kind::CHARACTER_DEVICE, Kind::BLOCK_DEVICE];
+    entry.stat.kind.filter(|kind| kinds.contains(kind))
+}
+
 impl Trees {
     async fn copy(self: Arc<Self>, names: Names, results: &mut Results) {
+        // Opening a pipe would wait for its reader, and a device would be written.
+        let mut kept = HashSet::new();
+        self.add_special(b"", &mut kept).await;
+        let mut made = Vec::new();
         if self.destination.capabilities().has(Capability::CREATE_FOLDER) {
             for folder in &names.folders {
-                if let Err(failure) = self.create_folder(folder).await {
-                    results.fail(folder, failure.message());
+                match self.create_folder(folder).await {
+                    Ok(true) => made.push(folder),
+                    Ok(false) => self.add_special(folder, &mut kept).await,
+                    Err(failure) => results.fail(folder, failure.message()),
                 }
             }
         }
         for name in names.files {
+            if kept.contains(&name) {
+                results.fail(&name, "the name there is no file, but a pipe or a device");
+                continue;
+            }
             if results.under_way.len() == FILES {
                 results.end_oldest().await;
             }
@@ -139,16 +168,53 @@ impl Trees {
             results.under_way.push_back(File { name, task });
         }
         results.finish().await;
+        if self.arguments.flush {
+            self.flush_folders(&made, results).await;
+        }
     }
 
-    /// Makes a folder, or finds one of the name.
-    async fn create_folder(&self, name: &[u8]) -> Result<(), Failure> {
+    /// Adds the names in a folder of the destination that must not be written.
+    async fn add_special(&self, folder: &[u8], kept: &mut HashSet<Vec<u8>>) {
+        // A folder that cannot be listed may take files.
+        for entry in self.destination.list(folder).await.unwrap_or_default() {
+            if special(&entry).is_some() {
+                let slash: &[u8] = if folder.is_empty() { b"" } else { b"/" };
+                kept.insert([folder, slash, &entry.name].concat());
+            }
+        }
+    }
+
+    /// Makes a folder; `false`, if there is one of the name.
+    async fn create_folder(&self, name: &[u8]) -> Result<bool, Failure> {
         match self.destination.create_folder(name).await {
             Err(error) if error.code() == Some(Code::ALREADY_EXISTS) => {
                 let there = self.destination.opening(name, OpenOptions::new().read(true)).await?;
-                if there.capabilities().has(Capability::OPEN) { Ok(()) } else { Err(error.into()) }
+                if there.capabilities().has(Capability::OPEN) { Ok(false) } else { Err(error.into()) }
             }
-            made => Ok(made?),
+            made => Ok(made.map(|()| true)?),
+        }
+    }
+
+    /// Makes the names of new folders durable; the name of a file is flushed with the file.
+    async fn flush_folders(&self, made: &[&Vec<u8>], results: &mut Results) {
+        let parent = |name: &[u8]| {
+            let slash = name.iter().rposition(|byte| *byte == b'/');
+            name[..slash.unwrap_or(0)].to_owned()
+        };
+        let parents: BTreeSet<Vec<u8>> = made.iter().map(|name| parent(name)).collect();
+        for folder in parents {
+            let flushed = async {
+                match folder.is_empty() {
+                    true => self.destination.flush().await,
+                    false => {
+                        let options = OpenOptions::new().read(true).write(true);
+                        self.destination.opening(&folder, options).await?.flush().await
+                    }
+                }
+            };
+            if let Err(error) = flushed.await {
+                results.fail(&folder, &error.to_string());
+            }
         }
     }
 
@@ -156,8 +222,15 @@ impl Trees {
         if let Some(signal) = self.stop.signal() {
             return Err(Failure::interrupted(signal, ""));
         }
-        let device = self.source.opening(name, OpenOptions::new().read(true)).await?;
-        let source = Source::of(device, Range { offset: 0, length: None }).await?;
+        let opened = async {
+            let device = self.source.opening(name, OpenOptions::new().read(true)).await?;
+            let source = Source::of(device, Range { offset: 0, length: None }).await?;
+            let is_large = source.total.is_none_or(|total| total >= LARGE);
+            let permit: Option<Permit> = if is_large { Some(self.large.acquire().await) } else { None };
+            Ok((source, permit))
+        };
+        let stopped = async { Err(Failure::interrupted(self.stop.wait().await, "nothing was copied")) };
+        let (source, _permit) = futures_lite::future::or(opened, stopped).await?;
         let place = Place::Name(&self.destination, name);
         let (permits, signal) = (self.permits.clone(), self.stop.wait());
         transfer(&self.host, &self.arguments, &source, place, permits, &self.progress, signal).await
@@ -173,6 +246,8 @@ struct File {
 /// The copies that are under way, and the results of the others.
 #[derive(Default)]
 struct Results {
+    /// Files are written in place, so that an interrupted copy is one in part.
+    in_place: bool,
     under_way: VecDeque<File>,
     files: u64,
     bytes: u64,
@@ -193,6 +268,8 @@ impl Results {
         let Some(File { name, .. }) = self.under_way.pop_front() else { return };
         match result {
             Ok(bytes) => (self.files, self.bytes) = (self.files + 1, self.bytes + bytes),
+            // The destination is as it was before.
+            Err(failure) if failure.is_interruption() && !self.in_place => {}
             Err(failure) => self.fail(&name, failure.message()),
         }
     }
@@ -203,17 +280,15 @@ impl Results {
         }
     }
 
-    fn account(&self, signal: Option<i32>, url: &str) -> Result<(), Failure> {
+    fn account(&self, signal: Option<i32>, count: u64, url: &str) -> Result<(), Failure> {
         let Self { files, bytes, failed, .. } = self;
-        let done = format!(
-            "{files} {}, {bytes} bytes were copied to '{url}'",
-            if *files == 1 { "file" } else { "files" }
-        );
+        let done = format!("{files} of {count} files, {bytes} bytes, were copied to '{url}'");
+        let names = if *failed == 1 { "1 name failed".to_owned() } else { format!("{failed} names failed") };
         match (signal, failed) {
-            (Some(signal), _) => Err(Failure::interrupted(signal, &format!("{done}; {failed} names failed"))),
+            (Some(signal), 0) => Err(Failure::interrupted(signal, &done)),
+            (Some(signal), _) => Err(Failure::interrupted(signal, &format!("{done}; {names}"))),
             (None, 0) => Ok(()),
-            (None, 1) => Err(Failure::new(format!("1 name failed; {done}"))),
-            (None, _) => Err(Failure::new(format!("{failed} names failed; {done}"))),
+            (None, _) => Err(Failure::new(format!("{names}; {done}"))),
         }
     }
 }
