@@ -17,6 +17,7 @@ mod inspect;
 mod interrupt;
 mod ls;
 mod man;
+mod manifest;
 mod maps;
 mod options;
 mod output;
@@ -109,6 +110,9 @@ enum Command {
     Plugins(plugins::Arguments),
     /// Show the manifest of a plugin's file, or the reason why the file is refused.
     Inspect(inspect::Arguments),
+    /// Work on the manifest of a plugin's file.
+    #[command(subcommand)]
+    Manifest(manifest::Manifest),
     /// Test the promises of a plugin.
     Check(check::Arguments),
     /// Show size, kind, capabilities and plugin of a device.
@@ -279,6 +283,7 @@ impl Arguments {
             }
             Command::Plugins(ref arguments) => with_host(&|host| plugins::run(host, arguments)),
             Command::Inspect(ref arguments) => inspect::run(arguments),
+            Command::Manifest(ref command) => manifest::run(command),
             Command::Info(ref arguments) => with_host(&|host| info::run(host, arguments)),
             Command::Stat(ref arguments) => with_host(&|host| stat::run(host, arguments)),
             Command::Cat(ref arguments) => with_host(&|host| cat::run(host, arguments)),

@@ -1,6 +1,6 @@
 //! `pactio check`: correct plugins pass, and each mistake is found by the case that is for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The library of a crate, which cargo has built beside this test.
@@ -360,4 +360,83 @@ fn what_hangs_is_ended_and_what_makes_no_sense_is_said() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_pactio")).args(["check", "/etc/hostname"]).output().unwrap();
     assert_eq!(output.status.code(), Some(4));
+}
+
+#[test]
+fn a_manifest_is_embedded_into_a_library_without_sections() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program)
+            .args(arguments)
+            .output()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let pactio = env!("CARGO_BIN_EXE_pactio");
+    let source = root().join("examples/c/ramp.c").display().to_string();
+    // The same plugin with its manifest in its section, and among its other constants.
+    let include = root().join("sdk/include/pactio");
+    std::fs::create_dir_all(path("other/pactio")).unwrap();
+    let header = std::fs::read_to_string(include.join("plugin.h")).unwrap();
+    let header = header.replace("section(\".pactio\")", "section(\".rodata.pactio\")");
+    std::fs::write(path("other/pactio/plugin.h"), header).unwrap();
+    for (include, name) in
+        [(include.join("..").display().to_string(), "with.so"), (path("other"), "without.so")]
+    {
+        let flags = [
+            "-std=gnu11",
+            "-fPIC",
+            "-shared",
+            "-pthread",
+            &format!("-I{include}"),
+            &source,
+            "-o",
+            &path(name),
+        ];
+        assert_eq!(run("cc", &flags), (Some(0), String::new()));
+    }
+    let section = ["-O", "binary", "--only-section=.pactio", &path("with.so"), &path("text")];
+    assert_eq!(run("objcopy", &section).0, Some(0));
+    let text = std::fs::read(path("text")).unwrap();
+    std::fs::write(
+        path("manifest.json"),
+        [text.trim_ascii_end().strip_suffix(b"\0").unwrap_or(&text), b"\n"].concat(),
+    )
+    .unwrap();
+    let without = std::fs::read(path("without.so")).unwrap();
+    assert_eq!(run(pactio, &["inspect", &path("without.so")]).0, Some(4));
+    // Neither a manifest that is none, nor one of another plugin door, changes the file.
+    std::fs::write(path("bad.json"), "{}").unwrap();
+    let (code, said) = run(pactio, &["manifest", "embed", &path("without.so"), &path("bad.json")]);
+    assert!(code == Some(4) && said.contains("would be refused"), "{said}");
+    assert!(std::fs::read(path("without.so")).unwrap() == without);
+    assert_eq!(
+        run(
+            pactio,
+            &["manifest", "embed", &path("without.so"), &path("manifest.json"), "-o", &path("new.so")]
+        ),
+        (Some(0), String::new())
+    );
+    assert!(std::fs::read(path("without.so")).unwrap() == without);
+    let (output, text) = check_file(Path::new(&path("new.so")));
+    assert!(output.status.success() && text.contains("13 ok, 0 wrong, 2 do not apply"), "{text}");
+    // Others still read the file; a second manifest is refused.
+    assert_eq!(
+        run(
+            "objcopy",
+            &["--dump-section", &format!(".pactio={}", path("again")), &path("new.so"), &path("copy.so")]
+        )
+        .0,
+        Some(0)
+    );
+    assert_eq!(
+        std::fs::read(path("again")).unwrap(),
+        std::fs::read(path("manifest.json")).unwrap().trim_ascii_end()
+    );
+    assert_eq!(run("strip", &[&path("new.so"), "-o", &path("stripped.so")]).0, Some(0));
+    assert_eq!(run(pactio, &["inspect", &path("stripped.so")]), (Some(0), String::new()));
+    let (code, said) = run(pactio, &["manifest", "embed", &path("new.so"), &path("manifest.json")]);
+    assert!(code == Some(1) && said.contains("has a manifest already"), "{said}");
 }
