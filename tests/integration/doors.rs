@@ -10,6 +10,9 @@ use pactio_sdk::abi::PluginEntry;
 use pactio_sdk::{ComplexPacket, Generated, IoError, PacketIo};
 use pactio_tests::{host_of, in_time, library};
 
+#[path = "../c/random.rs"]
+mod random;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -452,4 +455,21 @@ fn each_field_of_an_entry_and_each_version_is_taken_or_refused() {
 
 fn magic_of(door: &str) -> [u8; 8] {
     if door == "rust" { pactio_sdk::abi::MAGIC.to_le_bytes() } else { *b"pactioC\x01" }
+}
+
+#[test]
+fn random_calls_and_answers_harm_no_other_device() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        plugin(folder.path(), "tests/c/random.c", &["-O1"]);
+        fs::copy(library("pactio_memory"), folder.path().join("libpactio_memory.so")).unwrap();
+        let host = host_of(folder.path());
+        let healthy = host.open("memory:?size=4KiB&fill=3").unwrap();
+        let mut numbers = pactio_tests::random();
+        for _ in 0..if std::env::var_os("PACTIO_SLOW").is_some() { 100 } else { 400 } {
+            let bytes: Vec<u8> = (0..numbers.usize(..80)).map(|_| numbers.u8(..)).collect();
+            random::call(&host, &bytes);
+            assert_eq!(host.block_on(healthy.read_exact_at(9, vec![0; 100])).unwrap(), [3; 100]);
+        }
+    });
 }
