@@ -55,7 +55,7 @@ fn is_refused(folder: &Path, version: &str) {
     assert_eq!(
         refusal.to_string(),
         format!(
-            "its ABI version is {version}, but must be {ABI_MAJOR}.{ABI_MINOR}: rebuild it with the pactio-sdk of this host"
+            "its ABI version is {version}, but must be {ABI_MAJOR}.{ABI_MINOR}: rebuild it with the pactio-sdk or the plugin.h of this host"
         )
     );
     let error = host_of(folder).open("memory:?size=1").unwrap_err();

@@ -37,7 +37,7 @@ fn a_library_without_a_manifest_is_no_plugin() {
     assert_eq!(refusal.kind(), RefusalKind::NoManifest);
     assert_eq!(
         refusal.to_string(),
-        "it is not a pactio plugin: it has no section .pactio: pactio_sdk::export_plugin! makes one"
+        "it is not a pactio plugin: it has no section .pactio: in Rust, `export_plugin!` makes one; in C, `PACTIO_EXPORT` of plugin.h"
     );
 }
 
@@ -47,7 +47,7 @@ fn another_abi_version_is_refused_with_both_versions() {
     assert_eq!((refusal.kind(), refusal.kind().code()), (RefusalKind::AbiVersion, "abi-version"));
     assert_eq!(
         refusal.to_string(),
-        "its ABI version is 7.3, but must be 1.0: use it with a newer host, or rebuild it with the pactio-sdk of this one"
+        "its ABI version is 7.3, but must be 1.0: use it with a newer host, or rebuild it with the pactio-sdk or the plugin.h of this one"
     );
     let difference = refusal.difference().unwrap();
     let named = (difference.field, difference.found.as_str(), difference.expected.as_str());
@@ -72,7 +72,7 @@ fn another_layout_is_refused_with_the_type() {
         message,
         "cannot open 'fixture-layout:': the plugin 'fixture-layout' (FILE) cannot be used: it lays \
          out a type that both sides share differently: mismatched type Expected: CGlueTraitObj<'a> Found: BackendObj: \
-         rebuild it with the pactio-sdk of this host"
+         rebuild it with the pactio-sdk or the plugin.h of this host"
     );
 }
 
@@ -437,7 +437,7 @@ fn without_its_library_a_scheme_is_unknown_and_the_error_says_what_was_found() {
     let expected = format!(
         "no plugin has the scheme 'memory'; those that exist are: file\nsearched:\n  {}: libpactio_file.so (file); 1 other \
          library (`pactio plugins --all` names them)\n    libfixture_abi_version.so refused: its ABI version is 7.3, but must be 1.0: use it with a newer host, \
-         or rebuild it with the pactio-sdk of this one",
+         or rebuild it with the pactio-sdk or the plugin.h of this one",
         folder.path().display()
     );
     assert_eq!(error.to_string(), expected);

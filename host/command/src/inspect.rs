@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use pactio::{Candidate, Outcome, Plugin, Refusal};
+use pactio::{Candidate, Door, Outcome, Plugin, Refusal};
 use serde_json::json;
 
 use super::failure::{Failure, to_stdout};
@@ -69,6 +69,7 @@ fn as_text(plugin: &Plugin) -> String {
         (if manifest.filter { "filters" } else { "schemes" }, &manifest.schemes.join(" ")),
         ("requires", &manifest.requires.join(" ")),
         ("abi", &manifest.abi),
+        ("made for", if manifest.door == Door::C { "plugin.h, in C or another language" } else { "" }),
         ("fingerprint", &manifest.fingerprint),
         ("sdk", &manifest.sdk),
         ("compiler", &manifest.rustc),

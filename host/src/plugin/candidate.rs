@@ -122,7 +122,7 @@ fn read<'data>(bytes: impl ReadRef<'data>, stamp: Option<Stamp>) -> Result<Descr
             RefusalKind::NoManifest,
             format!("it is not a pactio plugin: it has no section {MANIFEST_SECTION}"),
         )
-        .with_remedy("pactio_sdk::export_plugin! makes one"));
+        .with_remedy("in Rust, `export_plugin!` makes one; in C, `PACTIO_EXPORT` of plugin.h"));
     };
     let damaged = |error: &dyn std::fmt::Display| {
         Refusal::new(RefusalKind::Damaged, format!("its manifest cannot be read: {error}"))

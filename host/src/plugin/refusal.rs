@@ -34,7 +34,7 @@ fn code<S: serde::Serializer>(kind: &RefusalKind, serializer: S) -> Result<S::Ok
 }
 
 /// The remedy for most differences.
-pub(super) const REBUILD: &str = "rebuild it with the pactio-sdk of this host";
+pub(super) const REBUILD: &str = "rebuild it with the pactio-sdk or the plugin.h of this host";
 
 impl Refusal {
     pub(super) fn new(kind: RefusalKind, message: impl Into<String>) -> Self {

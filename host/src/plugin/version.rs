@@ -40,7 +40,7 @@ impl fmt::Display for AbiVersion {
 pub(super) fn check(version: &str, needed: Option<&str>) -> Result<(), Refusal> {
     let refusal =
         |field, found: &str| Refusal::differs(RefusalKind::AbiVersion, field, found, OWN.to_string());
-    let newer = "use it with a newer host, or rebuild it with the pactio-sdk of this one";
+    let newer = "use it with a newer host, or rebuild it with the pactio-sdk or the plugin.h of this one";
     let Some(has) = AbiVersion::parse(version) else {
         return Err(refusal("ABI version", version).with_remedy(REBUILD));
     };
