@@ -13,7 +13,7 @@ use pactio_sdk::{
 };
 
 use super::Device;
-use crate::executor::is_of_plugin;
+use crate::executor::mark_thread_of_plugin;
 
 /// Hands requests on as a user of the device would send them, so that the device's driver is polled.
 struct LimitsLayer {
@@ -110,7 +110,7 @@ impl BackendDevice for LimitsLayer {
 
     #[inline]
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        is_of_plugin();
+        mark_thread_of_plugin();
         if self.limits.takes(position, view.len() as u64) {
             self.device.send_io(position, view);
         } else if self.is_aligned(position, view.len()) {
@@ -122,7 +122,7 @@ impl BackendDevice for LimitsLayer {
 
     #[inline]
     fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        is_of_plugin();
+        mark_thread_of_plugin();
         if self.is_aligned(position, view.len()) {
             self.send_in_parts(position, view, u64::checked_add);
         } else {
@@ -132,6 +132,7 @@ impl BackendDevice for LimitsLayer {
     }
 
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
+        mark_thread_of_plugin();
         if self.is_aligned(position, view.len()) {
             self.send_in_parts(position, view, u64::checked_add);
         } else {
@@ -140,7 +141,7 @@ impl BackendDevice for LimitsLayer {
     }
 
     fn read_batch(&self, batch: Batch<'_, Write, u64>) {
-        is_of_plugin();
+        mark_thread_of_plugin();
         if self.limits.takes_all() {
             self.device.send_batch(batch);
         } else {
@@ -149,7 +150,7 @@ impl BackendDevice for LimitsLayer {
     }
 
     fn write_batch(&self, batch: Batch<'_, Read, u64>) {
-        is_of_plugin();
+        mark_thread_of_plugin();
         if self.limits.takes_all() {
             self.device.send_batch(batch);
         } else {
@@ -158,10 +159,12 @@ impl BackendDevice for LimitsLayer {
     }
 
     fn read_next(&self, view: BoundPacketView<Write>) {
+        mark_thread_of_plugin();
         self.send_next_in_parts(view);
     }
 
     fn write_next(&self, view: BoundPacketView<Read>) {
+        mark_thread_of_plugin();
         if self.is_aligned(0, view.len()) {
             self.send_next_in_parts(view);
         } else {
@@ -197,6 +200,7 @@ impl Limiting for LimitsLayer {
 
 impl Opening for LimitsLayer {
     fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
+        mark_thread_of_plugin();
         let device = self.device.open_in(name, mode)?;
         Ok(Opened::object(device.lend()?))
     }
@@ -204,18 +208,21 @@ impl Opening for LimitsLayer {
 
 impl Relay for LimitsLayer {
     fn relay<E: Operation + ?Sized>(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
+        mark_thread_of_plugin();
         self.device.operate::<E>(number, text, view);
     }
 }
 
 impl Cancellation for LimitsLayer {
     fn cancel(&self, request: RequestId) {
+        mark_thread_of_plugin();
         self.device.0.cancel(request);
     }
 }
 
 impl Admission for LimitsLayer {
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
+        mark_thread_of_plugin();
         // The users of the filter queue above the filter.
         match &self.device.0.room {
             Some(room) => room.ask_from_above(&self.device.0.remote, bytes, cx),

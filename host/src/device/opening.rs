@@ -25,13 +25,15 @@ type Opened = Result<Device, Error>;
 pub struct Opening(Pin<Box<dyn Future<Output = Opened> + Send>>);
 
 impl Opening {
-    /// Opens a device on a thread that may block. `operation` is its name in errors.
+    /// Opens a device on a thread that may block. `operation` completes "cannot ..." in errors; `limit` bounds the wait of the
+    /// caller, not the plugin.
     pub(crate) fn begin(
         operation: String,
         limit: Option<Duration>,
         open: impl FnOnce() -> Opened + Send + 'static,
     ) -> Self {
         let (sender, receiver) = async_channel::bounded(1);
+        // Its drop closes a device that comes too late.
         let waits = Waits(receiver);
         let begun = helpers::perform(move || {
             if !sender.is_closed() {

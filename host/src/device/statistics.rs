@@ -124,14 +124,18 @@ impl CountedDevice {
     }
 }
 
+/// Size of the memory for the figures of a device.
+const FIGURES_BYTES: usize = 1 << 14;
+
 impl Shared {
-    /// The device's own figures, if it answers at once. A device that only looks at its counts does so.
+    /// The device's own figures, if it answers at once, as devices that only look at their counts do. Otherwise the packet has no
+    /// bytes, and there are none.
     fn figures_now(&self) -> Vec<Metric> {
         if !self.remote.has(Capability::STATISTICS) {
             return Vec::new();
         }
         let figures = || {
-            let mut packet = PacketBox::<Write>::new_buf(1 << 14)?;
+            let mut packet = PacketBox::<Write>::new_buf(FIGURES_BYTES)?;
             let view = packet.bind()?;
             let _entered = super::current::Entered::new(self, crate::executor::Call::Extension);
             self.remote.operate::<dyn pactio_sdk::Statistics>(0, &[], view);

@@ -160,7 +160,7 @@ impl Crew {
     }
 
     /// Whether each remaining thread is inside a plugin.
-    fn is_all_inside(&self) -> bool {
+    fn are_all_inside(&self) -> bool {
         let members = self.members();
         members.all.iter().all(|member| member.post.as_ref().is_some_and(|post| post.look().is_some()))
     }
@@ -176,7 +176,7 @@ impl Lives {
         const LOOK: Duration = Duration::from_millis(20);
         let mut inside = Duration::ZERO;
         while self.0.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-            inside = if crew.is_all_inside() { inside + LOOK } else { Duration::ZERO };
+            inside = if crew.are_all_inside() { inside + LOOK } else { Duration::ZERO };
             if inside >= limit {
                 tracing::warn!("threads of a host that has ended have not come back from plugins");
                 return;

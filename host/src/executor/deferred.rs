@@ -176,6 +176,7 @@ impl<V: Load> Queue<V> {
         inner.senders += 1;
         let spare = mem::take(&mut inner.spare);
         let views = mem::replace(&mut inner.views, spare);
+        // Taken views count until they are sent, so that nothing is added here; the mutant takes them off.
         self.add_len(mutant!("taken_views_are_forgotten", views.len().wrapping_neg(), 0));
         let count = views.len();
         Some(Taken { queue: self, views, count })

@@ -139,7 +139,7 @@ impl Driver {
     /// Polls the driver if it was notified and no other thread polls it.
     pub(super) fn run(self: &Arc<Self>) {
         if self.word.is_notified()
-            && let Some(device) = self.device()
+            && let Some(device) = self.device_or_end()
         {
             self.run_with(&*device);
         }
@@ -148,7 +148,7 @@ impl Driver {
     /// Hands the requests of a queue to the device, and polls the driver if that notifies it.
     pub(super) fn send_deferred(self: &Arc<Self>, queue: &Queue) {
         let Some(mut taken) = queue.take() else { return };
-        let Some(device) = self.device() else { return taken.views.fail(IoError::NOT_SUBMITTED) };
+        let Some(device) = self.device_or_end() else { return taken.views.fail(IoError::NOT_SUBMITTED) };
         let _helper = Helper::new(self, &*device);
         device.send(&mut taken.views);
         for request in taken.end() {
@@ -171,7 +171,7 @@ impl Driver {
     /// Asks the watchdog to look at the deferred requests.
     #[cold]
     pub(super) fn watch_deferred(self: &Arc<Self>) {
-        if let Some(device) = self.device() {
+        if let Some(device) = self.device_or_end() {
             device.watch_deferred(self);
         }
     }
@@ -189,8 +189,8 @@ impl Driver {
         }
     }
 
-    /// The device, unless it is closed.
-    fn device(&self) -> Option<Arc<dyn Drive>> {
+    /// The device. If it is closed, the driver ends, and is not polled any more.
+    fn device_or_end(&self) -> Option<Arc<dyn Drive>> {
         let device = self.device.upgrade();
         if device.is_none() {
             self.word.end(false);

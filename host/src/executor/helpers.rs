@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Process;
-use super::posts::is_known;
+use super::posts::mark_thread_may_close;
 use crate::bounds::Bounded;
 
 /// Most threads of the process.
@@ -46,7 +46,7 @@ pub(crate) fn perform(call: impl FnOnce() + Send + 'static) -> io::Result<()> {
     static FIRST: OnceLock<Process> = OnceLock::new();
     if FIRST.get_or_init(Process::this).was_forked() {
         let life = move || {
-            is_known();
+            mark_thread_may_close();
             call();
         };
         return thread::Builder::new().name("pactio-helper".to_owned()).spawn(life).map(drop);
@@ -83,7 +83,7 @@ pub(crate) fn counts() -> (Bounded, usize) {
 
 /// Performs calls until none has come for [`IDLE`].
 fn help() {
-    is_known();
+    mark_thread_may_close();
     let mut helpers = helpers();
     loop {
         if let Some(call) = helpers.calls.pop_front() {

@@ -181,14 +181,16 @@ pub(super) fn all() -> Vec<Arc<Post>> {
     lock().clone()
 }
 
+/// Makes the post of this thread and lists it, so that the watchdog finds it; `KEPT` removes it when the thread ends. Gives its
+/// address.
 #[cold]
 fn register() -> *const Post {
     let post = Arc::new(Post::default());
     let address = Arc::as_ptr(&post);
-    let kept = KEPT.try_with(|kept| kept.borrow_mut().get_or_insert_with(|| Kept(post.clone())).0.clone());
+    let kept = KEPT.try_with(|kept| _ = kept.borrow_mut().get_or_insert_with(|| Kept(post.clone())));
     match kept {
-        Ok(_) => lock().push(post),
-        // The thread is about to end, and nothing can remove the post later: it is leaked.
+        Ok(()) => lock().push(post),
+        // The thread is about to end, and nothing can remove the post later: it is leaked, and not listed.
         Err(_) => std::mem::forget(post),
     }
     THREAD.with(|thread| thread.post.set(address));
@@ -205,7 +207,7 @@ pub(super) fn own() -> Arc<Post> {
 }
 
 /// Records that devices can be closed on this thread, because it belongs to no plugin.
-pub(super) fn is_known() {
+pub(super) fn mark_thread_may_close() {
     drop(own());
 }
 
@@ -221,7 +223,7 @@ pub(crate) fn must_not_wait() -> bool {
 
 /// Records that this thread is a plugin's own, unless it is inside a call of a plugin.
 #[inline(always)]
-pub(crate) fn is_of_plugin() {
+pub(crate) fn mark_thread_of_plugin() {
     let thread = this_thread();
     if thread.depth.get() == 0 {
         thread.is_of_plugin.set(true);

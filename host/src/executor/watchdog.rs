@@ -125,7 +125,7 @@ impl Watchdog {
             let (deferring, deferred) = channel();
             let (watched, crew, limit) = (self.watched.clone(), self.crew.clone(), self.limit);
             let watch = move || {
-                posts::is_known();
+                posts::mark_thread_may_close();
                 // By default, Linux lets timers fire 50 us late.
                 #[cfg(target_os = "linux")]
                 let _ = rustix::thread::set_current_timer_slack(std::num::NonZero::new(1000));

@@ -70,7 +70,7 @@ impl Checked {
     pub(crate) fn answer(&self, position: u64, part: ReturnedPart<Write>) {
         let start = position + part.range().start as u64;
         // Bytes that are not in memory cannot be added: the file is then never covered.
-        if part.bytes().is_none_or(|bytes| self.take(start, bytes)) {
+        if part.bytes().is_none_or(|bytes| self.add(start, bytes)) {
             return part.complete();
         }
         // Ordering: Relaxed. The flag guards no data.
@@ -79,7 +79,7 @@ impl Checked {
     }
 
     /// Adds bytes; `false` if these bytes complete the file and the check sum of the file is wrong.
-    fn take(&self, start: u64, bytes: &[u8]) -> bool {
+    fn add(&self, start: u64, bytes: &[u8]) -> bool {
         let lock = || self.covered.lock().unwrap_or_else(PoisonError::into_inner);
         let end = start + bytes.len() as u64;
         let wanted =
@@ -87,6 +87,7 @@ impl Checked {
         if bytes.is_empty() || !wanted(&lock()) {
             return true;
         }
+        // Without the lock, since it takes long.
         let crc = crc32fast::hash(bytes);
         let mut guard = lock();
         // Another thread may have added the same range meanwhile.
@@ -100,6 +101,7 @@ impl Checked {
                 crc == self.crc
             }
             _ => {
+                // The file is read in too many places, and is not checked.
                 if covered.0.len() > MAX_RANGES {
                     *guard = None;
                 }
@@ -143,7 +145,7 @@ mod tests {
             }
             random.shuffle(&mut pieces);
             let results: Vec<bool> =
-                pieces.iter().map(|piece| checked.take(piece.start as u64, &bytes[piece.clone()])).collect();
+                pieces.iter().map(|piece| checked.add(piece.start as u64, &bytes[piece.clone()])).collect();
             let covered = checked.covered.lock().unwrap().is_none();
             if covered {
                 assert_eq!(results.iter().all(|right| *right), is_right);
@@ -160,7 +162,7 @@ mod tests {
     fn a_file_in_too_many_pieces_is_not_checked_and_takes_no_more_memory() {
         let checked = Checked::new(10_000, 1);
         for at in 0..5000 {
-            assert!(checked.take(at * 2, &[0]));
+            assert!(checked.add(at * 2, &[0]));
         }
         assert!(checked.covered.lock().unwrap().is_none());
     }

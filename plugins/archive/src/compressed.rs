@@ -17,7 +17,7 @@ use crate::content::version;
 use crate::cursor::Coded;
 use crate::decoding::Decoding;
 use crate::storage::Storage;
-use crate::stored::describe;
+use crate::stored::answer_with_identity;
 use crate::streaming::{BLOCK, StreamingFile};
 
 /// Maximum size of a file that is decompressed in one call. A longer file is decompressed block by block.
@@ -264,7 +264,7 @@ impl Describe for PackedDevice {
     fn stat(&self, answer: Records<Stat>) {
         let source = &self.0.source;
         let file = Stat::of(Kind::FILE).with_size(source.coded.size).with_version(version(source.coded.crc));
-        describe(&source.storage.lower, answer, file);
+        answer_with_identity(&source.storage.lower, answer, file);
     }
 }
 

@@ -109,7 +109,7 @@ impl BackendDevice for StoredDevice {
 impl Describe for StoredDevice {
     fn stat(&self, answer: Records<Stat>) {
         match self.parts.first() {
-            Some(part) => describe(&part.storage.lower, answer, self.stat.clone()),
+            Some(part) => answer_with_identity(&part.storage.lower, answer, self.stat.clone()),
             None => answer.complete_one(Ok::<_, IoError>(self.stat.clone())),
         }
     }
@@ -122,7 +122,7 @@ impl Cancellation for StoredDevice {
 }
 
 /// Answers with the record from the archive's directory, and with the identity of the storage that holds the archive.
-pub(crate) fn describe(below: &Lower, answer: Records<Stat>, file: Stat) {
+pub(crate) fn answer_with_identity(below: &Lower, answer: Records<Stat>, file: Stat) {
     below.stat_with(answer, |below| {
         let mut file = file;
         (file.identity, file.modified) = (below.identity, below.modified);

@@ -18,9 +18,10 @@ enum Failed {
 }
 
 impl CompressedFile {
-    /// If a part still waits, reads the compressed bytes, and decompresses them on one of the pool's threads.
+    /// If a part still waits, reads the compressed bytes, and decompresses them on one of the pool's threads. `ticket` is the file's
+    /// share of the bytes that may be under way.
     pub(crate) fn load(self: &Arc<Self>, ticket: Ticket) {
-        if self.nobody_waits() {
+        if self.end_if_idle() {
             return;
         }
         self.fetch(0, self.source.coded.packed, move |this, packet| {
@@ -30,18 +31,20 @@ impl CompressedFile {
         });
     }
 
-    /// Whether no part waits. In that case, the decompression counts as ended from now on.
-    fn nobody_waits(&self) -> bool {
+    /// Ends the decompression if no part waits; gives whether it has ended. Both happen under one lock, so that a part which comes
+    /// later begins a new decompression.
+    fn end_if_idle(&self) -> bool {
         let mut state = self.lock();
         state.running = !state.waiting.is_empty();
         !state.running
     }
 
+    /// Serves the waiting parts until none is left; more may come during the decompression. `packed` is the whole compressed file.
     fn decode(self: &Arc<Self>, packed: &PacketBox<Write>) {
         let _working = self.working();
         let mut kept = None;
         loop {
-            if self.nobody_waits() {
+            if self.end_if_idle() {
                 return;
             }
             let parts = std::mem::take(&mut self.lock().waiting);

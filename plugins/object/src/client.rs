@@ -82,15 +82,16 @@ pub(crate) struct Settings<'r> {
 }
 
 impl<'r> Settings<'r> {
+    /// Reads the settings: from the options, then from the variables of the environment, then from the profile.
     pub(crate) fn of(request: &'r OpenRequest<'r>) -> Result<Self, OpenError> {
         refuse_meaningless(request)?;
         let has_keys = request.option("key-id").is_some()
             || request.flag_option("anonymous")?
             || ["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"]
                 .into_iter()
-                .any(|name| set(name).is_some());
+                .any(|name| variable(name).is_some());
         let profile = match Profile::of(request) {
-            // Another profile of the environment is of no matter to a request that has its keys elsewhere.
+            // The keys come from elsewhere, so that a profile which cannot be read is ignored, unless the option names it.
             Err(_) if has_keys && request.option("profile").is_none() => Profile::default(),
             profile => profile?,
         };
@@ -109,22 +110,23 @@ impl<'r> Settings<'r> {
 
     /// The account of Azure.
     pub(crate) fn account(&self) -> Option<&str> {
-        let is_set = set("AZURE_STORAGE_ACCOUNT_NAME").is_some();
+        let is_set = variable("AZURE_STORAGE_ACCOUNT_NAME").is_some();
         self.request.option("account").or(self.profile.account.as_deref().filter(|_| !is_set))
     }
 
     /// The pair of keys of S3 that the profile gives, unless an option or the environment gives one.
     fn profile_keys(&self) -> Option<(&str, &str, Option<&str>)> {
-        let elsewhere =
-            ["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"].into_iter().any(|name| set(name).is_some());
-        if self.request.option("key-id").is_some() || (elsewhere && !self.profile.is_named) {
+        let elsewhere = ["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"]
+            .into_iter()
+            .any(|name| variable(name).is_some());
+        if self.request.option("key-id").is_some() || (elsewhere && !self.profile.is_of_option) {
             return None;
         }
         Some((self.profile.key_id.as_deref()?, self.profile.key.as_deref()?, self.profile.token.as_deref()))
     }
 
-    /// The connection may be without encryption.
-    fn is_plain(&self) -> bool {
+    /// Connections without encryption are allowed: the URL or the endpoint says `http`.
+    fn allows_http(&self) -> bool {
         let endpoint = self.endpoint.as_ref().map(|(_, url)| url.as_str());
         self.request.scheme() == "http" || endpoint.is_some_and(|url| strip_prefix(url, "http://").is_some())
     }
@@ -142,7 +144,7 @@ impl<'r> Settings<'r> {
             "az" => &["IDENTITY_ENDPOINT", "AZURE_MSI_ENDPOINT"],
             _ => &[],
         };
-        Ok(self.request.flag_option("metadata")? || variables.iter().any(|name| set(name).is_some()))
+        Ok(self.request.flag_option("metadata")? || variables.iter().any(|name| variable(name).is_some()))
     }
 
     /// All values that a client is made of, but the content of certificates and service accounts.
@@ -206,7 +208,7 @@ fn ways(scheme: &str) -> &'static str {
 }
 
 /// A variable of the environment that is set and not empty.
-fn set(name: &str) -> Option<String> {
+fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -284,7 +286,7 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
         metadata: settings.may_ask_for_metadata()?,
     };
     let endpoint = settings.endpoint.as_ref().map(|(_, url)| url.as_str());
-    let plain = settings.is_plain();
+    let plain = settings.allows_http();
     // Applies to all clients of this library's own copy of rustls. Later calls keep the first choice, which is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let authorities = request.option("ca").map(certificates).transpose()?;
@@ -347,8 +349,8 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
             }
             let profile_region = || {
                 let elsewhere =
-                    ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().any(|name| set(name).is_some());
-                settings.profile.region.as_deref().filter(|_| !elsewhere || settings.profile.is_named)
+                    ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().any(|name| variable(name).is_some());
+                settings.profile.region.as_deref().filter(|_| !elsewhere || settings.profile.is_of_option)
             };
             if let Some(region) = request.option("region").or_else(profile_region) {
                 builder = builder.with_region(region);
@@ -396,7 +398,7 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
         "az" => {
             needs("container")?;
             let account = settings.account();
-            if account.is_none() && set("AZURE_STORAGE_ACCOUNT_NAME").is_none() {
+            if account.is_none() && variable("AZURE_STORAGE_ACCOUNT_NAME").is_none() {
                 let text = "no account is named; give account=NAME or set AZURE_STORAGE_ACCOUNT_NAME";
                 return Err(OpenError::invalid_input(text));
             }
@@ -426,7 +428,7 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
                 "AZURE_STORAGE_SAS_KEY",
                 "AZURE_CLIENT_ID",
             ];
-            if KEYS.into_iter().all(|name| set(name).is_none()) {
+            if KEYS.into_iter().all(|name| variable(name).is_none()) {
                 let Profile { key, sas_token, .. } = &settings.profile;
                 if let Some(key) = key {
                     builder = builder.with_access_key(key);
@@ -472,7 +474,7 @@ fn endpoint_variable(request: &OpenRequest<'_>) -> Option<(&'static str, String)
         return None;
     }
     let names = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].into_iter();
-    names.filter_map(|name| Some((name, set(name)?))).next()
+    names.filter_map(|name| Some((name, variable(name)?))).next()
 }
 
 /// Removes a scheme, in upper or lower case, from the front of a URL.

@@ -12,7 +12,7 @@ use pactio_sdk::{OpenError, OpenRequest};
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Profile {
     /// The option `profile` names it: its credentials come before those of the environment.
-    pub(crate) is_named: bool,
+    pub(crate) is_of_option: bool,
     pub(crate) key_id: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) token: Option<String>,
@@ -37,33 +37,35 @@ impl Profile {
         }
     }
 
+    /// The profile of the option, or else that of `AWS_PROFILE`, or else `default`. Only that of the option comes before the
+    /// environment.
     fn aws(option: Option<&str>) -> Result<Self, OpenError> {
         let variable = env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
-        let named = option.or(variable.as_deref());
+        let requested = option.or(variable.as_deref());
         let credentials = file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
         let config = file("AWS_CONFIG_FILE", ".aws/config");
-        Self::of_files(option.is_some(), named, credentials.as_deref(), config.as_deref())
+        Self::of_files(option.is_some(), requested, credentials.as_deref(), config.as_deref())
     }
 
     fn of_files(
-        is_named: bool,
-        named: Option<&str>,
+        is_of_option: bool,
+        requested: Option<&str>,
         credentials: Option<&Path>,
         config: Option<&Path>,
     ) -> Result<Self, OpenError> {
-        let name = named.unwrap_or("default");
+        let name = requested.unwrap_or("default");
         let files = [
             (credentials, name.to_owned()),
             // Only the default profile goes without the word.
             (config, if name == "default" { name.to_owned() } else { format!("profile {name}") }),
         ];
-        let (mut profile, mut exists, mut source) = (Self { is_named, ..Self::default() }, false, None);
+        let (mut profile, mut exists, mut source) = (Self { is_of_option, ..Self::default() }, false, None);
         for (path, section) in files {
             let Some(path) = path else { continue };
             let ini = match read(path) {
                 Ok(Some(ini)) => ini,
                 Ok(None) => continue,
-                Err(why) if named.is_some() => return Err(OpenError::invalid_input(why)),
+                Err(why) if requested.is_some() => return Err(OpenError::invalid_input(why)),
                 Err(why) => {
                     tracing::warn!("{why}");
                     continue;
@@ -83,7 +85,7 @@ impl Profile {
             let other = ["sso_session", "sso_start_url", "credential_process", "role_arn", "login_session"];
             source = source.or_else(|| other.into_iter().find(|key| section.contains_key(*key)));
         }
-        let Some(name) = named else { return Ok(profile) };
+        let Some(name) = requested else { return Ok(profile) };
         if !exists {
             let files = [credentials, config].into_iter().flatten().map(|path| path.display().to_string());
             let files = files.collect::<Vec<_>>().join(" or ");

@@ -88,7 +88,7 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
         versions: made.versions().filter(|_| lists_versions),
         content_type: request.option("content-type").map(str::to_owned),
         unversioned: request.flag_option("unversioned")?,
-        address: address(&settings).map(Arc::from),
+        address: identity_address(&settings).map(Arc::from),
     };
     let target = request.target();
     let key = match request.scheme() {
@@ -109,16 +109,20 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
     Ok(Place { store, key })
 }
 
-/// The address of a store and its bucket, as far as they distinguish one store from another; `None` for files of this system.
-fn address(settings: &Settings<'_>) -> Option<String> {
+/// A text that is the same for all requests of one store and bucket, for the identity of objects; `None` for files of this system.
+fn identity_address(settings: &Settings<'_>) -> Option<String> {
     let request = settings.request;
-    let (scheme, bucket) = (request.scheme(), login(split(request.target()).0).1);
+    let scheme = request.scheme();
+    if scheme == "local" {
+        return None;
+    }
+    let (bucket, _key) = split(request.target());
+    let (_user, bucket) = login(bucket);
     // A link is another object for each path; its query may be a signature.
     if let Some(link) = request.option("link").and_then(|link| Url::parse(link.trim()).ok()) {
         return Some(format!("{} {}", link.origin().ascii_serialization(), link.path()));
     }
     match &settings.endpoint {
-        _ if scheme == "local" => None,
         Some((_, endpoint)) => Some(format!("{scheme} {} {bucket}", endpoint.trim_end_matches('/'))),
         None => {
             let account = settings.account().map(|account| format!(" {account}")).unwrap_or_default();

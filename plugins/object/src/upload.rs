@@ -279,7 +279,7 @@ impl Writer {
                 (rest, None)
             };
             let end = start + view.len();
-            if let Err(cause) = self.takes(number) {
+            if let Err(cause) = self.check_part(number) {
                 view.fail(&cause);
                 if let Some(behind) = behind {
                     behind.fail(&cause);
@@ -308,7 +308,7 @@ impl Writer {
     }
 
     /// Checks that a part may still be written.
-    fn takes(&self, number: u64) -> Result<(), Cause> {
+    fn check_part(&self, number: u64) -> Result<(), Cause> {
         let refuse = |code, why: &str| Err(self.refuse(code, why));
         if number >= MAX_PARTS {
             return refuse(

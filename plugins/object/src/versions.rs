@@ -91,8 +91,30 @@ struct Page {
 /// The elements of a version, by their names.
 type Version = BTreeMap<String, String>;
 
+impl Page {
+    /// Adds the names behind `front` to the entries, and keys that cannot be names to the odd ones.
+    fn add_to(&self, front: &str, only: Option<&str>, entries: &mut Vec<Entry>, odd: &mut Vec<String>) {
+        for key in self.folders.iter().filter(|_| only.is_none()) {
+            match key.strip_prefix(front).and_then(|name| name.strip_suffix('/')) {
+                Some(name) if is_name(name) => entries.push(Entry::folder(name)),
+                _ => odd.push(key.clone()),
+            }
+        }
+        for version in &self.versions {
+            let Some(key) = version.get("Key") else { continue };
+            match key.strip_prefix(front) {
+                Some(name) if only.is_some_and(|only| only != name) => {}
+                // The object that some tools make, so that the folder exists.
+                Some("") => {}
+                Some(name) if is_name(name) => entries.extend(entry(name, key, version)),
+                _ => odd.push(key.clone()),
+            }
+        }
+    }
+}
+
 impl Versions {
-    /// The entries of a folder, and the keys in it that are no names; with `only`, the versions of one object.
+    /// Lists all pages of a folder: the entries, and the keys that cannot be names. With `only`, the versions of that one object.
     pub(crate) async fn list(
         &self,
         folder: &Path,
@@ -107,27 +129,11 @@ impl Versions {
                 return Err(generic(too_long()));
             }
             let page = page(&text).ok_or_else(|| {
-                let text = "the server's list of versions is no such list".to_owned();
+                let text = "the server's answer is not a list of versions".to_owned();
                 generic(Trouble::refused(IoError::from_code(Code::CORRUPT), text))
             })?;
-            let folders = page.folders.iter().filter(|_| only.is_none());
-            for key in folders {
-                match key.strip_prefix(&front).and_then(|name| name.strip_suffix('/')) {
-                    Some(name) if is_name(name) => entries.push(Entry::folder(name)),
-                    _ => odd.push(key.clone()),
-                }
-            }
-            for version in &page.versions {
-                let Some(key) = version.get("Key") else { continue };
-                match key.strip_prefix(&front) {
-                    Some(name) if only.is_some_and(|only| only != name) => {}
-                    // The object that some tools make, so that the folder exists.
-                    Some("") => {}
-                    Some(name) if is_name(name) => entries.extend(entry(name, key, version)),
-                    _ => odd.push(key.clone()),
-                }
-            }
-            // A server that gives the same mark again would be asked for ever.
+            page.add_to(&front, only, &mut entries, &mut odd);
+            // A server that gives the same place again would be asked for ever.
             if page.next.is_none() || page.next == next {
                 return Ok((entries, odd));
             }

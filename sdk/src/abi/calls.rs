@@ -85,9 +85,9 @@ impl Calls {
         if mutant!("leave_call_driven", 0, state) & DRIVEN != 0 { Left::WakeDriver } else { self.last() }
     }
 
-    /// Begins a poll of the driver.
+    /// The error for a poll of an object that is out of use. Polls are not counted, so that no `leave` follows.
     #[inline(always)]
-    pub(super) fn enter_poll(&self) -> Result<(), IoError> {
+    pub(super) fn check_poll(&self) -> Result<(), IoError> {
         // Ordering: Acquire, as in `enter`.
         usable(self.state.load(Ordering::Acquire))
     }
@@ -192,7 +192,7 @@ mod models {
 
         fn poll(&self, ends: bool) {
             let mut over = true;
-            if self.calls.enter_poll().is_ok() {
+            if self.calls.check_poll().is_ok() {
                 self.inner.with(|inner| unsafe { *inner });
                 over = ends;
                 if ends {

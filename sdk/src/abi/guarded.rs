@@ -40,7 +40,8 @@ pub struct Guarded<T> {
 unsafe impl<T: Send + Sync> Sync for Guarded<T> {}
 
 impl<T> Guarded<T> {
-    pub(crate) fn new(inner: T) -> Self {
+    /// An object whose calls are not counted, such as a backend: it is dropped with this value.
+    pub(crate) fn uncounted(inner: T) -> Self {
         Self {
             inner: UnsafeCell::new(ManuallyDrop::new(inner)),
             calls: Calls::uncounted(),
@@ -118,7 +119,7 @@ impl<T> Drop for Guarded<T> {
 impl<D: BackendDevice> Guarded<D> {
     /// A device that was just opened.
     pub(crate) fn device(device: D) -> Result<Self, Panicked> {
-        let mut guarded = Self::new(device);
+        let mut guarded = Self::uncounted(device);
         guarded.handle =
             guarded.call(|device| device.polling_handle()).map_err(|error| Panicked(error.message))?;
         let driven = guarded.handle != PollingHandle::None;
@@ -292,8 +293,8 @@ impl<D: BackendDevice> Guarded<D> {
     /// No other poll of the driver is under way.
     pub(crate) unsafe fn poll_driver(&self, cx: &mut Context<'_>) -> DriverPoll {
         self.waker.get_or_init(|| cx.waker().clone());
-        let polled = self.calls.enter_poll().and_then(|()| {
-            // SAFETY: the object is not dropped: `enter_poll` found the object in use, and before `end_polls` only a poll can
+        let polled = self.calls.check_poll().and_then(|()| {
+            // SAFETY: the object is not dropped: `check_poll` found the object in use, and before `end_polls` only a poll can
             // cause the drop.
             let device = unsafe { &*self.inner.get() };
             firewall::contain(|| device.poll_driver(cx)).map_err(|Panicked(_)| {

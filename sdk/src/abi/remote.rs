@@ -158,7 +158,7 @@ impl Remote {
         self.object.raw_polling_handle().into()
     }
 
-    /// Polls the device's driver, always with a waker that wakes the same task.
+    /// Polls the device's driver. The wakers of all calls wake the same task: a device may keep only the first of them.
     ///
     /// # Safety
     ///

@@ -260,6 +260,8 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         self.bind().map(PacketView::new)
     }
 
+    /// Prepares the packet for its next request: the result and the output of the last one are gone. While the last view still
+    /// leaves the block, the packet moves to another one. Fails if views are in flight.
     #[inline(always)]
     fn make_idle(&mut self) -> Result<(), IoError> {
         if !self.packet().state.is_idle() {
@@ -273,7 +275,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         Ok(())
     }
 
-    /// Makes the first view of an idle packet.
+    /// Makes the first view of an idle packet. `watched`: each segment that completes is reported while the packet is in flight.
     #[inline(always)]
     fn submit(&mut self, watched: bool) -> BoundPacketView<Perms> {
         // SAFETY: the packet is idle and ours, and only its owner uses this field.
@@ -330,17 +332,21 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         report
     }
 
-    /// The first `len` bytes. The packet is complete and these bytes are initialised. A complex packet has no bytes.
+    /// The first `len` bytes. A complex packet has no bytes.
+    ///
+    /// # Safety
+    ///
+    /// The packet is complete, and its first `len` bytes exist and are initialised.
     #[inline]
-    fn checked_slice(&self, len: usize) -> Result<&[u8], IoError> {
+    unsafe fn initialised_front(&self, len: usize) -> Result<&[u8], IoError> {
         debug_assert!(self.is_complete() && len <= self.len());
         self.packet().state.owner_touches_bytes();
         let bytes = self.packet().bytes;
         if bytes.is_null() {
             return Err(IoError::NO_BYTES);
         }
-        // SAFETY: the packet is complete, so the bytes are the owner's until the next `&mut` (state rule 2); the caller ensures
-        // that `len` bytes are initialised.
+        // SAFETY: the caller promises that the packet is complete, so that the bytes are the owner's until the next `&mut` (state
+        // rule 2), and that `len` bytes are initialised.
         Ok(unsafe { core::slice::from_raw_parts(bytes, len) })
     }
 
@@ -351,7 +357,11 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// The error at the lowest offset that was not done; [`IoError::NO_BYTES`] for a complex packet.
     #[inline]
     pub fn simple_slice(&self) -> Result<&[u8], IoError> {
-        if self.is_done() { self.checked_slice(self.len()) } else { self.slice_or_error() }
+        match self.is_done() {
+            // SAFETY: each byte was done, so the packet is complete, and each byte was written.
+            true => unsafe { self.initialised_front(self.len()) },
+            false => self.slice_or_error(),
+        }
     }
 
     #[cold]
@@ -359,7 +369,8 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         match self.report().min_error() {
             Some((_, error)) => Err(error),
             // The packet completed between the two checks, or has no bytes.
-            None => self.checked_slice(if self.is_done() { self.len() } else { 0 }),
+            // SAFETY: no error is reported, so the packet is complete; each byte that was done was written.
+            None => unsafe { self.initialised_front(if self.is_done() { self.len() } else { 0 }) },
         }
     }
 
@@ -369,7 +380,9 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     ///
     /// The error of the first byte, if that was not done; [`IoError::NO_BYTES`] for a complex packet.
     pub fn simple_contiguous_slice(&self) -> Result<&[u8], IoError> {
-        self.checked_slice(self.report().err_on_zero()?)
+        let done = self.report().err_on_zero()?;
+        // SAFETY: bytes are done in a complete packet only, and each of them was written.
+        unsafe { self.initialised_front(done) }
     }
 
     /// The bytes of a range, if all of it was done.

@@ -18,7 +18,7 @@ pub struct GuardedBackend<B> {
 
 impl<B: Backend> GuardedBackend<B> {
     pub(crate) fn new(backend: B, library: Library) -> Self {
-        Self { backend: Guarded::new(backend), library }
+        Self { backend: Guarded::uncounted(backend), library }
     }
 
     fn open(&self, request: &RawOpenRequest<'_>, below: Option<DeviceObj>) -> Result<DeviceObj, OpenError> {
