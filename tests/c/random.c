@@ -22,7 +22,7 @@ typedef struct device {
     pthread_t thread;
     int ends;
     slot slots[SLOTS];
-    const pactio_waker *waker;
+    const pactio_waker *_Atomic waker;
     uint64_t state;
     size_t at, len;
     uint8_t bytes[];
@@ -83,7 +83,8 @@ static pactio_answer answer(device *this, const pactio_request *request, int fil
     if (again) host->complete(again, 1);
     if (how < 180) complete(this, which, take(this));
     if (how % 3 == 0) host->is_cancelled(kept);
-    if (how % 5 == 0 && this->waker) host->wake(this->waker);
+    const pactio_waker *waker = this->waker;
+    if (how % 5 == 0 && waker) host->wake(waker);
     if (how != 200) return PACTIO_KEPT;
     /* An answer besides gives the memory back. */
     pthread_mutex_lock(&this->lock);

@@ -635,11 +635,16 @@ fn keys_that_are_no_names_do_not_hide_their_folder() {
             "folder/both-not",
             "folder/both/x",
             "folder/filled/",
+            "folder/twice",
+            "folder/twice/",
         ] {
             let mut server = TcpStream::connect(("127.0.0.1", store.server.port)).unwrap();
+            // One of the keys only marks a folder.
+            let body = if key == "folder/twice/" { "" } else { "x" };
             let head = format!(
-                "PUT /bucket/{key} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
-                store.server.port
+                "PUT /bucket/{key} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                store.server.port,
+                body.len()
             );
             server.write_all(head.as_bytes()).unwrap();
             let mut answer = String::new();
@@ -650,7 +655,7 @@ fn keys_that_are_no_names_do_not_hide_their_folder() {
         let folder = open(&host, &store.url("folder/", ""));
         let listed = host.block_on(folder.list("")).unwrap();
         let names: Vec<_> = listed.iter().map(|entry| entry.name.to_str().unwrap()).collect();
-        assert_eq!(names, ["both", "both-not", "filled", "good"]);
+        assert_eq!(names, ["both", "both-not", "filled", "good", "twice"]);
         let refused = host.block_on(folder.refused()).unwrap();
         let keys: Vec<_> = refused.iter().map(|refused| refused.name.to_str().unwrap()).collect();
         for key in ["/b", "tab\there", "both", "filled/"] {

@@ -401,15 +401,17 @@ fn a_local_folder_is_listed_with_all_its_names() {
         fs::create_dir_all(path(b"empty")).unwrap();
         fs::create_dir_all(path(b"sub")).unwrap();
         fs::write(path(b"sub/song#2"), b"1").unwrap();
+        fs::create_dir_all(path(b"version#2/in")).unwrap();
+        std::os::unix::fs::symlink("itself", path(b"itself")).unwrap();
         std::os::unix::fs::symlink(".", path(b"sub/circle")).unwrap();
         std::os::unix::fs::symlink("nowhere", path(b"dangling")).unwrap();
         let tree = host.open(&format!("local:{}/", folder.path().display())).unwrap();
-        assert_eq!(names(&host, &tree), ["#", "a", "a#b", "empty", "sub"]);
+        assert_eq!(names(&host, &tree), ["#", "a", "a#b", "empty", "sub", "version#2"]);
         assert!(host.block_on(tree.list("empty")).unwrap().is_empty());
         let mut refused: Vec<_> =
             host.block_on(tree.refused()).unwrap().iter().map(|refused| refused.name.to_string()).collect();
         refused.sort();
-        assert_eq!(refused, ["dangling", "notes#1", "sub/song#2", "tab%09", "\u{fffd}"]);
+        assert_eq!(refused, ["dangling", "itself", "notes#1", "sub/song#2", "tab%09", "\u{fffd}"]);
         // Each listed file is opened.
         for name in ["#", "a", "a#b"] {
             let device = tree.open(name).unwrap_or_else(|error| panic!("{error}"));

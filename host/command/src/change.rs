@@ -50,8 +50,11 @@ pub(super) fn rename(host: &Host, arguments: &Rename) -> Result<(), Failure> {
     let (from, to) = (Given::new(&arguments.from)?, Given::new(&arguments.to)?);
     if to.is_folder && !from.is_folder {
         let last = from.name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        let text = format!("'{}' ends with '/', but is the whole new name of a file", arguments.to);
-        let hint = format!("to put the file into that folder, write '{}{}'", arguments.to, Name::show(last));
+        let text = format!(
+            "'{}' ends with '/', but '{}' does not: the new name is given as a whole",
+            arguments.to, arguments.from
+        );
+        let hint = format!("to put it into that folder, write '{}{}'", arguments.to, Name::show(last));
         return Err(Failure::usage(text).with_hint(hint));
     }
     let tree = open(host, &arguments.url)?;

@@ -105,7 +105,11 @@ async fn transfer(
             if let Ok(destination) = opening.await {
                 destination.close().await;
             }
-            return Err(Failure::interrupted(signal, "the destination is as it was before"));
+            let what = match arguments.inplace {
+                true => "the destination may have been made",
+                false => "the destination is as it was before",
+            };
+            return Err(Failure::interrupted(signal, what).harmless(!arguments.inplace));
         }
     };
     // Blocks that were read wait in memory for a destination that takes fewer at a time.
@@ -140,10 +144,11 @@ async fn transfer(
     // Before the account: from here on, nothing is written, and no temporary file is left.
     copy.stop().await;
     let account = destination.account(state, done, source.total);
+    let is_harmless = destination.publishes && matches!(state, State::Copying);
     destination.close().await;
     match result {
         Ok(result) => result.map(|()| done).map_err(|failure| failure.and(&account)),
-        Err(signal) => Err(Failure::interrupted(signal, &account)),
+        Err(signal) => Err(Failure::interrupted(signal, &account).harmless(is_harmless)),
     }
 }
 
@@ -271,8 +276,11 @@ impl Destination {
     /// Makes the copy visible, and durable if that is wanted: the bytes before the name.
     async fn publish(&self, flush: bool) -> Result<(), Error> {
         if flush && self.publishes {
-            // A store keeps an object only as a whole: it is asked again afterwards.
-            let _ = self.device.flush_data().await;
+            match self.device.flush_data().await {
+                // A store keeps an object only as a whole: it is asked again afterwards.
+                Err(error) if error.code() != Some(Code::UNSUPPORTED) => return Err(error),
+                _ => {}
+            }
         }
         self.device.publish().await?;
         if flush {
@@ -299,11 +307,12 @@ impl Destination {
             return Err(Failure::new(text));
         }
         let range = Range { offset: 0, length: Some(len) };
-        let mut stream = Stream::new(host, device, range, arguments.flow);
-        let progress = match arguments.recursive {
-            true => Progress::hidden(),
-            false => Progress::start("verifying", Some(len)),
+        // Several files of a tree are verified at once.
+        let (progress, flow) = match arguments.recursive {
+            true => (Progress::hidden(), Flow { in_flight: Some(4), ..arguments.flow }),
+            false => (Progress::start("verifying", Some(len)), arguments.flow),
         };
+        let mut stream = Stream::new(host, device, range, flow);
         let mut found = Sha256::new();
         sum::add(&mut stream, &mut found, &progress).await?;
         progress.finish();

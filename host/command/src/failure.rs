@@ -12,12 +12,14 @@ pub(super) struct Failure {
     message: String,
     hint: Option<String>,
     code: u8,
+    /// Nothing was changed.
+    is_harmless: bool,
 }
 
 impl Failure {
     /// Something failed.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: 1 }
+        Self { message: message.into(), hint: None, code: 1, is_harmless: false }
     }
 
     /// The command line makes no sense.
@@ -67,9 +69,14 @@ impl Failure {
         if self.code == 1 && !self.message.is_empty() { Self { code: 2, ..self } } else { self }
     }
 
-    /// A signal ended the operation.
-    pub(super) fn is_interruption(&self) -> bool {
-        self.code > 128
+    /// The same failure of an operation that has changed nothing, if `is_harmless`.
+    pub(super) fn harmless(self, is_harmless: bool) -> Self {
+        Self { is_harmless, ..self }
+    }
+
+    /// A signal ended the operation, which had changed nothing.
+    pub(super) fn is_harmless_interruption(&self) -> bool {
+        self.code > 128 && self.is_harmless
     }
 
     /// The message, without the hint.

@@ -44,7 +44,11 @@ pub(super) fn run(command: &Manifest) -> Result<(), Failure> {
     let (bytes, text) = (read(library)?, read(manifest)?);
     let embedded = embed(bytes, text.trim_ascii_end())
         .map_err(|reason| Failure::new(format!("'{}' {reason}", library.display())))?;
-    let place = output.as_ref().unwrap_or(library);
+    // A link stays, and the file that it leads to is replaced.
+    let place = match output {
+        Some(output) => output.clone(),
+        None => fs::canonicalize(library).unwrap_or_else(|_| library.clone()),
+    };
     let cannot = |error| Failure::new(format!("cannot write '{}': {error}", place.display()));
     let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut new = NamedTempFile::new_in(folder).map_err(cannot)?;
@@ -56,7 +60,7 @@ pub(super) fn run(command: &Manifest) -> Result<(), Failure> {
         let text = format!("with this manifest, '{}' would be refused: {refusal}", library.display());
         return Err(Failure::refused(text).with_hint("nothing was written"));
     }
-    new.persist(place).map_err(|error| cannot(error.error))?;
+    new.persist(&place).map_err(|error| cannot(error.error))?;
     Ok(())
 }
 
@@ -74,6 +78,9 @@ fn embed(mut file: Vec<u8>, manifest: &[u8]) -> Result<Vec<u8>, &'static str> {
     let broken = "is cut off or damaged";
     let table = u64_at(&file, 0x28).ok_or(broken)? as usize;
     let (size, count) = (u16_at(&file, 0x3a).ok_or(broken)?, u16_at(&file, 0x3c).ok_or(broken)?);
+    if count >= 0xfeff {
+        return Err("has too many sections");
+    }
     let of_names = u16_at(&file, 0x3e).ok_or(broken)? as usize;
     if count == 0 || usize::from(size) != HEADER {
         return Err("has no table of sections: it was stripped too far");
@@ -84,7 +91,8 @@ fn embed(mut file: Vec<u8>, manifest: &[u8]) -> Result<Vec<u8>, &'static str> {
     let (start, len) =
         (u64_at(header, 24).ok_or(broken)? as usize, u64_at(header, 32).ok_or(broken)? as usize);
     let mut names = file.get(start..start.checked_add(len).ok_or(broken)?).ok_or(broken)?.to_vec();
-    if names.windows(SECTION.len()).any(|name| name == SECTION) {
+    let begins = |at: usize| at == 0 || names[at - 1] == 0;
+    if names.windows(SECTION.len()).enumerate().any(|(at, name)| name == SECTION && begins(at)) {
         return Err("has a manifest already");
     }
     let name = names.len() as u32;
@@ -104,8 +112,7 @@ fn embed(mut file: Vec<u8>, manifest: &[u8]) -> Result<Vec<u8>, &'static str> {
     headers.extend(header);
     let at_table = append(&mut file, &headers);
     file[0x28..0x30].copy_from_slice(&at_table.to_le_bytes());
-    let count = count.checked_add(1).ok_or("has too many sections")?;
-    file[0x3c..0x3e].copy_from_slice(&count.to_le_bytes());
+    file[0x3c..0x3e].copy_from_slice(&(count + 1).to_le_bytes());
     Ok(file)
 }
 
@@ -133,6 +140,9 @@ mod tests {
     fn files_that_are_cut_off_or_changed_are_refused_or_embedded() {
         let file = fs::read(std::env::current_exe().unwrap()).unwrap();
         assert!(embed(b"#!/bin/sh".to_vec(), b"{}").is_err());
+        let with = embed(file.clone(), b"{}").unwrap();
+        assert!(with.len() > file.len() && with[0x40..file.len()] == file[0x40..]);
+        assert_eq!(embed(with, b"{}"), Err("has a manifest already"));
         // The header alone has all that is read first.
         for len in 0..0x80 {
             assert!(embed(file[..len].to_vec(), b"{}").is_err(), "{len}");

@@ -29,7 +29,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
     // Some are opened ahead. Each open device may need a descriptor.
     let mut openings = VecDeque::new();
     let mut urls = arguments.urls.iter().map(|url| url.opening(host, OpenOptions::new().read(true)));
-    openings.extend(urls.by_ref().take(AT_ONCE));
+    openings.extend(urls.by_ref().take(AT_ONCE - 1));
     while let Some(opening) = openings.pop_front() {
         openings.extend(urls.next());
         let known = host.block_on(async {

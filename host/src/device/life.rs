@@ -211,6 +211,7 @@ impl Device {
     pub fn closing(self, limit: Duration) -> impl Future<Output = Result<(), Error>> + Send + 'static {
         let (sender, ended) = async_channel::bounded::<()>(1);
         let closing = self.begin_close(sender, limit);
+        let timer = Timer::after(limit);
         async move {
             let ended = async {
                 // No message is sent: the end drops the sender.
@@ -218,7 +219,7 @@ impl Device {
                 true
             };
             let late = async {
-                Timer::after(limit).await;
+                timer.await;
                 false
             };
             closing?.result(or(ended, late).await)

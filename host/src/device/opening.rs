@@ -45,6 +45,7 @@ impl Opening {
             let text = format!("cannot {operation}: no thread can be started: {error}");
             return Self::failed(Error::new(ErrorKind::Setup, text).with_system(error));
         }
+        let timer = limit.map(|limit| (limit, Timer::after(limit)));
         Self(Box::pin(async move {
             let opened = async {
                 waits.0.recv().await.unwrap_or_else(|_| {
@@ -52,9 +53,9 @@ impl Opening {
                     Err(Error::new(ErrorKind::Open(Code::PANICKED), text))
                 })
             };
-            let Some(limit) = limit else { return opened.await };
+            let Some((limit, timer)) = timer else { return opened.await };
             let late = async {
-                Timer::after(limit).await;
+                timer.await;
                 let text = format!("cannot {operation}: it is not open after {limit:?}");
                 Err(Error::new(ErrorKind::Open(Code::TIMED_OUT), text)
                     .with_hint("the plugin may still be opening it; the device is closed then"))

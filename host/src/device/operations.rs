@@ -169,7 +169,7 @@ impl Device {
         }
     }
 
-    /// Makes the bytes of `range` read as zeros, if that is faster than a write of zeros.
+    /// Makes the bytes of `range` read as zeros, if that is faster than a write of zeros. An empty range changes nothing.
     ///
     /// # Errors
     ///

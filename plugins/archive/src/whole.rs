@@ -18,8 +18,8 @@ enum Failed {
 }
 
 impl CompressedFile {
-    /// If a part still waits, reads the compressed bytes, and decompresses them on one of the pool's threads. `ticket` is the file's
-    /// share of the bytes that may be under way.
+    /// If a part still waits, reads the compressed bytes, and decompresses them on one of the pool's threads. `ticket` is the
+    /// file's share of the bytes that may be under way.
     pub(crate) fn load(self: &Arc<Self>, ticket: Ticket) {
         if self.end_if_idle() {
             return;
@@ -31,8 +31,8 @@ impl CompressedFile {
         });
     }
 
-    /// Ends the decompression if no part waits; gives whether it has ended. Both happen under one lock, so that a part which comes
-    /// later begins a new decompression.
+    /// Ends the decompression if no part waits; gives whether it has ended. Both happen under one lock, so that a part which
+    /// comes later begins a new decompression.
     fn end_if_idle(&self) -> bool {
         let mut state = self.lock();
         state.running = !state.waiting.is_empty();

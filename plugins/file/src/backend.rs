@@ -72,6 +72,11 @@ impl Backend for Files {
             return Err(OpenError::invalid_input("no path is given; write file:/path/to/file"));
         }
         let is_folder_by_name = request.target().ends_with('/');
+        if is_folder_by_name
+            && (request.mode().contains(OpenMode::REPLACE) || request.mode().contains(OpenMode::TRUNCATE))
+        {
+            return Err(is_directory());
+        }
         if is_folder_by_name && request.mode().contains(OpenMode::CREATE) {
             match fs::create_dir(path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

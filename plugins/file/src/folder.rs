@@ -124,7 +124,9 @@ fn replace(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     // The system does nothing if both are links to one file.
     match (fs::symlink_metadata(from), fs::symlink_metadata(to)) {
-        (Ok(one), Ok(other)) if from != to && (one.dev(), one.ino()) == (other.dev(), other.ino()) => {
+        (Ok(one), Ok(other))
+            if one.nlink() > 1 && from != to && (one.dev(), one.ino()) == (other.dev(), other.ino()) =>
+        {
             let text = "both names are links to one file, which stay; remove the old name instead";
             Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
         }

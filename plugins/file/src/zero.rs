@@ -1,9 +1,11 @@
 //! Ranges that read as zeros: by the system, without the bytes.
 
 use std::ops::Range;
+use std::os::unix::fs::FileTypeExt;
 
 use pactio_sdk::{Answer, Code, IoError, Zero, ZeroMode};
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::device::FileDevice;
 
@@ -21,9 +23,17 @@ impl Zero for FileDevice {
         };
         let file = self.file.clone();
         self.pool.submit(move || {
-            // The system answers EOPNOTSUPP where it would have to write zeros.
-            let zeroed = fallocate(&file, way, range.start, range.end - range.start);
-            answer.result(zeroed.map_err(|errno| IoError::from(std::io::Error::from(errno))));
+            // For a disk, the kernel may write the zeros of this way itself.
+            let is_disk = file.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device());
+            if is_disk && mode == ZeroMode::Keep {
+                return answer.error(IoError::UNSUPPORTED);
+            }
+            let zeroed = retry_on_intr(|| fallocate(&file, way, range.start, range.end - range.start));
+            answer.result(zeroed.map_err(|errno| match errno {
+                // A part of a sector.
+                Errno::INVAL if is_disk => IoError::UNSUPPORTED,
+                errno => IoError::from(std::io::Error::from(errno)),
+            }));
         });
     }
 }

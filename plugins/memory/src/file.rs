@@ -82,8 +82,12 @@ impl Content {
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Vec<u8>> {
-        *self.modified.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
         self.bytes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bytes have changed. The caller holds their lock, so that no one sees them with the old time.
+    fn touch(&self) {
+        *self.modified.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
     }
 
     /// Puts bytes at a position; the content grows as far as it must.
@@ -95,6 +99,7 @@ impl Content {
             self.resize(&mut bytes, end)?;
         }
         bytes[position as usize..end as usize].copy_from_slice(from);
+        self.touch();
         Ok(())
     }
 
@@ -113,6 +118,7 @@ impl Content {
             self.budget.give_back(before - size);
         }
         bytes.resize(size as usize, 0);
+        self.touch();
         if bytes.capacity() > 2 * bytes.len() + 4096 {
             bytes.shrink_to_fit();
         }
@@ -164,26 +170,31 @@ impl BackendDevice for FileDevice {
     }
 
     fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        let len = view.len();
         let there = |bytes: &[u8]| {
             let start = usize::try_from(position).ok().filter(|start| *start < bytes.len())?;
-            Some(start..bytes.len().min(start.saturating_add(view.len())))
+            Some(start..bytes.len().min(start.saturating_add(len)))
         };
-        let content = self.content.read();
-        let Some(range) = there(&content) else {
-            drop(content);
-            return view.error(IoError::END);
-        };
+        // Functions of the requester may run in these two calls, so no lock is held.
         match view.try_alloc(1) {
             Ok(mut bytes) => {
+                let content = self.content.read();
+                let Some(range) = there(&content) else {
+                    drop(content);
+                    return bytes.error(IoError::END);
+                };
                 bytes.put_slice(&content[range]);
                 drop(content);
                 bytes.complete_with(IoError::END);
             }
             Err(view) => {
-                let copy = content[range].to_vec();
+                let content = self.content.read();
+                let copy = there(&content).map(|range| content[range].to_vec());
                 drop(content);
-                // Functions of the requester may run here, so the lock is not held.
-                view.transfer_data(&copy).complete();
+                match copy {
+                    Some(copy) => view.transfer_data(&copy).complete(),
+                    None => view.error(IoError::END),
+                }
             }
         }
     }
@@ -245,6 +256,7 @@ impl Zero for FileDevice {
                 return Err(IoError::END);
             }
             bytes[range.start as usize..range.end as usize].fill(0);
+            self.content.touch();
             Ok(())
         });
         answer.result(zeroed);

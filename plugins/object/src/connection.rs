@@ -298,11 +298,14 @@ async fn copied(response: HttpResponse) -> Result<HttpResponse, Trouble> {
         let broke_off =
             |error: HttpError| Trouble::of_connection(&error, error.kind() == HttpErrorKind::Timeout);
         let bytes = bytes.map_err(broke_off)?;
+        // Blanks keep the connection alive while the store copies.
+        let bytes = if text.is_empty() { bytes.trim_ascii_start() } else { &bytes };
         text.extend_from_slice(&bytes[..bytes.len().min(Trouble::MAX_EXPLANATION_BYTES)]);
         text.truncate(Trouble::MAX_EXPLANATION_BYTES);
     }
     let has = |part: &str| text.windows(part.len()).any(|window| window == part.as_bytes());
-    if has("CopyObjectResult>") && has("ETag>") {
+    // A part of an upload can be copied, too.
+    if (has("CopyObjectResult>") || has("CopyPartResult>")) && has("ETag>") {
         return Ok(HttpResponse::from_parts(parts, text.into()));
     }
     let temporary = ["InternalError", "SlowDown", "ServiceUnavailable", "OperationAborted"];

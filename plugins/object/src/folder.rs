@@ -232,8 +232,12 @@ async fn hidden(
         while let Some(object) = keys.next().await {
             let ObjectMeta { location, size, .. } = object?;
             let key = location.to_string();
-            before.retain(|earlier| key.starts_with(earlier) && key.as_bytes()[earlier.len()] <= b'/');
-            let is_folder = |earlier: &&String| key.as_bytes()[earlier.len()] == b'/';
+            // The client gives `a` for the key `a/`, too.
+            let behind = |earlier: &str| key.as_bytes().get(earlier.len()).copied();
+            before.retain(|earlier| {
+                key.starts_with(earlier) && behind(earlier).is_none_or(|byte| byte <= b'/')
+            });
+            let is_folder = |earlier: &&String| behind(earlier) == Some(b'/');
             if let Some(earlier) = before.iter().find(is_folder).cloned() {
                 before.retain(|other| *other != earlier);
                 found.hidden.push((earlier, IS_FOLDER_TOO));
@@ -325,6 +329,12 @@ impl Rename for Folder {
             if there.size != found.size {
                 let text =
                     format!("the copy has {} bytes, but the object {}; both exist", there.size, found.size);
+                return Err(Cause::new(IoError::from_code(Code::CHANGED), text));
+            }
+            // Bytes that were written since the copy stay.
+            let now = store.head(&from).await.map_err(|error| failed("the old name", &error))?;
+            if (&now.e_tag, now.last_modified) != (&found.e_tag, found.last_modified) {
+                let text = "the old object was written since it was copied; both exist";
                 return Err(Cause::new(IoError::from_code(Code::CHANGED), text));
             }
             store

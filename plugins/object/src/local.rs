@@ -35,13 +35,13 @@ pub(crate) fn list(folder: &Path) -> io::Result<Listed> {
                 hide("the name is not UTF-8, and keys are");
                 continue;
             }
-            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-                hide("it is a link to a file that does not exist");
+            (_, Err(_)) => {
+                hide("it has no metadata, as a link to nothing, or was just removed");
                 continue;
             }
-            (_, metadata) => metadata?,
+            (_, Ok(metadata)) => metadata,
         };
-        if is_of_upload(&text) {
+        if !metadata.is_dir() && is_of_upload(&text) {
             hide(
                 "a name with '#' and digits at its end is one of an unfinished upload, which the client does not open",
             );
@@ -80,7 +80,13 @@ fn add_hidden(
     hidden.extend(listed.hidden);
     for entry in listed.entries.iter().filter(|entry| entry.is_folder()) {
         if let Some(name) = entry.name.to_str() {
-            add_hidden(&folder.clone().join(name), on_path, hidden)?;
+            // Not `join`, which encodes some characters.
+            let Ok(folder) = Path::parse(key_in(folder, name)) else { continue };
+            let depth = on_path.len();
+            if add_hidden(&folder, on_path, hidden).is_err() {
+                on_path.truncate(depth);
+                hidden.push((folder.to_string(), "the folder cannot be listed"));
+            }
         }
     }
     on_path.pop();

@@ -109,7 +109,8 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
     Ok(Place { store, key })
 }
 
-/// A text that is the same for all requests of one store and bucket, for the identity of objects; `None` for files of this system.
+/// A text that is the same for all requests of one store and bucket, for the identity of objects; `None` for files of this
+/// system.
 fn identity_address(settings: &Settings<'_>) -> Option<String> {
     let request = settings.request;
     let scheme = request.scheme();

@@ -33,7 +33,7 @@ impl Filter for Changed {
         Capability::FLUSH,
         Capability::PUBLISH,
         Capability::RESIZE,
-        Capability::ZERO,
+        // Not ZERO: the zeros of the device below are other bytes here.
         Capability::CANCELLATION,
         Capability::ADMISSION,
     ];

@@ -47,7 +47,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         let text = format!("'{}' is no tree", source.url());
         return Err(Failure::new(text).with_hint("leave -r out to copy one device"));
     }
-    let mut results = Results { in_place: arguments.inplace, ..Results::default() };
+    let mut results = Results::default();
     let names = Names::list(host, &source, &mut results)?;
     let count = names.files.len() as u64;
     let interrupt = Interrupt::listen()?;
@@ -127,8 +127,11 @@ impl Names {
             }
             Ok(())
         })?;
-        for hidden in host.block_on(source.refused())? {
-            results.fail(&hidden.name, &format!("it is hidden: {}", hidden.reason));
+        match host.block_on(source.refused()) {
+            Ok(hidden) => hidden.iter().for_each(|hidden| {
+                results.fail(&hidden.name, &format!("it is hidden: {}", hidden.reason));
+            }),
+            Err(error) => results.fail(b".", &error.to_string()),
         }
         Ok(names)
     }
@@ -176,7 +179,15 @@ impl Trees {
     /// Adds the names in a folder of the destination that must not be written.
     async fn add_special(&self, folder: &[u8], kept: &mut HashSet<Vec<u8>>) {
         // A folder that cannot be listed may take files.
-        for entry in self.destination.list(folder).await.unwrap_or_default() {
+        let entries = match self.destination.list(folder).await {
+            Ok(entries) => entries,
+            Err(error) if error.code() == Some(Code::NOT_FOUND) => return,
+            Err(error) => {
+                let name = Name::show(folder);
+                return say(format_args!("pactio: {name}: {error}; pipes and devices there are not noticed"));
+            }
+        };
+        for entry in entries {
             if special(&entry).is_some() {
                 let slash: &[u8] = if folder.is_empty() { b"" } else { b"/" };
                 kept.insert([folder, slash, &entry.name].concat());
@@ -213,14 +224,15 @@ impl Trees {
                 }
             };
             if let Err(error) = flushed.await {
-                results.fail(&folder, &error.to_string());
+                let name: &[u8] = if folder.is_empty() { b"." } else { &folder };
+                results.fail(name, &error.to_string());
             }
         }
     }
 
     async fn copy_file(&self, name: &[u8]) -> Result<u64, Failure> {
         if let Some(signal) = self.stop.signal() {
-            return Err(Failure::interrupted(signal, ""));
+            return Err(Failure::interrupted(signal, "").harmless(true));
         }
         let opened = async {
             let device = self.source.opening(name, OpenOptions::new().read(true)).await?;
@@ -229,7 +241,8 @@ impl Trees {
             let permit: Option<Permit> = if is_large { Some(self.large.acquire().await) } else { None };
             Ok((source, permit))
         };
-        let stopped = async { Err(Failure::interrupted(self.stop.wait().await, "nothing was copied")) };
+        let stopped =
+            async { Err(Failure::interrupted(self.stop.wait().await, "nothing was copied").harmless(true)) };
         let (source, _permit) = futures_lite::future::or(opened, stopped).await?;
         let place = Place::Name(&self.destination, name);
         let (permits, signal) = (self.permits.clone(), self.stop.wait());
@@ -246,8 +259,6 @@ struct File {
 /// The copies that are under way, and the results of the others.
 #[derive(Default)]
 struct Results {
-    /// Files are written in place, so that an interrupted copy is one in part.
-    in_place: bool,
     under_way: VecDeque<File>,
     files: u64,
     bytes: u64,
@@ -268,8 +279,7 @@ impl Results {
         let Some(File { name, .. }) = self.under_way.pop_front() else { return };
         match result {
             Ok(bytes) => (self.files, self.bytes) = (self.files + 1, self.bytes + bytes),
-            // The destination is as it was before.
-            Err(failure) if failure.is_interruption() && !self.in_place => {}
+            Err(failure) if failure.is_harmless_interruption() => {}
             Err(failure) => self.fail(&name, failure.message()),
         }
     }

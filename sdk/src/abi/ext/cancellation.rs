@@ -1,5 +1,5 @@
-//! `pactio.cancellation/1`: requests can be cancelled (rule 21). Views learn of it through their origins (`packet/view.rs`); a filter
-//! hands the call on with `Lower::cancel`.
+//! `pactio.cancellation/1`: requests can be cancelled (rule 21). Views learn of it through their origins (`packet/view.rs`); a
+//! filter hands the call on with `Lower::cancel`.
 
 use super::{Capability, Extension};
 use crate::RequestId;

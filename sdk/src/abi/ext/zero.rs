@@ -8,7 +8,8 @@ use crate::{BoundPacketView, Code, IoError, Write};
 #[cfg(feature = "plugin")]
 use super::extension::Operates;
 
-/// Makes ranges read as zeros, faster than by writing zeros.
+/// Makes ranges read as zeros, faster than by writing zeros. A filter passes this on only if zeros below are zeros above: a
+/// cipher does not.
 pub trait Zero: Send + Sync {
     /// Makes the bytes of `range` read as zeros. The answer may come later.
     ///
