@@ -39,7 +39,8 @@ impl CompressedFile {
         !state.running
     }
 
-    /// Serves the waiting parts until none is left; more may come during the decompression. `packed` is the whole compressed file.
+    /// Serves the waiting parts until none is left; more may come during the decompression. `packed` is the whole compressed
+    /// file.
     fn decode(self: &Arc<Self>, packed: &PacketBox<Write>) {
         let _working = self.working();
         let mut kept = None;

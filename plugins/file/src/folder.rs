@@ -177,10 +177,10 @@ fn read(path: &PathBuf) -> io::Result<Vec<Entry>> {
     Ok(all)
 }
 
-/// A path that goes through a file is not found.
+/// A path that goes through a file, or has a longer name than the system allows, is not found.
 fn explain(error: io::Error) -> IoError {
     match error.kind() {
-        io::ErrorKind::NotADirectory => IoError::from_code(Code::NOT_FOUND),
+        io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => IoError::from_code(Code::NOT_FOUND),
         _ => error.into(),
     }
 }
