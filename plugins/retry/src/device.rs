@@ -120,8 +120,12 @@ impl Shared {
             let unwanted = rebound.is_cancelled();
             let _ = rebound.settle(|failed| {
                 let temporary = failed.result().is_err_and(|cause| this.plan.is_temporary(cause.error()));
-                if unwanted || !temporary {
+                if !temporary {
                     return failed.complete();
+                }
+                // Also if the failure comes a moment after the cancellation.
+                if unwanted {
+                    return failed.into_view().error(IoError::CANCELLED);
                 }
                 let Some(pause) = this.plan.pause(attempt) else {
                     this.gave_up.fetch_add(1, Ordering::Relaxed);
