@@ -151,7 +151,7 @@ static pactio_answer random_operate(void *self, const char *id, size_t id_len, u
     /* The bytes of the target as records. */
     size_t len = this->len < request->len ? this->len : request->len;
     if (len) memcpy(request->data, this->bytes, len);
-    return take(this) < 128 ? (pactio_answer)len : answer(self, request, 0);
+    return take(this) < 128 ? (pactio_answer)len : answer(self, request, 1);
 }
 
 static uint32_t random_open_name(void *self, const uint8_t *name, size_t name_len, uint32_t mode, pactio_device *out,
