@@ -70,7 +70,7 @@ const SECTION: &[u8] = b".pactio\0";
 /// Length of a header of a section.
 const HEADER: usize = 64;
 
-/// The library with one more section at its end. What was there keeps its place.
+/// The library with one more section at its end. All other bytes keep their positions.
 fn embed(mut file: Vec<u8>, manifest: &[u8]) -> Result<Vec<u8>, &'static str> {
     if !file.starts_with(b"\x7fELF\x02\x01") {
         return Err("is no ELF file of 64 bits, little-endian");

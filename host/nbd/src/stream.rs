@@ -198,7 +198,7 @@ impl Loop {
         let waker = Waker::from(self.notify.clone());
         let mut cx = Context::from_waker(&waker);
         loop {
-            // Ordering: AcqRel. The poll sees what was done before a wake whose note this overwrites.
+            // Ordering: AcqRel. This overwrites the note of a wake; the poll sees all stores before that wake.
             self.notify.state.swap(AWAKE, Ordering::AcqRel);
             self.waits.to_read.store(false, Ordering::Relaxed);
             self.waits.to_write.store(false, Ordering::Relaxed);

@@ -103,7 +103,7 @@ impl Held {
         }
     }
 
-    /// The view of a request, for a device below, and what is needed to hold it again.
+    /// The view of a request, for a device below, and the buffer of a request that was given as a copy.
     pub(super) fn into_view(self) -> View {
         match self {
             Self::Fill(bytes) => View::Read(bytes.into_view(), None),

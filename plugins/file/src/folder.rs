@@ -119,7 +119,7 @@ impl Rename for Folder {
     }
 }
 
-/// Renames, and replaces what has the new name.
+/// Renames; a file of the new name is replaced.
 fn replace(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     // The system does nothing if both are links to one file.

@@ -30,7 +30,7 @@ impl Budget {
         self.room
     }
 
-    /// Takes bytes, if there are so many.
+    /// Takes bytes from the room; `false` if fewer are left.
     fn take(&self, bytes: u64) -> bool {
         // Ordering: Relaxed. The number stands for itself.
         let taken = self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
