@@ -9,11 +9,11 @@ use super::calls::{Calls, ENDED, Left, PANICKED};
 use super::ext::{Admission, Extension, extension_of};
 #[cfg(feature = "plugin")]
 use super::ext::{Opening, Operation};
-use super::{BackendDevice, DeviceInfo, PollingHandle};
+use super::{BackendDevice, DeviceInfo, DeviceRequest, PollingHandle};
 #[cfg(feature = "plugin")]
 use super::{DeviceObj, Library};
 use crate::firewall::{self, Panicked};
-use crate::{Batch, BoundPacketView, IoError, PacketPerms, Read, ReadWrite, Write};
+use crate::{Batch, BoundPacketView, IoError, PacketPerms};
 #[cfg(feature = "plugin")]
 use crate::{OpenError, OpenMode};
 
@@ -173,53 +173,23 @@ pub(crate) enum DriverPoll {
 }
 
 impl<D: BackendDevice> Guarded<D> {
+    /// Hands a view to the device's method for this kind of request.
     #[inline(always)]
-    pub(crate) fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        self.submit(view, |device, view| device.read(position, view));
-    }
-
-    #[inline(always)]
-    pub(crate) fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        self.submit(view, |device, view| device.write(position, view));
-    }
-
-    pub(crate) fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
-        self.submit(view, |device, view| device.exchange(position, view));
-    }
-
-    pub(crate) fn read_next(&self, view: BoundPacketView<Write>) {
-        self.submit(view, |device, view| device.read_next(view));
-    }
-
-    pub(crate) fn write_next(&self, view: BoundPacketView<Read>) {
-        self.submit(view, |device, view| device.write_next(view));
+    pub(crate) fn send<Perms: DeviceRequest<P>, P>(&self, param: P, view: BoundPacketView<Perms>) {
+        self.submit(view, |device, view| Perms::send(device, param, view));
     }
 
     /// Hands a batch to the device, or fails its views if the device is out of use.
-    fn submit_batch<P: PacketPerms, Q>(&self, batch: Batch<'_, P, Q>, f: impl FnOnce(&D, Batch<'_, P, Q>)) {
+    pub(crate) fn send_batch<Perms: DeviceRequest<P>, P>(&self, batch: Batch<'_, Perms, P>) {
         match self.enter() {
             Ok(device) => {
-                if firewall::contain(|| f(device, batch)).is_err() {
+                if firewall::contain(|| Perms::send_batch(device, batch)).is_err() {
                     self.calls.retire(PANICKED);
                 }
             }
             Err(error) => batch.for_each(|(_, view)| view.error(error)),
         }
         self.leave();
-    }
-
-    pub(crate) fn read_batch(&self, batch: Batch<'_, Write, u64>) {
-        self.submit_batch(batch, |device, batch| device.read_batch(batch));
-    }
-
-    pub(crate) fn write_batch(&self, batch: Batch<'_, Read, u64>) {
-        self.submit_batch(batch, |device, batch| device.write_batch(batch));
-    }
-
-    pub(crate) fn exchange_batch(&self, batch: Batch<'_, ReadWrite, u64>) {
-        self.submit_batch(batch, |device, batch| {
-            batch.for_each(|(position, view)| device.exchange(position, view));
-        });
     }
 
     /// The info of the device. A device that is out of use has no size, and can be neither read nor written.
@@ -256,7 +226,7 @@ impl<D: BackendDevice> Guarded<D> {
         &self,
         number: u64,
         text: &[u8],
-        view: BoundPacketView<Write>,
+        view: BoundPacketView<crate::Write>,
     ) {
         self.submit(view, |device, view| match extension_of::<E>(device) {
             Some(extension) => extension.operate(number, text, view),

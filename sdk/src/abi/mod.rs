@@ -20,6 +20,7 @@ mod backend_device;
 mod calls;
 #[cfg(feature = "plugin")]
 mod closing;
+mod device_request;
 #[cfg(feature = "plugin")]
 mod entry;
 pub mod ext;
@@ -42,6 +43,7 @@ mod waker;
 pub use backend_device::{BackendDevice, DeviceInfo, PollingHandle};
 #[cfg(feature = "plugin")]
 pub use closing::ClosingTable;
+pub use device_request::DeviceRequest;
 #[cfg(feature = "plugin")]
 pub use entry::{
     ABI_MAJOR, ABI_MINOR, ABI_NEEDED_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, Layout, MAGIC,

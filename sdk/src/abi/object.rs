@@ -13,7 +13,7 @@ use cglue::trait_group::{Opaquable, c_void};
 use cglue::{cglue_impl_group, cglue_trait, cglue_trait_group};
 
 use super::ext::{RawExtension, find_for_other_side};
-use super::{CWaker, DriverPoll, Guarded, OpenFailure, RawOpenRequest, closing};
+use super::{CWaker, DeviceRequest, DriverPoll, Guarded, OpenFailure, RawOpenRequest, closing};
 use crate::{
     BackendDevice, Batch, BoundPacketView, Crossing, DeviceInfo, IoError, NoPos, PacketPerms, PollingHandle,
     Read, ReadWrite, Submission, Write,
@@ -94,68 +94,16 @@ cglue_trait_group!(
 
 cglue_impl_group!(Guarded<D: BackendDevice>, DeviceGroup, {});
 
-impl<D: BackendDevice> SendIo<Write, u64> for Guarded<D> {
+impl<D: BackendDevice, Perms: DeviceRequest<P>, P: Crossing + 'static> SendIo<Perms, P> for Guarded<D> {
     #[inline(always)]
-    unsafe fn send_parts(&self, param: u64, packet: *const (), start: usize, end: usize, tag: u64) {
+    unsafe fn send_parts(&self, param: P, packet: *const (), start: usize, end: usize, tag: u64) {
         // SAFETY: the caller promises that these are the parts of one view, which is the callee's from here on.
-        let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
-        self.read(param, view);
+        let view = unsafe { BoundPacketView::<Perms>::from_parts(packet, start, end, tag) };
+        self.send(param, view);
     }
 
-    fn send_many(&self, batch: Batch<'_, Write, u64>) {
-        self.read_batch(batch);
-    }
-}
-
-impl<D: BackendDevice> SendIo<Read, u64> for Guarded<D> {
-    #[inline(always)]
-    unsafe fn send_parts(&self, param: u64, packet: *const (), start: usize, end: usize, tag: u64) {
-        // SAFETY: the caller promises that these are the parts of one view, which is the callee's from here on.
-        let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
-        self.write(param, view);
-    }
-
-    fn send_many(&self, batch: Batch<'_, Read, u64>) {
-        self.write_batch(batch);
-    }
-}
-
-impl<D: BackendDevice> SendIo<ReadWrite, u64> for Guarded<D> {
-    #[inline(always)]
-    unsafe fn send_parts(&self, param: u64, packet: *const (), start: usize, end: usize, tag: u64) {
-        // SAFETY: the caller promises that these are the parts of one view, which is the callee's from here on.
-        let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
-        self.exchange(param, view);
-    }
-
-    fn send_many(&self, batch: Batch<'_, ReadWrite, u64>) {
-        self.exchange_batch(batch);
-    }
-}
-
-impl<D: BackendDevice> SendIo<Write, NoPos> for Guarded<D> {
-    #[inline(always)]
-    unsafe fn send_parts(&self, _: NoPos, packet: *const (), start: usize, end: usize, tag: u64) {
-        // SAFETY: the caller promises that these are the parts of one view, which is the callee's from here on.
-        let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
-        self.read_next(view);
-    }
-
-    fn send_many(&self, batch: Batch<'_, Write, NoPos>) {
-        batch.for_each(|(_, view)| self.read_next(view));
-    }
-}
-
-impl<D: BackendDevice> SendIo<Read, NoPos> for Guarded<D> {
-    #[inline(always)]
-    unsafe fn send_parts(&self, _: NoPos, packet: *const (), start: usize, end: usize, tag: u64) {
-        // SAFETY: the caller promises that these are the parts of one view, which is the callee's from here on.
-        let view = unsafe { BoundPacketView::from_parts(packet, start, end, tag) };
-        self.write_next(view);
-    }
-
-    fn send_many(&self, batch: Batch<'_, Read, NoPos>) {
-        batch.for_each(|(_, view)| self.write_next(view));
+    fn send_many(&self, batch: Batch<'_, Perms, P>) {
+        self.send_batch(batch);
     }
 }
 

@@ -11,10 +11,10 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::drivers::Drivers;
-use crate::abi::{BackendDevice, DeviceInfo, DriverPoll, Guarded, PollingHandle};
+use crate::abi::{BackendDevice, DeviceInfo, DeviceRequest, DriverPoll, Guarded, PollingHandle};
 use crate::ext::{Admission, Answer, Cancellation, Publish, publication};
-use crate::io::{AdmissionQueue, Admitted, BlockOn, NoPos, PacketIo, Publication, Size};
-use crate::{Batch, BoundPacketView, IoError, Read, ReadWrite, RequestId, Write};
+use crate::io::{AdmissionQueue, Admitted, BlockOn, PacketIo, Publication, Size};
+use crate::{Batch, BoundPacketView, IoError, RequestId};
 
 /// An open device without a host. Cheap to clone; all clones are one device.
 ///
@@ -231,62 +231,41 @@ impl<D: BackendDevice> BlockOn for LocalDevice<D> {
     }
 }
 
-macro_rules! packet_io {
-    ($($perms:ty, $param:ty: $send:expr, $batch:expr;)*) => {
-        $(
-            impl<D: BackendDevice> PacketIo<$perms, $param> for LocalDevice<D> {
-                fn send_io(&self, param: $param, view: BoundPacketView<$perms>) {
-                    $send(&self.0.device, param, view);
-                    self.0.wake_waiting();
-                }
+impl<D: BackendDevice, Perms: DeviceRequest<P>, P> PacketIo<Perms, P> for LocalDevice<D> {
+    fn send_io(&self, param: P, view: BoundPacketView<Perms>) {
+        self.0.device.send(param, view);
+        self.0.wake_waiting();
+    }
 
-                fn send_batch(&self, batch: Batch<'_, $perms, $param>) {
-                    $batch(&self.0.device, batch);
-                    self.0.wake_waiting();
-                }
+    fn send_batch(&self, batch: Batch<'_, Perms, P>) {
+        self.0.device.send_batch(batch);
+        self.0.wake_waiting();
+    }
 
-                fn admit(&self, bytes: usize) -> Option<Admitted> {
-                    let shared = self.0.clone();
-                    self.0.turns.as_ref()?.admit(move |cx| shared.device.poll_admit(bytes, cx))
-                }
+    fn admit(&self, bytes: usize) -> Option<Admitted> {
+        let shared = self.0.clone();
+        self.0.turns.as_ref()?.admit(move |cx| shared.device.poll_admit(bytes, cx))
+    }
 
-                fn cancel(&self, request: RequestId) {
-                    if self.0.cancels {
-                        // A device that is out of use has failed all of its views.
-                        let _ = self.0.device.with::<dyn Cancellation, _>(|extension| extension.cancel(request));
-                        self.0.wake_waiting();
-                    }
-                }
+    fn cancel(&self, request: RequestId) {
+        if self.0.cancels {
+            // A device that is out of use has failed all of its views.
+            let _ = self.0.device.with::<dyn Cancellation, _>(|extension| extension.cancel(request));
+            self.0.wake_waiting();
+        }
+    }
 
-                fn publication(&self) -> Option<Publication> {
-                    if !self.0.device.has::<dyn Publish>() {
-                        return None;
-                    }
-                    let shared = self.0.clone();
-                    Some(publication(move |view| {
-                        // A device that is out of use drops the view, and so fails it.
-                        let _ = shared.device.with::<dyn Publish, _>(|publish| publish.publish(Answer::new(view)));
-                        shared.wake_waiting();
-                    }))
-                }
-            }
-        )*
-    };
-}
-
-/// Hands a batch to a stream view by view, in order.
-fn each<D, P: crate::PacketPerms>(
-    send: fn(&Guarded<D>, BoundPacketView<P>),
-) -> impl Fn(&Guarded<D>, Batch<'_, P, NoPos>) {
-    move |device, batch| batch.for_each(|(_, view)| send(device, view))
-}
-
-packet_io! {
-    Write, u64: Guarded::read, Guarded::read_batch;
-    Read, u64: Guarded::write, Guarded::write_batch;
-    ReadWrite, u64: Guarded::exchange, Guarded::exchange_batch;
-    Write, NoPos: |device: &Guarded<D>, _, view| device.read_next(view), each(Guarded::read_next);
-    Read, NoPos: |device: &Guarded<D>, _, view| device.write_next(view), each(Guarded::write_next);
+    fn publication(&self) -> Option<Publication> {
+        if !self.0.device.has::<dyn Publish>() {
+            return None;
+        }
+        let shared = self.0.clone();
+        Some(publication(move |view| {
+            // A device that is out of use drops the view, and so fails it.
+            let _ = shared.device.with::<dyn Publish, _>(|publish| publish.publish(Answer::new(view)));
+            shared.wake_waiting();
+        }))
+    }
 }
 
 impl<D: BackendDevice> Size for LocalDevice<D> {

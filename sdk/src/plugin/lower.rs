@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::task::Wake;
 use std::thread::{self, Thread};
 
-use crate::abi::{DeviceObj, Opened, Remote, host_device};
+use crate::abi::{DeviceObj, DeviceRequest, Opened, Remote, SendIo, host_device};
 use crate::ext::{
     Admission, Answer, Cancellation, Capability, Describe, Extension, ExtensionQuery, Limits, Publish,
     Records, Stat, publication, read_records,
 };
 use crate::io::{AdmissionQueue, Admitted, BlockOn, Publication, Size};
 use crate::{
-    BackendDevice, Batch, BoundPacketView, DeviceInfo, IoError, NoPos, OpenError, OpenMode, PacketBox,
-    PacketIo, Read, ReadWrite, RequestId, Write,
+    BackendDevice, Batch, BoundPacketView, Crossing, DeviceInfo, IoError, NoPos, OpenError, OpenMode,
+    PacketBox, PacketIo, Read, ReadWrite, RequestId, Write,
 };
 
 /// The device below a filter: any device that a host can open. Cheap to clone; the device is closed with the last clone.
@@ -203,48 +203,37 @@ impl Inner {
     }
 }
 
-macro_rules! packet_io {
-    ($($perms:ty, $param:ty;)*) => {
-        $(
-            impl PacketIo<$perms, $param> for Lower {
-                #[inline]
-                fn send_io(&self, param: $param, view: BoundPacketView<$perms>) {
-                    self.0.device.send(param, view);
-                }
+impl<Perms: DeviceRequest<P>, P: Crossing + 'static> PacketIo<Perms, P> for Lower
+where
+    DeviceObj: SendIo<Perms, P>,
+{
+    #[inline]
+    fn send_io(&self, param: P, view: BoundPacketView<Perms>) {
+        self.0.device.send(param, view);
+    }
 
-                fn send_batch(&self, batch: Batch<'_, $perms, $param>) {
-                    self.0.device.send_many(batch);
-                }
+    fn send_batch(&self, batch: Batch<'_, Perms, P>) {
+        self.0.device.send_many(batch);
+    }
 
-                fn admit(&self, bytes: usize) -> Option<Admitted> {
-                    let inner = self.0.clone();
-                    self.0.turns.as_ref()?.admit(move |cx| inner.poll_admit(bytes, cx))
-                }
+    fn admit(&self, bytes: usize) -> Option<Admitted> {
+        let inner = self.0.clone();
+        self.0.turns.as_ref()?.admit(move |cx| inner.poll_admit(bytes, cx))
+    }
 
-                fn cancel(&self, request: RequestId) {
-                    self.cancel(request);
-                }
+    fn cancel(&self, request: RequestId) {
+        self.cancel(request);
+    }
 
-                fn publication(&self) -> Option<Publication> {
-                    self.extension::<dyn Publish>()?;
-                    let this = self.clone();
-                    Some(publication(move |view| {
-                        if let Some(publish) = this.extension::<dyn Publish>() {
-                            publish.publish(Answer::new(view));
-                        }
-                    }))
-                }
+    fn publication(&self) -> Option<Publication> {
+        self.extension::<dyn Publish>()?;
+        let this = self.clone();
+        Some(publication(move |view| {
+            if let Some(publish) = this.extension::<dyn Publish>() {
+                publish.publish(Answer::new(view));
             }
-        )*
-    };
-}
-
-packet_io! {
-    Write, u64;
-    Read, u64;
-    ReadWrite, u64;
-    Write, NoPos;
-    Read, NoPos;
+        }))
+    }
 }
 
 /// For [`open`](crate::Backend::open), which may block: parsers of `std::io` read the device below as a

@@ -1,0 +1,75 @@
+//! The kinds of request that a device answers.
+
+use super::BackendDevice;
+use crate::{Batch, BoundPacketView, NoPos, PacketPerms, Read, ReadWrite, Write};
+
+/// Permissions of a view, and its parameter, that a [`BackendDevice`] has a method for:
+///
+/// | permissions | parameter | method |
+/// |-------------|-----------|--------|
+/// | [`Write`] | `u64` | [`read`](BackendDevice::read) |
+/// | [`Read`] | `u64` | [`write`](BackendDevice::write) |
+/// | [`ReadWrite`] | `u64` | [`exchange`](BackendDevice::exchange) |
+/// | [`Write`] | [`NoPos`] | [`read_next`](BackendDevice::read_next) |
+/// | [`Read`] | [`NoPos`] | [`write_next`](BackendDevice::write_next) |
+///
+/// The trait is sealed: the boundary between host and plugin has these five kinds.
+pub trait DeviceRequest<P>: PacketPerms + sealed::Sealed<P> {
+    /// Hands a view to the device's method.
+    fn send<D: BackendDevice>(device: &D, param: P, view: BoundPacketView<Self>);
+
+    /// Hands many views to the device, in order.
+    fn send_batch<D: BackendDevice>(device: &D, batch: Batch<'_, Self, P>) {
+        batch.for_each(|(param, view)| Self::send(device, param, view));
+    }
+}
+
+mod sealed {
+    pub trait Sealed<P> {}
+}
+
+impl sealed::Sealed<u64> for Write {}
+impl sealed::Sealed<u64> for Read {}
+impl sealed::Sealed<u64> for ReadWrite {}
+impl sealed::Sealed<NoPos> for Write {}
+impl sealed::Sealed<NoPos> for Read {}
+
+impl DeviceRequest<u64> for Write {
+    #[inline(always)]
+    fn send<D: BackendDevice>(device: &D, position: u64, view: BoundPacketView<Self>) {
+        device.read(position, view);
+    }
+
+    fn send_batch<D: BackendDevice>(device: &D, batch: Batch<'_, Self, u64>) {
+        device.read_batch(batch);
+    }
+}
+
+impl DeviceRequest<u64> for Read {
+    #[inline(always)]
+    fn send<D: BackendDevice>(device: &D, position: u64, view: BoundPacketView<Self>) {
+        device.write(position, view);
+    }
+
+    fn send_batch<D: BackendDevice>(device: &D, batch: Batch<'_, Self, u64>) {
+        device.write_batch(batch);
+    }
+}
+
+impl DeviceRequest<u64> for ReadWrite {
+    fn send<D: BackendDevice>(device: &D, position: u64, view: BoundPacketView<Self>) {
+        device.exchange(position, view);
+    }
+}
+
+impl DeviceRequest<NoPos> for Write {
+    fn send<D: BackendDevice>(device: &D, _: NoPos, view: BoundPacketView<Self>) {
+        device.read_next(view);
+    }
+}
+
+impl DeviceRequest<NoPos> for Read {
+    fn send<D: BackendDevice>(device: &D, _: NoPos, view: BoundPacketView<Self>) {
+        device.write_next(view);
+    }
+}
