@@ -124,7 +124,7 @@ pub use abi::{BackendDevice, DeviceInfo, PollingHandle};
 #[cfg(feature = "plugin")]
 pub use abi::{OpenError, OpenMode, Opened};
 #[cfg(feature = "std")]
-pub use device::{Counted, Counts, Driven, InFlight, LocalDevice, LocalDriver, RequestKind, Requests};
+pub use device::{Counts, Driven, InFlight, LocalDevice, LocalDriver, RequestKind, Requests};
 #[cfg(feature = "std")]
 pub use ext::{
     Admission, Answer, Cancellation, Capability, CreateFolder, Describe, Entry, ExtensionQuery, Flush,

@@ -336,6 +336,36 @@ fn the_requests_of_a_task_travel_together_under_every_executor() {
 }
 
 #[test]
+fn requests_that_the_host_counts_or_splits_travel_together() {
+    in_time(|| {
+        for url in ["queued:4096", "queued:4096?alignment=512"] {
+            let folder = pactio_tests::folder_of(&["fixture_queued"]);
+            let host = Host::builder()
+                .default_search_paths(false)
+                .search_path(folder.path())
+                .statistics(true)
+                .build()
+                .unwrap();
+            let device = host.open(url).unwrap();
+            host.block_on(async {
+                let all = (0..20).map(|at| device.read::<u8>(at));
+                for (at, read) in futures_util::future::join_all(all).await.into_iter().enumerate() {
+                    assert_eq!(read.unwrap(), at as u8);
+                }
+                let buffers = (0..20).map(|at| (at * 100, vec![0; 100])).collect::<Vec<_>>();
+                let (report, buffers) = device.read_vectored(buffers).await.unwrap();
+                assert!(report.is_done(), "{report}");
+                assert!(buffers.iter().flatten().zip(0..).all(|(byte, at)| *byte == (at % 251) as u8));
+            });
+            assert_eq!(counts(&device), (20, 40), "{url}");
+            let counted = &host.statistics()[0].counted;
+            // The query of the counts is the last read.
+            assert!(counted.iter().any(|figure| figure.name == "reads" && figure.value == 41), "{counted:?}");
+        }
+    });
+}
+
+#[test]
 fn the_requests_of_a_scope_travel_together() {
     in_time(|| {
         let (host, device) = pactio_tests::open("fixture_queued", "queued:4096");

@@ -3,7 +3,6 @@
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Weak};
 
-use pactio_sdk::abi::Remote;
 use pactio_sdk::{Capability, Cause, Code, IoError, Name, OpenError, OpenMode};
 
 use super::{Device, Shared};
@@ -60,24 +59,15 @@ impl Device {
         }
     }
 
-    /// The plugin's own object, without the host's layers in front of it. These layers concern the bytes of this device. An
-    /// opened device has layers of its own.
-    pub(super) fn tree(&self) -> &Remote {
-        match &self.0.inner {
-            Some(inner) => inner.tree(),
-            None => &self.0.remote,
-        }
-    }
-
     /// Opens a name like [`open_with`](Self::open_with), with an error for a plugin.
     pub(super) fn open_in(&self, name: &[u8], mode: OpenMode) -> Result<Self, OpenError> {
         let shared = &*self.0;
-        let remote = self.tree();
+        let remote = &shared.remote;
         if !remote.has(Capability::OPEN) {
             // A filter does not forward the opening, since the opened device would bypass it: under copy on write, for example,
             // writes would reach the device below.
             let text = match self.below() {
-                Some(below) if below.tree().has(Capability::OPEN) => {
+                Some(below) if below.0.remote.has(Capability::OPEN) => {
                     "a filter opens no names; open the name first: URL | /NAME | FILTER"
                 }
                 _ => "it is not a tree, and has no names in it",

@@ -1,19 +1,19 @@
-//! How views get from a handle to its device: at once, in a batch, or when the device has room.
+//! How views get from a handle to its plugin: through the host's layers; at once, in a batch, or when the device has room.
 
 use std::sync::Arc;
 use std::task::Context;
 
-use pactio_sdk::abi::Remote;
+use pactio_sdk::abi::{DeviceObj, DeviceParam, Remote, SendIo};
 use pactio_sdk::ext::publication;
 use pactio_sdk::io::{Admitted, Internal, Publication, Submitted};
 use pactio_sdk::{
-    Batch, BlockOn, BoundPacketView, Cancellation, Capability, NoPos, PacketIo, Publish, Read, ReadWrite,
-    RequestId, Size, Submission, Write,
+    Batch, BlockOn, BoundPacketView, Cancellation, Capability, PacketIo, Publish, RequestId, Size, Submission,
 };
 
 use super::current::Entered;
+use super::layers::{LayeredRequest, Layers};
 use super::{Device, Shared};
-use crate::executor::{Call, Helper, block_on, local, together};
+use crate::executor::{Call, Deferrable, Helper, block_on, local, together};
 
 impl Shared {
     /// Wakes the callers that wait for room, so that they ask again.
@@ -48,11 +48,6 @@ impl Shared {
 }
 
 impl Device {
-    #[inline(always)]
-    fn admit_request(&self, bytes: usize) -> Option<Admitted> {
-        if self.0.room.is_none() { None } else { self.queue_for_admission(bytes) }
-    }
-
     #[cold]
     fn queue_for_admission(&self, bytes: usize) -> Option<Admitted> {
         let shared: Arc<Shared> = self.0.clone();
@@ -73,93 +68,139 @@ impl Device {
     }
 }
 
-macro_rules! packet_io {
-    ($($perms:ty, $param:ty $(, $queue:ident)?;)*) => {
-        $(
-            impl PacketIo<$perms, $param> for Device {
-                #[inline]
-                fn send_io(&self, param: $param, view: BoundPacketView<$perms>) {
-                    match self.0.life.refusal() {
-                        None => self.helped(Call::Request, |remote| remote.send(param, view)),
-                        Some(error) => view.error(error),
-                    }
-                }
-
-                fn send_batch(&self, batch: Batch<'_, $perms, $param>) {
-                    match self.0.life.refusal() {
-                        None => self.helped(Call::Request, |remote| remote.send_many(batch)),
-                        Some(error) => batch.for_each(|(_, view)| view.error(error)),
-                    }
-                }
-
-                $(
-                    #[inline(always)]
-                    fn submit(
-                        &self,
-                        position: $param,
-                        view: BoundPacketView<$perms>,
-                        cx: &mut Context<'_>,
-                        _: Internal,
-                    ) -> Submitted {
-                        // This check comes before any lock: in a forked process, a thread that does not exist there may hold the
-                        // lock.
-                        if let Some(error) = self.0.life.refusal() {
-                            view.error(error);
-                            return Submitted::Sent;
-                        }
-                        let Some(driver) = &self.0.driver else {
-                            {
-                                let _entered = Entered::new(&self.0, Call::Request);
-                                self.0.remote.send(position, view);
-                            }
-                            self.0.wake_waiting();
-                            return Submitted::Sent;
-                        };
-                        let Some(mut place) = local::place(driver, cx.waker()) else {
-                            self.send_io(position, view);
-                            return Submitted::Sent;
-                        };
-                        Submission::push_to(&mut place.views().$queue, position, view);
-                        place.leave(cx)
-                    }
-                )?
-
-                #[cold]
-                fn send_deferred(&self, _: Internal) {
-                    if let Some(driver) = &self.0.driver
-                        && !self.0.life.was_forked()
-                    {
-                        driver.send_all_deferred();
-                    }
-                }
-
-                #[inline(always)]
-                fn admit(&self, bytes: usize) -> Option<Admitted> {
-                    self.admit_request(bytes)
-                }
-
-                fn cancel(&self, request: RequestId) {
-                    self.0.cancel(request);
-                }
-
-                fn publication(&self) -> Option<Publication> {
-                    if !self.0.remote.has(Capability::PUBLISH) {
-                        return None;
-                    }
-                    let device = self.clone();
-                    Some(publication(move |view| device.operate::<dyn Publish>(0, b"", view)))
-                }
+impl Device {
+    /// Hands a view to the plugin for the task that is polled with `cx`, or queues it for the task.
+    #[inline(always)]
+    fn submit_to_plugin<Perms: LayeredRequest<P> + Deferrable<P>, P: DeviceParam>(
+        &self,
+        param: P,
+        view: BoundPacketView<Perms>,
+        cx: &mut Context<'_>,
+    ) -> Submitted
+    where
+        DeviceObj: SendIo<Perms, P>,
+    {
+        let Some(driver) = &self.0.driver else {
+            {
+                let _entered = Entered::new(&self.0, Call::Request);
+                self.0.remote.send(param, view);
             }
-        )*
-    };
+            self.0.wake_waiting();
+            return Submitted::Sent;
+        };
+        if let Some(list) = Perms::LIST
+            && let Some(mut place) = local::place(driver, cx.waker())
+        {
+            Submission::push_to(list(place.views()), param, view);
+            return place.leave(cx);
+        }
+        self.helped(Call::Request, |remote| remote.send(param, view));
+        Submitted::Sent
+    }
+
+    #[cold]
+    fn submit_in_layers<Perms: LayeredRequest<P> + Deferrable<P>, P: DeviceParam>(
+        &self,
+        layers: &Layers,
+        param: P,
+        view: BoundPacketView<Perms>,
+        cx: &mut Context<'_>,
+    ) -> Submitted
+    where
+        DeviceObj: SendIo<Perms, P>,
+    {
+        // If any request waits in a queue, the task is polled again when the queue was sent.
+        let mut all = Submitted::Sent;
+        layers.pass(param, view, |param, view| match self.submit_to_plugin(param, view, cx) {
+            Submitted::Sent => {}
+            later => all = later,
+        });
+        all
+    }
+
+    #[cold]
+    fn send_batch_in_layers<Perms: LayeredRequest<P>, P: DeviceParam>(
+        &self,
+        layers: &Layers,
+        batch: Batch<'_, Perms, P>,
+    ) where
+        DeviceObj: SendIo<Perms, P>,
+    {
+        let mut passed = Vec::with_capacity(batch.len());
+        batch.for_each(|(param, view)| {
+            layers.pass(param, view, |param, view| passed.push(Submission { param, view }));
+        });
+        if !passed.is_empty() {
+            self.helped(Call::Request, |remote| remote.send_many(Batch::drain(&mut passed)));
+        }
+    }
 }
 
-packet_io! {
-    Write, u64, reads;
-    Read, u64, writes;
-    ReadWrite, u64;
-    Write, NoPos;
-    Read, NoPos;
+/// The five kinds of request that a [`DeviceRequest`](pactio_sdk::abi::DeviceRequest) is: reads, writes and exchanges of a
+/// position; reads and writes of a stream.
+impl<Perms: LayeredRequest<P> + Deferrable<P>, P: DeviceParam> PacketIo<Perms, P> for Device
+where
+    DeviceObj: SendIo<Perms, P>,
+{
+    #[inline]
+    fn send_io(&self, param: P, view: BoundPacketView<Perms>) {
+        if let Some(error) = self.0.life.refusal() {
+            return view.error(error);
+        }
+        self.helped(Call::Request, |remote| match &self.0.layers {
+            None => remote.send(param, view),
+            Some(layers) => layers.pass(param, view, |param, view| remote.send(param, view)),
+        });
+    }
+
+    fn send_batch(&self, batch: Batch<'_, Perms, P>) {
+        if let Some(error) = self.0.life.refusal() {
+            return batch.for_each(|(_, view)| view.error(error));
+        }
+        match &self.0.layers {
+            None => self.helped(Call::Request, |remote| remote.send_many(batch)),
+            Some(layers) => self.send_batch_in_layers(layers, batch),
+        }
+    }
+
+    #[inline(always)]
+    fn submit(&self, param: P, view: BoundPacketView<Perms>, cx: &mut Context<'_>, _: Internal) -> Submitted {
+        // This check comes before any lock: in a forked process, a thread that does not exist there may hold the lock.
+        if let Some(error) = self.0.life.refusal() {
+            view.error(error);
+            return Submitted::Sent;
+        }
+        match &self.0.layers {
+            None => self.submit_to_plugin(param, view, cx),
+            Some(layers) => self.submit_in_layers(layers, param, view, cx),
+        }
+    }
+
+    #[cold]
+    fn send_deferred(&self, _: Internal) {
+        if let Some(driver) = &self.0.driver
+            && !self.0.life.was_forked()
+        {
+            driver.send_all_deferred();
+        }
+    }
+
+    #[inline(always)]
+    fn admit(&self, bytes: usize) -> Option<Admitted> {
+        if self.0.room.is_none() { None } else { self.queue_for_admission(bytes) }
+    }
+
+    fn cancel(&self, request: RequestId) {
+        self.0.cancel(request);
+    }
+
+    fn publication(&self) -> Option<Publication> {
+        if !self.0.remote.has(Capability::PUBLISH) {
+            return None;
+        }
+        let device = self.clone();
+        Some(publication(move |view| device.operate::<dyn Publish>(0, b"", view)))
+    }
 }
 
 impl BlockOn for Device {

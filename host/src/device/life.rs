@@ -145,10 +145,7 @@ impl Device {
     /// not [`Alive`](Health::Alive). A device hangs if a thread has been in a call of it for longer than the
     /// [limit](crate::HostBuilder::hang_limit).
     pub fn health(&self) -> Health {
-        let own = match &self.0.inner {
-            Some(inner) => inner.own_health(),
-            None => self.own_health(),
-        };
+        let own = self.own_health();
         match &self.0.below {
             Some(below) if own == Health::Alive => below.health(),
             _ => own,
@@ -229,14 +226,12 @@ impl Device {
     /// Drops this handle on a thread that may block. The end of the plugin's device drops `sender`.
     fn begin_close(self, sender: impl Send + 'static, limit: Duration) -> Result<Closing, Error> {
         let (url, life) = (self.url().to_owned(), self.0.life.clone());
-        // The plugin's own device ends after the host's layer in front of it.
-        let of_plugin = self.0.inner.as_ref().map_or_else(|| life.clone(), |inner| inner.0.life.clone());
-        of_plugin.at_end(sender);
+        life.at_end(sender);
         helpers::perform(move || drop(self)).map_err(|error| {
             Error::new(ErrorKind::Setup, format!("cannot start a thread that closes '{url}': {error}"))
                 .with_system(error)
         })?;
-        Ok(Closing { url, life, of_plugin, limit })
+        Ok(Closing { url, life, limit })
     }
 }
 
@@ -244,7 +239,6 @@ impl Device {
 struct Closing {
     url: String,
     life: Arc<Life>,
-    of_plugin: Arc<Life>,
     limit: Duration,
 }
 
@@ -252,7 +246,7 @@ impl Closing {
     fn result(&self, has_ended: bool) -> Result<(), Error> {
         let (url, limit) = (&self.url, self.limit);
         // Ordering: Relaxed. The flag was stored before the sender was dropped.
-        if has_ended && self.of_plugin.panicked_at_end.load(Ordering::Relaxed) {
+        if has_ended && self.life.panicked_at_end.load(Ordering::Relaxed) {
             let text = format!("'{url}' is closed, but its plugin panicked in it");
             return Err(Error::new(ErrorKind::Io(Code::PANICKED), text));
         }

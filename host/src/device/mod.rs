@@ -7,8 +7,9 @@ mod current;
 mod descriptor;
 mod entry;
 mod io;
+mod layers;
+mod lent;
 mod life;
-mod limits_layer;
 mod many;
 mod opening;
 mod operations;
@@ -25,7 +26,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, Remote};
-use pactio_sdk::{Batch, Capability, Code, DeviceInfo, Limits, OpenMode, PollingHandle, RequestId};
+use pactio_sdk::{Batch, Capability, Code, Counts, DeviceInfo, Limits, OpenMode, PollingHandle, RequestId};
 
 use crate::executor::{Call, Drive, Driver, Runtime, Views};
 use crate::{Error, ErrorKind, Plugin};
@@ -45,6 +46,7 @@ pub use typed::{ReadValue, WriteValue};
 use admission::AdmissionGate;
 use current::Entered;
 use descriptor::Descriptor;
+use layers::Layers;
 use life::Life;
 
 /// An open device. Cheap to clone; all clones are one device, which is closed when the last clone is dropped.
@@ -66,20 +68,20 @@ pub struct Device(Arc<Shared>);
 pub(crate) struct Shared {
     /// Taken when the device is dropped.
     remote: ManuallyDrop<Remote>,
-    /// The plugin's own device, if this one is the host's layer in front of it.
-    inner: Option<Device>,
     life: Arc<Life>,
     /// The admission queue, if the device can be full.
     room: Option<Arc<AdmissionGate>>,
     /// Limits of the requests that its plugin takes.
     limits: Limits,
-    /// The counts of its requests, if the host keeps statistics.
+    /// What the host does to a request before the plugin gets it, if anything.
+    layers: Option<Layers>,
+    /// The record of the device in the host's statistics, if the host keeps them.
     counted: OnceLock<Arc<statistics::CountedDevice>>,
     url: String,
     /// The device below, if there is one.
     below: Option<Device>,
     /// Number of devices that a request may go through, with this one.
-    layers: u32,
+    depth: u32,
     plugin: Arc<Plugin>,
     driver: Option<Arc<Driver>>,
     /// The waker that the device gets; made once, so that `will_wake` holds for the device's life.
@@ -93,19 +95,19 @@ pub(crate) struct Shared {
 }
 
 /// Most devices that one request may go through: each takes its part of the thread's stack.
-const MAX_LAYERS: u32 = 256;
+const MAX_DEPTH: u32 = 256;
 
 /// Refuses a stack of more devices than a request may go through.
-pub(crate) fn refuse_deep(layers: u32) -> Result<(), Error> {
-    if layers <= MAX_LAYERS {
+pub(crate) fn refuse_deep(depth: u32) -> Result<(), Error> {
+    if depth <= MAX_DEPTH {
         return Ok(());
     }
-    let text = format!("a device has at most {MAX_LAYERS} layers, but this one would have {layers}");
+    let text = format!("a device has at most {MAX_DEPTH} layers, but this one would have {depth}");
     Err(Error::new(ErrorKind::Open(Code::INVALID_INPUT), text))
 }
 
 impl Device {
-    /// `opened` is the number of layers of the deepest device that the plugin has opened for this one.
+    /// `opened` is the depth of the deepest device that the plugin has opened for this one.
     pub(crate) fn new(
         url: String,
         plugin: Arc<Plugin>,
@@ -115,82 +117,31 @@ impl Device {
         runtime: Arc<Runtime>,
         statistics: Option<&Arc<Statistics>>,
     ) -> Result<Self, Error> {
-        let layers = 1 + below.as_ref().map_or(0, |below| below.layers()).max(opened);
-        refuse_deep(layers)?;
+        let depth = 1 + below.as_ref().map_or(0, |below| below.depth()).max(opened);
+        refuse_deep(depth)?;
         current::name_devices();
         let remote = Remote::new(object);
-        let limits = remote.limits();
-        let device =
-            Self::with_remote(remote, limits, url, plugin, below, layers, runtime, None, statistics)?;
-        if limits.takes_all() && statistics.is_none() {
-            return Ok(device);
-        }
-        // Users get a second device over this one: it takes all requests, and counts them if the host keeps statistics.
-        let (object, counts) = match statistics {
-            Some(_) => device.lend_counted().map(|(object, counts)| (object, Some(counts))),
-            None => device.lend().map(|object| (object, None)),
-        }
-        .map_err(|error| {
-            let text = format!("cannot open '{}': it is out of use: {error}", device.url());
-            Error::new(ErrorKind::Open(error.code()), text)
-        })?;
-        let Shared { url, plugin, below, runtime, .. } = &*device.0;
-        let (url, plugin, below, runtime) = (url.clone(), plugin.clone(), below.clone(), runtime.clone());
-        let outer = Self::with_remote(
-            Remote::new(object),
-            limits,
-            url,
-            plugin,
-            below,
-            layers,
-            runtime,
-            Some(device),
-            statistics,
-        )?;
-        if let (Some(statistics), Some(counts)) = (statistics, counts) {
-            let id = &outer.plugin().manifest().id;
-            outer
-                .0
-                .counted
-                .get_or_init(|| statistics.begin(outer.url(), id, counts, Arc::downgrade(&outer.0)));
-        }
-        Ok(outer)
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the fields of a device")]
-    fn with_remote(
-        remote: Remote,
-        limits: Limits,
-        url: String,
-        plugin: Arc<Plugin>,
-        below: Option<Device>,
-        layers: u32,
-        runtime: Arc<Runtime>,
-        inner: Option<Device>,
-        statistics: Option<&Arc<Statistics>>,
-    ) -> Result<Self, Error> {
+        let (limits, counts) = (remote.limits(), statistics.map(|_| Counts::default()));
         let handle = remote.polling_handle();
         let room = remote.has(Capability::ADMISSION).then(Arc::<AdmissionGate>::default);
         let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
             let driver = (handle != PollingHandle::None)
                 .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken()));
             let waker = driver.as_ref().map(|driver| CWaker::from(Waker::from(driver.clone())));
-            let life = Life::begin();
-            let (descriptor, counted) = (OnceLock::new(), OnceLock::new());
             Shared {
                 remote: ManuallyDrop::new(remote),
-                inner,
-                life,
+                life: Life::begin(),
                 room,
                 limits,
-                counted,
+                layers: Layers::new(limits, counts),
+                counted: OnceLock::new(),
                 url,
                 below,
-                layers,
+                depth,
                 plugin,
                 driver,
                 waker,
-                descriptor,
+                descriptor: OnceLock::new(),
                 counting: statistics.cloned(),
                 runtime,
             }
@@ -210,6 +161,12 @@ impl Device {
             // The first poll, in which the driver gets its waker.
             driver.run_anyway();
         }
+        if let Some(statistics) = statistics
+            && let Some(counts) = shared.layers.as_ref().and_then(Layers::counts)
+        {
+            let (id, device) = (&shared.plugin.manifest().id, Arc::downgrade(&shared));
+            shared.counted.get_or_init(|| statistics.begin(&shared.url, id, counts.clone(), device));
+        }
         Ok(Self(shared))
     }
 
@@ -224,8 +181,8 @@ impl Device {
     }
 
     /// Number of devices that a request may go through, with this one.
-    pub(crate) fn layers(&self) -> u32 {
-        self.0.layers
+    pub(crate) fn depth(&self) -> u32 {
+        self.0.depth
     }
 
     /// The plugin that the device belongs to.

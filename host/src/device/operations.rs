@@ -75,10 +75,7 @@ impl Device {
     /// Whether the device has an extension.
     fn can(&self, capability: Capability) -> bool {
         let _entered = Entered::new(&self.0, Call::Extension);
-        match capability {
-            Capability::OPEN => self.tree().has(capability),
-            _ => self.0.remote.has(capability),
-        }
+        self.0.remote.has(capability)
     }
 
     /// Makes all earlier writes durable, with all metadata. A device that holds nothing back has nothing to do.

@@ -51,10 +51,10 @@ impl Device {
     /// The device that memory is registered with: the plugin's own device, or that of a device below. The host calls this device
     /// directly and not through filters, since a filter may be closed before the memory is forgotten.
     fn registrar(&self) -> Option<&Self> {
-        match &self.0.inner {
-            Some(inner) => inner.registrar(),
-            None if self.0.remote.has(Capability::MEMORY) => Some(self),
-            None => self.0.below.as_ref()?.registrar(),
+        match &self.0.below {
+            _ if self.0.remote.has(Capability::MEMORY) => Some(self),
+            Some(below) => below.registrar(),
+            None => None,
         }
     }
 }

@@ -14,7 +14,7 @@ use std::mem;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use pactio_sdk::{IoError, PacketPerms, Read, RequestId, Submission, Write};
+use pactio_sdk::{IoError, NoPos, PacketPerms, Read, ReadWrite, RequestId, Submission, Write};
 
 use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, MutexGuard, Ordering, mutant};
 
@@ -385,6 +385,27 @@ impl Views {
         self.reads.drain(..).for_each(|submission| submission.view.error(error));
         self.writes.drain(..).for_each(|submission| submission.view.error(error));
     }
+}
+
+/// Finds the list of the views of one kind.
+pub(crate) type List<Perms, P> = fn(&mut Views) -> &mut Vec<Submission<Perms, P>>;
+
+/// A kind of request, which may be deferred.
+pub(crate) trait Deferrable<P>: PacketPerms {
+    /// The list that its views wait in; `None` if views of this kind are always sent at once.
+    const LIST: Option<List<Self, P>> = None;
+}
+
+impl Deferrable<u64> for ReadWrite {}
+impl Deferrable<NoPos> for Write {}
+impl Deferrable<NoPos> for Read {}
+
+impl Deferrable<u64> for Write {
+    const LIST: Option<List<Self, u64>> = Some(|views| &mut views.reads);
+}
+
+impl Deferrable<u64> for Read {
+    const LIST: Option<List<Self, u64>> = Some(|views| &mut views.writes);
 }
 
 impl Load for Views {

@@ -16,7 +16,7 @@ mod runtime;
 mod watchdog;
 mod word;
 
-pub(crate) use deferred::Views;
+pub(crate) use deferred::{Deferrable, Views};
 pub(crate) use driver::{Drive, Driver, Helper};
 pub(crate) use forks::Process;
 pub(crate) use local::{block_on, together};

@@ -63,7 +63,7 @@ impl Opening for Opener {
         let open = || {
             let device = self.host.open_nested(&url.parse()?, OpenOptions::from_mode(mode), self.depth)?;
             // Ordering: Relaxed. The plugin's call returns before the host reads the value.
-            self.layers.fetch_max(device.layers(), Ordering::Relaxed);
+            self.layers.fetch_max(device.depth(), Ordering::Relaxed);
             Ok(device.lend())
         };
         let opened = open().map_err(|error: Error| {

@@ -1,7 +1,7 @@
 //! The kinds of request that a device answers.
 
 use super::BackendDevice;
-use crate::{Batch, BoundPacketView, NoPos, PacketPerms, Read, ReadWrite, Write};
+use crate::{Batch, BoundPacketView, Crossing, NoPos, PacketPerms, Read, ReadWrite, Write};
 
 /// Permissions of a view, and its parameter, that a [`BackendDevice`] has a method for:
 ///
@@ -14,7 +14,7 @@ use crate::{Batch, BoundPacketView, NoPos, PacketPerms, Read, ReadWrite, Write};
 /// | [`Read`] | [`NoPos`] | [`write_next`](BackendDevice::write_next) |
 ///
 /// The trait is sealed: the boundary between host and plugin has these five kinds.
-pub trait DeviceRequest<P>: PacketPerms + sealed::Sealed<P> {
+pub trait DeviceRequest<P: DeviceParam>: PacketPerms + sealed::Sealed<P> {
     /// Hands a view to the device's method.
     fn send<D: BackendDevice>(device: &D, param: P, view: BoundPacketView<Self>);
 
@@ -23,6 +23,12 @@ pub trait DeviceRequest<P>: PacketPerms + sealed::Sealed<P> {
         batch.for_each(|(param, view)| Self::send(device, param, view));
     }
 }
+
+/// A parameter of the requests of devices: a position in bytes, or [`NoPos`].
+pub trait DeviceParam: Crossing + Copy + Send + 'static {}
+
+impl DeviceParam for u64 {}
+impl DeviceParam for NoPos {}
 
 mod sealed {
     pub trait Sealed<P> {}

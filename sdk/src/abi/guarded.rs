@@ -9,7 +9,7 @@ use super::calls::{Calls, ENDED, Left, PANICKED};
 use super::ext::{Admission, Extension, extension_of};
 #[cfg(feature = "plugin")]
 use super::ext::{Opening, Operation};
-use super::{BackendDevice, DeviceInfo, DeviceRequest, PollingHandle};
+use super::{BackendDevice, DeviceInfo, DeviceParam, DeviceRequest, PollingHandle};
 #[cfg(feature = "plugin")]
 use super::{DeviceObj, Library};
 use crate::firewall::{self, Panicked};
@@ -175,12 +175,16 @@ pub(crate) enum DriverPoll {
 impl<D: BackendDevice> Guarded<D> {
     /// Hands a view to the device's method for this kind of request.
     #[inline(always)]
-    pub(crate) fn send<Perms: DeviceRequest<P>, P>(&self, param: P, view: BoundPacketView<Perms>) {
+    pub(crate) fn send<Perms: DeviceRequest<P>, P: DeviceParam>(
+        &self,
+        param: P,
+        view: BoundPacketView<Perms>,
+    ) {
         self.submit(view, |device, view| Perms::send(device, param, view));
     }
 
     /// Hands a batch to the device, or fails its views if the device is out of use.
-    pub(crate) fn send_batch<Perms: DeviceRequest<P>, P>(&self, batch: Batch<'_, Perms, P>) {
+    pub(crate) fn send_batch<Perms: DeviceRequest<P>, P: DeviceParam>(&self, batch: Batch<'_, Perms, P>) {
         match self.enter() {
             Ok(device) => {
                 if firewall::contain(|| Perms::send_batch(device, batch)).is_err() {

@@ -43,7 +43,7 @@ mod waker;
 pub use backend_device::{BackendDevice, DeviceInfo, PollingHandle};
 #[cfg(feature = "plugin")]
 pub use closing::ClosingTable;
-pub use device_request::DeviceRequest;
+pub use device_request::{DeviceParam, DeviceRequest};
 #[cfg(feature = "plugin")]
 pub use entry::{
     ABI_MAJOR, ABI_MINOR, ABI_NEEDED_MINOR, CreateBackend, ENTRY_SYMBOL, FINGERPRINT, Layout, MAGIC,

@@ -13,7 +13,7 @@ use cglue::trait_group::{Opaquable, c_void};
 use cglue::{cglue_impl_group, cglue_trait, cglue_trait_group};
 
 use super::ext::{RawExtension, find_for_other_side};
-use super::{CWaker, DeviceRequest, DriverPoll, Guarded, OpenFailure, RawOpenRequest, closing};
+use super::{CWaker, DeviceParam, DeviceRequest, DriverPoll, Guarded, OpenFailure, RawOpenRequest, closing};
 use crate::{
     BackendDevice, Batch, BoundPacketView, Crossing, DeviceInfo, IoError, NoPos, PacketPerms, PollingHandle,
     Read, ReadWrite, Submission, Write,
@@ -94,7 +94,7 @@ cglue_trait_group!(
 
 cglue_impl_group!(Guarded<D: BackendDevice>, DeviceGroup, {});
 
-impl<D: BackendDevice, Perms: DeviceRequest<P>, P: Crossing + 'static> SendIo<Perms, P> for Guarded<D> {
+impl<D: BackendDevice, Perms: DeviceRequest<P>, P: DeviceParam> SendIo<Perms, P> for Guarded<D> {
     #[inline(always)]
     unsafe fn send_parts(&self, param: P, packet: *const (), start: usize, end: usize, tag: u64) {
         // SAFETY: the caller promises that these are the parts of one view, which is the callee's from here on.

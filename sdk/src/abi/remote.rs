@@ -7,10 +7,10 @@ use super::ext::{
     self, CallExtension, Capability, Extension, ExtensionQuery, Opening, Operates, Operation, RawExtension,
     RemoteExtension,
 };
-use super::{CWaker, DeviceObj, DriverStatus, IoBackend, SendIo, closing};
+use super::{CWaker, DeviceObj, DeviceParam, DriverStatus, IoBackend, SendIo, closing};
 use crate::{
-    Batch, BoundPacketView, Crossing, DeviceInfo, IoError, Limiting, Limits, OpenError, OpenMode,
-    PacketPerms, PollingHandle, Write,
+    Batch, BoundPacketView, DeviceInfo, IoError, Limiting, Limits, OpenError, OpenMode, PacketPerms,
+    PollingHandle, Write,
 };
 
 /// An opened device of the other side of the boundary, with the extensions that it has.
@@ -33,7 +33,7 @@ impl Remote {
 
     /// Hands a view over.
     #[inline(always)]
-    pub fn send<Perms: PacketPerms, P: Crossing + 'static>(&self, param: P, view: BoundPacketView<Perms>)
+    pub fn send<Perms: PacketPerms, P: DeviceParam>(&self, param: P, view: BoundPacketView<Perms>)
     where
         DeviceObj: SendIo<Perms, P>,
     {
@@ -42,7 +42,7 @@ impl Remote {
 
     /// Hands many views over in one call.
     #[inline]
-    pub fn send_many<Perms: PacketPerms, P: Crossing + 'static>(&self, batch: Batch<'_, Perms, P>)
+    pub fn send_many<Perms: PacketPerms, P: DeviceParam>(&self, batch: Batch<'_, Perms, P>)
     where
         DeviceObj: SendIo<Perms, P>,
     {

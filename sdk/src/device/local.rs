@@ -11,7 +11,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::drivers::Drivers;
-use crate::abi::{BackendDevice, DeviceInfo, DeviceRequest, DriverPoll, Guarded, PollingHandle};
+use crate::abi::{BackendDevice, DeviceInfo, DeviceParam, DeviceRequest, DriverPoll, Guarded, PollingHandle};
 use crate::ext::{Admission, Answer, Cancellation, Publish, publication};
 use crate::io::{AdmissionQueue, Admitted, BlockOn, PacketIo, Publication, Size};
 use crate::{Batch, BoundPacketView, IoError, RequestId};
@@ -231,7 +231,7 @@ impl<D: BackendDevice> BlockOn for LocalDevice<D> {
     }
 }
 
-impl<D: BackendDevice, Perms: DeviceRequest<P>, P> PacketIo<Perms, P> for LocalDevice<D> {
+impl<D: BackendDevice, Perms: DeviceRequest<P>, P: DeviceParam> PacketIo<Perms, P> for LocalDevice<D> {
     fn send_io(&self, param: P, view: BoundPacketView<Perms>) {
         self.0.device.send(param, view);
         self.0.wake_waiting();

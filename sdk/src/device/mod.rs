@@ -1,12 +1,12 @@
 //! Devices that drivers and queues are built for, and devices without a host.
 
-mod counted;
+mod counts;
 #[cfg(all(unix, any(feature = "tokio", feature = "smol")))]
 mod descriptor;
 mod driven;
 mod drivers;
 mod local;
 
-pub use counted::{Counted, Counts, InFlight, RequestKind};
+pub use counts::{Counts, InFlight, RequestKind};
 pub use driven::{Driven, Requests};
 pub use local::{LocalDevice, LocalDriver};

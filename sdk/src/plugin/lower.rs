@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::task::Wake;
 use std::thread::{self, Thread};
 
-use crate::abi::{DeviceObj, DeviceRequest, Opened, Remote, SendIo, host_device};
+use crate::abi::{DeviceObj, DeviceParam, DeviceRequest, Opened, Remote, SendIo, host_device};
 use crate::ext::{
     Admission, Answer, Cancellation, Capability, Describe, Extension, ExtensionQuery, Limits, Publish,
     Records, Stat, publication, read_records,
 };
 use crate::io::{AdmissionQueue, Admitted, BlockOn, Publication, Size};
 use crate::{
-    BackendDevice, Batch, BoundPacketView, Crossing, DeviceInfo, IoError, NoPos, OpenError, OpenMode,
-    PacketBox, PacketIo, Read, ReadWrite, RequestId, Write,
+    BackendDevice, Batch, BoundPacketView, DeviceInfo, IoError, NoPos, OpenError, OpenMode, PacketBox,
+    PacketIo, Read, ReadWrite, RequestId, Write,
 };
 
 /// The device below a filter: any device that a host can open. Cheap to clone; the device is closed with the last clone.
@@ -203,7 +203,7 @@ impl Inner {
     }
 }
 
-impl<Perms: DeviceRequest<P>, P: Crossing + 'static> PacketIo<Perms, P> for Lower
+impl<Perms: DeviceRequest<P>, P: DeviceParam> PacketIo<Perms, P> for Lower
 where
     DeviceObj: SendIo<Perms, P>,
 {

@@ -1,40 +1,25 @@
-//! A device that counts the requests that go through it.
+//! Counts of the requests that go through a layer.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use core::task::{Context, Poll};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::abi::{BackendDevice, DeviceInfo, PollingHandle};
-use crate::ext::{ExtensionQuery, Metric};
-use crate::{BoundPacketView, Code, PacketPerms, Read, ReadWrite, ReboundPacket, Write};
+use crate::ext::Metric;
+use crate::{BoundPacketView, Code, PacketPerms, ReboundPacket};
 
-/// A device over another device that counts requests, bytes, errors, and the times of answers. Bytes past the end of the device
-/// are no error.
+/// Counts of requests, bytes, errors, and the times of answers. Bytes past the end of a device are no error.
 ///
 /// ```
-/// # use pactio_sdk::{BoundPacketView, Counted, BackendDevice, DeviceInfo, PacketBox, Write};
-/// # struct Zeros;
-/// # impl BackendDevice for Zeros {
-/// #     fn info(&self) -> DeviceInfo { DeviceInfo::endless() }
-/// #     fn read(&self, _: u64, view: BoundPacketView<Write>) { view.transfer_data(&[0; 64]).complete() }
-/// # }
-/// let device = Counted::new(Zeros);
-/// let counts = device.counts();
+/// # use pactio_sdk::{BoundPacketView, Counts, PacketBox, RequestKind, Write};
+/// # fn device_read(_: u64, view: BoundPacketView<Write>) { view.transfer_data(&[0; 64]).complete() }
+/// let counts = Counts::default();
 /// let mut packet = PacketBox::<Write>::new_buf(64)?;
-/// device.read(0, packet.bind()?);
+/// counts.pass(RequestKind::Read, packet.bind()?, |view| device_read(0, view));
 /// assert!(counts.figures().iter().any(|figure| figure.name == "bytes read" && figure.value == 64));
 /// # Ok::<(), pactio_sdk::IoError>(())
 /// ```
-#[derive(Debug)]
-pub struct Counted<D> {
-    inner: D,
-    counts: Counts,
-}
-
-/// The counts of a [`Counted`] device so far.
 #[derive(Clone, Debug, Default)]
 pub struct Counts(Arc<Shared>);
 
@@ -174,18 +159,6 @@ pub enum RequestKind {
     Exchange = 2,
 }
 
-impl<D: BackendDevice> Counted<D> {
-    /// Counts the requests to `inner` from now on.
-    pub fn new(inner: D) -> Self {
-        Self { inner, counts: Counts::default() }
-    }
-
-    /// The counts, which continue to change with each request.
-    pub fn counts(&self) -> Counts {
-        self.counts.clone()
-    }
-}
-
 impl Counts {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
@@ -196,7 +169,7 @@ impl Counts {
         self.pending().all.values().copied().collect()
     }
 
-    /// Counts a request, which `send` then sends on. For devices other than [`Counted`].
+    /// Counts a request, which `send` then sends on.
     pub fn pass<Perms: PacketPerms>(
         &self,
         kind: RequestKind,
@@ -228,45 +201,6 @@ impl Counts {
             let _ = rebound.forward();
         });
         send(fresh);
-    }
-}
-
-impl<D: BackendDevice> BackendDevice for Counted<D> {
-    fn info(&self) -> DeviceInfo {
-        self.inner.info()
-    }
-
-    fn read(&self, position: u64, view: BoundPacketView<Write>) {
-        self.counts.pass(RequestKind::Read, view, |view| self.inner.read(position, view));
-    }
-
-    fn write(&self, position: u64, view: BoundPacketView<Read>) {
-        self.counts.pass(RequestKind::Write, view, |view| self.inner.write(position, view));
-    }
-
-    fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
-        self.counts.pass(RequestKind::Exchange, view, |view| self.inner.exchange(position, view));
-    }
-
-    fn read_next(&self, view: BoundPacketView<Write>) {
-        self.counts.pass(RequestKind::Read, view, |view| self.inner.read_next(view));
-    }
-
-    fn write_next(&self, view: BoundPacketView<Read>) {
-        self.counts.pass(RequestKind::Write, view, |view| self.inner.write_next(view));
-    }
-
-    /// The extensions of the inner device: none of them moves bytes.
-    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        self.inner.extensions(query);
-    }
-
-    fn polling_handle(&self) -> PollingHandle {
-        self.inner.polling_handle()
-    }
-
-    fn poll_driver(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.inner.poll_driver(cx)
     }
 }
 

@@ -1,0 +1,132 @@
+//! The device below a filter, as an object for the filter's plugin.
+
+use std::task::{Context, Poll};
+
+use pactio_sdk::abi::{DeviceObj, DeviceParam, DeviceRequest, host_device};
+use pactio_sdk::ext::{Operation, Relay};
+use pactio_sdk::io::PacketIo;
+use pactio_sdk::{
+    Admission, BackendDevice, Batch, BoundPacketView, Cancellation, Capability, DeviceInfo, ExtensionQuery,
+    IoError, Limiting, Limits, NoPos, OpenError, OpenMode, Opened, Opening, Read, ReadWrite, RequestId,
+    Write,
+};
+
+use super::Device;
+use crate::executor::mark_thread_of_plugin;
+
+/// Hands requests on as a user of the device would send them, so that they pass through the host's layers and the device's driver
+/// is polled.
+struct Lent(Device);
+
+impl Device {
+    /// The device as an object for a plugin.
+    pub(crate) fn lend(&self) -> Result<DeviceObj, IoError> {
+        host_device(Lent(self.clone()))
+    }
+}
+
+impl Lent {
+    #[inline]
+    fn send<Perms: DeviceRequest<P>, P: DeviceParam>(&self, param: P, view: BoundPacketView<Perms>)
+    where
+        Device: PacketIo<Perms, P>,
+    {
+        mark_thread_of_plugin();
+        self.0.send_io(param, view);
+    }
+}
+
+impl BackendDevice for Lent {
+    fn info(&self) -> DeviceInfo {
+        self.0.info()
+    }
+
+    #[inline]
+    fn read(&self, position: u64, view: BoundPacketView<Write>) {
+        self.send(position, view);
+    }
+
+    #[inline]
+    fn write(&self, position: u64, view: BoundPacketView<Read>) {
+        self.send(position, view);
+    }
+
+    fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
+        self.send(position, view);
+    }
+
+    fn read_batch(&self, batch: Batch<'_, Write, u64>) {
+        mark_thread_of_plugin();
+        self.0.send_batch(batch);
+    }
+
+    fn write_batch(&self, batch: Batch<'_, Read, u64>) {
+        mark_thread_of_plugin();
+        self.0.send_batch(batch);
+    }
+
+    fn read_next(&self, view: BoundPacketView<Write>) {
+        self.send(NoPos, view);
+    }
+
+    fn write_next(&self, view: BoundPacketView<Read>) {
+        self.send(NoPos, view);
+    }
+
+    /// All extensions of the device, except for the registration of memory, which only the host does.
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        let remote = &self.0.0.remote;
+        match query.capability() {
+            Capability::LIMITS => query.offer::<dyn Limiting>(self),
+            Capability::MEMORY => query,
+            capability if !remote.has(capability) => query,
+            Capability::CANCELLATION => query.offer::<dyn Cancellation>(self),
+            Capability::ADMISSION => query.offer::<dyn Admission>(self),
+            Capability::OPEN => query.offer::<dyn Opening>(self),
+            _ => {
+                query.offer_relay(self);
+                query
+            }
+        };
+    }
+}
+
+impl Limiting for Lent {
+    /// The requests that the device handles best; the host fits all others to the limits.
+    fn limits(&self) -> Limits {
+        self.0.limits().without_bounds()
+    }
+}
+
+impl Opening for Lent {
+    fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
+        mark_thread_of_plugin();
+        let device = self.0.open_in(name, mode)?;
+        Ok(Opened::object(device.lend()?))
+    }
+}
+
+impl Relay for Lent {
+    fn relay<E: Operation + ?Sized>(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
+        mark_thread_of_plugin();
+        self.0.operate::<E>(number, text, view);
+    }
+}
+
+impl Cancellation for Lent {
+    fn cancel(&self, request: RequestId) {
+        mark_thread_of_plugin();
+        self.0.0.cancel(request);
+    }
+}
+
+impl Admission for Lent {
+    fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
+        mark_thread_of_plugin();
+        // The users of the filter queue above the filter.
+        match &self.0.0.room {
+            Some(room) => room.ask_from_above(&self.0.0.remote, bytes, cx),
+            None => Poll::Ready(()),
+        }
+    }
+}
