@@ -70,8 +70,8 @@ mod url;
 
 pub use bounds::Bounded;
 pub use device::{
-    Buffer, BufferPool, Capabilities, Device, DeviceStatistics, ExactRequest, Health, OpenOptions, Opening,
-    PartialRequest, ReadValue, RequestInFlight, WriteValue, device_in_call,
+    Buffer, BufferPool, Capabilities, Device, DeviceStatistics, ExactRequest, Health, Named, OpenOptions,
+    Opening, PartialRequest, ReadValue, RequestInFlight, WriteValue, device_in_call,
 };
 #[doc(hidden)]
 pub use door::layout as door_layout;

@@ -38,10 +38,9 @@ pub use life::Health;
 pub use opening::Opening;
 pub use operations::Capabilities;
 pub(crate) use registered::Registered;
-pub use request::{ExactRequest, PartialRequest};
+pub use request::{ExactRequest, Named, PartialRequest, ReadValue, WriteValue};
 pub(crate) use statistics::Statistics;
 pub use statistics::{DeviceStatistics, RequestInFlight};
-pub use typed::{ReadValue, WriteValue};
 
 use admission::AdmissionGate;
 use current::Entered;

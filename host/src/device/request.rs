@@ -1,12 +1,9 @@
 //! Reads and writes with a buffer of the caller.
 
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::marker::PhantomData;
 
-use pactio_sdk::io::Incomplete;
-use pactio_sdk::{Code, IntoPacket, Io, PacketIo, PacketPerms, PacketStore, Read, Report, Write};
+use pactio_sdk::io::{Finish, Incomplete, Partial, Request, Value, Whole, whole};
+use pactio_sdk::{Code, IntoPacket, IoError, PacketPerms, PacketStore, Read, Report, Write};
 
 use super::{Device, Health};
 use crate::{Error, ErrorKind};
@@ -27,7 +24,7 @@ impl Device {
         position: u64,
         buffer: B,
     ) -> ExactRequest<'_, Write, B> {
-        ExactRequest { request: pactio_sdk::Exact::new(self, position, buffer) }
+        ExactRequest::new(self, position, buffer)
     }
 
     /// Reads as many bytes as possible, and reports the result of every byte.
@@ -39,7 +36,7 @@ impl Device {
     ///
     /// If there is no memory for the request. A failure that the device reports is not an error here: it is in the report.
     pub fn read_at<B: IntoPacket<Write>>(&self, position: u64, buffer: B) -> PartialRequest<'_, Write, B> {
-        PartialRequest { request: Io::new(self, position, buffer) }
+        PartialRequest::new(self, position, buffer)
     }
 
     /// Writes all bytes of `buffer` to `position` in bytes.
@@ -51,7 +48,7 @@ impl Device {
     /// If any byte could not be written; [`Error::report`] says which.
     #[inline]
     pub fn write_all_at<B: IntoPacket<Read>>(&self, position: u64, buffer: B) -> ExactRequest<'_, Read, B> {
-        ExactRequest { request: pactio_sdk::Exact::new(self, position, buffer) }
+        ExactRequest::new(self, position, buffer)
     }
 
     /// Writes as many bytes as possible, and reports the result of every byte.
@@ -60,7 +57,7 @@ impl Device {
     ///
     /// As [`read_at`](Self::read_at).
     pub fn write_at<B: IntoPacket<Read>>(&self, position: u64, buffer: B) -> PartialRequest<'_, Read, B> {
-        PartialRequest { request: Io::new(self, position, buffer) }
+        PartialRequest::new(self, position, buffer)
     }
 
     /// The error for a request that was not done.
@@ -132,113 +129,58 @@ impl Device {
 
 const PANICKED: &str = "the plugin panicked, and the device is out of use: open it again";
 
-/// The device and the position of a request, for the message if it fails.
-pub(super) fn target<'d, P: PacketPerms, B: IntoPacket<P>>(
-    request: &Io<&'d Device, P, u64, B>,
-) -> (&'d Device, u64)
-where
-    Device: PacketIo<P, u64>,
-{
-    (request.device(), *request.param())
-}
+/// A request that may succeed in part: gives the report, and the buffer in the form in which it comes back. It is submitted at its
+/// first poll; dropping it detaches it and asks for cancellation.
+///
+/// [`cancel`](Request::cancel) asks the device to give the request up, and waits for its end; then the buffer can be used again.
+/// Bytes that the device moved before count as done.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # async fn run(device: &pactio::Device, timer: impl Future<Output = ()> + Unpin) -> Result<(), pactio::Error> {
+/// use futures_lite::future::or;
+///
+/// let mut request = device.read_at(0, vec![0; 1 << 20]);
+/// let (report, buffer) = match or(async { Some((&mut request).await) }, async { timer.await; None }).await {
+///     Some(result) => result?,
+///     None => request.cancel().await?, // took too long
+/// };
+/// # Ok(())
+/// # }
+/// ```
+pub type PartialRequest<'d, P, B> = Request<&'d Device, P, u64, B, Named<Partial>>;
 
-/// A request that may succeed in part. It is submitted at its first poll; dropping it detaches it and asks for cancellation.
-#[must_use = "a request does nothing until it is polled"]
-pub struct PartialRequest<'d, P: PacketPerms, B: IntoPacket<P>>
-where
-    Device: PacketIo<P, u64>,
-{
-    request: Io<&'d Device, P, u64, B>,
-}
+/// A request that succeeds only if every byte was done: gives the buffer in the form in which it comes back. It is submitted at its
+/// first poll; dropping it detaches it and asks for cancellation.
+pub type ExactRequest<'d, P, B> = Request<&'d Device, P, u64, B, Named<Whole>>;
+
+/// The future of [`Device::read`].
+pub type ReadValue<'d, T> = pactio_sdk::io::ReadValue<&'d Device, u64, T, Named<Whole>>;
+
+/// The future of [`Device::write`].
+pub type WriteValue<'d, T> = ExactRequest<'d, Read, Value<T>>;
+
+/// The result `F` of a request, with an error that names the device and the request.
+#[derive(Debug)]
+pub struct Named<F>(PhantomData<F>);
 
 /// The type in which a buffer comes back.
 pub(super) type Back<P, B> = <<B as IntoPacket<P>>::Store as PacketStore<P>>::Back;
 
-impl<P: PacketPerms, B: IntoPacket<P>> PartialRequest<'_, P, B>
-where
-    Device: PacketIo<P, u64>,
-{
-    /// Asks the device to give the request up, and waits for its end; then the buffer can be used again. Bytes that the device
-    /// moved before count as done.
-    ///
-    /// ```no_run
-    /// # use std::time::Duration;
-    /// # async fn run(device: &pactio::Device, timer: impl Future<Output = ()> + Unpin) -> Result<(), pactio::Error> {
-    /// use futures_lite::future::or;
-    ///
-    /// let mut request = device.read_at(0, vec![0; 1 << 20]);
-    /// let (report, buffer) = match or(async { Some((&mut request).await) }, async { timer.await; None }).await {
-    ///     Some(result) => result?,
-    ///     None => request.cancel().await?, // took too long
-    /// };
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn cancel(self) -> Self {
-        Self { request: self.request.cancel() }
+impl<P: PacketPerms, S: PacketStore<P>> Finish<&Device, P, u64, S> for Named<Partial> {
+    type Output = Result<(Report, S::Back), Error>;
+
+    fn finish(device: &&Device, position: &u64, store: Result<S, IoError>) -> Self::Output {
+        Partial::finish(device, position, store)
+            .map_err(|error| device.failed(P::REQUEST, *position, Incomplete::NotStarted(error)))
     }
 }
 
-// No field is ever pinned.
-impl<P: PacketPerms, B: IntoPacket<P>> Unpin for PartialRequest<'_, P, B> where Device: PacketIo<P, u64> {}
+impl<P: PacketPerms, S: PacketStore<P>> Finish<&Device, P, u64, S> for Named<Whole> {
+    type Output = Result<S::Back, Error>;
 
-impl<P: PacketPerms, B: IntoPacket<P>> Future for PartialRequest<'_, P, B>
-where
-    Device: PacketIo<P, u64>,
-{
-    /// The report, and the buffer in the form in which it comes back.
-    type Output = Result<(Report, Back<P, B>), Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (device, position) = target(&self.request);
-        Poll::Ready(
-            ready!(Pin::new(&mut self.request).poll(cx))
-                .map_err(|error| device.failed(P::REQUEST, position, Incomplete::NotStarted(error))),
-        )
-    }
-}
-
-/// A request that succeeds only if every byte was done. It is submitted at its first poll; dropping it detaches it and asks for
-/// cancellation.
-#[must_use = "a request does nothing until it is polled"]
-pub struct ExactRequest<'d, P: PacketPerms, B: IntoPacket<P>>
-where
-    Device: PacketIo<P, u64>,
-{
-    request: pactio_sdk::Exact<&'d Device, P, u64, B>,
-}
-
-impl<P: PacketPerms, B: IntoPacket<P>> Unpin for ExactRequest<'_, P, B> where Device: PacketIo<P, u64> {}
-
-impl<P: PacketPerms, B: IntoPacket<P>> Future for ExactRequest<'_, P, B>
-where
-    Device: PacketIo<P, u64>,
-{
-    /// The buffer in the form in which it comes back.
-    type Output = Result<Back<P, B>, Error>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (device, position) = target(self.request.get_ref());
-        self.request.poll_exact(cx, |incomplete| device.failed(P::REQUEST, position, incomplete))
-    }
-}
-
-impl<P: PacketPerms, B: IntoPacket<P>> fmt::Debug for PartialRequest<'_, P, B>
-where
-    Device: PacketIo<P, u64>,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of '{}': {:?}", P::REQUEST, self.request.device().url(), self.request)
-    }
-}
-
-impl<P: PacketPerms, B: IntoPacket<P>> fmt::Debug for ExactRequest<'_, P, B>
-where
-    Device: PacketIo<P, u64>,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let request = self.request.get_ref();
-        write!(f, "{} of '{}': {request:?}", P::REQUEST, request.device().url())
+    #[inline(always)]
+    fn finish(device: &&Device, position: &u64, store: Result<S, IoError>) -> Self::Output {
+        whole(store).map_err(|incomplete| device.failed(P::REQUEST, *position, incomplete))
     }
 }

@@ -1,15 +1,9 @@
 //! Reading and writing one plain value.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytemuck::{AnyBitPattern, NoUninit};
-use pactio_sdk::Read;
 use pactio_sdk::io::Value;
 
-use super::Device;
-use super::request::{ExactRequest, target};
+use super::{Device, ReadValue, WriteValue};
 use crate::Error;
 
 impl Device {
@@ -28,7 +22,7 @@ impl Device {
     /// ```
     #[inline]
     pub fn read<T: AnyBitPattern>(&self, position: u64) -> ReadValue<'_, T> {
-        ReadValue(pactio_sdk::io::ReadValue::new(self, position))
+        ReadValue::of_value(self, position)
     }
 
     /// Writes a value of plain data to `position`, in the byte order of this machine.
@@ -37,7 +31,7 @@ impl Device {
     ///
     /// If any byte of it could not be written.
     pub fn write<T: NoUninit>(&self, position: u64, value: &T) -> WriteValue<'_, T> {
-        WriteValue(self.write_all_at(position, Value(*value)))
+        self.write_all_at(position, Value(*value))
     }
 
     /// Reads a value like [`read`](Self::read), on this thread.
@@ -56,35 +50,5 @@ impl Device {
     /// As [`write`](Self::write).
     pub fn blocking_write<T: NoUninit>(&self, position: u64, value: &T) -> Result<(), Error> {
         self.blocking_write_all_at(position, bytemuck::bytes_of(value))
-    }
-}
-
-/// The future of [`Device::read`].
-#[derive(Debug)]
-#[must_use = "a request does nothing until it is polled"]
-pub struct ReadValue<'d, T: AnyBitPattern>(pactio_sdk::io::ReadValue<&'d Device, u64, T>);
-
-impl<T: AnyBitPattern> Unpin for ReadValue<'_, T> {}
-
-impl<T: AnyBitPattern> Future for ReadValue<'_, T> {
-    type Output = Result<T, Error>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (device, position) = target(self.0.get_ref());
-        self.0.poll_value(cx, |incomplete| device.failed("read", position, incomplete))
-    }
-}
-
-/// The future of [`Device::write`].
-#[derive(Debug)]
-#[must_use = "a request does nothing until it is polled"]
-pub struct WriteValue<'d, T: NoUninit>(ExactRequest<'d, Read, Value<T>>);
-
-impl<T: NoUninit> Future for WriteValue<'_, T> {
-    type Output = Result<(), Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map_ok(drop)
     }
 }

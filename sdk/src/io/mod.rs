@@ -41,14 +41,14 @@ pub use blocking::{BlockOn, BlockingIo};
 #[cfg(feature = "std")]
 pub use budget::give_way_here;
 pub use ext::{IoStream, PacketIoExt, StreamIoExt, StreamRead, StreamWrite};
-pub use read::{IoRead, ReadToEnd, ReadValue};
-pub use request::{Exact, Incomplete, Io};
+pub use read::{Fresh, FreshPacket, IoRead, ReadToEnd, ReadValue};
+pub use request::{Exact, Finish, Incomplete, Io, Partial, Request, Whole, whole};
 #[cfg(feature = "std")]
 pub use scope::{Scope, Scoped, scope};
 #[cfg(feature = "std")]
 pub use seekable::{Seekable, Size};
 pub use vectored::{IntoVectored, Parts, Vectored, VectoredIo};
-pub use write::{IoExchange, IoWrite, Value};
+pub use write::{IoExchange, IoWrite, Value, ValuePacket};
 
 /// The destination of a view: a position, [`NoPos`], or a request type of a device's own.
 pub trait Param: Clone + Unpin + 'static {

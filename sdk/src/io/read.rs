@@ -7,9 +7,9 @@ use core::task::{Context, Poll, ready};
 
 use bytemuck::{AnyBitPattern, Pod};
 
-use super::request::Incomplete;
-use super::{Exact, Io, PacketIo, Param};
-use crate::{Code, FullPacket, IntoPacket, IoError, VecPacket, Write};
+use super::request::Stored;
+use super::{Exact, Io, PacketIo, Param, Request, Whole};
+use crate::{Code, FullPacket, IntoPacket, IoError, PacketBox, PacketMut, PacketStore, VecPacket, Write};
 
 /// Methods to read from a value that answers read requests.
 pub trait IoRead<P: Param>: PacketIo<Write, P> {
@@ -44,7 +44,7 @@ pub trait IoRead<P: Param>: PacketIo<Write, P> {
     where
         Self: Sized,
     {
-        ReadValue::new(self, param)
+        ReadValue::of_value(self, param)
     }
 
     /// Reads until the device reports its end, and appends to `all`; gives the number of bytes.
@@ -63,53 +63,50 @@ pub trait IoRead<P: Param>: PacketIo<Write, P> {
 
 impl<D: PacketIo<Write, P>, P: Param> IoRead<P> for D {}
 
-/// Makes a packet for a value when the request is submitted.
+/// The buffer of a read of one value, for which a packet is made when the request is submitted.
 #[derive(Debug)]
 pub struct Fresh<T>(PhantomData<T>);
 
 impl<T: AnyBitPattern> IntoPacket<Write> for Fresh<T> {
-    type Store = FullPacket<T, Write>;
+    type Store = FreshPacket<T>;
 
     #[inline]
     fn into_packet(self) -> Result<Self::Store, IoError> {
-        FullPacket::new_uninit()
+        FullPacket::new_uninit().map(FreshPacket)
     }
 }
 
-/// The future of [`IoRead::read`].
-#[must_use = "a request does nothing until it is polled"]
+/// The packet of a read of one value; the value comes back.
 #[derive(Debug)]
-pub struct ReadValue<D: PacketIo<Write, P>, P, T: AnyBitPattern>(Exact<D, Write, P, Fresh<T>>);
+pub struct FreshPacket<T>(FullPacket<T, Write>);
 
-impl<D: PacketIo<Write, P>, P: Param, T: AnyBitPattern> ReadValue<D, P, T> {
+impl<T: AnyBitPattern> PacketStore<Write> for FreshPacket<T> {
+    type Back = T;
+
+    #[inline]
+    fn packet(&self) -> &PacketBox<Write> {
+        self.0.packet()
+    }
+
+    #[inline]
+    fn packet_mut(&mut self) -> PacketMut<'_, Write> {
+        self.0.packet_mut()
+    }
+
+    #[inline]
+    fn sync_back(self) -> Result<T, IoError> {
+        self.0.get()
+    }
+}
+
+/// The future of [`IoRead::read`]; `F` is as in [`Request`].
+pub type ReadValue<D, P, T, F = Whole> = Request<D, Write, P, Fresh<T>, F>;
+
+impl<D: PacketIo<Write, P>, P: Param, T: AnyBitPattern, F> ReadValue<D, P, T, F> {
     /// A request for a value at `param` of `device`.
     #[inline]
-    pub fn new(device: D, param: P) -> Self {
-        Self(Exact::new(device, param, Fresh(PhantomData)))
-    }
-
-    /// The request inside.
-    pub fn get_ref(&self) -> &Io<D, Write, P, Fresh<T>> {
-        self.0.get_ref()
-    }
-
-    /// The same as the future, with an error that `fail` makes of the reason why the request is incomplete.
-    #[inline]
-    pub fn poll_value<E>(
-        &mut self,
-        cx: &mut Context<'_>,
-        fail: impl FnOnce(Incomplete) -> E,
-    ) -> Poll<Result<T, E>> {
-        self.0.poll_done(cx, |packet| packet.get(), fail)
-    }
-}
-
-impl<D: PacketIo<Write, P>, P: Param, T: AnyBitPattern> Future for ReadValue<D, P, T> {
-    type Output = Result<T, IoError>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_value(cx, IoError::from)
+    pub fn of_value(device: D, param: P) -> Self {
+        Self::new(device, param, Fresh(PhantomData))
     }
 }
 
@@ -127,7 +124,7 @@ pub struct ReadToEnd<'v, D: PacketIo<Write, P>, P> {
     /// Length of `all` at the beginning.
     before: usize,
     chunk: usize,
-    request: Option<Io<D, Write, P, VecPacket<Write>>>,
+    request: Option<Request<D, Write, P, VecPacket<Write>, Stored>>,
 }
 
 impl<D: PacketIo<Write, P> + Clone + Unpin, P: Param> Future for ReadToEnd<'_, D, P> {
@@ -140,10 +137,10 @@ impl<D: PacketIo<Write, P> + Clone + Unpin, P: Param> Future for ReadToEnd<'_, D
                 Some(request) => request,
                 None => {
                     let packet = VecPacket::with_len(this.chunk)?;
-                    this.request.insert(Io::new(this.device.clone(), this.param.clone(), packet))
+                    this.request.insert(Request::new(this.device.clone(), this.param.clone(), packet))
                 }
             };
-            let mut store = ready!(request.poll_then(cx, |store| store))?;
+            let mut store = ready!(Pin::new(request).poll(cx))?;
             this.request = None;
             let failed = store.report().min_error();
             let part = store.take_done()?;

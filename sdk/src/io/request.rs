@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use core::fmt;
+use core::marker::PhantomData;
 use core::mem;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -9,20 +10,98 @@ use core::task::{Context, Poll, ready};
 use super::{Admitted, PacketIo, Param, Submitted, admit, poll_admitted, send};
 use crate::{IntoPacket, IoError, OutputRef, PacketPerms, PacketStore, Report};
 
-/// The form in which a buffer comes back.
-type Back<Perms, B> = <<B as IntoPacket<Perms>>::Store as PacketStore<Perms>>::Back;
-
-/// A request that may be done in part: gives the report and the buffer, in the form in which the buffer comes back.
+/// A request of a buffer as a future. `F` selects the result:
+///
+/// | `F` | result |
+/// |-----|--------|
+/// | [`Partial`] | the report of every byte, and the buffer in the form in which the buffer comes back: see [`Io`] |
+/// | [`Whole`] | the buffer, if every byte was done: see [`Exact`] |
 ///
 /// The first poll submits the request. Dropping it detaches the request and asks for cancellation.
 #[must_use = "a request does nothing until it is polled"]
-pub struct Io<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> {
+pub struct Request<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>, F> {
     // The stage is not next to the device, since compilers would load both at once just after the stage was stored, which is
-    // slow: see `poll_then`.
+    // slow: see `poll`.
     stage: Stage<B, B::Store>,
     param: P,
     device: D,
     rare: Option<Box<Rare>>,
+    _result: PhantomData<fn() -> F>,
+}
+
+/// A request that may be done in part: gives the report, and the buffer in the form in which the buffer comes back.
+pub type Io<D, Perms, P, B> = Request<D, Perms, P, B, Partial>;
+
+/// A request that succeeds only if every byte was done: gives the buffer, in the form in which the buffer comes back. Otherwise
+/// gives the error at the lowest offset that was not done.
+pub type Exact<D, Perms, P, B> = Request<D, Perms, P, B, Whole>;
+
+/// Makes the result of a request, when the request is complete.
+pub trait Finish<D, Perms: PacketPerms, P, S: PacketStore<Perms>> {
+    /// The result.
+    type Output;
+
+    /// Makes the result of the store; the error says why the request was not submitted. The store is passed on and not returned:
+    /// a return copies it with loads that are wider than the stores just before them, and a processor has to wait at such loads.
+    fn finish(device: &D, param: &P, store: Result<S, IoError>) -> Self::Output;
+}
+
+/// The result is a report, and the buffer in the form in which it comes back.
+#[derive(Debug)]
+pub enum Partial {}
+
+/// The result is the buffer, if every byte was done.
+#[derive(Debug)]
+pub enum Whole {}
+
+/// The result is the store.
+#[derive(Debug)]
+pub(super) enum Stored {}
+
+impl<D, Perms: PacketPerms, P, S: PacketStore<Perms>> Finish<D, Perms, P, S> for Partial {
+    type Output = Result<(Report, S::Back), IoError>;
+
+    fn finish(_: &D, _: &P, store: Result<S, IoError>) -> Self::Output {
+        let store = store?;
+        let report = store.packet().report();
+        store.sync_back().map(|back| (report, back))
+    }
+}
+
+impl<D, Perms: PacketPerms, P, S: PacketStore<Perms>> Finish<D, Perms, P, S> for Whole {
+    type Output = Result<S::Back, IoError>;
+
+    #[inline(always)]
+    fn finish(_: &D, _: &P, store: Result<S, IoError>) -> Self::Output {
+        Ok(whole(store)?)
+    }
+}
+
+impl<D, Perms: PacketPerms, P, S: PacketStore<Perms>> Finish<D, Perms, P, S> for Stored {
+    type Output = Result<S, IoError>;
+
+    fn finish(_: &D, _: &P, store: Result<S, IoError>) -> Self::Output {
+        store
+    }
+}
+
+/// The buffer of a request whose every byte was done.
+///
+/// # Errors
+///
+/// The reason why the request is incomplete.
+#[inline(always)]
+pub fn whole<Perms: PacketPerms, S: PacketStore<Perms>>(
+    store: Result<S, IoError>,
+) -> Result<S::Back, Incomplete> {
+    let store = store?;
+    if !store.packet().is_done() {
+        let report = store.packet().report();
+        if !report.is_done() {
+            return Err(Incomplete::Partly(report));
+        }
+    }
+    Ok(store.sync_back()?)
 }
 
 /// The progress of a request.
@@ -47,17 +126,19 @@ struct Rare {
     failed: Option<IoError>,
 }
 
-impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> Io<D, Perms, P, B> {
+impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>, F>
+    Request<D, Perms, P, B, F>
+{
     /// A request of `buffer` to `param` of `device`.
     #[inline(always)]
     pub fn new(device: D, param: P, buffer: B) -> Self {
-        Self { device, param, stage: Stage::New(buffer), rare: None }
+        Self { device, param, stage: Stage::New(buffer), rare: None, _result: PhantomData }
     }
 
     /// The same, with an output that receives each segment.
     pub fn with_output(device: D, param: P, buffer: B, output: OutputRef) -> Self {
         let rare = Rare { output: Some(output), ..Rare::default() };
-        Self { device, param, stage: Stage::New(buffer), rare: Some(Box::new(rare)) }
+        Self { device, param, stage: Stage::New(buffer), rare: Some(Box::new(rare)), _result: PhantomData }
     }
 
     /// The device that the request is sent to.
@@ -115,49 +196,6 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> 
             }
         };
         self
-    }
-
-    /// Gives the store to `then`, once the request is complete.
-    ///
-    /// The store is not returned, since a return copies the store with loads that are wider than the stores just before them. A
-    /// processor has to wait at such loads.
-    #[inline(always)]
-    pub(super) fn poll_then<R>(
-        &mut self,
-        cx: &mut Context<'_>,
-        then: impl FnOnce(Result<B::Store, IoError>) -> R,
-    ) -> Poll<R> {
-        match &self.stage {
-            Stage::New(_) => {}
-            Stage::Deferred(store) if store.packet().is_complete() => {
-                return Poll::Ready(then(Ok(self.take_store())));
-            }
-            _ => return self.poll_later(cx).map(then),
-        }
-        let Stage::New(buffer) = mem::replace(&mut self.stage, Stage::Finished) else { finished_before() };
-        let mut store = match buffer.into_packet() {
-            Ok(store) => store,
-            Err(error) => return Poll::Ready(then(Err(error))),
-        };
-        if let Some(admission) = admit(&self.device, &self.param, store.packet().len()) {
-            self.stage = Stage::Waiting(store);
-            self.rare.get_or_insert_default().admission = Some(admission);
-            return self.poll_later(cx).map(then);
-        }
-        let submitted = match self.start(&mut store, cx) {
-            Ok(submitted) => submitted,
-            Err(error) => return Poll::Ready(then(Err(error))),
-        };
-        // Most devices in memory have answered by now.
-        if store.packet().is_complete() {
-            #[cfg(feature = "std")]
-            if super::budget::gives_way(cx) {
-                self.stage = Stage::Sent(store);
-                return Poll::Pending;
-            }
-            return Poll::Ready(then(Ok(store)));
-        }
-        self.poll_submitted(submitted, store, cx).map(then)
     }
 
     #[inline]
@@ -266,7 +304,9 @@ pub(super) fn ask<D: PacketIo<Perms, P>, Perms: PacketPerms, P>(device: &D, stor
     }
 }
 
-impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> Drop for Io<D, Perms, P, B> {
+impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>, F> Drop
+    for Request<D, Perms, P, B, F>
+{
     #[inline(always)]
     fn drop(&mut self) {
         if let Stage::Deferred(store) | Stage::Sent(store) = &self.stage {
@@ -276,87 +316,65 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> Drop fo
 }
 
 // No field is ever pinned.
-impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>> Unpin for Io<D, Perms, P, B> {}
-
-impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> Future
-    for Io<D, Perms, P, B>
+impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>, F> Unpin
+    for Request<D, Perms, P, B, F>
 {
-    type Output = Result<(Report, Back<Perms, B>), IoError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_then(cx, |store| {
-            let store = store?;
-            let report = store.packet().report();
-            store.sync_back().map(|back| (report, back))
-        })
-    }
 }
 
-/// A request that succeeds only if every byte was done: gives the buffer, in the form in which the buffer comes back.
-///
-/// The first poll submits the request. Dropping it detaches the request and asks for cancellation.
-#[must_use = "a request does nothing until it is polled"]
-pub struct Exact<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>>(Io<D, Perms, P, B>);
+impl<D, Perms, P, B, F> Future for Request<D, Perms, P, B, F>
+where
+    D: PacketIo<Perms, P>,
+    Perms: PacketPerms,
+    P: Param,
+    B: IntoPacket<Perms>,
+    F: Finish<D, Perms, P, B::Store>,
+{
+    type Output = F::Output;
 
-impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> Exact<D, Perms, P, B> {
-    /// A request of `buffer` to `param` of `device`.
     #[inline]
-    pub fn new(device: D, param: P, buffer: B) -> Self {
-        Self(Io::new(device, param, buffer))
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        let later = |this: &mut Self, polled: Poll<Result<B::Store, IoError>>| {
+            polled.map(|store| F::finish(&this.device, &this.param, store))
+        };
+        match &this.stage {
+            Stage::New(_) => {}
+            Stage::Deferred(store) if store.packet().is_complete() => {
+                let store = this.take_store();
+                return Poll::Ready(F::finish(&this.device, &this.param, Ok(store)));
+            }
+            _ => {
+                let polled = this.poll_later(cx);
+                return later(this, polled);
+            }
+        }
+        let Stage::New(buffer) = mem::replace(&mut this.stage, Stage::Finished) else { finished_before() };
+        let mut store = match buffer.into_packet() {
+            Ok(store) => store,
+            Err(error) => return Poll::Ready(F::finish(&this.device, &this.param, Err(error))),
+        };
+        if let Some(admission) = admit(&this.device, &this.param, store.packet().len()) {
+            this.stage = Stage::Waiting(store);
+            this.rare.get_or_insert_default().admission = Some(admission);
+            let polled = this.poll_later(cx);
+            return later(this, polled);
+        }
+        let submitted = match this.start(&mut store, cx) {
+            Ok(submitted) => submitted,
+            Err(error) => return Poll::Ready(F::finish(&this.device, &this.param, Err(error))),
+        };
+        // Most devices in memory have answered by now.
+        if store.packet().is_complete() {
+            #[cfg(feature = "std")]
+            if super::budget::gives_way(cx) {
+                this.stage = Stage::Sent(store);
+                return Poll::Pending;
+            }
+            return Poll::Ready(F::finish(&this.device, &this.param, Ok(store)));
+        }
+        let polled = this.poll_submitted(submitted, store, cx);
+        later(this, polled)
     }
-
-    /// The request that reports the result of every byte.
-    pub fn into_inner(self) -> Io<D, Perms, P, B> {
-        self.0
-    }
-
-    /// The request that reports the result of every byte.
-    pub fn get_ref(&self) -> &Io<D, Perms, P, B> {
-        &self.0
-    }
-
-    /// The same as the future, with an error that `fail` makes of the reason why the request is incomplete.
-    #[inline(always)]
-    pub fn poll_exact<E>(
-        &mut self,
-        cx: &mut Context<'_>,
-        fail: impl FnOnce(Incomplete) -> E,
-    ) -> Poll<Result<Back<Perms, B>, E>> {
-        self.poll_done(cx, PacketStore::sync_back, fail)
-    }
-
-    /// Gives the value that `give` makes of the store, once every byte is done.
-    #[inline(always)]
-    pub(super) fn poll_done<R, E>(
-        &mut self,
-        cx: &mut Context<'_>,
-        give: impl FnOnce(B::Store) -> Result<R, IoError>,
-        fail: impl FnOnce(Incomplete) -> E,
-    ) -> Poll<Result<R, E>> {
-        self.0.poll_then(cx, |store| {
-            let error = match store {
-                Ok(store) => match done(&store) {
-                    Ok(()) => match give(store) {
-                        Ok(given) => return Ok(given),
-                        Err(error) => Incomplete::NotStarted(error),
-                    },
-                    Err(report) => Incomplete::Partly(report),
-                },
-                Err(error) => Incomplete::NotStarted(error),
-            };
-            Err(fail(error))
-        })
-    }
-}
-
-/// Succeeds if every byte was done; otherwise gives the report.
-#[inline(always)]
-fn done<Perms: PacketPerms>(store: &impl PacketStore<Perms>) -> Result<(), Report> {
-    if store.packet().is_done() {
-        return Ok(());
-    }
-    let report = store.packet().report();
-    if report.is_done() { Ok(()) } else { Err(report) }
 }
 
 /// The reason why a request was not done completely.
@@ -368,6 +386,12 @@ pub enum Incomplete {
     Partly(Report),
 }
 
+impl From<IoError> for Incomplete {
+    fn from(error: IoError) -> Self {
+        Self::NotStarted(error)
+    }
+}
+
 impl From<Incomplete> for IoError {
     fn from(incomplete: Incomplete) -> Self {
         match incomplete {
@@ -377,19 +401,9 @@ impl From<Incomplete> for IoError {
     }
 }
 
-impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>> Future
-    for Exact<D, Perms, P, B>
-{
-    type Output = Result<Back<Perms, B>, IoError>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_exact(cx, IoError::from)
-    }
-}
-
-impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: fmt::Debug, B: IntoPacket<Perms>> fmt::Debug
-    for Io<D, Perms, P, B>
+impl<D, Perms: PacketPerms, P: fmt::Debug, B: IntoPacket<Perms>, F> fmt::Debug for Request<D, Perms, P, B, F>
+where
+    D: PacketIo<Perms, P> + fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match self.stage {
@@ -398,14 +412,6 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: fmt::Debug, B: IntoPacket<Per
             Stage::Deferred(_) | Stage::Sent(_) => "in flight",
             Stage::Finished => "finished",
         };
-        write!(f, "request at {:?} ({stage})", self.param)
-    }
-}
-
-impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: fmt::Debug, B: IntoPacket<Perms>> fmt::Debug
-    for Exact<D, Perms, P, B>
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        write!(f, "{} of {:?} at {:?} ({stage})", Perms::REQUEST, self.device, self.param)
     }
 }

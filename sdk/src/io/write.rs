@@ -3,7 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::{Exact, Io, PacketIo, Param};
-use crate::{FullPacket, IntoPacket, IoError, Read, ReadWrite};
+use crate::{FullPacket, IntoPacket, IoError, PacketBox, PacketMut, PacketStore, Read, ReadWrite};
 
 /// Methods to write to a value that answers write requests.
 pub trait IoWrite<P: Param>: PacketIo<Read, P> {
@@ -73,10 +73,33 @@ impl<D: PacketIo<ReadWrite, P>, P: Param> IoExchange<P> for D {}
 pub struct Value<T>(pub T);
 
 impl<T: NoUninit> IntoPacket<Read> for Value<T> {
-    type Store = FullPacket<T, Read>;
+    type Store = ValuePacket<T>;
 
     #[inline]
     fn into_packet(self) -> Result<Self::Store, IoError> {
-        FullPacket::new(self.0)
+        FullPacket::new(self.0).map(ValuePacket)
+    }
+}
+
+/// The packet of a write of one value.
+#[derive(Debug)]
+pub struct ValuePacket<T>(FullPacket<T, Read>);
+
+impl<T> PacketStore<Read> for ValuePacket<T> {
+    type Back = ();
+
+    #[inline]
+    fn packet(&self) -> &PacketBox<Read> {
+        self.0.packet()
+    }
+
+    #[inline]
+    fn packet_mut(&mut self) -> PacketMut<'_, Read> {
+        self.0.packet_mut()
+    }
+
+    #[inline]
+    fn sync_back(self) -> Result<(), IoError> {
+        self.0.sync_back().map(drop)
     }
 }
