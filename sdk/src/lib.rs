@@ -129,7 +129,7 @@ pub use device::{Counts, Driven, InFlight, LocalDevice, LocalDriver, RequestKind
 pub use ext::{
     Admission, Answer, Cancellation, Capability, CreateFolder, Describe, Entry, ExtensionQuery, Flush,
     FlushScope, Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Metric, Name, Origin,
-    Provenance, Publish, Record, Records, Refusals, Refused, Region, Registration, Remove, Rename,
+    Provenance, Publish, ReadNow, Record, Records, Refusals, Refused, Region, Registration, Remove, Rename,
     RenameMode, Resize, Stat, Statistics, Unit, Zero, ZeroMode, extension_of, read_records,
 };
 

@@ -98,6 +98,8 @@ impl BackendDevice for SlowDevice {
         // Views keep their request and their length, so the extensions of the device below fit.
         match query.capability() {
             Capability::CANCELLATION => drop(query.offer::<dyn Cancellation>(self)),
+            // No read is at hand here.
+            Capability::READ_NOW => {}
             _ => self.below.extensions(query),
         }
     }

@@ -1,13 +1,15 @@
 //! How views get from a handle to its plugin: through the host's layers; at once, in a batch, or when the device has room.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Context;
 
 use pactio_sdk::abi::{DeviceObj, DeviceParam, Remote, SendIo};
 use pactio_sdk::ext::publication;
 use pactio_sdk::io::{Admitted, Internal, Publication, Submitted};
 use pactio_sdk::{
-    Batch, BlockOn, BoundPacketView, Cancellation, Capability, PacketIo, Publish, RequestId, Size, Submission,
+    Batch, BlockOn, BoundPacketView, Cancellation, Capability, PacketIo, Publish, ReadNow, RequestId, Size,
+    Submission, Unfilled,
 };
 
 use super::current::Entered;
@@ -15,7 +17,46 @@ use super::layers::{LayeredRequest, Layers};
 use super::{Device, Shared};
 use crate::executor::{Call, Deferrable, Helper, block_on, local, together};
 
+/// Decides which reads of a device with [`ReadNow`] are tried at once.
+#[derive(Default)]
+pub(super) struct ReadNowGate {
+    /// Number of reads that are not tried, since the device has declined one.
+    skipped: AtomicU8,
+}
+
+impl ReadNowGate {
+    /// Number of reads without a try after one that the device declined: a try of a file that is not in memory costs a system call.
+    const SKIPPED: u8 = 63;
+
+    /// Whether the next read is tried. Counts the read.
+    #[inline(always)]
+    pub(super) fn is_tried(&self) -> bool {
+        // Ordering: Relaxed. The number is a hint, and may count wrong.
+        let skipped = self.skipped.load(Ordering::Relaxed);
+        if skipped > 0 {
+            self.skipped.store(skipped - 1, Ordering::Relaxed);
+        }
+        skipped == 0
+    }
+}
+
 impl Shared {
+    /// Has the plugin fill `into` at once. If it declines, or takes no requests, some of `into` stays unfilled.
+    #[inline(always)]
+    pub(super) fn read_at_once(&self, position: u64, into: &mut Unfilled<'_>) {
+        let Some(gate) = &self.read_now else { return };
+        if self.life.refusal().is_some() {
+            return;
+        }
+        if let Some(extension) = self.remote.extension::<dyn ReadNow>() {
+            let _entered = Entered::new(self, Call::Request);
+            extension.read_now(position, into);
+        }
+        if !into.is_full() {
+            gate.skipped.store(ReadNowGate::SKIPPED, Ordering::Relaxed);
+        }
+    }
+
     /// Wakes the callers that wait for room, so that they ask again.
     #[inline(always)]
     pub(super) fn wake_waiting(&self) {
@@ -173,6 +214,18 @@ where
         match &self.0.layers {
             None => self.submit_to_plugin(param, view, cx),
             Some(layers) => self.submit_in_layers(layers, param, view, cx),
+        }
+    }
+
+    #[inline(always)]
+    fn reads_now(&self, _: Internal) -> bool {
+        self.0.read_now.as_ref().is_some_and(ReadNowGate::is_tried)
+    }
+
+    #[inline(always)]
+    fn read_now(&self, param: P, into: &mut Unfilled<'_>, _: Internal) {
+        if let Some(position) = Perms::read_position(param) {
+            self.0.read_at_once(position, into);
         }
     }
 

@@ -7,11 +7,12 @@ use pactio_sdk::ext::{Operation, Relay};
 use pactio_sdk::io::PacketIo;
 use pactio_sdk::{
     Admission, BackendDevice, Batch, BoundPacketView, Cancellation, Capability, DeviceInfo, ExtensionQuery,
-    IoError, Limiting, Limits, NoPos, OpenError, OpenMode, Opened, Opening, Read, ReadWrite, RequestId,
-    Write,
+    IoError, Limiting, Limits, NoPos, OpenError, OpenMode, Opened, Opening, Read, ReadNow, ReadWrite,
+    RequestId, Unfilled, Write,
 };
 
 use super::Device;
+use super::io::ReadNowGate;
 use crate::executor::mark_thread_of_plugin;
 
 /// Hands requests on as a user of the device would send them, so that they pass through the host's layers and the device's driver
@@ -74,7 +75,14 @@ impl BackendDevice for Lent {
     }
 
     /// All extensions of the device, except for the registration of memory, which only the host does.
+    #[inline]
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        if query.is_for::<dyn ReadNow>() {
+            if self.0.0.read_now.is_some() {
+                query.offer::<dyn ReadNow>(self);
+            }
+            return;
+        }
         let remote = &self.0.0.remote;
         match query.capability() {
             Capability::LIMITS => query.offer::<dyn Limiting>(self),
@@ -103,6 +111,16 @@ impl Opening for Lent {
         mark_thread_of_plugin();
         let device = self.0.open_in(name, mode)?;
         Ok(Opened::object(device.lend()?))
+    }
+}
+
+impl ReadNow for Lent {
+    fn read_now(&self, position: u64, into: &mut Unfilled<'_>) {
+        mark_thread_of_plugin();
+        let shared = &*self.0.0;
+        if shared.read_now.as_ref().is_some_and(ReadNowGate::is_tried) {
+            shared.read_at_once(position, into);
+        }
     }
 }
 

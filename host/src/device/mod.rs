@@ -45,6 +45,7 @@ pub use statistics::{DeviceStatistics, RequestInFlight};
 use admission::AdmissionGate;
 use current::Entered;
 use descriptor::Descriptor;
+use io::ReadNowGate;
 use layers::Layers;
 use life::Life;
 
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     limits: Limits,
     /// What the host does to a request before the plugin gets it, if anything.
     layers: Option<Layers>,
+    /// Set if the plugin answers some reads at once, and no layer is in front of it.
+    read_now: Option<ReadNowGate>,
     /// The record of the device in the host's statistics, if the host keeps them.
     counted: OnceLock<Arc<statistics::CountedDevice>>,
     url: String,
@@ -123,6 +126,8 @@ impl Device {
         let (limits, counts) = (remote.limits(), statistics.map(|_| Counts::default()));
         let handle = remote.polling_handle();
         let room = remote.has(Capability::ADMISSION).then(Arc::<AdmissionGate>::default);
+        let layers = Layers::new(limits, counts);
+        let read_now = (layers.is_none() && remote.has(Capability::READ_NOW)).then(ReadNowGate::default);
         let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
             let driver = (handle != PollingHandle::None)
                 .then(|| Driver::new(this.clone() as Weak<dyn Drive>, runtime.woken()));
@@ -132,7 +137,8 @@ impl Device {
                 life: Life::begin(),
                 room,
                 limits,
-                layers: Layers::new(limits, counts),
+                layers,
+                read_now,
                 counted: OnceLock::new(),
                 url,
                 below,

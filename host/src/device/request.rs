@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use pactio_sdk::io::{Finish, Incomplete, Partial, Request, Value, Whole, whole};
-use pactio_sdk::{Code, IntoPacket, IoError, PacketPerms, PacketStore, Read, Report, Write};
+use pactio_sdk::{Code, IntoPacket, IoError, PacketPerms, PacketStore, Read, Report, Unfilled, Write};
 
 use super::{Device, Health};
 use crate::{Error, ErrorKind};
@@ -182,5 +182,13 @@ impl<P: PacketPerms, S: PacketStore<P>> Finish<&Device, P, u64, S> for Named<Who
     #[inline(always)]
     fn finish(device: &&Device, position: &u64, store: Result<S, IoError>) -> Self::Output {
         whole(store).map_err(|incomplete| device.failed(P::REQUEST, *position, incomplete))
+    }
+
+    #[inline(always)]
+    fn fill_now<B: IntoPacket<P, Store = S>>(
+        buffer: B,
+        fill: impl FnOnce(&mut Unfilled<'_>),
+    ) -> Result<Self::Output, B> {
+        buffer.fill_now(fill).map(Ok)
     }
 }

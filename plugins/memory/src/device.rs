@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pactio_sdk::{
     Answer, BackendDevice, BoundPacketView, Describe, DeviceInfo, ExtensionQuery, Identity, IoError, Kind,
-    Limiting, Limits, Read, ReadWrite, Records, Stat, Write, Zero, ZeroMode,
+    Limiting, Limits, Read, ReadNow, ReadWrite, Records, Stat, Unfilled, Write, Zero, ZeroMode,
 };
 
 use crate::cells::Cells;
@@ -57,7 +57,11 @@ impl BackendDevice for MemoryDevice {
     }
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        query.offer::<dyn Limiting>(self).offer::<dyn Describe>(self).offer::<dyn Zero>(self);
+        query
+            .offer::<dyn ReadNow>(self)
+            .offer::<dyn Limiting>(self)
+            .offer::<dyn Describe>(self)
+            .offer::<dyn Zero>(self);
     }
 
     fn exchange(&self, position: u64, view: BoundPacketView<ReadWrite>) {
@@ -91,6 +95,22 @@ impl BackendDevice for MemoryDevice {
                 let transferred = view.transfer_data(&mut copy);
                 self.cells.write(start, &copy);
                 transferred.complete();
+            }
+        }
+    }
+}
+
+impl ReadNow for MemoryDevice {
+    #[inline]
+    fn read_now(&self, position: u64, into: &mut Unfilled<'_>) {
+        let len = into.remaining();
+        if let Some((start, there)) = self.clamp(position, len)
+            && there == len
+        {
+            // SAFETY: `len` bytes remain, and all of them are written.
+            unsafe {
+                self.cells.read(start, into.unfilled_ptr(), len);
+                into.advance_unchecked(len);
             }
         }
     }

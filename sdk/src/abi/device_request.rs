@@ -18,6 +18,13 @@ pub trait DeviceRequest<P: DeviceParam>: PacketPerms + sealed::Sealed<P> {
     /// Hands a view to the device's method.
     fn send<D: BackendDevice>(device: &D, param: P, view: BoundPacketView<Self>);
 
+    /// The position of a read, if the request is one: such a request may be answered at once by
+    /// [`ReadNow`](super::ext::ReadNow).
+    fn read_position(param: P) -> Option<u64> {
+        let _ = param;
+        None
+    }
+
     /// Hands many views to the device, in order.
     fn send_batch<D: BackendDevice>(device: &D, batch: Batch<'_, Self, P>) {
         batch.for_each(|(param, view)| Self::send(device, param, view));
@@ -44,6 +51,11 @@ impl DeviceRequest<u64> for Write {
     #[inline(always)]
     fn send<D: BackendDevice>(device: &D, position: u64, view: BoundPacketView<Self>) {
         device.read(position, view);
+    }
+
+    #[inline(always)]
+    fn read_position(position: u64) -> Option<u64> {
+        Some(position)
     }
 
     fn send_batch<D: BackendDevice>(device: &D, batch: Batch<'_, Self, u64>) {

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use super::drivers::Drivers;
 use crate::abi::{BackendDevice, DeviceInfo, DeviceParam, DeviceRequest, DriverPoll, Guarded, PollingHandle};
-use crate::ext::{Admission, Answer, Cancellation, Publish, publication};
-use crate::io::{AdmissionQueue, Admitted, BlockOn, PacketIo, Publication, Size};
-use crate::{Batch, BoundPacketView, IoError, RequestId};
+use crate::ext::{Admission, Answer, Cancellation, Publish, ReadNow, publication};
+use crate::io::{AdmissionQueue, Admitted, BlockOn, Internal, PacketIo, Publication, Size};
+use crate::{Batch, BoundPacketView, IoError, RequestId, Unfilled};
 
 /// An open device without a host. Cheap to clone; all clones are one device.
 ///
@@ -51,6 +51,7 @@ struct Shared<D: BackendDevice> {
     /// The requests that wait for room in the device, if the device can be full.
     turns: Option<AdmissionQueue>,
     cancels: bool,
+    reads_now: bool,
 }
 
 impl<D: BackendDevice> LocalDevice<D> {
@@ -63,9 +64,10 @@ impl<D: BackendDevice> LocalDevice<D> {
         let device = Guarded::device(device).map_err(|_| IoError::PANICKED)?;
         let turns = device.has::<dyn Admission>().then(AdmissionQueue::default);
         let cancels = device.has::<dyn Cancellation>();
+        let reads_now = device.has::<dyn ReadNow>();
         let has_driver = device.polling_handle() != PollingHandle::None;
         let drivers = if has_driver { Arc::default() } else { Drivers::none() };
-        let shared = Shared { device, drivers, turns, cancels };
+        let shared = Shared { device, drivers, turns, cancels, reads_now };
         if has_driver {
             // The first poll gives the driver its waker.
             shared.drivers.notify();
@@ -240,6 +242,17 @@ impl<D: BackendDevice, Perms: DeviceRequest<P>, P: DeviceParam> PacketIo<Perms, 
     fn send_batch(&self, batch: Batch<'_, Perms, P>) {
         self.0.device.send_batch(batch);
         self.0.wake_waiting();
+    }
+
+    fn reads_now(&self, _: Internal) -> bool {
+        self.0.reads_now
+    }
+
+    fn read_now(&self, param: P, into: &mut Unfilled<'_>, _: Internal) {
+        if let Some(position) = Perms::read_position(param) {
+            // A device that is out of use states the reason in the answer of the request that follows.
+            let _ = self.0.device.with::<dyn ReadNow, _>(|extension| extension.read_now(position, into));
+        }
     }
 
     fn admit(&self, bytes: usize) -> Option<Admitted> {

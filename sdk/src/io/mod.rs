@@ -31,7 +31,7 @@ use alloc::sync::Arc;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use crate::{BoundPacketView, Cause, IoError, PacketPerms, RequestId};
+use crate::{BoundPacketView, Cause, IoError, PacketPerms, RequestId, Unfilled};
 
 #[cfg(feature = "std")]
 pub use admission::AdmissionQueue;
@@ -136,6 +136,21 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
         Submitted::Sent
     }
 
+    /// Whether reads are worth an attempt with [`read_now`](Self::read_now).
+    #[doc(hidden)]
+    #[inline(always)]
+    fn reads_now(&self, _: Internal) -> bool {
+        false
+    }
+
+    /// Fills `into` with the bytes at a parameter, at once, or leaves some of `into` unfilled: for devices that have the bytes at
+    /// hand. Called for reads only.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn read_now(&self, param: P, into: &mut Unfilled<'_>, _: Internal) {
+        let _ = (param, into);
+    }
+
     /// Sends all views that are queued, because a request is polled again before it is complete.
     #[doc(hidden)]
     #[cold]
@@ -211,6 +226,16 @@ macro_rules! pointer {
                     internal: Internal,
                 ) -> Submitted {
                     (**self).submit(param, view, cx, internal)
+                }
+
+                #[inline(always)]
+                fn reads_now(&self, internal: Internal) -> bool {
+                    (**self).reads_now(internal)
+                }
+
+                #[inline(always)]
+                fn read_now(&self, param: P, into: &mut Unfilled<'_>, internal: Internal) {
+                    (**self).read_now(param, into, internal);
                 }
 
                 #[inline]

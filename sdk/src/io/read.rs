@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
@@ -9,7 +10,10 @@ use bytemuck::{AnyBitPattern, Pod};
 
 use super::request::Stored;
 use super::{Exact, Io, PacketIo, Param, Request, Whole};
-use crate::{Code, FullPacket, IntoPacket, IoError, PacketBox, PacketMut, PacketStore, VecPacket, Write};
+use crate::packet::MAX_ON_STACK;
+use crate::{
+    Code, FullPacket, IntoPacket, IoError, PacketBox, PacketMut, PacketStore, Unfilled, VecPacket, Write,
+};
 
 /// Methods to read from a value that answers read requests.
 pub trait IoRead<P: Param>: PacketIo<Write, P> {
@@ -73,6 +77,19 @@ impl<T: AnyBitPattern> IntoPacket<Write> for Fresh<T> {
     #[inline]
     fn into_packet(self) -> Result<Self::Store, IoError> {
         FullPacket::new_uninit().map(FreshPacket)
+    }
+
+    #[inline(always)]
+    fn fill_now(self, fill: impl FnOnce(&mut Unfilled<'_>)) -> Result<T, Self> {
+        if size_of::<T>() > MAX_ON_STACK {
+            return Err(self);
+        }
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the value's memory is used by nothing else.
+        let mut into = unsafe { Unfilled::from_raw(value.as_mut_ptr().cast(), size_of::<T>()) };
+        fill(&mut into);
+        // SAFETY: all bytes of the value are filled, and any bytes are a valid `T`.
+        if into.is_full() { Ok(unsafe { value.assume_init() }) } else { Err(self) }
     }
 }
 

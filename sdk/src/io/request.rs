@@ -7,8 +7,8 @@ use core::mem;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
-use super::{Admitted, PacketIo, Param, Submitted, admit, poll_admitted, send};
-use crate::{IntoPacket, IoError, OutputRef, PacketPerms, PacketStore, Report};
+use super::{Admitted, Internal, PacketIo, Param, Submitted, admit, poll_admitted, send};
+use crate::{IntoPacket, IoError, OutputRef, PacketPerms, PacketStore, Report, Unfilled};
 
 /// A request of a buffer as a future. `F` selects the result:
 ///
@@ -44,6 +44,17 @@ pub trait Finish<D, Perms: PacketPerms, P, S: PacketStore<Perms>> {
     /// Makes the result of the store; the error says why the request was not submitted. The store is passed on and not returned:
     /// a return copies it with loads that are wider than the stores just before them, and a processor has to wait at such loads.
     fn finish(device: &D, param: &P, store: Result<S, IoError>) -> Self::Output;
+
+    /// Performs a read without a packet, if the result needs none; see [`IntoPacket::fill_now`].
+    #[doc(hidden)]
+    #[inline(always)]
+    fn fill_now<B: IntoPacket<Perms, Store = S>>(
+        buffer: B,
+        fill: impl FnOnce(&mut Unfilled<'_>),
+    ) -> Result<Self::Output, B> {
+        let _ = fill;
+        Err(buffer)
+    }
 }
 
 /// The result is a report, and the buffer in the form in which it comes back.
@@ -74,6 +85,14 @@ impl<D, Perms: PacketPerms, P, S: PacketStore<Perms>> Finish<D, Perms, P, S> for
     #[inline(always)]
     fn finish(_: &D, _: &P, store: Result<S, IoError>) -> Self::Output {
         Ok(whole(store)?)
+    }
+
+    #[inline(always)]
+    fn fill_now<B: IntoPacket<Perms, Store = S>>(
+        buffer: B,
+        fill: impl FnOnce(&mut Unfilled<'_>),
+    ) -> Result<Self::Output, B> {
+        buffer.fill_now(fill).map(Ok)
     }
 }
 
@@ -198,11 +217,19 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>, 
         self
     }
 
+    /// Reads from a device that has the bytes at hand, unless the range is empty or cannot be expressed.
+    #[inline(always)]
+    fn read_now(&self, into: &mut Unfilled<'_>) {
+        if !into.is_full() && self.param.reaches(into.remaining()) {
+            self.device.read_now(self.param.clone(), into, Internal(()));
+        }
+    }
+
     #[inline]
     fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, IoError>> {
         if let Stage::Deferred(_) = self.stage {
             // The view may still be in a queue, perhaps in that of another thread.
-            self.device.send_deferred(super::Internal(()));
+            self.device.send_deferred(Internal(()));
             let store = self.take_store();
             self.stage = Stage::Sent(store);
         }
@@ -331,49 +358,100 @@ where
 {
     type Output = F::Output;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        let later = |this: &mut Self, polled: Poll<Result<B::Store, IoError>>| {
-            polled.map(|store| F::finish(&this.device, &this.param, store))
+        if Perms::IS_READ && matches!(this.stage, Stage::New(_)) && this.device.reads_now(Internal(())) {
+            return this.poll_now(cx);
+        }
+        this.poll_packet(cx)
+    }
+}
+
+impl<D, Perms, P, B, F> Request<D, Perms, P, B, F>
+where
+    D: PacketIo<Perms, P>,
+    Perms: PacketPerms,
+    P: Param,
+    B: IntoPacket<Perms>,
+    F: Finish<D, Perms, P, B::Store>,
+{
+    /// The first poll of a read from a device that may have the bytes at hand.
+    #[inline(always)]
+    fn poll_now(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        #[cfg(feature = "std")]
+        if super::budget::gives_way(cx) {
+            return Poll::Pending;
+        }
+        if self.rare.is_some() {
+            return self.poll_packet(cx);
+        }
+        let Stage::New(buffer) = mem::replace(&mut self.stage, Stage::Finished) else { finished_before() };
+        let buffer = match F::fill_now(buffer, |into| self.read_now(into)) {
+            Ok(result) => return Poll::Ready(result),
+            Err(buffer) => buffer,
         };
-        match &this.stage {
+        match buffer.into_packet() {
+            Ok(mut store) => {
+                if store.packet_mut().fill_now(|into| self.read_now(into)) {
+                    return Poll::Ready(F::finish(&self.device, &self.param, Ok(store)));
+                }
+                self.poll_new(store, cx)
+            }
+            Err(error) => Poll::Ready(F::finish(&self.device, &self.param, Err(error))),
+        }
+    }
+
+    /// A poll of a request that needs a packet.
+    #[inline]
+    fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match &self.stage {
             Stage::New(_) => {}
             Stage::Deferred(store) if store.packet().is_complete() => {
-                let store = this.take_store();
-                return Poll::Ready(F::finish(&this.device, &this.param, Ok(store)));
+                let store = self.take_store();
+                return Poll::Ready(F::finish(&self.device, &self.param, Ok(store)));
             }
             _ => {
-                let polled = this.poll_later(cx);
-                return later(this, polled);
+                let polled = self.poll_later(cx);
+                return self.finish(polled);
             }
         }
-        let Stage::New(buffer) = mem::replace(&mut this.stage, Stage::Finished) else { finished_before() };
-        let mut store = match buffer.into_packet() {
-            Ok(store) => store,
-            Err(error) => return Poll::Ready(F::finish(&this.device, &this.param, Err(error))),
-        };
-        if let Some(admission) = admit(&this.device, &this.param, store.packet().len()) {
-            this.stage = Stage::Waiting(store);
-            this.rare.get_or_insert_default().admission = Some(admission);
-            let polled = this.poll_later(cx);
-            return later(this, polled);
+        let Stage::New(buffer) = mem::replace(&mut self.stage, Stage::Finished) else { finished_before() };
+        match buffer.into_packet() {
+            Ok(store) => self.poll_new(store, cx),
+            Err(error) => Poll::Ready(F::finish(&self.device, &self.param, Err(error))),
         }
-        let submitted = match this.start(&mut store, cx) {
+    }
+
+    /// Submits a new packet, or waits until the device admits it.
+    #[inline]
+    fn poll_new(&mut self, mut store: B::Store, cx: &mut Context<'_>) -> Poll<F::Output> {
+        if let Some(admission) = admit(&self.device, &self.param, store.packet().len()) {
+            self.stage = Stage::Waiting(store);
+            self.rare.get_or_insert_default().admission = Some(admission);
+            let polled = self.poll_later(cx);
+            return self.finish(polled);
+        }
+        let submitted = match self.start(&mut store, cx) {
             Ok(submitted) => submitted,
-            Err(error) => return Poll::Ready(F::finish(&this.device, &this.param, Err(error))),
+            Err(error) => return Poll::Ready(F::finish(&self.device, &self.param, Err(error))),
         };
         // Most devices in memory have answered by now.
         if store.packet().is_complete() {
             #[cfg(feature = "std")]
             if super::budget::gives_way(cx) {
-                this.stage = Stage::Sent(store);
+                self.stage = Stage::Sent(store);
                 return Poll::Pending;
             }
-            return Poll::Ready(F::finish(&this.device, &this.param, Ok(store)));
+            return Poll::Ready(F::finish(&self.device, &self.param, Ok(store)));
         }
-        let polled = this.poll_submitted(submitted, store, cx);
-        later(this, polled)
+        let polled = self.poll_submitted(submitted, store, cx);
+        self.finish(polled)
+    }
+
+    #[inline(always)]
+    fn finish(&self, polled: Poll<Result<B::Store, IoError>>) -> Poll<F::Output> {
+        polled.map(|store| F::finish(&self.device, &self.param, store))
     }
 }
 

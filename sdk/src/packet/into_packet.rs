@@ -7,7 +7,7 @@ use core::mem::MaybeUninit;
 
 use super::{
     ComplexPacket, FullPacket, KeptPacket, OwnedPacket, PacketBox, PacketBytes, PacketMut, PacketPerms,
-    PacketStore, Read, ReadWrite, SharedPacket, StableBytes, VecPacket, Write,
+    PacketStore, Read, ReadWrite, SharedPacket, StableBytes, Unfilled, VecPacket, Write,
 };
 use crate::IoError;
 
@@ -49,7 +49,26 @@ pub trait IntoPacket<Perms: PacketPerms> {
     ///
     /// [`IoError::OUT_OF_MEMORY`] if memory cannot be allocated.
     fn into_packet(self) -> Result<Self::Store, IoError>;
+
+    /// Performs a read without a packet, for small buffers that a packet's bytes would be copied to: `fill` fills the bytes. Gives
+    /// the buffer in the form in which it comes back; or unchanged, if not all bytes are filled.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn fill_now(
+        self,
+        fill: impl FnOnce(&mut Unfilled<'_>),
+    ) -> Result<<Self::Store as PacketStore<Perms>>::Back, Self>
+    where
+        Self: Sized,
+    {
+        let _ = fill;
+        Err(self)
+    }
 }
+
+/// Largest buffer that is filled without a packet, in bytes. The bytes are on the stack first, so that a failure leaves the buffer
+/// unchanged.
+pub(crate) const MAX_ON_STACK: usize = 256;
 
 /// A read request or an exchange with bytes that are copied into a borrowed buffer when it is complete.
 #[derive(Debug)]
@@ -172,6 +191,20 @@ impl<'a> IntoPacket<Write> for &'a mut [u8] {
     fn into_packet(self) -> Result<Self::Store, IoError> {
         Ok(CopiedBack { packet: PacketBox::new_buf(self.len())?, buffer: self })
     }
+
+    #[inline(always)]
+    fn fill_now(self, fill: impl FnOnce(&mut Unfilled<'_>)) -> Result<(), Self> {
+        let mut memory = [MaybeUninit::uninit(); MAX_ON_STACK];
+        let Some(memory) = memory.get_mut(..self.len()) else { return Err(self) };
+        let mut into = Unfilled::new(memory);
+        fill(&mut into);
+        if !into.is_full() {
+            return Err(self);
+        }
+        // SAFETY: all bytes of `memory` are filled; `MaybeUninit<u8>` has the layout of `u8`.
+        self.copy_from_slice(unsafe { core::slice::from_raw_parts(memory.as_ptr().cast(), memory.len()) });
+        Ok(())
+    }
 }
 
 impl<'a> IntoPacket<ReadWrite> for &'a mut [u8] {
@@ -208,6 +241,15 @@ where
     #[inline]
     fn into_packet(self) -> Result<Self::Store, IoError> {
         self.as_mut_slice().into_packet()
+    }
+
+    #[inline(always)]
+    fn fill_now(
+        self,
+        fill: impl FnOnce(&mut Unfilled<'_>),
+    ) -> Result<<Self::Store as PacketStore<P>>::Back, Self> {
+        let filled = self.as_mut_slice().fill_now(fill);
+        filled.map_err(|slice| slice.try_into().expect("the slice is the array"))
     }
 }
 

@@ -12,7 +12,9 @@ use super::block::{self, Block};
 use super::header::{INITIALISED, Packet};
 use super::output::OutputRef;
 use super::state::{Armed, Left, Polled};
-use super::{BoundPacketView, Filled, PacketPerms, PacketView, Report, RequestId, Write, mutant, watch};
+use super::{
+    BoundPacketView, Filled, PacketPerms, PacketView, Report, RequestId, Unfilled, Write, mutant, watch,
+};
 use crate::{Cause, IoError, firewall};
 
 /// The owner of one packet.
@@ -283,6 +285,24 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         let generation = self.packet().state.submit(watched);
         // SAFETY: `submit` made this view, and the block lives while the view is not finished.
         unsafe { BoundPacketView::first(self.block.cast(), generation, self.len()) }
+    }
+
+    /// Performs a read without a view: `fill` fills the packet's bytes. `false`: not all of them are filled, or the packet is in
+    /// flight, has no bytes in memory, or is not for reads. The packet then has no result.
+    #[inline(always)]
+    pub(super) fn fill_now(&mut self, fill: impl FnOnce(&mut Unfilled<'_>)) -> bool {
+        if !Perms::IS_READ || self.packet().bytes.is_null() || self.make_idle().is_err() {
+            return false;
+        }
+        self.packet().state.owner_touches_bytes();
+        // SAFETY: the packet is idle, so its bytes are the owner's (state rule 2); those of a read may be written.
+        let mut into = unsafe { Unfilled::from_raw(self.packet().bytes, self.len()) };
+        fill(&mut into);
+        let is_full = into.is_full();
+        // SAFETY: the packet is idle and ours, and only its owner uses this field.
+        unsafe { (*self.block.as_ptr()).packet.private.submitted = is_full };
+        self.packet().state.done_at_once();
+        is_full
     }
 
     /// Moves the packet to a fresh block while the last view is about to leave the old one; fails if views are still in flight.

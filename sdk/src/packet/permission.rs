@@ -33,6 +33,10 @@ pub trait PacketPerms: sealed::Sealed + Copy + Send + Sync + Crossing + 'static 
     /// Name of the operation that a request with this permission performs, for messages: `read`, `write` or `exchange`.
     const REQUEST: &'static str;
 
+    /// The request is a read: the bytes of its packet are written and not read.
+    #[doc(hidden)]
+    const IS_READ: bool = false;
+
     /// The device's side of a transfer: `&mut [u8]` for [`Read`], `&[u8]` for [`Write`], `&mut [u8]` for [`ReadWrite`].
     type Data<'a>;
 
@@ -92,6 +96,7 @@ impl PacketPerms for Read {
 
 impl PacketPerms for Write {
     const REQUEST: &'static str = "read";
+    const IS_READ: bool = true;
 
     type Data<'a> = &'a [u8];
     type Allocated = WritePacketObj;

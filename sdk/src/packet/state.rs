@@ -46,6 +46,7 @@
 //! | function | from | to | returns |
 //! |----------|------|----|---------|
 //! | [`submit`](StateWord::submit) | idle | 1 view, GROUP, perhaps WATCHED, the next GENERATION | the generation |
+//! | [`done_at_once`](StateWord::done_at_once) | idle | idle, the next GENERATION, no SPLITS | |
 //! | [`split`](StateWord::split) | COUNT ≥ 1 | COUNT + 1, SPLITS + 1 | refusal close to overflow |
 //! | [`finish_only`](StateWord::finish_only) | 1 view, no WAKER, WATCHED or CANCELLED, no splits, OWNER | idle | whether the word was in that state |
 //! | [`finish`](StateWord::finish) | COUNT ≥ 1 | COUNT − 1 | the next step of the view |
@@ -250,6 +251,14 @@ impl StateWord {
         let generation = last.next();
         self.word().store(VIEW | OWNER | GROUP | watched | generation.0, Ordering::Relaxed);
         generation
+    }
+
+    /// Counts a request that was done without a view. The caller is the owner and has seen [`is_idle`](Self::is_idle).
+    #[inline(always)]
+    pub(crate) fn done_at_once(&self) {
+        // Ordering: Relaxed. No other thread can see the packet.
+        let last = Generation::of(self.word().load(Ordering::Relaxed));
+        self.word().store(OWNER | last.next().0, Ordering::Relaxed);
     }
 
     /// The generation of the last request.

@@ -3,7 +3,7 @@
 use core::ops::Deref;
 use core::task::{Context, Poll};
 
-use super::{BoundPacketView, OutputRef, PacketBox, PacketPerms};
+use super::{BoundPacketView, OutputRef, PacketBox, PacketPerms, Unfilled};
 use crate::IoError;
 
 /// Keeps a packet, and gives back the value that the packet was made from.
@@ -63,6 +63,12 @@ impl<'a, Perms: PacketPerms> PacketMut<'a, Perms> {
     /// As [`PacketBox::bind_to`].
     pub fn bind_to(&mut self, output: OutputRef) -> Result<BoundPacketView<Perms>, IoError> {
         self.0.bind_to(output)
+    }
+
+    /// Performs a read without a view: `fill` fills the packet's bytes. `false`: not all of them are filled.
+    #[inline(always)]
+    pub(crate) fn fill_now(&mut self, fill: impl FnOnce(&mut Unfilled<'_>)) -> bool {
+        self.0.fill_now(fill)
     }
 
     /// Ready when no view is in flight; otherwise the last view wakes the waker.

@@ -3,7 +3,7 @@
 use core::task::{Context, Poll};
 
 use super::Lower;
-use crate::ext::{Capability, ExtensionQuery};
+use crate::ext::{Capability, ExtensionQuery, ReadNow};
 use crate::{
     BackendDevice, Batch, BoundPacketView, DeviceInfo, IoError, NoPos, PacketIo, PollingHandle, Read,
     ReadWrite, Write,
@@ -209,7 +209,12 @@ impl<F: Filter> BackendDevice for F {
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         let asked = query.capability();
-        if asked.is_in(F::FORWARDS) {
+        if Forwards::<F>::READ && query.is_for::<dyn ReadNow>() {
+            // Reads that pass unchanged may be answered at once by the device below.
+            if let Some(extension) = self.lower().extension::<dyn ReadNow>() {
+                query.offer(extension);
+            }
+        } else if asked.is_in(F::FORWARDS) {
             self.lower().extensions(query);
         } else if !asked.needs_lower() || self.lower().has(asked) {
             Filter::extensions(self, query);

@@ -10,12 +10,12 @@ use std::thread::{self, Thread};
 use crate::abi::{DeviceObj, DeviceParam, DeviceRequest, Opened, Remote, SendIo, host_device};
 use crate::ext::{
     Admission, Answer, Cancellation, Capability, Describe, Extension, ExtensionQuery, Limits, Publish,
-    Records, Stat, publication, read_records,
+    ReadNow, Records, Stat, publication, read_records,
 };
-use crate::io::{AdmissionQueue, Admitted, BlockOn, Publication, Size};
+use crate::io::{AdmissionQueue, Admitted, BlockOn, Internal, Publication, Size};
 use crate::{
     BackendDevice, Batch, BoundPacketView, DeviceInfo, IoError, NoPos, OpenError, OpenMode, PacketBox,
-    PacketIo, Read, ReadWrite, RequestId, Write,
+    PacketIo, Read, ReadWrite, RequestId, Unfilled, Write,
 };
 
 /// The device below a filter: any device that a host can open. Cheap to clone; the device is closed with the last clone.
@@ -214,6 +214,18 @@ where
 
     fn send_batch(&self, batch: Batch<'_, Perms, P>) {
         self.0.device.send_many(batch);
+    }
+
+    fn reads_now(&self, _: Internal) -> bool {
+        self.extension::<dyn ReadNow>().is_some()
+    }
+
+    fn read_now(&self, param: P, into: &mut Unfilled<'_>, _: Internal) {
+        if let Some(position) = Perms::read_position(param)
+            && let Some(extension) = self.extension::<dyn ReadNow>()
+        {
+            extension.read_now(position, into);
+        }
     }
 
     fn admit(&self, bytes: usize) -> Option<Admitted> {

@@ -8,6 +8,7 @@
 //! | [`Cancellation`] | `pactio.cancellation/1` | cancelled requests end soon |
 //! | [`Admission`] | `pactio.admission/1` | requests wait with the caller while the device is full |
 //! | [`Limiting`] | `pactio.limits/1` | alignment, largest request, requests in flight |
+//! | [`ReadNow`] | `pactio.read-now/1` | reads of bytes at hand make no request |
 //! | [`Registration`] | `pactio.memory/1` | memory that is registered before requests use it |
 //! | [`Describe`] | `pactio.stat/1` | kind, size, times, identity, version of the bytes |
 //! | [`Flush`] | `pactio.flush/1` | pending writes become durable |
@@ -54,6 +55,7 @@ mod open;
 mod provenance;
 mod publish;
 mod query;
+mod read_now;
 mod record;
 mod refused;
 mod remove;
@@ -91,6 +93,7 @@ pub use publish::Publish;
 #[doc(hidden)]
 pub use publish::publication;
 pub use query::{ExtensionQuery, extension_of};
+pub use read_now::ReadNow;
 pub use record::{Entry, Metric, Origin, Record, Records, Refused, Region, Unit, read_records};
 pub use refused::Refusals;
 pub use remove::Remove;
@@ -161,6 +164,7 @@ extensions! {
     Cancellation,
     Admission,
     Limiting,
+    ReadNow,
     Registration,
     Describe,
     Flush,

@@ -44,6 +44,7 @@ pub struct ExtensionQuery<'d> {
 
 impl<'d> ExtensionQuery<'d> {
     /// Calls `ask` with a query for `E`; gives the extension that the device offers.
+    #[inline(always)]
     pub(crate) fn find<E: Extension + ?Sized>(ask: impl FnOnce(&mut Self)) -> Option<&'d E> {
         let mut slot: Option<&'d E> = None;
         ask(&mut Self {
@@ -60,15 +61,21 @@ impl<'d> ExtensionQuery<'d> {
         self.capability
     }
 
+    /// Whether the query is for this extension.
+    #[inline(always)]
+    pub fn is_for<E: Extension + ?Sized>(&self) -> bool {
+        E::INDEX == self.index
+    }
+
     #[cfg(feature = "plugin")]
     pub(crate) fn index(&self) -> usize {
         self.index
     }
 
     /// Offers an extension of the device. If it is offered twice, the first offer counts.
-    #[inline]
+    #[inline(always)]
     pub fn offer<E: Extension + ?Sized>(&mut self, extension: &'d E) -> &mut Self {
-        if E::INDEX == self.index {
+        if self.is_for::<E>() {
             // SAFETY: only `E` has this index, so `find` made the slot an `Option<&'d E>`, which lives while the query is in use.
             let slot = unsafe { &mut *self.slot.cast::<Option<&'d E>>() };
             slot.get_or_insert(extension);
@@ -102,7 +109,7 @@ impl fmt::Debug for ExtensionQuery<'_> {
 }
 
 /// The extension `E` of a device, if the device has it.
-#[inline]
+#[inline(always)]
 pub fn extension_of<E: Extension + ?Sized>(device: &(impl BackendDevice + ?Sized)) -> Option<&E> {
     ExtensionQuery::find(|query| device.extensions(query))
 }
