@@ -41,6 +41,16 @@ static pactio_answer ramp_read(void *self, const pactio_request *request) {
     return (pactio_answer)len;
 }
 
+/* The same for bytes that all exist, without a request. */
+static uint32_t ramp_read_now(void *self, uint64_t position, uint8_t *data, size_t len) {
+    ramp *this = self;
+    if (position > this->len || len > this->len - position) return 0;
+    pthread_rwlock_rdlock(&this->lock);
+    memcpy(data, this->bytes + position, len);
+    pthread_rwlock_unlock(&this->lock);
+    return 1;
+}
+
 static pactio_answer ramp_write(void *self, const pactio_request *request) {
     ramp *this = self;
     size_t len = ramp_part(this, request);
@@ -57,6 +67,7 @@ static const pactio_device_ops ramp_ops = {
     .info = ramp_info,
     .read = ramp_read,
     .write = ramp_write,
+    .read_now = ramp_read_now,
 };
 
 static uint32_t ramp_open(const pactio_open *request, pactio_device *out, pactio_error *error) {

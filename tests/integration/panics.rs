@@ -63,6 +63,18 @@ fn in_submit() {
 }
 
 #[test]
+fn in_a_read_at_once() {
+    in_time(|| {
+        let (host, device) = open("fixture_panic_submit", "panic-submit:hand");
+        let mut buffer = [7; 10];
+        let error = host.block_on(device.read_exact_at(0, &mut buffer)).unwrap_err();
+        assert_eq!((error.code(), buffer), (Some(Code::POISONED), [7; 10]));
+        assert_eq!(device.health(), Health::Panicked);
+        assert_eq!(device.blocking_read::<u8>(0).unwrap_err().code(), Some(Code::POISONED));
+    });
+}
+
+#[test]
 fn in_the_driver() {
     driver("panic-driver:", Code::POISONED);
 }

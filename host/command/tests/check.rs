@@ -227,6 +227,8 @@ fn bytes_that_are_others_on_one_path_are_found() {
             Some(("after a vectored write of ", " is ")),
         ),
         ("fixture_liar", "liar:regions", Some(("byte ", "but lies in none of its regions"))),
+        ("fixture_liar", "liar:hand", Some(("a read of ", " at once: "))),
+        ("fixture_liar", "liar:end", Some(("it says that it read bytes past its end", "at once"))),
     ] {
         let (output, text) = check(library, &["--url", url, "--case", "paths", "--reproduce", "1"]);
         match what {

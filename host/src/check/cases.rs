@@ -667,6 +667,7 @@ fn paths(subject: &Subject) -> Result<(), Finding> {
         write_together(subject)?;
         exchange(subject)?;
     }
+    at_hand(subject)?;
     if let Some(stat) = subject.wait("a stat", device.stat())?.map_err(unexpected)?.size
         && let Some(size) = device.size()
         && stat != size
@@ -674,6 +675,24 @@ fn paths(subject: &Subject) -> Result<(), Finding> {
         wrong!("its stat says {stat} bytes, its info {size}");
     }
     outside_of_regions(subject)
+}
+
+/// Reads bytes that the device has at hand, if it has any.
+fn at_hand(subject: &Subject) -> Result<(), Finding> {
+    for _ in 0..100 {
+        let range = subject.range();
+        if let Some(bytes) = subject.device.bytes_at_hand(range.start as u64, range.len()) {
+            same(&bytes, &subject.model.borrow()[range.clone()], range.start)
+                .map_err(|wrong| of(&format!("a read of {range:?} at once"), wrong))?;
+        }
+    }
+    let len = subject.model.borrow().len() as u64;
+    for position in [len - 1, len, u64::MAX - 1] {
+        if subject.whole && subject.device.bytes_at_hand(position, 2).is_some() {
+            wrong!("it says that it read bytes past its end at once, at {position}");
+        }
+    }
+    Ok(())
 }
 
 /// Adds the path on which a mistake was found.

@@ -89,6 +89,19 @@ impl Shared {
 }
 
 impl Device {
+    /// The bytes of a range, if the plugin has them at hand: see [`ReadNow`].
+    pub(crate) fn bytes_at_hand(&self, position: u64, len: usize) -> Option<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(len);
+        let mut into = Unfilled::new(&mut bytes.spare_capacity_mut()[..len]);
+        self.0.read_at_once(position, &mut into);
+        if !into.is_full() {
+            return None;
+        }
+        // SAFETY: the first `len` bytes are filled.
+        unsafe { bytes.set_len(len) };
+        Some(bytes)
+    }
+
     #[cold]
     fn queue_for_admission(&self, bytes: usize) -> Option<Admitted> {
         let shared: Arc<Shared> = self.0.clone();

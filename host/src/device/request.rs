@@ -179,6 +179,8 @@ impl<P: PacketPerms, S: PacketStore<P>> Finish<&Device, P, u64, S> for Named<Par
 impl<P: PacketPerms, S: PacketStore<P>> Finish<&Device, P, u64, S> for Named<Whole> {
     type Output = Result<S::Back, Error>;
 
+    const IS_WHOLE: bool = true;
+
     #[inline(always)]
     fn finish(device: &&Device, position: &u64, store: Result<S, IoError>) -> Self::Output {
         whole(store).map_err(|incomplete| device.failed(P::REQUEST, *position, incomplete))

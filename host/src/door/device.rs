@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use pactio_sdk::ext::{Operation, Relay};
 use pactio_sdk::{
     BackendDevice, BoundPacketView, Cancellation, Capability, DeviceInfo, ExtensionQuery, IoError, Limiting,
-    Limits, OpenError, OpenMode, Opened, Opening, PollingHandle, Read, RequestId, Write,
+    Limits, OpenError, OpenMode, Opened, Opening, PollingHandle, Read, ReadNow, RequestId, Unfilled, Write,
 };
 
 use super::lower::LowerObject;
@@ -74,6 +74,7 @@ unsafe fn read_ops(ops: *const Ops) -> Result<Ops, String> {
         supports: None,
         operate: None,
         open_name: None,
+        read_now: None,
     };
     // A function that the size cuts in the middle is absent.
     let len = len - len % size_of::<usize>();
@@ -226,6 +227,12 @@ impl BackendDevice for CDevice {
     }
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        if query.is_for::<dyn ReadNow>() {
+            if self.handle.ops.read_now.is_some() {
+                query.offer::<dyn ReadNow>(self);
+            }
+            return;
+        }
         match query.capability() {
             Capability::CANCELLATION if self.handle.ops.cancel.is_some() => {
                 _ = query.offer::<dyn Cancellation>(self)
@@ -281,6 +288,19 @@ impl Relay for CDevice {
                 unsafe { operate(self.handle.this, id.as_ptr().cast(), id.len(), number, text.as_ptr(), text.len(), answer) };
             done
         });
+    }
+}
+
+impl ReadNow for CDevice {
+    fn read_now(&self, position: u64, into: &mut Unfilled<'_>) {
+        let Some(read_now) = self.handle.ops.read_now else { return };
+        let (memory, len) = (into.unfilled_ptr(), into.remaining());
+        // SAFETY: the device is open, and `memory` is valid for writes of `len` bytes during the call. 1 says that all were written.
+        unsafe {
+            if read_now(self.handle.this, position, memory, len) == 1 {
+                into.advance_unchecked(len);
+            }
+        }
     }
 }
 

@@ -141,6 +141,7 @@ struct Ops {
     operate: Option<Operate>,
     open_name:
         Option<unsafe extern "C" fn(*mut c_void, *const u8, usize, u32, *mut Device, *mut OpenError) -> u32>,
+    read_now: Option<unsafe extern "C" fn(*mut c_void, u64, *mut u8, usize) -> u32>,
 }
 
 type Transfer = unsafe extern "C" fn(*mut c_void, *const Request) -> Answer;
@@ -215,7 +216,7 @@ pub fn layout() -> Vec<(&'static str, usize)> {
         "pactio_polling" Polling { size, kind, descriptor, interest }
         "pactio_error" OpenError { size, code, text }
         "pactio_device_ops" Ops {
-            size, reserved, close, info, read, write, read_next, write_next, cancel, limits, polling, poll, supports, operate, open_name
+            size, reserved, close, info, read, write, read_next, write_next, cancel, limits, polling, poll, supports, operate, open_name, read_now
         }
         "pactio_device" Device { this as self, ops }
         "pactio_text" Text { data, len }

@@ -85,6 +85,11 @@ impl Blocks {
         self.kept.len()
     }
 
+    /// A block that is kept.
+    pub(crate) fn get(&self, block: u64) -> Option<Arc<PacketBox<Write>>> {
+        self.kept.get(&block)
+    }
+
     /// Finds a block, or queues the part for it. `number` must differ from the numbers of all other calls.
     pub(crate) fn find(&self, block: u64, part: Part, number: u64) -> Found {
         if let Some(kept) = self.kept.get(&block) {

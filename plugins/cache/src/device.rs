@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pactio_sdk::{
     Answer, BoundPacketView, Cancellation, Capability, ExtensionQuery, Filter, IoError, Lower, Metric,
-    PacketBox, PacketIo, PacketPerms, Read, ReadWrite, ReboundPacket, Records, RequestId, Resize, Statistics,
-    Write,
+    PacketBox, PacketIo, PacketPerms, Read, ReadNow, ReadWrite, ReboundPacket, Records, RequestId, Resize,
+    Statistics, Unfilled, Write,
 };
 
 use crate::blocks::{Blocks, Found, Part};
@@ -148,7 +148,26 @@ impl Filter for CachedDevice {
     }
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        query.offer::<dyn Cancellation>(self).offer::<dyn Resize>(self).offer::<dyn Statistics>(self);
+        query
+            .offer::<dyn ReadNow>(self)
+            .offer::<dyn Cancellation>(self)
+            .offer::<dyn Resize>(self)
+            .offer::<dyn Statistics>(self);
+    }
+}
+
+impl ReadNow for CachedDevice {
+    /// Reads out of one block that is kept.
+    fn read_now(&self, position: u64, into: &mut Unfilled<'_>) {
+        let Shared { blocks, block: unit, counts, .. } = &*self.shared;
+        let (start, len) = ((position % *unit as u64) as usize, into.remaining());
+        if len <= *unit - start
+            && let Some(kept) = blocks.get(position / *unit as u64)
+            && let Ok(bytes) = kept.done_slice(start..start + len)
+        {
+            into.append(bytes);
+            counts.hits.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod linux {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use pactio_sdk::Unfilled;
     use rustix::io::Errno;
 
     use crate::batch::{Calls, FileCalls, LEAST};
@@ -49,6 +50,15 @@ mod linux {
 
         pub(crate) fn is_mapped(&self) -> bool {
             self.mapped.is_some()
+        }
+
+        /// Fills `into` out of the mapping, if there is one and the bytes are in memory.
+        pub(crate) fn fill(&self, position: u64, into: &mut Unfilled<'_>) {
+            if let Some(mapped) = &self.mapped
+                && into.remaining() <= LARGEST
+            {
+                mapped.fill(position, into);
+            }
         }
 
         /// To be called after the device has forgotten memory.
@@ -150,6 +160,8 @@ mod other {
     use std::io;
     use std::sync::Arc;
 
+    use pactio_sdk::Unfilled;
+
     use crate::job::{Job, Outcome};
     use crate::registered::RegisteredMemory;
 
@@ -173,6 +185,8 @@ mod other {
         pub(crate) fn is_mapped(&self) -> bool {
             false
         }
+
+        pub(crate) fn fill(&self, _: u64, _: &mut Unfilled<'_>) {}
 
         pub(crate) fn read(&self, _: &File, job: Job) -> Outcome {
             Outcome::More(job)

@@ -9,7 +9,7 @@ use pactio_pool::Pool;
 use pactio_sdk::{
     Answer, BackendDevice, Batch, BoundPacketView, Cancellation, Code, Describe, DeviceInfo, ExtensionQuery,
     Flush, FlushScope, IoError, Limiting, Limits, Mapping, MemoryRange, OpenError, OpenMode, PollingHandle,
-    Publish, Read, Records, Region, Registration, RequestId, Resize, Stat, Write,
+    Publish, Read, ReadNow, Records, Region, Registration, RequestId, Resize, Stat, Unfilled, Write,
 };
 use rustix::fs::{SeekFrom, ftruncate, seek};
 use rustix::io::Errno;
@@ -130,6 +130,9 @@ impl BackendDevice for FileDevice {
     }
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        if self.at_once.is_mapped() {
+            query.offer::<dyn ReadNow>(self);
+        }
         query.offer::<dyn Limiting>(self).offer::<dyn Describe>(self);
         let (writable, regular) = (self.mode.contains(OpenMode::WRITE), self.is_regular());
         if writable {
@@ -153,6 +156,12 @@ impl BackendDevice for FileDevice {
         if regular {
             query.offer::<dyn Mapping>(self);
         }
+    }
+}
+
+impl ReadNow for FileDevice {
+    fn read_now(&self, position: u64, into: &mut Unfilled<'_>) {
+        self.at_once.fill(position, into);
     }
 }
 

@@ -7,6 +7,8 @@ use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use pactio_sdk::Unfilled;
+
 use crate::job::{Job, Outcome, Step};
 
 /// Reads are remembered in pieces of this size: the smallest page size of any system.
@@ -54,16 +56,41 @@ impl Mapped {
             return Outcome::More(job);
         };
         let count = len.min(self.len - start);
+        // SAFETY: `memory` belongs to the job and has at least `count` bytes, which `moved` counts if they were copied.
+        unsafe {
+            match self.copy_seen(start, memory, count) {
+                true => job.moved(count),
+                false => Outcome::More(job),
+            }
+        }
+    }
+
+    /// Fills all of `into`, if its bytes are in memory.
+    pub(crate) fn fill(&self, position: u64, into: &mut Unfilled<'_>) {
+        let len = into.remaining();
+        let Some(start) = usize::try_from(position).ok().filter(|start| *start < self.len) else { return };
+        // SAFETY: `len` bytes remain, which are counted if they were copied.
+        unsafe {
+            if len <= self.len - start && self.copy_seen(start, into.unfilled_ptr(), len) {
+                into.advance_unchecked(len);
+            }
+        }
+    }
+
+    /// Copies bytes of the mapping, if their pages were seen in memory.
+    ///
+    /// # Safety
+    ///
+    /// The range lies in the mapping, and `memory` is valid for writes of `count` bytes.
+    unsafe fn copy_seen(&self, start: usize, memory: *mut u8, count: usize) -> bool {
         // Ordering: Relaxed. The bit is a hint, and guards nothing.
         if !pages(start, count).all(|page| self.word(page).load(Ordering::Relaxed) & bit(page) != 0) {
-            return Outcome::More(job);
+            return false;
         }
-        // SAFETY: the range lies in the mapping, and `memory` belongs to the job and has at least `count` bytes. The file may
-        // change meanwhile: the C function copies the bytes that it finds. If the file was truncated, the system ends the
-        // process, as the option's text says.
+        // SAFETY: the caller promises the range and the memory. The file may change meanwhile: the C function copies the bytes that
+        // it finds. If the file was truncated, the system ends the process, as the option's text says.
         unsafe { libc::memcpy(memory.cast(), self.start.as_ptr().add(start).cast(), count) };
-        // SAFETY: `count` bytes were copied to the step's memory.
-        unsafe { job.moved(count) }
+        true
     }
 
     /// Records that `count` bytes were read without waiting.

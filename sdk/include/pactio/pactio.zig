@@ -52,6 +52,7 @@ pub const DeviceOps = extern struct {
     supports: ?*const fn (?*anyopaque, [*]const u8, usize) callconv(.c) u32 = null,
     operate: ?*const fn (?*anyopaque, [*]const u8, usize, u64, [*]const u8, usize, *const Request) callconv(.c) Answer = null,
     open_name: ?*const fn (?*anyopaque, [*]const u8, usize, u32, *Device, *Error) callconv(.c) u32 = null,
+    read_now: ?*const fn (?*anyopaque, u64, [*]u8, usize) callconv(.c) u32 = null,
 };
 
 pub const Device = extern struct { self: ?*anyopaque, ops: *const DeviceOps };

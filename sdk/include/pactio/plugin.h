@@ -197,6 +197,9 @@ typedef struct pactio_device_ops {
     /* Opens a name in a device that is a tree: names on the path joined with '/'. 0, or another number and `error`. May block. */
     uint32_t (*open_name)(void *self, const uint8_t *name, size_t name_len, uint32_t mode, struct pactio_device *out,
                           pactio_error *error);
+    /* Reads `len` bytes at `position` into `data` if they are at hand: 1 if all of them were read, else 0. No request is made for
+     * such a read; `read` answers all others, with the same bytes. NULL: no bytes are at hand. */
+    uint32_t (*read_now)(void *self, uint64_t position, uint8_t *data, size_t len);
 } pactio_device_ops;
 
 /* An open device. The table is valid until close returns. */

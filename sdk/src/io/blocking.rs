@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::{Internal, IoRead, IoWrite, PacketIo, Param, admit, send_now};
-use crate::{IoError, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Write};
+use crate::{IoError, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Unfilled, Write};
 
 /// Waits for a future on the calling thread, and polls the drivers that the future needs to make progress.
 pub trait BlockOn {
@@ -50,6 +50,10 @@ pub trait BlockingIo<P: Param>: BlockOn {
     where
         Self: PacketIo<Write, P> + Sized,
     {
+        // SAFETY: the buffer is borrowed for this call, and bytes are only written to it.
+        if fill_now(self, &param, unsafe { Unfilled::from_raw(buffer.as_mut_ptr(), buffer.len()) }) {
+            return Ok(Report::all_done(buffer.len()));
+        }
         // SAFETY: `buffer` is borrowed for this call, and `lend` returns or unwinds only when the packet is complete.
         lend(self, param, unsafe { RefPacket::for_read(buffer) }?)
     }
@@ -93,8 +97,12 @@ pub trait BlockingIo<P: Param>: BlockOn {
     where
         Self: PacketIo<Write, P> + Sized,
     {
-        // SAFETY: `buffer` is borrowed for this call, and `lend` returns or unwinds only when the packet is complete.
-        let report = lend(self, param, unsafe { RefPacket::for_read_uninit(buffer) }?)?;
+        let report = if fill_now(self, &param, Unfilled::new(buffer)) {
+            Report::all_done(buffer.len())
+        } else {
+            // SAFETY: `buffer` is borrowed for this call, and `lend` returns or unwinds only when the packet is complete.
+            lend(self, param, unsafe { RefPacket::for_read_uninit(buffer) }?)?
+        };
         let done = &mut buffer[..report.error_clamp()];
         // SAFETY: the leading part was done, so the device initialised it.
         Ok((report, unsafe { &mut *(core::ptr::from_mut(done) as *mut [u8]) }))
@@ -146,7 +154,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
     where
         Self: PacketIo<Read, P> + Sized,
     {
-        self.block_on(IoWrite::write(self, param, value)).map(drop)
+        self.block_on(IoWrite::write(self, param, value))
     }
 
     /// Exchanges all bytes that can be exchanged, and reports the result of every byte.
@@ -164,6 +172,16 @@ pub trait BlockingIo<P: Param>: BlockOn {
 }
 
 impl<D: BlockOn, P: Param> BlockingIo<P> for D {}
+
+/// Reads from a device that has the bytes at hand; `false` if not all of `into` is filled.
+#[inline(always)]
+fn fill_now<D: PacketIo<Write, P>, P: Param>(device: &D, param: &P, mut into: Unfilled<'_>) -> bool {
+    if into.is_full() || !param.reaches(into.remaining()) || !device.reads_now(Internal(())) {
+        return false;
+    }
+    device.read_now(param.clone(), &mut into, Internal(()));
+    into.is_full()
+}
 
 /// Sends a packet over borrowed memory, and returns when it is complete.
 #[inline]

@@ -41,6 +41,9 @@ pub trait Finish<D, Perms: PacketPerms, P, S: PacketStore<Perms>> {
     /// The result.
     type Output;
 
+    /// The result needs no report of parts: a device that has the bytes at hand may give them without a packet.
+    const IS_WHOLE: bool = false;
+
     /// Makes the result of the store; the error says why the request was not submitted. The store is passed on and not returned:
     /// a return copies it with loads that are wider than the stores just before them, and a processor has to wait at such loads.
     fn finish(device: &D, param: &P, store: Result<S, IoError>) -> Self::Output;
@@ -81,6 +84,8 @@ impl<D, Perms: PacketPerms, P, S: PacketStore<Perms>> Finish<D, Perms, P, S> for
 
 impl<D, Perms: PacketPerms, P, S: PacketStore<Perms>> Finish<D, Perms, P, S> for Whole {
     type Output = Result<S::Back, IoError>;
+
+    const IS_WHOLE: bool = true;
 
     #[inline(always)]
     fn finish(_: &D, _: &P, store: Result<S, IoError>) -> Self::Output {
@@ -361,7 +366,8 @@ where
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        if Perms::IS_READ && matches!(this.stage, Stage::New(_)) && this.device.reads_now(Internal(())) {
+        let may_be_now = Perms::IS_READ && F::IS_WHOLE && matches!(this.stage, Stage::New(_));
+        if may_be_now && this.device.reads_now(Internal(())) {
             return this.poll_now(cx);
         }
         this.poll_packet(cx)

@@ -2,6 +2,7 @@
 //! next to their code. A comment with "Was" states how the predecessor of this system broke the rule.
 
 mod admission;
+mod at_hand;
 mod cancellation;
 mod complex;
 mod drivers;

@@ -51,7 +51,7 @@ pub trait ReadNow: Send + Sync {
 
 impl Capability {
     /// [`ReadNow`].
-    pub const READ_NOW: Self = Self::of_storage("pactio.read-now/1", "read at once");
+    pub const READ_NOW: Self = Self::of_handling("pactio.read-now/1", "read at once");
 }
 
 impl Extension for dyn ReadNow {

@@ -1,0 +1,140 @@
+//! Reads of bytes that a device has at hand: they make no packet, and give the same results.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pactio_sdk::{
+    BackendDevice, BlockOn, BlockingIo, DeviceInfo, ExtensionQuery, IoError, IoRead, LocalDevice, PacketBox,
+    ReadNow, ReadView, Unfilled, Write,
+};
+
+const LEN: usize = 4096;
+
+fn byte(position: u64) -> u8 {
+    (position % 251) as u8
+}
+
+/// Has the bytes of ranges with an even start at hand. Of other ranges, it fills the first half with other bytes and declines.
+struct Even {
+    requests: Arc<AtomicUsize>,
+}
+
+impl Even {
+    fn bytes(position: u64, len: usize) -> Vec<u8> {
+        (position..LEN as u64).take(len).map(byte).collect()
+    }
+}
+
+impl BackendDevice for Even {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo::with_size(LEN as u64)
+    }
+
+    fn read(&self, position: u64, view: ReadView) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let bytes = Self::bytes(position, view.len());
+        view.transfer_data(&bytes).complete();
+    }
+
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn ReadNow>(self);
+    }
+}
+
+impl ReadNow for Even {
+    fn read_now(&self, position: u64, into: &mut Unfilled<'_>) {
+        assert!(into.remaining() > 0, "an empty read reaches the device");
+        if position % 2 == 0 {
+            into.append(&Self::bytes(position, into.remaining()));
+        } else {
+            into.append(&vec![0xEE; into.remaining() / 2]);
+        }
+    }
+}
+
+fn device() -> (LocalDevice<Even>, Arc<AtomicUsize>) {
+    let requests = Arc::<AtomicUsize>::default();
+    (LocalDevice::new(Even { requests: requests.clone() }).unwrap(), requests)
+}
+
+#[test]
+fn reads_give_the_same_bytes_with_and_without_a_request() {
+    let (device, requests) = device();
+    device.block_on(async {
+        let mut packet = PacketBox::<Write>::new_buf(300).unwrap();
+        let mut sent = 0;
+        for position in 0..200 {
+            sent += usize::from(position % 2 == 1);
+            let expected = Even::bytes(position, 300);
+            // Buffers on the stack, and larger ones.
+            let mut small = [0; 64];
+            device.read_all(position, &mut small).await.unwrap();
+            assert_eq!(small, expected[..64]);
+            let mut large = [0; 300];
+            device.read_all(position, &mut large[..]).await.unwrap();
+            assert_eq!(large, expected[..]);
+            assert_eq!(device.read_all(position, vec![0; 300]).await.unwrap(), expected);
+            let value: [u8; 7] = device.read(position).await.unwrap();
+            assert_eq!(value, expected[..7]);
+            let (value, wide): ([u8; 512], _) =
+                (device.read(position).await.unwrap(), Even::bytes(position, 512));
+            assert_eq!(value, wide[..]);
+            let mut uninit = [MaybeUninit::uninit(); 300];
+            assert_eq!(device.read_all(position, &mut uninit[..]).await.unwrap(), expected);
+            // A packet that is used again: the result is that of the last request, whoever did it.
+            packet = device.read_all(position, packet).await.unwrap();
+            assert_eq!(packet.simple_slice(), Ok(&expected[..]));
+            assert_eq!((packet.report().done(), packet.report().segments()), (300, 1));
+            let mut blocking = [0; 300];
+            device.blocking_read_all(position, &mut blocking).unwrap();
+            assert_eq!(blocking, expected[..]);
+            assert_eq!(requests.load(Ordering::Relaxed), 8 * sent, "at {position}");
+        }
+        // A read with a report is always a request.
+        device.read_raw(0, vec![0; 4]).await.unwrap().0.err_any().unwrap();
+        assert_eq!(requests.load(Ordering::Relaxed), 8 * sent + 1);
+        device.read_all(0, &mut []).await.unwrap();
+        device.read_all(0, vec![]).await.unwrap();
+    });
+}
+
+#[test]
+fn reads_that_cannot_be_done_fail_and_leave_buffers_as_they_were() {
+    let (device, _) = device();
+    let end = LEN as u64;
+    device.block_on(async {
+        for position in [end - 1, end - 2, end, u64::MAX - 1, u64::MAX] {
+            let mut small = [7; 3];
+            assert!(device.read_all(position, &mut small).await.is_err());
+            assert_eq!(small, [7; 3], "at {position}");
+            let mut large = [7; 300];
+            assert!(device.read_all(position, &mut large[..]).await.is_err());
+            assert_eq!(large, [7; 300]);
+            assert!(device.read::<[u8; 3]>(position).await.is_err());
+        }
+        // The account of the request that follows is that of the packet.
+        let packet = PacketBox::<Write>::new_buf(8).unwrap();
+        let packet = device.read_all(0, packet).await.unwrap();
+        let (report, packet) = device.read_raw(end - 2, packet).await.unwrap();
+        assert_eq!((report.done(), report.min_error()), (2, Some((2, IoError::END))));
+        assert_eq!(packet.simple_slice(), Err(IoError::END));
+    });
+}
+
+#[test]
+fn a_packet_in_flight_is_not_filled() {
+    let (device, requests) = device();
+    let mut packet = PacketBox::<Write>::new_buf(8).unwrap();
+    let view = packet.bind().unwrap();
+    let error = device.block_on(device.read_all(0, packet)).unwrap_err();
+    assert_eq!((error, requests.load(Ordering::Relaxed)), (IoError::IN_FLIGHT, 0));
+    drop(view);
+}
+
+#[test]
+fn a_request_that_is_cancelled_before_its_first_poll_has_no_result() {
+    let (device, _) = device();
+    let error = device.block_on(device.read_all(0, [0; 8].as_mut_slice()).cancel()).unwrap_err();
+    assert_eq!(error, IoError::NOT_SUBMITTED);
+}
