@@ -90,6 +90,7 @@ impl Shared {
 
 impl Device {
     /// The bytes of a range, if the plugin has them at hand: see [`ReadNow`].
+    #[cfg(feature = "check")]
     pub(crate) fn bytes_at_hand(&self, position: u64, len: usize) -> Option<Vec<u8>> {
         let mut bytes = Vec::with_capacity(len);
         let mut into = Unfilled::new(&mut bytes.spare_capacity_mut()[..len]);

@@ -74,15 +74,19 @@ impl BackendDevice for Lent {
         self.send(NoPos, view);
     }
 
-    /// All extensions of the device, except for the registration of memory, which only the host does.
-    #[inline]
+    #[inline(always)]
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        if query.is_for::<dyn ReadNow>() {
-            if self.0.0.read_now.is_some() {
-                query.offer::<dyn ReadNow>(self);
-            }
-            return;
+        if !query.is_for::<dyn ReadNow>() {
+            self.other_extensions(query);
+        } else if self.0.0.read_now.is_some() {
+            query.offer::<dyn ReadNow>(self);
         }
+    }
+}
+
+impl Lent {
+    /// The extensions of the device, except for the registration of memory, which only the host does.
+    fn other_extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         let remote = &self.0.0.remote;
         match query.capability() {
             Capability::LIMITS => query.offer::<dyn Limiting>(self),

@@ -402,14 +402,20 @@ where
                 if store.packet_mut().fill_now(|into| self.read_now(into)) {
                     return Poll::Ready(F::finish(&self.device, &self.param, Ok(store)));
                 }
-                self.poll_new(store, cx)
+                self.poll_declined(store, cx)
             }
             Err(error) => Poll::Ready(F::finish(&self.device, &self.param, Err(error))),
         }
     }
 
+    /// Continues with the packet of a read that the device has declined to do at once.
+    #[cold]
+    fn poll_declined(&mut self, store: B::Store, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.poll_new(store, cx)
+    }
+
     /// A poll of a request that needs a packet.
-    #[inline]
+    #[inline(always)]
     fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
         match &self.stage {
             Stage::New(_) => {}
@@ -430,7 +436,7 @@ where
     }
 
     /// Submits a new packet, or waits until the device admits it.
-    #[inline]
+    #[inline(always)]
     fn poll_new(&mut self, mut store: B::Store, cx: &mut Context<'_>) -> Poll<F::Output> {
         if let Some(admission) = admit(&self.device, &self.param, store.packet().len()) {
             self.stage = Stage::Waiting(store);

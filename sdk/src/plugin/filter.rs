@@ -151,6 +151,16 @@ impl<F: Filter> Forwards<F> {
     const WRITE_NEXT: bool = Capability::WRITE_NEXT.is_in(F::FORWARDS);
 }
 
+/// Offers the extensions that a filter forwards or has.
+fn extensions<'d, F: Filter>(filter: &'d F, query: &mut ExtensionQuery<'d>) {
+    let asked = query.capability();
+    if asked.is_in(F::FORWARDS) {
+        filter.lower().extensions(query);
+    } else if !asked.needs_lower() || filter.lower().has(asked) {
+        Filter::extensions(filter, query);
+    }
+}
+
 impl<F: Filter> BackendDevice for F {
     fn info(&self) -> DeviceInfo {
         let lower = self.lower().info();
@@ -207,17 +217,13 @@ impl<F: Filter> BackendDevice for F {
         }
     }
 
+    #[inline(always)]
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        let asked = query.capability();
-        if Forwards::<F>::READ && query.is_for::<dyn ReadNow>() {
+        if !(Forwards::<F>::READ && query.is_for::<dyn ReadNow>()) {
+            extensions(self, query);
+        } else if let Some(extension) = self.lower().extension::<dyn ReadNow>() {
             // Reads that pass unchanged may be answered at once by the device below.
-            if let Some(extension) = self.lower().extension::<dyn ReadNow>() {
-                query.offer(extension);
-            }
-        } else if asked.is_in(F::FORWARDS) {
-            self.lower().extensions(query);
-        } else if !asked.needs_lower() || self.lower().has(asked) {
-            Filter::extensions(self, query);
+            query.offer(extension);
         }
     }
 
