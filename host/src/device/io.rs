@@ -8,8 +8,8 @@ use pactio_sdk::abi::{DeviceObj, DeviceParam, Remote, SendIo};
 use pactio_sdk::ext::publication;
 use pactio_sdk::io::{Admitted, Internal, Publication, Submitted};
 use pactio_sdk::{
-    Batch, BlockOn, BoundPacketView, Cancellation, Capability, PacketIo, Publish, ReadNow, RequestId, Size,
-    Submission, Unfilled,
+    Batch, BlockOn, BoundPacketView, Cancellation, Capability, IoError, PacketIo, Publish, ReadNow,
+    RequestId, Size, Submission, Unfilled,
 };
 
 use super::current::Entered;
@@ -153,17 +153,24 @@ impl Device {
         Submitted::Sent
     }
 
+    /// Passes a view through the layers, and submits the requests that come out. The view comes in its parts: a pointer to the view
+    /// would keep it in memory also on the path without layers, where its parts are in registers.
     #[cold]
     fn submit_in_layers<Perms: LayeredRequest<P> + Deferrable<P>, P: DeviceParam>(
         &self,
-        layers: &Layers,
         param: P,
-        view: BoundPacketView<Perms>,
+        (packet, start, end, tag): (*const (), usize, usize, u64),
         cx: &mut Context<'_>,
     ) -> Submitted
     where
         DeviceObj: SendIo<Perms, P>,
     {
+        // SAFETY: these are the parts of one view, which the caller has consumed.
+        let view = unsafe { BoundPacketView::<Perms>::from_parts(packet, start, end, tag) };
+        let Some(layers) = &self.0.layers else {
+            view.error(IoError::NOT_SUBMITTED);
+            return Submitted::Sent;
+        };
         // If any request waits in a queue, the task is polled again when the queue was sent.
         let mut all = Submitted::Sent;
         layers.pass(param, view, |param, view| match self.submit_to_plugin(param, view, cx) {
@@ -171,6 +178,23 @@ impl Device {
             later => all = later,
         });
         all
+    }
+
+    /// Passes a view through the layers, and sends the requests that come out; see [`submit_in_layers`](Self::submit_in_layers).
+    #[cold]
+    fn send_in_layers<Perms: LayeredRequest<P>, P: DeviceParam>(
+        &self,
+        param: P,
+        (packet, start, end, tag): (*const (), usize, usize, u64),
+    ) where
+        DeviceObj: SendIo<Perms, P>,
+    {
+        // SAFETY: these are the parts of one view, which the caller has consumed.
+        let view = unsafe { BoundPacketView::<Perms>::from_parts(packet, start, end, tag) };
+        let Some(layers) = &self.0.layers else { return view.error(IoError::NOT_SUBMITTED) };
+        self.helped(Call::Request, |remote| {
+            layers.pass(param, view, |param, view| remote.send(param, view));
+        });
     }
 
     #[cold]
@@ -202,10 +226,10 @@ where
         if let Some(error) = self.0.life.refusal() {
             return view.error(error);
         }
-        self.helped(Call::Request, |remote| match &self.0.layers {
-            None => remote.send(param, view),
-            Some(layers) => layers.pass(param, view, |param, view| remote.send(param, view)),
-        });
+        if self.0.layers.is_some() {
+            return self.send_in_layers(param, view.into_parts());
+        }
+        self.helped(Call::Request, |remote| remote.send(param, view));
     }
 
     fn send_batch(&self, batch: Batch<'_, Perms, P>) {
@@ -225,10 +249,10 @@ where
             view.error(error);
             return Submitted::Sent;
         }
-        match &self.0.layers {
-            None => self.submit_to_plugin(param, view, cx),
-            Some(layers) => self.submit_in_layers(layers, param, view, cx),
+        if self.0.layers.is_some() {
+            return self.submit_in_layers(param, view.into_parts(), cx);
         }
+        self.submit_to_plugin(param, view, cx)
     }
 
     #[inline(always)]

@@ -85,7 +85,8 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
 
     /// Takes the view apart; its receiver puts the parts together again.
     #[inline(always)]
-    pub(crate) fn into_parts(self) -> (*const (), usize, usize, u64) {
+    #[doc(hidden)]
+    pub fn into_parts(self) -> (*const (), usize, usize, u64) {
         let parts = (self.packet.as_ptr().cast_const(), self.start, self.end, self.tag);
         core::mem::forget(self);
         parts
@@ -116,7 +117,8 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     /// The arguments are the parts of a view with this permission, which come from [`into_parts`](Self::into_parts) once.
     #[cfg(feature = "plugin")]
     #[inline(always)]
-    pub(crate) unsafe fn from_parts(packet: *const (), start: usize, end: usize, tag: u64) -> Self {
+    #[doc(hidden)]
+    pub unsafe fn from_parts(packet: *const (), start: usize, end: usize, tag: u64) -> Self {
         // SAFETY: the arguments are the parts of one view with this permission, used once; a view's packet is never null.
         unsafe { Self::new(NonNull::new_unchecked(packet.cast_mut()), start, end, tag) }
     }
