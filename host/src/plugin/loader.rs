@@ -18,7 +18,7 @@ use pactio_sdk::abi::{
 use pactio_sdk::{Cause, IoError, LinkedPlugin, OpenMode};
 use sha2::Digest as _;
 
-use super::candidate::{self, Described, Stamp, text_of};
+use super::examine::{self, Described, Stamp, text_of};
 use super::options::Options;
 use super::refusal::REBUILD;
 use super::sealed::{self, Digest, Sealed, loaded_by, remember};
@@ -238,7 +238,7 @@ fn open_library(
     let mut bytes = Vec::new();
     (&file).read_to_end(&mut bytes).map_err(unreadable)?;
     // Another program may have written to the file in place while it was read.
-    if stamp()? != described.stamp || candidate::read_bytes(&bytes, described.stamp)?.raw != described.raw {
+    if stamp()? != described.stamp || examine::read_bytes(&bytes, described.stamp)?.raw != described.raw {
         return Err(replaced());
     }
     let digest = sha2::Sha256::digest(&bytes).into();

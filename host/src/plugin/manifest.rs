@@ -1,4 +1,4 @@
-//! The description of a plugin in its file; `candidate` reads its bytes from the file.
+//! The description of a plugin in its file; `examine` reads its bytes from the file.
 
 use pactio_sdk::MANIFEST_FORM;
 use pactio_sdk::abi::FINGERPRINT;

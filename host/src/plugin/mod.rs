@@ -1,7 +1,7 @@
 //! Plugins: the search for files, the checks of a file, the loading of its library, and the outcome for each file.
 
-mod candidate;
 mod entry;
+mod examine;
 mod loader;
 mod log;
 mod manifest;

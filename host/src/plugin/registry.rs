@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pactio_sdk::LinkedPlugin;
 
-use super::candidate;
+use super::examine;
 use super::search::{PATH_VARIABLE, SearchPaths};
 use super::spec::similar;
 use super::trust::{self, Trust};
@@ -135,7 +135,7 @@ impl Registry {
         (self.linked, self.before) = (linked, before);
         let mut registry = self;
         for folder in paths.iter() {
-            for path in candidate::files(folder) {
+            for path in examine::files(folder) {
                 registry.add(path);
             }
         }
@@ -182,7 +182,7 @@ impl Registry {
 
     fn look_at(&self, path: &Path) -> Result<Arc<Plugin>, Refusal> {
         trust::check(path, self.policy.trust)?;
-        let described = candidate::describe(path)?;
+        let described = examine::describe(path)?;
         // The file is loaded later, perhaps from another working directory.
         let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let id = &described.manifest.id;

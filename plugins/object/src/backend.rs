@@ -4,10 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pactio_sdk::{Backend, Code, IoError, OpenError, OpenMode, OpenRequest, Opened, TreeDevice};
 
-use crate::connection::opening;
 use crate::device::ObjectDevice;
 use crate::failure::{self, cannot_open};
 use crate::folder::{Folder, is_folder};
+use crate::retries::opening;
 use crate::runtime::runtime;
 use crate::store::{Place, Store, path, place};
 use crate::upload::Upload;

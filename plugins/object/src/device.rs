@@ -10,9 +10,9 @@ use pactio_sdk::{
     Limiting, Limits, OpenError, Records, RequestId, Stat, Write,
 };
 
-use crate::connection::opening;
 use crate::failure::cannot_open;
 use crate::fetch::{Fetches, IN_FLIGHT, has_date, has_no_version};
+use crate::retries::opening;
 use crate::runtime::runtime;
 use crate::store::{Store, path};
 use crate::sums::{Sum, noting};

@@ -8,7 +8,7 @@ use object_store::Error as StoreError;
 use object_store::client::{HttpError, HttpErrorKind};
 use pactio_sdk::{Cause, Code, IoError, OpenError};
 
-use crate::connection::Trouble;
+use crate::retries::Trouble;
 
 /// The error for an error of a store, with its class: temporary or permanent.
 pub(crate) fn error(error: &StoreError) -> IoError {

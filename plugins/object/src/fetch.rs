@@ -19,9 +19,9 @@ use pactio_sdk::{BoundPacketView, Cause, Code, IoError, RequestId, Write};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::connection;
 use crate::failure::{failed, shown};
 use crate::filling::Outstanding;
+use crate::retries;
 use crate::store::Store;
 use crate::sums::{Differs, Progress, Sum};
 use crate::web::UNKNOWN_SIZE;
@@ -124,7 +124,7 @@ impl Pending {
 }
 
 /// Why a range was not read.
-enum Trouble {
+enum FetchError {
     /// The store refused the request, at its last attempt.
     Refused(object_store::Error),
     /// The answer began, and broke off.
@@ -263,9 +263,9 @@ impl Fetches {
             let before = left.given();
             let error = match self.stream(start, end, &mut left, in_order).await {
                 Ok(()) => continue,
-                Err(Trouble::NoRanges) => continue,
-                Err(Trouble::Refused(error)) => return left.fail(&self.failed(start, end, &error)),
-                Err(Trouble::BrokeOff(error)) => error,
+                Err(FetchError::NoRanges) => continue,
+                Err(FetchError::Refused(error)) => return left.fail(&self.failed(start, end, &error)),
+                Err(FetchError::BrokeOff(error)) => error,
             };
             if left.given() > before {
                 // Bytes have arrived since the last failure, so this is a new one.
@@ -313,19 +313,19 @@ impl Fetches {
         end: u64,
         left: &mut Outstanding,
         in_order: bool,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), FetchError> {
         if self.has_no_ranges() {
             return self.stream_forward(start, end, left, in_order).await;
         }
         let Some(answer) = self.answer(Some(start..end), left).await? else { return Ok(()) };
         if answer.range.start > start || answer.range.end < end {
             let source = "the server sent other bytes than those of the range".into();
-            return Err(Trouble::Refused(object_store::Error::NotSupported { source }));
+            return Err(FetchError::Refused(object_store::Error::NotSupported { source }));
         }
         if answer.range.start < start {
             // Ordering: Relaxed. The flag guards no data.
             self.has_no_ranges.store(true, Ordering::Relaxed);
-            return Err(Trouble::NoRanges);
+            return Err(FetchError::NoRanges);
         }
         let mut at = answer.range.start;
         let mut stream = answer.into_stream();
@@ -355,12 +355,12 @@ impl Fetches {
     }
 
     /// Bytes have arrived. If these are the last of the object, all are compared with the check sum.
-    fn compare(&self, start: u64, end: u64, digest: Option<Digest>) -> Result<(), Trouble> {
+    fn compare(&self, start: u64, end: u64, digest: Option<Digest>) -> Result<(), FetchError> {
         let (Some(progress), Some(digest)) = (&self.progress, digest) else { return Ok(()) };
         lock(progress).add(start, end, digest.finalize()).map_err(|Differs| {
             let text = "the bytes that arrived do not have the check sum that the store keeps of the object";
-            let source = connection::Trouble::refused(IoError::from_code(Code::CORRUPT), text.to_owned());
-            Trouble::Refused(object_store::Error::Generic { store: "object", source: source.into() })
+            let source = retries::Trouble::refused(IoError::from_code(Code::CORRUPT), text.to_owned());
+            FetchError::Refused(object_store::Error::Generic { store: "object", source: source.into() })
         })
     }
 
@@ -372,7 +372,7 @@ impl Fetches {
         end: u64,
         left: &mut Outstanding,
         in_order: bool,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), FetchError> {
         let mut kept = if in_order { Some(self.kept.lock().await) } else { None };
         let at = kept.as_ref().and_then(|kept| kept.forward.as_ref()).map(|forward| forward.at);
         let at = at.filter(|at| *at <= start);
@@ -383,7 +383,7 @@ impl Fetches {
                 "the server has no ranges, so that {} bytes would be read before this one; copy the object first",
                 start - from
             );
-            return Err(Trouble::Refused(object_store::Error::NotSupported { source: text.into() }));
+            return Err(FetchError::Refused(object_store::Error::NotSupported { source: text.into() }));
         }
         let forward =
             kept.as_mut().and_then(|kept| kept.forward.take()).filter(|forward| forward.at <= start);
@@ -408,7 +408,12 @@ impl Fetches {
     }
 
     /// Reads an answer up to a position, or as long as a part is left.
-    async fn read_on(&self, forward: &mut Forward, end: u64, left: &mut Outstanding) -> Result<(), Trouble> {
+    async fn read_on(
+        &self,
+        forward: &mut Forward,
+        end: u64,
+        left: &mut Outstanding,
+    ) -> Result<(), FetchError> {
         while forward.at < end {
             if forward.bytes.is_empty() {
                 let Some(chunk) = self.next(&mut forward.stream, left).await? else { return Ok(()) };
@@ -427,7 +432,7 @@ impl Fetches {
         &self,
         range: Option<Range<u64>>,
         left: &mut Outstanding,
-    ) -> Result<Option<GetResult>, Trouble> {
+    ) -> Result<Option<GetResult>, FetchError> {
         let mut options = of_version(&self.meta);
         if self.store.version.is_some() {
             options.version.clone_from(&self.store.version);
@@ -441,7 +446,7 @@ impl Fetches {
                 return Ok(None);
             }
             tokio::select! {
-                answer = &mut answer => break answer.map_err(Trouble::Refused)?,
+                answer = &mut answer => break answer.map_err(FetchError::Refused)?,
                 () = changed => {}
             }
         };
@@ -449,7 +454,7 @@ impl Fetches {
         // A version that cannot be determined counts as a different one, unless the user has set `unversioned`.
         if same == Some(false) || (same.is_none() && !self.store.unversioned) {
             let (path, source) = (self.meta.location.to_string(), "it is another version now".into());
-            return Err(Trouble::Refused(object_store::Error::Precondition { path, source }));
+            return Err(FetchError::Refused(object_store::Error::Precondition { path, source }));
         }
         Ok(Some(answer))
     }
@@ -459,7 +464,7 @@ impl Fetches {
         &self,
         stream: &mut BoxStream<'static, object_store::Result<Bytes>>,
         left: &mut Outstanding,
-    ) -> Result<Option<Bytes>, Trouble> {
+    ) -> Result<Option<Bytes>, FetchError> {
         loop {
             let changed = self.changed.notified();
             if self.is_done(left) {
@@ -471,7 +476,7 @@ impl Fetches {
                         let source = std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into();
                         Err(object_store::Error::Generic { store: "object", source })
                     });
-                    return chunk.map(Some).map_err(Trouble::BrokeOff);
+                    return chunk.map(Some).map_err(FetchError::BrokeOff);
                 }
                 () = changed => {}
             }

@@ -12,11 +12,11 @@ use pactio_sdk::{
 };
 
 use crate::backend;
-use crate::connection::opening;
 use crate::device::stat;
 use crate::failure::{self, cannot_open, failed};
 use crate::local;
 use crate::odd::{listing, reason};
+use crate::retries::opening;
 use crate::runtime::runtime;
 use crate::store::{Store, path};
 use crate::versions::{self, Versions};

@@ -18,6 +18,7 @@ mod folder;
 mod local;
 mod odd;
 mod profile;
+mod retries;
 mod runtime;
 mod store;
 mod sums;

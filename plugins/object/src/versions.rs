@@ -20,8 +20,9 @@ use quick_xml::events::Event;
 use reqwest::Url;
 
 use crate::client::Made;
-use crate::connection::{Connector, MAX_LIST_BYTES, Trouble, too_long};
+use crate::connection::{Connector, MAX_LIST_BYTES, too_long};
 use crate::device::stat;
+use crate::retries::Trouble;
 
 /// Separates the key from the ID of the version in a name, as in a URL.
 const MARK: &str = "?version=";

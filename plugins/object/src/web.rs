@@ -35,7 +35,8 @@ use reqwest::header::{
 };
 use reqwest::{Body, Client, Method, Request, Response, StatusCode, Url};
 
-use crate::connection::{MAX_LIST_BYTES, Trouble, patiently, too_long};
+use crate::connection::{MAX_LIST_BYTES, too_long};
+use crate::retries::{Trouble, with_retries};
 
 /// A web server, or one address of it.
 #[derive(Clone, Debug)]
@@ -120,7 +121,7 @@ impl Server {
         headers: HeaderMap,
         body: Option<Bytes>,
     ) -> Result<Response, Trouble> {
-        patiently(self.retry_for, || async {
+        with_retries(self.retry_for, || async {
             let response = self.follow(method.clone(), url.clone(), &headers, body.clone()).await?;
             match Trouble::of_status(response.status(), response.headers()) {
                 Some(trouble) => Err(explained(trouble, response).await),
@@ -308,7 +309,7 @@ impl WebStore {
         }
         let url = self.server.url(folder, true);
         // A page that breaks off is asked for again.
-        let page = patiently(self.server.retry_for, || async {
+        let page = with_retries(self.server.retry_for, || async {
             let response = self.server.send(Method::GET, url.clone(), HeaderMap::new(), None).await?;
             let is_missing = matches!(response.status().as_u16(), 404 | 410);
             match successful(response).await {

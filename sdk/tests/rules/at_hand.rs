@@ -45,7 +45,7 @@ impl BackendDevice for Even {
 impl ReadNow for Even {
     fn read_now(&self, position: u64, into: &mut Unfilled<'_>) {
         assert!(into.remaining() > 0, "an empty read reaches the device");
-        if position % 2 == 0 {
+        if position.is_multiple_of(2) {
             into.append(&Self::bytes(position, into.remaining()));
         } else {
             into.append(&vec![0xEE; into.remaining() / 2]);

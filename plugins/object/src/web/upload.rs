@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::{Server, error, explained, put_result};
-use crate::connection::Trouble;
+use crate::retries::Trouble;
 
 /// A piece of the body.
 enum Piece {
