@@ -25,7 +25,8 @@ pub(super) struct ReadNowGate {
 }
 
 impl ReadNowGate {
-    /// Number of reads without a try after one that the device declined: a try of a file that is not in memory costs a system call.
+    /// Number of reads without a try after one that the device declined: a try of a file that is not in memory costs a system
+    /// call.
     const SKIPPED: u8 = 63;
 
     /// Whether the next read is tried. Counts the read.
@@ -153,8 +154,8 @@ impl Device {
         Submitted::Sent
     }
 
-    /// Passes a view through the layers, and submits the requests that come out. The view comes in its parts: a pointer to the view
-    /// would keep it in memory also on the path without layers, where its parts are in registers.
+    /// Passes a view through the layers, and submits the requests that come out. The view comes in its parts: a pointer to the
+    /// view would keep it in memory also on the path without layers, where its parts are in registers.
     #[cold]
     fn submit_in_layers<Perms: LayeredRequest<P> + Deferrable<P>, P: DeviceParam>(
         &self,

@@ -129,8 +129,8 @@ impl Device {
 
 const PANICKED: &str = "the plugin panicked, and the device is out of use: open it again";
 
-/// A request that may succeed in part: gives the report, and the buffer in the form in which it comes back. It is submitted at its
-/// first poll; dropping it detaches it and asks for cancellation.
+/// A request that may succeed in part: gives the report, and the buffer in the form in which it comes back. It is submitted at
+/// its first poll; dropping it detaches it and asks for cancellation.
 ///
 /// [`cancel`](Request::cancel) asks the device to give the request up, and waits for its end; then the buffer can be used again.
 /// Bytes that the device moved before count as done.
@@ -150,8 +150,8 @@ const PANICKED: &str = "the plugin panicked, and the device is out of use: open 
 /// ```
 pub type PartialRequest<'d, P, B> = Request<&'d Device, P, u64, B, Named<Partial>>;
 
-/// A request that succeeds only if every byte was done: gives the buffer in the form in which it comes back. It is submitted at its
-/// first poll; dropping it detaches it and asks for cancellation.
+/// A request that succeeds only if every byte was done: gives the buffer in the form in which it comes back. It is submitted at
+/// its first poll; dropping it detaches it and asks for cancellation.
 pub type ExactRequest<'d, P, B> = Request<&'d Device, P, u64, B, Named<Whole>>;
 
 /// The future of [`Device::read`].

@@ -295,7 +295,8 @@ impl ReadNow for CDevice {
     fn read_now(&self, position: u64, into: &mut Unfilled<'_>) {
         let Some(read_now) = self.handle.ops.read_now else { return };
         let (memory, len) = (into.unfilled_ptr(), into.remaining());
-        // SAFETY: the device is open, and `memory` is valid for writes of `len` bytes during the call. 1 says that all were written.
+        // SAFETY: the device is open, and `memory` is valid for writes of `len` bytes during the call. 1 says that all were
+        // written.
         unsafe {
             if read_now(self.handle.this, position, memory, len) == 1 {
                 into.advance_unchecked(len);

@@ -87,8 +87,8 @@ impl Mapped {
         if !pages(start, count).all(|page| self.word(page).load(Ordering::Relaxed) & bit(page) != 0) {
             return false;
         }
-        // SAFETY: the caller promises the range and the memory. The file may change meanwhile: the C function copies the bytes that
-        // it finds. If the file was truncated, the system ends the process, as the option's text says.
+        // SAFETY: the caller promises the range and the memory. The file may change meanwhile: the C function copies the bytes
+        // that it finds. If the file was truncated, the system ends the process, as the option's text says.
         unsafe { libc::memcpy(memory.cast(), self.start.as_ptr().add(start).cast(), count) };
         true
     }

@@ -50,8 +50,8 @@ pub trait IntoPacket<Perms: PacketPerms> {
     /// [`IoError::OUT_OF_MEMORY`] if memory cannot be allocated.
     fn into_packet(self) -> Result<Self::Store, IoError>;
 
-    /// Performs a read without a packet, for small buffers that a packet's bytes would be copied to: `fill` fills the bytes. Gives
-    /// the buffer in the form in which it comes back; or unchanged, if not all bytes are filled.
+    /// Performs a read without a packet, for small buffers that a packet's bytes would be copied to: `fill` fills the bytes.
+    /// Gives the buffer in the form in which it comes back; or unchanged, if not all bytes are filled.
     #[doc(hidden)]
     #[inline(always)]
     fn fill_now(
@@ -66,8 +66,8 @@ pub trait IntoPacket<Perms: PacketPerms> {
     }
 }
 
-/// Largest buffer that is filled without a packet, in bytes. The bytes are on the stack first, so that a failure leaves the buffer
-/// unchanged.
+/// Largest buffer that is filled without a packet, in bytes. The bytes are on the stack first, so that a failure leaves the
+/// buffer unchanged.
 pub(crate) const MAX_ON_STACK: usize = 256;
 
 /// A read request or an exchange with bytes that are copied into a borrowed buffer when it is complete.

@@ -80,8 +80,8 @@ impl Extension for dyn ReadNow {
 pub struct ReadNowTable {
     /// Size of this table in bytes; it grows at the end.
     pub size: u32,
-    /// Reads `len` bytes from `position` into `memory`, which is the callee's during the call: 1 if all of them were read. With any
-    /// other answer, some may have been written.
+    /// Reads `len` bytes from `position` into `memory`, which is the callee's during the call: 1 if all of them were read. With
+    /// any other answer, some may have been written.
     pub read_now: unsafe extern "C" fn(object: *const (), position: u64, memory: *mut u8, len: usize) -> u32,
 }
 
@@ -117,8 +117,8 @@ impl ReadNow for RemoteExtension<dyn ReadNow> {
     fn read_now(&self, position: u64, into: &mut Unfilled<'_>) {
         let (object, table) = self.parts();
         let (memory, len) = (into.unfilled_ptr(), into.remaining());
-        // SAFETY: the device exists, since `self` does; the memory is that of `into`, which is borrowed for the call. 1 says that all
-        // of it was written.
+        // SAFETY: the device exists, since `self` does; the memory is that of `into`, which is borrowed for the call. 1 says
+        // that all of it was written.
         unsafe {
             if (table.read_now)(object, position, memory, len) == 1 {
                 into.advance_unchecked(len);
