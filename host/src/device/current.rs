@@ -31,8 +31,9 @@ pub fn device_in_call() -> Option<String> {
     current_url(|url| url.map(str::to_owned))
 }
 
-/// Has the records of plugins name the device.
-pub(super) fn name_devices() {
+/// Tells the executor how to get the URL of a device from its address, for the records of plugins. The first call counts; later
+/// calls change nothing.
+pub(super) fn register_url_of_device() {
     /// # Safety
     ///
     /// A device is at the address.

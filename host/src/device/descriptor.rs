@@ -41,6 +41,7 @@ impl Wake for Ready {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        // The waker does not know which direction has fired, so both are armed again.
         // Ordering: Relaxed. The notification after it orders the poll, which reads the flag.
         self.fired.store(true, Ordering::Relaxed);
         self.driver.notify_elsewhere();
@@ -74,9 +75,11 @@ impl Descriptor {
         Ok(this)
     }
 
-    /// Waits in these directions, as far as the descriptor was ready or they were not waited for yet. The driver was polled since
-    /// then. Hang-ups count as ready, so that the driver sees them. A direction that is waited for no longer may wake once more.
+    /// Asks to be woken when the descriptor is ready in these directions; does not block. The driver was polled just before. A
+    /// direction that is still armed is not armed again. Hang-ups wake in both directions, so that the driver sees them. A
+    /// direction that is no longer wanted may wake once more.
     pub(super) fn watch_again(&self, readable: bool, writable: bool) {
+        // The waker does not know which direction has fired, so both are armed again.
         // Ordering: Relaxed. The notification after the store orders the poll, which reads the flag. The driver's word orders the
         // polls, and so the uses of `armed`.
         if self.ready.fired.swap(false, Ordering::Relaxed) {

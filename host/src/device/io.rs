@@ -75,7 +75,7 @@ impl Shared {
         self.cancel_at_device(request);
     }
 
-    /// Passes a cancellation to the device.
+    /// Passes a cancellation to the device, unless the device is refusing requests.
     pub(super) fn cancel_at_device(&self, request: RequestId) {
         if self.life.refusal().is_some() {
             return;
@@ -83,6 +83,8 @@ impl Shared {
         let entered = Entered::new(self, Call::Cancel);
         if let Some(cancellation) = self.remote.extension::<dyn Cancellation>() {
             cancellation.cancel(request);
+            // The call ends before the wakers run, which are not the plugin's code. They run in any case, as in `helped`: a
+            // device that has panicked has forgotten them.
             drop(entered);
             self.wake_waiting();
         }

@@ -121,7 +121,7 @@ impl Device {
     ) -> Result<Self, Error> {
         let depth = 1 + below.as_ref().map_or(0, |below| below.depth()).max(opened);
         refuse_deep(depth)?;
-        current::name_devices();
+        current::register_url_of_device();
         let remote = Remote::new(object);
         let (limits, counts) = (remote.limits(), statistics.map(|_| Counts::default()));
         let handle = remote.polling_handle();
@@ -225,13 +225,16 @@ impl Drive for Shared {
         if let Some(error) = self.life.refusal() {
             return views.fail(error);
         }
-        let _entered = Entered::new(self, Call::Request);
-        if !views.reads.is_empty() {
-            self.remote.send_many(Batch::drain(&mut views.reads));
+        {
+            let _entered = Entered::new(self, Call::Request);
+            if !views.reads.is_empty() {
+                self.remote.send_many(Batch::drain(&mut views.reads));
+            }
+            if !views.writes.is_empty() {
+                self.remote.send_many(Batch::drain(&mut views.writes));
+            }
         }
-        if !views.writes.is_empty() {
-            self.remote.send_many(Batch::drain(&mut views.writes));
-        }
+        // After the call, since the wakers are not the plugin's code.
         self.wake_waiting();
     }
 

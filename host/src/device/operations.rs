@@ -257,7 +257,7 @@ impl Device {
     ///
     /// If the tree cannot be changed, there is no such name, or the folder is not empty.
     pub async fn remove(&self, name: impl AsRef<[u8]>) -> Result<(), Error> {
-        let name = self.name_in("remove", name.as_ref())?;
+        let name = self.checked_name("remove", name.as_ref())?;
         self.ask::<dyn Remove>(What("remove", name), 0, ONE_BYTE).await.map(drop)
     }
 
@@ -267,7 +267,7 @@ impl Device {
     ///
     /// If the tree has no folders of their own, as object stores have not, or the name exists.
     pub async fn create_folder(&self, name: impl AsRef<[u8]>) -> Result<(), Error> {
-        let name = self.name_in("make the folder", name.as_ref())?;
+        let name = self.checked_name("make the folder", name.as_ref())?;
         self.ask::<dyn CreateFolder>(What("make the folder", name), 0, ONE_BYTE).await.map(drop)
     }
 
@@ -282,18 +282,19 @@ impl Device {
         to: impl AsRef<[u8]>,
         mode: RenameMode,
     ) -> Result<(), Error> {
-        let (from, to) = (self.name_in("rename", from.as_ref())?, self.name_in("rename to", to.as_ref())?);
+        let (from, to) =
+            (self.checked_name("rename", from.as_ref())?, self.checked_name("rename to", to.as_ref())?);
         let both = [from, &[0], to].concat();
         let what = format!("rename '{}' to", Name::show(from));
         self.ask_with::<dyn Rename>(What(&what, to), &both, mode.to_raw()).await.map(drop)
     }
 
-    /// A name in the tree, as its plugin gets it.
-    fn name_in<'n>(&self, what: &str, name: &'n [u8]) -> Result<&'n [u8], Error> {
+    /// Checks a name and trims it for the plugin. The error says which `action` failed, such as "remove".
+    fn checked_name<'n>(&self, action: &str, name: &'n [u8]) -> Result<&'n [u8], Error> {
         checked(name).map_err(|error| {
             let cause = Cause::new(error.error(), error.message());
             let text =
-                format!("cannot {what} '{}' in '{}': {}", Name::show(name), self.url(), error.message());
+                format!("cannot {action} '{}' in '{}': {}", Name::show(name), self.url(), error.message());
             Error::new(ErrorKind::Io(error.error().code()), text).with_cause(cause)
         })
     }

@@ -120,21 +120,22 @@ impl Crew {
 
     /// Replaces the thread with this post, which has been in a plugin for a while, unless the thread was replaced before.
     pub(super) fn replace(self: &Arc<Self>, post: &Arc<Post>) {
-        let is_meant = |member: &Member| {
+        let has_post = |member: &Member| {
             member.stop.is_some() && member.post.as_ref().is_some_and(|own| Arc::ptr_eq(own, post))
         };
         let mut members = self.members();
-        let Some(role) = members.all.iter().find(|member| is_meant(member)).map(|member| member.role) else {
+        let Some(role) = members.all.iter().find(|member| has_post(member)).map(|member| member.role) else {
             return;
         };
-        let of_host = members.all.iter().filter(|member| member.stop.is_none()).count();
-        let lost = if of_host < MAX_LOST { LOST.take(1) } else { None };
+        // A member without `stop` is lost: another thread has its place.
+        let lost_here = members.all.iter().filter(|member| member.stop.is_none()).count();
+        let lost = if lost_here < MAX_LOST { LOST.take(1) } else { None };
         if lost.is_none() {
             let is_told = std::mem::replace(&mut members.told, true);
             drop(members);
             if !is_told {
                 tracing::error!(
-                    of_host,
+                    of_host = lost_here,
                     "threads have not come back from plugins; no more are replaced: see `Resources`"
                 );
             }
@@ -145,7 +146,8 @@ impl Crew {
         if let Err(error) = self.start(role) {
             return tracing::error!("a thread has not come back from a plugin: {error}");
         }
-        if let Some(member) = self.members().all.iter_mut().find(|member| is_meant(member)) {
+        if let Some(member) = self.members().all.iter_mut().find(|member| has_post(member)) {
+            // The drop of the sender ends the old thread when it comes back.
             member.stop = None;
             member.lost = lost;
         }

@@ -143,7 +143,7 @@ thread_local! {
         Thread { post: Cell::new(ptr::null()), depth: Cell::new(0), is_of_host: Cell::new(false), is_of_plugin: Cell::new(false) }
     };
     /// Keeps the post while the thread lives.
-    static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
+    static OWN_POST: RefCell<Option<OwnPost>> = const { RefCell::new(None) };
 }
 
 /// The state of this thread.
@@ -154,13 +154,15 @@ fn this_thread() -> &'static Thread {
     unsafe { &*THREAD.with(ptr::from_ref) }
 }
 
-struct Kept(Arc<Post>);
+/// Has this thread's post in [`POSTS`] until the thread ends.
+struct OwnPost(Arc<Post>);
 
-impl Drop for Kept {
+impl Drop for OwnPost {
     fn drop(&mut self) {
         lock().retain(|post| !Arc::ptr_eq(post, &self.0));
         if THREAD.with(|thread| thread.depth.get()) > 0 {
-            // The plugin that the thread is in ends the process or the thread. The call is still under way, so the post is kept.
+            // The plugin that the thread is in ends the process or the thread. The thread's `Inside` values still point to the
+            // post, so its memory is leaked; the watchdog does not see the post any more.
             std::mem::forget(self.0.clone());
         } else {
             // If a value that is dropped later enters a plugin, the thread gets a new post.
@@ -181,13 +183,13 @@ pub(super) fn all() -> Vec<Arc<Post>> {
     lock().clone()
 }
 
-/// Makes the post of this thread and lists it, so that the watchdog finds it; `KEPT` removes it when the thread ends. Gives its
-/// address.
+/// Makes the post of this thread and lists it, so that the watchdog finds it; `OWN_POST` removes it when the thread ends. Gives
+/// its address.
 #[cold]
 fn register() -> *const Post {
     let post = Arc::new(Post::default());
     let address = Arc::as_ptr(&post);
-    let kept = KEPT.try_with(|kept| _ = kept.borrow_mut().get_or_insert_with(|| Kept(post.clone())));
+    let kept = OWN_POST.try_with(|kept| _ = kept.borrow_mut().get_or_insert_with(|| OwnPost(post.clone())));
     match kept {
         Ok(()) => lock().push(post),
         // The thread is about to end, and nothing can remove the post later: it is leaked, and not listed.
@@ -203,7 +205,7 @@ pub(super) fn own() -> Arc<Post> {
     if post.is_null() {
         register();
     }
-    KEPT.with(|kept| kept.borrow().as_ref().map_or_else(Arc::default, |kept| kept.0.clone()))
+    OWN_POST.with(|kept| kept.borrow().as_ref().map_or_else(Arc::default, |kept| kept.0.clone()))
 }
 
 /// Records that devices can be closed on this thread, because it belongs to no plugin.

@@ -13,7 +13,7 @@
 //! The watchdog also notices requests that were [deferred](super::deferred) and are not sent. A thread of the host sends them.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -120,33 +120,14 @@ impl Watchdog {
         UnderWay { watched: self.watched.clone(), number, _inside: inside }
     }
 
+    /// Starts the watchdog's thread, once. It looks at the posts of all threads, and at the deferred requests of each driver
+    /// that is sent to it, until the watchdog is dropped.
     fn start(&self) {
         self.deferring.get_or_init(|| {
             let (deferring, deferred) = channel();
             let (watched, crew, limit) = (self.watched.clone(), self.crew.clone(), self.limit);
             let watch = move || {
-                posts::mark_thread_may_close();
-                // By default, Linux lets timers fire 50 us late.
-                #[cfg(target_os = "linux")]
-                let _ = rustix::thread::set_current_timer_slack(std::num::NonZero::new(1000));
-                let mut rounds = Rounds { watched, crew, limit, looks: HashMap::new(), hanging: Vec::new() };
-                let (busy, idle) = (BUSY.min(limit / 4).max(Duration::from_millis(5)), IDLE.min(limit / 4));
-                let mut next = Instant::now() + busy;
-                let mut unsent: Vec<Unsent> = Vec::new();
-                loop {
-                    let first = unsent.iter().map(|unsent| unsent.next).min();
-                    let until = first.map_or(next, |first| first.min(next));
-                    match deferred.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                        Ok(driver) => unsent.push(Unsent::new(driver)),
-                        Err(RecvTimeoutError::Timeout) => {}
-                        Err(RecvTimeoutError::Disconnected) => return,
-                    }
-                    let now = Instant::now();
-                    unsent.retain_mut(|unsent| unsent.look(now));
-                    if now >= next {
-                        next = now + if rounds.look() { busy } else { idle.max(busy) };
-                    }
-                }
+                Rounds { watched, crew, limit, looks: HashMap::new(), hanging: Vec::new() }.run(&deferred);
             };
             // Without the thread, no hanging call is reported. The host works all the same.
             if let Err(error) = thread::Builder::new().name("pactio-watchdog".to_owned()).spawn(watch) {
@@ -154,6 +135,35 @@ impl Watchdog {
             }
             deferring
         });
+    }
+}
+
+impl Rounds {
+    /// The work of the watchdog's thread.
+    fn run(mut self, deferred: &Receiver<Arc<Driver>>) {
+        posts::mark_thread_may_close();
+        // By default, Linux lets timers fire 50 us late; the first look at deferred requests comes after 25 us.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZero::new(1000));
+        // At least four looks within the limit, but no more than one every 5 ms.
+        let busy = BUSY.min(self.limit / 4).max(Duration::from_millis(5));
+        let idle = IDLE.min(self.limit / 4).max(busy);
+        let mut next = Instant::now() + busy;
+        let mut unsent: Vec<Unsent> = Vec::new();
+        loop {
+            let first = unsent.iter().map(|unsent| unsent.next).min();
+            let until = first.map_or(next, |first| first.min(next));
+            match deferred.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(driver) => unsent.push(Unsent::new(driver)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            unsent.retain_mut(|unsent| unsent.look(now));
+            if now >= next {
+                next = now + if self.look() { busy } else { idle };
+            }
+        }
     }
 }
 

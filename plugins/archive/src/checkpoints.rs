@@ -33,7 +33,7 @@ impl<T> Checkpoints<T> {
     }
 
     /// The last copy at or before a block.
-    pub(crate) fn before(&self, block: u64) -> Option<(u64, &T)> {
+    pub(crate) fn at_or_before(&self, block: u64) -> Option<(u64, &T)> {
         self.by_block.range(..=block).next_back().map(|(block, copy)| (*block, copy))
     }
 }
@@ -51,10 +51,10 @@ mod tests {
         }
         assert!(marks.by_block.len() >= MAX_CHECKPOINTS / 2, "{}", marks.by_block.len());
         for block in [1000, 50_000, 100_000] {
-            let (at, copy) = marks.before(block).unwrap();
+            let (at, copy) = marks.at_or_before(block).unwrap();
             assert!(at == *copy && at <= block && block - at < marks.distance, "{block}: {at}");
         }
-        assert!(marks.before(marks.distance - 1).is_none());
+        assert!(marks.at_or_before(marks.distance - 1).is_none());
         // A copy that cannot be made is left out, and an existing one is not made again.
         marks.add(marks.distance * 1_000_000, || None);
         marks.add(marks.distance, || unreachable!("it is there"));

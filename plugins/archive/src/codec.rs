@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZFlush, MZStatus};
+use pactio_sdk::{Code, IoError};
 use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
 /// The compression of a file.
@@ -30,18 +31,23 @@ thread_local! {
 
 impl Codec {
     /// Decompresses all of a file into `out`, which has its size, and checks it.
-    pub(crate) fn whole(self, packed: &[u8], out: &mut [u8], crc: u32) -> Result<(), Corrupt> {
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::OUT_OF_MEMORY`], or the code [`CORRUPT`](Code::CORRUPT).
+    pub(crate) fn whole(self, packed: &[u8], out: &mut [u8], crc: u32) -> Result<(), IoError> {
         let len = CONTEXTS.with_borrow_mut(|contexts| match self {
-            Self::Deflate => contexts.deflate.deflate_decompress(packed, out).map_err(|_| Corrupt),
+            Self::Deflate => Ok::<_, IoError>(contexts.deflate.deflate_decompress(packed, out).ok()),
             Self::Zstd => {
-                if contexts.zstd.is_none() {
-                    contexts.zstd = zstd::bulk::Decompressor::new().ok();
-                }
-                let context = contexts.zstd.as_mut().ok_or(Corrupt)?;
-                context.decompress_to_buffer(packed, out).map_err(|_| Corrupt)
+                let context = match &mut contexts.zstd {
+                    Some(context) => context,
+                    none => none.insert(zstd::bulk::Decompressor::new().map_err(|_| IoError::OUT_OF_MEMORY)?),
+                };
+                Ok(context.decompress_to_buffer(packed, out).ok())
             }
         })?;
-        if len == out.len() && crc32fast::hash(out) == crc { Ok(()) } else { Err(Corrupt) }
+        let is_right = len == Some(out.len()) && crc32fast::hash(out) == crc;
+        is_right.then_some(()).ok_or(IoError::from_code(Code::CORRUPT))
     }
 }
 

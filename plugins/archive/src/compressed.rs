@@ -191,7 +191,7 @@ impl CompressedFile {
             pool.submit(move || match packet.min_cause() {
                 None => then(this, packet),
                 // The archive was longer when it was opened.
-                Some((_, cause)) if cause.error().code() == Code::END => this.is_corrupt(|_| {}),
+                Some((_, cause)) if cause.error().code() == Code::END => this.abandon_as_corrupt(|_| {}),
                 Some((_, cause)) => this.abandon(cause),
             });
         });
@@ -200,7 +200,7 @@ impl CompressedFile {
 
     /// Ends the decompression because bytes are corrupt, and calls `also` with the cause. If the archive has changed, the cause
     /// is the change.
-    pub(crate) fn is_corrupt(self: &Arc<Self>, also: impl FnOnce(&Cause) + Send + 'static) {
+    pub(crate) fn abandon_as_corrupt(self: &Arc<Self>, also: impl FnOnce(&Cause) + Send + 'static) {
         let this = Arc::downgrade(self);
         self.source.storage.check(move |same| {
             let cause = same.err().unwrap_or_else(|| IoError::from_code(Code::CORRUPT).into());

@@ -100,7 +100,7 @@ impl Reason {
 
 /// Names while they are added.
 #[derive(Default)]
-pub(crate) struct Coming {
+pub(crate) struct NamesBuilder {
     text: Vec<u8>,
     contents: Vec<Content>,
     folders: Vec<Piece>,
@@ -148,7 +148,7 @@ fn refusal(path: &str) -> Option<Reason> {
     (depth > DEEPEST + 1).then_some(Reason::TooDeep)
 }
 
-impl Coming {
+impl NamesBuilder {
     /// Adds a file, or a folder if it has no content. An entry with an invalid name is hidden.
     ///
     /// # Errors
@@ -184,7 +184,7 @@ impl Coming {
     }
 
     /// Adds a file in a folder that was added; `written` is its name in the archive.
-    pub(crate) fn put_checked(&mut self, folder: u32, name: &str, content: Content) -> Result<(), String> {
+    pub(crate) fn check_and_put(&mut self, folder: u32, name: &str, content: Content) -> Result<(), String> {
         match refusal(name) {
             Some(reason) => self.hide(name, reason),
             None if name.contains('/') => self.hide(name, Reason::Empty),
@@ -556,8 +556,8 @@ mod tests {
         Content::Stored { extents: Vec::new(), crc: None }
     }
 
-    fn coming<N: AsRef<str>>(all: &[N]) -> Coming {
-        let mut names = Coming::default();
+    fn coming<N: AsRef<str>>(all: &[N]) -> NamesBuilder {
+        let mut names = NamesBuilder::default();
         for name in all.iter().map(AsRef::as_ref) {
             names.add(name, (!name.ends_with('/')).then(stored)).unwrap();
         }

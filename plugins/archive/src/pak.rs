@@ -9,7 +9,7 @@ use rawzip::ReaderAt;
 
 use crate::content::{Content, Extent, overlap};
 use crate::failure::{corrupt, unread};
-use crate::names::{Coming, MAX_NAMES, Names, shown};
+use crate::names::{MAX_NAMES, Names, NamesBuilder, shown};
 use crate::reader::read;
 
 pub(crate) const MAGIC: [u8; 4] = *b"PACK";
@@ -31,7 +31,7 @@ pub(crate) fn parse(reader: &impl ReaderAt, size: u64, strict: bool) -> Result<N
         return Err(corrupt(format!("it has more than {MAX_NAMES} names")));
     }
     let table = read(reader, offset, len as usize).map_err(|error| unread("its table", error))?;
-    let mut names = Coming::default();
+    let mut names = NamesBuilder::default();
     let mut ranges = vec![(None, 0, HEADER), (None, offset, offset + len)];
     for entry in table.chunks_exact(ENTRY as usize) {
         let end = entry[..56].iter().position(|&byte| byte == 0).unwrap_or(56);

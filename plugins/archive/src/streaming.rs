@@ -80,12 +80,13 @@ impl CompressedFile {
         self.decoding.pool.submit(move || this.run(None, ticket));
     }
 
-    /// Decompresses from a place on, until no part waits, or more input has to be read.
+    /// Decompresses from a place on, until no part waits, or more input has to be read. `place` is `None` at the start: then
+    /// the first awaited block decides.
     fn run(self: &Arc<Self>, place: Option<Place>, ticket: Ticket) {
         let _working = self.working();
         let mut place = place;
         loop {
-            let next = place.take().map_or_else(|| self.next(), |begun| Ok(Some(begun)));
+            let next = place.take().map_or_else(|| self.serve_and_continue(), |begun| Ok(Some(begun)));
             let Place { mut cursor, chunk } = match next {
                 Ok(Some(place)) => place,
                 Ok(None) => return,
@@ -98,7 +99,8 @@ impl CompressedFile {
                     self.lock().long.parked = Some(Place { cursor, chunk });
                 }
                 Ok(None) => return self.read_on(cursor, ticket),
-                Err(Corrupt) => return self.is_corrupt(|_| {}),
+                // No parts were taken out that would have to fail as well.
+                Err(Corrupt) => return self.abandon_as_corrupt(|_| {}),
             }
         }
     }
@@ -106,7 +108,7 @@ impl CompressedFile {
     /// Answers the parts whose blocks are kept by now, and returns the place to continue at; `None`, if no part waits. The next
     /// block is the first awaited block from the current place on, or else the first awaited block. After [`PATIENCE`] blocks for
     /// other parts, it is the block of the part that waits longest.
-    fn next(&self) -> Result<Option<Place>, IoError> {
+    fn serve_and_continue(&self) -> Result<Option<Place>, IoError> {
         let mut served: Vec<(Part, Arc<Block>)> = Vec::new();
         let mut cancelled = Vec::new();
         let mut state = self.lock();
@@ -120,11 +122,11 @@ impl CompressedFile {
             }
         }
         let parked = state.long.parked.take();
-        let at = parked.as_ref().map_or(0, |place| place.cursor.block());
+        let parked_at = parked.as_ref().map_or(0, |place| place.cursor.block());
         let blocks = || state.waiting.iter().map(|part| part.block);
         let wanted = match state.long.passed {
             PATIENCE.. => blocks().next(),
-            _ => blocks().filter(|&block| block >= at).min().or_else(|| blocks().min()),
+            _ => blocks().filter(|&block| block >= parked_at).min().or_else(|| blocks().min()),
         };
         let next = match wanted {
             None => {
@@ -132,20 +134,28 @@ impl CompressedFile {
                 state.long.parked = parked;
                 Ok(None)
             }
-            Some(wanted) => {
-                let parked = parked.filter(|place| place.cursor.block() <= wanted);
-                let mark = state.long.marks.before(wanted);
-                let mark = mark.filter(|(block, _)| parked.is_none() || at < *block);
-                match mark.and_then(|(_, mark)| mark.fork()).map(Place::from).or(parked) {
-                    Some(place) => Ok(Some(place)),
-                    None => self.begin().map(Some),
-                }
-            }
+            Some(wanted) => self.place_for(wanted, parked, &state.long.marks).map(Some),
         };
         drop(state);
         fail(cancelled, IoError::CANCELLED);
         served.into_iter().for_each(|(part, block)| part.answer(block.bytes()));
         next
+    }
+
+    /// The nearest place that is not behind the block: the parked place, a copy of an earlier state, or the front.
+    fn place_for(
+        &self,
+        wanted: u64,
+        parked: Option<Place>,
+        marks: &Checkpoints<Cursor>,
+    ) -> Result<Place, IoError> {
+        let parked = parked.filter(|place| place.cursor.block() <= wanted);
+        let parked_at = parked.as_ref().map(|place| place.cursor.block());
+        let mark = marks.at_or_before(wanted).filter(|(block, _)| parked_at.is_none_or(|at| at < *block));
+        match mark.and_then(|(_, mark)| mark.fork()).map(Place::from).or(parked) {
+            Some(place) => Ok(place),
+            None => self.begin(),
+        }
     }
 
     fn begin(&self) -> Result<Place, IoError> {

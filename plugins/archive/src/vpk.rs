@@ -11,7 +11,7 @@ use rawzip::ReaderAt;
 
 use crate::content::{Content, Extent, overlap};
 use crate::failure::{corrupt, unread};
-use crate::names::{self, Coming, Names};
+use crate::names::{self, Names, NamesBuilder};
 use crate::reader::read;
 
 pub(crate) const MAGIC: [u8; 4] = 0x55aa_1234_u32.to_le_bytes();
@@ -50,9 +50,11 @@ struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
-    /// Reads all names of the directory. A single space stands for no folder, and for no extension.
+    /// Reads all names of the directory, and refuses files that overlap. A single space stands for no folder, and for no
+    /// extension. `start` and `data` are the offsets of the directory and of the bytes behind it; `size` is the size of the
+    /// file.
     fn names(&mut self, start: u64, data: u64, size: u64, strict: bool) -> Result<Names, String> {
-        let mut names = Coming::default();
+        let mut names = NamesBuilder::default();
         let mut ranges = Vec::new();
         while let Some(extension) = self.text(LONGEST_NAME)? {
             while let Some(folder) = self.text(names::LONGEST)? {
@@ -66,8 +68,9 @@ impl<'a> Rest<'a> {
                     ranges.extend(extents.iter().map(range));
                     let name = if extension == " " { name.to_owned() } else { format!("{name}.{extension}") };
                     let name = name.replace('\\', "/");
+                    // `None`: the folder's name is refused, and its files are hidden with it.
                     if let Some(folder) = folder {
-                        names.put_checked(folder, &name, Content::Stored { extents, crc: Some(crc) })?;
+                        names.check_and_put(folder, &name, Content::Stored { extents, crc: Some(crc) })?;
                     }
                 }
             }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use pactio_sdk::{Cause, Code, IoError, PacketBox, Write, WritePacketObj};
 
 use crate::block::Block;
-use crate::codec::Corrupt;
-use crate::compressed::{CompressedFile, Part};
+use crate::compressed::{CompressedFile, Part, fail};
 use crate::decoding::Ticket;
 
 /// The reason why waiting parts could not be served.
@@ -51,7 +50,7 @@ impl CompressedFile {
             let parts = std::mem::take(&mut self.lock().waiting);
             match self.serve(packed, parts, &mut kept) {
                 Ok(()) => {}
-                Err(Failed::Corrupt(also)) => return self.is_corrupt(also),
+                Err(Failed::Corrupt(also)) => return self.abandon_as_corrupt(also),
                 Err(Failed::Unread(error)) => return self.abandon(error),
             }
         }
@@ -83,10 +82,13 @@ impl CompressedFile {
         }
         if kept.is_none() {
             let mut block = Block::zeroed(size);
-            if let Err(Corrupt) =
-                self.source.coded.codec.whole(packed, block.bytes_mut(), self.source.coded.crc)
-            {
-                return Err(Failed::Corrupt(Box::new(|cause| crate::compressed::fail(parts, cause.clone()))));
+            match self.source.coded.codec.whole(packed, block.bytes_mut(), self.source.coded.crc) {
+                Ok(()) => {}
+                Err(IoError::OUT_OF_MEMORY) => {
+                    fail(parts, IoError::OUT_OF_MEMORY);
+                    return Ok(());
+                }
+                Err(_) => return Err(Failed::Corrupt(Box::new(|cause| fail(parts, cause.clone())))),
             }
             self.decoding.decoded(size);
             let block = Arc::new(block);
@@ -99,6 +101,7 @@ impl CompressedFile {
         Ok(())
     }
 
+    /// Decompresses the whole file into the memory of the one part that wants it.
     fn decode_into(&self, packed: &[u8], mut memory: WritePacketObj) -> Result<(), Failed> {
         match self.source.coded.codec.whole(packed, memory.unfilled_mut(), self.source.coded.crc) {
             Ok(()) => {
@@ -108,7 +111,11 @@ impl CompressedFile {
                 self.decoding.decoded(size);
                 Ok(())
             }
-            Err(Corrupt) => Err(Failed::Corrupt(Box::new(|cause| memory.fail(cause)))),
+            Err(error @ IoError::OUT_OF_MEMORY) => {
+                memory.fail(&error.into());
+                Ok(())
+            }
+            Err(_) => Err(Failed::Corrupt(Box::new(|cause| memory.fail(cause)))),
         }
     }
 }

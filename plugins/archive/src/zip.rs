@@ -8,7 +8,7 @@ use rawzip::{CompressionMethod, ErrorKind, ReaderAt, ZipArchive, ZipFileHeaderRe
 
 use crate::content::{Content, ZipFile, overlap};
 use crate::failure::{corrupt, unread};
-use crate::names::{Coming, Names, shown};
+use crate::names::{Names, NamesBuilder, shown};
 use crate::reader::{Tail, read};
 
 /// The first bytes of a zip file, unless other data is in front of them.
@@ -57,7 +57,7 @@ impl<R: ReaderAt> Zip<R> {
         let Some(archive) = locate(&tail, &mut buffer, size)? else { return Ok(None) };
         let base = tail.base();
         let (directory, expected) = (archive.directory_offset() + base, archive.entries_hint());
-        let mut names = Coming::default();
+        let mut names = NamesBuilder::default();
         // The minimum range of each file: a header without texts, and the compressed bytes.
         let mut ranges = Vec::new();
         let mut entries = archive.entries(&mut buffer);

@@ -147,8 +147,10 @@ impl<'r> Settings<'r> {
         Ok(self.request.flag_option("metadata")? || variables.iter().any(|name| variable(name).is_some()))
     }
 
-    /// All values that a client is made of, but the content of certificates and service accounts.
-    fn values(&self, timeout: Duration) -> Vec<String> {
+    /// The key under which clients are shared: requests with equal values get the same client. The content of certificates and of
+    /// service accounts is not compared. `timeout` is that of the client; clients for uploads have a longer one than
+    /// `self.timeout`.
+    fn sharing_key(&self, timeout: Duration) -> Vec<String> {
         const OPTIONS: [&str; 11] = [
             "region",
             "account",
@@ -170,6 +172,7 @@ impl<'r> Settings<'r> {
             format!("{:?}", [key_id, key, token, region, account, sas_token]),
         ];
         values.extend(OPTIONS.map(|name| format!("{name}={:?}", self.request.option(name))));
+        // The variables that the client reads by itself.
         let prefixes = ["AWS_", "GOOGLE_", "GCE_", "AZURE_", "IDENTITY_", "SERVICE_ACCOUNT", "SSL_CERT_"];
         let is_read = |name: &str| {
             prefixes.iter().any(|prefix| name.starts_with(prefix))
@@ -247,7 +250,7 @@ fn refuse_meaningless(request: &OpenRequest<'_>) -> Result<(), OpenError> {
 pub(crate) fn client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenError> {
     static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
     let kept = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let values = settings.values(timeout);
+    let values = settings.sharing_key(timeout);
     let found = {
         let mut kept = kept();
         kept.retain(|kept| kept.made.elapsed() < MAX_CLIENT_AGE);

@@ -57,7 +57,7 @@ impl Folder {
         runtime.spawn(async move {
             let changed = match store.objects.head(&path).await {
                 Ok(found) => change(store.objects, path, found).await,
-                Err(error) => Err(missing(&*store.objects, &path, &error).await),
+                Err(error) => Err(lookup_failure(&*store.objects, &path, &error).await),
             };
             answer.result(changed);
         });
@@ -211,7 +211,8 @@ async fn content(store: &dyn ObjectStore, folder: &Path) -> object_store::Result
 }
 
 /// The keys of a folder and of all folders in it that are not listed, with the reasons. One list of all keys takes fewer requests
-/// than one of each folder.
+/// than one of each folder. With `only`, the versions of one object. For web servers and versions, only the folder itself is
+/// looked at.
 async fn hidden(
     store: &Store,
     folder: &Path,
@@ -227,24 +228,25 @@ async fn hidden(
     let mut found = Content::default();
     let (listed, odd) = listing(async {
         let mut keys = store.objects.list(Some(folder));
-        // Keys come in order: those behind a key that begins with it and a slash are not far behind it.
-        let mut before: Vec<String> = Vec::new();
+        // Keys come in the order of their bytes: `a`, then keys such as `a!`, then those below `a/`. A key that has come
+        // without the folder `a/` after it is forgotten as soon as a key is past `a/`.
+        let mut may_be_folders: Vec<String> = Vec::new();
         while let Some(object) = keys.next().await {
             let ObjectMeta { location, size, .. } = object?;
             let key = location.to_string();
             // The client gives `a` for the key `a/`, too.
-            let behind = |earlier: &str| key.as_bytes().get(earlier.len()).copied();
-            before.retain(|earlier| {
-                key.starts_with(earlier) && behind(earlier).is_none_or(|byte| byte <= b'/')
+            let byte_after = |earlier: &str| key.as_bytes().get(earlier.len()).copied();
+            may_be_folders.retain(|earlier| {
+                key.starts_with(earlier) && byte_after(earlier).is_none_or(|byte| byte <= b'/')
             });
-            let is_folder = |earlier: &&String| behind(earlier) == Some(b'/');
-            if let Some(earlier) = before.iter().find(is_folder).cloned() {
-                before.retain(|other| *other != earlier);
+            let is_folder = |earlier: &&String| byte_after(earlier) == Some(b'/');
+            if let Some(earlier) = may_be_folders.iter().find(is_folder).cloned() {
+                may_be_folders.retain(|other| *other != earlier);
                 found.hidden.push((earlier, IS_FOLDER_TOO));
             }
             // An object without bytes may only mark a folder.
             if size > 0 && location != *folder {
-                before.push(key);
+                may_be_folders.push(key);
             }
         }
         Ok::<_, object_store::Error>(())
@@ -264,20 +266,26 @@ impl Tree for Folder {
     }
 }
 
-/// The error for an object that is not there.
-async fn missing(store: &dyn ObjectStore, path: &Path, error: &object_store::Error) -> Cause {
+/// The error for an object that a look-up did not find: it is not there, or it is a folder.
+async fn lookup_failure(store: &dyn ObjectStore, path: &Path, error: &object_store::Error) -> Cause {
     let cause = failed("the object", error);
     if cause.error().code() != Code::NOT_FOUND {
         return cause;
     }
-    match listing(async { store.list(Some(path)).next().await.transpose() }).await {
-        (Ok(None), odd) if odd.is_empty() => Cause::new(cause.error(), "there is no such object"),
-        (Ok(_), _) => Cause::new(
+    match has_keys_below(store, path).await {
+        Ok(false) => Cause::new(cause.error(), "there is no such object"),
+        Ok(true) => Cause::new(
             IoError::from_code(Code::IS_DIRECTORY),
             "it is a folder, and exists as long as keys begin with its name: only objects are removed or renamed",
         ),
-        _ => cause,
+        Err(_) => cause,
     }
+}
+
+/// Whether a name is a folder: keys begin with it and a slash, among them those that are no names.
+async fn has_keys_below(store: &dyn ObjectStore, path: &Path) -> object_store::Result<bool> {
+    let (first, odd) = listing(async { store.list(Some(path)).next().await.transpose() }).await;
+    Ok(first?.is_some() || !odd.is_empty())
 }
 
 impl Remove for Folder {
@@ -288,6 +296,17 @@ impl Remove for Folder {
     }
 }
 
+/// Removes an object that was copied, unless it was written since then.
+async fn remove_unchanged(store: &dyn ObjectStore, path: &Path, copied: &ObjectMeta) -> Result<(), Cause> {
+    let now = store.head(path).await.map_err(|error| failed("the old name", &error))?;
+    if (&now.e_tag, now.last_modified) != (&copied.e_tag, copied.last_modified) {
+        let text = "the old object was written since it was copied; both exist";
+        return Err(Cause::new(IoError::from_code(Code::CHANGED), text));
+    }
+    let removed = store.delete(path).await;
+    removed.map_err(|error| failed("the removal of the old name; the new one exists, too", &error))
+}
+
 impl Rename for Folder {
     /// Copies the object in the store, and removes the old one. If the removal fails, both exist.
     fn rename(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer) {
@@ -295,20 +314,12 @@ impl Rename for Folder {
             return answer.error(IoError::from_code(Code::INVALID_INPUT));
         };
         self.change(from, answer, move |store, from, found| async move {
-            // The system also keeps an existing name.
+            // As rename(2): renaming a name to itself changes nothing.
             if from == to && mode == RenameMode::Replace {
                 return Ok(());
             }
-            let is_folder = async { store.list(Some(&to)).next().await.transpose() };
-            match listing(is_folder).await {
-                (Ok(None), odd) if odd.is_empty() => {}
-                (Ok(_), _) => {
-                    return Err(Cause::new(
-                        IoError::from_code(Code::IS_DIRECTORY),
-                        "the new name is a folder",
-                    ));
-                }
-                (Err(error), _) => return Err(failed("the new name", &error)),
+            if has_keys_below(&*store, &to).await.map_err(|error| failed("the new name", &error))? {
+                return Err(Cause::new(IoError::from_code(Code::IS_DIRECTORY), "the new name is a folder"));
             }
             let copied = match mode {
                 RenameMode::Replace => store.copy(&from, &to).await,
@@ -322,25 +333,16 @@ impl Rename for Folder {
             copied.map_err(|error| {
                 failed("the copy in the store is not confirmed, so the old name stays", &error)
             })?;
-            let there = store
+            let copy = store
                 .head(&to)
                 .await
                 .map_err(|error| failed("the new object, so the old name stays", &error))?;
-            if there.size != found.size {
+            if copy.size != found.size {
                 let text =
-                    format!("the copy has {} bytes, but the object {}; both exist", there.size, found.size);
+                    format!("the copy has {} bytes, but the object {}; both exist", copy.size, found.size);
                 return Err(Cause::new(IoError::from_code(Code::CHANGED), text));
             }
-            // Bytes that were written since the copy stay.
-            let now = store.head(&from).await.map_err(|error| failed("the old name", &error))?;
-            if (&now.e_tag, now.last_modified) != (&found.e_tag, found.last_modified) {
-                let text = "the old object was written since it was copied; both exist";
-                return Err(Cause::new(IoError::from_code(Code::CHANGED), text));
-            }
-            store
-                .delete(&from)
-                .await
-                .map_err(|error| failed("the removal of the old name; the new one exists, too", &error))
+            remove_unchanged(&*store, &from, &found).await
         });
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Drivers {
 #[derive(Default)]
 struct Waiting {
     next: u64,
-    /// Reference-counted, so that no foreign code runs under the lock (rule 4).
+    /// Reference-counted, so that no foreign code runs under the lock (rule P4).
     wakers: HashMap<u64, Arc<Waker>>,
 }
 
@@ -64,7 +64,7 @@ impl Drivers {
 
     /// Wakes all tasks that drive the device.
     pub(super) fn wake_all(&self) {
-        // Woken outside of the lock (rule 4).
+        // Woken outside of the lock (rule P4).
         let wakers: Vec<Arc<Waker>> = lock(&self.waiting).wakers.values().cloned().collect();
         wakers.iter().for_each(|waker| waker.wake_by_ref());
     }

@@ -220,7 +220,7 @@ impl IoError {
     /// The device cannot do this.
     pub const UNSUPPORTED: Self =
         Self::new(Code::UNSUPPORTED, Subject::DEVICE, State::UNSPECIFIED, Location::PLUGIN);
-    /// A view was dropped without an answer (rule 2).
+    /// A view was dropped without an answer (rule P2).
     pub const UNANSWERED: Self = Self::new(Code::UNANSWERED, Subject::VIEW, State::ABANDONED, Location::SDK);
     /// The device reported success, but moved only the first part.
     pub const SHORT: Self = Self::new(Code::SHORT, Subject::BUFFER, State::UNSPECIFIED, Location::SDK);

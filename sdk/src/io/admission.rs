@@ -1,4 +1,4 @@
-//! Requests that wait for room in a device: in order, and without a place in the device (rule 20).
+//! Requests that wait for room in a device: in order, and without a place in the device (rule P20).
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -35,7 +35,7 @@ struct Queue {
 }
 
 struct Waiter {
-    /// Reference-counted, so that no foreign code runs under the lock (rule 4).
+    /// Reference-counted, so that no foreign code runs under the lock (rule P4).
     waker: Arc<Waker>,
     /// The request was woken, and not polled since.
     woken: bool,

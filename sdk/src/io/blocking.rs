@@ -1,6 +1,6 @@
 //! Requests that block the calling thread, directly into and out of the caller's memory.
 //!
-//! Borrowed memory may be lent to a device only if the caller cannot return or unwind before the request is complete (rule 1).
+//! Borrowed memory may be lent to a device only if the caller cannot return or unwind before the request is complete (rule P1).
 //! [`Lent`] ensures this: it waits in its drop.
 
 use core::future::poll_fn;

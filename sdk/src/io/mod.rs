@@ -156,7 +156,7 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
     #[cold]
     fn send_deferred(&self, _: Internal) {}
 
-    /// Asks whether a request of `bytes` bytes, or a batch of `bytes` bytes together, may be submitted (rule 20). `None`: the
+    /// Asks whether a request of `bytes` bytes, or a batch of `bytes` bytes together, may be submitted (rule P20). `None`: the
     /// caller submits it now. Otherwise the caller submits it in the poll in which the future is ready.
     #[inline]
     fn admit(&self, bytes: usize) -> Option<Admitted> {
@@ -164,7 +164,7 @@ pub trait PacketIo<Perms: PacketPerms, P = u64> {
         None
     }
 
-    /// Reports that the requester has given up a request (rule 21). An implementation may ignore the call and answer later.
+    /// Reports that the requester has given up a request (rule P21). An implementation may ignore the call and answer later.
     #[inline]
     fn cancel(&self, request: RequestId) {
         let _ = request;

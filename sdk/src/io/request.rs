@@ -175,7 +175,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>, 
         &self.param
     }
 
-    /// Asks the device to give up the request, and waits for its end, after which the buffer can be used again (rule 21). Bytes
+    /// Asks the device to give up the request, and waits for its end, after which the buffer can be used again (rule P21). Bytes
     /// that the device moved before count as done. A request that was not submitted is not submitted any more.
     ///
     /// ```

@@ -13,7 +13,7 @@ use super::{BlockOn, Internal, PacketIo, Param, admit, send, send_now};
 use crate::{IoError, PacketPerms, PacketStore, Read, RefPacket, Report, Write};
 
 /// Calls `f` with a scope in which requests may use all memory that outlives the call. The call returns or unwinds only after all
-/// requests are complete, even if `f` drops or forgets their handles. So it is sound to lend memory (rule 1).
+/// requests are complete, even if `f` drops or forgets their handles. So it is sound to lend memory (rule P1).
 ///
 /// `waiter` is the host or the device that waits.
 ///

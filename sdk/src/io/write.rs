@@ -24,7 +24,7 @@ pub trait IoWrite<P: Param>: PacketIo<Read, P> {
         Exact::new(self, param, buffer)
     }
 
-    /// Writes a value of plain data, in the byte order of this machine. Types with padding do not compile (rule 17):
+    /// Writes a value of plain data, in the byte order of this machine. Types with padding do not compile (rule P17):
     ///
     /// ```compile_fail,E0277
     /// # use pactio_sdk::{IoWrite, PacketIo, Read};

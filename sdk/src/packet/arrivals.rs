@@ -65,7 +65,7 @@ impl<T> Arrivals<T> {
         }
         match waiting.pop() {
             Some(value) => {
-                // No waker stays registered while there is a value to give out (rule 7).
+                // No waker stays registered while there is a value to give out (rule P7).
                 self.forget_task();
                 Poll::Ready(value)
             }

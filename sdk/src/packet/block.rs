@@ -232,12 +232,12 @@ pub(super) fn allocate_lent(
     Ok(block)
 }
 
-/// Sets the bytes of the packet; null for a complex packet.
+/// Points the packet at its bytes, with their length; null for a complex packet. `initialised`: every byte has a value.
 ///
 /// # Safety
 ///
-/// The packet is complete and the caller's, and no view of it will use its bytes. The bytes are kept by the content of its room
-/// or by their lender.
+/// The packet is complete and the caller's, and no view of it will use its bytes. The value in the block's room (see
+/// [`allocate_kept`]) or the lender keeps the bytes alive.
 pub(super) unsafe fn set_bytes(block: NonNull<Block>, bytes: *mut u8, len: usize, initialised: bool) {
     let packet = block.as_ptr().cast::<Packet<()>>();
     // SAFETY: the packet is the caller's, and views that still leave it do not use these fields (state rule 5).

@@ -1,8 +1,8 @@
 //! The record of failures: a list that views push to and the owner reads when the packet is complete.
 //!
-//! Each entry holds a range and its error as one value (rule 10: offset and error belong together). A request that succeeds never
-//! allocates here. If an entry cannot be allocated, the whole request fails with [`IoError::OUT_OF_MEMORY`]: a device that
-//! answers has no caller to which it could report the failed allocation, and must not be ended for that reason.
+//! Each entry holds a range and its error as one value (rule P10: offset and error belong together). A request that succeeds
+//! never allocates here. If an entry cannot be allocated, the whole request fails with [`IoError::OUT_OF_MEMORY`]: a device
+//! that answers has no caller to which it could report the failed allocation, and must not be ended for that reason.
 
 use alloc::alloc::{Layout, alloc};
 use alloc::boxed::Box;

@@ -25,7 +25,7 @@ use crate::IoError;
 /// | [`PacketBox`], [`VecPacket`], [`FullPacket`], [`ComplexPacket`] | its own | none | the packet, or the value that it keeps |
 ///
 /// A borrowed buffer is copied, since the future may be forgotten while the device still works: a request in flight owns its
-/// memory (rule 1). An owned buffer goes with the request and comes back with the result. To lend a buffer without a copy, the
+/// memory (rule P1). An owned buffer goes with the request and comes back with the result. To lend a buffer without a copy, the
 /// caller has to wait: the blocking calls and the blocking scope do that.
 ///
 /// A future that is never awaited can therefore not refer to freed memory. Borrowed memory must outlive the future:

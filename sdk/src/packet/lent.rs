@@ -15,7 +15,7 @@ use crate::IoError;
 /// Borrows the caller's memory.
 ///
 /// A future can be dropped or forgotten at any time. Memory may therefore only be lent where the caller cannot return or unwind
-/// before the request is complete (rule 1): in a blocking call. The unsafe constructors require this; the blocking calls and the
+/// before the request is complete (rule P1): in a blocking call. The unsafe constructors require this; the blocking calls and the
 /// blocking scope of the host ensure it.
 #[derive(Debug)]
 pub struct RefPacket<'a, Perms: PacketPerms> {

@@ -1,7 +1,7 @@
 //! Outputs: the receivers of the segments of a request, beside its result.
 //!
 //! A **segment** is a part of a request that came back: done, or failed with an error. An output receives each segment as soon as
-//! the segment is answered, on the thread that answers it, before the request can be complete (rule 3). Parts without bytes are
+//! the segment is answered, on the thread that answers it, before the request can be complete (rule P3). Parts without bytes are
 //! no segments.
 
 use alloc::sync::Arc;

@@ -582,6 +582,9 @@ pub(super) unsafe fn poll_block(block: NonNull<Block>, cx: &mut Context<'_>) -> 
     polled
 }
 
+/// Puts the task's waker into the slot and arms it. `Ready` if the last view finished meanwhile: then the waker is taken out
+/// again.
+///
 /// # Safety
 ///
 /// As for [`poll_block`], and the waker slot is the owner's (state rule 3).
@@ -594,7 +597,8 @@ unsafe fn fill_slot(block: NonNull<Block>, cx: &mut Context<'_>) -> Poll<()> {
             slot => slot.replace(cx.waker().clone()),
         });
         let armed = (*block.as_ptr()).packet.state.arm();
-        // The drop of a waker may panic. That is a fault of the task, and does not affect this packet.
+        // Only now, since the drop runs foreign code, which must not run while the slot is in use. It may panic: that is a
+        // fault of the task, and does not affect this packet.
         let _ = firewall::contain(|| drop(stale));
         match armed {
             Armed::Pending => Poll::Pending,

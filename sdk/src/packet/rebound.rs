@@ -192,7 +192,8 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         Ok((ReboundStream { packet, arrivals, waiting: Vec::new(), ranges }, view))
     }
 
-    /// Binds the packet so that each part that comes back is given to `each` as a view of the origin.
+    /// Binds the packet so that each part that comes back is given to `each` as a view of the origin. Gives the packet, and the
+    /// fresh view for the device below.
     fn bind_parts(
         self,
         each: impl Fn(ReturnedPart<Perms>) + Send + Sync + 'static,
@@ -220,6 +221,7 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
                 // the stem.
                 let whole =
                     unsafe { block::kept::<BoundPacketView<Perms>>(packet.block().as_ptr()).part(range) };
+                // If `part` cannot make the view, it has failed the range itself.
                 if let Ok(whole) = whole {
                     whole.error(error);
                 }
@@ -375,7 +377,7 @@ impl<Perms: PacketPerms> Stream for ReboundStream<Perms> {
 impl<Perms: PacketPerms> Drop for ReboundStream<Perms> {
     fn drop(&mut self) {
         self.packet.cancel();
-        // The task does not wait any more. Its waker is dropped now, since the output lives as long as the packet (rule 7).
+        // The task does not wait any more. Its waker is dropped now, since the output lives as long as the packet (rule P7).
         self.arrivals.forget_task();
     }
 }

@@ -10,7 +10,7 @@ use crate::{Cause, IoError};
 ///
 /// The layer answers each part once, in any split, on any thread: as the device below answered ([`complete`](Self::complete)), as
 /// failed after all ([`error`](Self::error), [`fail`](Self::fail)), or in any other way through the [view](Self::into_view).
-/// Dropping the part fails it (rule 2).
+/// Dropping the part fails it (rule P2).
 ///
 /// ```
 /// use pactio_sdk::{Code, IoError, PacketBox, ReboundPacket, Write};

@@ -8,7 +8,7 @@ use crate::IoError;
 
 /// Keeps a packet, and gives back the value that the packet was made from.
 ///
-/// There is one place for a packet: a block on the heap, which its last user frees (rule 1). Packets inside of futures, which
+/// There is one place for a packet: a block on the heap, which its last user frees (rule P1). Packets inside of futures, which
 /// other systems place through an `OpaqueStore`, do not exist here: a future can be forgotten while the device still writes.
 /// Blocks of the usual sizes are reused, so a warm program does not allocate.
 pub trait PacketStore<Perms: PacketPerms>: Sized + Unpin {
@@ -29,7 +29,7 @@ pub trait PacketStore<Perms: PacketPerms>: Sized + Unpin {
     fn sync_back(self) -> Result<Self::Back, IoError>;
 }
 
-/// A packet that may be bound and polled, but not replaced: the store that keeps the packet relies on its bytes (rule 15).
+/// A packet that may be bound and polled, but not replaced: the store that keeps the packet relies on its bytes (rule P15).
 ///
 /// ```compile_fail,E0596
 /// # use pactio_sdk::{PacketBox, PacketStore, VecPacket, Write};

@@ -92,7 +92,7 @@ impl<Perms: PacketPerms> PacketStream<Perms> {
 
 impl<Perms: PacketPerms> Drop for PacketStream<Perms> {
     fn drop(&mut self) {
-        // The task does not wait any more. Its waker is dropped now, since the output lives as long as the packet (rule 7).
+        // The task does not wait any more. Its waker is dropped now, since the output lives as long as the packet (rule P7).
         self.arrivals.forget_task();
     }
 }

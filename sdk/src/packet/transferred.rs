@@ -8,7 +8,7 @@ use crate::{Cause, IoError};
 /// A range with bytes that were moved and an answer that is still owed.
 ///
 /// A device can move bytes under a lock and call [`complete`](Self::complete) after the lock is released: the answer may
-/// run code of the requester. Dropping the value fails the whole range with [`IoError::UNANSWERED`] (rule 2), so that a
+/// run code of the requester. Dropping the value fails the whole range with [`IoError::UNANSWERED`] (rule P2), so that a
 /// panic or an early return between the two never looks like success.
 ///
 /// ```

@@ -5,7 +5,7 @@ use crate::IoError;
 
 /// A range of a packet that is not bound to a device yet: it can be cut and tagged, and then [bound](Self::bind) part by part.
 ///
-/// The view is counted like a bound view, so a part that is dropped resolves too, with [`IoError::NOT_SUBMITTED`] (rule 13). The
+/// The view is counted like a bound view, so a part that is dropped resolves too, with [`IoError::NOT_SUBMITTED`] (rule P13). The
 /// count of views keeps the packet alive, so the view needs no lifetime, and the packet needs no reference count.
 ///
 /// ```

@@ -441,7 +441,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         }
     }
 
-    /// Settles in this order (rule 3): the bytes are in place; then the result, the output, the count, the wake.
+    /// Settles in this order (rule P3): the bytes are in place; then the result, the output, the count, the wake.
     ///
     /// # Safety
     ///

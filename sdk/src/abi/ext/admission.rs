@@ -1,4 +1,4 @@
-//! `pactio.admission/1`: a device can be full, and requests wait with the caller until it has room (rule 20).
+//! `pactio.admission/1`: a device can be full, and requests wait with the caller until it has room (rule P20).
 
 use core::task::{Context, Poll};
 

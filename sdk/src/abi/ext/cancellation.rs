@@ -1,4 +1,4 @@
-//! `pactio.cancellation/1`: requests can be cancelled (rule 21). Views learn of it through their origins (`packet/view.rs`); a
+//! `pactio.cancellation/1`: requests can be cancelled (rule P21). Views learn of it through their origins (`packet/view.rs`); a
 //! filter hands the call on with `Lower::cancel`.
 
 use super::{Capability, Extension};
