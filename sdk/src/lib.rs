@@ -127,8 +127,8 @@ pub use abi::{OpenError, OpenMode, Opened};
 pub use device::{Counts, Driven, InFlight, LocalDevice, LocalDriver, RequestKind, Requests};
 #[cfg(feature = "std")]
 pub use ext::{
-    Admission, Answer, Cancellation, Capability, CreateFolder, Describe, Entry, ExtensionQuery, Flush,
-    FlushScope, Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Metric, Name, Origin,
+    Admission, Answer, Cancellation, Capability, CreateFile, CreateFolder, Describe, Entry, ExtensionQuery,
+    Flush, FlushScope, Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Metric, Name, Origin,
     Provenance, Publish, ReadNow, Record, Records, Refusals, Refused, Region, Registration, Remove, Rename,
     RenameMode, Resize, Stat, Statistics, Unit, Zero, ZeroMode, extension_of, read_records,
 };

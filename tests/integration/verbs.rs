@@ -28,6 +28,48 @@ fn names(host: &Host, tree: &Device) -> Vec<String> {
 }
 
 #[test]
+fn a_file_is_made_by_one_of_many_callers() {
+    in_time(|| {
+        let host = host(&["pactio_file", "pactio_memory", "pactio_object"]);
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [path, store] = [0, 1].map(|index| folders[index].path().display().to_string());
+        for url in [format!("file:{path}"), "memory:a/?size=1MiB".to_owned(), format!("local:{store}/")] {
+            let tree = writable(&host, &url);
+            assert!(tree.capabilities().has(Capability::CREATE_FILE), "{url}");
+            put(&host, &tree, "kept", b"some bytes");
+            let code = |name: &str| host.block_on(tree.create_file(name)).unwrap_err().code();
+            assert_eq!(code("kept"), Some(Code::ALREADY_EXISTS), "{url}");
+            let kept = tree.open("kept").unwrap();
+            assert_eq!(host.block_on(kept.read_range(0..10)).unwrap(), b"some bytes");
+            for round in 0..20 {
+                let name = format!("new {round}");
+                let tasks: Vec<_> = (0..16)
+                    .map(|_| {
+                        let (tree, name) = (tree.clone(), name.clone());
+                        host.spawn(async move { tree.create_file(name).await })
+                    })
+                    .collect();
+                let made: Vec<_> = tasks.into_iter().map(|task| host.block_on(task)).collect();
+                let (one, others): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
+                assert_eq!(one.len(), 1, "{url}, {name}: {others:?}");
+                for error in others {
+                    assert_eq!(error.unwrap_err().code(), Some(Code::ALREADY_EXISTS), "{url}");
+                }
+                assert_eq!(tree.open(&name).unwrap().size(), Some(0), "{url}");
+            }
+            assert_eq!(code("../x"), Some(Code::INVALID_INPUT));
+            // A tree that was opened to be read makes nothing.
+            let error = host.block_on(host.open(&url).unwrap().create_file("x")).unwrap_err();
+            assert!(error.to_string().contains("does not support 'make files'"), "{error}");
+        }
+        assert_eq!(
+            host.block_on(writable(&host, &format!("file:{path}")).create_file("none/x")).unwrap_err().code(),
+            Some(Code::NOT_FOUND)
+        );
+    });
+}
+
+#[test]
 fn names_of_a_folder_are_changed() {
     in_time(|| {
         let host = host(&["pactio_file"]);

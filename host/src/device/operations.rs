@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use pactio_sdk::ext::{EXTENSIONS, Operation};
 use pactio_sdk::{
-    Capability, Cause, Code, CreateFolder, Describe, Entry, Flush, FlushScope, IoError, Limits, Listing,
-    Mapping, Metric, Name, Origin, PacketBox, Provenance, Publish, Record, Refusals, Refused, Region, Remove,
-    Rename, RenameMode, Resize, Stat, Statistics, Write, Zero, ZeroMode, read_records,
+    Capability, Cause, Code, CreateFile, CreateFolder, Describe, Entry, Flush, FlushScope, IoError, Limits,
+    Listing, Mapping, Metric, Name, Origin, PacketBox, Provenance, Publish, Record, Refusals, Refused,
+    Region, Remove, Rename, RenameMode, Resize, Stat, Statistics, Write, Zero, ZeroMode, read_records,
 };
 
 use super::Device;
@@ -259,6 +259,30 @@ impl Device {
     pub async fn remove(&self, name: impl AsRef<[u8]>) -> Result<(), Error> {
         let name = self.checked_name("remove", name.as_ref())?;
         self.ask::<dyn Remove>(What("remove", name), 0, ONE_BYTE).await.map(drop)
+    }
+
+    /// Makes an empty file in a tree that was opened for writing, if there is no such name. Of several callers at the same time, one
+    /// succeeds. The folder that the file is made in exists.
+    ///
+    /// ```no_run
+    /// # async fn run(folder: &pactio::Device) -> Result<(), pactio::Error> {
+    /// use pactio::Code;
+    ///
+    /// match folder.create_file("lock").await {
+    ///     Ok(()) => println!("this caller has the lock"),
+    ///     Err(error) if error.code() == Some(Code::ALREADY_EXISTS) => println!("another one has it"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ALREADY_EXISTS`] if there is such a name; if the tree cannot be changed.
+    pub async fn create_file(&self, name: impl AsRef<[u8]>) -> Result<(), Error> {
+        let name = self.checked_name("make the file", name.as_ref())?;
+        self.ask::<dyn CreateFile>(What("make the file", name), 0, ONE_BYTE).await.map(drop)
     }
 
     /// Makes a folder in a tree that was opened for writing. The folder that it is made in exists.

@@ -8,9 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pactio_sdk::{
-    Answer, Cause, Code, CreateFolder, Entry, ExtensionQuery, Flush, FlushScope, IoError, Kind, ListCursors,
-    Listing, OpenError, OpenMode, Opened, Opening, Records, Remove, Rename, RenameMode, Stat, Tree,
-    TreeDevice,
+    Answer, Cause, Code, CreateFile, CreateFolder, Entry, ExtensionQuery, Flush, FlushScope, IoError, Kind,
+    ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records, Remove, Rename, RenameMode, Stat,
+    Tree, TreeDevice,
 };
 
 use crate::backend::{Files, OpenFlags};
@@ -70,6 +70,7 @@ impl Tree for Folder {
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         if self.may_change {
             query.offer::<dyn Remove>(self).offer::<dyn Rename>(self).offer::<dyn CreateFolder>(self);
+            query.offer::<dyn CreateFile>(self);
             query.offer::<dyn Flush>(self);
         }
     }
@@ -98,6 +99,12 @@ impl Remove for Folder {
             // A link is removed, and not its target.
             false => fs::remove_file(path),
         });
+    }
+}
+
+impl CreateFile for Folder {
+    fn create_file(&self, name: &[u8], answer: Answer) {
+        self.change(name, answer, |path| fs::File::create_new(path).map(drop));
     }
 }
 

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use pactio_sdk::{
-    Answer, Code, CreateFolder, Entry, ExtensionQuery, IoError, Kind, ListCursors, Listing, OpenError,
-    OpenMode, Opened, Opening, Records, Remove, Rename, RenameMode, Stat, Tree, TreeDevice,
+    Answer, Code, CreateFile, CreateFolder, Entry, ExtensionQuery, IoError, Kind, ListCursors, Listing,
+    OpenError, OpenMode, Opened, Opening, Records, Remove, Rename, RenameMode, Stat, Tree, TreeDevice,
 };
 
 use crate::file::{Budget, Content, FileDevice, Place};
@@ -141,6 +141,7 @@ impl Tree for Folder {
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         if self.may_change {
             query.offer::<dyn Remove>(self).offer::<dyn Rename>(self).offer::<dyn CreateFolder>(self);
+            query.offer::<dyn CreateFile>(self);
         }
     }
 }
@@ -206,8 +207,9 @@ impl Remove for Folder {
     }
 }
 
-impl CreateFolder for Folder {
-    fn create_folder(&self, name: &[u8], answer: Answer) {
+impl Folder {
+    /// Makes a name that does not exist.
+    fn create(&self, name: &[u8], answer: Answer, node: Node) {
         let path = self.path_of(name);
         let mut all = self.names.lock();
         let made = match all.contains_key(&path) {
@@ -215,10 +217,23 @@ impl CreateFolder for Folder {
             false => refuse_without_folder(&all, &path),
         };
         if made.is_ok() {
-            all.insert(path, Node::Folder);
+            all.insert(path, node);
         }
         drop(all);
         answer.result(made);
+    }
+}
+
+impl CreateFile for Folder {
+    fn create_file(&self, name: &[u8], answer: Answer) {
+        let content = Arc::new(Content::new(self.names.budget.clone()));
+        self.create(name, answer, Node::File(content));
+    }
+}
+
+impl CreateFolder for Folder {
+    fn create_folder(&self, name: &[u8], answer: Answer) {
+        self.create(name, answer, Node::Folder);
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use object_store::path::Path;
-use object_store::{Attributes, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Attributes, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use pactio_sdk::{
-    Answer, Cause, Code, Entry, ExtensionQuery, IoError, ListCursors, Listing, OpenError, OpenMode, Opened,
-    Opening, Records, Refusals, Refused, Remove, Rename, RenameMode, Tree,
+    Answer, Cause, Code, CreateFile, Entry, ExtensionQuery, IoError, ListCursors, Listing, OpenError,
+    OpenMode, Opened, Opening, Records, Refusals, Refused, Remove, Rename, RenameMode, Tree,
 };
 
 use crate::backend;
@@ -261,7 +261,7 @@ impl Tree for Folder {
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         query.offer::<dyn Refusals>(self);
         if self.may_change {
-            query.offer::<dyn Remove>(self).offer::<dyn Rename>(self);
+            query.offer::<dyn Remove>(self).offer::<dyn Rename>(self).offer::<dyn CreateFile>(self);
         }
     }
 }
@@ -294,6 +294,34 @@ impl Remove for Folder {
             store.delete(&path).await.map_err(|error| failed("the removal", &error))
         });
     }
+}
+
+impl CreateFile for Folder {
+    /// Puts an object without bytes, on the condition that there is none of the name. Some servers ignore the condition, so that
+    /// the name is looked up before.
+    fn create_file(&self, name: &[u8], answer: Answer) {
+        let key = self.key(name);
+        let (Ok(runtime), Some(Ok(path))) = (runtime(), key.as_deref().map(path)) else {
+            return answer.error(IoError::from_code(Code::INVALID_INPUT));
+        };
+        let store = self.store.objects.clone();
+        runtime.spawn(async move { answer.result(create(&*store, &path).await) });
+    }
+}
+
+async fn create(store: &dyn ObjectStore, path: &Path) -> Result<(), Cause> {
+    match store.head(path).await {
+        Ok(_) => return Err(IoError::from_code(Code::ALREADY_EXISTS).into()),
+        Err(error) if failure::error(&error).code() != Code::NOT_FOUND => {
+            return Err(failed("the look-up of the name", &error));
+        }
+        Err(_) => {}
+    }
+    if has_keys_below(store, path).await.map_err(|error| failed("the look-up of the name", &error))? {
+        return Err(Cause::new(IoError::from_code(Code::IS_DIRECTORY), "the name is a folder"));
+    }
+    let put = store.put_opts(path, PutPayload::default(), PutMode::Create.into()).await;
+    put.map(drop).map_err(|error| failed("the new object", &error))
 }
 
 /// Removes an object that was copied, unless it was written since then.

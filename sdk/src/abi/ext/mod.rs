@@ -20,6 +20,7 @@
 //! | `Opening` | `pactio.open/2` | opening a name |
 //! | [`Remove`] | `pactio.remove/1` | names are removed |
 //! | [`Rename`] | `pactio.rename/1` | names are changed |
+//! | [`CreateFile`] | `pactio.create-file/1` | files are made, if absent |
 //! | [`CreateFolder`] | `pactio.create-folder/1` | folders are made |
 //! | [`Provenance`] | `pactio.provenance/2` | where a name comes from |
 //! | [`Refusals`] | `pactio.refused/1` | entries that a tree hides, with the reason |
@@ -39,6 +40,7 @@
 mod admission;
 mod answer;
 mod cancellation;
+mod create_file;
 mod create_folder;
 #[cfg(feature = "plugin")]
 mod cursors;
@@ -70,6 +72,7 @@ mod zero;
 pub use admission::Admission;
 pub use answer::Answer;
 pub use cancellation::Cancellation;
+pub use create_file::CreateFile;
 pub use create_folder::CreateFolder;
 #[cfg(feature = "plugin")]
 pub use cursors::ListCursors;
@@ -177,6 +180,7 @@ extensions! {
     Opening,
     Remove,
     Rename,
+    CreateFile,
     CreateFolder,
     Provenance,
     Refusals,
