@@ -53,13 +53,13 @@
 
 #![deny(missing_docs)]
 
-mod bounds;
 #[cfg(feature = "check")]
 pub mod check;
 mod device;
 mod door;
 mod error;
 mod executor;
+mod gauges;
 mod host;
 mod plugin;
 mod resources;
@@ -68,7 +68,6 @@ mod sync;
 mod task;
 mod url;
 
-pub use bounds::Bounded;
 pub use device::{
     Buffer, BufferPool, Capabilities, Device, DeviceStatistics, ExactRequest, Health, Named, OpenOptions,
     Opening, PartialRequest, ReadValue, RequestInFlight, WriteValue, device_in_call,
@@ -76,6 +75,7 @@ pub use device::{
 #[doc(hidden)]
 pub use door::layout as door_layout;
 pub use error::{Error, ErrorKind, RefusalKind};
+pub use gauges::Bounded;
 pub use host::{Host, HostBuilder, LiveDevice, Scope, Scoped};
 pub use pactio_sdk::{
     Capability, Cause, Code, DeviceInfo, Entry, Identity, IntoPacket, IoError, KeptPacket, Kind, Limits,

@@ -1,8 +1,8 @@
 //! The threads and the memory that all hosts of a process use together, and their bounds.
 
 use crate::Bounded;
-use crate::bounds::{BUFFERS, LOST, THREADS};
-use crate::executor::helpers;
+use crate::executor::slow_calls;
+use crate::gauges::{BUFFERS, LOST, THREADS};
 
 /// The threads and the memory that all hosts of this process use, with their bounds.
 ///
@@ -37,7 +37,7 @@ pub struct Resources {
 impl Resources {
     /// The counts of this moment. Each count is exact, but the counts may be of slightly different moments.
     pub fn now() -> Self {
-        let (helper_threads, waiting_calls) = helpers::counts();
+        let (helper_threads, waiting_calls) = slow_calls::counts();
         Self {
             threads: THREADS.bounded().now,
             lost_threads: LOST.bounded(),

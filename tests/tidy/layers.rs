@@ -26,7 +26,7 @@ const CRATES: [Layers; 2] = [
     Layers {
         source: "host/src",
         all: &[
-            &["bounds", "error", "sync", "task", "url"],
+            &["gauges", "error", "sync", "task", "url"],
             &["executor"],
             &["door"],
             &["plugin"],

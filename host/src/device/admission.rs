@@ -15,7 +15,7 @@ use crate::sync::{Mutex, MutexGuard, mutant};
 #[derive(Default)]
 pub(super) struct AdmissionGate {
     pub(super) turns: AdmissionQueue,
-    /// The waker of the caller that asks through [`LimitsLayer`](super::limits_layer); there is one at a time. Reference-counted,
+    /// The waker of the caller that asks through [`LowerDevice`](super::lower); there is one at a time. Reference-counted,
     /// so that no foreign code runs under the lock.
     above: Mutex<Option<Arc<Waker>>>,
 }

@@ -10,7 +10,7 @@ use async_channel::{Receiver, Sender};
 use pactio_sdk::{IntoPacket, KeptPacket, PacketPerms, StableBytes};
 
 use super::{Registered, Shared};
-use crate::bounds::{BUFFERS, Taken};
+use crate::gauges::{BUFFERS, Taken};
 use crate::{Error, ErrorKind};
 
 /// A bounded number of buffers of one size in one piece of memory.

@@ -13,7 +13,7 @@ use pactio_sdk::{Code, IoError};
 
 use super::current::Entered;
 use super::{Device, Shared};
-use crate::executor::{Call, Process, helpers, may_close_here, must_not_wait};
+use crate::executor::{Call, Process, may_close_here, must_not_wait, slow_calls};
 use crate::{Error, ErrorKind};
 
 /// The health of a device.
@@ -132,7 +132,7 @@ fn close_elsewhere(close: impl FnOnce() + Send + 'static, limit: Duration) {
         close();
         drop(ends);
     };
-    if let Err(error) = helpers::perform(close) {
+    if let Err(error) = slow_calls::perform(close) {
         return tracing::error!("a device cannot be closed: no thread can be started: {error}");
     }
     if !must_not_wait() {
@@ -227,7 +227,7 @@ impl Device {
     fn begin_close(self, sender: impl Send + 'static, limit: Duration) -> Result<Closing, Error> {
         let (url, life) = (self.url().to_owned(), self.0.life.clone());
         life.at_end(sender);
-        helpers::perform(move || drop(self)).map_err(|error| {
+        slow_calls::perform(move || drop(self)).map_err(|error| {
             Error::new(ErrorKind::Setup, format!("cannot start a thread that closes '{url}': {error}"))
                 .with_system(error)
         })?;

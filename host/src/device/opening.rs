@@ -12,7 +12,7 @@ use futures_lite::future::or;
 use pactio_sdk::{Code, Name};
 
 use super::{Device, OpenOptions};
-use crate::executor::helpers;
+use crate::executor::slow_calls;
 use crate::{Error, ErrorKind};
 
 type Opened = Result<Device, Error>;
@@ -35,7 +35,7 @@ impl Opening {
         let (sender, receiver) = async_channel::bounded(1);
         // Its drop closes a device that comes too late.
         let waits = Waits(receiver);
-        let begun = helpers::perform(move || {
+        let begun = slow_calls::perform(move || {
             if !sender.is_closed() {
                 // If nothing waits any more, the device comes back and is closed here.
                 let _ = sender.try_send(open());
@@ -91,7 +91,7 @@ impl Drop for Waits {
         self.0.close();
         if let Ok(Ok(device)) = self.0.try_recv() {
             // Without a thread, the device is closed here, when the call is dropped.
-            let _ = helpers::perform(move || drop(device));
+            let _ = slow_calls::perform(move || drop(device));
         }
     }
 }

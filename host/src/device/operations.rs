@@ -261,8 +261,8 @@ impl Device {
         self.ask::<dyn Remove>(What("remove", name), 0, ONE_BYTE).await.map(drop)
     }
 
-    /// Makes an empty file in a tree that was opened for writing, if there is no such name. Of several callers at the same time, one
-    /// succeeds. The folder that the file is made in exists.
+    /// Makes an empty file in a tree that was opened for writing, if there is no such name. Of several callers at the same
+    /// time, one succeeds. The folder that the file is made in exists.
     ///
     /// ```no_run
     /// # async fn run(folder: &pactio::Device) -> Result<(), pactio::Error> {

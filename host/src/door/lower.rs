@@ -143,7 +143,7 @@ impl Ending {
 }
 
 /// Memory that the plugin leaves to a request.
-struct Lent {
+struct LentMemory {
     start: NonNull<u8>,
     len: usize,
     /// The bytes are those of a write. The memory of a read may be in any state.
@@ -151,11 +151,11 @@ struct Lent {
 }
 
 // SAFETY: the header has the plugin leave the memory to the request, on any thread.
-unsafe impl Send for Lent {}
+unsafe impl Send for LentMemory {}
 
 // SAFETY: the header has the memory stay valid, and used by the request alone, until its completion is called; `is_initialised`
 // says whether its bytes are.
-unsafe impl StableBytes for Lent {
+unsafe impl StableBytes for LentMemory {
     fn start(&mut self) -> NonNull<u8> {
         self.start
     }
@@ -218,7 +218,7 @@ unsafe extern "C" fn start(
         }
         start => start.unwrap_or(NonNull::dangling()),
     };
-    let lent = Lent { start, len, is_initialised };
+    let lent = LentMemory { start, len, is_initialised };
     match kind {
         READ | READ_NEXT => send::<Write>(device, kind, position, lent, origin, ending),
         WRITE | WRITE_NEXT => send::<Read>(device, kind, position, lent, origin, ending),
@@ -240,12 +240,12 @@ fn send<Perms: Kind>(
     device: &Lower,
     kind: u32,
     position: u64,
-    lent: Lent,
+    lent: LentMemory,
     origin: Option<(Held, Arc<Owner>)>,
     ending: Ending,
 ) {
     let Some((held, owner)) = origin else {
-        // SAFETY: see `StableBytes` of `Lent`.
+        // SAFETY: see `StableBytes` of `LentMemory`.
         let bound = unsafe { PacketBox::<Perms>::lent(lent.start, lent.len, lent.is_initialised) };
         let bound = bound.and_then(PacketBox::into_bound);
         return match bound {
@@ -293,7 +293,7 @@ fn derive<Perms: Kind, Origin: PacketPerms>(
     device: &Lower,
     kind: u32,
     position: u64,
-    lent: Lent,
+    lent: LentMemory,
     (origin, buffer): (BoundPacketView<Origin>, Option<AlignedBytes>),
     hold: fn(BoundPacketView<Origin>, Option<AlignedBytes>) -> Option<Held>,
     owner: Arc<Owner>,

@@ -21,7 +21,7 @@ use pactio_sdk::io::give_way_here;
 use super::driver::Duty;
 use super::local::block_on;
 use super::posts::{self, Post};
-use crate::bounds::{LOST, THREADS, Taken};
+use crate::gauges::{LOST, THREADS, Taken};
 use crate::{Error, ErrorKind};
 
 /// Most threads of a host that may be lost at a time.

@@ -1,4 +1,4 @@
-//! Selects the thread that polls a driver: one thread at a time polls it, and no wake is lost. The [word](super::word) decides.
+//! Selects the thread that polls a driver: one thread at a time polls it, and no wake is lost. The [word](super::driver_word) decides.
 //!
 //! A wake on a thread that [helps](Helper) the driver sets a flag of that thread. Any other wake notifies the word. Then one of
 //! these threads polls the driver:
@@ -20,9 +20,9 @@ use pactio_sdk::abi::DriverStatus;
 use pactio_sdk::{IoError, RequestId};
 
 use super::deferred::{Deferred, Looked, Queue, Views, Watch};
+use super::driver_word::{Notified, Released, Word};
 use super::local;
 use super::posts::Call;
-use super::word::{Notified, Released, Word};
 
 /// A driver that keeps waking itself is handed to the driving thread after this number of polls in a row, so that other drivers
 /// get their turn.

@@ -29,9 +29,6 @@ use crate::web::UNKNOWN_SIZE;
 /// Ranges that are requested at a time.
 pub(crate) const IN_FLIGHT: usize = 16;
 
-/// The longest pause between two attempts: the first value, doubled each time, up to the second value.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
 /// Most bytes of one request, so that several connections share a large read.
 const LARGEST: u64 = 4 << 20;
 
@@ -258,7 +255,7 @@ impl Fetches {
     /// With `in_order`, no other group is read meanwhile.
     async fn fetch(&self, group: Vec<(u64, BoundPacketView<Write>)>, in_order: bool) {
         let mut left = Outstanding::new(group);
-        let (mut last_byte, mut pause) = (Instant::now(), PAUSES.0);
+        let (mut last_byte, mut failures) = (Instant::now(), 0);
         while let Some((start, end)) = left.span() {
             let before = left.given();
             let error = match self.stream(start, end, &mut left, in_order).await {
@@ -269,16 +266,16 @@ impl Fetches {
             };
             if left.given() > before {
                 // Bytes have arrived since the last failure, so this is a new one.
-                (last_byte, pause) = (Instant::now(), PAUSES.0);
+                (last_byte, failures) = (Instant::now(), 0);
             }
+            failures += 1;
             // A server that cuts every connection before its first byte is asked for as long as one that refuses.
-            if last_byte.elapsed() + pause > self.store.retry_for {
+            if last_byte.elapsed() + retries::longest_pause(failures) > self.store.retry_for {
                 return left.fail(&self.failed(start, end, &error));
             }
-            if self.pause(Duration::from_nanos(fastrand::u64(0..=pause.as_nanos() as u64)), &mut left).await {
+            if self.pause(retries::jittered(failures), &mut left).await {
                 return;
             }
-            pause = (pause * 2).min(PAUSES.1);
         }
     }
 

@@ -18,6 +18,16 @@ use crate::failure::redacted;
 /// The first pause is random, up to this; the bound of each later one is twice as long, up to the second value.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// The bound of the pause after this number of failed attempts.
+pub(crate) fn longest_pause(attempts: u32) -> Duration {
+    PAUSES.0.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(PAUSES.1)
+}
+
+/// A random pause after this number of failed attempts, so that many clients do not come back at the same time.
+pub(crate) fn jittered(attempts: u32) -> Duration {
+    Duration::from_nanos(fastrand::u64(0..=longest_pause(attempts).as_nanos() as u64))
+}
+
 /// Opening ends after this time if the server never answered: its address may be wrong.
 const MAX_UNANSWERED_OPENING: Duration = Duration::from_secs(10);
 
@@ -120,9 +130,7 @@ impl Trouble {
         {
             return None;
         }
-        let bound = PAUSES.0.saturating_mul(1 << (self.attempts - 1).min(16)).min(PAUSES.1);
-        let jitter = Duration::from_nanos(fastrand::u64(0..=bound.as_nanos() as u64));
-        let pause = jitter.max(self.pause.unwrap_or_default());
+        let pause = jittered(self.attempts).max(self.pause.unwrap_or_default());
         let limit =
             if is_opening && !self.answered { retry_for.min(MAX_UNANSWERED_OPENING) } else { retry_for };
         (self.elapsed + pause <= limit).then_some(pause)
@@ -204,7 +212,7 @@ mod tests {
         for attempts in 1..40 {
             trouble.attempts = attempts;
             let pauses: Vec<_> = (0..50).map(|_| trouble.pause(long).unwrap()).collect();
-            let bound = PAUSES.0.saturating_mul(1 << (attempts - 1).min(16)).min(PAUSES.1);
+            let bound = longest_pause(attempts);
             assert!(pauses.iter().all(|pause| *pause <= bound), "{pauses:?}");
             assert!(pauses.iter().any(|pause| *pause < bound / 2), "{pauses:?}");
             assert!(pauses.iter().any(|pause| *pause > bound / 2), "{pauses:?}");

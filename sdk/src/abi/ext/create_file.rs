@@ -6,8 +6,8 @@ use crate::{BoundPacketView, Write};
 #[cfg(feature = "plugin")]
 use super::extension::Operates;
 
-/// Makes empty files in a tree, each in one step: of several callers at the same time, one succeeds. A tree has it if it was opened
-/// for writing.
+/// Makes empty files in a tree, each in one step: of several callers at the same time, one succeeds. A tree has it if it was
+/// opened for writing.
 pub trait CreateFile: Send + Sync {
     /// Makes the empty file `name`, whose folder exists. Fails with [`Code::ALREADY_EXISTS`](crate::Code::ALREADY_EXISTS) if there
     /// is such a name, and changes nothing then. The answer may come later.

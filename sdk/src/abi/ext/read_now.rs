@@ -8,7 +8,8 @@ use super::extension::{RemoteExtension, guarded, of_size};
 #[cfg(feature = "plugin")]
 use crate::BackendDevice;
 
-/// Reads of bytes that the device has at hand, as in memory: no packet is made for them.
+/// Reads of bytes that the device has at hand, as in memory: no view crosses the boundary for them, and small reads make no
+/// packet.
 ///
 /// A device has this extension in addition to [`BackendDevice::read`](crate::BackendDevice::read), which answers all other reads.
 /// The host uses it only where the extension is faster; it skips the extension for a while if the device declines.

@@ -17,16 +17,16 @@ use crate::executor::mark_thread_of_plugin;
 
 /// Hands requests on as a user of the device would send them, so that they pass through the host's layers and the device's driver
 /// is polled.
-struct Lent(Device);
+struct LowerDevice(Device);
 
 impl Device {
     /// The device as an object for a plugin.
     pub(crate) fn lend(&self) -> Result<DeviceObj, IoError> {
-        host_device(Lent(self.clone()))
+        host_device(LowerDevice(self.clone()))
     }
 }
 
-impl Lent {
+impl LowerDevice {
     #[inline]
     fn send<Perms: DeviceRequest<P>, P: DeviceParam>(&self, param: P, view: BoundPacketView<Perms>)
     where
@@ -37,7 +37,7 @@ impl Lent {
     }
 }
 
-impl BackendDevice for Lent {
+impl BackendDevice for LowerDevice {
     fn info(&self) -> DeviceInfo {
         self.0.info()
     }
@@ -84,7 +84,7 @@ impl BackendDevice for Lent {
     }
 }
 
-impl Lent {
+impl LowerDevice {
     /// The extensions of the device, except for the registration of memory, which only the host does.
     fn other_extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         let remote = &self.0.0.remote;
@@ -103,14 +103,14 @@ impl Lent {
     }
 }
 
-impl Limiting for Lent {
+impl Limiting for LowerDevice {
     /// The requests that the device handles best; the host fits all others to the limits.
     fn limits(&self) -> Limits {
         self.0.limits().without_bounds()
     }
 }
 
-impl Opening for Lent {
+impl Opening for LowerDevice {
     fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
         mark_thread_of_plugin();
         let device = self.0.open_in(name, mode)?;
@@ -118,7 +118,7 @@ impl Opening for Lent {
     }
 }
 
-impl ReadNow for Lent {
+impl ReadNow for LowerDevice {
     fn read_now(&self, position: u64, into: &mut Unfilled<'_>) {
         mark_thread_of_plugin();
         let shared = &*self.0.0;
@@ -128,21 +128,21 @@ impl ReadNow for Lent {
     }
 }
 
-impl Relay for Lent {
+impl Relay for LowerDevice {
     fn relay<E: Operation + ?Sized>(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
         mark_thread_of_plugin();
         self.0.operate::<E>(number, text, view);
     }
 }
 
-impl Cancellation for Lent {
+impl Cancellation for LowerDevice {
     fn cancel(&self, request: RequestId) {
         mark_thread_of_plugin();
         self.0.0.cancel(request);
     }
 }
 
-impl Admission for Lent {
+impl Admission for LowerDevice {
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
         mark_thread_of_plugin();
         // The users of the filter queue above the filter.

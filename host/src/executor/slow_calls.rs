@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Process;
 use super::posts::mark_thread_may_close;
-use crate::bounds::Bounded;
+use crate::gauges::Bounded;
 
 /// Most threads of the process.
 const MAX_THREADS: usize = 256;
@@ -21,19 +21,19 @@ const IDLE: Duration = Duration::from_secs(1);
 
 type Call = Box<dyn FnOnce() + Send>;
 
-struct Helpers {
+struct SlowCalls {
     calls: VecDeque<Call>,
     threads: usize,
     /// Threads that wait for a call.
     idle: usize,
 }
 
-static HELPERS: Mutex<Helpers> = Mutex::new(Helpers { calls: VecDeque::new(), threads: 0, idle: 0 });
+static SLOW_CALLS: Mutex<SlowCalls> = Mutex::new(SlowCalls { calls: VecDeque::new(), threads: 0, idle: 0 });
 static CALLS: Condvar = Condvar::new();
 
-fn helpers() -> MutexGuard<'static, Helpers> {
+fn lock() -> MutexGuard<'static, SlowCalls> {
     // No foreign code runs under the lock.
-    HELPERS.lock().unwrap_or_else(PoisonError::into_inner)
+    SLOW_CALLS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Performs a call on another thread, as soon as there is one. Devices can be closed there.
@@ -51,57 +51,57 @@ pub(crate) fn perform(call: impl FnOnce() + Send + 'static) -> io::Result<()> {
         };
         return thread::Builder::new().name("pactio-helper".to_owned()).spawn(life).map(drop);
     }
-    let mut helpers = helpers();
-    helpers.calls.push_back(Box::new(call));
-    if helpers.calls.len() <= helpers.idle {
-        drop(helpers);
+    let mut slow_calls = lock();
+    slow_calls.calls.push_back(Box::new(call));
+    if slow_calls.calls.len() <= slow_calls.idle {
+        drop(slow_calls);
         CALLS.notify_one();
         return Ok(());
     }
-    if helpers.threads == MAX_THREADS {
+    if slow_calls.threads == MAX_THREADS {
         return Ok(());
     }
-    helpers.threads += 1;
+    slow_calls.threads += 1;
     let started = thread::Builder::new().name("pactio-helper".to_owned()).spawn(help);
     let Err(error) = started else { return Ok(()) };
-    helpers.threads -= 1;
+    slow_calls.threads -= 1;
     // Another thread will perform the call.
-    if helpers.threads > 0 {
+    if slow_calls.threads > 0 {
         return Ok(());
     }
-    let call = helpers.calls.pop_back();
-    drop(helpers);
+    let call = slow_calls.calls.pop_back();
+    drop(slow_calls);
     drop(call);
     Err(error)
 }
 
 /// The threads, and the number of calls that wait for one.
 pub(crate) fn counts() -> (Bounded, usize) {
-    let helpers = helpers();
-    (Bounded { now: helpers.threads, most: MAX_THREADS }, helpers.calls.len())
+    let slow_calls = lock();
+    (Bounded { now: slow_calls.threads, most: MAX_THREADS }, slow_calls.calls.len())
 }
 
 /// Performs calls until none has come for [`IDLE`].
 fn help() {
     mark_thread_may_close();
-    let mut helpers = helpers();
+    let mut slow_calls = lock();
     loop {
-        if let Some(call) = helpers.calls.pop_front() {
-            drop(helpers);
+        if let Some(call) = slow_calls.calls.pop_front() {
+            drop(slow_calls);
             if catch_unwind(AssertUnwindSafe(call)).is_err() {
                 tracing::error!("opening or closing a device panicked");
             }
-            helpers = self::helpers();
+            slow_calls = lock();
             continue;
         }
-        helpers.idle += 1;
+        slow_calls.idle += 1;
         let (again, waited) = CALLS
-            .wait_timeout_while(helpers, IDLE, |helpers| helpers.calls.is_empty())
+            .wait_timeout_while(slow_calls, IDLE, |slow_calls| slow_calls.calls.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
-        helpers = again;
-        helpers.idle -= 1;
-        if waited.timed_out() && helpers.calls.is_empty() {
-            helpers.threads -= 1;
+        slow_calls = again;
+        slow_calls.idle -= 1;
+        if waited.timed_out() && slow_calls.calls.is_empty() {
+            slow_calls.threads -= 1;
             return;
         }
     }
