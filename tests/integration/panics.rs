@@ -75,6 +75,22 @@ fn in_a_read_at_once() {
 }
 
 #[test]
+fn in_a_read_at_once_while_another_request_waits_for_room() {
+    in_time(|| {
+        let (host, device) = open("fixture_panic_submit", "panic-submit:full");
+        let waits = {
+            let device = device.clone();
+            host.spawn(async move { device.read_at(0, vec![0; 10]).await.unwrap().0.min_error().unwrap().1 })
+        };
+        while !waits.is_finished() && device.health() == Health::Alive {
+            let request = device.read_exact_at(0, vec![0; 10]);
+            assert_eq!(host.block_on(request).unwrap_err().code(), Some(Code::POISONED));
+        }
+        assert_eq!(host.block_on(waits).code(), Code::POISONED);
+    });
+}
+
+#[test]
 fn in_the_driver() {
     driver("panic-driver:", Code::POISONED);
 }

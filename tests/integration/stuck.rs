@@ -93,6 +93,39 @@ fn a_driver_that_hangs_ends_or_panics_is_reported() {
 }
 
 #[test]
+fn a_device_that_hangs_is_not_asked_for_its_figures() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let end = folder.path().join("end");
+        let host = Host::builder()
+            .default_search_paths(false)
+            .search_path(folder_of(&["fixture_stuck"]).path())
+            .hang_limit(Duration::from_millis(100))
+            .statistics(true)
+            .build()
+            .unwrap();
+        let device = host.open(&format!("stuck:statistics@{}", end.display())).unwrap();
+        let reader = {
+            let device = device.clone();
+            std::thread::spawn(move || device.blocking_read::<u8>(0).is_ok())
+        };
+        while device.health() == Health::Alive {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Returns while the device hangs, with what the host has counted.
+        let statistics = host.statistics();
+        assert!(statistics[0].of_plugin.is_empty() && !end.exists(), "{statistics:?}");
+        assert!(matches!(host.in_flight()[0].health, Some(Health::Hangs { .. })));
+        std::fs::write(&end, b"").unwrap();
+        assert!(reader.join().unwrap());
+        while device.health() != Health::Alive {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(host.statistics()[0].of_plugin[0].name, "queries");
+    });
+}
+
+#[test]
 fn opening_and_closing_are_watched_too() {
     in_time(|| {
         let (records, host) = (records(), host());

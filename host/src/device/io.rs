@@ -1,15 +1,14 @@
 //! How views get from a handle to its plugin: through the host's layers; at once, in a batch, or when the device has room.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Context;
 
 use pactio_sdk::abi::{DeviceObj, DeviceParam, Remote, SendIo};
-use pactio_sdk::ext::publication;
-use pactio_sdk::io::{Admitted, Internal, Publication, Submitted};
+use pactio_sdk::ext::{Operation, publication};
+use pactio_sdk::io::{Admitted, Internal, Publication, ReadNowGate, Submitted};
 use pactio_sdk::{
     Batch, BlockOn, BoundPacketView, Cancellation, Capability, IoError, PacketIo, Publish, ReadNow,
-    RequestId, Size, Submission, Unfilled,
+    RequestId, Size, Submission, Unfilled, Write,
 };
 
 use super::current::Entered;
@@ -17,44 +16,23 @@ use super::layers::{LayeredRequest, Layers};
 use super::{Device, Shared};
 use crate::executor::{Call, Deferrable, Helper, block_on, local, together};
 
-/// Decides which reads of a device with [`ReadNow`] are tried at once.
-#[derive(Default)]
-pub(super) struct ReadNowGate {
-    /// Number of reads that are not tried, since the device has declined one.
-    skipped: AtomicU8,
-}
-
-impl ReadNowGate {
-    /// Number of reads without a try after one that the device declined: a try of a file that is not in memory costs a system
-    /// call.
-    const SKIPPED: u8 = 63;
-
-    /// Whether the next read is tried. Counts the read.
-    #[inline(always)]
-    pub(super) fn is_tried(&self) -> bool {
-        // Ordering: Relaxed. The number is a hint, and may count wrong.
-        let skipped = self.skipped.load(Ordering::Relaxed);
-        if skipped > 0 {
-            self.skipped.store(skipped - 1, Ordering::Relaxed);
-        }
-        skipped == 0
-    }
-}
-
 impl Shared {
     /// Has the plugin fill `into` at once. If it declines, or takes no requests, some of `into` stays unfilled.
     #[inline(always)]
     pub(super) fn read_at_once(&self, position: u64, into: &mut Unfilled<'_>) {
-        let Some(gate) = &self.read_now else { return };
-        if self.life.refusal().is_some() {
+        let ends = position.checked_add(into.remaining() as u64).is_some();
+        if into.is_full() || !ends || self.life.refusal().is_some() {
             return;
         }
         if let Some(extension) = self.remote.extension::<dyn ReadNow>() {
-            let _entered = Entered::new(self, Call::Request);
-            extension.read_now(position, into);
-        }
-        if !into.is_full() {
-            gate.skipped.store(ReadNowGate::SKIPPED, Ordering::Relaxed);
+            {
+                let _entered = Entered::new(self, Call::Request);
+                extension.read_now(position, into);
+            }
+            // A device that has panicked has forgotten the wakers.
+            if !into.is_full() {
+                self.wake_waiting();
+            }
         }
     }
 
@@ -63,6 +41,31 @@ impl Shared {
     pub(super) fn wake_waiting(&self) {
         if let Some(room) = &self.room {
             room.wake_all();
+        }
+    }
+
+    /// Hands views to the device. If that wakes the driver, the driver is polled on this thread.
+    #[inline(always)]
+    pub(super) fn helped(&self, call: Call, send: impl FnOnce(&Remote)) {
+        {
+            let _helper = self.driver.as_ref().map(|driver| Helper::new(driver, self));
+            let _entered = Entered::new(self, call);
+            send(&self.remote);
+        }
+        // The callers that wait for room are woken in any case: a device that has panicked has forgotten their waker.
+        self.wake_waiting();
+    }
+
+    /// Calls an operation of an extension, and polls the device's driver on this thread if that wakes it.
+    pub(super) fn operate<E: Operation + ?Sized>(
+        &self,
+        number: u64,
+        text: &[u8],
+        view: BoundPacketView<Write>,
+    ) {
+        match self.life.refusal() {
+            None => self.helped(Call::Extension, |remote| remote.operate::<E>(number, text, view)),
+            Some(error) => view.error(error),
         }
     }
 
@@ -96,9 +99,11 @@ impl Device {
     #[cfg(feature = "check")]
     pub(crate) fn bytes_at_hand(&self, position: u64, len: usize) -> Option<Vec<u8>> {
         let mut bytes = Vec::with_capacity(len);
-        let mut into = Unfilled::new(&mut bytes.spare_capacity_mut()[..len]);
-        self.0.read_at_once(position, &mut into);
-        if !into.is_full() {
+        let mut filling = pactio_sdk::Filling::new(&mut bytes.spare_capacity_mut()[..len]);
+        if self.0.read_now.is_some() {
+            self.0.read_at_once(position, &mut filling.unfilled());
+        }
+        if !filling.is_full() {
             return None;
         }
         // SAFETY: the first `len` bytes are filled.
@@ -111,18 +116,6 @@ impl Device {
         let shared: Arc<Shared> = self.0.clone();
         let room = self.0.room.clone()?;
         self.0.room.as_ref()?.turns.admit(move |_| room.ask(&shared.remote, bytes))
-    }
-
-    /// Hands views to the device. If that wakes the driver, the driver is polled on this thread.
-    #[inline(always)]
-    pub(super) fn helped(&self, call: Call, send: impl FnOnce(&Remote)) {
-        {
-            let _helper = self.0.driver.as_ref().map(|driver| Helper::new(driver, &*self.0));
-            let _entered = Entered::new(&self.0, call);
-            send(&self.0.remote);
-        }
-        // The callers that wait for room are woken in any case: a device that has panicked has forgotten their waker.
-        self.0.wake_waiting();
     }
 }
 
@@ -152,7 +145,7 @@ impl Device {
             Submission::push_to(list(place.views()), param, view);
             return place.leave(cx);
         }
-        self.helped(Call::Request, |remote| remote.send(param, view));
+        self.0.helped(Call::Request, |remote| remote.send(param, view));
         Submitted::Sent
     }
 
@@ -195,7 +188,7 @@ impl Device {
         // SAFETY: these are the parts of one view, which the caller has consumed.
         let view = unsafe { BoundPacketView::<Perms>::from_parts(packet, start, end, tag) };
         let Some(layers) = &self.0.layers else { return view.error(IoError::NOT_SUBMITTED) };
-        self.helped(Call::Request, |remote| {
+        self.0.helped(Call::Request, |remote| {
             layers.pass(param, view, |param, view| remote.send(param, view));
         });
     }
@@ -213,7 +206,7 @@ impl Device {
             layers.pass(param, view, |param, view| passed.push(Submission { param, view }));
         });
         if !passed.is_empty() {
-            self.helped(Call::Request, |remote| remote.send_many(Batch::drain(&mut passed)));
+            self.0.helped(Call::Request, |remote| remote.send_many(Batch::drain(&mut passed)));
         }
     }
 }
@@ -232,7 +225,7 @@ where
         if self.0.layers.is_some() {
             return self.send_in_layers(param, view.into_parts());
         }
-        self.helped(Call::Request, |remote| remote.send(param, view));
+        self.0.helped(Call::Request, |remote| remote.send(param, view));
     }
 
     fn send_batch(&self, batch: Batch<'_, Perms, P>) {
@@ -240,7 +233,7 @@ where
             return batch.for_each(|(_, view)| view.error(error));
         }
         match &self.0.layers {
-            None => self.helped(Call::Request, |remote| remote.send_many(batch)),
+            None => self.0.helped(Call::Request, |remote| remote.send_many(batch)),
             Some(layers) => self.send_batch_in_layers(layers, batch),
         }
     }
@@ -260,13 +253,14 @@ where
 
     #[inline(always)]
     fn reads_now(&self, _: Internal) -> bool {
-        self.0.read_now.as_ref().is_some_and(ReadNowGate::is_tried)
+        Perms::MAY_BE_AT_HAND && self.0.read_now.as_ref().is_some_and(ReadNowGate::is_tried)
     }
 
     #[inline(always)]
     fn read_now(&self, param: P, into: &mut Unfilled<'_>, _: Internal) {
-        if let Some(position) = Perms::read_position(param) {
+        if let (Some(position), Some(gate)) = (Perms::read_position(param), &self.0.read_now) {
             self.0.read_at_once(position, into);
+            gate.tried(into.is_full());
         }
     }
 
@@ -293,7 +287,7 @@ where
             return None;
         }
         let device = self.clone();
-        Some(publication(move |view| device.operate::<dyn Publish>(0, b"", view)))
+        Some(publication(move |view| device.0.operate::<dyn Publish>(0, b"", view)))
     }
 }
 

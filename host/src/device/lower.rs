@@ -12,7 +12,6 @@ use pactio_sdk::{
 };
 
 use super::Device;
-use super::io::ReadNowGate;
 use crate::executor::mark_thread_of_plugin;
 
 /// Hands requests on as a user of the device would send them, so that they pass through the host's layers and the device's driver
@@ -121,17 +120,15 @@ impl Opening for LowerDevice {
 impl ReadNow for LowerDevice {
     fn read_now(&self, position: u64, into: &mut Unfilled<'_>) {
         mark_thread_of_plugin();
-        let shared = &*self.0.0;
-        if shared.read_now.as_ref().is_some_and(ReadNowGate::is_tried) {
-            shared.read_at_once(position, into);
-        }
+        // The device at the top decides whether the read is tried.
+        self.0.0.read_at_once(position, into);
     }
 }
 
 impl Relay for LowerDevice {
     fn relay<E: Operation + ?Sized>(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
         mark_thread_of_plugin();
-        self.0.operate::<E>(number, text, view);
+        self.0.0.operate::<E>(number, text, view);
     }
 }
 

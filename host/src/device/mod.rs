@@ -26,6 +26,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use pactio_sdk::abi::{CWaker, DeviceObj, DriverStatus, Remote};
+use pactio_sdk::io::ReadNowGate;
 use pactio_sdk::{Batch, Capability, Code, Counts, DeviceInfo, Limits, OpenMode, PollingHandle, RequestId};
 
 use crate::executor::{Call, Drive, Driver, Runtime, Views};
@@ -45,7 +46,6 @@ pub use statistics::{DeviceStatistics, RequestInFlight};
 use admission::AdmissionGate;
 use current::Entered;
 use descriptor::Descriptor;
-use io::ReadNowGate;
 use layers::Layers;
 use life::Life;
 

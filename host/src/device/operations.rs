@@ -424,7 +424,7 @@ impl Device {
     ) -> Result<PacketBox<Write>, Error> {
         let sent = PacketBox::<Write>::new_buf(room).and_then(|mut packet| {
             let view = packet.bind()?;
-            self.operate::<E>(number, text, view);
+            self.0.operate::<E>(number, text, view);
             Ok(packet)
         });
         let mut packet = sent.map_err(|error| self.failure_of::<E>(what, &error.into()))?;
@@ -432,19 +432,6 @@ impl Device {
         match packet.min_cause() {
             Some((0, cause)) => Err(self.failure_of::<E>(what, &cause)),
             _ => Ok(packet),
-        }
-    }
-
-    /// Calls an operation of an extension, and polls the device's driver on this thread if that wakes it.
-    pub(super) fn operate<E: Operation + ?Sized>(
-        &self,
-        number: u64,
-        text: &[u8],
-        view: pactio_sdk::BoundPacketView<Write>,
-    ) {
-        match self.0.life.refusal() {
-            None => self.helped(Call::Extension, |remote| remote.operate::<E>(number, text, view)),
-            Some(error) => view.error(error),
         }
     }
 

@@ -128,8 +128,8 @@ impl CountedDevice {
 const FIGURES_BYTES: usize = 1 << 14;
 
 impl Shared {
-    /// The device's own figures, if it answers at once, as devices that only look at their counts do. Otherwise the packet has no
-    /// bytes, and there are none.
+    /// The device's own figures, if it answers at once, as devices that only look at their counts do. Otherwise, and if the
+    /// device takes no requests, the packet has no bytes, and there are none.
     fn figures_now(&self) -> Vec<Metric> {
         if !self.remote.has(Capability::STATISTICS) {
             return Vec::new();
@@ -137,8 +137,7 @@ impl Shared {
         let figures = || {
             let mut packet = PacketBox::<Write>::new_buf(FIGURES_BYTES)?;
             let view = packet.bind()?;
-            let _entered = super::current::Entered::new(self, crate::executor::Call::Extension);
-            self.remote.operate::<dyn pactio_sdk::Statistics>(0, &[], view);
+            self.operate::<dyn pactio_sdk::Statistics>(0, &[], view);
             packet.simple_contiguous_slice().and_then(read_records::<Metric>)
         };
         figures().map(|(figures, _)| figures).unwrap_or_default()

@@ -18,8 +18,10 @@ pub trait DeviceRequest<P: DeviceParam>: PacketPerms + sealed::Sealed<P> {
     /// Hands a view to the device's method.
     fn send<D: BackendDevice>(device: &D, param: P, view: BoundPacketView<Self>);
 
-    /// The position of a read, if the request is one: such a request may be answered at once by
-    /// [`ReadNow`](super::ext::ReadNow).
+    /// The request is a read of a position: it may be answered at once by [`ReadNow`](super::ext::ReadNow).
+    const MAY_BE_AT_HAND: bool = false;
+
+    /// The position, if the request [may be at hand](Self::MAY_BE_AT_HAND).
     fn read_position(param: P) -> Option<u64> {
         let _ = param;
         None
@@ -48,6 +50,8 @@ impl sealed::Sealed<NoPos> for Write {}
 impl sealed::Sealed<NoPos> for Read {}
 
 impl DeviceRequest<u64> for Write {
+    const MAY_BE_AT_HAND: bool = true;
+
     #[inline(always)]
     fn send<D: BackendDevice>(device: &D, position: u64, view: BoundPacketView<Self>) {
         device.read(position, view);

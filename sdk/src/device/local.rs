@@ -14,7 +14,7 @@ use super::drivers::Drivers;
 use crate::abi::{BackendDevice, DeviceInfo, DeviceParam, DeviceRequest, DriverPoll, Guarded, PollingHandle};
 use crate::ext::{Admission, Answer, Cancellation, Publish, ReadNow, publication};
 use crate::io::{AdmissionQueue, Admitted, BlockOn, Internal, PacketIo, Publication, Size};
-use crate::{Batch, BoundPacketView, IoError, RequestId, Unfilled};
+use crate::{Batch, BoundPacketView, Filling, IoError, RequestId, Unfilled};
 
 /// An open device without a host. Cheap to clone; all clones are one device.
 ///
@@ -245,13 +245,24 @@ impl<D: BackendDevice, Perms: DeviceRequest<P>, P: DeviceParam> PacketIo<Perms, 
     }
 
     fn reads_now(&self, _: Internal) -> bool {
-        self.0.reads_now
+        Perms::MAY_BE_AT_HAND && self.0.reads_now
     }
 
     fn read_now(&self, param: P, into: &mut Unfilled<'_>, _: Internal) {
-        if let Some(position) = Perms::read_position(param) {
-            // A device that is out of use states the reason in the answer of the request that follows.
-            let _ = self.0.device.with::<dyn ReadNow, _>(|extension| extension.read_now(position, into));
+        let Some(position) = Perms::read_position(param) else { return };
+        let (memory, len) = (into.unfilled_ptr(), into.remaining());
+        // SAFETY: the rest of `into` is borrowed for this call.
+        let mut filling = unsafe { Filling::from_raw(memory, len) };
+        let read = self
+            .0
+            .device
+            .with::<dyn ReadNow, _>(|extension| extension.read_now(position, &mut filling.unfilled()));
+        if read.is_ok() && filling.is_full() {
+            // SAFETY: all of it was filled.
+            unsafe { into.advance_unchecked(len) };
+        } else {
+            // A device that has panicked has forgotten the wakers. The request that follows states the reason.
+            self.0.wake_waiting();
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::{Internal, IoRead, IoWrite, PacketIo, Param, admit, send_now};
-use crate::{IoError, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Unfilled, Write};
+use crate::{Filling, IoError, PacketPerms, PacketStore, Read, ReadWrite, RefPacket, Report, Write};
 
 /// Waits for a future on the calling thread, and polls the drivers that the future needs to make progress.
 pub trait BlockOn {
@@ -51,7 +51,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
         Self: PacketIo<Write, P> + Sized,
     {
         // SAFETY: the buffer is borrowed for this call, and bytes are only written to it.
-        if fill_now(self, &param, unsafe { Unfilled::from_raw(buffer.as_mut_ptr(), buffer.len()) }) {
+        if fill_now(self, &param, unsafe { Filling::from_raw(buffer.as_mut_ptr(), buffer.len()) }) {
             return Ok(Report::all_done(buffer.len()));
         }
         // SAFETY: `buffer` is borrowed for this call, and `lend` returns or unwinds only when the packet is complete.
@@ -97,7 +97,7 @@ pub trait BlockingIo<P: Param>: BlockOn {
     where
         Self: PacketIo<Write, P> + Sized,
     {
-        let report = if fill_now(self, &param, Unfilled::new(buffer)) {
+        let report = if fill_now(self, &param, Filling::new(buffer)) {
             Report::all_done(buffer.len())
         } else {
             // SAFETY: `buffer` is borrowed for this call, and `lend` returns or unwinds only when the packet is complete.
@@ -173,14 +173,15 @@ pub trait BlockingIo<P: Param>: BlockOn {
 
 impl<D: BlockOn, P: Param> BlockingIo<P> for D {}
 
-/// Reads from a device that has the bytes at hand; `false` if not all of `into` is filled.
+/// Reads from a device that has the bytes at hand; `false` if not all of it is filled.
 #[inline(always)]
-fn fill_now<D: PacketIo<Write, P>, P: Param>(device: &D, param: &P, mut into: Unfilled<'_>) -> bool {
+fn fill_now<D: PacketIo<Write, P>, P: Param>(device: &D, param: &P, mut filling: Filling<'_>) -> bool {
+    let mut into = filling.unfilled();
     if into.is_full() || !param.reaches(into.remaining()) || !device.reads_now(Internal(())) {
         return false;
     }
     device.read_now(param.clone(), &mut into, Internal(()));
-    into.is_full()
+    filling.is_full()
 }
 
 /// Sends a packet over borrowed memory, and returns when it is complete.

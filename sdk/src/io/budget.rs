@@ -20,6 +20,18 @@ pub fn give_way_here() {
     LEFT.with(|left| left.set(IN_A_ROW));
 }
 
+/// The next request that is answered at once gives way.
+#[inline(always)]
+pub(super) fn next_gives_way() -> bool {
+    LEFT.with(|left| left.get() == 1)
+}
+
+/// Counts a request that was answered at once, and does not [give way](next_gives_way).
+#[inline(always)]
+pub(super) fn count() {
+    LEFT.with(|left| left.set(left.get().saturating_sub(1)));
+}
+
 /// Counts a request that was answered at once; `true` if its task gives way. The task is woken in that case.
 #[inline(always)]
 pub(super) fn gives_way(cx: &Context<'_>) -> bool {

@@ -11,6 +11,8 @@
 
 #[cfg(feature = "std")]
 mod admission;
+#[cfg(feature = "plugin")]
+mod at_hand;
 mod batch;
 #[cfg(feature = "std")]
 mod blocking;
@@ -35,6 +37,8 @@ use crate::{BoundPacketView, Cause, IoError, PacketPerms, RequestId, Unfilled};
 
 #[cfg(feature = "std")]
 pub use admission::AdmissionQueue;
+#[cfg(feature = "plugin")]
+pub use at_hand::ReadNowGate;
 pub use batch::{Batch, Submission};
 #[cfg(feature = "std")]
 pub use blocking::{BlockOn, BlockingIo};

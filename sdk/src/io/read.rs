@@ -12,7 +12,8 @@ use super::request::Stored;
 use super::{Exact, Io, PacketIo, Param, Request, Whole};
 use crate::packet::MAX_ON_STACK;
 use crate::{
-    Code, FullPacket, IntoPacket, IoError, PacketBox, PacketMut, PacketStore, Unfilled, VecPacket, Write,
+    Code, Filling, FullPacket, IntoPacket, IoError, PacketBox, PacketMut, PacketStore, Unfilled, VecPacket,
+    Write,
 };
 
 /// Methods to read from a value that answers read requests.
@@ -86,10 +87,10 @@ impl<T: AnyBitPattern> IntoPacket<Write> for Fresh<T> {
         }
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the value's memory is used by nothing else.
-        let mut into = unsafe { Unfilled::from_raw(value.as_mut_ptr().cast(), size_of::<T>()) };
-        fill(&mut into);
+        let mut filling = unsafe { Filling::from_raw(value.as_mut_ptr().cast(), size_of::<T>()) };
+        fill(&mut filling.unfilled());
         // SAFETY: all bytes of the value are filled, and any bytes are a valid `T`.
-        if into.is_full() { Ok(unsafe { value.assume_init() }) } else { Err(self) }
+        if filling.is_full() { Ok(unsafe { value.assume_init() }) } else { Err(self) }
     }
 }
 

@@ -385,21 +385,33 @@ where
     /// The first poll of a read from a device that may have the bytes at hand.
     #[inline(always)]
     fn poll_now(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        // A request that gives way keeps its result in a packet.
         #[cfg(feature = "std")]
-        if super::budget::gives_way(cx) {
-            return Poll::Pending;
+        if super::budget::next_gives_way() {
+            return self.poll_packet(cx);
         }
         if self.rare.is_some() {
             return self.poll_packet(cx);
         }
         let Stage::New(buffer) = mem::replace(&mut self.stage, Stage::Finished) else { finished_before() };
-        let buffer = match F::fill_now(buffer, |into| self.read_now(into)) {
-            Ok(result) => return Poll::Ready(result),
+        let mut is_tried = false;
+        let filled = F::fill_now(buffer, |into| {
+            is_tried = true;
+            self.read_now(into);
+        });
+        let buffer = match filled {
+            Ok(result) => {
+                #[cfg(feature = "std")]
+                super::budget::count();
+                return Poll::Ready(result);
+            }
             Err(buffer) => buffer,
         };
         match buffer.into_packet() {
             Ok(mut store) => {
-                if store.packet_mut().fill_now(|into| self.read_now(into)) {
+                if !is_tried && store.packet_mut().fill_now(|into| self.read_now(into)) {
+                    #[cfg(feature = "std")]
+                    super::budget::count();
                     return Poll::Ready(F::finish(&self.device, &self.param, Ok(store)));
                 }
                 self.poll_declined(store, cx)

@@ -92,7 +92,7 @@ pub(super) struct Private {
     pub(super) align_log2: u8,
     /// The table is a [`Watched`](super::watch) one.
     pub(super) watched: bool,
-    /// The packet was bound at least once.
+    /// The packet was bound, or filled without a view.
     pub(super) submitted: bool,
 }
 

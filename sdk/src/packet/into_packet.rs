@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 
 use super::{
-    ComplexPacket, FullPacket, KeptPacket, OwnedPacket, PacketBox, PacketBytes, PacketMut, PacketPerms,
-    PacketStore, Read, ReadWrite, SharedPacket, StableBytes, Unfilled, VecPacket, Write,
+    ComplexPacket, Filling, FullPacket, KeptPacket, OwnedPacket, PacketBox, PacketBytes, PacketMut,
+    PacketPerms, PacketStore, Read, ReadWrite, SharedPacket, StableBytes, Unfilled, VecPacket, Write,
 };
 use crate::IoError;
 
@@ -196,9 +196,9 @@ impl<'a> IntoPacket<Write> for &'a mut [u8] {
     fn fill_now(self, fill: impl FnOnce(&mut Unfilled<'_>)) -> Result<(), Self> {
         let mut memory = [MaybeUninit::uninit(); MAX_ON_STACK];
         let Some(memory) = memory.get_mut(..self.len()) else { return Err(self) };
-        let mut into = Unfilled::new(memory);
-        fill(&mut into);
-        if !into.is_full() {
+        let mut filling = Filling::new(memory);
+        fill(&mut filling.unfilled());
+        if !filling.is_full() {
             return Err(self);
         }
         // SAFETY: all bytes of `memory` are filled; `MaybeUninit<u8>` has the layout of `u8`.

@@ -90,7 +90,7 @@ pub use store::{PacketMut, PacketStore};
 pub use stream::{PacketStream, StreamSegment};
 pub use transferred::TransferredPacket;
 pub use unbound::PacketView;
-pub use unfilled::Unfilled;
+pub use unfilled::{Filling, Unfilled};
 pub use vec::{OwnedPacket, VecPacket};
 pub use view::{BoundPacketView, RequestId};
 

@@ -13,7 +13,8 @@ use super::header::{INITIALISED, Packet};
 use super::output::OutputRef;
 use super::state::{Armed, Left, Polled};
 use super::{
-    BoundPacketView, Filled, PacketPerms, PacketView, Report, RequestId, Unfilled, Write, mutant, watch,
+    BoundPacketView, Filled, Filling, PacketPerms, PacketView, Report, RequestId, Unfilled, Write, mutant,
+    watch,
 };
 use crate::{Cause, IoError, firewall};
 
@@ -182,7 +183,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         unsafe { (*self.block.as_ptr()).packet.table = table };
     }
 
-    /// The packet was bound at least once since it was made.
+    /// The packet has the result of a request: it was bound, or filled without a view.
     #[inline(always)]
     fn is_submitted(&self) -> bool {
         self.packet().private.submitted
@@ -296,9 +297,9 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         }
         self.packet().state.owner_touches_bytes();
         // SAFETY: the packet is idle, so its bytes are the owner's (state rule 2); those of a read may be written.
-        let mut into = unsafe { Unfilled::from_raw(self.packet().bytes, self.len()) };
-        fill(&mut into);
-        let is_full = into.is_full();
+        let mut filling = unsafe { Filling::from_raw(self.packet().bytes, self.len()) };
+        fill(&mut filling.unfilled());
+        let is_full = filling.is_full();
         // SAFETY: the packet is idle and ours, and only its owner uses this field.
         unsafe { (*self.block.as_ptr()).packet.private.submitted = is_full };
         self.packet().state.done_at_once();

@@ -145,6 +145,7 @@ struct Forwards<F>(F);
 
 impl<F: Filter> Forwards<F> {
     const READ: bool = Capability::READ.is_in(F::FORWARDS);
+    const READ_NOW: bool = Capability::READ_NOW.is_in(F::FORWARDS);
     const WRITE: bool = Capability::WRITE.is_in(F::FORWARDS);
     const EXCHANGE: bool = Capability::EXCHANGE.is_in(F::FORWARDS);
     const READ_NEXT: bool = Capability::READ_NEXT.is_in(F::FORWARDS);
@@ -219,10 +220,10 @@ impl<F: Filter> BackendDevice for F {
 
     #[inline(always)]
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        if !(Forwards::<F>::READ && query.is_for::<dyn ReadNow>()) {
+        // Short, since each read at once asks for the extension.
+        if !(Forwards::<F>::READ_NOW && query.is_for::<dyn ReadNow>()) {
             extensions(self, query);
         } else if let Some(extension) = self.lower().extension::<dyn ReadNow>() {
-            // Reads that pass unchanged may be answered at once by the device below.
             query.offer(extension);
         }
     }

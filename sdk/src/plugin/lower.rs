@@ -12,7 +12,7 @@ use crate::ext::{
     Admission, Answer, Cancellation, Capability, Describe, Extension, ExtensionQuery, Limits, Publish,
     ReadNow, Records, Stat, publication, read_records,
 };
-use crate::io::{AdmissionQueue, Admitted, BlockOn, Internal, Publication, Size};
+use crate::io::{AdmissionQueue, Admitted, BlockOn, Internal, Publication, ReadNowGate, Size};
 use crate::{
     BackendDevice, Batch, BoundPacketView, DeviceInfo, IoError, NoPos, OpenError, OpenMode, PacketBox,
     PacketIo, Read, ReadWrite, RequestId, Unfilled, Write,
@@ -28,13 +28,14 @@ pub struct Lower(Arc<Inner>);
 struct Inner {
     device: Remote,
     turns: Option<AdmissionQueue>,
+    read_now: ReadNowGate,
 }
 
 impl Lower {
     pub(crate) fn new(object: DeviceObj) -> Self {
         let device = Remote::new(object);
         let turns = device.extension::<dyn Admission>().map(|_| AdmissionQueue::default());
-        Self(Arc::new(Inner { device, turns }))
+        Self(Arc::new(Inner { device, turns, read_now: ReadNowGate::default() }))
     }
 
     /// A device of this program in the place of the lower one, to test a filter without a host. Its driver is not polled: take a
@@ -217,7 +218,7 @@ where
     }
 
     fn reads_now(&self, _: Internal) -> bool {
-        self.extension::<dyn ReadNow>().is_some()
+        Perms::MAY_BE_AT_HAND && self.extension::<dyn ReadNow>().is_some() && self.0.read_now.is_tried()
     }
 
     fn read_now(&self, param: P, into: &mut Unfilled<'_>, _: Internal) {
@@ -225,6 +226,7 @@ where
             && let Some(extension) = self.extension::<dyn ReadNow>()
         {
             extension.read_now(position, into);
+            self.0.read_now.tried(into.is_full());
         }
     }
 

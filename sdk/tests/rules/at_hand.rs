@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pactio_sdk::{
-    BackendDevice, BlockOn, BlockingIo, DeviceInfo, ExtensionQuery, IoError, IoRead, LocalDevice, PacketBox,
-    ReadNow, ReadView, Unfilled, Write,
+    BackendDevice, BlockOn, BlockingIo, DeviceInfo, ExtensionQuery, Filling, IoError, IoRead, LocalDevice,
+    Lower, PacketBox, ReadNow, ReadView, Unfilled, Write,
 };
 
 const LEN: usize = 4096;
@@ -120,6 +120,108 @@ fn reads_that_cannot_be_done_fail_and_leave_buffers_as_they_were() {
         assert_eq!((report.done(), report.min_error()), (2, Some((2, IoError::END))));
         assert_eq!(packet.simple_slice(), Err(IoError::END));
     });
+}
+
+/// Puts other memory in the place of the memory that it gets, and fills that.
+struct Swaps;
+
+impl BackendDevice for Swaps {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo::endless()
+    }
+
+    fn read(&self, _: u64, view: ReadView) {
+        view.error(IoError::END);
+    }
+
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn ReadNow>(self);
+    }
+}
+
+impl ReadNow for Swaps {
+    fn read_now(&self, _: u64, into: &mut Unfilled<'_>) {
+        let other = Box::leak(Box::new(Filling::new(Box::leak(Box::new([MaybeUninit::uninit(); 1])))));
+        *into = other.unfilled();
+        into.append(&[1]);
+        assert!(into.is_full());
+    }
+}
+
+#[test]
+fn memory_that_a_device_did_not_fill_is_never_seen() {
+    let device = LocalDevice::new(Swaps).unwrap();
+    assert_eq!(device.block_on(device.read_all(0, vec![7; 4096])), Err(IoError::END));
+    assert_eq!(device.block_on(device.read::<u64>(0)), Err(IoError::END));
+    assert_eq!(device.blocking_read_all(0, &mut [7; 16]), Err(IoError::END));
+    // Over the boundary.
+    let lower = Lower::of(Swaps).unwrap();
+    assert_eq!(lower.block_on(lower.read_all(0, vec![7; 4096])), Err(IoError::END));
+    assert_eq!(lower.block_on(lower.read::<u64>(0)), Err(IoError::END));
+}
+
+/// Panics when it has filled all bytes.
+struct Panics;
+
+impl BackendDevice for Panics {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo::endless()
+    }
+
+    fn read(&self, _: u64, view: ReadView) {
+        view.error(IoError::END);
+    }
+
+    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn ReadNow>(self);
+    }
+}
+
+impl ReadNow for Panics {
+    fn read_now(&self, _: u64, into: &mut Unfilled<'_>) {
+        into.append(&vec![1; into.remaining()]);
+        panic!("after the bytes");
+    }
+}
+
+#[test]
+fn a_read_in_which_the_device_panics_fails() {
+    let device = LocalDevice::new(Panics).unwrap();
+    assert_eq!(device.block_on(device.read_all(0, &mut [7; 8])), Err(IoError::POISONED));
+    let lower = Lower::of(Panics).unwrap();
+    assert_eq!(lower.block_on(lower.read_all(0, vec![7; 8])), Err(IoError::POISONED));
+}
+
+#[test]
+fn a_read_that_is_declined_is_tried_once() {
+    /// Declines all reads, and counts the tries.
+    struct Declines(Arc<AtomicUsize>);
+    impl BackendDevice for Declines {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::endless()
+        }
+        fn read(&self, _: u64, view: ReadView) {
+            view.transfer_data(&[1; 512]).complete();
+        }
+        fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+            query.offer::<dyn ReadNow>(self);
+        }
+    }
+    impl ReadNow for Declines {
+        fn read_now(&self, _: u64, _: &mut Unfilled<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let tries = Arc::<AtomicUsize>::default();
+    let lower = Lower::of(Declines(tries.clone())).unwrap();
+    for (read, expected) in [(1, 1), (63, 1), (1, 2), (63, 2)] {
+        for _ in 0..read {
+            lower.block_on(lower.read_all(0, &mut [0; 8])).unwrap();
+        }
+        assert_eq!(tries.load(Ordering::Relaxed), expected);
+    }
+    lower.block_on(lower.read_all(0, vec![0; 300])).unwrap();
+    assert_eq!(tries.load(Ordering::Relaxed), 3);
 }
 
 #[test]

@@ -120,6 +120,8 @@ macro_rules! extensions {
 
         $(
             $(#[$condition])?
+            impl sealed::Sealed for dyn $name {}
+            $(#[$condition])?
             impl Listed for dyn $name {
                 const INDEX: usize = Place::$name as usize;
             }
@@ -155,8 +157,13 @@ macro_rules! extensions {
 #[cfg(feature = "plugin")]
 pub(crate) use extension::CallExtension;
 
-/// An extension of the list. All extensions are therefore in this crate.
-pub trait Listed {
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// An extension of the list. The trait is sealed: all extensions are in this crate, and each has a place of its own, on which
+/// [`ExtensionQuery::offer`] relies.
+pub trait Listed: sealed::Sealed {
     /// The place in the list.
     #[doc(hidden)]
     const INDEX: usize;

@@ -6,7 +6,7 @@ use crate::Unfilled;
 #[cfg(feature = "plugin")]
 use super::extension::{RemoteExtension, guarded, of_size};
 #[cfg(feature = "plugin")]
-use crate::BackendDevice;
+use crate::{BackendDevice, Filling};
 
 /// Reads of bytes that the device has at hand, as in memory: no view crosses the boundary for them, and small reads make no
 /// packet.
@@ -46,7 +46,8 @@ use crate::BackendDevice;
 /// ```
 pub trait ReadNow: Send + Sync {
     /// Fills all of `into` with the bytes from `position` on, without waiting. A device that cannot do so, for whatever reason,
-    /// leaves some of `into` unfilled: the host then sends a request, which states the reason.
+    /// leaves some of `into` unfilled: the host then sends a request, which states the reason. At least one byte remains, and the
+    /// range ends within the range of positions.
     fn read_now(&self, position: u64, into: &mut Unfilled<'_>);
 }
 
@@ -104,12 +105,10 @@ unsafe extern "C" fn read_now<D: BackendDevice>(
     // SAFETY: the object belongs to the table, and its device exists during the call.
     let device = unsafe { guarded::<D>(object) };
     // SAFETY: the memory is this function's during the call.
-    let mut into = unsafe { Unfilled::from_raw(memory, len) };
-    let read = device.with::<dyn ReadNow, _>(|extension| {
-        extension.read_now(position, &mut into);
-        into.is_full()
-    });
-    u32::from(read == Ok(true))
+    let mut filling = unsafe { Filling::from_raw(memory, len) };
+    let read =
+        device.with::<dyn ReadNow, _>(|extension| extension.read_now(position, &mut filling.unfilled()));
+    u32::from(read.is_ok() && filling.is_full())
 }
 
 #[cfg(feature = "plugin")]
