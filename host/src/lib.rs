@@ -69,8 +69,8 @@ mod task;
 mod url;
 
 pub use device::{
-    Buffer, BufferPool, Capabilities, Device, DeviceStatistics, ExactRequest, Health, Named, OpenOptions,
-    Opening, PartialRequest, ReadValue, RequestInFlight, WriteValue, device_in_call,
+    Buffer, BufferPool, Capabilities, Device, DeviceStatistics, ExactRequest, Health, ListPages, Named,
+    OpenOptions, Opening, PartialRequest, ReadValue, RequestInFlight, WriteValue, device_in_call,
 };
 #[doc(hidden)]
 pub use door::layout as door_layout;

@@ -119,6 +119,16 @@ fn what_a_device_can_is_known_and_reaches_through_filters() {
                 );
                 assert!(all[5000].is_folder() && all[5000].size().is_none(), "{:?}", all[5000]);
                 assert_eq!(device.list("deep").await.unwrap().len(), 1);
+                let (mut pages, mut count, mut paged) = (device.list_pages(""), 0, Vec::new());
+                while let Some(page) = pages.next().await.unwrap() {
+                    // A future that is dropped loses no page.
+                    drop(pages.next());
+                    assert!(page.len() < 5000, "{}", page.len());
+                    (count, paged) = (count + 1, [paged, page].concat());
+                }
+                assert!(count > 1 && paged == all, "{count} pages with {} names", paged.len());
+                assert!(pages.next().await.unwrap().is_none());
+                assert!(device.list_pages("gone").next().await.is_err());
                 let regions = device.regions().await.unwrap();
                 assert_eq!(regions.len(), 4);
                 assert_eq!(

@@ -99,7 +99,10 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         }
         return Ok(());
     } else {
-        host.block_on(device.list(&folder))?.iter().try_for_each(|entry| show(&entry.name, entry))?;
+        let mut pages = device.list_pages(&folder);
+        while let Some(entries) = host.block_on(pages.next())? {
+            entries.iter().try_for_each(|entry| show(&entry.name, entry))?;
+        }
     }
     output.flush()
 }

@@ -5,9 +5,11 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use pactio_sdk::Admission;
-use pactio_sdk::abi::Remote;
 use pactio_sdk::io::AdmissionQueue;
 
+use super::Shared;
+use super::current::Entered;
+use crate::executor::Call;
 use crate::sync::{Mutex, MutexGuard, mutant};
 
 /// The waker of a device for all callers that wait for room. The device gets no other waker, so it may forget all wakers but the
@@ -21,9 +23,14 @@ pub(super) struct AdmissionGate {
 }
 
 impl AdmissionGate {
-    /// Asks the device for room for one of its users. The user's waker is in `turns`.
-    pub(super) fn ask(self: &Arc<Self>, remote: &Remote, bytes: usize) -> Poll<()> {
-        match remote.extension::<dyn Admission>() {
+    /// Asks the device for room for one of its users. The user's waker is in `turns`. A device that takes no requests is not
+    /// asked: the request comes to it, and fails.
+    pub(super) fn ask(self: &Arc<Self>, device: &Shared, bytes: usize) -> Poll<()> {
+        if device.life.refusal().is_some() {
+            return Poll::Ready(());
+        }
+        let _entered = Entered::new(device, Call::Admit);
+        match device.remote.extension::<dyn Admission>() {
             Some(admission) => {
                 admission.poll_admit(bytes, &mut Context::from_waker(&Waker::from(self.clone())))
             }
@@ -34,11 +41,11 @@ impl AdmissionGate {
     /// Asks the device for room for the layer above it.
     pub(super) fn ask_from_above(
         self: &Arc<Self>,
-        remote: &Remote,
+        device: &Shared,
         bytes: usize,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        self.asks_from_above(cx, || self.ask(remote, bytes))
+        self.asks_from_above(cx, || self.ask(device, bytes))
     }
 
     fn asks_from_above(&self, cx: &mut Context<'_>, ask: impl FnOnce() -> Poll<()>) -> Poll<()> {

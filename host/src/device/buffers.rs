@@ -121,6 +121,7 @@ impl BufferPool {
         Ok(Self::over(start, total - total % size, size, size, Owner::Other(Box::new(memory))))
     }
 
+    /// Makes a pool over `total` bytes of memory, which are a multiple of `stride`. All buffers are free.
     fn over(memory: NonNull<u8>, total: usize, size: usize, stride: usize, owner: Owner) -> Self {
         let count = total / stride;
         let (freed, free) = async_channel::bounded(count);

@@ -90,7 +90,8 @@ impl Device {
     }
 }
 
-/// A name in a tree, as plugins get it.
+/// Gives a name in a tree as plugins get it: without `/` at its ends. Refuses a name with a part that is empty, `.` or `..`,
+/// or has a zero byte.
 pub(super) fn checked(name: &[u8]) -> Result<&[u8], OpenError> {
     let name = trimmed(name);
     let is_bad = |part: &[u8]| matches!(part, b"" | b"." | b"..") || part.contains(&0);

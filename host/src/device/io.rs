@@ -48,6 +48,7 @@ impl Shared {
     #[inline(always)]
     pub(super) fn helped(&self, call: Call, send: impl FnOnce(&Remote)) {
         {
+            // Dropped after `_entered`: the call has ended when the helper polls the driver.
             let _helper = self.driver.as_ref().map(|driver| Helper::new(driver, self));
             let _entered = Entered::new(self, call);
             send(&self.remote);
@@ -69,7 +70,9 @@ impl Shared {
         }
     }
 
+    /// Cancels a request: fails its views that wait in the driver's queues, and passes the cancellation to the device.
     pub(super) fn cancel(&self, request: RequestId) {
+        // In a forked process, a thread that does not exist there may hold the lock of a queue.
         if let Some(driver) = &self.driver
             && !self.life.was_forked()
         {
@@ -111,11 +114,13 @@ impl Device {
         Some(bytes)
     }
 
+    /// Asks the device for room for `bytes` bytes. Gives `None` if there is room now, and otherwise a future that waits for
+    /// the request's turn and asks again.
     #[cold]
     fn queue_for_admission(&self, bytes: usize) -> Option<Admitted> {
         let shared: Arc<Shared> = self.0.clone();
         let room = self.0.room.clone()?;
-        self.0.room.as_ref()?.turns.admit(move |_| room.ask(&shared.remote, bytes))
+        self.0.room.as_ref()?.turns.admit(move |_| room.ask(&shared, bytes))
     }
 }
 
@@ -131,6 +136,7 @@ impl Device {
     where
         DeviceObj: SendIo<Perms, P>,
     {
+        // The queues belong to the driver. Without a driver, each request is sent at once.
         let Some(driver) = &self.0.driver else {
             {
                 let _entered = Entered::new(&self.0, Call::Request);
@@ -139,6 +145,8 @@ impl Device {
             self.0.wake_waiting();
             return Submitted::Sent;
         };
+        // Reads and writes at positions can wait in a queue of this thread, so that many cross in one call. `place` gives
+        // `None` if the request is better sent at once.
         if let Some(list) = Perms::LIST
             && let Some(mut place) = local::place(driver, cx.waker())
         {
@@ -193,6 +201,8 @@ impl Device {
         });
     }
 
+    /// Passes the views of a batch through the layers, and sends the requests that come out in one call. A view that a layer
+    /// fails itself, such as a misaligned write, gives no request.
     #[cold]
     fn send_batch_in_layers<Perms: LayeredRequest<P>, P: DeviceParam>(
         &self,

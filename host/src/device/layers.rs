@@ -106,7 +106,12 @@ impl LayeredRequest<NoPos> for Write {
     const KIND: RequestKind = RequestKind::Read;
 
     fn fit(limits: Limits, _: NoPos, view: ReadView, send: &mut impl FnMut(NoPos, ReadView)) {
-        split(limits, NoPos, view, next_of_stream, send);
+        if is_aligned(limits, 0, view.len()) {
+            split(limits, NoPos, view, next_of_stream, send);
+        } else {
+            // The bytes behind the request would be taken out of the stream, and lost.
+            view.error(IoError::from_code(Code::MISALIGNED));
+        }
     }
 }
 
@@ -156,6 +161,7 @@ fn split<Perms: DeviceRequest<P>, P: DeviceParam>(
 fn read_around(limits: Limits, position: u64, view: ReadView, send: &mut impl FnMut(u64, ReadView)) {
     let unit = u64::from(limits.alignment());
     let start = position - position % unit;
+    // Bytes between the start of the first unit and the start of the request.
     let skip = (position - start) as usize;
     let len = skip.checked_add(view.len()).and_then(|len| len.checked_next_multiple_of(unit as usize));
     // The end of the last unit must not exceed the end of all positions, 2^64.
@@ -171,6 +177,7 @@ fn read_around(limits: Limits, position: u64, view: ReadView, send: &mut impl Fn
     let Ok(mut around) = DerivedPacket::<_, Write, Write>::new(view, memory) else { return };
     let Ok(whole) = around.bind() else { return };
     around.on_complete(move |around| {
+        // The request is complete here, so this does not fail.
         if let Ok((view, memory, report)) = around.into_parts() {
             report.answer(&memory, skip, view);
         }

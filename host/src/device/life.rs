@@ -101,31 +101,35 @@ impl Life {
 impl Drop for Shared {
     /// Closes the object, and then drops the devices below.
     fn drop(&mut self) {
+        // The plugin's last figures are read while its object exists.
         if let Some(counted) = self.counted.get() {
             counted.end(self);
         }
         // Ordering: Relaxed. The flag only selects a message.
         self.life.ends.store(true, Ordering::Relaxed);
         // SAFETY: the object is taken once, here, and not used afterwards: nothing refers to the device any more.
-        let remote = unsafe { ManuallyDrop::take(&mut self.remote) };
+        let remote = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.remote) });
         let (life, url, runtime) = (self.life.clone(), std::mem::take(&mut self.url), self.runtime.clone());
         let plugin = self.plugin.clone();
         let close = move || {
+            // The watchdog reports the call if it takes too long.
             let under_way = runtime.watchdog().begin("close", &url);
-            if !remote.close() {
+            if !ManuallyDrop::into_inner(remote).close() {
                 // Ordering: Relaxed. The drop of the senders below orders the store before the reader's load.
                 life.panicked_at_end.store(true, Ordering::Relaxed);
                 let plugin = plugin.manifest().id.as_str();
                 tracing::error!(device = url, plugin, "the plugin panicked when it closed the device");
             }
             drop(under_way);
+            // Drops the senders, which tells the callers that wait for the end.
             life.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
         };
         if may_close_here() { close() } else { close_elsewhere(close, self.runtime.limit()) }
     }
 }
 
-/// Closes an object on another thread. The plugin may wait for the end of this thread, so this thread waits at most for `limit`.
+/// Closes an object on another thread. The plugin may wait for the end of this thread, so this thread waits at most for
+/// `limit`. If there is no thread, the object stays: `close` keeps it when it is dropped without a call.
 fn close_elsewhere(close: impl FnOnce() + Send + 'static, limit: Duration) {
     let (ends, ended) = channel::<()>();
     let close = move || {
@@ -133,9 +137,11 @@ fn close_elsewhere(close: impl FnOnce() + Send + 'static, limit: Duration) {
         drop(ends);
     };
     if let Err(error) = slow_calls::perform(close) {
-        return tracing::error!("a device cannot be closed: no thread can be started: {error}");
+        return tracing::error!("a device stays open: no thread can be started to close it: {error}");
     }
+    // A thread of a host, or one inside a plugin, must not wait for another thread.
     if !must_not_wait() {
+        // No message is sent: this returns when `ends` is dropped, or after `limit`.
         let _ = ended.recv_timeout(limit);
     }
 }

@@ -88,12 +88,14 @@ impl LowerDevice {
     fn other_extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         let remote = &self.0.0.remote;
         match query.capability() {
+            // The host knows the limits of each device, also of a plugin without this extension.
             Capability::LIMITS => query.offer::<dyn Limiting>(self),
             Capability::MEMORY => query,
             capability if !remote.has(capability) => query,
             Capability::CANCELLATION => query.offer::<dyn Cancellation>(self),
             Capability::ADMISSION => query.offer::<dyn Admission>(self),
             Capability::OPEN => query.offer::<dyn Opening>(self),
+            // All other extensions are operations, which a relay hands on in the same way.
             _ => {
                 query.offer_relay(self);
                 query
@@ -144,7 +146,7 @@ impl Admission for LowerDevice {
         mark_thread_of_plugin();
         // The users of the filter queue above the filter.
         match &self.0.0.room {
-            Some(room) => room.ask_from_above(&self.0.0.remote, bytes, cx),
+            Some(room) => room.ask_from_above(&self.0.0, bytes, cx),
             None => Poll::Ready(()),
         }
     }

@@ -37,7 +37,7 @@ pub use current::device_in_call;
 pub(crate) use entry::Bottom;
 pub use life::Health;
 pub use opening::Opening;
-pub use operations::Capabilities;
+pub use operations::{Capabilities, ListPages};
 pub(crate) use registered::Registered;
 pub use request::{ExactRequest, Named, PartialRequest, ReadValue, WriteValue};
 pub(crate) use statistics::Statistics;
@@ -252,6 +252,7 @@ impl Drive for Shared {
             let _entered = Entered::new(self, Call::Driver);
             self.remote.polling_handle()
         };
+        // The directions may change with each poll. The descriptor stays the same.
         if let PollingHandle::Descriptor { readable, writable, .. } = handle {
             descriptor.watch_again(readable, writable);
         }
@@ -281,6 +282,7 @@ impl Drive for Shared {
     }
 
     fn driver_ended(&self, status: DriverStatus) {
+        // A device that is out of use admits each request and then fails it, so the callers that wait for room ask again.
         self.wake_waiting();
         let (device, plugin) = (self.url.as_str(), self.plugin.manifest().id.as_str());
         if status == DriverStatus::PANICKED {

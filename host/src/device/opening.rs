@@ -36,6 +36,7 @@ impl Opening {
         // Its drop closes a device that comes too late.
         let waits = Waits(receiver);
         let begun = slow_calls::perform(move || {
+            // If the caller has stopped waiting before this thread was free, the device is not opened.
             if !sender.is_closed() {
                 // If nothing waits any more, the device comes back and is closed here.
                 let _ = sender.try_send(open());
@@ -113,6 +114,7 @@ impl Device {
     ///
     /// The future gives the errors of [`open`](Self::open).
     pub fn opening(&self, name: impl AsRef<[u8]>, options: OpenOptions) -> Opening {
+        // Without the limit, since `open_with` would begin another opening for it.
         let (tree, name, plain) = (self.clone(), name.as_ref().to_owned(), options.without_limit());
         let operation = format!("open '{}' in '{}'", Name::show(&name), self.url());
         Opening::begin(operation, options.limit(), move || tree.open_with(name, plain))

@@ -181,7 +181,9 @@ impl Device {
             .map(drop)
     }
 
+    /// Writes zeros to a range, for a device without a faster way. The buffer comes back from each write and is used again.
     async fn write_zeros(&self, range: Range<u64>) -> Result<(), Error> {
+        // If the size is known, a range that ends past the end fails before any byte is written.
         if self.size().is_some_and(|size| range.end > size) {
             let text = format!("cannot zero up to {:#x} of '{}': {}", range.end, self.url(), IoError::END);
             return Err(Error::new(ErrorKind::Io(Code::END), text).with_cause(IoError::END));
@@ -259,6 +261,22 @@ impl Device {
     pub async fn remove(&self, name: impl AsRef<[u8]>) -> Result<(), Error> {
         let name = self.checked_name("remove", name.as_ref())?;
         self.ask::<dyn Remove>(What("remove", name), 0, ONE_BYTE).await.map(drop)
+    }
+
+    /// The names in a folder like [`list`](Self::list), page by page, so that a long list needs little memory of the host and its
+    /// first names come early.
+    ///
+    /// ```no_run
+    /// # async fn run(folder: &pactio::Device) -> Result<(), pactio::Error> {
+    /// let mut pages = folder.list_pages("maps");
+    /// while let Some(entries) = pages.next().await? {
+    ///     println!("{} names", entries.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn list_pages(&self, folder: impl AsRef<[u8]>) -> ListPages<'_> {
+        ListPages { device: self, folder: folder.as_ref().to_owned(), from: Some(0) }
     }
 
     /// Makes an empty file in a tree that was opened for writing, if there is no such name. Of several callers at the same
@@ -377,22 +395,33 @@ impl Device {
     /// Collects all records, with as many answers as needed.
     async fn collect<E: Operation + ?Sized, R: Record>(&self, what: What<'_>) -> Result<Vec<R>, Error> {
         let mut all = Vec::new();
-        let mut from = 0;
-        loop {
-            let packet = self.ask::<E>(what, from, ANSWER_BYTES).await?;
-            let answer = packet.simple_contiguous_slice().and_then(read_records::<R>);
-            let (records, next) = answer.map_err(|error| self.failure_of::<E>(what, &error.into()))?;
-            let none = records.is_empty();
+        let mut from = Some(0);
+        while let Some(cursor) = from {
+            let (records, next) = self.page::<E, R>(what, cursor).await?;
             all.extend(records);
-            match next {
-                None => return Ok(all),
-                // Otherwise the loop would not end for a device that always announces more records.
-                Some(next) if none || next == from || all.len() > MAX_RECORDS => {
-                    return Err(self.failure_of::<E>(what, &IoError::from_code(Code::CORRUPT).into()));
-                }
-                Some(next) => from = next,
+            // Otherwise the loop would not end for a device that always announces more records.
+            if all.len() > MAX_RECORDS {
+                return Err(self.failure_of::<E>(what, &IoError::from_code(Code::CORRUPT).into()));
             }
+            from = next;
         }
+        Ok(all)
+    }
+
+    /// The records of one answer, and the cursor of the next one.
+    async fn page<E: Operation + ?Sized, R: Record>(
+        &self,
+        what: What<'_>,
+        from: u64,
+    ) -> Result<(Vec<R>, Option<u64>), Error> {
+        let packet = self.ask::<E>(what, from, ANSWER_BYTES).await?;
+        let answer = packet.simple_contiguous_slice().and_then(read_records::<R>);
+        let (records, next) = answer.map_err(|error| self.failure_of::<E>(what, &error.into()))?;
+        // Otherwise a caller would ask for ever.
+        if next.is_some_and(|next| records.is_empty() || next == from) {
+            return Err(self.failure_of::<E>(what, &IoError::from_code(Code::CORRUPT).into()));
+        }
+        Ok((records, next))
     }
 
     /// Calls an operation of an extension for a name; gives the answer, of at most `room` bytes. `room` is at least one.
@@ -415,6 +444,7 @@ impl Device {
         self.send_operation::<E>(what, text, number, ONE_BYTE).await
     }
 
+    /// Sends an operation to the plugin and waits for its answer, of at most `room` bytes.
     async fn send_operation<E: Operation + ?Sized>(
         &self,
         what: What<'_>,
@@ -429,12 +459,15 @@ impl Device {
         });
         let mut packet = sent.map_err(|error| self.failure_of::<E>(what, &error.into()))?;
         (&mut packet).await;
+        // An answer may be shorter than its room: the bytes behind it fail. Only a failure of the first byte means that the
+        // operation failed.
         match packet.min_cause() {
             Some((0, cause)) => Err(self.failure_of::<E>(what, &cause)),
             _ => Ok(packet),
         }
     }
 
+    /// The error of an operation that failed. Of a device without the extension, the text says that and not the cause.
     #[cold]
     fn failure_of<E: Operation + ?Sized>(&self, what: What<'_>, cause: &Cause) -> Error {
         let (url, plugin) = (self.url(), &self.plugin().manifest().id);
@@ -445,6 +478,29 @@ impl Device {
             format!("cannot {what} '{url}': its plugin '{plugin}' does not support '{name}'")
         };
         Error::new(ErrorKind::Io(cause.error().code()), message).with_cause(cause.clone())
+    }
+}
+
+/// The names in a folder, page by page: see [`Device::list_pages`].
+#[derive(Debug)]
+pub struct ListPages<'d> {
+    device: &'d Device,
+    folder: Vec<u8>,
+    /// The cursor of the next page; `None` after the last one.
+    from: Option<u64>,
+}
+
+impl ListPages<'_> {
+    /// The next names; `None` after the last ones. If the future is dropped, the next call asks for the same page.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::list`].
+    pub async fn next(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+        let Some(from) = self.from else { return Ok(None) };
+        let (entries, next) = self.device.page::<dyn Listing, _>(What("list", &self.folder), from).await?;
+        self.from = next;
+        Ok(Some(entries))
     }
 }
 

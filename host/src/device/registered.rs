@@ -4,7 +4,9 @@ use std::sync::{Arc, Weak};
 
 use pactio_sdk::{Capability, IoError, MemoryRange, Registration};
 
+use super::current::Entered;
 use super::{Device, Shared};
+use crate::executor::Call;
 use crate::{BufferPool, Error, ErrorKind};
 
 impl Device {
@@ -35,6 +37,7 @@ impl Device {
             // SAFETY: the pool drops its registrations, which forgets the memory, before it frees the memory.
             let memory = unsafe { MemoryRange::new(start, len) };
             let registration = device.0.remote.extension::<dyn Registration>();
+            let _entered = Entered::new(&device.0, Call::Extension);
             let registered =
                 registration.map_or(Err(IoError::UNSUPPORTED), |registration| registration.register(memory));
             let number = registered.map_err(|error| {
@@ -81,6 +84,7 @@ impl Drop for Registered {
         if let Some(device) = self.device.upgrade()
             && let Some(registration) = device.remote.extension::<dyn Registration>()
         {
+            let _entered = Entered::new(&device, Call::Extension);
             registration.forget(self.number);
         }
     }

@@ -61,6 +61,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Statistics {
+    /// Adds the entry of a device that was just opened, and removes the oldest entries of closed devices beyond
+    /// [`MAX_CLOSED`].
     pub(super) fn begin(
         &self,
         url: &str,
@@ -73,6 +75,7 @@ impl Statistics {
         let mut entries = lock(&self.0);
         let closed = entries.iter().filter(|entry| entry.device.strong_count() == 0).count();
         let mut surplus = closed.saturating_sub(MAX_CLOSED);
+        // The list is in the order of opening, so the closed devices that were opened first are removed.
         entries.retain(|entry| {
             let goes = surplus > 0 && entry.device.strong_count() == 0;
             surplus -= usize::from(goes);
@@ -82,7 +85,9 @@ impl Statistics {
         entry
     }
 
+    /// The requests of all devices that are not answered yet, the oldest first.
     pub(crate) fn in_flight(&self) -> Vec<RequestInFlight> {
+        // A copy, since `health` calls the plugin, which happens without the lock.
         let entries = lock(&self.0).clone();
         let mut all: Vec<RequestInFlight> = entries
             .iter()
@@ -102,7 +107,9 @@ impl Statistics {
         all
     }
 
+    /// The statistics of all devices. The plugin's figures of a closed device are those of the time of its closing.
     pub(crate) fn all(&self) -> Vec<DeviceStatistics> {
+        // A copy, since `figures_now` calls the plugin, which happens without the lock.
         let entries = lock(&self.0).clone();
         let of = |entry: Arc<CountedDevice>| DeviceStatistics {
             url: entry.url.clone(),

@@ -66,6 +66,8 @@ impl Device {
         self.in_time("write", position, self.0.runtime.spawn(write), limit).await
     }
 
+    /// Waits for a request that runs as a task of the host, at most for `limit`. When the time is over, the task is dropped,
+    /// which cancels the request. `what` is the verb of the error's text.
     async fn in_time<T>(
         &self,
         what: &str,

@@ -77,14 +77,15 @@ impl Crew {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a thread.
+    /// Starts a thread with this role, which is listed as a member until it ends. If the host has ended, nothing starts.
     pub(super) fn start(self: &Arc<Self>, role: Role) -> Result<(), Error> {
         let mut members = self.members();
-        // The host has ended.
+        // The thread keeps this clone of the sender until its end. The host has ended if there is none.
         let Some(lives) = members.lives.clone() else { return Ok(()) };
         let number = members.next;
         members.next += 1;
         let (stop, stopped) = async_channel::bounded(1);
+        // The member is listed before its thread starts, so that `end` stops the thread in any case.
         members.all.push(Member {
             number,
             role,
@@ -101,7 +102,9 @@ impl Crew {
         };
         let life = move || {
             let _lives = lives;
+            // From here on, this thread does not wait for the end of another thread.
             posts::join_host();
+            // The watchdog replaces the thread by its post.
             let post = posts::own();
             if let Some(member) = this.members().all.iter_mut().find(|member| member.number == number) {
                 member.post = Some(post);
@@ -120,6 +123,7 @@ impl Crew {
 
     /// Replaces the thread with this post, which has been in a plugin for a while, unless the thread was replaced before.
     pub(super) fn replace(self: &Arc<Self>, post: &Arc<Post>) {
+        // A member without `stop` is lost: another thread has its place.
         let has_post = |member: &Member| {
             member.stop.is_some() && member.post.as_ref().is_some_and(|own| Arc::ptr_eq(own, post))
         };
@@ -127,11 +131,12 @@ impl Crew {
         let Some(role) = members.all.iter().find(|member| has_post(member)).map(|member| member.role) else {
             return;
         };
-        // A member without `stop` is lost: another thread has its place.
+        // Lost threads have two bounds: this one of the host, and the gauge's for the process.
         let lost_here = members.all.iter().filter(|member| member.stop.is_none()).count();
         let lost = if lost_here < MAX_LOST { LOST.take(1) } else { None };
         if lost.is_none() {
             let is_told = std::mem::replace(&mut members.told, true);
+            // A subscriber of the records is foreign code, and runs without the lock.
             drop(members);
             if !is_told {
                 tracing::error!(
@@ -177,7 +182,9 @@ impl Lives {
     pub(super) fn wait(&self, crew: &Crew, limit: Duration) {
         const LOOK: Duration = Duration::from_millis(20);
         let mut inside = Duration::ZERO;
+        // No message is sent. The channel is disconnected when each thread has dropped its sender.
         while self.0.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            // A thread outside of a plugin ends soon by itself, so the time counts from zero again.
             inside = if crew.are_all_inside() { inside + LOOK } else { Duration::ZERO };
             if inside >= limit {
                 tracing::warn!("threads of a host that has ended have not come back from plugins");
@@ -189,9 +196,11 @@ impl Lives {
 
 /// Runs tasks until the worker is stopped.
 fn work(executor: &Executor<'static>, stopped: &Receiver<()>) {
+    // A task whose requests are all answered at once gives way to the other tasks now and then.
     give_way_here();
     // The panic of a task goes to the code that awaits the task. A panic that reaches this function comes from a waker or a drop,
     // and must not end the thread.
+    // No message is sent: `recv` ends when the sender is dropped, which stops the worker.
     while catch_unwind(AssertUnwindSafe(|| block_on(executor.run(stopped.recv())))).is_err() {
         tracing::error!("a task panicked that no code awaits");
     }
@@ -199,9 +208,11 @@ fn work(executor: &Executor<'static>, stopped: &Receiver<()>) {
 
 /// Polls drivers until the thread is stopped.
 fn drive(to_drive: &Receiver<Duty>, stopped: &Receiver<()>) {
+    // The sender is dropped when another thread has the place of this one, or the host has ended.
     while !stopped.is_closed() {
         // The channel is closed when the host ends.
         let Ok(duty) = to_drive.recv_blocking() else { return };
+        // A poll catches the panics of the driver. Another panic comes from a waker or a drop, and must not end the thread.
         if catch_unwind(AssertUnwindSafe(|| duty.perform())).is_err() {
             tracing::error!("a driver's waker panicked");
         }

@@ -9,6 +9,8 @@
 //! ```
 //!
 //! If a task waits for each request before it makes the next, its requests are sent at once: see [`BatchHeuristic`].
+//!
+//! `mutant!` gives its last argument. The models can plant the mistake before it, to show that they find it.
 
 use std::mem;
 use std::sync::PoisonError;
@@ -92,8 +94,9 @@ impl<V: Load> Deferred<V> {
         self.queues.iter()
     }
 
-    /// Takes the cancelled views out of the queues, because `request` was cancelled. If the request is being sent, the device may
-    /// not know it yet, so its sender cancels it at the device afterwards.
+    /// Takes the cancelled views out of the queues, because `request` was cancelled. The caller iterates to the end, and
+    /// fails the views. If the request is being sent, the device may not know it yet, so its sender cancels it at the device
+    /// afterwards.
     pub(super) fn cancel(&self, request: V::Request) -> impl Iterator<Item = V> {
         self.queues.iter().filter_map(move |queue| {
             // Ordering: Relaxed. The caller has the request from the thread that deferred it, so it sees at least that request
@@ -102,6 +105,7 @@ impl<V: Load> Deferred<V> {
                 return None;
             }
             let mut inner = queue.lock();
+            // One of the senders may have the request: `sent` gives it to them.
             if inner.senders > 0 {
                 inner.late.push(request.clone());
             }
@@ -159,7 +163,7 @@ impl<V: Load> Queue<V> {
         End { inner: self.lock(), queue: self, deferred }
     }
 
-    /// Takes all views, which the caller sends.
+    /// Takes all views, which the caller sends; `None` if there are none.
     #[inline]
     pub(super) fn take(&self) -> Option<Taken<'_, V>> {
         // Ordering: Relaxed. The caller looks for a request that it has deferred itself, or that it got from the thread that
@@ -168,9 +172,12 @@ impl<V: Load> Queue<V> {
             return None;
         }
         let mut inner = self.lock();
+        // The length also counts views that another thread has taken and sends now.
         if inner.views.len() == 0 {
             return None;
         }
+        // The next request wakes its own task. `times` shows the watchdog that the queue was emptied, and `senders` shows
+        // `cancel` that a thread sends views.
         inner.has_woken = false;
         inner.times = inner.times.wrapping_add(1);
         inner.senders += 1;
@@ -182,6 +189,8 @@ impl<V: Load> Queue<V> {
         Some(Taken { queue: self, views, count })
     }
 
+    /// Ends the sending of `count` views, and keeps their `emptied` list for reuse. Gives the requests that were cancelled
+    /// meanwhile: the caller cancels them at the device.
     fn sent(&self, emptied: V, count: usize) -> Vec<V::Request> {
         self.pace.sent(count);
         let mut inner = self.lock();
@@ -191,7 +200,7 @@ impl<V: Load> Queue<V> {
         if inner.late.is_empty() {
             return Vec::new();
         }
-        // Another sender may have the request that was cancelled.
+        // Another sender may have the request that was cancelled, so each sender gets all. The last one clears the list.
         if inner.senders == 0 { mem::take(&mut inner.late) } else { inner.late.clone() }
     }
 }
@@ -213,7 +222,14 @@ impl<V: Load> Taken<'_, V> {
     fn sent(&mut self) -> Vec<V::Request> {
         match mem::take(&mut self.count) {
             0 => Vec::new(),
-            count => self.queue.sent(mem::take(&mut self.views), count),
+            count => {
+                let mut views = mem::take(&mut self.views);
+                // Views are left if a panic ended the sending. Their drop fails them.
+                if views.len() > 0 {
+                    views = V::default();
+                }
+                self.queue.sent(views, count)
+            }
         }
     }
 }
@@ -298,15 +314,19 @@ impl Watch {
     /// Number of idle looks after the longest pause, after which the watch ends.
     const IDLE: u32 = if cfg!(pactio_loom) { 1 } else { 3 };
 
+    /// Looks at the queues once. Gives the time until the next look, and whether a thread of the host empties the queues.
     pub(super) fn look<V: Load>(&mut self, deferred: &Deferred<V>) -> Looked {
-        let (any, moved, overdue) = self.look_at_all(deferred);
+        let (has_views, was_emptied, is_overdue) = self.look_at_all(deferred);
+        // The pause doubles after every `STEP` looks. The 10 only keeps the shift in its range.
         let pause = Self::LAST.min(Self::FIRST * (1 << (self.looks / Self::STEP).min(10)));
         self.looks = self.looks.saturating_add(1);
-        if overdue && deferred.begins_overdue() {
+        // Only the first such look asks for a thread, until that thread begins.
+        if is_overdue && deferred.begins_overdue() {
             self.looks = 0;
             return Looked::Overdue(Self::FIRST);
         }
-        if any || moved || pause < Self::LAST && !cfg!(pactio_loom) {
+        // Idle looks count from the longest pause on; in models they count at once, which saves looks.
+        if has_views || was_emptied || pause < Self::LAST && !cfg!(pactio_loom) {
             self.idle = 0;
             return Looked::Again(pause);
         }
@@ -317,23 +337,26 @@ impl Watch {
         // Ordering: Relaxed. The locks order the store: a thread that defers a view afterwards sees that the device is not
         // watched.
         deferred.is_watched.store(false, Ordering::Relaxed);
-        let (any, ..) =
+        // A view that was deferred before the store began no watch: the last look finds it. If a later view has begun a
+        // watch, this one ends.
+        let (has_views, ..) =
             mutant!("the_watch_ends_without_a_look", (false, false, false), self.look_at_all(deferred));
-        if any && deferred.begins_watch() { Looked::Again(pause) } else { Looked::Idle }
+        if has_views && deferred.begins_watch() { Looked::Again(pause) } else { Looked::Idle }
     }
 
-    /// Whether any queue has views; whether any was emptied since the last look; and whether any of those with views was not.
+    /// Looks at each queue, and keeps its state for the next look. Gives three statements: a queue has views; a queue was
+    /// emptied since the last look; a queue is overdue, since it had views at the last look and was not emptied.
     fn look_at_all<V: Load>(&mut self, deferred: &Deferred<V>) -> (bool, bool, bool) {
-        let (mut any, mut moved, mut overdue) = (false, false, false);
+        let (mut has_views, mut was_emptied, mut is_overdue) = (false, false, false);
         for (queue, seen) in deferred.queues.iter().zip(&mut self.seen) {
             let inner = queue.lock();
-            let now = Seen { times: inner.times, has_views: inner.views.len() > 0 };
-            any |= now.has_views;
-            moved |= now.times != seen.times;
-            overdue |= now.has_views && now == *seen;
-            *seen = now;
+            let current = Seen { times: inner.times, has_views: inner.views.len() > 0 };
+            has_views |= current.has_views;
+            was_emptied |= current.times != seen.times;
+            is_overdue |= current.has_views && current == *seen;
+            *seen = current;
         }
-        (any, moved, overdue)
+        (has_views, was_emptied, is_overdue)
     }
 }
 
@@ -360,12 +383,14 @@ impl BatchHeuristic {
         alone > 0
     }
 
-    /// Records the number of requests that were sent together.
+    /// Judges by the number of requests that were sent together whether the next ones are deferred.
     fn sent(&self, together: usize) {
+        // Ordering: Relaxed, here and below. The numbers are hints.
         if together > 1 {
             return self.alone.store(0, Ordering::Relaxed);
         }
-        // One more every other time: with a constant number, the deferred request could always be the last one of a group.
+        // The request was alone, so the next ones are sent at once: one more every other time. With a constant number, the
+        // deferred request could always be the last one of a group.
         let tries = self.tries.load(Ordering::Relaxed).wrapping_add(1);
         self.tries.store(tries, Ordering::Relaxed);
         self.alone.store(Self::ALONE + tries % 2, Ordering::Relaxed);

@@ -80,10 +80,12 @@ pub(crate) enum Duty {
 }
 
 impl Duty {
+    /// Does the work, on the driving thread.
     pub(super) fn perform(self) {
         match self {
             Self::Poll(driver) => driver.run_from_queue(),
             Self::Send(driver) => {
+                // The mark is cleared first: if the device hangs in a call below, the watchdog can queue the driver again.
                 driver.deferred.ends_overdue();
                 driver.send_all_deferred();
             }
@@ -103,7 +105,7 @@ impl Driver {
         &self.deferred
     }
 
-    /// The driver may have work.
+    /// Records a wake, and selects the thread that polls the driver: see the [module](self).
     fn notify(self: &Arc<Self>) {
         // This thread is about to poll the driver. No other thread needs to know.
         if HELPED.with(|helped| helped.notify(self)) {
@@ -145,12 +147,15 @@ impl Driver {
         }
     }
 
-    /// Hands the requests of a queue to the device, and polls the driver if that notifies it.
+    /// Hands the requests of a queue to the device, and polls the driver if that notifies it. If the device is closed, the
+    /// requests fail.
     pub(super) fn send_deferred(self: &Arc<Self>, queue: &Queue) {
         let Some(mut taken) = queue.take() else { return };
         let Some(device) = self.device_or_end() else { return taken.views.fail(IoError::NOT_SUBMITTED) };
+        // The drop of the helper polls the driver, if the requests have notified it.
         let _helper = Helper::new(self, &*device);
         device.send(&mut taken.views);
+        // These requests were cancelled while they were sent: the device may not have known them at that time.
         for request in taken.end() {
             device.cancel_late(request);
         }
@@ -181,6 +186,7 @@ impl Driver {
         match watch.look(&self.deferred) {
             Looked::Again(pause) => Some(pause),
             Looked::Overdue(pause) => {
+                // No thread has sent the requests since the last look: the driving thread sends them.
                 // The channel is closed only when the runtime is gone, and the devices with it.
                 let _ = self.queue.try_send(Duty::Send(self.clone()));
                 Some(pause)
@@ -198,21 +204,22 @@ impl Driver {
         device
     }
 
-    /// Runs the driver if this thread has `notified` it, or another thread has.
-    fn run_notified(self: &Arc<Self>, device: &dyn Drive, notified: bool) {
-        if notified {
-            // In most cases, no other thread notifies or polls the driver.
-            if self.word.claim_idle() {
-                if self.poll_claimed(device) == Released::Again {
-                    self.run_with(device);
-                }
-                return;
+    /// Polls the driver, for which a [helper](Helper) of this thread has kept a notification from the word.
+    fn run_notified(self: &Arc<Self>, device: &dyn Drive) {
+        // In most cases, no other thread notifies or polls the driver, so that the word is idle and one claim is enough.
+        if self.word.claim_idle() {
+            if self.poll_claimed(device) == Released::Again {
+                self.run_with(device);
             }
-            let _ = self.word.notify();
+            return;
         }
+        // The word is not idle: it records the notification, so that this thread or the one that polls now polls for it.
+        let _ = self.word.notify();
         self.run_with(device);
     }
 
+    /// Polls the driver while it is notified and no other thread polls it. After [`POLLS_IN_A_ROW`] polls, the driving
+    /// thread goes on, so that other drivers get their turn.
     fn run_with(self: &Arc<Self>, device: &dyn Drive) {
         for _ in 0..POLLS_IN_A_ROW {
             if !self.word.claim() || self.poll_claimed(device) == Released::Done {
@@ -230,6 +237,7 @@ impl Driver {
             // driver.
             let status = unsafe { device.poll_driver() };
             if status == DriverStatus::PENDING {
+                // A wait for the descriptor wakes the driver once: the device begins the next wait.
                 device.watch_again();
             } else {
                 device.driver_ended(status);
@@ -238,6 +246,7 @@ impl Driver {
         }))
         .unwrap_or(DriverStatus::PANICKED);
         if status != DriverStatus::PENDING {
+            // Before the release, so that no thread claims the driver again.
             self.word.end(status == DriverStatus::PANICKED);
         }
         self.word.release()
@@ -344,7 +353,7 @@ impl<'a> Helper<'a> {
 impl Drop for Helper<'_> {
     fn drop(&mut self) {
         if self.outer.take().is_some_and(Helping::end) {
-            self.driver.run_notified(self.device, true);
+            self.driver.run_notified(self.device);
         }
     }
 }

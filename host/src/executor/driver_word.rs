@@ -21,6 +21,8 @@
 //!
 //! With ENDED, the other bits mean nothing.
 //!
+//! `mutant!` gives its last argument. The models can plant the mistake before it, to show that they find it.
+//!
 //! # Transitions
 //!
 //! | function | from | to | the caller's duty |

@@ -24,6 +24,7 @@ impl Process {
     }
 }
 
+/// Registers, once, a function that counts the fork in each process that is forked off from now on.
 #[cfg(unix)]
 fn notice() {
     use std::sync::Once;

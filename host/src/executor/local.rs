@@ -114,7 +114,7 @@ impl Thread {
         drivers.len() - 1
     }
 
-    /// Takes an entry that has work.
+    /// Takes an entry that has work out of the list; `None` if there is none.
     #[inline]
     fn take_entry(&self) -> Option<InUse> {
         if !self.has_work.get() {
@@ -125,6 +125,7 @@ impl Thread {
             self.has_work.set(false);
             return None;
         };
+        // The entry may be that of the marked driver, whose next request then needs a new entry.
         self.marked.set(ptr::null());
         Some(drivers.swap_remove(index))
     }
@@ -157,19 +158,12 @@ impl Thread {
         entry.driver.run();
     }
 
-    /// Keeps an entry for the next time.
+    /// Keeps an entry, whose work is done, so that it is found again.
     fn keep_entry(&self, entry: InUse) {
-        if entry.has_work() {
-            self.has_work.set(true);
-        }
         let mut drivers = self.drivers.borrow_mut();
         // A driver that submits to its own device has made another entry meanwhile.
-        match drivers.iter_mut().find(|other| Arc::ptr_eq(&other.driver, &entry.driver)) {
-            Some(other) => {
-                other.deferred |= entry.deferred;
-                other.woken |= entry.woken;
-            }
-            None => drivers.push(entry),
+        if !drivers.iter().any(|other| Arc::ptr_eq(&other.driver, &entry.driver)) {
+            drivers.push(entry);
         }
     }
 }
@@ -186,6 +180,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
                 return Poll::Ready(value);
             }
+            // After work, the future is polled again: requests that were deferred with this waker do not wake it.
             if !local.drive() {
                 return Poll::Pending;
             }
@@ -210,10 +205,12 @@ pub(super) fn poll_task<F: Future>(mut future: Pin<&mut F>, cx: &mut Context<'_>
         if let Poll::Ready(value) = future.as_mut().poll(cx) {
             return Poll::Ready(value);
         }
+        // After work, the task is polled again: requests that were deferred with this waker do not wake it.
         if !local.drive() {
             return Poll::Pending;
         }
     }
+    // The other tasks get their turn before this one goes on.
     cx.waker().wake_by_ref();
     Poll::Pending
 }
@@ -228,10 +225,12 @@ struct Local {
 }
 
 impl Local {
+    /// Begins a level: no waker is known, no request is deferred, and woken drivers go to the driving thread. The drop
+    /// restores the state of the outer level.
     fn enter() -> Self {
         let thread = this_thread();
         thread.depth.set(thread.depth.get() + 1);
-        // The first request of each level sets `deferred`.
+        // Without a marked driver, the first request of each level marks its driver, which sets `deferred`.
         thread.marked.set(ptr::null());
         Self {
             outer: thread.waker.replace(NO_WAKER),
@@ -294,6 +293,8 @@ impl Drop for Local {
             thread.keep_entry(entry);
         }
         if thread.depth.get() == 0 {
+            // The list is empty outside of `block_on`: the end of the thread does not drop it. The borrow ends before the
+            // drivers are dropped.
             let idle = std::mem::take(&mut *thread.drivers.borrow_mut());
             drop(idle);
         }
@@ -317,7 +318,9 @@ pub(crate) fn place<'a>(driver: &'a Arc<Driver>, waker: &Waker) -> Option<Place<
     if queue.sends_at_once() {
         return None;
     }
+    // This waker is that of the innermost `block_on`, which polls the task again without a wake.
     let returns = thread.waker.get() == identity(waker);
+    // Inside of `block_on`, this thread sends the requests of the drivers that it marks. The last one needs no new mark.
     if thread.depth.get() > 0 && thread.marked.get() != Arc::as_ptr(driver) {
         thread.mark(driver);
     }
@@ -335,12 +338,14 @@ impl Place<'_> {
     #[inline(always)]
     pub(crate) fn leave(self, cx: &Context<'_>) -> Submitted {
         let Left { watch, wake } = self.end.leave(self.returns);
+        // The watchdog does not look at the queues of this device yet.
         if watch {
             self.driver.watch_deferred();
         }
         if self.returns {
             return Submitted::Deferred;
         }
+        // The task's next poll empties the queue. One woken task is enough for a queue.
         if wake {
             cx.waker().wake_by_ref();
         }
@@ -348,7 +353,7 @@ impl Place<'_> {
     }
 }
 
-/// Takes over a woken driver if this thread is about to poll the drivers that it wakes.
+/// Takes over a woken driver if this thread is about to poll the drivers that it wakes; `true` if so.
 pub(super) fn take_over(driver: &Arc<Driver>) -> bool {
     let thread = this_thread();
     let driving = thread.driving.get();

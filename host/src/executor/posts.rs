@@ -261,11 +261,13 @@ impl Inside {
         let post = unsafe { &*post };
         let depth = thread.depth.get();
         thread.depth.set(depth + 1);
+        // Each place is stored before its count. The watchdog reads the counts first, so no place is older than its count.
         let (outer, place) = (post.innermost.load(Ordering::Relaxed), place(device, call));
         post.innermost.store(place, Ordering::Relaxed);
         Post::add_one(&post.steps);
         if depth == 0 {
             post.outermost.store(place, Ordering::Relaxed);
+            // The count of calls becomes odd: the thread is inside a plugin.
             Post::add_one(&post.calls);
         }
         Self { thread, post, outer, _thread: PhantomData }
@@ -278,8 +280,10 @@ impl Drop for Inside {
         let Self { thread, post, outer, .. } = *self;
         let depth = thread.depth.get() - 1;
         thread.depth.set(depth);
+        // The place before the count, as in `enter`.
         post.innermost.store(outer, Ordering::Relaxed);
         Post::add_one(&post.steps);
+        // The count of calls becomes even: the thread has left its outermost call.
         if depth == 0 {
             Post::add_one(&post.calls);
         }

@@ -42,7 +42,8 @@ fn lock() -> MutexGuard<'static, SlowCalls> {
 ///
 /// If there is no thread and none can be started. The call is then dropped.
 pub(crate) fn perform(call: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    // A forked process has none of the threads, and a thread of the parent may have held the lock during the fork.
+    // A forked process has none of the threads, and a thread of the parent may have held the lock during the fork: each call
+    // gets a thread of its own there.
     static FIRST: OnceLock<Process> = OnceLock::new();
     if FIRST.get_or_init(Process::this).was_forked() {
         let life = move || {
@@ -53,11 +54,13 @@ pub(crate) fn perform(call: impl FnOnce() + Send + 'static) -> io::Result<()> {
     }
     let mut slow_calls = lock();
     slow_calls.calls.push_back(Box::new(call));
+    // The idle threads are enough for the calls in the queue.
     if slow_calls.calls.len() <= slow_calls.idle {
         drop(slow_calls);
         CALLS.notify_one();
         return Ok(());
     }
+    // The call stays in the queue until a thread has ended its call.
     if slow_calls.threads == MAX_THREADS {
         return Ok(());
     }
@@ -69,6 +72,7 @@ pub(crate) fn perform(call: impl FnOnce() + Send + 'static) -> io::Result<()> {
     if slow_calls.threads > 0 {
         return Ok(());
     }
+    // The lock was held since the push, so the last call is this one. Its drop is foreign code, and runs without the lock.
     let call = slow_calls.calls.pop_back();
     drop(slow_calls);
     drop(call);
@@ -88,6 +92,7 @@ fn help() {
     loop {
         if let Some(call) = slow_calls.calls.pop_front() {
             drop(slow_calls);
+            // The thread stays in the count `threads`, so a panic must not end it.
             if catch_unwind(AssertUnwindSafe(call)).is_err() {
                 tracing::error!("opening or closing a device panicked");
             }
@@ -95,10 +100,10 @@ fn help() {
             continue;
         }
         slow_calls.idle += 1;
-        let (again, waited) = CALLS
+        let (relocked, waited) = CALLS
             .wait_timeout_while(slow_calls, IDLE, |slow_calls| slow_calls.calls.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
-        slow_calls = again;
+        slow_calls = relocked;
         slow_calls.idle -= 1;
         if waited.timed_out() && slow_calls.calls.is_empty() {
             slow_calls.threads -= 1;

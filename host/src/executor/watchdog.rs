@@ -85,6 +85,7 @@ impl Watchdog {
     /// Watches the calls of a device while it exists.
     pub(crate) fn watch(&self, device: Weak<dyn Drive>) {
         let mut watched = lock(&self.watched);
+        // Closed devices are removed each time that the list has doubled, so that the removal costs little per device.
         if watched.devices.len() > 2 * watched.kept + 16 {
             watched.devices.retain(|device| device.strong_count() > 0);
             watched.kept = watched.devices.len();
@@ -108,7 +109,8 @@ impl Watchdog {
         call()
     }
 
-    /// Begins a call that ends when the result is dropped, on the same thread.
+    /// Begins a call that opens or closes a device, and that is reported if it does not return. The call ends when the
+    /// result is dropped, on the same thread.
     pub(crate) fn begin(&self, what: &'static str, subject: &str) -> UnderWay {
         self.start();
         let mut watched = lock(&self.watched);
@@ -116,6 +118,7 @@ impl Watchdog {
         let number = watched.number;
         let call = Slow { what, subject: subject.to_owned(), begun: Instant::now(), told: false };
         watched.slow.insert(number, call);
+        // The device around this call, if any, stays the innermost one, so that the plugin's records name the same device.
         let inside = Inside::enter(posts::current_device(), Call::Slow);
         UnderWay { watched: self.watched.clone(), number, _inside: inside }
     }
@@ -141,21 +144,27 @@ impl Watchdog {
 impl Rounds {
     /// The work of the watchdog's thread.
     fn run(mut self, deferred: &Receiver<Arc<Driver>>) {
-        posts::mark_thread_may_close();
+        // A round may drop the last reference to a device. The plugin may not come back from closing it, so a thread of a host
+        // does not close it and does not wait for that.
+        posts::join_host();
         // By default, Linux lets timers fire 50 us late; the first look at deferred requests comes after 25 us.
+        // The slack becomes 1000 ns. If this fails, the looks come late.
         #[cfg(target_os = "linux")]
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZero::new(1000));
         // At least four looks within the limit, but no more than one every 5 ms.
         let busy = BUSY.min(self.limit / 4).max(Duration::from_millis(5));
         let idle = IDLE.min(self.limit / 4).max(busy);
+        // The next look at the threads.
         let mut next = Instant::now() + busy;
         let mut unsent: Vec<Unsent> = Vec::new();
         loop {
+            // The wait ends at the next look at the threads or at deferred requests, or when a driver is sent.
             let first = unsent.iter().map(|unsent| unsent.next).min();
             let until = first.map_or(next, |first| first.min(next));
             match deferred.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(driver) => unsent.push(Unsent::new(driver)),
                 Err(RecvTimeoutError::Timeout) => {}
+                // The watchdog was dropped.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let now = Instant::now();
@@ -214,6 +223,8 @@ struct Look {
 }
 
 impl Look {
+    /// The calls of a thread now, after an `earlier` look. The time of the outermost call goes on while its number is the
+    /// same, and the time of the step while the step is the same; otherwise they begin now.
     fn after(earlier: Option<Self>, seen: Seen) -> Self {
         let now = Instant::now();
         match earlier.filter(|earlier| earlier.seen.number == seen.number) {
@@ -249,6 +260,7 @@ impl Hanging {
 impl Rounds {
     /// Looks at all threads; `true` if calls are under way.
     fn look(&mut self) -> bool {
+        // The reported calls that have ended.
         for ended in self.hanging.extract_if(.., |hanging| !hanging.goes_on()) {
             if let Some(device) = ended.device.upgrade() {
                 device.came_back(ended.call, ended.since.elapsed());
@@ -262,11 +274,13 @@ impl Rounds {
             let look = Look::after(earlier.get(&address).copied(), seen);
             if look.since.elapsed() >= HELD.min(self.limit) {
                 is_held = true;
+                // Ignores threads that are not of this host.
                 self.crew.replace(post);
             }
             self.report_hanging(post, look);
             self.looks.insert(address, look);
         }
+        // The held thread may have taken over drivers that it does not come to poll.
         if is_held {
             self.rescue();
         }
@@ -277,6 +291,7 @@ impl Rounds {
     /// Reports a call of a device of this host that has taken longer than the limit, once.
     fn report_hanging(&mut self, post: &Arc<Post>, look: Look) {
         let Look { seen, since, step_since } = look;
+        // A step that does not end is the fault of the innermost call. If the steps go on, it is that of the outermost one.
         let (Place { device, call }, since, step) = if step_since.elapsed() >= self.limit {
             (seen.innermost, step_since, Some(seen.step))
         } else if since.elapsed() >= self.limit {
@@ -284,9 +299,11 @@ impl Rounds {
         } else {
             return;
         };
+        // Opening and closing are reported by `report_slow`. A thread has one report until the reported call ends.
         if call == Call::Slow || self.hanging.iter().any(|hanging| Arc::ptr_eq(&hanging.post, post)) {
             return;
         }
+        // A device of another host is reported by the watchdog of that host.
         let is_meant = |known: &&Weak<dyn Drive>| known.as_ptr().cast::<()>() == device;
         let Some(known) = lock(&self.watched).devices.iter().find(is_meant).cloned() else { return };
         let hanging = Hanging { post: post.clone(), device: known, call, since, number: seen.number, step };
@@ -305,6 +322,7 @@ impl Rounds {
         devices.iter().for_each(|device| device.rescue());
     }
 
+    /// Reports the calls that open or close a device and take longer than the limit, each once.
     fn report_slow(&self) {
         let mut late = Vec::new();
         for call in lock(&self.watched).slow.values_mut() {

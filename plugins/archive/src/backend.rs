@@ -33,6 +33,7 @@ impl Backend for Archives {
                     let text = format!("'{name}' below it cannot be opened: {}", error.message());
                     OpenError::new(error.error(), text)
                 })?;
+                // `NAME_dir.vpk` is the directory of a VPK whose files are in `NAME_000.vpk`, `NAME_001.vpk` and so on.
                 let stem = name.strip_suffix("_dir.vpk").map(str::to_owned);
                 let parts = stem.map(|stem| Parts { folder: below, stem, open: Mutex::default() });
                 archive(file, parts, decoding, strict).map(TreeDevice)
@@ -50,6 +51,7 @@ impl Backend for Archives {
     }
 }
 
+/// Opens the archive in `below`. `parts` leads to the other files of a VPK, if the folder is known.
 fn archive(
     below: Lower,
     parts: Option<Parts>,

@@ -82,12 +82,14 @@ impl Steps {
         }
     }
 
+    /// Decompresses bytes from `packed` into `out`, and tells how far the step came in both. A step may move no bytes.
     pub(crate) fn step(&mut self, packed: &[u8], out: &mut [u8]) -> Result<Step, Corrupt> {
         match self {
             Self::Deflate(state) => {
                 let result = inflate(state, packed, out, MZFlush::None);
                 let ended = match result.status {
                     Ok(MZStatus::StreamEnd) => true,
+                    // `Buf` is a step without progress. The caller decides whether more input can follow.
                     Ok(_) | Err(miniz_oxide::MZError::Buf) => false,
                     Err(_) => return Err(Corrupt),
                 };
@@ -95,6 +97,7 @@ impl Steps {
             }
             Self::Zstd(decoder) => {
                 let (mut input, mut output) = (InBuffer::around(packed), OutBuffer::around(out));
+                // The hint is 0 when a frame is decompressed and all its bytes are in `output`.
                 let hint = decoder.run(&mut input, &mut output).map_err(|_| Corrupt)?;
                 Ok(Step { consumed: input.pos(), produced: output.pos(), ended: hint == 0 })
             }

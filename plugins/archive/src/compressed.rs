@@ -84,11 +84,13 @@ impl CompressedFile {
         self.decoding.kept.insert((self.number, block), bytes);
     }
 
+    /// Splits a request into parts of one block each. Parts whose blocks are in the cache are answered at once, the others
+    /// wait for the decompression. The range behind the file's end fails with `END`.
     fn read(self: &Arc<Self>, position: u64, view: BoundPacketView<Write>) {
-        let there = self.source.coded.size.saturating_sub(position);
-        let there = usize::try_from(there).unwrap_or(usize::MAX).min(view.len());
-        let (view, behind) = if there < view.len() {
-            let (view, behind) = view.split_at(there);
+        let available = self.source.coded.size.saturating_sub(position);
+        let available = usize::try_from(available).unwrap_or(usize::MAX).min(view.len());
+        let (view, behind) = if available < view.len() {
+            let (view, behind) = view.split_at(available);
             (view, Some(behind))
         } else {
             (view, None)
@@ -99,6 +101,7 @@ impl CompressedFile {
         if view.is_empty() {
             return view.error(IoError::END);
         }
+        // A file that is decompressed in one call is one block.
         let unit = if self.is_whole() { self.source.coded.size } else { BLOCK };
         let (mut block, mut start, mut rest) = (position / unit, (position % unit) as usize, view);
         let mut missing = Vec::new();
@@ -126,21 +129,25 @@ impl CompressedFile {
         }
     }
 
+    /// Adds parts whose blocks are not in the cache to the waiting parts, and begins a decompression if none is queued or
+    /// runs.
     fn wait(self: &Arc<Self>, mut parts: Vec<Part>) {
         let mut state = self.lock();
         if let Some(cause) = state.broken.clone() {
             drop(state);
             return fail(parts, cause);
         }
-        let there: Vec<(Part, Arc<Block>)> = parts
+        // The block that was made last is available even if the cache has not kept it.
+        let ready: Vec<(Part, Arc<Block>)> = parts
             .extract_if(.., |part| state.long.last(part.block).is_some())
             .filter_map(|part| state.long.last(part.block).map(|block| (part, block)))
             .collect();
         let waits = !parts.is_empty();
         state.waiting.extend(parts);
+        // If `running` was true already, the current decompression serves the new parts as well.
         let joined = waits && std::mem::replace(&mut state.running, true);
         drop(state);
-        for (part, block) in there {
+        for (part, block) in ready {
             self.decoding.hit();
             part.answer(block.bytes());
         }
@@ -155,6 +162,7 @@ impl CompressedFile {
     fn take_turn(self: &Arc<Self>) {
         // A job that waits for its turn does not keep the file open.
         let this = Arc::downgrade(self);
+        // Compressed and decompressed bytes are in memory together: in blocks, one block and a chunk of at most its length.
         let bytes =
             if self.is_whole() { self.source.coded.packed + self.source.coded.size } else { 2 * BLOCK };
         self.decoding.begin(bytes, move |ticket| {

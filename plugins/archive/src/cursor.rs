@@ -58,12 +58,15 @@ impl Cursor {
         let mut rest = packed;
         while filled < len || (last && !self.ended) {
             if self.ended {
+                // The file is shorter than its recorded size.
                 return Err(Corrupt);
             }
+            // At the end of the compressed bytes, the codec may still hold output: it is then called with no input.
             if rest.is_empty() && self.position < coded.packed {
                 self.begun = Some((block, filled));
                 return Ok(None);
             }
+            // In a full last block, the codec gets room for one byte more: with it, a file that is too long is found.
             let mut beyond = [0];
             let out = if filled < len { &mut block.bytes_mut()[filled..] } else { &mut beyond[..] };
             let step = self.steps.step(rest, out)?;
@@ -77,6 +80,7 @@ impl Cursor {
             // Deflate ends once. A frame of zstd may be followed by another one, at any place in a block.
             self.ended = step.ended && (coded.codec == Codec::Deflate || self.position == coded.packed);
             if step.consumed == 0 && step.produced == 0 && !self.ended {
+                // No progress is possible: the compressed bytes were cut or are invalid. Unchecked, the loop would not end.
                 return Err(Corrupt);
             }
         }

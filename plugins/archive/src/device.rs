@@ -82,7 +82,8 @@ impl Listing for Archive {
             match all.next() {
                 None => return entries.complete(None),
                 Some(entry) if entries.push(&entry) => {}
-                // After an answer without an entry, the caller would ask again for ever.
+                // The entry does not fit into an empty answer: the caller would ask for it again for ever. 0 is no valid
+                // cursor for a next answer.
                 Some(_) if cursor == from || cursor == 0 => return entries.error(IoError::TOO_LARGE),
                 Some(_) => return entries.complete(Some(cursor)),
             }
@@ -145,6 +146,7 @@ impl Opening for Archive {
 }
 
 impl Archive {
+    /// Opens a file of a PAK or VPK: finds the device of each extent, and refuses extents behind the end of their device.
     fn stored(&self, extents: &[Extent], stat: Stat, crc: Option<u32>) -> Result<StoredDevice, OpenError> {
         let stretch = |extent: &Extent| {
             let storage = match extent.part {
@@ -184,6 +186,8 @@ impl Archive {
         Ok(part)
     }
 
+    /// Opens a file of a zip archive: a stored file as a range of the storage, a compressed file as a device that
+    /// decompresses. Devices of one compressed file share one [`CompressedFile`].
     fn zipped(&self, number: u32, file: &ZipFile) -> Result<Opened, OpenError> {
         if file.encrypted {
             return Err(OpenError::new(IoError::UNSUPPORTED, "it is encrypted"));
@@ -203,7 +207,9 @@ impl Archive {
         if let Some(packed) = self.open_files().get(number) {
             return Ok(Opened::new(PackedDevice(packed)));
         }
+        // Always there: only the reader of zip archives makes a `ZipFile`.
         let Some(zip) = &self.zip else { return Err(IoError::from_code(Code::CORRUPT).into()) };
+        // Reads the file's header and may block, so the list of open files is not locked.
         let start = zip.locate(file)?;
         let ZipFile { packed, size, crc, .. } = *file;
         let Some(codec) = codec else {

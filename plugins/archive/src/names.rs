@@ -158,6 +158,7 @@ impl NamesBuilder {
         let name = clean(written);
         let Some(content) = content else {
             let path = name.trim_end_matches('/');
+            // An entry for the archive's root, such as `./`, adds nothing: the root always exists.
             if matches!(path, "" | ".") && !name.starts_with('/') {
                 return Ok(());
             }
@@ -183,10 +184,11 @@ impl NamesBuilder {
         }
     }
 
-    /// Adds a file in a folder that was added; `written` is its name in the archive.
+    /// Adds a file in a folder of [`folder_of_files`](Self::folder_of_files). A file with an invalid name is hidden.
     pub(crate) fn check_and_put(&mut self, folder: u32, name: &str, content: Content) -> Result<(), String> {
         match refusal(name) {
             Some(reason) => self.hide(name, reason),
+            // `name` is one name, not a path: a separator in it would stand for a folder that was not added.
             None if name.contains('/') => self.hide(name, Reason::Empty),
             None => self.put(folder, name, content),
         }
@@ -248,6 +250,7 @@ impl NamesBuilder {
         let mut order: Vec<u32> = (0..folders.len() as u32).collect();
         let path = |number: u32| bytes(&text, folders[number as usize]);
         order.sort_unstable_by(|&one, &other| path(one).cmp(path(other)));
+        // Folders are sorted and kept once. `number_of` maps their old numbers, which the files have, to the new ones.
         let mut sorted: Vec<Piece> = Vec::new();
         let mut number_of = vec![0; folders.len()];
         for number in order {
@@ -262,6 +265,7 @@ impl NamesBuilder {
         let key = |file: &File| (file.folder, bytes(&text, file.name));
         // Contents are numbered in the order of the archive, so the last of several files with one name sorts last.
         files.sort_unstable_by(|one, other| key(one).cmp(&key(other)).then(one.content.cmp(&other.content)));
+        // The methods of `Names` serve the next steps; the fields that are empty here are set there.
         let mut names = Names {
             text,
             contents,
@@ -364,16 +368,17 @@ impl Names {
             return Some(Child::Folder);
         }
         let (folder, name) = match path.iter().rposition(|&byte| byte == SEPARATOR) {
-            Some(at) => (&path[..at], &path[at + 1..]),
+            Some(separator) => (&path[..separator], &path[separator + 1..]),
             None => (&path[..0], &path[..]),
         };
-        let at = self.first_from(folder);
-        if at == self.folders.len() || self.folder(at) != folder {
+        // Only a folder that is kept itself has files.
+        let number = self.first_from(folder);
+        if number == self.folders.len() || self.folder(number) != folder {
             return None;
         }
-        let files = &self.files[self.files_in(at)];
+        let files = &self.files[self.files_in(number)];
         let found = files.binary_search_by(|file| self.bytes(file.name).cmp(name));
-        found.ok().map(|at| Child::File(files[at].content))
+        found.ok().map(|index| Child::File(files[index].content))
     }
 
     /// Whether a path is the path of a kept folder, or of a folder above one.
@@ -420,9 +425,12 @@ impl Names {
         if !path.is_empty() && !self.leads_through(start, &path) {
             return None;
         }
+        // The folder itself is kept only if it has files or was named. The folders in it follow it.
         let own = self.folders.get(start).is_some_and(|piece| self.bytes(*piece) == path);
         let files = if own { self.files_in(start) } else { 0..0 };
         let mut entries = self.entries(&path, files, start + usize::from(own));
+        // A cursor has the index of the next file in its upper half, and that of the next folder in its lower half. It comes
+        // from the caller, so both are limited to this folder.
         if from > 0 {
             let (file, folder) = ((from >> 32) as usize, (from & 0xffff_ffff) as usize);
             entries.files.start = file.clamp(entries.files.start, entries.files.end);
@@ -446,8 +454,11 @@ impl Names {
         self.first_files[folder] as usize..self.first_files[folder + 1] as usize
     }
 
+    /// Gives the index of the first file of each folder, and the number of files as the last element. The files are sorted
+    /// by folder.
     fn find_first_files(&self) -> Vec<u32> {
         let mut first = vec![0; self.folders.len() + 1];
+        // The files of a folder count one element further: the sums are then the files in front of each folder.
         for file in &self.files {
             first[file.folder as usize + 1] += 1;
         }
@@ -459,7 +470,9 @@ impl Names {
 
     /// Removes the files that have the name of a folder, and returns their paths.
     fn files_that_are_folders(&mut self) -> Vec<String> {
+        // The indices of these files, in rising order.
         let mut doubled = Vec::new();
+        // The files of one folder after the other.
         let mut files = 0..0;
         while files.end < self.files.len() {
             let number = self.files[files.end].folder;
@@ -467,6 +480,7 @@ impl Names {
                 files.end..gallop(files.end..self.files.len(), |index| self.files[index].folder == number);
             let path = self.folder(number as usize);
             let mut entries = self.entries(path, files.clone(), number as usize + 1);
+            // The folders and files of this folder are sorted by name, so one pass over both finds equal names.
             while !entries.folders.is_empty() {
                 let folder = entries.folder_name();
                 let rest = entries.files.clone();

@@ -32,6 +32,7 @@ pub(crate) fn parse(reader: &impl ReaderAt, size: u64, strict: bool) -> Result<N
     }
     let table = read(reader, offset, len as usize).map_err(|error| unread("its table", error))?;
     let mut names = NamesBuilder::default();
+    // No file may overlap the header, the table or another file.
     let mut ranges = vec![(None, 0, HEADER), (None, offset, offset + len)];
     for entry in table.chunks_exact(ENTRY as usize) {
         let end = entry[..56].iter().position(|&byte| byte == 0).unwrap_or(56);
@@ -46,6 +47,7 @@ pub(crate) fn parse(reader: &impl ReaderAt, size: u64, strict: bool) -> Result<N
         let extents = vec![Extent { part: None, offset, len }];
         names.add(&name, Some(Content::Stored { extents, crc: None })).map_err(corrupt)?;
     }
+    // An empty file overlaps nothing, wherever it lies.
     ranges.retain(|(_, from, behind)| from < behind);
     match overlap(ranges) {
         Some(at) => Err(corrupt(format!("files in it overlap at {at:#x}"))),

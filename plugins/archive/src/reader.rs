@@ -25,6 +25,8 @@ impl ReaderAt for Reader {
         // Only the bytes before the first gap count.
         let count = report.done_ranges().next().filter(|done| done.start == 0).map_or(0, |done| done.end);
         match report.min_error() {
+            // A failure further behind is left to the next read, which begins there. At the end of the device, the count is
+            // 0.
             Some((0, error)) if error.code() != Code::END => Err(error.into()),
             _ => {
                 buffer[..count].copy_from_slice(&bytes[..count]);

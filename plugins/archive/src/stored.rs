@@ -35,7 +35,8 @@ impl StoredDevice {
         Self { parts, size, stat, checked }
     }
 
-    /// Reads a range of one stretch; `position` is the position of the range in the file.
+    /// Reads a range of one stretch, which begins at `at` in the stretch and at `position` in the file. If necessary, the
+    /// bytes are checked before the view is answered.
     fn read_part(&self, part: &Stretch, at: u64, position: u64, view: BoundPacketView<Write>) {
         let Stretch { storage, offset, .. } = part;
         if self.checked.is_none() && !storage.changes() {
@@ -71,6 +72,7 @@ impl BackendDevice for StoredDevice {
         if let Some(corrupt) = self.checked.as_ref().and_then(|checked| checked.corrupt()) {
             return view.fail(&corrupt);
         }
+        // `at` is relative to the current stretch, `position` to the file.
         let (mut at, mut position, mut rest) = (position, position, view);
         for part in &self.parts {
             if at >= part.len {

@@ -163,8 +163,10 @@ impl CompressedFile {
         cursor.map(Place::from).map_err(|Corrupt| IoError::from_code(Code::OUT_OF_MEMORY))
     }
 
-    /// Gives a finished block to the parts that wait for it, and keeps it.
+    /// Gives a finished block to the parts that wait for it, and keeps the block for later reads. Every few blocks, a copy
+    /// of the cursor is kept. `passed` counts the blocks that were made while the part that waits longest needs another one.
     fn came_out(&self, cursor: &Cursor, block: Block) {
+        // The cursor is behind the block already.
         let number = cursor.block() - 1;
         self.decoding.decoded(block.bytes().len());
         let block = Arc::new(block);
@@ -185,8 +187,9 @@ impl CompressedFile {
         let start = cursor.position();
         let len = (self.source.coded.packed - start).min(CHUNK);
         self.fetch(start, len, move |this, packet| {
+            // The device below keeps the callback: a strong reference would be a cycle.
             let weak = Arc::downgrade(&this);
-            // No check sum covers these bytes before the file's end.
+            // No check sum covers these bytes before the file's end, so a change of the archive is looked for now.
             this.source.storage.check(move |same| {
                 let Some(this) = weak.upgrade() else { return };
                 if let Err(changed) = same {

@@ -106,8 +106,10 @@ impl<'a> Rest<'a> {
         Ok((!text.is_empty()).then_some(text))
     }
 
-    /// The parts of a file, and its check sum.
+    /// Reads an entry, and gives the parts of its file and the file's check sum. The parameters are those of
+    /// [`names`](Self::names).
     fn entry(&mut self, start: u64, data: u64, size: u64) -> Result<(Vec<Extent>, u32), String> {
+        // The fields of an entry without its preload, as in the head comment of this file.
         let entry = self.take(18)?;
         let half = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
         let word = |at: usize| u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]);
@@ -116,6 +118,7 @@ impl<'a> Rest<'a> {
             return Err("an entry of its directory does not end as entries do".to_owned());
         }
         let mut extents = Vec::new();
+        // The first bytes of a file may be in the directory, directly behind the entry.
         if preload > 0 {
             extents.push(Extent { part: None, offset: start + self.at as u64, len: preload.into() });
             self.take(preload.into())?;

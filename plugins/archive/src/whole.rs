@@ -56,8 +56,8 @@ impl CompressedFile {
         }
     }
 
-    /// Answers the parts that wait now. If a single part waits and covers the whole file, the bytes are decompressed into its
-    /// memory, and are not kept.
+    /// Answers `parts`. If a single part waits and covers the whole file, the bytes are decompressed into its memory, and
+    /// are not kept. Otherwise they are decompressed into `kept`, once for all calls with this `kept`.
     fn serve(
         &self,
         packed: &PacketBox<Write>,
@@ -84,6 +84,7 @@ impl CompressedFile {
             let mut block = Block::zeroed(size);
             match self.source.coded.codec.whole(packed, block.bytes_mut(), self.source.coded.crc) {
                 Ok(()) => {}
+                // The file is not corrupt: a later request tries again.
                 Err(IoError::OUT_OF_MEMORY) => {
                     fail(parts, IoError::OUT_OF_MEMORY);
                     return Ok(());

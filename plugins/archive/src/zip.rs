@@ -110,6 +110,7 @@ impl<R: ReaderAt> Zip<R> {
             let len = len.min(self.directory.saturating_sub(file.header)).max(HEADER);
             read(&self.reader, file.header, len as usize).map_err(|error| unread("its header", error))
         };
+        // 256 bytes for the name. Only long sizes (zip64) that lie behind these bytes need a second request.
         let mut header = read(HEADER + 256 + EXTRA)?;
         if !header.starts_with(&MAGIC) {
             return Err(corrupt("there is no header where the archive's directory says"));
@@ -128,6 +129,7 @@ impl<R: ReaderAt> Zip<R> {
             }
             let fields = header.get(extra as usize..).unwrap_or_default();
             let mut sizes = zip64_sizes(&fields[..fields.len().min(extra_len as usize)]);
+            // The field has the file's size first. A number is taken for each size that is all ones in the header.
             for size in [&mut size, &mut packed] {
                 if *size == u64::from(u32::MAX)
                     && let Some(long) = sizes.next()
@@ -189,6 +191,8 @@ fn locate<'t, R: ReaderAt>(
     buffer: &mut [u8],
     size: u64,
 ) -> Result<Option<ZipArchive<&'t Tail<'t, R>>>, OpenError> {
+    // Each round searches in front of the record of the round before. `first` is the error of the rearmost record, which is
+    // reported if no record is right.
     let (mut end, mut first) = (size, None);
     for _ in 0..MAX_ENDS {
         tail.set_base(0);
@@ -199,6 +203,7 @@ fn locate<'t, R: ReaderAt>(
         };
         let is_part = is_part(tail, at);
         let check = |archive: ZipArchive<&'t Tail<'t, R>>| {
+            // Bytes behind the archive are tolerated only behind the rearmost record.
             let ends = end == size || archive.end_offset() + tail.base() == size;
             let there = ends
                 && is_directory(tail, archive.directory_offset(), archive.entries_hint())
@@ -206,6 +211,7 @@ fn locate<'t, R: ReaderAt>(
             if there { Ok(archive) } else { Err(corrupt("its directory is not where its end says")) }
         };
         let mut found = found.and_then(check);
+        // The archive may have other bytes in front that its positions do not count.
         if found.is_err()
             && let Some(base) = base_of_long_form(tail, at)
         {
@@ -238,9 +244,11 @@ enum Found<'t, R> {
     Failed(OpenError),
 }
 
+/// Searches backwards from `end` for the signature of an end record, and reads this record.
 fn locate_one<'t, R: ReaderAt>(tail: &'t Tail<'t, R>, buffer: &mut [u8], end: u64) -> Found<'t, R> {
     match ZipLocator::new().locate_in_reader(tail, buffer, end) {
         Ok(archive) => Found::At(archive.eocd_offset(), Ok(archive)),
+        // An error with an offset: a signature was found, but its record cannot be used. The caller searches in front of it.
         Err((_, error)) => match error.eocd_offset() {
             Some(at) => Found::At(at, Err(failed(tail, &error))),
             None if matches!(error.kind(), ErrorKind::MissingEndOfCentralDirectory) => Found::No,
@@ -288,6 +296,7 @@ fn is_directory(reader: &impl ReaderAt, at: u64, entries: u64) -> bool {
 
 /// Whether the end of a directory at `at` refers to other files of the archive.
 fn is_part(reader: &impl ReaderAt, at: u64) -> bool {
+    // The numbers of this file of the archive and of the file where the directory begins: 0 in an archive of one file.
     let mut numbers = [0; 4];
     // A value of all ones refers to the longer form (zip64), whose locator is directly in front.
     let other = |number: &[u8]| !matches!(number, [0, 0] | [255, 255]);
@@ -297,6 +306,7 @@ fn is_part(reader: &impl ReaderAt, at: u64) -> bool {
     let mut locator = [0; 20];
     at.checked_sub(20).is_some_and(|at| reader.read_exact_at(&mut locator, at).is_ok())
         && locator.starts_with(&LOCATOR_64)
+        // The last four bytes are the number of files of the archive. 0 is accepted as 1.
         && !matches!(locator[16..], [0 | 1, 0, 0, 0])
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Folder {
     how: OpenFlags,
     /// The names in it may be changed.
     may_change: bool,
-    cursors: ListCursors<Entry>,
+    cursors: ListCursors<Box<OsStr>>,
 }
 
 impl Folder {
@@ -160,28 +160,35 @@ impl Listing for Folder {
         };
         let (cursors, folder) = (self.cursors.clone(), folder.to_owned());
         pool.submit(move || {
-            cursors.answer_with(folder, from, entries, |_| {
-                read(&path).map_err(|error| {
+            let names = |_: &[u8]| {
+                names(&path).map_err(|error| {
                     let text = error.to_string();
                     Cause::new(explain(error), text)
                 })
-            });
+            };
+            cursors.answer_lazily(folder, from, entries, names, |name| entry(&path, name));
         });
     }
 }
 
-/// The entries of a folder, by name.
-fn read(path: &PathBuf) -> io::Result<Vec<Entry>> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        // The metadata of a link's target. A dangling link is listed with its own metadata.
-        let metadata = fs::metadata(entry.path()).or_else(|_| entry.metadata());
-        let stat = metadata.map_or_else(|_| Stat::default(), |metadata| Stat::of_file(&metadata));
-        all.push(Entry::new(entry.file_name(), stat));
-    }
-    all.sort_by(|one, other| one.name.cmp(&other.name));
+/// The names in a folder, in order. Only the names are kept, so that a folder of many files needs little memory.
+fn names(path: &Path) -> io::Result<Vec<Box<OsStr>>> {
+    let entries = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().into_boxed_os_str()));
+    let mut all = entries.collect::<io::Result<Vec<_>>>()?;
+    all.sort_unstable();
     Ok(all)
+}
+
+/// The entry of a name; `None` if the name is gone by now.
+fn entry(folder: &Path, name: &OsStr) -> Option<Entry> {
+    let path = folder.join(name);
+    // The metadata of a link's target. A dangling link is listed with its own metadata.
+    let metadata = fs::metadata(&path).or_else(|_| fs::symlink_metadata(&path));
+    match metadata {
+        Ok(metadata) => Some(Entry::new(name.as_bytes(), Stat::of_file(&metadata))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(_) => Some(Entry::new(name.as_bytes(), Stat::default())),
+    }
 }
 
 /// A path that goes through a file, or has a longer name than the system allows, is not found.

@@ -58,6 +58,7 @@ pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, Op
     if is_folder_by_name {
         return folder(store);
     }
+    // The new content takes the place of all bytes, so the object need not be looked up.
     if mode.contains(OpenMode::TRUNCATE) || mode.contains(OpenMode::REPLACE) {
         return Upload::begin(store, key).map(Opened::new);
     }
@@ -69,6 +70,7 @@ pub(crate) fn open(store: Store, key: &str, mode: OpenMode) -> Result<Opened, Op
         }
         return match mode.contains(OpenMode::CREATE) {
             true => Upload::begin(store, key).map(Opened::new),
+            // A folder is opened for writing to change its names.
             false if is_folder(&store, key)? => folder(store),
             false => Err(OpenError::new(IoError::from_code(Code::NOT_FOUND), "there is no such object")),
         };

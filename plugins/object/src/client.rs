@@ -296,10 +296,10 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
     if matches!(scheme, "http" | "https") {
         return web_client(settings, timeout, authorities.as_deref());
     }
-    // An upload takes longer than other requests. The header is for reads.
-    let wanted = (scheme == "s3" && timeout == settings.timeout).then_some(WANTED);
+    // Asks for the check sums of objects that are read. A client for uploads is told by its longer timeout, and needs none.
+    let checksum_header = (scheme == "s3" && timeout == settings.timeout).then_some(WANTED);
     let mut client = ClientOptions::new()
-        .with_default_headers(HeaderMap::from_iter(wanted))
+        .with_default_headers(HeaderMap::from_iter(checksum_header))
         .with_timeout_disabled()
         .with_read_timeout(timeout)
         .with_connect_timeout(timeout.min(Duration::from_secs(10)))
@@ -431,6 +431,7 @@ fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenEr
                 "AZURE_STORAGE_SAS_KEY",
                 "AZURE_CLIENT_ID",
             ];
+            // Credentials of the environment come before those of the profile.
             if KEYS.into_iter().all(|name| variable(name).is_none()) {
                 let Profile { key, sas_token, .. } = &settings.profile;
                 if let Some(key) = key {
@@ -569,7 +570,8 @@ fn web_client(
     let build = |client: reqwest::ClientBuilder| {
         client.build().map_err(|error| OpenError::invalid_input(format!("no client can be made: {error}")))
     };
-    // The client measures the time from the first byte sent to the answer, however long the body takes.
+    // The client measures the time from the first byte sent to the answer, however long the body takes. A streamed upload has no
+    // such limit: it watches the progress of its body instead.
     let (client, streaming) = (build(builder().read_timeout(timeout))?, build(builder())?);
     let server = Server {
         client,

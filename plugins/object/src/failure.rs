@@ -40,6 +40,7 @@ fn of_sources(error: &StoreError) -> IoError {
             }
         }
         if let Some(io) = error.downcast_ref::<io::Error>()
+            // `Other` does not tell the kind of failure.
             && io.kind() != io::ErrorKind::Other
         {
             return match io.kind() {
@@ -49,6 +50,7 @@ fn of_sources(error: &StoreError) -> IoError {
         }
         source = error.source();
     }
+    // The client's own errors have private types: only their texts tell them apart.
     let text = explain(error);
     // Addresses and names may contain any words.
     let text = text.split(' ').filter(|word| !word.contains('/')).collect::<Vec<_>>().join(" ");

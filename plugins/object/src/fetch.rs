@@ -192,12 +192,13 @@ impl Fetches {
         lock(&self.pending)
     }
 
+    /// Queues the parts of a read, and starts the task that sends them, unless it runs. Bytes behind the end of the object fail.
     pub(crate) fn read(self: &Arc<Self>, position: u64, view: BoundPacketView<Write>) {
-        let there = self.meta.size.saturating_sub(position);
-        let view = match usize::try_from(there).ok().filter(|&there| there < view.len()) {
+        let available = self.meta.size.saturating_sub(position);
+        let view = match usize::try_from(available).ok().filter(|&available| available < view.len()) {
             Some(0) => return view.error(IoError::END),
-            Some(there) => {
-                let (view, behind) = view.split_at(there);
+            Some(available) => {
+                let (view, behind) = view.split_at(available);
                 behind.error(IoError::END);
                 view
             }
@@ -260,6 +261,7 @@ impl Fetches {
             let before = left.given();
             let error = match self.stream(start, end, &mut left, in_order).await {
                 Ok(()) => continue,
+                // The next call reads the object from its start.
                 Err(FetchError::NoRanges) => continue,
                 Err(FetchError::Refused(error)) => return left.fail(&self.failed(start, end, &error)),
                 Err(FetchError::BrokeOff(error)) => error,
@@ -319,12 +321,13 @@ impl Fetches {
             let source = "the server sent other bytes than those of the range".into();
             return Err(FetchError::Refused(object_store::Error::NotSupported { source }));
         }
+        // The answer has more bytes in front: the server ignores ranges.
         if answer.range.start < start {
             // Ordering: Relaxed. The flag guards no data.
             self.has_no_ranges.store(true, Ordering::Relaxed);
             return Err(FetchError::NoRanges);
         }
-        let mut at = answer.range.start;
+        let mut position = answer.range.start;
         let mut stream = answer.into_stream();
         let mut digest = self.progress.as_ref().map(|progress| lock(progress).digest());
         let result = loop {
@@ -333,21 +336,22 @@ impl Fetches {
                 Ok(None) => break Ok(()),
                 Err(trouble) => break Err(trouble),
             };
-            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(chunk.len());
+            let wanted = usize::try_from(end - position).unwrap_or(usize::MAX).min(chunk.len());
             if let Some(digest) = &mut digest {
                 digest.update(&chunk[..wanted]);
             }
-            if at + wanted as u64 == end {
+            if position + wanted as u64 == end {
                 // The last bytes are given when it is certain that all are right.
                 self.compare(start, end, digest.take())?;
             }
-            left.give(at, &chunk);
-            at += wanted as u64;
-            if at == end {
+            left.give(position, &chunk);
+            position += wanted as u64;
+            if position == end {
                 return Ok(());
             }
         };
-        self.compare(start, at, digest)?;
+        // The answer broke off, or no part is left. The bytes that have arrived count for the check sum of the object.
+        self.compare(start, position, digest)?;
         result
     }
 
@@ -361,8 +365,9 @@ impl Fetches {
         })
     }
 
-    /// The same from a server without ranges: from the kept answer, or from the start. A group that was sent before that was
-    /// known is read from an answer of its own, since the kept one may be further already.
+    /// Reads a range from a server without ranges: from the kept answer on, or from the start of the object. Without
+    /// `in_order`, the group was sent before the lack of ranges was known, and has an answer of its own, since the kept one may
+    /// be further already.
     async fn stream_forward(
         &self,
         start: u64,
@@ -371,10 +376,11 @@ impl Fetches {
         in_order: bool,
     ) -> Result<(), FetchError> {
         let mut kept = if in_order { Some(self.kept.lock().await) } else { None };
-        let at = kept.as_ref().and_then(|kept| kept.forward.as_ref()).map(|forward| forward.at);
-        let at = at.filter(|at| *at <= start);
-        // From where an answer broke off, reading continues.
-        let from = at.or_else(|| kept.as_ref()?.broke_off).filter(|from| *from <= start).unwrap_or(0);
+        let kept_position = kept.as_ref().and_then(|kept| kept.forward.as_ref()).map(|forward| forward.at);
+        let kept_position = kept_position.filter(|position| *position <= start);
+        // Bytes before the place where an answer broke off were read before, and do not count as skipped.
+        let from =
+            kept_position.or_else(|| kept.as_ref()?.broke_off).filter(|from| *from <= start).unwrap_or(0);
         if start - from > MAX_SKIPPED_BYTES {
             let text = format!(
                 "the server has no ranges, so that {} bytes would be read before this one; copy the object first",
@@ -396,6 +402,7 @@ impl Fetches {
             match &result {
                 Err(_) => kept.broke_off = Some(forward.at.max(kept.broke_off.unwrap_or(0))),
                 Ok(()) => {
+                    // Once reading has passed the place, it has no meaning.
                     kept.broke_off = kept.broke_off.filter(|broke_off| *broke_off > forward.at);
                     kept.forward = Some(forward);
                 }
@@ -489,6 +496,7 @@ impl Fetches {
         left.span().is_none()
     }
 
+    /// Fails the waiting parts of a request. The parts in flight are looked through by their tasks, which are notified.
     pub(crate) fn cancel(&self, request: RequestId) {
         let mut pending = self.lock();
         let cancelled: Vec<_> = pending.parts.extract_if(.., |_, view| view.request() == request).collect();

@@ -22,6 +22,7 @@ enum Memory {
 
 impl Filling {
     fn new(position: u64, view: BoundPacketView<Write>) -> Self {
+        // Bytes need no alignment, so it is 1.
         let memory = match view.try_alloc(1) {
             Ok(memory) => Memory::Direct(memory),
             Err(view) => Memory::Copied(view, Vec::new()),

@@ -40,7 +40,8 @@ impl Folder {
         Self { store, prefix, only: None, may_change, cursors: ListCursors::default() }
     }
 
-    /// Changes the object of a name, if there is one: stores do not report that they remove nothing.
+    /// Passes the object of a name to `change`, and answers with the result. The object is looked up before, since stores report
+    /// success for the removal of an object that does not exist.
     fn change<F>(
         &self,
         name: &[u8],
@@ -63,11 +64,11 @@ impl Folder {
         });
     }
 
-    /// The versions of an object, as a folder.
+    /// The versions of an object, as a folder. A key without versions is taken for that of a folder.
     ///
     /// # Errors
     ///
-    /// If there is no version of it, or if the store cannot list versions.
+    /// If the store cannot list versions.
     pub(crate) fn of_versions(store: Store, versions: &Versions, key: &str) -> Result<Self, OpenError> {
         let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
         let listed = runtime()?.block_on(opening(listing(versions.list(&path(folder)?, Some(name))))).0;
@@ -168,6 +169,7 @@ async fn list(store: &Store, folder: &Path, only: Option<&str>) -> object_store:
             (None, None) if store.is_local() => {
                 let folder = folder.clone();
                 let listed = locally(move || local::list(&folder)).await?;
+                // The folder exists even without entries: otherwise the list would have failed.
                 let mut content = Content { entries: listed.entries, hidden: listed.hidden, is_marked: true };
                 content.entries.sort_by(|one, other| one.name.cmp(&other.name));
                 Ok(content)
@@ -199,6 +201,7 @@ async fn locally<T: Send + 'static>(
     }
 }
 
+/// Lists a folder of a store in the cloud. An object with the key of the folder itself is no entry: it only marks the folder.
 async fn content(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Content> {
     let listed = store.list_with_delimiter(Some(folder)).await?;
     let is_marked = listed.objects.iter().any(|object| object.location == *folder);
@@ -309,6 +312,7 @@ impl CreateFile for Folder {
     }
 }
 
+/// Puts an object without bytes, if its name is neither an object nor a folder.
 async fn create(store: &dyn ObjectStore, path: &Path) -> Result<(), Cause> {
     match store.head(path).await {
         Ok(_) => return Err(IoError::from_code(Code::ALREADY_EXISTS).into()),
@@ -320,14 +324,15 @@ async fn create(store: &dyn ObjectStore, path: &Path) -> Result<(), Cause> {
     if has_keys_below(store, path).await.map_err(|error| failed("the look-up of the name", &error))? {
         return Err(Cause::new(IoError::from_code(Code::IS_DIRECTORY), "the name is a folder"));
     }
+    // The condition is for objects that have appeared since the look-up.
     let put = store.put_opts(path, PutPayload::default(), PutMode::Create.into()).await;
     put.map(drop).map_err(|error| failed("the new object", &error))
 }
 
-/// Removes an object that was copied, unless it was written since then.
+/// Removes an object that was copied, unless it was written since then: the copy lacks those bytes.
 async fn remove_unchanged(store: &dyn ObjectStore, path: &Path, copied: &ObjectMeta) -> Result<(), Cause> {
-    let now = store.head(path).await.map_err(|error| failed("the old name", &error))?;
-    if (&now.e_tag, now.last_modified) != (&copied.e_tag, copied.last_modified) {
+    let current = store.head(path).await.map_err(|error| failed("the old name", &error))?;
+    if (&current.e_tag, current.last_modified) != (&copied.e_tag, copied.last_modified) {
         let text = "the old object was written since it was copied; both exist";
         return Err(Cause::new(IoError::from_code(Code::CHANGED), text));
     }
@@ -408,8 +413,9 @@ impl Listing for Folder {
         let (store, cursors, folder) = (self.store.clone(), self.cursors.clone(), folder.to_owned());
         let only = self.only.clone();
         runtime.spawn(async move {
+            // A caller that continues gets the rest of the list it began with. A cursor is the number of an entry.
             if let Some(tail) = cursors.take(&folder, from) {
-                return cursors.answer(folder, from, tail, entries, |at, _| at + 1);
+                return cursors.answer(folder, from, tail, entries, |cursor, _| cursor + 1);
             }
             match list(&store, &path, only.as_deref()).await {
                 // An empty bucket is a folder.

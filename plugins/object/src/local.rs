@@ -65,6 +65,8 @@ pub(crate) fn hidden(folder: &Path) -> io::Result<Vec<(String, &'static str)>> {
     Ok(hidden)
 }
 
+/// Adds the hidden keys of a folder and of all folders in it. `on_path` has the device and inode of each folder from the first
+/// one down to this one's parent.
 fn add_hidden(
     folder: &Path,
     on_path: &mut Vec<(u64, u64)>,
@@ -84,6 +86,7 @@ fn add_hidden(
             let Ok(folder) = Path::parse(key_in(folder, name)) else { continue };
             let depth = on_path.len();
             if add_hidden(&folder, on_path, hidden).is_err() {
+                // The call that failed has left its folder on the path.
                 on_path.truncate(depth);
                 hidden.push((folder.to_string(), "the folder cannot be listed"));
             }

@@ -45,6 +45,7 @@ fn divide(list: &str) -> (String, Vec<String>) {
     let (mut kept, mut odd, mut rest) = (String::with_capacity(list.len()), Vec::new(), list);
     while let Some((front, element, behind)) = next_element(rest) {
         kept.push_str(front);
+        // The client would list an encoded key in its encoded form, so that each one is odd.
         match encoded(element)
             .or_else(|| key(element).filter(|key| !is_name(key) || is_filled_folder(key, element)))
         {

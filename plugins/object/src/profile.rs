@@ -47,6 +47,8 @@ impl Profile {
         Self::of_files(option.is_some(), requested, credentials.as_deref(), config.as_deref())
     }
 
+    /// The profile `requested`, or else `default`, with the values of both files. Only a requested profile must exist, be
+    /// readable, and have its keys in the files, if it has any.
     fn of_files(
         is_of_option: bool,
         requested: Option<&str>,
@@ -82,6 +84,7 @@ impl Profile {
             }
             profile.region = profile.region.or_else(|| value("region"));
             profile.endpoint = profile.endpoint.or_else(|| value("endpoint_url"));
+            // The settings by which the tools of AWS get keys in other ways.
             let other = ["sso_session", "sso_start_url", "credential_process", "role_arn", "login_session"];
             source = source.or_else(|| other.into_iter().find(|key| section.contains_key(*key)));
         }
@@ -100,6 +103,7 @@ impl Profile {
         }
     }
 
+    /// The settings in the configuration of Azure's tools, if there is one.
     fn azure() -> Self {
         let folder = env::var_os("AZURE_CONFIG_DIR").map(PathBuf::from);
         let Some(folder) = folder.or_else(|| Some(env::home_dir()?.join(".azure"))) else {
@@ -108,6 +112,7 @@ impl Profile {
         Self::of_azure(&folder.join("config"))
     }
 
+    /// The account and its keys in a configuration file of Azure's tools; none of them if the file cannot be read.
     fn of_azure(path: &Path) -> Self {
         let ini = read(path).unwrap_or_else(|why| {
             tracing::warn!("{why}");

@@ -124,6 +124,8 @@ impl Trouble {
 
     /// The pause before the next attempt; `None` if there is none.
     fn pause(&self, retry_for: Duration) -> Option<Duration> {
+        // While a device is opened, an answer that never came may be due to a wrong address: it is not waited for twice, and
+        // other failures without an answer have a shorter limit.
         let is_opening = OPENING.try_with(|()| ()).is_ok();
         if !self.error.is_temporary()
             || (is_opening && self.error.code() == Code::TIMED_OUT && !self.answered)

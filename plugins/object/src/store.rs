@@ -60,6 +60,7 @@ pub(crate) struct Place {
     pub(crate) key: String,
 }
 
+/// Checks the options of a request, and gives the store, with its clients, and the key.
 pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
     let settings = Settings::of(request)?;
     refuse_unusable(&settings)?;
@@ -72,7 +73,7 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
     }
     let part = request.size_option("part")?.unwrap_or(8 << 20);
     let made = client(&settings, settings.timeout)?;
-    // The client measures the time from the first byte sent to the first byte of the answer.
+    // The client measures the time from the first byte sent to the first byte of the answer, so the time to send a part is added.
     let uploads = match request.mode().contains(OpenMode::WRITE) {
         true => client(&settings, settings.timeout + Duration::from_secs(part / SLOWEST))?.objects(),
         false => made.objects(),
@@ -184,6 +185,7 @@ pub(crate) fn login(bucket: &str) -> (Option<&str>, &str) {
     bucket.rsplit_once('@').map_or((None, bucket), |(login, host)| (Some(login), host))
 }
 
+/// The key of a path: the absolute path without the slash in front. A slash at its end stays, since it names a folder.
 fn absolute(target: &str) -> Result<String, OpenError> {
     if target.is_empty() {
         return Err(OpenError::invalid_input("no path is given; write local:/path/to/file"));

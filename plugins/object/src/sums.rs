@@ -66,6 +66,7 @@ impl Sum {
         Some(Self { algorithm: CrcAlgorithm::Crc64Nvme, value })
     }
 
+    /// The check sum of a whole object or part in the headers of S3 or Google, with the highest byte in front.
     fn of(headers: &HeaderMap) -> Option<Self> {
         // The bytes that arrive are not those that Google keeps compressed.
         let encoding = headers.get("x-goog-stored-content-encoding");
@@ -86,6 +87,7 @@ impl Sum {
         let google =
             google.filter(|(name, _)| *name == "crc32c").map(|(_, value)| (value, CrcAlgorithm::Crc32Iscsi));
         amazon.chain(google).find_map(|(text, algorithm)| {
+            // A sum of the sums of parts is no base64: it ends with `-` and the number of parts.
             let bytes = STANDARD.decode(text).ok()?;
             let len = if algorithm == CrcAlgorithm::Crc64Nvme { 8 } else { 4 };
             let value = bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
@@ -128,19 +130,22 @@ impl Progress {
         if start == end {
             return Ok(());
         }
+        // The sum of a range cannot be cut, so a range that overlaps is forgotten.
         while let Some((before, _)) =
             self.read.range(..end).next_back().filter(|(_, (behind, _))| *behind > start)
         {
             let before = *before;
             self.read.remove(&before);
         }
+        // Bounds the memory. The bytes of forgotten ranges have to be read again before all can be compared.
         if self.read.len() >= MAX_RANGES {
             self.read.clear();
         }
         let combine = |one, other, len| checksum_combine(self.sum.algorithm, one, other, len);
+        // Joins the range with the one that ends at its start, and with the one that begins at its end.
         let (mut start, mut end, mut sum) = (start, end, sum);
         if let Some((before, (behind, earlier))) =
-            self.read.range(..start).next_back().map(|(at, range)| (*at, *range))
+            self.read.range(..start).next_back().map(|(begin, range)| (*begin, *range))
             && behind == start
         {
             sum = combine(earlier, sum, end - start);

@@ -55,6 +55,7 @@ const MAX_PARTS: u64 = 10_000;
 const MAX_BEGUN: u64 = 128;
 
 impl Upload {
+    /// Starts a task that takes the writes of the object until the device is dropped.
     pub(crate) fn begin(store: Store, key: &str) -> Result<Self, OpenError> {
         let (runtime, path) = (runtime()?, path(key)?);
         let (work, received) = unbounded_channel();
@@ -73,6 +74,7 @@ impl Upload {
         };
         runtime.spawn(async move {
             writer.run(received, closed).await;
+            // Closes `ended`, for which the drop of the device waits.
             drop(running);
         });
         Ok(Self {
@@ -187,6 +189,7 @@ impl PartBuffer {
         Self { bytes: Vec::with_capacity(bytes), written: Vec::new() }
     }
 
+    /// Records a range as written, joined with those that it touches. The caller puts the bytes.
     fn write(&mut self, start: usize, end: usize) {
         let mut joined = (start, end);
         self.written.retain(|&(from, to)| {
@@ -210,6 +213,7 @@ impl PartBuffer {
 }
 
 impl Writer {
+    /// Takes work until the device is dropped, and then gives the upload up, unless the object was published.
     async fn run(mut self, mut work: UnboundedReceiver<Work>, mut closed: watch::Receiver<()>) {
         let all = async {
             while let Some(work) = work.recv().await {
@@ -222,6 +226,7 @@ impl Writer {
             _ = closed.changed() => {}
             () = all => {}
         }
+        // Work that is still queued is dropped, and so fails.
         drop(work);
         if matches!(self.ended, Some(Ok(()))) {
             return;
@@ -229,10 +234,13 @@ impl Writer {
         // The device was closed before the object was published: the object never appears.
         if let Some(mut multipart) = self.multipart {
             self.on_the_way.shutdown().await;
+            // An error is ignored: the device is closed, and has no caller to report it to.
             let _ = multipart.abort().await;
         }
     }
 
+    /// Does one piece of work. After the object was published or has failed, writes fail, and the other work has that same
+    /// result.
     async fn take(&mut self, work: Work) {
         match work {
             Work::Write(position, view) => {
@@ -355,6 +363,8 @@ impl Writer {
         Ok(())
     }
 
+    /// Starts the upload of the next part, as soon as fewer than `IN_FLIGHT` are in flight. The first part begins the object's
+    /// upload.
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Cause> {
         while self.on_the_way.len() >= IN_FLIGHT {
             self.arrived().await?;
@@ -390,6 +400,7 @@ impl Writer {
         let parts = std::mem::take(&mut self.parts);
         let (first, count) = (self.sent, parts.len() as u64);
         let last = (first + count).saturating_sub(1);
+        // The parts that were not sent yet follow those that were, without holes, and only the last may be shorter.
         let whole = |(number, part): (&u64, &PartBuffer)| {
             part.len()
                 .is_some_and(|len| len == part.bytes.len() && (*number == last || len == self.store.part))
@@ -398,6 +409,7 @@ impl Writer {
             return Err(self.refuse(Code::INVALID_INPUT, "not every byte up to its end was written"));
         }
         let mut parts: Vec<Vec<u8>> = parts.into_values().map(|part| part.bytes).collect();
+        // An object of one part is sent by one request.
         if self.multipart.is_none() && parts.len() <= 1 {
             let bytes = parts.pop().unwrap_or_default();
             let bytes = Bytes::from(bytes);

@@ -52,6 +52,7 @@ impl Versions {
             |key| value(key).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
         let (bucket, region) = (value(Bucket).unwrap_or_default(), value(Region));
         let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+        // The address that the client makes of these settings. With virtual hosting, the endpoint has the bucket in its name.
         let address =
             match (value(S3Endpoint).or_else(|| value(Endpoint)), is_true(VirtualHostedStyleRequest)) {
                 (Some(endpoint), true) => endpoint,
@@ -142,6 +143,7 @@ impl Versions {
         }
     }
 
+    /// Requests the part of the list behind `next`, and gives the text of the answer.
     async fn page(&self, prefix: &str, next: Option<&(String, String)>) -> object_store::Result<String> {
         let mut url = self.bucket.clone();
         url.query_pairs_mut()
@@ -188,6 +190,7 @@ fn is_name(name: &str) -> bool {
     Path::parse(name).is_ok_and(|path| path.as_ref() == name) && !name.contains('/')
 }
 
+/// The entry of a version, under the name `object` with its ID; `None` if an element is missing or cannot be read.
 fn entry(object: &str, key: &str, version: &Version) -> Option<Entry> {
     let id = version.get("VersionId")?;
     let meta = ObjectMeta {
@@ -204,7 +207,7 @@ fn entry(object: &str, key: &str, version: &Version) -> Option<Entry> {
     Some(Entry::new(format!("{object}{MARK}{id}"), stat))
 }
 
-/// A part of a list. Marks of deletion are left out: they have no bytes.
+/// Parses a part of a list; `None` if it is none. Marks of deletion are left out: they have no bytes.
 fn page(text: &str) -> Option<Page> {
     let (mut page, mut reader) = (Page::default(), Reader::from_str(text));
     let (mut path, mut value) = (Vec::new(), String::new());
@@ -222,9 +225,10 @@ fn page(text: &str) -> Option<Page> {
                 value.push_str(&unescape(&name).ok()?);
             }
             Event::End(_) => {
-                let path_now: Vec<&str> = path.iter().map(String::as_str).collect();
+                let names: Vec<&str> = path.iter().map(String::as_str).collect();
                 let value = std::mem::take(&mut value);
-                match path_now[1..] {
+                // The first name is that of the list itself.
+                match names[1..] {
                     ["EncodingType"] => is_encoded = value == "url",
                     ["NextKeyMarker"] => next.0 = Some(value),
                     ["NextVersionIdMarker"] => next.1 = value,
@@ -242,6 +246,7 @@ fn page(text: &str) -> Option<Page> {
             _ => {}
         }
     }
+    // The element that tells the encoding may come behind the keys.
     let decode = |text: &mut String| {
         if is_encoded {
             let bytes = text.replace('+', " ");

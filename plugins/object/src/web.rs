@@ -131,6 +131,8 @@ impl Server {
         .await
     }
 
+    /// Sends a request once and follows redirects: to HTTP only, never from HTTPS to HTTP, and with a body only for the
+    /// statuses that keep it.
     async fn follow(
         &self,
         method: Method,
@@ -174,6 +176,7 @@ impl Server {
         // Lengths and ranges are those of the bytes as they are stored.
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         client.execute(request).await.map_err(|error| {
+            // A request that cannot be built fails each time. The URL is not shown: its query may be a secret.
             let (is_permanent, is_timeout) = (error.is_builder(), error.is_timeout());
             let trouble = Trouble::of_connection(&error.without_url(), is_timeout);
             if is_permanent { trouble.permanent() } else { trouble }
@@ -234,6 +237,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 impl WebStore {
     pub(crate) fn new(server: Server) -> Result<Self, Error> {
         let server = Arc::new(server);
+        // The requests of this client are made by `Server::send`, which tries them again itself.
         let retry = object_store::RetryConfig { max_retries: 0, ..Default::default() };
         let dav = HttpBuilder::new()
             .with_url(server.base.as_str())
@@ -464,6 +468,7 @@ impl ObjectStore for WebStore {
         let bytes = Bytes::from(payload);
         let put = || self.server.send(Method::PUT, url.clone(), headers.clone(), Some(bytes.clone()));
         let mut response = put().await.map_err(error)?;
+        // Servers of WebDAV answer so if a folder above the object is missing.
         if matches!(response.status().as_u16(), 404 | 409) {
             self.make_folders(location).await?;
             response = put().await.map_err(error)?;
@@ -550,6 +555,7 @@ impl HttpService for Dav {
         let (parts, body) = request.into_parts();
         let url = Url::parse(&parts.uri.to_string())
             .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        // A request with a body does not follow each redirect, so an empty one counts as none.
         let body = body.as_bytes().cloned().filter(|body| !body.is_empty());
         let response = self.0.send(parts.method, url, parts.headers, body).await.map_err(failed)?;
         let (status, headers) = (response.status(), response.headers().clone());

@@ -69,6 +69,8 @@ impl<T> Guarded<T> {
         }
     }
 
+    /// Performs the duty that remains when a call or a poll has left the object. A panic of the waker or of the drop is
+    /// ignored: the object is out of use in any case.
     #[cold]
     fn end(&self, left: Left) {
         match left {

@@ -123,7 +123,7 @@ impl Remote {
                 }
             }
         }
-        // The view of a call that is not made fails as unanswered; an id that no extension has is unsupported.
+        // For an unknown id, `ask_by_id` would drop the view, which then fails as unanswered and not as unsupported.
         if ext::EXTENSIONS.iter().any(|capability| capability.id().as_bytes() == id) {
             ext::ask_by_id(id, Operate(self, number, text, view));
         } else {

@@ -272,13 +272,14 @@ impl WritePacketObj {
     pub fn split_at(self, at: usize) -> (Self, Self) {
         let (filled, initialised) = (self.filled, self.initialised);
         let (front, back) = self.direct.split_at(at);
-        let at = front.len();
+        // Less than `at` if `at` is past the end.
+        let middle = front.len();
         (
-            Self { direct: front, filled: filled.min(at), initialised: initialised.min(at) },
+            Self { direct: front, filled: filled.min(middle), initialised: initialised.min(middle) },
             Self {
                 direct: back,
-                filled: filled.saturating_sub(at),
-                initialised: initialised.saturating_sub(at),
+                filled: filled.saturating_sub(middle),
+                initialised: initialised.saturating_sub(middle),
             },
         )
     }
@@ -312,6 +313,7 @@ impl WritePacketObj {
         let pointer = self.unfilled_ptr();
         // SAFETY: the range is this view's alone, and all of it is initialised after the zeros are written.
         unsafe {
+            // Only the last `missing` bytes: the bytes before them are filled or initialised, and keep their values.
             core::ptr::write_bytes(pointer.add(len - self.filled - missing), 0, missing);
             self.initialised = len;
             core::slice::from_raw_parts_mut(pointer, len - self.filled)

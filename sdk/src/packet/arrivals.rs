@@ -61,6 +61,7 @@ impl<T> Arrivals<T> {
         }
         if waiting.is_empty() {
             self.task.register(cx.waker());
+            // Once more: a push before the waker was registered woke no task.
             self.take(|value| waiting.push(value));
         }
         match waiting.pop() {

@@ -74,6 +74,7 @@ const CLASS_ROOM: [usize; 6] = [64, 256, 1024, 4096, 16384, 65536];
 /// The class of a block with a size that fits none of them.
 const NO_CLASS: u8 = CLASS_ROOM.len() as u8;
 
+/// Gives the smallest class with room for `len` bytes at `align`, or [`NO_CLASS`]. The room of a class has alignment 64.
 #[inline(always)]
 fn class_of(len: usize, align: usize) -> u8 {
     if align > 64 || len > CLASS_ROOM[CLASS_ROOM.len() - 1] {
@@ -81,7 +82,8 @@ fn class_of(len: usize, align: usize) -> u8 {
     } else if len <= CLASS_ROOM[0] {
         0
     } else {
-        // Each room is four times as large as the room before.
+        // Each room is four times as large as the room before: the highest bit of `len - 1` is 6 or 7 in class 1 (65 to 256
+        // bytes), 8 or 9 in class 2, and so on.
         ((len - 1).ilog2() as u8 - 4) / 2
     }
 }
@@ -134,6 +136,7 @@ pub(super) unsafe extern "C" fn complete(packet: *const (), waker: u32) {
     }
 }
 
+/// Records that a range of `packet` failed: the `fail` function of all packet kinds, called by the side that holds the view.
 pub(super) unsafe extern "C" fn fail(
     packet: *const (),
     start: usize,
@@ -142,6 +145,7 @@ pub(super) unsafe extern "C" fn fail(
     text: *const u8,
     text_len: usize,
 ) {
+    // 0 stands for no error, so it cannot be recorded; the range failed all the same.
     let error = IoError::from_raw(error).unwrap_or(IoError::from_code(crate::Code::FAILED));
     // SAFETY: the text is borrowed for the call.
     let text = unsafe { text_of(text, text_len) };
@@ -167,6 +171,7 @@ pub(super) unsafe fn text_of<'a>(text: *const u8, len: usize) -> Option<&'a str>
 pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, IoError> {
     debug_assert!(align.is_power_of_two());
     let class = class_of(len, align);
+    // A reused block continues the generations of its earlier requests, so that a view of one of them is recognised.
     let (block, offset, last) = match pool::take(class) {
         // SAFETY: the header of a kept block stays as the last party has left it.
         Some(block) => (block, ROOM_OFFSET, unsafe { (*block.as_ptr()).packet.state.generation() }),
@@ -324,6 +329,7 @@ pub(super) unsafe fn take_kept<T>(block: NonNull<Block>) -> T {
     unsafe {
         debug_assert!(store(block) == Store::Kept);
         (*block.as_ptr()).packet.private.store = Store::Nothing as u8;
+        // Not null, since null marks a complex packet; from here on this is a simple packet of length 0.
         set_bytes(block, ptr::dangling_mut(), 0, true);
         ptr::read(&raw const (*room(block).cast::<Kept<T>>().as_ptr()).value)
     }
@@ -378,6 +384,7 @@ pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, IoEr
                     room(fresh).cast().as_ptr(),
                     size,
                 );
+                // The value has moved: the party that frees the old block must not drop it too.
                 mutant!("renew_keeps_twice", (), (*packet).private.store = Store::Nothing as u8);
                 (*fresh.as_ptr()).packet.private.store = Store::Kept as u8;
                 set_bytes(fresh, bytes, len, initialised);
@@ -385,6 +392,7 @@ pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, IoEr
             }
             Store::Nothing => allocate_lent(NonNull::new_unchecked(bytes), len, initialised)?,
         };
+        // The table without an output: the output of the last request stays with the old block.
         (*fresh.as_ptr()).packet.table = watch::base(packet);
         (*fresh.as_ptr()).packet.flags = flags;
         (*fresh.as_ptr()).packet.private.submitted = (*packet).private.submitted;
@@ -404,6 +412,8 @@ pub(super) unsafe fn free(block: NonNull<Block>) {
     unsafe {
         (*inner).packet.state.retire();
         (*inner).failures.clear();
+        // Dropped at the end, since its drop runs foreign code. The slot is empty, unless a poll panicked while it
+        // cloned the task's waker.
         let stale = (*inner).waker.with_mut(|slot| (*slot).take());
         watch::stop(&raw mut (*inner).packet);
         if store(block) == Store::Kept
@@ -486,6 +496,7 @@ mod pool {
         };
     }
 
+    /// Takes a kept block of this class out of the thread's pool, if there is one. `NO_CLASS` has no shelf.
     #[inline]
     pub(super) fn take(class: u8) -> Option<NonNull<Block>> {
         // While the thread ends, the pool may be destroyed already; blocks come from the allocator in that case.
@@ -508,7 +519,7 @@ mod pool {
         *OFF.get_or_init(|| std::env::var_os("PACTIO_NO_POOL").is_some())
     }
 
-    /// Keeps a block, unless enough are kept.
+    /// Keeps a block for reuse, unless enough are kept. `false`: the block is not kept, and the caller frees it.
     ///
     /// The block is the caller's and holds nothing.
     #[inline]

@@ -112,6 +112,7 @@ impl<T: PacketBytes<Perms>, Perms: PacketPerms> TableOf<T, Perms> {
     };
 }
 
+/// Calls [`PacketBytes::alloc`] for a view, which checks the alignment of the result. A panic counts as no memory.
 unsafe extern "C" fn alloc<T: PacketBytes<Perms>, Perms: PacketPerms>(
     packet: *const (),
     start: usize,
@@ -127,6 +128,7 @@ unsafe extern "C" fn alloc<T: PacketBytes<Perms>, Perms: PacketPerms>(
     }
 }
 
+/// Calls [`PacketBytes::transfer`] for a view, with the device's memory as `data`; gives 0 or the error.
 unsafe extern "C" fn transfer<T: PacketBytes<Perms>, Perms: PacketPerms>(
     packet: *const (),
     start: usize,
@@ -281,6 +283,7 @@ impl Lazy {
         (!memory.is_null()).then(|| unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(memory, self.len)) })
     }
 
+    /// Gives the memory, which the first call allocates. Several threads may call at once: all get the same memory.
     fn memory(&self) -> Option<NonNull<u8>> {
         // Ordering: Acquire, so that a thread that did not write the zeros sees them.
         if let Some(memory) = NonNull::new(self.memory.load(Ordering::Acquire)) {

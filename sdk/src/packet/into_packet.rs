@@ -125,6 +125,7 @@ impl<'a> PacketStore<Write> for CopiedUninit<'a> {
             return Err(IoError::IN_FLIGHT);
         }
         let done = &mut self.buffer[..self.packet.error_clamp()];
+        // Without a leading byte the result is empty; the call below would fail with the error of the first byte.
         if !done.is_empty() {
             let bytes = self.packet.simple_contiguous_slice()?;
             // SAFETY: `MaybeUninit<u8>` has the layout of `u8`, and the source is initialised.
@@ -194,6 +195,7 @@ impl<'a> IntoPacket<Write> for &'a mut [u8] {
 
     #[inline(always)]
     fn fill_now(self, fill: impl FnOnce(&mut Unfilled<'_>)) -> Result<(), Self> {
+        // The bytes go through the stack: an incomplete read leaves the buffer unchanged. A larger buffer needs a packet.
         let mut memory = [MaybeUninit::uninit(); MAX_ON_STACK];
         let Some(memory) = memory.get_mut(..self.len()) else { return Err(self) };
         let mut filling = Filling::new(memory);

@@ -199,6 +199,7 @@ impl<O: PacketOutput> TableOf<O> {
     };
 }
 
+/// Gives a segment to the output behind `object`; a panic of the output is caught and changes nothing.
 unsafe extern "C" fn segment<O: PacketOutput>(object: NonNull<()>, raw: &RawSegment) {
     // SAFETY: the caller holds a count of the object, which is an `Arc<O>`; bytes and text are valid for the call.
     let (output, bytes, text) = unsafe {

@@ -302,6 +302,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         let is_full = filling.is_full();
         // SAFETY: the packet is idle and ours, and only its owner uses this field.
         unsafe { (*self.block.as_ptr()).packet.private.submitted = is_full };
+        // Also without a result: the next generation begins, and the splits of the last request are gone.
         self.packet().state.done_at_once();
         is_full
     }
@@ -385,12 +386,15 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         }
     }
 
+    /// Does the work of [`simple_slice`](Self::simple_slice) where the request did not seem to be done.
     #[cold]
     fn slice_or_error(&self) -> Result<&[u8], IoError> {
         match self.report().min_error() {
             Some((_, error)) => Err(error),
+            // No byte of an empty packet can fail.
+            None if !self.is_complete() => Err(IoError::IN_FLIGHT),
             // The packet completed between the two checks, or has no bytes.
-            // SAFETY: no error is reported, so the packet is complete; each byte that was done was written.
+            // SAFETY: the packet is complete; each byte that was done was written.
             None => unsafe { self.initialised_front(if self.is_done() { self.len() } else { 0 }) },
         }
     }
@@ -402,7 +406,11 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     /// The error of the first byte, if that was not done; [`IoError::NO_BYTES`] for a complex packet.
     pub fn simple_contiguous_slice(&self) -> Result<&[u8], IoError> {
         let done = self.report().err_on_zero()?;
-        // SAFETY: bytes are done in a complete packet only, and each of them was written.
+        if !self.is_complete() {
+            // The packet is empty, and no byte of it can fail.
+            return Err(IoError::IN_FLIGHT);
+        }
+        // SAFETY: the packet is complete, and each byte that was done was written.
         unsafe { self.initialised_front(done) }
     }
 
@@ -519,6 +527,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
                     self.copy_range(from..to, &mut buffer[from - start..to - start]);
                 }
                 if done.end > end {
+                    // The range reaches into the next buffer, so it stays at the front of `all_done`.
                     break;
                 }
                 all_done.next();

@@ -201,6 +201,8 @@ impl<Perms: PacketPerms> ReboundPacket<Perms> {
         let tag = self.tag;
         let mut packet = self.into_packet();
         if !packet.is_complete() {
+            // As the drop of a rebound packet: its views in flight are not wanted any more.
+            packet.cancel();
             return Err(IoError::IN_FLIGHT);
         }
         // SAFETY: the packet is complete and ours, was made by `new`, and keeps its origin: each function that takes the origin
@@ -324,6 +326,7 @@ where
         // origin's view, whose empty rest the stem is. Each byte is reported once, so the part is in no other view; the device is
         // done with the part.
         let part = unsafe { self.stem.part(start + range.start..start + range.end) };
+        // If `part` cannot make the view, it has failed the range itself.
         let Ok(view) = part else { return };
         let result = segment.result().map_err(|error| match segment.text() {
             None => Cause::from(error),

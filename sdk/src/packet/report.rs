@@ -83,20 +83,21 @@ impl Report {
 
     /// All ranges in order, with the whole cause of each failure.
     pub fn outcomes(&self) -> impl Iterator<Item = (Range<usize>, Result<(), &Cause>)> + '_ {
-        let mut at = 0;
+        let mut offset = 0;
         let mut failed = self.causes().peekable();
         core::iter::from_fn(move || {
-            if at == self.len {
+            if offset == self.len {
                 return None;
             }
             let (range, result) = match failed.peek() {
-                Some((range, cause)) if range.start == at => (range.clone(), Err(*cause)),
-                next => (at..next.map_or(self.len, |(range, _)| range.start), Ok(())),
+                Some((range, cause)) if range.start == offset => (range.clone(), Err(*cause)),
+                // Bytes up to the next failure, or to the end, were done.
+                next => (offset..next.map_or(self.len, |(range, _)| range.start), Ok(())),
             };
             if result.is_err() {
                 failed.next();
             }
-            at = range.end;
+            offset = range.end;
             Some((range, result))
         })
     }
@@ -150,24 +151,24 @@ impl Report {
         });
     }
 
-    /// Calls `answer` for each part of a view that has one outcome, with the part's range in the request; bytes past the end
-    /// fail.
+    /// Splits a view into parts with one outcome each, and calls `answer` with each part, its range in the request and its
+    /// outcome. The view begins at `start` of the request; its bytes past the end of the request fail.
     fn answer_parts<Perms: PacketPerms>(
         &self,
         start: usize,
         view: BoundPacketView<Perms>,
         answer: impl Fn(Range<usize>, BoundPacketView<Perms>, Result<(), Cause>),
     ) {
-        let (mut rest, mut at) = (view, start);
-        while let Some((end, outcome)) = self.outcome_at(at)
+        let (mut rest, mut offset) = (view, start);
+        while let Some((end, outcome)) = self.outcome_at(offset)
             && !rest.is_empty()
         {
-            let (part, behind) = rest.split_at(end - at);
-            let range = at..at + part.len();
-            (rest, at) = (behind, range.end);
+            let (part, behind) = rest.split_at(end - offset);
+            let range = offset..offset + part.len();
+            (rest, offset) = (behind, range.end);
             answer(range, part, outcome);
         }
-        // An empty rest fails no byte.
+        // Bytes past the end of the request. An empty rest owes an answer too, and fails no byte.
         rest.error(IoError::END);
     }
 

@@ -207,6 +207,7 @@ impl<Perms: PacketPerms> Iterator for ReturnedParts<Perms> {
         let start = self.at;
         self.at = end;
         if end == self.report.len() {
+            // The last part takes the whole rest: a split would leave an empty view that owes an answer.
             return Some(ReturnedPart::new(rest, start, result));
         }
         let (part, behind) = rest.split_at(end - start);

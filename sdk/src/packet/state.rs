@@ -434,6 +434,7 @@ impl StateWord {
         }
         // Ordering: Relaxed. The slot was last written by this owner; nothing else is read.
         let old = self.word().fetch_and(!WAKER, Ordering::Relaxed);
+        // With COUNT 0 the last view has finished while WAKER was set, so the slot is that view's (rule 3).
         mutant!("disarm_always", old & WAKER != 0, old & WAKER != 0 && old & COUNT != 0)
     }
 

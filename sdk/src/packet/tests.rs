@@ -384,3 +384,13 @@ fn packets_of_every_size_class_carry_their_bytes() {
         assert_eq!(packet.simple_slice().unwrap(), data);
     }
 }
+
+#[test]
+fn an_empty_packet_in_flight_has_no_bytes_yet() {
+    let mut packet = PacketBox::<Write>::new_buf(0).unwrap();
+    let view = packet.bind().unwrap();
+    assert_eq!(packet.simple_slice(), Err(IoError::IN_FLIGHT));
+    assert_eq!(packet.simple_contiguous_slice(), Err(IoError::IN_FLIGHT));
+    view.error(IoError::END);
+    assert_eq!(packet.simple_slice(), Ok(&[][..]));
+}

@@ -113,8 +113,9 @@ impl<Perms: PacketPerms> Splittable for TransferredPacket<Perms> {
         let (moved, rest) = (this.moved, this.rest);
         // SAFETY: `this` is not used or dropped afterwards.
         let (front, back) = unsafe { ManuallyDrop::take(&mut this.view) }.split_at(at);
-        let at = front.len();
-        (Self::new(front, moved.min(at), rest), Self::new(back, moved.saturating_sub(at), rest))
+        // Less than `at` if `at` is past the end.
+        let middle = front.len();
+        (Self::new(front, moved.min(middle), rest), Self::new(back, moved.saturating_sub(middle), rest))
     }
 }
 

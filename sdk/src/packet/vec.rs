@@ -83,6 +83,7 @@ impl<Perms: PacketPerms> VecPacket<Perms> {
         Ok(unsafe { assume_init(vector, len) })
     }
 
+    /// Takes the vector as it is; its bytes need not be initialised. The vector is empty if it was taken before.
     fn take_uninit(&mut self) -> Result<Uninit, IoError> {
         if !self.packet.is_complete() {
             return Err(IoError::IN_FLIGHT);

@@ -355,6 +355,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         }
     }
 
+    /// Does the work of [`transfer_data`](Self::transfer_data) for a complex packet; a failed move fails the whole range.
     #[cold]
     fn transfer_complex(self, device: *mut u8, len: usize) -> TransferredPacket<Perms> {
         // SAFETY: the device's memory has `len` bytes, which are not more than the range has, and is borrowed by the caller.
@@ -370,6 +371,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     ///
     /// The range has at least `len` bytes, and the memory at `device` has `len` bytes.
     unsafe fn move_complex(&self, device: *mut u8, len: usize) -> Result<(), IoError> {
+        // Memory behind the range comes first; only a packet without such memory is asked to transfer.
         let bytes = self.alloc(1);
         if !bytes.is_null() {
             // SAFETY: the memory stands for this view's range until the range is answered, and has its length.
@@ -463,6 +465,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         // SAFETY: the view keeps packet and table alive up to `finish`; if this was the last view, the group keeps them
         // until `complete` (state rule 1). All ranges are this view's.
         unsafe {
+            // Ends the process if this view was answered before: its answer must not reach another request.
             (*packet).state.expect_view(generation);
             if middle < end {
                 let rest = rest.to_raw();
@@ -478,6 +481,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
                     segment(packet.cast(), middle, end, tag, rest, text.as_ptr(), text.len());
                 }
             }
+            // `late` is false in each real build: a mistake that is planted to test the models.
             let late = mutant!("segment_after_count", (*packet).state.is_watched(), false);
             let table = (*packet).table;
             let finished = (*packet).state.finish(generation);

@@ -54,6 +54,8 @@ pub(super) unsafe fn stop(packet: *mut Packet<()>) {
     }
 }
 
+/// Gives the packet the table of its kind again, and drops the output.
+///
 /// # Safety
 ///
 /// As for [`stop`], and the packet is watched.

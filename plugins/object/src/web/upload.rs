@@ -74,7 +74,8 @@ impl std::fmt::Debug for Streamed {
 }
 
 impl Streamed {
-    /// Begins the request, on the runtime of the caller.
+    /// Begins the request, on the runtime of the caller. Its outcome is shared by all parts, which fail with it, and the
+    /// completion.
     pub(super) fn begin(server: Arc<Server>, url: Url, headers: HeaderMap) -> Self {
         let (pieces, received) = unbounded_channel();
         let progress = Arc::new(Progress::default());
@@ -91,6 +92,7 @@ impl Streamed {
         });
         let abort = request.abort_handle();
         let outcome = async move {
+            // The task was aborted, or it panicked.
             request.await.unwrap_or_else(|_| {
                 let failed = IoError::from_code(Code::FAILED);
                 Err(Trouble::refused(failed, "the request was ended".to_owned()))
@@ -112,6 +114,7 @@ impl Drop for Streamed {
     }
 }
 
+/// Makes the request with the pieces as its body, and gives the tag of the object.
 async fn put(
     server: Arc<Server>,
     url: Url,
@@ -151,6 +154,7 @@ fn body(
 ) -> impl stream::Stream<Item = std::io::Result<Bytes>> {
     let state = (pieces, progress, Vec::<Bytes>::new().into_iter(), None::<oneshot::Sender<()>>);
     stream::try_unfold(state, |(mut pieces, progress, mut chunks, mut sent)| async move {
+        // The connection asks for more: from now on, it waits for the writer, and not the writer for it.
         progress.set_waiting(false);
         loop {
             if let Some(chunk) = chunks.next() {

@@ -12,59 +12,88 @@ use crate::{Cause, IoError};
 ///
 /// Several lists may be read at once: the tails of the last 16 are kept. A caller that continues after its tail was dropped gets
 /// a new list from its cursor on. Cheap to clone; all clones share the tails.
+///
+/// `T` is what a device keeps of each record: the record itself, or a name for which the record is [made](Self::answer_lazily) when
+/// it is sent.
 #[derive(Debug)]
-pub struct ListCursors<R>(Arc<Mutex<VecDeque<Tail<R>>>>);
+pub struct ListCursors<T>(Arc<Mutex<VecDeque<Tail<T>>>>);
 
 #[derive(Debug)]
-struct Tail<R> {
+struct Tail<T> {
     /// The list: a folder, or empty where a device has one list.
     key: Vec<u8>,
     /// The cursor of its first record.
     from: u64,
-    records: IntoIter<R>,
+    records: IntoIter<T>,
 }
 
 /// Number of tails that are kept. The oldest may be of a caller that never continues.
 const MAX_TAILS: usize = 16;
 
-impl<R> Default for ListCursors<R> {
+impl<T> Default for ListCursors<T> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<R> Clone for ListCursors<R> {
+impl<T> Clone for ListCursors<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<R: Record> ListCursors<R> {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Tail<R>>> {
+impl<T> ListCursors<T> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Tail<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tail that was kept of the list `key`, for a caller that continues at `from`.
-    pub fn take(&self, key: &[u8], from: u64) -> Option<IntoIter<R>> {
+    pub fn take(&self, key: &[u8], from: u64) -> Option<IntoIter<T>> {
         let mut tails = self.lock();
         let index = tails.iter().position(|tail| tail.from == from && tail.key == key)?;
         tails.remove(index).map(|tail| tail.records)
     }
 
-    /// Answers with as many of `records` as there is room for, and keeps the rest. The first record has the cursor `from`.
-    /// `after` gets the cursor of a record and the record, and gives the cursor behind it.
-    pub fn answer(
+    /// Answers from the kept tail, or else from a list that `list` makes. The cursor is the number of a record. `record` makes
+    /// the record of an element; `None` leaves the element out, such as a name that is gone by now.
+    pub fn answer_lazily<R: Record>(
         &self,
         key: Vec<u8>,
         from: u64,
-        mut records: IntoIter<R>,
+        answer: Records<R>,
+        list: impl FnOnce(&[u8]) -> Result<Vec<T>, Cause>,
+        record: impl Fn(&T) -> Option<R>,
+    ) {
+        let push =
+            |answer: &mut Records<R>, element: &T| record(element).is_none_or(|record| answer.push(&record));
+        if let Some(tail) = self.take(&key, from) {
+            return self.answer_by(key, from, tail, answer, push, |at, _| at + 1);
+        }
+        match list(&key) {
+            Ok(all) => {
+                let mut rest = all.into_iter();
+                rest.by_ref().take(usize::try_from(from).unwrap_or(usize::MAX)).for_each(drop);
+                self.answer_by(key, from, rest, answer, push, |at, _| at + 1);
+            }
+            Err(cause) => answer.fail(&cause),
+        }
+    }
+
+    /// Answers with as many records as there is room for, and keeps the rest. `push` adds one, or gives `false` if there is no
+    /// room.
+    fn answer_by<R: Record>(
+        &self,
+        key: Vec<u8>,
+        from: u64,
+        mut records: IntoIter<T>,
         mut answer: Records<R>,
-        after: impl Fn(u64, &R) -> u64,
+        push: impl Fn(&mut Records<R>, &T) -> bool,
+        after: impl Fn(u64, &T) -> u64,
     ) {
         let mut next = from;
         let mut any = false;
         while let Some(record) = records.as_slice().first() {
-            if !answer.push(record) {
+            if !push(&mut answer, record) {
                 // After an answer without a record, the caller would ask again for ever.
                 if !any {
                     return answer.error(IoError::TOO_LARGE);
@@ -78,6 +107,29 @@ impl<R: Record> ListCursors<R> {
             records.next();
         }
         answer.complete(None);
+    }
+
+    fn keep(&self, tail: Tail<T>) {
+        let mut tails = self.lock();
+        if tails.len() == MAX_TAILS {
+            tails.pop_front();
+        }
+        tails.push_back(tail);
+    }
+}
+
+impl<R: Record> ListCursors<R> {
+    /// Answers with as many of `records` as there is room for, and keeps the rest. The first record has the cursor `from`.
+    /// `after` gets the cursor of a record and the record, and gives the cursor behind it.
+    pub fn answer(
+        &self,
+        key: Vec<u8>,
+        from: u64,
+        records: IntoIter<R>,
+        answer: Records<R>,
+        after: impl Fn(u64, &R) -> u64,
+    ) {
+        self.answer_by(key, from, records, answer, Records::push, after);
     }
 
     /// Answers from the kept tail, or else from a list that `list` makes. The cursor is the number of a record.
@@ -102,14 +154,6 @@ impl<R: Record> ListCursors<R> {
         let mut rest = all.into_iter();
         rest.by_ref().take(usize::try_from(from).unwrap_or(usize::MAX)).for_each(drop);
         self.answer(key, from, rest, answer, |at, _| at + 1);
-    }
-
-    fn keep(&self, tail: Tail<R>) {
-        let mut tails = self.lock();
-        if tails.len() == MAX_TAILS {
-            tails.pop_front();
-        }
-        tails.push_back(tail);
     }
 }
 

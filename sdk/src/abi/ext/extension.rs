@@ -67,6 +67,7 @@ impl Capability {
     }
 }
 
+/// Whether the bytes are equal. A constant function cannot compare slices with `==`.
 #[cfg(feature = "plugin")]
 const fn same(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {

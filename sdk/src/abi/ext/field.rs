@@ -70,6 +70,7 @@ impl Fields<'_> {
             Err(before) => {
                 let before = before.duration();
                 let seconds = before.as_secs().cast_signed();
+                // Seconds are rounded down, so that the nanoseconds are not negative.
                 match before.subsec_nanos() {
                     // The earliest time has no positive counterpart.
                     0 => (seconds.wrapping_neg(), 0),

@@ -36,8 +36,9 @@ impl Operation for dyn Rename {
             1 => RenameMode::Replace,
             _ => return view.error(IoError::UNSUPPORTED),
         };
+        // The text is both names with a zero byte between them. Names have no zero byte.
         match text.iter().position(|byte| *byte == 0) {
-            Some(at) => self.rename(&text[..at], &text[at + 1..], mode, Answer::new(view)),
+            Some(end) => self.rename(&text[..end], &text[end + 1..], mode, Answer::new(view)),
             None => view.error(IoError::from_code(Code::INVALID_INPUT)),
         }
     }

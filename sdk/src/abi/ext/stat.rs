@@ -264,6 +264,7 @@ impl Stat {
 }
 
 impl Stat {
+    /// Writes the fields that are known: as a record, or as a part of an `Entry` or `Origin`.
     pub(super) fn write_fields(&self, fields: &mut Fields<'_>) {
         fields.optional(field::KIND, self.kind.map(|kind| kind.to_byte().into()));
         fields.optional(field::SIZE, self.size);
