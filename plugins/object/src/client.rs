@@ -211,7 +211,7 @@ fn ways(scheme: &str) -> &'static str {
 }
 
 /// A variable of the environment that is set and not empty.
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -570,8 +570,8 @@ fn web_client(
     let build = |client: reqwest::ClientBuilder| {
         client.build().map_err(|error| OpenError::invalid_input(format!("no client can be made: {error}")))
     };
-    // The client measures the time from the first byte sent to the answer, however long the body takes. A streamed upload has no
-    // such limit: it watches the progress of its body instead.
+    // The client measures the time from the first byte sent to the answer, however long the body takes. A streamed upload
+    // has no such limit: it watches the progress of its body instead.
     let (client, streaming) = (build(builder().read_timeout(timeout))?, build(builder())?);
     let server = Server {
         client,

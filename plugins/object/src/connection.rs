@@ -59,8 +59,8 @@ impl HttpService for Connection {
 }
 
 impl Connection {
-    /// Sends a request once. Failures that another attempt may change, damaged uploads and unfinished copies become a `Trouble`;
-    /// lists lose their odd keys. Other refusals are answers, which the client above explains.
+    /// Sends a request once. Faults of the server or the connection, damaged uploads and unconfirmed copies become a
+    /// `Trouble`. Lists lose their odd keys. Other answers, also refusals, go to the client above as they are.
     async fn attempt(&self, request: HttpRequest) -> Result<HttpResponse, Trouble> {
         let is_copy = COPY_SOURCES.into_iter().any(|name| request.headers().contains_key(name));
         let response = match self.client.execute(request).await {
@@ -68,7 +68,7 @@ impl Connection {
             Err(error) => {
                 let trouble = Trouble::of_connection(&error, error.kind() == HttpErrorKind::Timeout);
                 let is_unknown = error.kind() == HttpErrorKind::Unknown;
-                // As the client does, which sends a request again after failures of the other kinds only.
+                // The client, too, does not send a request again after a failure of this kind.
                 return Err(if is_unknown { trouble.permanent() } else { trouble });
             }
         };

@@ -192,7 +192,7 @@ impl Fetches {
         lock(&self.pending)
     }
 
-    /// Queues the parts of a read, and starts the task that sends them, unless it runs. Bytes behind the end of the object fail.
+    /// Queues the parts of a read, and starts the task that sends them, unless it runs. Bytes behind the object's end fail.
     pub(crate) fn read(self: &Arc<Self>, position: u64, view: BoundPacketView<Write>) {
         let available = self.meta.size.saturating_sub(position);
         let view = match usize::try_from(available).ok().filter(|&available| available < view.len()) {
@@ -366,8 +366,8 @@ impl Fetches {
     }
 
     /// Reads a range from a server without ranges: from the kept answer on, or from the start of the object. Without
-    /// `in_order`, the group was sent before the lack of ranges was known, and has an answer of its own, since the kept one may
-    /// be further already.
+    /// `in_order`, the group was sent before the lack of ranges was known. It is read from an answer of its own, since the
+    /// kept one may be further already.
     async fn stream_forward(
         &self,
         start: u64,

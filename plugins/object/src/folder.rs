@@ -40,8 +40,8 @@ impl Folder {
         Self { store, prefix, only: None, may_change, cursors: ListCursors::default() }
     }
 
-    /// Passes the object of a name to `change`, and answers with the result. The object is looked up before, since stores report
-    /// success for the removal of an object that does not exist.
+    /// Passes the object of a name to `change`, and answers with the result. The object is looked up before, since stores
+    /// report success for the removal of an object that does not exist.
     fn change<F>(
         &self,
         name: &[u8],
@@ -201,7 +201,7 @@ async fn locally<T: Send + 'static>(
     }
 }
 
-/// Lists a folder of a store in the cloud. An object with the key of the folder itself is no entry: it only marks the folder.
+/// Lists a folder of a store in the cloud. An object with the key of the folder itself is no entry: it marks the folder.
 async fn content(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Content> {
     let listed = store.list_with_delimiter(Some(folder)).await?;
     let is_marked = listed.objects.iter().any(|object| object.location == *folder);

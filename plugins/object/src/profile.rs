@@ -47,8 +47,8 @@ impl Profile {
         Self::of_files(option.is_some(), requested, credentials.as_deref(), config.as_deref())
     }
 
-    /// The profile `requested`, or else `default`, with the values of both files. Only a requested profile must exist, be
-    /// readable, and have its keys in the files, if it has any.
+    /// The profile `requested`, or else `default`, put together from both files. Only a requested profile is refused if it
+    /// is missing, cannot be read, or gets its keys in a way that is not supported.
     fn of_files(
         is_of_option: bool,
         requested: Option<&str>,

@@ -9,7 +9,7 @@ use object_store::path::Path;
 use pactio_sdk::{Identity, Name, OpenError, OpenMode, OpenRequest, Stat};
 use reqwest::Url;
 
-use crate::client::{Settings, client, strip_prefix};
+use crate::client::{Settings, client, strip_prefix, variable};
 use crate::odd::reason;
 use crate::versions::Versions;
 use crate::web::WebStore;
@@ -73,7 +73,8 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
     }
     let part = request.size_option("part")?.unwrap_or(8 << 20);
     let made = client(&settings, settings.timeout)?;
-    // The client measures the time from the first byte sent to the first byte of the answer, so the time to send a part is added.
+    // The client measures the time from the first byte sent to the first byte of the answer. The time to send a part is
+    // added.
     let uploads = match request.mode().contains(OpenMode::WRITE) {
         true => client(&settings, settings.timeout + Duration::from_secs(part / SLOWEST))?.objects(),
         false => made.objects(),
@@ -127,7 +128,10 @@ fn identity_address(settings: &Settings<'_>) -> Option<String> {
     match &settings.endpoint {
         Some((_, endpoint)) => Some(format!("{scheme} {} {bucket}", endpoint.trim_end_matches('/'))),
         None => {
-            let account = settings.account().map(|account| format!(" {account}")).unwrap_or_default();
+            // The client reads the variable by itself.
+            let set = || (scheme == "az").then(|| variable("AZURE_STORAGE_ACCOUNT_NAME")).flatten();
+            let account = settings.account().map(str::to_owned).or_else(set);
+            let account = account.map(|account| format!(" {account}")).unwrap_or_default();
             Some(format!("{scheme}{account} {bucket}"))
         }
     }

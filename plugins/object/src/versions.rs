@@ -52,7 +52,7 @@ impl Versions {
             |key| value(key).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
         let (bucket, region) = (value(Bucket).unwrap_or_default(), value(Region));
         let region = region.unwrap_or_else(|| "us-east-1".to_owned());
-        // The address that the client makes of these settings. With virtual hosting, the endpoint has the bucket in its name.
+        // The address that the client makes of these settings. With virtual hosting, the endpoint names the bucket already.
         let address =
             match (value(S3Endpoint).or_else(|| value(Endpoint)), is_true(VirtualHostedStyleRequest)) {
                 (Some(endpoint), true) => endpoint,

@@ -131,8 +131,8 @@ impl Server {
         .await
     }
 
-    /// Sends a request once and follows redirects: to HTTP only, never from HTTPS to HTTP, and with a body only for the
-    /// statuses that keep it.
+    /// Sends a request and follows its redirects: never to another protocol or from HTTPS to HTTP, and with a body only for
+    /// the statuses that keep the body.
     async fn follow(
         &self,
         method: Method,

@@ -74,8 +74,8 @@ impl std::fmt::Debug for Streamed {
 }
 
 impl Streamed {
-    /// Begins the request, on the runtime of the caller. Its outcome is shared by all parts, which fail with it, and the
-    /// completion.
+    /// Begins the request, on the runtime of the caller. Its outcome is shared: parts that were not sent fail with it, and
+    /// the completion waits for it.
     pub(super) fn begin(server: Arc<Server>, url: Url, headers: HeaderMap) -> Self {
         let (pieces, received) = unbounded_channel();
         let progress = Arc::new(Progress::default());
