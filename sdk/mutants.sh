@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Plants each known mistake in the packet core and in the host's word for drivers, and shows that a loom model turns red.
+# Plants each known mistake in the packet core and in the host, and shows that a loom model turns red.
 # Fails if the models are red without a mistake, or if a mistake survives.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,7 +24,7 @@ red() {
       kill "$models" 2>/dev/null || true
       break
     fi
-  done < <(sed -un 's/^test [a-z:]*models::\([a-z_]*\) \.\.\. *\(.*\)/\1 \2/p' <&"$output")
+  done < <(sed -un 's/^test [a-z_:]*models::\([a-z_]*\) \.\.\. *\(.*\)/\1 \2/p' <&"$output")
   exec {output}<&-
 }
 
