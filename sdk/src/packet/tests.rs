@@ -394,3 +394,15 @@ fn an_empty_packet_in_flight_has_no_bytes_yet() {
     view.error(IoError::END);
     assert_eq!(packet.simple_slice(), Ok(&[][..]));
 }
+
+#[test]
+fn a_rebound_packet_that_is_bound_again_in_flight_cancels_its_view() {
+    let mut packet = PacketBox::<Write>::new_buf(8).unwrap();
+    let mut rebound = ReboundPacket::new(packet.bind().unwrap()).unwrap();
+    let fresh = rebound.bind().unwrap();
+    assert!(!fresh.is_cancelled());
+    assert_eq!(rebound.bind_each(|part| part.complete()).err(), Some(IoError::IN_FLIGHT));
+    assert!(fresh.is_cancelled(), "the device goes on with it");
+    drop(fresh);
+    assert!(packet.is_complete());
+}
