@@ -264,3 +264,19 @@ fn a_file_is_flushed_resized_and_has_holes() {
         assert!(!can.has(Capability::RESIZE) && !can.has(Capability::FLUSH), "{can:?}");
     });
 }
+
+#[test]
+fn reads_of_a_stream_keep_its_unit() {
+    in_time(|| {
+        let (host, device) = pactio_tests::open("fixture_gated", "gated:9,512");
+        host.block_on(async {
+            let sent: Vec<u8> = (0..512).map(|at| (at % 251) as u8).collect();
+            assert!(device.write_next(sent.clone()).await.unwrap().0.is_done());
+            // Bytes behind a shorter request would be lost.
+            let (report, _) = device.read_next(vec![0; 100]).await.unwrap();
+            assert_eq!(report.min_error().map(|(_, error)| error.code()), Some(Code::MISALIGNED));
+            let (report, bytes) = device.read_next(vec![0; 512]).await.unwrap();
+            assert!(report.is_done() && bytes == sent, "{report}");
+        });
+    });
+}
