@@ -90,7 +90,8 @@ impl Descriptor {
         let mut wait = |poll: fn(&Async<OwnedFd>, &mut Context<'_>) -> Poll<io::Result<()>>| loop {
             match poll(&self.duplicate, &mut cx) {
                 Poll::Pending => return,
-                // The descriptor was ready before the driver was polled: wait for the next time.
+                // An old event, perhaps newer than the driver's last poll. The next turn registers the interest again, which
+                // fires at once if the descriptor is still ready, so no event is lost.
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
                     return tracing::error!(

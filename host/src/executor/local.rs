@@ -280,9 +280,10 @@ impl Drop for Local {
         thread.deferred.set(self.outer_deferred);
         thread.driving.set(self.outer_driving);
         thread.depth.set(thread.depth.get() - 1);
-        // The requests that the task has deferred are sent, although the task does not wait for them. From here on, the driving
-        // thread polls the drivers of their devices.
+        // The outer level marks its own drivers.
         thread.marked.set(ptr::null());
+        // Requests that are still deferred are sent here, although the task does not wait for them, and their driver is polled
+        // once. A driver that was only woken goes to the driving thread, as do all later wakes.
         while let Some(mut entry) = thread.take_entry() {
             if entry.deferred {
                 thread.work(&mut entry);

@@ -131,7 +131,8 @@ impl<'r> Settings<'r> {
         self.request.scheme() == "http" || endpoint.is_some_and(|url| strip_prefix(url, "http://").is_some())
     }
 
-    /// The user, or a variable of the environment, names a service of this machine that gives credentials.
+    /// Whether the client may ask a service of this machine for credentials: `metadata=true`, or a variable names one. Otherwise,
+    /// the connection refuses such requests with the ways to give credentials.
     fn may_ask_for_metadata(&self) -> Result<bool, OpenError> {
         let variables: &[&str] = match self.request.scheme() {
             "s3" => &[

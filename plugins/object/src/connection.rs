@@ -104,15 +104,15 @@ async fn explanation(body: HttpResponseBody) -> Vec<u8> {
     text
 }
 
-/// An answer that refuses a request. The code in its text says more than its status, which the client goes by: the bytes may have
-/// been damaged on the way, or there is no room for them.
+/// Makes a failure of a refusal whose code says more than its status. Others go on to the client, which judges by the status.
 async fn refused(response: HttpResponse) -> Result<HttpResponse, Trouble> {
     let (parts, body) = response.into_parts();
     let text = explanation(body).await;
     let has = |code: &str| String::from_utf8_lossy(&text).contains(&format!("<Code>{code}</Code>"));
-    let damaged =
+    // The bytes were damaged or cut short on the way: temporary, so that the request is sent again.
+    let spoilt_on_the_way =
         ["XAmzContentSHA256Mismatch", "BadDigest", "Md5Mismatch", "IncompleteBody", "RequestTimeout"];
-    let error = if damaged.into_iter().any(has) {
+    let error = if spoilt_on_the_way.into_iter().any(has) {
         IoError::from_code(Code::CORRUPT).temporary()
     } else if has("QuotaExceeded") || has("InsufficientCapacity") {
         IoError::from_code(Code::NO_SPACE)

@@ -114,7 +114,7 @@ impl Calls {
         self.state.fetch_or(why, Ordering::Release);
     }
 
-    /// Returns `Drop` once, when the object is out of use and no call is inside.
+    /// Returns `Drop` once, when no call is inside and no poll will come. The caller knows that the object is out of use.
     fn last(&self) -> Left {
         let acquire = mutant!("last_relaxed", Ordering::Relaxed, Ordering::Acquire);
         // Ordering: Acquire, for the effects of the other calls before they left.

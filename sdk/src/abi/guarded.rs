@@ -268,6 +268,8 @@ impl<D: BackendDevice> Guarded<D> {
     ///
     /// No other poll of the driver is under way.
     pub(crate) unsafe fn poll_driver(&self, cx: &mut Context<'_>) -> DriverPoll {
+        // Kept for `Left::WakeDriver`. The first waker serves for good: every poll of a device brings one that queues the same
+        // driver.
         self.waker.get_or_init(|| cx.waker().clone());
         let polled = self.calls.check_poll().and_then(|()| {
             // SAFETY: the object is not dropped: `check_poll` found the object in use, and before `end_polls` only a poll can

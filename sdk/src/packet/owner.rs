@@ -536,7 +536,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         }
     }
 
-    /// Copies a range that was done.
+    /// Copies a range that was done. Does nothing for a complex packet, which has no bytes.
     #[inline(always)]
     fn copy_range(&self, range: Range<usize>, buffer: &mut [u8]) {
         self.packet().state.owner_touches_bytes();
@@ -586,6 +586,7 @@ pub(super) unsafe fn poll_block(block: NonNull<Block>, cx: &mut Context<'_>) -> 
         Polled::Fill => unsafe { fill_slot(block, cx) },
     };
     if polled.is_ready() {
+        // The owner may read the bytes from here on: the models check that no view still does.
         // SAFETY: a complete packet calls no waker that could drop the owner, so the owner is alive.
         unsafe { (*state).owner_touches_bytes() };
     }

@@ -220,14 +220,14 @@ impl StateWord {
         &self.word
     }
 
-    /// A view is about to touch its range of the bytes.
+    /// Tells the model checker that a view uses its range of the bytes from here on; does nothing in a real build.
     #[inline(always)]
     pub(crate) fn view_touches_bytes(&self) {
         #[cfg(pactio_loom)]
         self.ghost.bytes.with(|_| ());
     }
 
-    /// The owner is about to touch the bytes.
+    /// Tells the model checker that the owner uses the bytes from here on; does nothing in a real build.
     #[inline(always)]
     pub(crate) fn owner_touches_bytes(&self) {
         #[cfg(pactio_loom)]
