@@ -65,8 +65,8 @@ impl<D: BackendDevice> TableOf<D> {
         AdmissionTable { size: of_size::<AdmissionTable>(), poll_admit: poll_admit::<D> };
 }
 
-/// The plugin's side of [`AdmissionTable::poll_admit`]. Without a waker it only asks: the host does that first, since there is room
-/// in most cases.
+/// The plugin's side of [`AdmissionTable::poll_admit`]. Without a waker it only asks: the host does that first, since there is
+/// room in most cases.
 #[cfg(feature = "plugin")]
 unsafe extern "C" fn poll_admit<D: BackendDevice>(
     object: *const (),
