@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::task::Context;
 
-use pactio_sdk::abi::{DeviceObj, DeviceParam, Remote, SendIo};
+use pactio_sdk::abi::{DeviceObj, Remote, SendIo};
 use pactio_sdk::ext::{Operation, publication};
 use pactio_sdk::io::{Admitted, Internal, Publication, ReadNowGate, Submitted};
 use pactio_sdk::{
-    Batch, BlockOn, BoundPacketView, Cancellation, Capability, IoError, PacketIo, Publish, ReadNow,
-    RequestId, Size, Submission, Unfilled, Write,
+    Batch, BlockOn, BoundPacketView, Cancellation, Capability, PacketIo, Publish, ReadNow, RequestId, Size,
+    Submission, Unfilled, Write,
 };
 
 use super::current::Entered;
-use super::layers::{LayeredRequest, Layers};
+use super::layers::{LayeredRequest, Layers, Placed};
 use super::{Device, Shared};
 use crate::executor::{Call, Deferrable, Helper, block_on, local, together};
 
@@ -127,7 +127,7 @@ impl Device {
 impl Device {
     /// Hands a view to the plugin for the task that is polled with `cx`, or queues it for the task.
     #[inline(always)]
-    fn submit_to_plugin<Perms: LayeredRequest<P> + Deferrable<P>, P: DeviceParam>(
+    fn submit_to_plugin<Perms: LayeredRequest<P> + Deferrable<P>, P: Placed>(
         &self,
         param: P,
         view: BoundPacketView<Perms>,
@@ -137,17 +137,10 @@ impl Device {
         DeviceObj: SendIo<Perms, P>,
     {
         // The queues belong to the driver. Without a driver, each request is sent at once.
-        let Some(driver) = &self.0.driver else {
-            {
-                let _entered = Entered::new(&self.0, Call::Request);
-                self.0.remote.send(param, view);
-            }
-            self.0.wake_waiting();
-            return Submitted::Sent;
-        };
-        // Reads and writes at positions can wait in a queue of this thread, so that many cross in one call. `place` gives
-        // `None` if the request is better sent at once.
+        // Reads and writes at positions can wait in a queue of the driver, so that many cross in one call. `place` gives `None`
+        // if the request is better sent at once.
         if let Some(list) = Perms::LIST
+            && let Some(driver) = &self.0.driver
             && let Some(mut place) = local::place(driver, cx.waker())
         {
             Submission::push_to(list(place.views()), param, view);
@@ -160,8 +153,9 @@ impl Device {
     /// Passes a view through the layers, and submits the requests that come out. The view comes in its parts: a pointer to the
     /// view would keep it in memory also on the path without layers, where its parts are in registers.
     #[cold]
-    fn submit_in_layers<Perms: LayeredRequest<P> + Deferrable<P>, P: DeviceParam>(
+    fn submit_in_layers<Perms: LayeredRequest<P> + Deferrable<P>, P: Placed>(
         &self,
+        layers: &Layers,
         param: P,
         (packet, start, end, tag): (*const (), usize, usize, u64),
         cx: &mut Context<'_>,
@@ -171,10 +165,6 @@ impl Device {
     {
         // SAFETY: these are the parts of one view, which the caller has consumed.
         let view = unsafe { BoundPacketView::<Perms>::from_parts(packet, start, end, tag) };
-        let Some(layers) = &self.0.layers else {
-            view.error(IoError::NOT_SUBMITTED);
-            return Submitted::Sent;
-        };
         // If any request waits in a queue, the task is polled again when the queue was sent.
         let mut all = Submitted::Sent;
         layers.pass(param, view, |param, view| match self.submit_to_plugin(param, view, cx) {
@@ -186,8 +176,9 @@ impl Device {
 
     /// Passes a view through the layers, and sends the requests that come out; see [`submit_in_layers`](Self::submit_in_layers).
     #[cold]
-    fn send_in_layers<Perms: LayeredRequest<P>, P: DeviceParam>(
+    fn send_in_layers<Perms: LayeredRequest<P>, P: Placed>(
         &self,
+        layers: &Layers,
         param: P,
         (packet, start, end, tag): (*const (), usize, usize, u64),
     ) where
@@ -195,7 +186,6 @@ impl Device {
     {
         // SAFETY: these are the parts of one view, which the caller has consumed.
         let view = unsafe { BoundPacketView::<Perms>::from_parts(packet, start, end, tag) };
-        let Some(layers) = &self.0.layers else { return view.error(IoError::NOT_SUBMITTED) };
         self.0.helped(Call::Request, |remote| {
             layers.pass(param, view, |param, view| remote.send(param, view));
         });
@@ -204,7 +194,7 @@ impl Device {
     /// Passes the views of a batch through the layers, and sends the requests that come out in one call. A view that a layer
     /// fails itself, such as a misaligned write, gives no request.
     #[cold]
-    fn send_batch_in_layers<Perms: LayeredRequest<P>, P: DeviceParam>(
+    fn send_batch_in_layers<Perms: LayeredRequest<P>, P: Placed>(
         &self,
         layers: &Layers,
         batch: Batch<'_, Perms, P>,
@@ -223,7 +213,7 @@ impl Device {
 
 /// The five kinds of request that a [`DeviceRequest`](pactio_sdk::abi::DeviceRequest) is: reads, writes and exchanges of a
 /// position; reads and writes of a stream.
-impl<Perms: LayeredRequest<P> + Deferrable<P>, P: DeviceParam> PacketIo<Perms, P> for Device
+impl<Perms: LayeredRequest<P> + Deferrable<P>, P: Placed> PacketIo<Perms, P> for Device
 where
     DeviceObj: SendIo<Perms, P>,
 {
@@ -232,8 +222,8 @@ where
         if let Some(error) = self.0.life.refusal() {
             return view.error(error);
         }
-        if self.0.layers.is_some() {
-            return self.send_in_layers(param, view.into_parts());
+        if let Some(layers) = &self.0.layers {
+            return self.send_in_layers(layers, param, view.into_parts());
         }
         self.0.helped(Call::Request, |remote| remote.send(param, view));
     }
@@ -255,8 +245,8 @@ where
             view.error(error);
             return Submitted::Sent;
         }
-        if self.0.layers.is_some() {
-            return self.submit_in_layers(param, view.into_parts(), cx);
+        if let Some(layers) = &self.0.layers {
+            return self.submit_in_layers(layers, param, view.into_parts(), cx);
         }
         self.submit_to_plugin(param, view, cx)
     }

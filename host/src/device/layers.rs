@@ -28,133 +28,125 @@ impl Layers {
     }
 
     /// Passes a request through the layers; `send` gets the requests that the plugin takes, which may be several.
-    pub(super) fn pass<Perms: LayeredRequest<P>, P: DeviceParam>(
+    pub(super) fn pass<Perms: LayeredRequest<P>, P: Placed>(
         &self,
         param: P,
         view: BoundPacketView<Perms>,
         mut send: impl FnMut(P, BoundPacketView<Perms>),
     ) {
         match &self.counts {
-            None => Perms::fit(self.limits, param, view, &mut send),
+            None => fit(self.limits, param, view, &mut send),
             Some(counts) => {
-                counts.pass(Perms::KIND, view, |view| Perms::fit(self.limits, param, view, &mut send));
+                counts.pass(Perms::KIND, view, |view| fit(self.limits, param, view, &mut send));
             }
         }
     }
 }
 
 /// A kind of request in the layers.
-pub(super) trait LayeredRequest<P: DeviceParam>: DeviceRequest<P> {
+pub(super) trait LayeredRequest<P: Placed>: DeviceRequest<P> {
     /// The kind that it is counted as.
     const KIND: RequestKind;
 
-    /// Sends requests that keep the limits.
-    fn fit(
+    /// Handles a request that breaks the device's alignment. Only reads of positions can be served: a write would need the rest
+    /// of the units, and could undo concurrent writes there; a stream would lose the bytes behind a shorter read.
+    fn misaligned(
         limits: Limits,
         param: P,
         view: BoundPacketView<Self>,
         send: &mut impl FnMut(P, BoundPacketView<Self>),
-    );
+    ) {
+        let _ = (limits, param, send);
+        view.error(IoError::from_code(Code::MISALIGNED));
+    }
 }
 
 impl LayeredRequest<u64> for Write {
     const KIND: RequestKind = RequestKind::Read;
 
-    fn fit(limits: Limits, position: u64, view: BoundPacketView<Self>, send: &mut impl FnMut(u64, ReadView)) {
-        if is_aligned(limits, position, view.len()) {
-            split(limits, position, view, u64::checked_add, send);
-        } else {
-            read_around(limits, position, view, send);
-        }
+    fn misaligned(limits: Limits, position: u64, view: ReadView, send: &mut impl FnMut(u64, ReadView)) {
+        read_around(limits, position, view, send);
     }
 }
 
 type ReadView = BoundPacketView<Write>;
-type WriteView = BoundPacketView<Read>;
 
 impl LayeredRequest<u64> for Read {
     const KIND: RequestKind = RequestKind::Write;
-
-    fn fit(limits: Limits, position: u64, view: WriteView, send: &mut impl FnMut(u64, WriteView)) {
-        if is_aligned(limits, position, view.len()) {
-            split(limits, position, view, u64::checked_add, send);
-        } else {
-            // Reading the rest of the units and writing it back could undo concurrent writes there.
-            view.error(IoError::from_code(Code::MISALIGNED));
-        }
-    }
 }
 
 impl LayeredRequest<u64> for ReadWrite {
     const KIND: RequestKind = RequestKind::Exchange;
-
-    fn fit(
-        limits: Limits,
-        position: u64,
-        view: BoundPacketView<Self>,
-        send: &mut impl FnMut(u64, BoundPacketView<Self>),
-    ) {
-        if is_aligned(limits, position, view.len()) {
-            split(limits, position, view, u64::checked_add, send);
-        } else {
-            view.error(IoError::from_code(Code::MISALIGNED));
-        }
-    }
 }
 
 impl LayeredRequest<NoPos> for Write {
     const KIND: RequestKind = RequestKind::Read;
-
-    fn fit(limits: Limits, _: NoPos, view: ReadView, send: &mut impl FnMut(NoPos, ReadView)) {
-        if is_aligned(limits, 0, view.len()) {
-            split(limits, NoPos, view, next_of_stream, send);
-        } else {
-            // The bytes behind the request would be taken out of the stream, and lost.
-            view.error(IoError::from_code(Code::MISALIGNED));
-        }
-    }
 }
 
 impl LayeredRequest<NoPos> for Read {
     const KIND: RequestKind = RequestKind::Write;
+}
 
-    fn fit(limits: Limits, _: NoPos, view: WriteView, send: &mut impl FnMut(NoPos, WriteView)) {
-        if is_aligned(limits, 0, view.len()) {
-            split(limits, NoPos, view, next_of_stream, send);
-        } else {
-            view.error(IoError::from_code(Code::MISALIGNED));
-        }
+/// The place of a request: a position, or the next bytes of a stream.
+pub(super) trait Placed: DeviceParam {
+    /// The bits of the place that an alignment concerns.
+    fn bits(self) -> u64;
+
+    /// The place of the bytes that are `len` bytes further, if there is one.
+    fn after(self, len: u64) -> Option<Self>;
+}
+
+impl Placed for u64 {
+    fn bits(self) -> u64 {
+        self
+    }
+
+    fn after(self, len: u64) -> Option<Self> {
+        self.checked_add(len)
     }
 }
 
-/// The next part of a stream begins where the last one ended.
-fn next_of_stream(_: NoPos, _: u64) -> Option<NoPos> {
-    Some(NoPos)
+impl Placed for NoPos {
+    fn bits(self) -> u64 {
+        0
+    }
+
+    fn after(self, _: u64) -> Option<Self> {
+        Some(self)
+    }
 }
 
-fn is_aligned(limits: Limits, position: u64, len: usize) -> bool {
-    let unit = u64::from(limits.alignment()) - 1;
-    (position | len as u64) & unit == 0
-}
-
-/// Sends a view in parts that the device takes. The parts begin and end at multiples of the device's unit; `after` gives the
-/// position of the next part.
-fn split<Perms: DeviceRequest<P>, P: DeviceParam>(
+/// Sends requests that keep the limits.
+fn fit<Perms: LayeredRequest<P>, P: Placed>(
     limits: Limits,
-    mut at: P,
+    param: P,
+    view: BoundPacketView<Perms>,
+    send: &mut impl FnMut(P, BoundPacketView<Perms>),
+) {
+    let within_unit = u64::from(limits.alignment()) - 1;
+    if (param.bits() | view.len() as u64) & within_unit == 0 {
+        split(limits, param, view, send);
+    } else {
+        Perms::misaligned(limits, param, view, send);
+    }
+}
+
+/// Sends a view in parts that the device takes. The parts begin and end at multiples of the device's unit.
+fn split<Perms: DeviceRequest<P>, P: Placed>(
+    limits: Limits,
+    mut place: P,
     mut view: BoundPacketView<Perms>,
-    after: impl Fn(P, u64) -> Option<P>,
     send: &mut impl FnMut(P, BoundPacketView<Perms>),
 ) {
     let unit = u64::from(limits.alignment());
     let largest = limits.largest().map_or(u64::MAX, |largest| largest - largest % unit);
     while view.len() as u64 > largest {
         let (part, rest) = view.split_at(largest as usize);
-        send(at, part);
-        let Some(next) = after(at, largest) else { return rest.error(IoError::END) };
-        (at, view) = (next, rest);
+        send(place, part);
+        let Some(next) = place.after(largest) else { return rest.error(IoError::END) };
+        (place, view) = (next, rest);
     }
-    send(at, view);
+    send(place, view);
 }
 
 /// Reads the units that a request lies in, and answers the request with its part.
@@ -182,5 +174,5 @@ fn read_around(limits: Limits, position: u64, view: ReadView, send: &mut impl Fn
             report.answer(&memory, skip, view);
         }
     });
-    split(limits, start, whole, u64::checked_add, send);
+    split(limits, start, whole, send);
 }

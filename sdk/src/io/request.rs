@@ -21,7 +21,7 @@ use crate::{IntoPacket, IoError, OutputRef, PacketPerms, PacketStore, Report, Un
 #[must_use = "a request does nothing until it is polled"]
 pub struct Request<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>, F> {
     // The stage is not next to the device, since compilers would load both at once just after the stage was stored, which is
-    // slow: see `poll`.
+    // slow: see `Finish::finish`.
     stage: Stage<B, B::Store>,
     param: P,
     device: D,

@@ -82,7 +82,7 @@ fn reads_give_the_same_bytes_with_and_without_a_request() {
             assert_eq!(value, wide[..]);
             let mut uninit = [MaybeUninit::uninit(); 300];
             assert_eq!(device.read_all(position, &mut uninit[..]).await.unwrap(), expected);
-            // A packet that is used again: the result is that of the last request, whoever did it.
+            // A packet that is used again has the result of its last request.
             packet = device.read_all(position, packet).await.unwrap();
             assert_eq!(packet.simple_slice(), Ok(&expected[..]));
             assert_eq!((packet.report().done(), packet.report().segments()), (300, 1));
@@ -122,10 +122,10 @@ fn reads_that_cannot_be_done_fail_and_leave_buffers_as_they_were() {
     });
 }
 
-/// Puts other memory in the place of the memory that it gets, and fills that.
-struct Swaps;
+/// Answers reads at once by a function, and requests with an error.
+struct Hand<F>(F);
 
-impl BackendDevice for Swaps {
+impl<F: Fn(&mut Unfilled<'_>) + Send + Sync + 'static> BackendDevice for Hand<F> {
     fn info(&self) -> DeviceInfo {
         DeviceInfo::endless()
     }
@@ -139,93 +139,63 @@ impl BackendDevice for Swaps {
     }
 }
 
-impl ReadNow for Swaps {
+impl<F: Fn(&mut Unfilled<'_>) + Send + Sync + 'static> ReadNow for Hand<F> {
     fn read_now(&self, _: u64, into: &mut Unfilled<'_>) {
-        // Found by leak checkers.
-        static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
-        let memory = Box::leak(Box::new([MaybeUninit::uninit(); 1]));
-        LEAKED.lock().unwrap().push(memory.as_ptr().addr());
-        let other = Box::leak(Box::new(Filling::new(memory)));
-        LEAKED.lock().unwrap().push(std::ptr::from_ref(other).addr());
-        *into = other.unfilled();
-        into.append(&[1]);
-        assert!(into.is_full());
+        self.0(into);
     }
+}
+
+/// Puts other memory in the place of the memory that it gets, and fills that.
+fn swap(into: &mut Unfilled<'_>) {
+    // Found by leak checkers.
+    static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let memory = Box::leak(Box::new([MaybeUninit::uninit(); 1]));
+    LEAKED.lock().unwrap().push(memory.as_ptr().addr());
+    let other = Box::leak(Box::new(Filling::new(memory)));
+    LEAKED.lock().unwrap().push(std::ptr::from_ref(other).addr());
+    *into = other.unfilled();
+    into.append(&[1]);
+    assert!(into.is_full());
 }
 
 #[test]
 fn memory_that_a_device_did_not_fill_is_never_seen() {
-    let device = LocalDevice::new(Swaps).unwrap();
+    let device = LocalDevice::new(Hand(swap)).unwrap();
     assert_eq!(device.block_on(device.read_all(0, vec![7; 4096])), Err(IoError::END));
     assert_eq!(device.block_on(device.read::<u64>(0)), Err(IoError::END));
     assert_eq!(device.blocking_read_all(0, &mut [7; 16]), Err(IoError::END));
     // Over the boundary.
-    let lower = Lower::of(Swaps).unwrap();
+    let lower = Lower::of(Hand(swap)).unwrap();
     assert_eq!(lower.block_on(lower.read_all(0, vec![7; 4096])), Err(IoError::END));
     assert_eq!(lower.block_on(lower.read::<u64>(0)), Err(IoError::END));
 }
 
-/// Panics when it has filled all bytes.
-struct Panics;
-
-impl BackendDevice for Panics {
-    fn info(&self) -> DeviceInfo {
-        DeviceInfo::endless()
-    }
-
-    fn read(&self, _: u64, view: ReadView) {
-        view.error(IoError::END);
-    }
-
-    fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        query.offer::<dyn ReadNow>(self);
-    }
-}
-
-impl ReadNow for Panics {
-    fn read_now(&self, _: u64, into: &mut Unfilled<'_>) {
-        into.append(&vec![1; into.remaining()]);
-        panic!("after the bytes");
-    }
+fn fill_and_panic(into: &mut Unfilled<'_>) {
+    into.append(&vec![1; into.remaining()]);
+    panic!("after the bytes");
 }
 
 #[test]
 fn a_read_in_which_the_device_panics_fails() {
-    let device = LocalDevice::new(Panics).unwrap();
+    let device = LocalDevice::new(Hand(fill_and_panic)).unwrap();
     assert_eq!(device.block_on(device.read_all(0, &mut [7; 8])), Err(IoError::POISONED));
-    let lower = Lower::of(Panics).unwrap();
+    let lower = Lower::of(Hand(fill_and_panic)).unwrap();
     assert_eq!(lower.block_on(lower.read_all(0, vec![7; 8])), Err(IoError::POISONED));
 }
 
 #[test]
 fn a_read_that_is_declined_is_tried_once() {
-    /// Declines all reads, and counts the tries.
-    struct Declines(Arc<AtomicUsize>);
-    impl BackendDevice for Declines {
-        fn info(&self) -> DeviceInfo {
-            DeviceInfo::endless()
-        }
-        fn read(&self, _: u64, view: ReadView) {
-            view.transfer_data(&[1; 512]).complete();
-        }
-        fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-            query.offer::<dyn ReadNow>(self);
-        }
-    }
-    impl ReadNow for Declines {
-        fn read_now(&self, _: u64, _: &mut Unfilled<'_>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
     let tries = Arc::<AtomicUsize>::default();
-    let lower = Lower::of(Declines(tries.clone())).unwrap();
+    let counter = tries.clone();
+    let decline = move |_: &mut Unfilled<'_>| _ = counter.fetch_add(1, Ordering::Relaxed);
+    let lower = Lower::of(Hand(decline)).unwrap();
     for (read, expected) in [(1, 1), (63, 1), (1, 2), (63, 2)] {
         for _ in 0..read {
-            lower.block_on(lower.read_all(0, &mut [0; 8])).unwrap();
+            assert_eq!(lower.block_on(lower.read_all(0, &mut [0; 8])), Err(IoError::END));
         }
         assert_eq!(tries.load(Ordering::Relaxed), expected);
     }
-    lower.block_on(lower.read_all(0, vec![0; 300])).unwrap();
+    assert_eq!(lower.block_on(lower.read_all(0, vec![0; 300])), Err(IoError::END));
     assert_eq!(tries.load(Ordering::Relaxed), 3);
 }
 

@@ -2,7 +2,7 @@
 
 use core::task::{Context, Poll};
 
-use super::{Capability, Extension};
+use super::Capability;
 
 #[cfg(feature = "plugin")]
 use super::extension::{RemoteExtension, guarded, of_size};
@@ -25,22 +25,7 @@ impl Capability {
     pub const ADMISSION: Self = Self::of_handling("pactio.admission/1", "back-pressure");
 }
 
-impl Extension for dyn Admission {
-    const CAPABILITY: Capability = Capability::ADMISSION;
-
-    #[cfg(feature = "plugin")]
-    type Table = AdmissionTable;
-
-    #[cfg(feature = "plugin")]
-    fn table<D: BackendDevice>() -> &'static AdmissionTable {
-        &TableOf::<D>::TABLE
-    }
-
-    #[cfg(feature = "plugin")]
-    fn of_remote(remote: &RemoteExtension<Self>) -> &Self {
-        remote
-    }
-}
+with_table!(Admission, ADMISSION, AdmissionTable);
 
 /// ===== The function of a device that can be full =====
 ///

@@ -1,7 +1,7 @@
 //! `pactio.cancellation/1`: requests can be cancelled (rule P21). Views learn of it through their origins (`packet/view.rs`); a
 //! filter hands the call on with `Lower::cancel`.
 
-use super::{Capability, Extension};
+use super::Capability;
 use crate::RequestId;
 
 #[cfg(feature = "plugin")]
@@ -25,22 +25,7 @@ impl Capability {
     pub const CANCELLATION: Self = Self::of_handling("pactio.cancellation/1", "cancel");
 }
 
-impl Extension for dyn Cancellation {
-    const CAPABILITY: Capability = Capability::CANCELLATION;
-
-    #[cfg(feature = "plugin")]
-    type Table = CancellationTable;
-
-    #[cfg(feature = "plugin")]
-    fn table<D: BackendDevice>() -> &'static CancellationTable {
-        &TableOf::<D>::TABLE
-    }
-
-    #[cfg(feature = "plugin")]
-    fn of_remote(remote: &RemoteExtension<Self>) -> &Self {
-        remote
-    }
-}
+with_table!(Cancellation, CANCELLATION, CancellationTable);
 
 /// ===== The function of a device that can cancel requests =====
 ///

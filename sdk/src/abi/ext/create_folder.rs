@@ -1,10 +1,6 @@
 //! `pactio.create-folder/1`: folders can be made in a tree.
 
-use super::{Answer, Capability, Operation};
-use crate::{BoundPacketView, Write};
-
-#[cfg(feature = "plugin")]
-use super::extension::Operates;
+use super::{Answer, Capability};
 
 /// Makes folders in a tree. A tree has it if it was opened for writing, and if it has folders of their own: those of an object
 /// store exist as long as there are keys in them.
@@ -19,22 +15,4 @@ impl Capability {
     pub const CREATE_FOLDER: Self = Self::of_storage("pactio.create-folder/1", "make folders");
 }
 
-impl Operation for dyn CreateFolder {
-    const OPERATION: Capability = Capability::CREATE_FOLDER;
-
-    fn operate(&self, _: u64, text: &[u8], view: BoundPacketView<Write>) {
-        self.create_folder(text, Answer::new(view));
-    }
-
-    #[cfg(feature = "plugin")]
-    fn of<T: Operates<Self> + 'static>(operates: &T) -> &Self {
-        operates
-    }
-}
-
-#[cfg(feature = "plugin")]
-impl<T: Operates<dyn CreateFolder> + ?Sized> CreateFolder for T {
-    fn create_folder(&self, name: &[u8], answer: Answer) {
-        self.operate(0, name, answer.into_view());
-    }
-}
+operation_on_name!(CreateFolder, CREATE_FOLDER, create_folder);

@@ -66,15 +66,12 @@ impl<T> ListCursors<T> {
     ) {
         let push =
             |answer: &mut Records<R>, element: &T| record(element).is_none_or(|record| answer.push(&record));
-        if let Some(tail) = self.take(&key, from) {
-            return self.answer_by(key, from, tail, answer, push, |at, _| at + 1);
-        }
-        match list(&key) {
-            Ok(all) => {
-                let mut rest = all.into_iter();
-                rest.by_ref().take(usize::try_from(from).unwrap_or(usize::MAX)).for_each(drop);
-                self.answer_by(key, from, rest, answer, push, |at, _| at + 1);
-            }
+        let rest = match self.take(&key, from) {
+            Some(tail) => Ok(tail),
+            None => list(&key).map(|all| behind(all, from)),
+        };
+        match rest {
+            Ok(rest) => self.answer_by(key, from, rest, answer, push, |at, _| at + 1),
             Err(cause) => answer.fail(&cause),
         }
     }
@@ -151,10 +148,15 @@ impl<R: Record> ListCursors<R> {
 
     /// Answers from a whole list that was just made. The cursor is the number of a record.
     pub fn answer_all(&self, key: Vec<u8>, from: u64, all: Vec<R>, answer: Records<R>) {
-        let mut rest = all.into_iter();
-        rest.by_ref().take(usize::try_from(from).unwrap_or(usize::MAX)).for_each(drop);
-        self.answer(key, from, rest, answer, |at, _| at + 1);
+        self.answer(key, from, behind(all, from), answer, |at, _| at + 1);
     }
+}
+
+/// The elements behind the first `from`.
+fn behind<T>(all: Vec<T>, from: u64) -> IntoIter<T> {
+    let mut rest = all.into_iter();
+    rest.by_ref().take(usize::try_from(from).unwrap_or(usize::MAX)).for_each(drop);
+    rest
 }
 
 #[cfg(test)]

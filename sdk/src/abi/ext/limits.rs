@@ -1,6 +1,6 @@
 //! `pactio.limits/1`: the device does not take every request.
 
-use super::{Capability, Extension};
+use super::Capability;
 
 #[cfg(feature = "plugin")]
 use super::extension::{RemoteExtension, guarded, of_size};
@@ -18,22 +18,7 @@ impl Capability {
     pub const LIMITS: Self = Self::of_handling("pactio.limits/1", "limits");
 }
 
-impl Extension for dyn Limiting {
-    const CAPABILITY: Capability = Capability::LIMITS;
-
-    #[cfg(feature = "plugin")]
-    type Table = LimitsTable;
-
-    #[cfg(feature = "plugin")]
-    fn table<D: BackendDevice>() -> &'static LimitsTable {
-        &TableOf::<D>::TABLE
-    }
-
-    #[cfg(feature = "plugin")]
-    fn of_remote(remote: &RemoteExtension<Self>) -> &Self {
-        remote
-    }
-}
+with_table!(Limiting, LIMITS, LimitsTable);
 
 /// The requests that a device takes, and the requests that it handles best. A host keeps to the limits, so that users of the
 /// device need not.

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use super::{Capability, Extension};
+use super::Capability;
 use crate::IoError;
 
 #[cfg(feature = "plugin")]
@@ -69,22 +69,7 @@ impl Capability {
     pub const MEMORY: Self = Self::of_handling("pactio.memory/1", "register memory");
 }
 
-impl Extension for dyn Registration {
-    const CAPABILITY: Capability = Capability::MEMORY;
-
-    #[cfg(feature = "plugin")]
-    type Table = MemoryTable;
-
-    #[cfg(feature = "plugin")]
-    fn table<D: BackendDevice>() -> &'static MemoryTable {
-        &TableOf::<D>::TABLE
-    }
-
-    #[cfg(feature = "plugin")]
-    fn of_remote(remote: &RemoteExtension<Self>) -> &Self {
-        remote
-    }
-}
+with_table!(Registration, MEMORY, MemoryTable);
 
 /// ===== The functions of a device that registers memory =====
 ///

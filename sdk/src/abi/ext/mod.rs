@@ -37,6 +37,53 @@
 //! code follows from the list: the look-up, filters that forward an extension, a host's capabilities, and a host's devices for
 //! filters. A new version of a table that does more than add functions at the end gets a new id.
 
+/// Implements [`Extension`] for an extension with a table of its own, whose functions for a device are `TableOf::<D>::TABLE`.
+macro_rules! with_table {
+    ($extension:ident, $capability:ident, $table:ident) => {
+        impl super::Extension for dyn $extension {
+            const CAPABILITY: Capability = Capability::$capability;
+
+            #[cfg(feature = "plugin")]
+            type Table = $table;
+
+            #[cfg(feature = "plugin")]
+            fn table<D: BackendDevice>() -> &'static $table {
+                &TableOf::<D>::TABLE
+            }
+
+            #[cfg(feature = "plugin")]
+            fn of_remote(remote: &RemoteExtension<Self>) -> &Self {
+                remote
+            }
+        }
+    };
+}
+
+/// Implements [`Operation`] for an extension whose one method takes a name, and gives an answer without bytes.
+macro_rules! operation_on_name {
+    ($extension:ident, $capability:ident, $method:ident) => {
+        impl super::Operation for dyn $extension {
+            const OPERATION: Capability = Capability::$capability;
+
+            fn operate(&self, _: u64, text: &[u8], view: crate::BoundPacketView<crate::Write>) {
+                self.$method(text, Answer::new(view));
+            }
+
+            #[cfg(feature = "plugin")]
+            fn of<T: super::Operates<Self> + 'static>(operates: &T) -> &Self {
+                operates
+            }
+        }
+
+        #[cfg(feature = "plugin")]
+        impl<T: super::Operates<dyn $extension> + ?Sized> $extension for T {
+            fn $method(&self, name: &[u8], answer: Answer) {
+                self.operate(0, name, answer.into_view());
+            }
+        }
+    };
+}
+
 mod admission;
 mod answer;
 mod cancellation;

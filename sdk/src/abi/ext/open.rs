@@ -2,8 +2,8 @@
 
 use core::mem::MaybeUninit;
 
+use super::Capability;
 use super::extension::{RemoteExtension, guarded, of_size};
-use super::{Capability, Extension};
 use crate::abi::{DeviceObj, OpenFailure};
 use crate::{BackendDevice, OpenError, OpenMode, Opened};
 
@@ -23,19 +23,7 @@ impl Capability {
     pub const OPEN: Self = Self::of_storage("pactio.open/2", "open names");
 }
 
-impl Extension for dyn Opening {
-    const CAPABILITY: Capability = Capability::OPEN;
-
-    type Table = OpeningTable;
-
-    fn table<D: BackendDevice>() -> &'static OpeningTable {
-        &TableOf::<D>::TABLE
-    }
-
-    fn of_remote(remote: &RemoteExtension<Self>) -> &Self {
-        remote
-    }
-}
+with_table!(Opening, OPEN, OpeningTable);
 
 /// ===== The function of a device that opens the names in it =====
 ///

@@ -1,6 +1,6 @@
 //! `pactio.read-now/1`: reads that are answered at once, without a request.
 
-use super::{Capability, Extension};
+use super::Capability;
 use crate::Unfilled;
 
 #[cfg(feature = "plugin")]
@@ -56,22 +56,7 @@ impl Capability {
     pub const READ_NOW: Self = Self::of_handling("pactio.read-now/1", "read at once");
 }
 
-impl Extension for dyn ReadNow {
-    const CAPABILITY: Capability = Capability::READ_NOW;
-
-    #[cfg(feature = "plugin")]
-    type Table = ReadNowTable;
-
-    #[cfg(feature = "plugin")]
-    fn table<D: BackendDevice>() -> &'static ReadNowTable {
-        &TableOf::<D>::TABLE
-    }
-
-    #[cfg(feature = "plugin")]
-    fn of_remote(remote: &RemoteExtension<Self>) -> &Self {
-        remote
-    }
-}
+with_table!(ReadNow, READ_NOW, ReadNowTable);
 
 /// ===== The function of a device that answers reads at once =====
 ///

@@ -1,10 +1,6 @@
 //! `pactio.remove/1`: the names in a tree can be removed.
 
-use super::{Answer, Capability, Operation};
-use crate::{BoundPacketView, Write};
-
-#[cfg(feature = "plugin")]
-use super::extension::Operates;
+use super::{Answer, Capability};
 
 /// Removes the names in a tree. A tree has it if it was opened for writing.
 pub trait Remove: Send + Sync {
@@ -18,22 +14,4 @@ impl Capability {
     pub const REMOVE: Self = Self::of_storage("pactio.remove/1", "remove names");
 }
 
-impl Operation for dyn Remove {
-    const OPERATION: Capability = Capability::REMOVE;
-
-    fn operate(&self, _: u64, text: &[u8], view: BoundPacketView<Write>) {
-        self.remove(text, Answer::new(view));
-    }
-
-    #[cfg(feature = "plugin")]
-    fn of<T: Operates<Self> + 'static>(operates: &T) -> &Self {
-        operates
-    }
-}
-
-#[cfg(feature = "plugin")]
-impl<T: Operates<dyn Remove> + ?Sized> Remove for T {
-    fn remove(&self, name: &[u8], answer: Answer) {
-        self.operate(0, name, answer.into_view());
-    }
-}
+operation_on_name!(Remove, REMOVE, remove);
