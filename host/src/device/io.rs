@@ -136,7 +136,6 @@ impl Device {
     where
         DeviceObj: SendIo<Perms, P>,
     {
-        // The queues belong to the driver. Without a driver, each request is sent at once.
         // Reads and writes at positions can wait in a queue of the driver, so that many cross in one call. `place` gives `None`
         // if the request is better sent at once.
         if let Some(list) = Perms::LIST
