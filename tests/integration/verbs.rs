@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -66,6 +67,58 @@ fn a_file_is_made_by_one_of_many_callers() {
             host.block_on(writable(&host, &format!("file:{path}")).create_file("none/x")).unwrap_err().code(),
             Some(Code::NOT_FOUND)
         );
+    });
+}
+
+#[test]
+fn lists_under_change_have_each_name_that_stays_once() {
+    in_time(|| {
+        let host = host(&["pactio_file", "pactio_memory", "pactio_object"]);
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [path, store] = [0, 1].map(|index| folders[index].path().display().to_string());
+        for url in [format!("file:{path}"), "memory:b/?size=1MiB".to_owned(), format!("local:{store}/")] {
+            let tree = writable(&host, &url);
+            for number in 0..1500 {
+                host.block_on(tree.create_file(format!("stays {number:04}"))).unwrap();
+            }
+            let ends = Arc::new(AtomicBool::new(false));
+            let changes = {
+                let (tree, ends) = (tree.clone(), ends.clone());
+                host.spawn(async move {
+                    for round in 0.. {
+                        let name = format!("goes {:02}", round * 7 % 60);
+                        if tree.create_file(&name).await.is_err() {
+                            tree.remove(&name).await.unwrap();
+                        }
+                        if ends.load(Ordering::SeqCst) {
+                            return;
+                        }
+                    }
+                })
+            };
+            for _ in 0..10 {
+                let lists: Vec<_> = (0..24)
+                    .map(|_| {
+                        let tree = tree.clone();
+                        host.spawn(async move {
+                            let (mut pages, mut all) = (tree.list_pages(""), Vec::new());
+                            while let Some(page) = pages.next().await.unwrap() {
+                                all.extend(page.into_iter().map(|entry| entry.name.to_string()));
+                            }
+                            all
+                        })
+                    })
+                    .collect();
+                for list in lists {
+                    let all = host.block_on(list);
+                    assert!(all.is_sorted_by(|one, other| one < other), "{url}: a name is listed twice");
+                    let stay = all.iter().filter(|name| name.starts_with("stays")).count();
+                    assert_eq!(stay, 1500, "{url}");
+                }
+            }
+            ends.store(true, Ordering::SeqCst);
+            host.block_on(changes);
+        }
     });
 }
 

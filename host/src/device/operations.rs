@@ -236,7 +236,12 @@ impl Device {
     ///
     /// If the device is no tree, or there is no such folder.
     pub async fn list(&self, folder: impl AsRef<[u8]>) -> Result<Vec<Entry>, Error> {
-        self.collect::<dyn Listing, _>(What("list", folder.as_ref())).await
+        let what = What("list", folder.as_ref());
+        match self.collect::<dyn Listing, _>(what).await {
+            // Many other lists were begun meanwhile, and the device has dropped the rest of this one.
+            Err(error) if error.code() == Some(Code::CHANGED) => self.collect::<dyn Listing, _>(what).await,
+            listed => listed,
+        }
     }
 
     /// Removes a name in a tree that was opened for writing: a file, or a folder without names in it.
@@ -495,7 +500,8 @@ impl ListPages<'_> {
     ///
     /// # Errors
     ///
-    /// As [`Device::list`].
+    /// As [`Device::list`]. With [`Code::CHANGED`], the device has dropped the rest of the list, since many others were begun
+    /// meanwhile: begin again.
     pub async fn next(&mut self) -> Result<Option<Vec<Entry>>, Error> {
         let Some(from) = self.from else { return Ok(None) };
         let (entries, next) = self.device.page::<dyn Listing, _>(What("list", &self.folder), from).await?;

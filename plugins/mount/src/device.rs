@@ -40,11 +40,9 @@ impl Listing for Mount {
         let sources = Arc::downgrade(&self.sources);
         let (cursors, folder) = (self.cursors.clone(), folder.to_owned());
         let list = async move {
-            if let Some(tail) = cursors.take(&folder, from) {
-                return cursors.answer(folder, from, tail, entries, |at, _| at + 1);
-            }
+            let Some(entries) = cursors.continue_list(&folder, from, entries) else { return };
             match sources::list(&sources, &folder).await {
-                Ok(all) => cursors.answer_all(folder, from, all, entries),
+                Ok(all) => cursors.answer_all(folder, all, entries),
                 Err(cause) => entries.fail(&cause),
             }
         };

@@ -413,10 +413,8 @@ impl Listing for Folder {
         let (store, cursors, folder) = (self.store.clone(), self.cursors.clone(), folder.to_owned());
         let only = self.only.clone();
         runtime.spawn(async move {
-            // A caller that continues gets the rest of the list it began with. A cursor is the number of an entry.
-            if let Some(tail) = cursors.take(&folder, from) {
-                return cursors.answer(folder, from, tail, entries, |cursor, _| cursor + 1);
-            }
+            // A caller that continues gets the rest of the list it began with.
+            let Some(entries) = cursors.continue_list(&folder, from, entries) else { return };
             match list(&store, &path, only.as_deref()).await {
                 // An empty bucket is a folder.
                 Ok(content) if content.is_missing() && !path.as_ref().is_empty() && store.web.is_none() => {
@@ -429,7 +427,7 @@ impl Listing for Folder {
                         let keys = if count == 1 { "key is" } else { "keys are" };
                         tracing::error!("{count} {keys} not listed: {first:?}: {reason}; {others} more");
                     }
-                    cursors.answer_all(folder, from, content.entries, entries);
+                    cursors.answer_all(folder, content.entries, entries);
                 }
                 Err(error) => entries.fail(&failed("the list", &error)),
             }
