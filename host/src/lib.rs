@@ -78,8 +78,8 @@ pub use error::{Error, ErrorKind, RefusalKind};
 pub use gauges::Bounded;
 pub use host::{Host, HostBuilder, LiveDevice, Scope, Scoped};
 pub use pactio_sdk::{
-    Capability, Cause, Code, DeviceInfo, Entry, Identity, IntoPacket, IoError, KeptPacket, Kind, Limits,
-    LinkedPlugin, Metric, Name, Origin, PacketBox, Refused, Region, RenameMode, Report, RequestKind,
+    Attributes, Capability, Cause, Code, DeviceInfo, Entry, Identity, IntoPacket, IoError, KeptPacket, Kind,
+    Limits, LinkedPlugin, Metric, Name, Origin, PacketBox, Refused, Region, RenameMode, Report, RequestKind,
     Seekable, StableBytes, Stat, Unit, ZeroMode, parse_duration, parse_size,
 };
 pub use plugin::{Candidate, Difference, Door, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal};

@@ -50,11 +50,18 @@ impl Fingerprint {
 /// Adds a struct: its name, size and alignment, and each field with its offset.
 macro_rules! fingerprint_struct {
     ($print:expr, $type:ty, $name:literal { $($field:ident),* $(,)? }) => {
-        $print
-            .text($name)
-            .number(size_of::<$type>())
-            .number(align_of::<$type>())
-            $(.text(stringify!($field)).number(core::mem::offset_of!($type, $field)))*
+        $crate::fingerprint::fingerprint_fields!(
+            $print.text($name).number(size_of::<$type>()).number(align_of::<$type>()),
+            $type { $($field),* }
+        )
     };
 }
 pub(crate) use fingerprint_struct;
+
+/// Adds fields of a struct, each with its offset.
+macro_rules! fingerprint_fields {
+    ($print:expr, $type:ty { $($field:ident),* $(,)? }) => {
+        $print $(.text(stringify!($field)).number(core::mem::offset_of!($type, $field)))*
+    };
+}
+pub(crate) use fingerprint_fields;

@@ -124,7 +124,9 @@ pub use abi::{BackendDevice, DeviceInfo, PollingHandle};
 #[cfg(feature = "plugin")]
 pub use abi::{OpenError, OpenMode, Opened};
 #[cfg(feature = "std")]
-pub use device::{Counts, Driven, InFlight, LocalDevice, LocalDriver, RequestKind, Requests};
+pub use device::{
+    Counts, Driven, InFlight, LocalDevice, LocalDriver, RequestKind, Requests, UrgencyQueue, Urgent,
+};
 #[cfg(feature = "std")]
 pub use ext::{
     Admission, Answer, Cancellation, Capability, CreateFile, CreateFolder, Describe, Entry, ExtensionQuery,

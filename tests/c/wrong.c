@@ -69,6 +69,15 @@ static pactio_answer wrong_read(void *self, const pactio_request *request) {
         host->complete(UINT64_MAX, 5);
         return (pactio_answer)request->len;
     }
+    if (is(target, "told")) { /* no mistake: three numbers that the requester tells, and 0 for an unknown one */
+        if (request->len < 32) return -PACTIO_TOO_LARGE;
+        pactio_kept kept = host->keep(request);
+        int64_t told[4];
+        for (uint32_t which = 1; which <= 4; which++) told[which - 1] = pactio_attribute(host, kept, which);
+        memcpy(request->data, told, sizeof(told));
+        host->complete(kept, sizeof(told));
+        return PACTIO_KEPT;
+    }
     if (is(target, "late") || is(target, "forgotten")) {
         forgotten = host->keep(request);
         return PACTIO_KEPT;

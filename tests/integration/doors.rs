@@ -235,6 +235,24 @@ fn memory_is_aligned_and_bytes_that_cannot_be_produced_are_not_written() {
             let device = host.open("wrong:set-up").unwrap();
             assert_eq!(host.block_on(device.read_exact_at(0, vec![0; 1])).unwrap(), [1]);
         }
+        // A plugin in C sees what the requester tells, also behind a filter in C.
+        let hour = std::time::Duration::from_secs(3600);
+        let attributes = pactio::Attributes::new().with_urgency(-3).with_span(41.try_into().unwrap());
+        for url in ["wrong:told", "wrong:told | invert"] {
+            let host = host_of(folder.path());
+            let device = host.open(url).unwrap();
+            let told = |attributes: &pactio::Attributes| {
+                let read = device.read_exact_at(0, vec![0; 32]).with_attributes(attributes);
+                let bytes = host.block_on(read).unwrap();
+                let number = |bytes: &[u8]| i64::from_ne_bytes(bytes.try_into().unwrap());
+                let numbers: Vec<i64> = bytes.chunks(8).map(number).collect();
+                if url.contains("invert") { numbers.iter().map(|number| !number).collect() } else { numbers }
+            };
+            assert_eq!(told(&pactio::Attributes::new()), [0, i64::MAX, 0, 0], "{url}");
+            assert_eq!(told(&attributes), [-3, i64::MAX, 41, 0], "{url}");
+            let left = told(&attributes.clone().with_deadline(std::time::Instant::now() + hour))[1];
+            assert!(left > 0 && left <= hour.as_nanos() as i64, "{url}: {left}");
+        }
         // Only the second half of the bytes can be produced.
         let options = pactio::OpenOptions::new().read(true).write(true);
         for url in ["ramp:1000", "ramp:1000 | invert"] {

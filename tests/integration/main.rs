@@ -33,6 +33,7 @@ mod streaming;
 mod stuck;
 mod toolchains;
 mod trees;
+mod urgency;
 mod verbs;
 mod web;
 mod writers;

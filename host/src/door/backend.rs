@@ -9,7 +9,7 @@ use pactio_sdk::{Backend, IoError, OpenError};
 
 use super::device::{CDevice, opened};
 use super::lower::LowerObject;
-use super::request::{complete, complete_part, is_cancelled, keep, text_of};
+use super::request::{attribute, complete, complete_part, is_cancelled, keep, text_of};
 use super::{Host, Open, OptionValue, Text, size};
 
 /// The purposes of opening that the header has: `PACTIO_OPEN_READ` to `PACTIO_OPEN_REPLACE`.
@@ -75,6 +75,7 @@ pub(crate) fn host_table(plugin: &str) -> &'static Host {
             is_cancelled,
             wake,
             log,
+            attribute,
         }))
     })
 }

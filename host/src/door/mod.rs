@@ -75,6 +75,7 @@ pub(crate) struct Host {
     is_cancelled: extern "C" fn(u64) -> u32,
     wake: unsafe extern "C" fn(*const c_void),
     log: unsafe extern "C" fn(*const c_void, u32, *const u8, usize),
+    attribute: extern "C" fn(u64, u32) -> i64,
 }
 
 // SAFETY: the table is never changed, and its functions may be called on any thread.
@@ -210,7 +211,7 @@ pub fn layout() -> Vec<(&'static str, usize)> {
     layout! {
         "pactio_plugin" Plugin { magic, size, abi_major, abi_minor, manifest, manifest_len, init, open }
         "pactio_request" Request { size, reserved, position, data, len, id }
-        "pactio_host" Host { size, reserved, object, keep, complete, complete_part, is_cancelled, wake, log }
+        "pactio_host" Host { size, reserved, object, keep, complete, complete_part, is_cancelled, wake, log, attribute }
         "pactio_info" Info { size, flags, device_size }
         "pactio_limits" Limits { size, alignment, memory_alignment, in_flight, largest }
         "pactio_polling" Polling { size, kind, descriptor, interest }

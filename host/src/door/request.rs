@@ -53,6 +53,29 @@ pub(super) enum Held {
     TakeCopy(BoundPacketView<Read>, AlignedBytes),
 }
 
+/// The numbers `PACTIO_URGENCY` to `PACTIO_SPAN`.
+const URGENCY: u32 = 1;
+const TIME_LEFT: u32 = 2;
+const SPAN: u32 = 3;
+
+/// Evaluates an expression with the view of a held request.
+macro_rules! with_view {
+    ($held:expr, $view:ident => $body:expr) => {
+        match $held {
+            Held::Fill(bytes) => {
+                let $view = bytes.as_view();
+                $body
+            }
+            Held::Take(bytes) => {
+                let $view = bytes.as_view();
+                $body
+            }
+            Held::FillCopy($view, _) => $body,
+            Held::TakeCopy($view, _) => $body,
+        }
+    };
+}
+
 impl Held {
     /// A read request, with memory at a multiple of `align`; `None` if there is no memory, and the request has failed.
     pub(super) fn of_read(view: BoundPacketView<Write>, align: usize) -> Option<Self> {
@@ -95,12 +118,17 @@ impl Held {
     }
 
     fn is_cancelled(&self) -> bool {
-        match self {
-            Self::Fill(bytes) => bytes.is_cancelled(),
-            Self::FillCopy(view, _) => view.is_cancelled(),
-            Self::Take(bytes) => bytes.is_cancelled(),
-            Self::TakeCopy(view, _) => view.is_cancelled(),
-        }
+        with_view!(self, view => view.is_cancelled())
+    }
+
+    /// See `pactio_host.attribute`.
+    fn attribute(&self, attribute: u32) -> i64 {
+        with_view!(self, view => match attribute {
+            URGENCY => view.urgency().into(),
+            TIME_LEFT => view.time_left().map_or(i64::MAX, |left| left.as_nanos().try_into().unwrap_or(i64::MAX)),
+            SPAN => view.span().map_or(0, |span| span.get().cast_signed()),
+            _ => 0,
+        })
     }
 
     /// The view of a request, for a device below, and the buffer of a request that was given as a copy.
@@ -394,6 +422,13 @@ pub(super) extern "C" fn is_cancelled(number: u64) -> u32 {
     let held = list.all.as_ref().and_then(|all| all.get(&number));
     // The device of a request that is no longer kept has ended.
     u32::from(held.is_none_or(|kept| kept.held.is_cancelled()))
+}
+
+/// See `pactio_host.attribute`.
+pub(super) extern "C" fn attribute(number: u64, attribute: u32) -> i64 {
+    let list = list(number);
+    let held = list.all.as_ref().and_then(|all| all.get(&number));
+    held.map_or(0, |kept| kept.held.attribute(attribute))
 }
 
 /// Fails the kept requests of a device that was closed.

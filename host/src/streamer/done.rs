@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use pactio_sdk::Attributes;
+
 use super::memory::Loaded;
 use crate::{Buffer, Error};
 
@@ -37,6 +39,20 @@ impl Urgency {
         self.deadline = Some(deadline);
         self
     }
+
+    /// What the blocks tell the devices.
+    pub(super) fn attributes(self) -> Attributes {
+        let attributes = Attributes::new().with_urgency(urgency_of(self.priority));
+        match self.deadline {
+            Some(deadline) => attributes.with_deadline(deadline),
+            None => attributes,
+        }
+    }
+}
+
+/// The urgency that devices see.
+pub(super) fn urgency_of(priority: i32) -> i8 {
+    priority.clamp(i8::MIN.into(), i8::MAX.into()) as i8
 }
 
 /// A request that has ended.

@@ -24,10 +24,11 @@ use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future::or;
-use pactio_sdk::Code;
+use pactio_sdk::{Attributes, Code};
 
 use crate::device::Bottom;
 use crate::{Buffer, Device, Error, ErrorKind, Host, OpenOptions};
+use done::urgency_of;
 pub use done::{Done, Progress, Ticket, Urgency};
 use memory::{AssetMemory, Loaded, Pool};
 use schedule::{Key, Schedule, Step};
@@ -100,6 +101,8 @@ struct Request<T> {
     sent: Option<Instant>,
     target: Target,
     memory: Arc<AssetMemory>,
+    /// Shared by its blocks.
+    attributes: Attributes,
     /// The first failure of a block.
     error: Option<Error>,
     /// Closing or dropping the sender cancels the blocks under way.
@@ -293,21 +296,18 @@ impl<T: Send + 'static> Streamer<T> {
         Ticket(ticket)
     }
 
-    /// Changes the priority of a request, for its unsent blocks and for the order of handing over; `false` if the request has
-    /// ended already. The device orders the blocks that were sent.
+    /// Changes the priority of a request, for its unsent blocks, for the order of handing over, and for the blocks that a device
+    /// has in its queue (their [urgency](pactio_sdk::BoundPacketView::urgency)); `false` if the request has ended already.
     pub fn set_priority(&self, ticket: Ticket, priority: i32) -> bool {
-        let (mut state, now) = (self.0.lock(), Instant::now());
-        let State { batches, schedule, .. } = &mut *state;
-        match batches.get_mut(&ticket.0) {
-            None => schedule.set_priority(ticket.0, priority, now),
-            Some(batch) => {
-                batch.urgency.priority = priority;
-                for entry in &batch.tickets {
-                    schedule.set_priority(*entry, priority, now);
-                }
-                true
-            }
+        let mut state = self.0.lock();
+        let Some(batch) = state.batches.get_mut(&ticket.0) else {
+            return state.set_priority(ticket.0, priority);
+        };
+        batch.urgency.priority = priority;
+        for entry in batch.tickets.clone() {
+            state.set_priority(entry, priority);
         }
+        true
     }
 
     /// The number of bytes of a request that were read, and the number of all its bytes, if known; `None` if the request has
@@ -440,9 +440,18 @@ impl<T> State<T> {
         let size = size.map(|size| size.min(MAX_MEMORY));
         self.schedule.add(ticket, &device.bottom(), urgency, size, most, limits.alignment().into(), now);
         let (wanted, gone) = async_channel::bounded(1);
-        let request = Request { of, begun: now, sent: None, target, memory, error: None, wanted, gone };
+        let attributes = urgency.attributes();
+        let request =
+            Request { of, begun: now, sent: None, target, memory, attributes, error: None, wanted, gone };
         self.requests.insert(ticket, request);
         ticket
+    }
+
+    fn set_priority(&mut self, ticket: u64, priority: i32) -> bool {
+        if let Some(request) = self.requests.get(&ticket) {
+            request.attributes.set_urgency(urgency_of(priority));
+        }
+        self.schedule.set_priority(ticket, priority, Instant::now())
     }
 
     /// Ends a request: with its memory, or with an error.
@@ -573,8 +582,12 @@ impl<T: Send + 'static> Shared<T> {
             let Some(request) = state.requests.get_mut(&ticket) else { continue };
             request.sent.get_or_insert(now);
             let running = Running { of: Arc::downgrade(self), ticket, step: Some(step.clone()) };
-            let (target, memory, gone) =
-                (request.target.clone(), request.memory.clone(), request.gone.clone());
+            let (target, memory, attributes, gone) = (
+                request.target.clone(),
+                request.memory.clone(),
+                request.attributes.clone(),
+                request.gone.clone(),
+            );
             match (step, target) {
                 (Step::Open(_), Target::Entry(tree, name)) => {
                     let opening = tree.opening(&*name, OpenOptions::new().read(true));
@@ -585,7 +598,7 @@ impl<T: Send + 'static> Shared<T> {
                 (Step::Read(_, range), Target::Open(device, start)) => {
                     let size = state.schedule.progress_of(ticket).and_then(|(_, size)| size).unwrap_or(0);
                     let read = async move {
-                        let result = read(device, start, range, memory, size, gone).await;
+                        let result = read(device, start, range, memory, size, &attributes, gone).await;
                         running.read(result);
                     };
                     self.host.spawn(read).detach();
@@ -623,6 +636,7 @@ async fn read(
     range: Range<u64>,
     memory: Arc<AssetMemory>,
     size: u64,
+    attributes: &Attributes,
     gone: Receiver<()>,
 ) -> Result<(), Error> {
     let position = start.saturating_add(range.start);
@@ -630,7 +644,7 @@ async fn read(
         let text = format!("there is no memory for {size} bytes of '{}'", device.url());
         Error::new(ErrorKind::Io(Code::OUT_OF_MEMORY), text)
     })?;
-    let mut request = device.read_at(position, part);
+    let mut request = device.read_at(position, part).with_attributes(attributes);
     let first = or(async { Some((&mut request).await) }, async {
         // No message is ever sent: the channel is closed when the request is given up.
         let _ = gone.recv().await;

@@ -8,8 +8,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pactio_sdk::{
-    BackendDevice, BoundPacketView, Cancellation, Cause, Code, Describe, DeviceInfo, ExtensionQuery, IoError,
-    Kind, Metric, PacketBox, PacketIo, Records, RequestId, Stat, Statistics, Write,
+    Attributes, BackendDevice, BoundPacketView, Cancellation, Cause, Code, Describe, DeviceInfo,
+    ExtensionQuery, IoError, Kind, Metric, PacketBox, PacketIo, Records, RequestId, Stat, Statistics, Write,
 };
 
 use crate::block::Block;
@@ -36,6 +36,8 @@ pub(crate) struct CompressedFile {
     /// Its number in the archive.
     number: u32,
     pub(crate) decoding: Arc<Decoding>,
+    /// Those of the requests that read for the waiting parts, with the urgency of the most urgent part.
+    pub(crate) attributes: Attributes,
     state: Mutex<State>,
 }
 
@@ -56,6 +58,15 @@ pub(crate) struct State {
 }
 
 impl Part {
+    /// The error of a part whose result is of no use any more.
+    pub(crate) fn unwanted(&self) -> Option<IoError> {
+        if self.view.is_cancelled() {
+            Some(IoError::CANCELLED)
+        } else {
+            self.view.is_late().then_some(IoError::from_code(Code::TIMED_OUT))
+        }
+    }
+
     pub(crate) fn answer(self, block: &[u8]) {
         self.view.transfer_data(&block[self.start.min(block.len())..]).complete();
     }
@@ -65,7 +76,7 @@ impl CompressedFile {
     pub(crate) fn new(source: Source, number: u32, decoding: Arc<Decoding>) -> Self {
         let state =
             State { waiting: Vec::new(), running: false, broken: None, long: StreamingFile::default() };
-        Self { source, number, decoding, state: Mutex::new(state) }
+        Self { source, number, decoding, attributes: Attributes::new(), state: Mutex::new(state) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -144,6 +155,7 @@ impl CompressedFile {
             .collect();
         let waits = !parts.is_empty();
         state.waiting.extend(parts);
+        self.adopt_urgency(&state);
         // If `running` was true already, the current decompression serves the new parts as well.
         let joined = waits && std::mem::replace(&mut state.running, true);
         drop(state);
@@ -158,6 +170,13 @@ impl CompressedFile {
         }
     }
 
+    /// Gives the requests below the urgency of the most urgent part.
+    pub(crate) fn adopt_urgency(&self, state: &State) {
+        if let Some(urgency) = state.waiting.iter().map(|part| part.view.urgency()).max() {
+            self.attributes.set_urgency(urgency);
+        }
+    }
+
     /// Queues the decompression, which begins when [`Decoding`] has room for its bytes.
     fn take_turn(self: &Arc<Self>) {
         // A job that waits for its turn does not keep the file open.
@@ -165,7 +184,7 @@ impl CompressedFile {
         // Compressed and decompressed bytes are in memory together: in blocks, one block and a chunk of at most its length.
         let bytes =
             if self.is_whole() { self.source.coded.packed + self.source.coded.size } else { 2 * BLOCK };
-        self.decoding.begin(bytes, move |ticket| {
+        self.decoding.begin(bytes, self.attributes.clone(), move |ticket| {
             if let Some(this) = this.upgrade() {
                 if this.is_whole() { this.load(ticket) } else { this.go_on_in_blocks(ticket) }
             }
@@ -186,8 +205,9 @@ impl CompressedFile {
         len: u64,
         then: impl FnOnce(Arc<Self>, PacketBox<Write>) + Send + 'static,
     ) {
-        let bound = PacketBox::<Write>::new_buf(len as usize).and_then(PacketBox::into_bound);
-        let (packet, view) = match bound {
+        let bound = PacketBox::<Write>::new_buf(len as usize)
+            .and_then(|mut packet| Ok((packet.bind_with(self.attributes.clone(), None)?, packet)));
+        let (view, packet) = match bound {
             Ok(bound) => bound,
             Err(error) => return self.abandon(error),
         };
@@ -195,8 +215,8 @@ impl CompressedFile {
         let this = Arc::downgrade(self);
         packet.on_complete(move |packet| {
             let Some(this) = this.upgrade() else { return };
-            let pool = this.decoding.pool.clone();
-            pool.submit(move || match packet.min_cause() {
+            let (pool, urgency) = (this.decoding.pool.clone(), this.attributes.urgency());
+            pool.submit_urgent(urgency, move || match packet.min_cause() {
                 None => then(this, packet),
                 // The archive was longer when it was opened.
                 Some((_, cause)) if cause.error().code() == Code::END => this.abandon_as_corrupt(|_| {}),

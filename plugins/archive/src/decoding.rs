@@ -1,14 +1,13 @@
 //! Resources that all compressed files of an archive share: threads, memory for decompressed bytes, and a bound for the bytes
 //! under way.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::{io, thread};
 
 use pactio_pool::{Lazy, Pool};
-use pactio_sdk::Metric;
+use pactio_sdk::{Attributes, Metric, UrgencyQueue, Urgent};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -49,9 +48,23 @@ struct Counts {
 #[derive(Default)]
 struct UnderWay {
     bytes: u64,
-    waiting: VecDeque<(u64, Job)>,
+    waiting: UrgencyQueue<Waiting>,
     /// The threads that begin jobs at this moment.
     threads: Vec<ThreadId>,
+}
+
+/// A job that waits until there is room for its bytes.
+struct Waiting {
+    bytes: u64,
+    /// Those of the file, whose urgency changes with its readers.
+    attributes: Attributes,
+    job: Job,
+}
+
+impl Urgent for Waiting {
+    fn urgency(&self) -> i8 {
+        self.attributes.urgency()
+    }
 }
 
 type Job = Box<dyn FnOnce(Ticket) + Send>;
@@ -76,10 +89,16 @@ impl Decoding {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a job when there is room for its `bytes` bytes. Jobs begin in the order of the calls.
-    pub(crate) fn begin(self: &Arc<Self>, bytes: u64, job: impl FnOnce(Ticket) + Send + 'static) {
+    /// Begins a job when there is room for its `bytes` bytes. The most urgent jobs begin first, and equals in the order of the
+    /// calls.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        bytes: u64,
+        attributes: Attributes,
+        job: impl FnOnce(Ticket) + Send + 'static,
+    ) {
         let mut under_way = self.under_way();
-        under_way.waiting.push_back((bytes, Box::new(job)));
+        under_way.waiting.push(Waiting { bytes, attributes, job: Box::new(job) });
         drop(under_way);
         self.go_on();
     }
@@ -98,8 +117,8 @@ impl Decoding {
     fn next(&self) -> Option<(u64, Job)> {
         let mut under_way = self.under_way();
         let in_use = under_way.bytes;
-        let fits = |(bytes, _): &mut (u64, Job)| in_use == 0 || in_use + *bytes <= MAX_UNDER_WAY;
-        let (bytes, job) = under_way.waiting.pop_front_if(fits)?;
+        let fits = |next: &Waiting| in_use == 0 || in_use + next.bytes <= MAX_UNDER_WAY;
+        let Waiting { bytes, job, .. } = under_way.waiting.pop_if(fits)?;
         // A job of 0 bytes counts as 1, so that the number of such jobs is bounded too.
         let bytes = bytes.max(1);
         under_way.bytes += bytes;
@@ -184,10 +203,10 @@ mod tests {
     fn thousands_of_jobs_that_find_nothing_to_do_end_one_after_the_other() {
         let (decoding, (done, all)) = (decoding(), mpsc::channel());
         let (give, ticket) = mpsc::channel();
-        decoding.begin(MAX_UNDER_WAY, move |ticket| give.send(ticket).unwrap());
+        decoding.begin(MAX_UNDER_WAY, Attributes::new(), move |ticket| give.send(ticket).unwrap());
         for number in 0..100_000 {
             let done = done.clone();
-            decoding.begin(MAX_UNDER_WAY, move |ticket| {
+            decoding.begin(MAX_UNDER_WAY, Attributes::new(), move |ticket| {
                 done.send(number).unwrap();
                 drop(ticket);
             });
@@ -200,9 +219,9 @@ mod tests {
     #[test]
     fn a_job_that_panics_leaves_room_for_the_next() {
         let (decoding, (done, ran)) = (decoding(), mpsc::channel());
-        let panicking = || decoding.begin(MAX_UNDER_WAY, |_| panic!("a test's"));
+        let panicking = || decoding.begin(MAX_UNDER_WAY, Attributes::new(), |_| panic!("a test's"));
         assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
-        decoding.begin(MAX_UNDER_WAY, move |_| done.send(()).unwrap());
+        decoding.begin(MAX_UNDER_WAY, Attributes::new(), move |_| done.send(()).unwrap());
         assert!(ran.recv().is_ok());
     }
 

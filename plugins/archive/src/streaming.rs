@@ -6,6 +6,7 @@
 //!  └─ the check sum runs along, so it is known when the last block comes out
 //! ```
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use pactio_sdk::{Code, IoError, PacketBox, Write};
@@ -13,7 +14,7 @@ use pactio_sdk::{Code, IoError, PacketBox, Write};
 use crate::block::Block;
 use crate::checkpoints::Checkpoints;
 use crate::codec::Corrupt;
-use crate::compressed::{CompressedFile, Part, fail};
+use crate::compressed::{CompressedFile, Part, State};
 use crate::cursor::Cursor;
 use crate::decoding::Ticket;
 
@@ -73,11 +74,25 @@ impl StreamingFile {
     }
 }
 
+/// The block that is made next: the first one from `parked_at` on that a most urgent part awaits, or else the first such block.
+/// After [`PATIENCE`] blocks for other parts, it is the block of the part that waits longest.
+fn wanted_block(state: &State, parked_at: u64) -> Option<u64> {
+    if state.long.passed >= PATIENCE {
+        return state.waiting.first().map(|part| part.block);
+    }
+    // The urgency of each part is read once, since it may change meanwhile.
+    let next = state
+        .waiting
+        .iter()
+        .min_by_key(|part| (Reverse(part.view.urgency()), part.block < parked_at, part.block));
+    next.map(|part| part.block)
+}
+
 impl CompressedFile {
     /// Continues with the blocks that parts wait for.
     pub(crate) fn go_on_in_blocks(self: &Arc<Self>, ticket: Ticket) {
         let this = self.clone();
-        self.decoding.pool.submit(move || this.run(None, ticket));
+        self.decoding.pool.submit_urgent(self.attributes.urgency(), move || this.run(None, ticket));
     }
 
     /// Decompresses from a place on, until no part waits, or more input has to be read. `place` is `None` at the start: then
@@ -105,16 +120,14 @@ impl CompressedFile {
         }
     }
 
-    /// Answers the parts whose blocks are kept by now, and returns the place to continue at; `None`, if no part waits. The next
-    /// block is the first awaited block from the current place on, or else the first awaited block. After [`PATIENCE`] blocks for
-    /// other parts, it is the block of the part that waits longest.
+    /// Answers the parts whose blocks are kept by now, and returns the place to continue at; `None`, if no part waits.
     fn serve_and_continue(&self) -> Result<Option<Place>, IoError> {
         let mut served: Vec<(Part, Arc<Block>)> = Vec::new();
-        let mut cancelled = Vec::new();
+        let mut unwanted = Vec::new();
         let mut state = self.lock();
         for part in std::mem::take(&mut state.waiting) {
-            if part.view.is_cancelled() {
-                cancelled.push(part);
+            if let Some(error) = part.unwanted() {
+                unwanted.push((part, error));
             } else if let Some(kept) = self.kept(part.block) {
                 served.push((part, kept));
             } else {
@@ -123,12 +136,8 @@ impl CompressedFile {
         }
         let parked = state.long.parked.take();
         let parked_at = parked.as_ref().map_or(0, |place| place.cursor.block());
-        let blocks = || state.waiting.iter().map(|part| part.block);
-        let wanted = match state.long.passed {
-            PATIENCE.. => blocks().next(),
-            _ => blocks().filter(|&block| block >= parked_at).min().or_else(|| blocks().min()),
-        };
-        let next = match wanted {
+        self.adopt_urgency(&state);
+        let next = match wanted_block(&state, parked_at) {
             None => {
                 state.running = false;
                 state.long.parked = parked;
@@ -137,7 +146,7 @@ impl CompressedFile {
             Some(wanted) => self.place_for(wanted, parked, &state.long.marks).map(Some),
         };
         drop(state);
-        fail(cancelled, IoError::CANCELLED);
+        unwanted.into_iter().for_each(|(part, error)| part.view.error(error));
         served.into_iter().for_each(|(part, block)| part.answer(block.bytes()));
         next
     }
@@ -195,9 +204,9 @@ impl CompressedFile {
                 if let Err(changed) = same {
                     return this.abandon(changed);
                 }
-                let pool = this.decoding.pool.clone();
+                let (pool, urgency) = (this.decoding.pool.clone(), this.attributes.urgency());
                 let chunk = Chunk { packet: Some(packet), start };
-                pool.submit(move || this.run(Some(Place { cursor, chunk }), ticket));
+                pool.submit_urgent(urgency, move || this.run(Some(Place { cursor, chunk }), ticket));
             });
         });
     }

@@ -64,9 +64,12 @@ impl CompressedFile {
         mut parts: Vec<Part>,
         kept: &mut Option<Arc<Block>>,
     ) -> Result<(), Failed> {
-        parts
-            .extract_if(.., |part| part.view.is_cancelled())
-            .for_each(|part| part.view.error(IoError::CANCELLED));
+        for part in std::mem::take(&mut parts) {
+            match part.unwanted() {
+                Some(error) => part.view.error(error),
+                None => parts.push(part),
+            }
+        }
         if parts.is_empty() {
             return Ok(());
         }

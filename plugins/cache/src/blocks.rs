@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pactio_sdk::{BoundPacketView, Code, PacketBox, RequestId, Write};
+use pactio_sdk::{Attributes, BoundPacketView, Code, PacketBox, RequestId, Write};
 use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
@@ -48,6 +48,8 @@ struct Flight {
     waiting: Vec<(u64, Part)>,
     /// The request to the device below, when it was made.
     request: Option<RequestId>,
+    /// The attributes of this request: those of the first part, with the urgency of the most urgent one.
+    attributes: Attributes,
 }
 
 /// The parts that waited for a block that was read.
@@ -68,6 +70,8 @@ pub(crate) enum Found {
     First {
         /// The number for [`Blocks::landed`].
         flight: u64,
+        /// The attributes of the request for the block.
+        attributes: Attributes,
     },
 }
 
@@ -98,6 +102,10 @@ impl Blocks {
         let mut flights = self.flights();
         let Flights { all, current, changes, .. } = &mut *flights;
         if let Some(flight) = current.get(&block).and_then(|number| all.get_mut(number)) {
+            let urgency = part.view.urgency();
+            if urgency > flight.attributes.urgency() {
+                flight.attributes.set_urgency(urgency);
+            }
             flight.waiting.push((*changes, part));
             return Found::Joined;
         }
@@ -105,12 +113,14 @@ impl Blocks {
         if let Some(kept) = self.kept.get(&block) {
             return Found::Kept(kept, part);
         }
+        let attributes = part.view.attributes();
+        let waiting = vec![(*changes, part)];
         all.insert(
             number,
-            Flight { block, changes: *changes, waiting: vec![(*changes, part)], request: None },
+            Flight { block, changes: *changes, waiting, request: None, attributes: attributes.clone() },
         );
         current.insert(block, number);
-        Found::First { flight: number }
+        Found::First { flight: number, attributes }
     }
 
     /// Records the request for a flight's block, which is about to be sent; `false` if no part waits for the block any more.
@@ -230,10 +240,10 @@ mod tests {
     #[test]
     fn who_came_before_a_write_is_answered_and_who_comes_later_reads_anew() {
         let (blocks, [mut early, mut joins, mut later]) = (Blocks::new(8), packets());
-        assert!(matches!(blocks.find(3, part(&mut early), 1), Found::First { flight: 1 }));
+        assert!(matches!(blocks.find(3, part(&mut early), 1), Found::First { flight: 1, .. }));
         assert!(matches!(blocks.find(3, part(&mut joins), 2), Found::Joined));
         blocks.forget(3..=3);
-        assert!(matches!(blocks.find(3, part(&mut later), 3), Found::First { flight: 3 }));
+        assert!(matches!(blocks.find(3, part(&mut later), 3), Found::First { flight: 3, .. }));
         let landed = blocks.landed(1, &block(8));
         assert_eq!((landed.answered.len(), landed.late.len(), blocks.kept()), (2, 0, 0));
         let landed = blocks.landed(3, &block(8));

@@ -72,12 +72,13 @@ impl Shared {
                 return kept.answer(part.start, part.view);
             }
             Found::Joined => (&self.counts.joined, None),
-            Found::First { flight } => (&self.counts.misses, Some(flight)),
+            Found::First { flight, attributes } => (&self.counts.misses, Some((flight, attributes))),
         };
         count.fetch_add(1, Ordering::Relaxed);
-        let Some(flight) = flight else { return };
-        let bound = PacketBox::<Write>::new_buf(self.block).and_then(PacketBox::into_bound);
-        let (packet, whole) = match bound {
+        let Some((flight, attributes)) = flight else { return };
+        let bound = PacketBox::<Write>::new_buf(self.block)
+            .and_then(|mut packet| Ok((packet.bind_with(attributes, None)?, packet)));
+        let (whole, packet) = match bound {
             Ok(bound) => bound,
             Err(error) => {
                 return self.blocks.abandon(flight).into_iter().for_each(|part| part.view.error(error));

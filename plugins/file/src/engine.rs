@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use pactio_sdk::PollingHandle;
+use pactio_sdk::{PollingHandle, Urgent};
 
 use crate::job::Job;
 use pactio_pool::Pool;
@@ -31,7 +31,7 @@ impl Engine {
             Self::Ring(queue) => queue.submit(job),
             Self::Threads => {
                 let file = file.clone();
-                pool.submit(move || job.run(&file));
+                pool.submit_urgent(job.urgency(), move || job.run(&file));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::mem::MaybeUninit;
 
 use pactio_sdk::{
-    BoundPacketView, Code, IoError, PacketPerms, Read, ReadPacketObj, TransferredPacket, Write,
+    BoundPacketView, Code, IoError, PacketPerms, Read, ReadPacketObj, TransferredPacket, Urgent, Write,
     WritePacketObj,
 };
 use rustix::io::{Errno, pread, pwrite};
@@ -47,6 +47,17 @@ pub(crate) enum Outcome {
     More(Job),
     /// The request was answered.
     Answered,
+}
+
+impl Urgent for Job {
+    fn urgency(&self) -> i8 {
+        match &self.bytes {
+            Bytes::In(bytes) => bytes.as_view().urgency(),
+            Bytes::InCopy(view, _) => view.urgency(),
+            Bytes::Out(bytes) => bytes.as_view().urgency(),
+            Bytes::OutCopy(..) | Bytes::None => 0,
+        }
+    }
 }
 
 impl Job {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use io_uring::squeue::Flags;
 use io_uring::{IoUring, cqueue, opcode, types};
+use pactio_sdk::UrgencyQueue;
 use rustix::io::Errno;
 use slab::Slab;
 
@@ -30,8 +31,10 @@ pub(crate) struct Ring {
     /// Jobs in the kernel, by the number that their completion will have. Their memory belongs to the kernel until the
     /// completion.
     jobs: Slab<Job>,
-    /// Jobs that are not in the kernel yet.
-    waiting: VecDeque<Job>,
+    /// Jobs that were taken since the last [`run`](Self::run).
+    new: VecDeque<Job>,
+    /// Jobs that the kernel has no room for yet.
+    waiting: UrgencyQueue<Job>,
     known: Arc<RegisteredMemory>,
     places: Places,
 }
@@ -44,7 +47,14 @@ impl Ring {
         let ring = IoUring::builder().dontfork().setup_clamp().build(DEPTH as u32)?;
         ring.submitter().register_files(&[file.as_raw_fd()])?;
         let places = Places::new(&ring);
-        Ok(Self { ring, jobs: Slab::new(), waiting: VecDeque::new(), known, places })
+        Ok(Self {
+            ring,
+            jobs: Slab::new(),
+            new: VecDeque::new(),
+            waiting: UrgencyQueue::default(),
+            known,
+            places,
+        })
     }
 
     /// A descriptor that is readable when there are completions.
@@ -54,15 +64,22 @@ impl Ring {
 
     /// Takes new jobs, for [`run`](Self::run).
     pub(crate) fn take(&mut self, new: impl Iterator<Item = Job>) {
-        self.waiting.extend(new);
+        self.new.extend(new);
     }
 
     /// Advances all jobs as far as possible without waiting; `false` if the call has to be repeated.
     pub(crate) fn run(&mut self) -> bool {
         self.places.refresh(&self.ring, &self.known);
+        while let Some(job) = self.new.pop_front() {
+            if self.waiting.is_empty() && self.jobs.len() < DEPTH {
+                self.push(job);
+            } else {
+                self.waiting.push(job);
+            }
+        }
         loop {
             while self.jobs.len() < DEPTH
-                && let Some(job) = self.waiting.pop_front()
+                && let Some(job) = self.waiting.pop()
             {
                 self.push(job);
             }
@@ -82,9 +99,8 @@ impl Ring {
     /// Ends the waiting jobs that are not wanted any more, and asks the kernel to end those that it has. `false` if the call has
     /// to be repeated.
     pub(crate) fn cancel_unwanted(&mut self) -> bool {
-        let (unwanted, waiting): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(Job::is_cancelled);
-        self.waiting = waiting.into();
-        unwanted.into_iter().for_each(Job::cancel);
+        self.waiting.extend(self.new.drain(..));
+        self.waiting.take_all(Job::is_cancelled).into_iter().for_each(Job::cancel);
         let mut is_done = true;
         for (key, _) in self.jobs.iter().filter(|(_, job)| job.is_cancelled()) {
             let entry = opcode::AsyncCancel::new(key as u64).build().user_data(CANCEL);
@@ -191,9 +207,26 @@ impl Drop for Ring {
 
 #[cfg(test)]
 mod tests {
-    use pactio_sdk::{Code, PacketBox, Write};
+    use pactio_sdk::{Attributes, Code, PacketBox, Urgent, Write};
 
     use super::*;
+
+    #[test]
+    fn urgent_jobs_go_first_when_the_kernel_has_room() {
+        let (reader, _writer) = io::pipe().unwrap();
+        let file = File::from(std::os::fd::OwnedFd::from(reader));
+        let Ok(mut ring) = Ring::new(&file, Arc::default()) else { return println!("no io_uring here") };
+        let mut packets: Vec<_> = (0..DEPTH + 5).map(|_| PacketBox::<Write>::new_buf(8).unwrap()).collect();
+        ring.take(packets.iter_mut().enumerate().map(|(number, packet)| {
+            let urgency = if number < DEPTH { 0 } else { (number - DEPTH) as i8 };
+            let view = packet.bind_with(Attributes::new().with_urgency(urgency), None).unwrap();
+            Job::read(0, view, 1)
+        }));
+        ring.run();
+        assert_eq!((ring.jobs.len(), ring.waiting.len()), (DEPTH, 5));
+        let order: Vec<i8> = std::iter::from_fn(|| ring.waiting.pop()).map(|job| job.urgency()).collect();
+        assert_eq!(order, [4, 3, 2, 1, 0]);
+    }
 
     #[test]
     fn a_read_that_waits_in_the_kernel_ends_when_it_is_cancelled() {

@@ -1,13 +1,12 @@
 //! A device that holds requests back until the limits permit them.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pactio_schedule::{Later, Request, Schedule, take_requests};
 use pactio_sdk::{
-    BoundPacketView, Cancellation, Capability, ExtensionQuery, Filter, Lower, Metric, PacketPerms,
-    ReboundPacket, Records, RequestId, Statistics,
+    BoundPacketView, Cancellation, Capability, Code, ExtensionQuery, Filter, IoError, Lower, Metric,
+    PacketPerms, ReboundPacket, Records, RequestId, Statistics, UrgencyQueue,
 };
 
 /// The limits.
@@ -33,7 +32,7 @@ struct Shared {
 }
 
 struct State {
-    waiting: VecDeque<Request>,
+    waiting: UrgencyQueue<Request>,
     in_flight: u32,
     /// The time at which the next request may be sent.
     next: Instant,
@@ -61,7 +60,7 @@ impl LimitedDevice {
     pub(crate) fn new(below: Lower, bounds: Bounds) -> Self {
         let schedule = Schedule::default();
         let state = State {
-            waiting: VecDeque::new(),
+            waiting: UrgencyQueue::default(),
             in_flight: 0,
             next: Instant::now(),
             sending: false,
@@ -73,7 +72,7 @@ impl LimitedDevice {
     }
 
     fn take(&self, request: Request) {
-        self.shared.state().waiting.push_back(request);
+        self.shared.state().waiting.push(request);
         self.shared.send();
     }
 }
@@ -87,14 +86,23 @@ impl Bounds {
     }
 }
 
+/// The error of a request whose result is of no use any more.
+fn unwanted(request: &Request) -> Option<IoError> {
+    if request.is_cancelled() {
+        Some(IoError::CANCELLED)
+    } else {
+        request.is_late().then_some(IoError::from_code(Code::TIMED_OUT))
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // No foreign code runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends the permitted requests, in order. An answer that comes at once may call this function again. The inner call returns,
-    /// and the outer call continues.
+    /// Sends the permitted requests, the most urgent first. An answer that comes at once may call this function again. The
+    /// inner call returns, and the outer call continues.
     fn send(self: &Arc<Self>) {
         let mut state = self.state();
         if state.sending {
@@ -108,12 +116,13 @@ impl Shared {
                 Next::Later(when) => break when,
             };
             drop(state);
-            if !request.is_cancelled() {
-                self.pass(request);
-            } else {
-                request.refuse();
-                if self.bounds.in_flight.is_some() {
-                    self.state().in_flight -= 1;
+            match unwanted(&request) {
+                None => self.pass(request),
+                Some(error) => {
+                    request.fail(error);
+                    if self.bounds.in_flight.is_some() {
+                        self.state().in_flight -= 1;
+                    }
                 }
             }
             state = self.state();
@@ -139,8 +148,8 @@ impl Shared {
 
     /// The request that may be sent now; or else the time of the next attempt, if that attempt has to be scheduled.
     fn next(&self, state: &mut State) -> Next {
-        let Some(first) = state.waiting.front() else { return Next::Later(None) };
-        let (bytes, wanted) = (first.len(), !first.is_cancelled());
+        let Some(first) = state.waiting.first() else { return Next::Later(None) };
+        let (bytes, wanted) = (first.len(), unwanted(first).is_none());
         if self.bounds.in_flight.is_some_and(|most| state.in_flight >= most) {
             return Next::Later(None);
         }
@@ -159,7 +168,7 @@ impl Shared {
         if self.bounds.in_flight.is_some() {
             state.in_flight += 1;
         }
-        state.waiting.pop_front().map_or(Next::Later(None), Next::Goes)
+        state.waiting.pop().map_or(Next::Later(None), Next::Goes)
     }
 
     /// Sends a permitted request. If requests in flight are counted, its answer sends the next one.
@@ -234,16 +243,8 @@ impl Filter for LimitedDevice {
 
 impl Cancellation for LimitedDevice {
     fn cancel(&self, request: RequestId) {
-        let mut kept = VecDeque::new();
-        let mut is_cancelled = Vec::new();
-        {
-            let mut state = self.shared.state();
-            for waiting in state.waiting.drain(..) {
-                if waiting.id() == request { is_cancelled.push(waiting) } else { kept.push_back(waiting) }
-            }
-            state.waiting = kept;
-        }
-        is_cancelled.into_iter().for_each(Request::refuse);
+        let cancelled = self.shared.state().waiting.take_all(|waiting| waiting.id() == request);
+        cancelled.into_iter().for_each(Request::refuse);
         self.shared.below.cancel(request);
     }
 }

@@ -3,6 +3,7 @@
 //! A server that ignores ranges sends the object from its start. Its answer is kept, and reads are taken from it in order of
 //! their positions, as far as that does not skip too much.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::pin::pin;
@@ -96,7 +97,8 @@ impl Pending {
             .keys()
             .min_by_key(|(_, number)| *number)
             .filter(|_| self.groups.is_multiple_of(4) && !in_order);
-        let (position, number) = oldest.copied().unwrap_or((self.turn, 0));
+        let (position, number) =
+            oldest.copied().or_else(|| self.most_urgent().filter(|_| !in_order)).unwrap_or((self.turn, 0));
         let mut next = self.first_from(position, number).or_else(|| self.first_from(0, 0));
         while let Some((position, number, len)) = next {
             let behind = position + len;
@@ -111,6 +113,18 @@ impl Pending {
         }
         self.turn = end;
         group
+    }
+
+    /// The first of the most urgent parts; `None` if all are equal.
+    fn most_urgent(&self) -> Option<(u64, u64)> {
+        let mut least = i8::MAX;
+        let (urgency, key) = self
+            .parts
+            .iter()
+            .map(|(key, view)| (view.urgency(), *key))
+            .inspect(|(urgency, _)| least = least.min(*urgency))
+            .max_by_key(|(urgency, key)| (*urgency, Reverse(*key)))?;
+        (urgency > least).then_some(key)
     }
 
     /// Position, number and length of the first part from this key on.
@@ -233,6 +247,12 @@ impl Fetches {
             let has_no_ranges = self.has_no_ranges();
             let group = {
                 let mut pending = self.lock();
+                let late: Vec<_> = pending.parts.extract_if(.., |_, view| view.is_late()).collect();
+                if !late.is_empty() {
+                    drop(pending);
+                    late.into_iter().for_each(|(_, view)| view.error(IoError::from_code(Code::TIMED_OUT)));
+                    continue;
+                }
                 if pending.parts.is_empty() {
                     pending.gathering = false;
                     return;
@@ -513,5 +533,38 @@ impl Fetches {
         drop(pending);
         drop(parts);
         self.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pactio_sdk::{Attributes, PacketBox};
+
+    use super::*;
+
+    #[test]
+    fn groups_begin_at_the_most_urgent_part_and_every_fourth_at_the_oldest() {
+        let mut pending = Pending::default();
+        let mut packets: Vec<_> = (0..8).map(|_| PacketBox::<Write>::new_buf(10).unwrap()).collect();
+        let attributes: Vec<_> = (0..8).map(|_| Attributes::new()).collect();
+        for (number, packet) in packets.iter_mut().enumerate() {
+            let view = packet.bind_with(attributes[number].clone(), None).unwrap();
+            pending.parts.insert((number as u64 * 1000, number as u64), view);
+        }
+        attributes[6].set_urgency(1);
+        attributes[4].set_urgency(9);
+        attributes[5].set_urgency(9);
+        let mut next = |in_order| {
+            let group = pending.next_group(0, in_order);
+            let position = group[0].0;
+            drop(group);
+            position / 1000
+        };
+        assert_eq!([next(false), next(false), next(false)], [4, 5, 6]);
+        assert_eq!(next(false), 0, "the oldest");
+        assert_eq!(next(false), 1, "the next one, since all are equal");
+        attributes[7].set_urgency(1);
+        assert_eq!(next(true), 2, "in order");
+        assert_eq!(next(false), 7);
     }
 }

@@ -32,7 +32,13 @@ pub const Host = extern struct {
     is_cancelled: *const fn (u64) callconv(.c) u32,
     wake: *const fn (*const Waker) callconv(.c) void,
     log: *const fn (?*anyopaque, u32, [*]const u8, usize) callconv(.c) void,
+    /// Behind the end of older hosts' tables.
+    attribute: *const fn (u64, u32) callconv(.c) i64,
 };
+
+pub const urgency: u32 = 1;
+pub const time_left: u32 = 2;
+pub const span: u32 = 3;
 
 const Transfer = ?*const fn (?*anyopaque, *const Request) callconv(.c) Answer;
 

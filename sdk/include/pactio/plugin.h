@@ -107,7 +107,20 @@ typedef struct pactio_host {
     void (*wake)(const pactio_waker *waker);
     /* Writes to the log of the host. Level: 1 error, 2 warning, 3 information, 4 debug, 5 trace. */
     void (*log)(void *object, uint32_t level, const char *text, size_t len);
+    /* Behind the end of older hosts' tables: see `size`. What the requester tells of a kept request, by PACTIO_URGENCY, ...; 0 for
+     * other numbers. */
+    int64_t (*attribute)(pactio_kept kept, uint32_t attribute);
 } pactio_host;
+
+#define PACTIO_URGENCY 1u   /* higher is more urgent, 0 is usual; may change while the request is kept */
+#define PACTIO_TIME_LEFT 2u /* nanoseconds until the result is of no use; 0 behind that, INT64_MAX without a deadline */
+#define PACTIO_SPAN 3u      /* the number of the span that the request belongs to, for records; 0 without one */
+
+/* The same on every host: an older one tells nothing of requests. */
+static inline int64_t pactio_attribute(const pactio_host *host, pactio_kept kept, uint32_t attribute) {
+    if (host->size > offsetof(pactio_host, attribute)) return host->attribute(kept, attribute);
+    return attribute == PACTIO_TIME_LEFT ? INT64_MAX : 0;
+}
 
 /* ===== Devices ===== */
 

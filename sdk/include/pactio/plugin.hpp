@@ -59,6 +59,8 @@ class kept {
     uint8_t *data() const noexcept { return data_; }
     size_t size() const noexcept { return len_; }
     bool is_cancelled() const noexcept { return host->is_cancelled(number_) != 0; }
+    // PACTIO_URGENCY, PACTIO_TIME_LEFT or PACTIO_SPAN.
+    int64_t attribute(uint32_t which) const noexcept { return pactio_attribute(host, number_, which); }
     // The first `done` bytes are done; the rest is past the end of the device.
     void complete(size_t done) noexcept {
         if (auto number = std::exchange(number_, 0)) host->complete(number, static_cast<pactio_answer>(done));

@@ -6,7 +6,9 @@ mod descriptor;
 mod driven;
 mod drivers;
 mod local;
+mod urgency_queue;
 
 pub use counts::{Counts, InFlight, RequestKind};
 pub use driven::{Driven, Requests};
 pub use local::{LocalDevice, LocalDriver};
+pub use urgency_queue::{UrgencyQueue, Urgent};

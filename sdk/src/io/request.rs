@@ -8,7 +8,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
 use super::{Admitted, Internal, PacketIo, Param, Submitted, admit, poll_admitted, send};
-use crate::{IntoPacket, IoError, OutputRef, PacketPerms, PacketStore, Report, Unfilled};
+use crate::{Attributes, IntoPacket, IoError, OutputRef, PacketPerms, PacketStore, Report, Unfilled};
 
 /// A request of a buffer as a future. `F` selects the result:
 ///
@@ -144,6 +144,7 @@ enum Stage<B, S> {
 struct Rare {
     /// Set until the request is submitted.
     output: Option<OutputRef>,
+    attributes: Option<Attributes>,
     /// Set while the device is full.
     admission: Option<Admitted>,
     /// The error of a request that was cancelled before its first poll, and whose packet could not be made.
@@ -163,6 +164,41 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>, 
     pub fn with_output(device: D, param: P, buffer: B, output: OutputRef) -> Self {
         let rare = Rare { output: Some(output), ..Rare::default() };
         Self { device, param, stage: Stage::New(buffer), rare: Some(Box::new(rare)), _result: PhantomData }
+    }
+
+    /// Tells the devices that serve the request its urgency, its deadline, and the span that it belongs to.
+    ///
+    /// ```
+    /// # use pactio_sdk::{Attributes, BoundPacketView, IoRead, PacketIo, Write};
+    /// # struct Device;
+    /// # impl PacketIo<Write, u64> for Device {
+    /// #     fn send_io(&self, _: u64, view: BoundPacketView<Write>) {
+    /// #         view.transfer_data(&(3i8 * (view.urgency() == 3) as i8).to_ne_bytes()).complete();
+    /// #     }
+    /// # }
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    /// #     match std::pin::pin!(future).poll(&mut cx) { std::task::Poll::Ready(value) => value, _ => panic!() }
+    /// # }
+    /// # let device = Device;
+    /// # block_on(async {
+    /// let attributes = Attributes::new().with_urgency(3);
+    /// let value = device.read::<i8>(0).with_attributes(&attributes).await?;
+    /// # assert_eq!(value, 3);
+    /// // Meanwhile, in another task:
+    /// attributes.set_urgency(5);
+    /// # Ok::<(), pactio_sdk::IoError>(())
+    /// # })?;
+    /// # Ok::<(), pactio_sdk::IoError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the request was polled before.
+    pub fn with_attributes(mut self, attributes: &Attributes) -> Self {
+        assert!(matches!(self.stage, Stage::New(_)), "attributes belong to a request from its first poll on");
+        self.rare.get_or_insert_default().attributes = Some(attributes.clone());
+        self
     }
 
     /// The device that the request is sent to.
@@ -311,11 +347,12 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>, 
 
     #[cold]
     fn start_rare(&mut self, store: &mut B::Store, cx: &mut Context<'_>) -> Result<Submitted, IoError> {
-        let output = self.rare.as_mut().and_then(|rare| rare.output.take());
+        let rare = self.rare.as_deref_mut().map(|rare| (rare.output.take(), rare.attributes.take()));
         let mut packet = store.packet_mut();
-        let view = match output {
-            None => packet.bind()?,
-            Some(output) => packet.bind_to(output)?,
+        let view = match rare.unwrap_or_default() {
+            (None, None) => packet.bind()?,
+            (Some(output), None) => packet.bind_to(output)?,
+            (output, Some(attributes)) => packet.bind_with(attributes, output)?,
         };
         Ok(send(&self.device, self.param.clone(), view, cx))
     }
@@ -390,7 +427,7 @@ where
         if super::budget::next_gives_way() {
             return self.poll_packet(cx);
         }
-        if self.rare.is_some() {
+        if self.rare.as_ref().is_some_and(|rare| rare.output.is_some()) {
             return self.poll_packet(cx);
         }
         let Stage::New(buffer) = mem::replace(&mut self.stage, Stage::Finished) else { finished_before() };

@@ -98,6 +98,11 @@ macro_rules! direct {
                 self.direct.view.tag()
             }
 
+            /// The view of the range, for a look at its request.
+            pub fn as_view(&self) -> &BoundPacketView<$perms> {
+                &self.direct.view
+            }
+
             /// The requester has given up the request; see [`BoundPacketView::is_cancelled`].
             pub fn is_cancelled(&self) -> bool {
                 self.direct.view.is_cancelled()

@@ -17,9 +17,9 @@ use core::ptr::{self, NonNull};
 use core::task::Waker;
 
 use super::failures::Failures;
-use super::header::{DERIVED, INITIALISED, Packet, PacketTable, Private};
+use super::header::{ATTRIBUTES, DERIVED, INITIALISED, Packet, PacketTable, Private};
 use super::state::{Generation, Left};
-use super::{mutant, watch};
+use super::{mutant, own_table};
 use crate::IoError;
 use crate::firewall;
 use crate::sync::UnsafeCell;
@@ -103,10 +103,11 @@ pub(super) static TABLE: PacketTable = PacketTable {
     size: size_of::<PacketTable>() as u32,
     complete,
     fail,
-    segment: watch::unwatched,
+    segment: own_table::no_segment,
     alloc: no_alloc,
     transfer: no_transfer,
     origin: no_origin,
+    attribute: own_table::no_attribute,
 };
 
 pub(super) unsafe extern "C" fn no_alloc(_: *const (), _: usize, _: usize, _: usize) -> *mut u8 {
@@ -181,7 +182,8 @@ pub(super) fn allocate(len: usize, align: usize) -> Result<NonNull<Block>, IoErr
         }
     };
     let align_log2 = align.trailing_zeros() as u8;
-    let private = Private { class, store: Store::Bytes as u8, align_log2, watched: false, submitted: false };
+    let private =
+        Private { class, store: Store::Bytes as u8, align_log2, own_table: false, submitted: false };
     // SAFETY: `offset` is inside the allocation, or one past its end if `len` is 0.
     let room = unsafe { block.cast::<u8>().add(offset) };
     // SAFETY: the memory is ours, large enough and aligned; its old content was dropped or never existed.
@@ -392,9 +394,9 @@ pub(super) unsafe fn renew(block: NonNull<Block>) -> Result<NonNull<Block>, IoEr
             }
             Store::Nothing => allocate_lent(NonNull::new_unchecked(bytes), len, initialised)?,
         };
-        // The table without an output: the output of the last request stays with the old block.
-        (*fresh.as_ptr()).packet.table = watch::base(packet);
-        (*fresh.as_ptr()).packet.flags = flags;
+        // Output and attributes of the last request stay with the old block.
+        (*fresh.as_ptr()).packet.table = own_table::base(packet);
+        (*fresh.as_ptr()).packet.flags = flags & !ATTRIBUTES;
         (*fresh.as_ptr()).packet.private.submitted = (*packet).private.submitted;
         Ok(fresh)
     }
@@ -415,7 +417,7 @@ pub(super) unsafe fn free(block: NonNull<Block>) {
         // Dropped at the end, since its drop runs foreign code. The slot is empty, unless a poll panicked while it
         // cloned the task's waker.
         let stale = (*inner).waker.with_mut(|slot| (*slot).take());
-        watch::stop(&raw mut (*inner).packet);
+        own_table::stop(&raw mut (*inner).packet);
         if store(block) == Store::Kept
             && let Some(drop) = room(block).cast::<Kept<()>>().as_ref().drop
         {

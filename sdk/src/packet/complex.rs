@@ -11,7 +11,9 @@ use core::task::{Context, Poll};
 
 use super::block::{self, Block, complete, fail, no_origin};
 use super::header::PacketTable;
-use super::{BoundPacketView, PacketBox, PacketMut, PacketPerms, PacketStore, Read, Report, Write, watch};
+use super::{
+    BoundPacketView, PacketBox, PacketMut, PacketPerms, PacketStore, Read, Report, Write, own_table,
+};
 use crate::sync::{AtomicPtr, Ordering};
 use crate::{IoError, firewall};
 
@@ -105,10 +107,11 @@ impl<T: PacketBytes<Perms>, Perms: PacketPerms> TableOf<T, Perms> {
         size: size_of::<PacketTable>() as u32,
         complete,
         fail,
-        segment: watch::unwatched,
+        segment: own_table::no_segment,
         alloc: alloc::<T, Perms>,
         transfer: transfer::<T, Perms>,
         origin: no_origin,
+        attribute: own_table::no_attribute,
     };
 }
 

@@ -7,7 +7,7 @@ use core::task::{Context, Poll};
 
 use super::block::{self, Block, complete, fail, no_alloc, no_transfer};
 use super::header::PacketTable;
-use super::{BoundPacketView, PacketBox, PacketPerms, Report, StableBytes, continuation, watch};
+use super::{BoundPacketView, PacketBox, PacketPerms, Report, StableBytes, continuation, own_table};
 use crate::IoError;
 
 /// A packet over memory of its own that a layer sends to answer another view: a whole block of which the view wants a part, or an
@@ -58,10 +58,11 @@ impl<T: StableBytes, Origin: PacketPerms> TableOf<T, Origin> {
         size: size_of::<PacketTable>() as u32,
         complete,
         fail,
-        segment: watch::unwatched,
+        segment: own_table::no_segment,
         alloc: no_alloc,
         transfer: no_transfer,
         origin: origin_packet::<T, Origin>,
+        attribute: own_table::no_attribute,
     };
 }
 

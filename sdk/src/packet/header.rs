@@ -27,7 +27,7 @@ pub struct Packet<Perms> {
     /// The bytes, or null. Their address and length never change while views exist.
     pub(super) bytes: *mut u8,
     pub(super) len: usize,
-    /// Bits: [`INITIALISED`], [`DERIVED`].
+    /// Bits: [`INITIALISED`], [`DERIVED`], [`ATTRIBUTES`].
     pub(super) flags: u8,
     /// Data of the maker.
     pub(super) private: Private,
@@ -38,6 +38,8 @@ pub struct Packet<Perms> {
 pub(super) const INITIALISED: u8 = 1;
 /// Flag of a header: the packet was made to answer a view of another one, which [`PacketTable::origin`] gives.
 pub(super) const DERIVED: u8 = 2;
+/// Flag of a header: the request has attributes, which [`PacketTable::attribute`] gives.
+pub(super) const ATTRIBUTES: u8 = 4;
 
 /// ===== The functions of a packet's maker =====
 ///
@@ -60,7 +62,8 @@ pub(super) struct PacketTable {
         text: *const u8,
         text_len: usize,
     ),
-    /// Reports a segment to the output of a watched packet. `error` is 0 if the segment was done; the text is as for `fail`.
+    /// Reports a segment to the output of a packet with an output. `error` is 0 if the segment was done; the text is as for
+    /// `fail`.
     pub(super) segment: unsafe extern "C" fn(
         packet: *const (),
         start: usize,
@@ -78,6 +81,9 @@ pub(super) struct PacketTable {
         unsafe extern "C" fn(packet: *const (), start: usize, device: *mut u8, len: usize) -> u32,
     /// The packet that a [`DERIVED`] packet was made for. It lives for as long as the caller's view.
     pub(super) origin: unsafe extern "C" fn(packet: *const ()) -> *const (),
+    /// A number that the request tells, by the number of the [attribute](super::attributes); 0 for unknown ones. The table of 1.0
+    /// ends before this function, which is called only if [`ATTRIBUTES`] is set.
+    pub(super) attribute: unsafe extern "C" fn(packet: *const (), id: u32) -> u64,
 }
 
 /// The maker's data about the memory of a packet. No other party reads it.
@@ -90,8 +96,8 @@ pub(super) struct Private {
     pub(super) store: u8,
     /// Binary logarithm of the requested alignment.
     pub(super) align_log2: u8,
-    /// The table is a [`Watched`](super::watch) one.
-    pub(super) watched: bool,
+    /// The table is of this packet alone: see [`own_table`](super::own_table).
+    pub(super) own_table: bool,
     /// The packet was bound, or filled without a view.
     pub(super) submitted: bool,
 }
@@ -112,8 +118,10 @@ impl<Perms> Packet<Perms> {
 /// The header and its table in the ABI's fingerprint.
 #[cfg(feature = "plugin")]
 pub(super) mod boundary {
+    use core::mem::offset_of;
+
     use super::{Packet, PacketTable};
-    use crate::fingerprint::{Fingerprint, fingerprint_struct};
+    use crate::fingerprint::{Fingerprint, fingerprint_fields, fingerprint_struct};
 
     pub(in crate::packet) const fn describe(print: Fingerprint) -> Fingerprint {
         let print = fingerprint_struct!(
@@ -121,8 +129,15 @@ pub(super) mod boundary {
             Packet<super::super::Read>,
             "Packet" { state, table, bytes, len, flags, private }
         );
-        let print = fingerprint_struct!(
-            print, PacketTable, "PacketTable" { size, complete, fail, segment, alloc, transfer, origin }
+        // The table has grown since 1.0. A reader knows by ATTRIBUTES that the new functions are there, so the fingerprint covers
+        // the first ones.
+        let print = print
+            .text("PacketTable")
+            .number(offset_of!(PacketTable, attribute))
+            .number(align_of::<PacketTable>());
+        let print = fingerprint_fields!(
+            print,
+            PacketTable { size, complete, fail, segment, alloc, transfer, origin }
         );
         // The protocol of the state word is part of the ABI: each side changes the word directly.
         print

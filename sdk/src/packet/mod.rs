@@ -29,12 +29,14 @@
 //!
 //! Reading order: `state` (the atomic word), `header` (the part that both sides of the ABI see), `block` (allocation and reuse),
 //! `failures` (the record of failures), `owner`, `view`, `allocated`, `transferred`, `any`, `report`; then kinds of packets:
-//! `full`, `vec`, `lent`, `complex`; then `output` and `watch` (receivers of segments), `stream`; `rebound` and `continuation`
-//! (interception); `store` and `into_packet` (buffers that callers pass). The [guide](crate::guide) has all of it on one page.
+//! `full`, `vec`, `lent`, `complex`; then `output` (receivers of segments), `attributes` and `own_table` (both of one request),
+//! `stream`; `rebound` and `continuation` (interception); `store` and `into_packet` (buffers that callers pass). The
+//! [guide](crate::guide) has all of it on one page.
 
 mod allocated;
 mod any;
 mod arrivals;
+mod attributes;
 mod block;
 mod complex;
 mod continuation;
@@ -46,6 +48,7 @@ mod into_packet;
 mod lent;
 mod memory;
 mod output;
+mod own_table;
 mod owner;
 mod permission;
 mod rebound;
@@ -59,7 +62,6 @@ mod unbound;
 mod unfilled;
 mod vec;
 mod view;
-mod watch;
 
 #[cfg(all(test, pactio_loom))]
 pub(crate) mod models;
@@ -70,6 +72,7 @@ mod tests;
 
 pub use allocated::{AllocatedPacket, ReadPacketObj, ReadWritePacketObj, WritePacketObj};
 pub use any::{AllocedOrTransferred, AnyPacket, Errorable, MaybeAlloced, Splittable, StandardPktVariations};
+pub use attributes::Attributes;
 pub use complex::{ComplexPacket, DirectMemory, Generated, Lazy, PacketBytes};
 pub use derived::DerivedPacket;
 pub use full::FullPacket;

@@ -8,13 +8,14 @@ use core::pin::Pin;
 use core::ptr::{self, NonNull};
 use core::task::{Context, Poll};
 
+use super::attributes::Attributes;
 use super::block::{self, Block};
 use super::header::{INITIALISED, Packet};
 use super::output::OutputRef;
 use super::state::{Armed, Left, Polled};
 use super::{
     BoundPacketView, Filled, Filling, PacketPerms, PacketView, Report, RequestId, Unfilled, Write, mutant,
-    watch,
+    own_table,
 };
 use crate::{Cause, IoError, firewall};
 
@@ -248,10 +249,33 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
     ///
     /// As [`bind`](Self::bind); `output` is dropped then.
     pub fn bind_to(&mut self, output: OutputRef) -> Result<BoundPacketView<Perms>, IoError> {
+        self.bind_extended(Some(output), None)
+    }
+
+    /// Starts a request with attributes, which its views show, and reports its segments to `output` if there is one. The next
+    /// request of the packet has neither of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind); `output` is dropped then.
+    pub fn bind_with(
+        &mut self,
+        attributes: Attributes,
+        output: Option<OutputRef>,
+    ) -> Result<BoundPacketView<Perms>, IoError> {
+        self.bind_extended(output, Some(attributes))
+    }
+
+    fn bind_extended(
+        &mut self,
+        output: Option<OutputRef>,
+        attributes: Option<Attributes>,
+    ) -> Result<BoundPacketView<Perms>, IoError> {
         self.make_idle()?;
+        let is_watched = output.is_some();
         // SAFETY: the packet is idle and ours.
-        unsafe { watch::start(self.block.as_ptr().cast(), output)? };
-        Ok(self.submit(true))
+        unsafe { own_table::start(self.block.as_ptr().cast(), output, attributes)? };
+        Ok(self.submit(is_watched))
     }
 
     /// A view of all bytes that is not bound to a device yet; see [`PacketView`].
@@ -263,8 +287,8 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         self.bind().map(PacketView::new)
     }
 
-    /// Prepares the packet for its next request: the result and the output of the last one are gone. While the last view still
-    /// leaves the block, the packet moves to another one. Fails if views are in flight.
+    /// Prepares the packet for its next request: the result, output and attributes of the last one are gone. While the last
+    /// view still leaves the block, the packet moves to another one. Fails if views are in flight.
     #[inline(always)]
     fn make_idle(&mut self) -> Result<(), IoError> {
         if !self.packet().state.is_idle() {
@@ -273,7 +297,7 @@ impl<Perms: PacketPerms> PacketBox<Perms> {
         // SAFETY: the packet is idle, so all parts of it are the owner's (state rules 2 to 4).
         unsafe {
             (*self.block.as_ptr()).failures.clear();
-            watch::stop(self.block.as_ptr().cast());
+            own_table::stop(self.block.as_ptr().cast());
         }
         Ok(())
     }

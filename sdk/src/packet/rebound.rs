@@ -17,7 +17,7 @@ use super::block::{self, Block, complete, fail};
 use super::header::PacketTable;
 use super::output::{OutputRef, PacketOutput, Segment};
 use super::returned::{ReturnedPart, ReturnedParts};
-use super::{BoundPacketView, PacketBox, PacketPerms, Report, continuation, watch};
+use super::{BoundPacketView, PacketBox, PacketPerms, Report, continuation, own_table};
 use crate::{Cause, IoError};
 
 /// A bound view that was taken over, and a packet over the same bytes that is sent on in its place.
@@ -78,10 +78,11 @@ impl<Perms: PacketPerms> Forwarded<Perms> {
         size: size_of::<PacketTable>() as u32,
         complete,
         fail,
-        segment: watch::unwatched,
+        segment: own_table::no_segment,
         alloc: alloc::<Perms>,
         transfer: transfer::<Perms>,
         origin: origin_packet::<Perms>,
+        attribute: own_table::no_attribute,
     };
 }
 

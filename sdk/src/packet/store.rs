@@ -3,7 +3,7 @@
 use core::ops::Deref;
 use core::task::{Context, Poll};
 
-use super::{BoundPacketView, OutputRef, PacketBox, PacketPerms, Unfilled};
+use super::{Attributes, BoundPacketView, OutputRef, PacketBox, PacketPerms, Unfilled};
 use crate::IoError;
 
 /// Keeps a packet, and gives back the value that the packet was made from.
@@ -63,6 +63,19 @@ impl<'a, Perms: PacketPerms> PacketMut<'a, Perms> {
     /// As [`PacketBox::bind_to`].
     pub fn bind_to(&mut self, output: OutputRef) -> Result<BoundPacketView<Perms>, IoError> {
         self.0.bind_to(output)
+    }
+
+    /// See [`PacketBox::bind_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketBox::bind_with`].
+    pub fn bind_with(
+        &mut self,
+        attributes: Attributes,
+        output: Option<OutputRef>,
+    ) -> Result<BoundPacketView<Perms>, IoError> {
+        self.0.bind_with(attributes, output)
     }
 
     /// Performs a read without a view: `fill` fills the packet's bytes. `false`: not all of them are filled.

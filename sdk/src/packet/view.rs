@@ -502,7 +502,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
 ///
 /// The caller holds a view of `packet`.
 #[inline]
-unsafe fn root(packet: *const ()) -> *const () {
+pub(super) unsafe fn root(packet: *const ()) -> *const () {
     // SAFETY: a view of a derived packet keeps that packet, and the packet keeps the view of its origin that it was made to
     // answer (the contract of `origin`), so each packet of the chain is alive. Permissions do not change the offsets of the
     // fields.

@@ -3,6 +3,7 @@
 
 mod admission;
 mod at_hand;
+mod attributes;
 mod cancellation;
 mod complex;
 mod drivers;

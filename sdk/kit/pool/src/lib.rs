@@ -1,8 +1,9 @@
-//! A few threads that do work in the order in which it was submitted.
+//! A few threads that do work: the most urgent first, and among equals in the order in which it was submitted.
 
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,7 +26,9 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    /// By urgency, and by number.
+    jobs: BTreeMap<(Reverse<i8>, u64), Job>,
+    submitted: u64,
     idle: usize,
     closed: bool,
 }
@@ -40,10 +43,17 @@ impl Pool {
         Ok(Arc::new(pool))
     }
 
-    /// Submits a job to the threads. A job that panics does not affect the others.
+    /// Submits a job of the usual urgency.
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
+        self.submit_urgent(0, job);
+    }
+
+    /// Submits a job to the threads. Higher is more urgent, and 0 is usual. A job that panics does not affect the others.
+    pub fn submit_urgent(&self, urgency: i8, job: impl FnOnce() + Send + 'static) {
         let mut queue = self.shared.lock();
-        queue.jobs.push_back(Box::new(job));
+        queue.submitted += 1;
+        let number = queue.submitted;
+        queue.jobs.insert((Reverse(urgency), number), Box::new(job));
         let idle = queue.idle > 0;
         drop(queue);
         if idle {
@@ -111,8 +121,8 @@ impl Shared {
     fn next(&self) -> Option<Job> {
         let mut queue = self.lock();
         loop {
-            if let Some(job) = queue.jobs.pop_front() {
-                return Some(job);
+            if let Some(job) = queue.jobs.pop_first() {
+                return Some(job.1);
             }
             if queue.closed {
                 return None;

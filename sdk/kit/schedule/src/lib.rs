@@ -11,7 +11,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use async_io::Timer;
-use pactio_sdk::{BoundPacketView, IoError, Lower, NoPos, PacketIo, Read, ReadWrite, RequestId, Write};
+use pactio_sdk::{
+    BoundPacketView, IoError, Lower, NoPos, PacketIo, Read, ReadWrite, RequestId, Urgent, Write,
+};
 
 /// Jobs and their times. A device polls the schedule as its driver. When the schedule is dropped, the jobs that were not done are
 /// dropped.
@@ -223,9 +225,19 @@ impl Request {
         with_view!(self, view => view.is_cancelled())
     }
 
+    /// Whether the result is of no use any more: its deadline has passed.
+    pub fn is_late(&self) -> bool {
+        with_view!(self, view => view.is_late())
+    }
+
     /// Fails the request as cancelled.
     pub fn refuse(self) {
-        with_view!(self, view => view.error(IoError::CANCELLED));
+        self.fail(IoError::CANCELLED);
+    }
+
+    /// Fails the request.
+    pub fn fail(self, error: IoError) {
+        with_view!(self, view => view.error(error));
     }
 
     /// Sends the request.
@@ -237,6 +249,12 @@ impl Request {
             Self::ReadNext(view) => below.send_io(NoPos, view),
             Self::WriteNext(view) => below.send_io(NoPos, view),
         }
+    }
+}
+
+impl Urgent for Request {
+    fn urgency(&self) -> i8 {
+        with_view!(self, view => view.urgency())
     }
 }
 

@@ -1,0 +1,167 @@
+//! A queue of requests that serves the urgent ones first.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::{BoundPacketView, PacketPerms};
+
+/// An element of an [`UrgencyQueue`].
+pub trait Urgent {
+    /// The urgency, which may change while the element waits: higher is more urgent, and 0 is usual.
+    fn urgency(&self) -> i8;
+}
+
+impl<Perms: PacketPerms> Urgent for BoundPacketView<Perms> {
+    fn urgency(&self) -> i8 {
+        self.urgency()
+    }
+}
+
+/// Elements that wait: the most urgent comes first, and among equals the one that came first.
+///
+/// A change of [urgency](crate::Attributes::set_urgency) takes effect within a millisecond. Elements of the least urgency wait
+/// for as long as more urgent ones come: a requester that sends urgent requests without end starves the others.
+///
+/// ```
+/// use pactio_sdk::{Attributes, PacketBox, UrgencyQueue, Write};
+///
+/// let mut queue = UrgencyQueue::default();
+/// let mut packets = [0, 0, 5].map(|_| PacketBox::<Write>::new_buf(8).unwrap());
+/// for (number, urgency) in [0, 0, 5].into_iter().enumerate() {
+///     let mut view = packets[number].bind_with(Attributes::new().with_urgency(urgency), None)?;
+///     view.set_tag(number as u64);
+///     queue.push(view);
+/// }
+/// let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|view| view.tag()).collect();
+/// assert_eq!(order, [2, 0, 1]);
+/// # Ok::<(), pactio_sdk::IoError>(())
+/// ```
+#[derive(Debug)]
+pub struct UrgencyQueue<T> {
+    /// By urgency, as it was at the last look, and by arrival.
+    waiting: BTreeMap<(Reverse<i8>, u64), T>,
+    arrivals: u64,
+    /// The time of the last look at the urgency of all elements.
+    looked: Option<Instant>,
+}
+
+/// A change of urgency takes effect after this time at the latest.
+const LOOKS: Duration = Duration::from_millis(1);
+
+impl<T> Default for UrgencyQueue<T> {
+    fn default() -> Self {
+        Self { waiting: BTreeMap::new(), arrivals: 0, looked: None }
+    }
+}
+
+impl<T: Urgent> UrgencyQueue<T> {
+    /// Adds an element.
+    pub fn push(&mut self, element: T) {
+        self.arrivals += 1;
+        self.waiting.insert((Reverse(element.urgency()), self.arrivals), element);
+    }
+
+    /// The element that comes next.
+    pub fn first(&mut self) -> Option<&T> {
+        self.look();
+        self.waiting.first_key_value().map(|(_, element)| element)
+    }
+
+    /// Takes the element that comes next.
+    pub fn pop(&mut self) -> Option<T> {
+        self.look();
+        self.waiting.pop_first().map(|(_, element)| element)
+    }
+
+    /// Takes the element that comes next if `fits` says so.
+    pub fn pop_if(&mut self, fits: impl FnOnce(&T) -> bool) -> Option<T> {
+        self.look();
+        let first = self.waiting.first_entry()?;
+        fits(first.get()).then(|| first.remove())
+    }
+
+    /// Takes the elements that are meant, in order.
+    pub fn take_all(&mut self, mut is_meant: impl FnMut(&T) -> bool) -> Vec<T> {
+        self.waiting.extract_if(.., |_, element| is_meant(element)).map(|(_, element)| element).collect()
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// No element waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Moves the elements whose urgency has changed, unless that was done just before.
+    fn look(&mut self) {
+        if self.waiting.len() < 2 {
+            return;
+        }
+        let now = Instant::now();
+        if self.looked.is_some_and(|looked| now.duration_since(looked) < LOOKS) {
+            return;
+        }
+        self.looked = Some(now);
+        let changed: Vec<_> = self
+            .waiting
+            .extract_if(.., |(Reverse(urgency), _), element| element.urgency() != *urgency)
+            .collect();
+        for ((_, arrival), element) in changed {
+            self.waiting.insert((Reverse(element.urgency()), arrival), element);
+        }
+    }
+}
+
+impl<T: Urgent> Extend<T> for UrgencyQueue<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
+        elements.into_iter().for_each(|element| self.push(element));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::{Attributes, PacketBox, Write};
+
+    #[test]
+    fn elements_come_by_urgency_and_arrival_and_changes_take_effect() {
+        let mut queue = UrgencyQueue::default();
+        let attributes: Vec<_> =
+            [0, 3, 0, -2, 3].map(|urgency| Attributes::new().with_urgency(urgency)).into();
+        let mut packets: Vec<_> = (0..5).map(|_| PacketBox::<Write>::new_buf(1).unwrap()).collect();
+        for (number, packet) in packets.iter_mut().enumerate() {
+            let mut view = packet.bind_with(attributes[number].clone(), None).unwrap();
+            view.set_tag(number as u64);
+            queue.push(view);
+        }
+        let tag = |view: Option<BoundPacketView<Write>>| view.map(|view| view.tag());
+        assert_eq!(tag(queue.pop()), Some(1));
+        attributes[3].set_urgency(9);
+        attributes[4].set_urgency(0);
+        thread::sleep(2 * LOOKS);
+        assert!(queue.pop_if(|view| view.tag() != 3).is_none());
+        let order: Vec<_> = std::iter::from_fn(|| tag(queue.pop())).collect();
+        assert_eq!(order, [3, 0, 2, 4]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn those_that_are_meant_are_taken_in_order() {
+        let mut queue = UrgencyQueue::default();
+        let mut packets: Vec<_> = (0..6).map(|_| PacketBox::<Write>::new_buf(1).unwrap()).collect();
+        queue.extend(packets.iter_mut().enumerate().map(|(number, packet)| {
+            let mut view = packet.bind().unwrap();
+            view.set_tag(number as u64);
+            view
+        }));
+        let odd = queue.take_all(|view| view.tag() % 2 == 1);
+        assert_eq!(odd.iter().map(BoundPacketView::tag).collect::<Vec<_>>(), [1, 3, 5]);
+        assert_eq!(queue.len(), 3);
+    }
+}
