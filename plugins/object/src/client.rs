@@ -274,187 +274,220 @@ pub(crate) fn client(settings: &Settings<'_>, timeout: Duration) -> Result<Made,
     Ok(client)
 }
 
+/// What the clients of all stores have.
+struct Parts<'s, 'r> {
+    settings: &'s Settings<'r>,
+    bucket: &'s str,
+    endpoint: Option<&'s str>,
+    retry: RetryConfig,
+    connector: Connector,
+    options: ClientOptions,
+    /// The options `key-id`, `key` and `token`.
+    key_id: Option<&'s str>,
+    secret: Option<&'s str>,
+    token: Option<&'s str>,
+    /// Requests are not signed.
+    anonymous: bool,
+}
+
 /// Makes a client.
 fn new_client(settings: &Settings<'_>, timeout: Duration) -> Result<Made, OpenError> {
     let request = settings.request;
-    let (scheme, target) = (request.scheme(), request.target());
-    let retry = RetryConfig {
-        // The connection repeats requests. The client repeats only those that it alone sees to have failed.
-        max_retries: if settings.retry_for.is_zero() { 0 } else { 3 },
-        retry_timeout: settings.retry_for,
-        ..RetryConfig::default()
-    };
+    let scheme = request.scheme();
     let connector = Connector {
         retry_for: settings.retry_for,
         credentials: ways(scheme),
         metadata: settings.may_ask_for_metadata()?,
     };
-    let endpoint = settings.endpoint.as_ref().map(|(_, url)| url.as_str());
-    let plain = settings.allows_http();
     // Applies to all clients of this library's own copy of rustls. Later calls keep the first choice, which is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let authorities = request.option("ca").map(certificates).transpose()?;
     if matches!(scheme, "http" | "https") {
         return web_client(settings, timeout, authorities.as_deref());
     }
+    let (bucket, _) = split(request.target());
+    let parts = Parts {
+        settings,
+        bucket,
+        endpoint: settings.endpoint.as_ref().map(|(_, url)| url.as_str()),
+        retry: RetryConfig {
+            // The connection repeats requests. The client repeats only those that it alone sees to have failed.
+            max_retries: if settings.retry_for.is_zero() { 0 } else { 3 },
+            retry_timeout: settings.retry_for,
+            ..RetryConfig::default()
+        },
+        connector,
+        options: client_options(settings, timeout, authorities.as_deref()),
+        key_id: request.option("key-id"),
+        secret: request.option("key"),
+        token: request.option("token"),
+        anonymous: request.flag_option("anonymous")?,
+    };
+    let bucket_is = match scheme {
+        "s3" | "gs" => Some("bucket"),
+        "az" => Some("container"),
+        _ => None,
+    };
+    if let Some(what) = bucket_is.filter(|_| bucket.is_empty()) {
+        return Err(OpenError::invalid_input(format!("no {what} is named; write {scheme}:{what}/key")));
+    }
+    match scheme {
+        "s3" => s3_client(parts),
+        "gs" => google_client(parts),
+        "az" => azure_client(parts),
+        _ => Ok(Made::Store(Arc::new(LocalFileSystem::new()))),
+    }
+}
+
+/// How a client connects: its time limits, the certificates that it trusts, and the headers of its requests.
+fn client_options(settings: &Settings<'_>, timeout: Duration, authorities: Option<&[u8]>) -> ClientOptions {
     // Asks for the check sums of objects that are read. A client for uploads is told by its longer timeout, and needs none.
-    let checksum_header = (scheme == "s3" && timeout == settings.timeout).then_some(WANTED);
-    let mut client = ClientOptions::new()
+    let is_for_reads = timeout == settings.timeout;
+    let checksum_header = (settings.request.scheme() == "s3" && is_for_reads).then_some(WANTED);
+    let options = ClientOptions::new()
         .with_default_headers(HeaderMap::from_iter(checksum_header))
         .with_timeout_disabled()
         .with_read_timeout(timeout)
         .with_connect_timeout(timeout.min(Duration::from_secs(10)))
-        .with_allow_http(plain);
-    for certificate in
-        authorities.iter().flat_map(|pem| Certificate::from_pem_bundle(pem).into_iter().flatten())
-    {
-        client = client.with_root_certificate(certificate);
+        .with_allow_http(settings.allows_http());
+    let certificates =
+        authorities.into_iter().flat_map(|pem| Certificate::from_pem_bundle(pem).into_iter().flatten());
+    certificates.fold(options, ClientOptions::with_root_certificate)
+}
+
+/// A client of S3. The options come before the profile, and both before the environment.
+fn s3_client(parts: Parts<'_, '_>) -> Result<Made, OpenError> {
+    let Parts { settings, bucket, endpoint, retry, connector, options, key_id, secret, token, anonymous } =
+        parts;
+    // The client takes the name as it is into the address. A bucket of a tenant of Ceph has a colon: `tenant:bucket`.
+    let bucket = bucket.replace(':', "%3A");
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_retry(retry)
+        .with_client_options(options.clone())
+        .with_http_connector(connector.clone())
+        .with_allow_http(settings.allows_http());
+    if builder.get_config_value(&AmazonS3ConfigKey::CopyIfNotExists).is_none() {
+        let condition = S3CopyIfNotExists::Header("if-none-match".to_owned(), "*".to_owned());
+        builder = builder.with_copy_if_not_exists(condition);
     }
-    let (bucket, _) = split(target);
-    let anonymous = request.flag_option("anonymous")?;
-    let (key_id, secret, token) = (request.option("key-id"), request.option("key"), request.option("token"));
-    let needs = |what: &str| {
-        if bucket.is_empty() {
-            return Err(OpenError::invalid_input(format!("no {what} is named; write {scheme}:{what}/key")));
-        }
-        Ok(())
+    // A pair of keys goes with its own token, and with no other one of the environment.
+    let keys =
+        key_id.zip(secret).map(|(key_id, key)| (key_id, key, token)).or_else(|| settings.profile_keys());
+    if let Some((key_id, key, token)) = keys {
+        builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(AwsCredential {
+            key_id: key_id.to_owned(),
+            secret_key: key.to_owned(),
+            token: token.map(str::to_owned),
+        })));
+    }
+    if let Some(endpoint) = endpoint {
+        // The variable of the environment for this service would come before a general one.
+        builder = builder.with_endpoint(endpoint).with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
+    }
+    let profile_region = || {
+        let elsewhere = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().any(|name| variable(name).is_some());
+        settings.profile.region.as_deref().filter(|_| !elsewhere || settings.profile.is_of_option)
     };
-    let built: Result<Arc<dyn ObjectStore>, object_store::Error> = match scheme {
-        "s3" => {
-            needs("bucket")?;
-            // The client takes the name as it is into the address. A bucket of a tenant of Ceph has a colon: `tenant:bucket`.
-            let bucket = bucket.replace(':', "%3A");
-            let mut builder = AmazonS3Builder::from_env()
-                .with_bucket_name(bucket)
-                .with_retry(retry)
-                .with_client_options(client.clone())
-                .with_http_connector(connector.clone())
-                .with_allow_http(plain);
-            if builder.get_config_value(&AmazonS3ConfigKey::CopyIfNotExists).is_none() {
-                let condition = S3CopyIfNotExists::Header("if-none-match".to_owned(), "*".to_owned());
-                builder = builder.with_copy_if_not_exists(condition);
-            }
-            // A pair of keys goes with its own token, and with no other one of the environment.
-            let keys = key_id
-                .zip(secret)
-                .map(|(key_id, key)| (key_id, key, token))
-                .or_else(|| settings.profile_keys());
-            if let Some((key_id, key, token)) = keys {
-                builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(AwsCredential {
-                    key_id: key_id.to_owned(),
-                    secret_key: key.to_owned(),
-                    token: token.map(str::to_owned),
-                })));
-            }
-            if let Some(endpoint) = endpoint {
-                // The variable of the environment for this service would come before a general one.
-                builder =
-                    builder.with_endpoint(endpoint).with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
-            }
-            let profile_region = || {
-                let elsewhere =
-                    ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().any(|name| variable(name).is_some());
-                settings.profile.region.as_deref().filter(|_| !elsewhere || settings.profile.is_of_option)
-            };
-            if let Some(region) = request.option("region").or_else(profile_region) {
-                builder = builder.with_region(region);
-            }
-            if let Some(key_id) = key_id {
-                builder = builder.with_access_key_id(key_id);
-            }
-            if let Some(secret) = secret {
-                builder = builder.with_secret_access_key(secret);
-            }
-            if let Some(token) = token {
-                builder = builder.with_token(token);
-            }
-            if anonymous {
-                builder = builder.with_skip_signature(true);
-            }
-            return Versions::client(builder, connector, &client).map_err(|error| cannot_open(&error));
-        }
-        "gs" => {
-            needs("bucket")?;
-            // Credentials of the environment would come before a token or a key of the options, or beside them.
-            let builder = match secret.or(token) {
-                Some(_) => GoogleCloudStorageBuilder::new(),
-                None => GoogleCloudStorageBuilder::from_env(),
-            };
-            let mut builder = builder
-                .with_bucket_name(bucket)
-                .with_retry(retry)
-                .with_http_connector(connector)
-                .with_client_options(client);
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_base_url(endpoint);
-            }
-            if let Some(secret) = secret {
-                builder = builder.with_service_account_key(secret);
-            }
-            if let Some(token) = token {
-                builder = builder.with_bearer_token(token);
-            }
-            if anonymous {
-                builder = builder.with_skip_signature(true);
-            }
-            builder.build().map(|store| Arc::new(store) as _)
-        }
-        "az" => {
-            needs("container")?;
-            let account = settings.account();
-            if account.is_none() && variable("AZURE_STORAGE_ACCOUNT_NAME").is_none() {
-                let text = "no account is named; give account=NAME or set AZURE_STORAGE_ACCOUNT_NAME";
-                return Err(OpenError::invalid_input(text));
-            }
-            let builder = match secret.or(token) {
-                Some(_) => azure_without_credentials(),
-                None => MicrosoftAzureBuilder::from_env(),
-            };
-            let mut builder = builder
-                .with_container_name(bucket)
-                .with_retry(retry)
-                .with_http_connector(connector)
-                .with_client_options(client)
-                .with_allow_http(plain);
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(endpoint.to_owned());
-            }
-            if let Some(account) = account {
-                builder = builder.with_account(account);
-            }
-            const KEYS: [&str; 8] = [
-                "AZURE_STORAGE_MASTER_KEY",
-                "AZURE_STORAGE_TOKEN",
-                "AZURE_STORAGE_CLIENT_ID",
-                "AZURE_STORAGE_ACCOUNT_KEY",
-                "AZURE_STORAGE_ACCESS_KEY",
-                "AZURE_STORAGE_SAS_TOKEN",
-                "AZURE_STORAGE_SAS_KEY",
-                "AZURE_CLIENT_ID",
-            ];
-            // Credentials of the environment come before those of the profile.
-            if KEYS.into_iter().all(|name| variable(name).is_none()) {
-                let Profile { key, sas_token, .. } = &settings.profile;
-                if let Some(key) = key {
-                    builder = builder.with_access_key(key);
-                } else if let Some(token) = sas_token {
-                    builder = builder.with_config(AzureConfigKey::SasKey, token);
-                }
-            }
-            if let Some(secret) = secret {
-                builder = builder.with_access_key(secret);
-            }
-            if let Some(token) = token {
-                builder = builder.with_bearer_token_authorization(token);
-            }
-            if anonymous {
-                builder = builder.with_skip_signature(true);
-            }
-            builder.build().map(|store| Arc::new(store) as _)
-        }
-        _ => Ok(Arc::new(LocalFileSystem::new()) as _),
+    if let Some(region) = settings.request.option("region").or_else(profile_region) {
+        builder = builder.with_region(region);
+    }
+    if let Some(key_id) = key_id {
+        builder = builder.with_access_key_id(key_id);
+    }
+    if let Some(secret) = secret {
+        builder = builder.with_secret_access_key(secret);
+    }
+    if let Some(token) = token {
+        builder = builder.with_token(token);
+    }
+    if anonymous {
+        builder = builder.with_skip_signature(true);
+    }
+    Versions::client(builder, connector, &options).map_err(|error| cannot_open(&error))
+}
+
+/// A client of Google's store.
+fn google_client(parts: Parts<'_, '_>) -> Result<Made, OpenError> {
+    let Parts { bucket, endpoint, retry, connector, options, secret, token, anonymous, .. } = parts;
+    // Credentials of the environment would come before a token or a key of the options, or beside them.
+    let builder = match secret.or(token) {
+        Some(_) => GoogleCloudStorageBuilder::new(),
+        None => GoogleCloudStorageBuilder::from_env(),
     };
-    built.map(Made::Store).map_err(|error| cannot_open(&error))
+    let mut builder = builder
+        .with_bucket_name(bucket)
+        .with_retry(retry)
+        .with_http_connector(connector)
+        .with_client_options(options);
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_base_url(endpoint);
+    }
+    if let Some(secret) = secret {
+        builder = builder.with_service_account_key(secret);
+    }
+    if let Some(token) = token {
+        builder = builder.with_bearer_token(token);
+    }
+    if anonymous {
+        builder = builder.with_skip_signature(true);
+    }
+    builder.build().map(|store| Made::Store(Arc::new(store))).map_err(|error| cannot_open(&error))
+}
+
+/// A client of Azure's store. The options come before the environment, and both before the profile.
+fn azure_client(parts: Parts<'_, '_>) -> Result<Made, OpenError> {
+    let Parts { settings, bucket, endpoint, retry, connector, options, secret, token, anonymous, .. } = parts;
+    let account = settings.account();
+    if account.is_none() && variable("AZURE_STORAGE_ACCOUNT_NAME").is_none() {
+        let text = "no account is named; give account=NAME or set AZURE_STORAGE_ACCOUNT_NAME";
+        return Err(OpenError::invalid_input(text));
+    }
+    let builder = match secret.or(token) {
+        Some(_) => azure_without_credentials(),
+        None => MicrosoftAzureBuilder::from_env(),
+    };
+    let mut builder = builder
+        .with_container_name(bucket)
+        .with_retry(retry)
+        .with_http_connector(connector)
+        .with_client_options(options)
+        .with_allow_http(settings.allows_http());
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_endpoint(endpoint.to_owned());
+    }
+    if let Some(account) = account {
+        builder = builder.with_account(account);
+    }
+    const KEYS: [&str; 8] = [
+        "AZURE_STORAGE_MASTER_KEY",
+        "AZURE_STORAGE_TOKEN",
+        "AZURE_STORAGE_CLIENT_ID",
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_ACCESS_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "AZURE_STORAGE_SAS_KEY",
+        "AZURE_CLIENT_ID",
+    ];
+    // Credentials of the environment come before those of the profile.
+    if KEYS.into_iter().all(|name| variable(name).is_none()) {
+        let Profile { key, sas_token, .. } = &settings.profile;
+        if let Some(key) = key {
+            builder = builder.with_access_key(key);
+        } else if let Some(token) = sas_token {
+            builder = builder.with_config(AzureConfigKey::SasKey, token);
+        }
+    }
+    if let Some(secret) = secret {
+        builder = builder.with_access_key(secret);
+    }
+    if let Some(token) = token {
+        builder = builder.with_bearer_token_authorization(token);
+    }
+    if anonymous {
+        builder = builder.with_skip_signature(true);
+    }
+    builder.build().map(|store| Made::Store(Arc::new(store))).map_err(|error| cannot_open(&error))
 }
 
 /// The settings of Azure in the environment, without credentials: some of those would come before a key of the options.
