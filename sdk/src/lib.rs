@@ -129,10 +129,11 @@ pub use device::{
 };
 #[cfg(feature = "std")]
 pub use ext::{
-    Admission, Answer, Cancellation, Capability, CreateFile, CreateFolder, Describe, Entry, ExtensionQuery,
-    Flush, FlushScope, Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange, Metric, Name, Origin,
-    Provenance, Publish, ReadNow, Record, Records, Refusals, Refused, Region, Registration, Remove, Rename,
-    RenameMode, Resize, Stat, Statistics, Unit, Zero, ZeroMode, extension_of, read_records,
+    Admission, Answer, Cancellation, Capability, CopyFile, CreateFile, CreateFolder, Describe, Entry,
+    ExtensionQuery, Flush, FlushScope, Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange,
+    Metric, Name, Origin, Provenance, Publish, ReadNow, Record, Records, Refusals, Refused, Region,
+    Registration, Remove, Rename, RenameMode, Resize, Stat, Statistics, Unit, Zero, ZeroMode, extension_of,
+    read_records,
 };
 
 #[cfg(feature = "plugin")]

@@ -1,8 +1,9 @@
 //! Names in trees are removed and renamed, and folders are made.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -66,6 +67,86 @@ fn a_file_is_made_by_one_of_many_callers() {
         assert_eq!(
             host.block_on(writable(&host, &format!("file:{path}")).create_file("none/x")).unwrap_err().code(),
             Some(Code::NOT_FOUND)
+        );
+    });
+}
+
+#[test]
+fn files_are_copied_within_a_tree() {
+    in_time(|| {
+        let host = host(&["pactio_file", "pactio_memory", "pactio_object", "fixture_identity"]);
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [path, store] = [0, 1].map(|index| folders[index].path().display().to_string());
+        for url in [format!("file:{path}"), "memory:c/?size=1MiB".to_owned(), format!("local:{store}/")] {
+            let tree = writable(&host, &url);
+            assert!(tree.capabilities().has(Capability::COPY_FILE), "{url}");
+            let bytes: Vec<u8> = (0..100_000u32).map(|number| (number % 251) as u8).collect();
+            put(&host, &tree, "one", &bytes);
+            put(&host, &tree, "other", b"old bytes");
+            // Stores have no folders of their own.
+            let _ = host.block_on(tree.create_folder("folder"));
+            put(&host, &tree, "folder/in it", b"");
+            let copy = |from: &str, to: &str, mode| {
+                host.block_on(tree.copy_file(from, to, mode)).map_err(|error| error.code().unwrap())
+            };
+            let content = |name: &str| {
+                let device = tree.open(name).unwrap();
+                host.block_on(device.read_range(0..device.size().unwrap())).unwrap()
+            };
+            let (keep, replace) = (RenameMode::Keep, RenameMode::Replace);
+            assert_eq!(copy("one", "other", keep), Err(Code::ALREADY_EXISTS), "{url}");
+            assert_eq!(content("other"), b"old bytes");
+            copy("one", "new \u{fc}", keep).unwrap();
+            copy("one", "other", replace).unwrap();
+            copy("one", "one", replace).unwrap();
+            for name in ["one", "other", "new \u{fc}"] {
+                assert_eq!(content(name), bytes, "{url}, {name}");
+            }
+            // The copy is a file of its own.
+            put(&host, &tree, "one", b"changed");
+            assert_eq!((content("one").len(), content("other").len()), (7, bytes.len()), "{url}");
+            assert_eq!(copy("none", "x", replace), Err(Code::NOT_FOUND), "{url}");
+            assert_eq!(copy("folder", "x", replace), Err(Code::IS_DIRECTORY), "{url}");
+            assert_eq!(copy("one", "folder", replace), Err(Code::IS_DIRECTORY), "{url}");
+            assert_eq!(copy("one", "../x", replace), Err(Code::INVALID_INPUT), "{url}");
+            assert_eq!(names(&host, &tree), ["folder", "new \u{fc}", "one", "other"], "{url}");
+            // Of many at the same time, one succeeds, and each name has a whole copy at all times.
+            let tasks: Vec<_> = (0..16)
+                .map(|_| {
+                    let tree = tree.clone();
+                    host.spawn(async move { tree.copy_file("other", "raced", RenameMode::Keep).await })
+                })
+                .collect();
+            let copied: Vec<_> = tasks.into_iter().map(|task| host.block_on(task)).collect();
+            assert_eq!(copied.iter().filter(|result| result.is_ok()).count(), 1, "{url}: {copied:?}");
+            assert_eq!(content("raced"), bytes, "{url}");
+            let error = host.block_on(host.open(&url).unwrap().copy_file("one", "x", replace)).unwrap_err();
+            assert!(error.to_string().contains("does not support 'copy files'"), "{error}");
+        }
+        // No temporary file is left, and modes are kept.
+        let path = folders[0].path();
+        assert!(
+            fs::read_dir(path).unwrap().all(|entry| !entry
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with('.'))
+        );
+        let tree = writable(&host, &format!("file:{}", path.display()));
+        fs::set_permissions(path.join("one"), Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(path.join("other"), Permissions::from_mode(0o600)).unwrap();
+        host.block_on(tree.copy_file("one", "fresh", RenameMode::Keep)).unwrap();
+        host.block_on(tree.copy_file("one", "other", RenameMode::Replace)).unwrap();
+        let mode = |name: &str| fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode("fresh"), mode("other")], [0o640, 0o600]);
+        // A link to the file itself changes nothing; a link elsewhere stays a link.
+        std::os::unix::fs::symlink("one", path.join("link")).unwrap();
+        host.block_on(tree.copy_file("one", "link", RenameMode::Replace)).unwrap();
+        host.block_on(tree.copy_file("link", "from link", RenameMode::Keep)).unwrap();
+        assert!(fs::symlink_metadata(path.join("link")).unwrap().is_symlink());
+        assert_eq!(
+            [fs::read(path.join("one")).unwrap(), fs::read(path.join("from link")).unwrap()],
+            [b"changed", b"changed"]
         );
     });
 }
@@ -204,6 +285,13 @@ fn objects_are_removed_and_renamed() {
                 );
                 let device = tree.open("sub/three").unwrap();
                 assert_eq!(device.read_exact_at(0, vec![0; 1]).await.unwrap(), b"1");
+                tree.copy_file("sub/three", "copied", RenameMode::Replace)
+                    .await
+                    .unwrap_or_else(|error| panic!("{url}: {error}"));
+                let kept = tree.copy_file("two", "copied", RenameMode::Keep).await.expect_err(&url);
+                assert_eq!(kept.code(), Some(Code::ALREADY_EXISTS), "{url}: {kept}");
+                let device = tree.open("copied").unwrap();
+                assert_eq!(device.read_exact_at(0, vec![0; 1]).await.unwrap(), b"1");
                 tree.remove("sub/three").await.unwrap();
                 assert_eq!(
                     tree.remove("sub/three").await.unwrap_err().code(),
@@ -228,7 +316,7 @@ fn change(host: &Host, tree: &Device, random: &mut fastrand::Rng) -> Result<Vec<
     };
     let (one, other) = (name(random), name(random));
     let (len, at) = (random.usize(..5000), random.u64(..3000));
-    let way = random.usize(..10);
+    let way = random.usize(..12);
     let bytes: Vec<u8> = (0..len).map(|byte| (byte as u64 + at) as u8).collect();
     let open = OpenOptions::new().read(true).write(true);
     let done = host.block_on(async {
@@ -236,6 +324,8 @@ fn change(host: &Host, tree: &Device, random: &mut fastrand::Rng) -> Result<Vec<
             0 | 1 => tree.create_folder(&one).await?,
             2 => tree.remove(&one).await?,
             3 => tree.rename(&one, &other, RenameMode::Keep).await?,
+            10 => tree.copy_file(&one, &other, RenameMode::Keep).await?,
+            11 => tree.copy_file(&one, &other, RenameMode::Replace).await?,
             4 => tree.rename(&one, &other, RenameMode::Replace).await?,
             5 => tree
                 .open_with(&one, open.create(true).truncate(at < 1500))?

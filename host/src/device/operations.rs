@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use pactio_sdk::ext::{EXTENSIONS, Operation};
 use pactio_sdk::{
-    Capability, Cause, Code, CreateFile, CreateFolder, Describe, Entry, Flush, FlushScope, IoError, Limits,
-    Listing, Mapping, Metric, Name, Origin, PacketBox, Provenance, Publish, Record, Refusals, Refused,
-    Region, Remove, Rename, RenameMode, Resize, Stat, Statistics, Write, Zero, ZeroMode, read_records,
+    Capability, Cause, Code, CopyFile, CreateFile, CreateFolder, Describe, Entry, Flush, FlushScope, IoError,
+    Limits, Listing, Mapping, Metric, Name, Origin, PacketBox, Provenance, Publish, Record, Refusals,
+    Refused, Region, Remove, Rename, RenameMode, Resize, Stat, Statistics, Write, Zero, ZeroMode,
+    read_records,
 };
 
 use super::Device;
@@ -329,11 +330,45 @@ impl Device {
         to: impl AsRef<[u8]>,
         mode: RenameMode,
     ) -> Result<(), Error> {
-        let (from, to) =
-            (self.checked_name("rename", from.as_ref())?, self.checked_name("rename to", to.as_ref())?);
+        self.ask_of_both::<dyn Rename>("rename", from.as_ref(), to.as_ref(), mode).await
+    }
+
+    /// Copies the file `from` to the name `to` within a tree that was opened for writing: in a store without moving the bytes
+    /// through this machine, in a file system by sharing blocks where it can. `to` has the whole copy or what it was before.
+    ///
+    /// ```no_run
+    /// # async fn run(folder: &pactio::Device) -> Result<(), pactio::Error> {
+    /// use pactio::RenameMode;
+    ///
+    /// folder.copy_file("image", "image.bak", RenameMode::Replace).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the tree cannot be changed, `from` is no file, or `to` exists and stays.
+    pub async fn copy_file(
+        &self,
+        from: impl AsRef<[u8]>,
+        to: impl AsRef<[u8]>,
+        mode: RenameMode,
+    ) -> Result<(), Error> {
+        self.ask_of_both::<dyn CopyFile>("copy", from.as_ref(), to.as_ref(), mode).await
+    }
+
+    /// Asks for an operation that gives the name `to` what `from` has.
+    async fn ask_of_both<E: Operation + ?Sized>(
+        &self,
+        action: &str,
+        from: &[u8],
+        to: &[u8],
+        mode: RenameMode,
+    ) -> Result<(), Error> {
+        let (from, to) = (self.checked_name(action, from)?, self.checked_name(&format!("{action} to"), to)?);
         let both = [from, &[0], to].concat();
-        let what = format!("rename '{}' to", Name::show(from));
-        self.ask_with::<dyn Rename>(What(&what, to), &both, mode.to_raw()).await.map(drop)
+        let what = format!("{action} '{}' to", Name::show(from));
+        self.ask_with::<E>(What(&what, to), &both, mode.to_raw()).await.map(drop)
     }
 
     /// Checks a name and trims it for the plugin. The error says which `action` failed, such as "remove".

@@ -8,12 +8,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pactio_sdk::{
-    Answer, Cause, Code, CreateFile, CreateFolder, Entry, ExtensionQuery, Flush, FlushScope, IoError, Kind,
-    ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records, Remove, Rename, RenameMode, Stat,
-    Tree, TreeDevice,
+    Answer, Cause, Code, CopyFile, CreateFile, CreateFolder, Entry, ExtensionQuery, Flush, FlushScope,
+    IoError, Kind, ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records, Remove, Rename,
+    RenameMode, Stat, Tree, TreeDevice,
 };
 
 use crate::backend::{Files, OpenFlags};
+use crate::replacement::copy_file;
 
 /// An open folder. Names are looked up on each request, so changes by other programs are seen.
 pub(crate) struct Folder {
@@ -70,6 +71,7 @@ impl Tree for Folder {
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         if self.may_change {
             query.offer::<dyn Remove>(self).offer::<dyn Rename>(self).offer::<dyn CreateFolder>(self);
+            query.offer::<dyn CopyFile>(self);
             query.offer::<dyn CreateFile>(self);
             query.offer::<dyn Flush>(self);
         }
@@ -123,6 +125,19 @@ impl Rename for Folder {
             RenameMode::Replace => replace(&from, &to),
             RenameMode::Keep => rename_new(&from, &to),
         });
+    }
+}
+
+impl CopyFile for Folder {
+    fn copy_file(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer) {
+        let paths = self.path_of(from).zip(self.path_of(to)).filter(|_| !from.is_empty() && !to.is_empty());
+        match (paths, self.files.pool()) {
+            (Some((from, to)), Ok(pool)) => pool.submit(move || {
+                let copied = copy_file(&from, &to, mode);
+                answer.result(copied.map_err(|error| Cause::new(error.error(), error.message())));
+            }),
+            _ => answer.error(IoError::from_code(Code::INVALID_INPUT)),
+        }
     }
 }
 

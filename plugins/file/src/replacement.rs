@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pactio_sdk::{Code, Identity, IoError, OpenError};
+use pactio_sdk::{Code, Identity, IoError, OpenError, RenameMode};
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr};
 use rustix::io::Errno;
 use tempfile::TempPath;
@@ -106,6 +106,55 @@ impl Replacement {
             None => tracing::warn!("'{path}' was not made: its content was not published"),
         }
     }
+}
+
+/// Copies a regular file. The new name appears with the whole copy. The file system shares the blocks if it can; else the kernel
+/// copies the bytes. A new file gets the permissions of the one that is copied; a replaced file keeps its own. May block.
+pub(crate) fn copy_file(from: &Path, to: &Path, mode: RenameMode) -> Result<(), OpenError> {
+    let metadata = fs::metadata(from)?;
+    if metadata.is_dir() {
+        return Err(io::Error::from(Errno::ISDIR).into());
+    }
+    if !metadata.is_file() {
+        return Err(OpenError::invalid_input("only regular files are copied"));
+    }
+    let mut source = File::open(from)?;
+    match fs::symlink_metadata(to) {
+        Ok(_) if mode == RenameMode::Keep => return Err(io::Error::from(Errno::EXIST).into()),
+        Ok(existing) if (existing.dev(), existing.ino()) == (metadata.dev(), metadata.ino()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let (temporary, mut file) = make(to, true)?;
+            copy_bytes(&mut source, &mut file)?;
+            file.set_permissions(Permissions::from_mode(metadata.mode() & 0o777))?;
+            let made = match mode {
+                RenameMode::Keep => temporary.persist_noclobber(to),
+                RenameMode::Replace => temporary.persist(to),
+            };
+            return Ok(made.map_err(|error| error.error)?);
+        }
+        Ok(_) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let Some((replacement, mut file)) = Replacement::begin(to)? else {
+        let is_folder = fs::metadata(to).is_ok_and(|metadata| metadata.is_dir());
+        return Err(match is_folder {
+            true => io::Error::from(Errno::ISDIR).into(),
+            false => OpenError::invalid_input("the new name is no regular file"),
+        });
+    };
+    if replacement.replaces() == Some(&Identity::file(metadata.dev(), metadata.ino())) {
+        return Ok(());
+    }
+    copy_bytes(&mut source, &mut file)?;
+    Ok(replacement.publish()?)
+}
+
+fn copy_bytes(from: &mut File, to: &mut File) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if rustix::fs::ioctl_ficlone(&*to, &*from).is_ok() {
+        return Ok(());
+    }
+    io::copy(from, to).map(drop)
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -66,6 +66,13 @@ impl Content {
         }
     }
 
+    /// A copy of the bytes, which takes its part of the tree's room.
+    pub(crate) fn copy(&self) -> Result<Self, IoError> {
+        let copy = Self::new(self.budget.clone());
+        copy.put(0, &self.read())?;
+        Ok(copy)
+    }
+
     pub(crate) fn stat(&self) -> Stat {
         let mut stat = Stat::of(Kind::FILE).with_size(self.read().len() as u64);
         stat.modified = Some(*self.modified.lock().unwrap_or_else(PoisonError::into_inner));

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use pactio_sdk::{
-    Answer, Code, CreateFile, CreateFolder, Entry, ExtensionQuery, IoError, Kind, ListCursors, Listing,
-    OpenError, OpenMode, Opened, Opening, Records, Remove, Rename, RenameMode, Stat, Tree, TreeDevice,
+    Answer, Code, CopyFile, CreateFile, CreateFolder, Entry, ExtensionQuery, IoError, Kind, ListCursors,
+    Listing, OpenError, OpenMode, Opened, Opening, Records, Remove, Rename, RenameMode, Stat, Tree,
+    TreeDevice,
 };
 
 use crate::file::{Budget, Content, FileDevice, Place};
@@ -141,6 +142,7 @@ impl Tree for Folder {
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         if self.may_change {
             query.offer::<dyn Remove>(self).offer::<dyn Rename>(self).offer::<dyn CreateFolder>(self);
+            query.offer::<dyn CopyFile>(self);
             query.offer::<dyn CreateFile>(self);
         }
     }
@@ -245,6 +247,40 @@ impl Rename for Folder {
         drop(all);
         answer.result(renamed);
     }
+}
+
+impl CopyFile for Folder {
+    fn copy_file(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer) {
+        let (from, to) = (self.path_of(from), self.path_of(to));
+        let mut all = self.names.lock();
+        let copied = copy_file(&mut all, &from, to, mode);
+        drop(all);
+        // The content that was replaced is dropped here, and not under the lock.
+        answer.result(copied.map(drop));
+    }
+}
+
+/// Copies a file; gives the file that was replaced.
+fn copy_file(
+    all: &mut BTreeMap<Vec<u8>, Node>,
+    from: &[u8],
+    to: Vec<u8>,
+    mode: RenameMode,
+) -> Result<Option<Node>, IoError> {
+    let error = |code| Err(IoError::from_code(code));
+    let content = match all.get(from) {
+        None => return error(Code::NOT_FOUND),
+        Some(Node::Folder) => return error(Code::IS_DIRECTORY),
+        Some(Node::File(content)) => content.clone(),
+    };
+    refuse_without_folder(all, &to)?;
+    match all.get(&to) {
+        Some(_) if mode == RenameMode::Keep => return error(Code::ALREADY_EXISTS),
+        Some(Node::Folder) => return error(Code::IS_DIRECTORY),
+        Some(Node::File(_)) if *from == *to => return Ok(None),
+        _ => {}
+    }
+    Ok(all.insert(to, Node::File(Arc::new(content.copy()?))))
 }
 
 /// Renames as the system does: a folder takes the names in it along, and replaces an empty folder only.

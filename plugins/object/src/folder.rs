@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use object_store::path::Path;
 use object_store::{Attributes, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use pactio_sdk::{
-    Answer, Cause, Code, CreateFile, Entry, ExtensionQuery, IoError, ListCursors, Listing, OpenError,
-    OpenMode, Opened, Opening, Records, Refusals, Refused, Remove, Rename, RenameMode, Tree,
+    Answer, Cause, Code, CopyFile, CreateFile, Entry, ExtensionQuery, IoError, ListCursors, Listing,
+    OpenError, OpenMode, Opened, Opening, Records, Refusals, Refused, Remove, Rename, RenameMode, Tree,
 };
 
 use crate::backend;
@@ -265,6 +265,7 @@ impl Tree for Folder {
         query.offer::<dyn Refusals>(self);
         if self.may_change {
             query.offer::<dyn Remove>(self).offer::<dyn Rename>(self).offer::<dyn CreateFile>(self);
+            query.offer::<dyn CopyFile>(self);
         }
     }
 }
@@ -351,33 +352,56 @@ impl Rename for Folder {
             if from == to && mode == RenameMode::Replace {
                 return Ok(());
             }
-            if has_keys_below(&*store, &to).await.map_err(|error| failed("the new name", &error))? {
-                return Err(Cause::new(IoError::from_code(Code::IS_DIRECTORY), "the new name is a folder"));
-            }
-            let copied = match mode {
-                RenameMode::Replace => store.copy(&from, &to).await,
-                // The condition of the copy is for objects that appear meanwhile; some servers ignore it.
-                RenameMode::Keep => match store.head(&to).await {
-                    Ok(_) => return Err(IoError::from_code(Code::ALREADY_EXISTS).into()),
-                    Err(error) if failure::error(&error).code() != Code::NOT_FOUND => Err(error),
-                    Err(_) => store.copy_if_not_exists(&from, &to).await,
-                },
-            };
-            copied.map_err(|error| {
-                failed("the copy in the store is not confirmed, so the old name stays", &error)
-            })?;
-            let copy = store
-                .head(&to)
-                .await
-                .map_err(|error| failed("the new object, so the old name stays", &error))?;
-            if copy.size != found.size {
-                let text =
-                    format!("the copy has {} bytes, but the object {}; both exist", copy.size, found.size);
-                return Err(Cause::new(IoError::from_code(Code::CHANGED), text));
-            }
+            copy(&*store, &from, &to, mode, &found).await?;
             remove_unchanged(&*store, &from, &found).await
         });
     }
+}
+
+impl CopyFile for Folder {
+    /// Copies the object in the store.
+    fn copy_file(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer) {
+        let Some(Ok(to)) = self.key(to).as_deref().map(path) else {
+            return answer.error(IoError::from_code(Code::INVALID_INPUT));
+        };
+        self.change(from, answer, move |store, from, found| async move {
+            if from == to && mode == RenameMode::Replace {
+                return Ok(());
+            }
+            copy(&*store, &from, &to, mode, &found).await
+        });
+    }
+}
+
+/// Copies an object that was found to another name in the store, and looks at the copy.
+async fn copy(
+    store: &dyn ObjectStore,
+    from: &Path,
+    to: &Path,
+    mode: RenameMode,
+    found: &ObjectMeta,
+) -> Result<(), Cause> {
+    if has_keys_below(store, to).await.map_err(|error| failed("the new name", &error))? {
+        return Err(Cause::new(IoError::from_code(Code::IS_DIRECTORY), "the new name is a folder"));
+    }
+    let copied = match mode {
+        RenameMode::Replace => store.copy(from, to).await,
+        // The condition of the copy is for objects that appear meanwhile; some servers ignore it.
+        RenameMode::Keep => match store.head(to).await {
+            Ok(_) => return Err(IoError::from_code(Code::ALREADY_EXISTS).into()),
+            Err(error) if failure::error(&error).code() != Code::NOT_FOUND => Err(error),
+            Err(_) => store.copy_if_not_exists(from, to).await,
+        },
+    };
+    copied
+        .map_err(|error| failed("the copy in the store is not confirmed, so the old name stays", &error))?;
+    let copy =
+        store.head(to).await.map_err(|error| failed("the new object, so the old name stays", &error))?;
+    if copy.size != found.size {
+        let text = format!("the copy has {} bytes, but the object {}; both exist", copy.size, found.size);
+        return Err(Cause::new(IoError::from_code(Code::CHANGED), text));
+    }
+    Ok(())
 }
 
 impl Refusals for Folder {

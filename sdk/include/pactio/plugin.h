@@ -234,6 +234,7 @@ typedef struct pactio_device {
  *  pactio.statistics/2    cursor                records of figures: NAME, VALUE
  *  pactio.remove/1                      name    nothing; of trees that were opened for writing, as the next three
  *  pactio.rename/1        1 replaces    both    nothing; both names have a zero byte between them
+ *  pactio.copy-file/1     as in pactio.rename/1; `from` stays
  *  pactio.create-file/1                 name    nothing; fails if the name exists
  *  pactio.create-folder/1               name    nothing
  */

@@ -20,6 +20,7 @@
 //! | `Opening` | `pactio.open/2` | opening a name |
 //! | [`Remove`] | `pactio.remove/1` | names are removed |
 //! | [`Rename`] | `pactio.rename/1` | names are changed |
+//! | [`CopyFile`] | `pactio.copy-file/1` | files are copied within a tree |
 //! | [`CreateFile`] | `pactio.create-file/1` | files are made, if absent |
 //! | [`CreateFolder`] | `pactio.create-folder/1` | folders are made |
 //! | [`Provenance`] | `pactio.provenance/2` | where a name comes from |
@@ -87,6 +88,7 @@ macro_rules! operation_on_name {
 mod admission;
 mod answer;
 mod cancellation;
+mod copy_file;
 mod create_file;
 mod create_folder;
 #[cfg(feature = "plugin")]
@@ -119,6 +121,7 @@ mod zero;
 pub use admission::Admission;
 pub use answer::Answer;
 pub use cancellation::Cancellation;
+pub use copy_file::CopyFile;
 pub use create_file::CreateFile;
 pub use create_folder::CreateFolder;
 #[cfg(feature = "plugin")]
@@ -234,6 +237,7 @@ extensions! {
     Opening,
     Remove,
     Rename,
+    CopyFile,
     CreateFile,
     CreateFolder,
     Provenance,

@@ -13,7 +13,7 @@ pub trait Rename: Send + Sync {
     fn rename(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer);
 }
 
-/// The treatment of a name that exists.
+/// The treatment of a name that exists, when a file is renamed or copied to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenameMode {
     /// It stays, and the operation fails.
@@ -31,15 +31,10 @@ impl Operation for dyn Rename {
     const OPERATION: Capability = Capability::RENAME;
 
     fn operate(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
-        let mode = match number {
-            0 => RenameMode::Keep,
-            1 => RenameMode::Replace,
-            _ => return view.error(IoError::UNSUPPORTED),
-        };
-        // The text is both names with a zero byte between them. Names have no zero byte.
-        match text.iter().position(|byte| *byte == 0) {
-            Some(end) => self.rename(&text[..end], &text[end + 1..], mode, Answer::new(view)),
-            None => view.error(IoError::from_code(Code::INVALID_INPUT)),
+        match (RenameMode::from_raw(number), both_names(text)) {
+            (None, _) => view.error(IoError::UNSUPPORTED),
+            (_, None) => view.error(IoError::from_code(Code::INVALID_INPUT)),
+            (Some(mode), Some((from, to))) => self.rename(from, to, mode, Answer::new(view)),
         }
     }
 
@@ -49,7 +44,22 @@ impl Operation for dyn Rename {
     }
 }
 
+/// Splits the text of an operation into two names, with a zero byte between them. Names have no zero byte.
+pub(super) fn both_names(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = text.iter().position(|byte| *byte == 0)?;
+    Some((&text[..end], &text[end + 1..]))
+}
+
 impl RenameMode {
+    /// The mode for a number that crossed the boundary.
+    pub(super) fn from_raw(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Keep),
+            1 => Some(Self::Replace),
+            _ => None,
+        }
+    }
+
     /// The number that crosses the boundary.
     #[doc(hidden)]
     pub fn to_raw(self) -> u64 {
