@@ -20,7 +20,8 @@ impl<Perms: PacketPerms> Urgent for BoundPacketView<Perms> {
 
 /// Elements that wait: the most urgent comes first, and among equals the one that came first.
 ///
-/// A change of [urgency](crate::Attributes::set_urgency) takes effect within a millisecond. Elements of the least urgency wait
+/// A change of [urgency](crate::Attributes::set_urgency) takes effect within a millisecond, in a queue of tens of thousands of
+/// elements later: the queue spends at most a twentieth of its time on looking for changes. Elements of the least urgency wait
 /// for as long as more urgent ones come: a requester that sends urgent requests without end starves the others.
 ///
 /// ```
@@ -42,16 +43,19 @@ pub struct UrgencyQueue<T> {
     /// By urgency, as it was at the last look, and by arrival.
     waiting: BTreeMap<(Reverse<i8>, u64), T>,
     arrivals: u64,
-    /// The time of the last look at the urgency of all elements.
-    looked: Option<Instant>,
+    /// The time from which on the urgency of all elements is looked at again.
+    next_look: Option<Instant>,
 }
 
-/// A change of urgency takes effect after this time at the latest.
-const LOOKS: Duration = Duration::from_millis(1);
+/// The least time between two looks at the urgency of all elements.
+const MIN_REST: Duration = Duration::from_millis(1);
+
+/// The least time between two looks, in times of the first look's duration.
+const REST_PER_LOOK: u32 = 20;
 
 impl<T> Default for UrgencyQueue<T> {
     fn default() -> Self {
-        Self { waiting: BTreeMap::new(), arrivals: 0, looked: None }
+        Self { waiting: BTreeMap::new(), arrivals: 0, next_look: None }
     }
 }
 
@@ -101,11 +105,10 @@ impl<T: Urgent> UrgencyQueue<T> {
         if self.waiting.len() < 2 {
             return;
         }
-        let now = Instant::now();
-        if self.looked.is_some_and(|looked| now.duration_since(looked) < LOOKS) {
+        let begun = Instant::now();
+        if self.next_look.is_some_and(|next| begun < next) {
             return;
         }
-        self.looked = Some(now);
         let changed: Vec<_> = self
             .waiting
             .extract_if(.., |(Reverse(urgency), _), element| element.urgency() != *urgency)
@@ -113,6 +116,8 @@ impl<T: Urgent> UrgencyQueue<T> {
         for ((_, arrival), element) in changed {
             self.waiting.insert((Reverse(element.urgency()), arrival), element);
         }
+        let ended = Instant::now();
+        self.next_look = Some(ended + MIN_REST.max((ended - begun) * REST_PER_LOOK));
     }
 }
 
@@ -144,11 +149,33 @@ mod tests {
         assert_eq!(tag(queue.pop()), Some(1));
         attributes[3].set_urgency(9);
         attributes[4].set_urgency(0);
-        thread::sleep(2 * LOOKS);
+        thread::sleep(queue.next_look.unwrap().saturating_duration_since(Instant::now()));
         assert!(queue.pop_if(|view| view.tag() != 3).is_none());
         let order: Vec<_> = std::iter::from_fn(|| tag(queue.pop())).collect();
         assert_eq!(order, [3, 0, 2, 4]);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_long_queue_is_looked_at_seldom() {
+        use std::cell::Cell;
+
+        struct Counted<'c>(&'c Cell<usize>);
+
+        impl Urgent for Counted<'_> {
+            fn urgency(&self) -> i8 {
+                self.0.set(self.0.get() + 1);
+                0
+            }
+        }
+
+        const LEN: usize = 100_000;
+        let looks = Cell::new(0);
+        let mut queue = UrgencyQueue::default();
+        queue.extend((0..LEN).map(|_| Counted(&looks)));
+        while queue.pop().is_some() {}
+        // A look before each element would need LEN / 2 per element.
+        assert!(looks.get() < 100 * LEN, "{} looks per element", looks.get() / LEN);
     }
 
     #[test]
