@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 use core::marker::PhantomData;
-use core::mem;
+use core::mem::{self, ManuallyDrop};
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
@@ -25,7 +25,8 @@ pub struct Request<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<P
     stage: Stage<B, B::Store>,
     param: P,
     device: D,
-    rare: Option<Box<Rare>>,
+    /// Dropped by [`drop_rare`], and by no code of compilers, which would call a function for each request to find it empty.
+    rare: ManuallyDrop<Option<Box<Rare>>>,
     _result: PhantomData<fn() -> F>,
 }
 
@@ -157,13 +158,15 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>, 
     /// A request of `buffer` to `param` of `device`.
     #[inline(always)]
     pub fn new(device: D, param: P, buffer: B) -> Self {
-        Self { device, param, stage: Stage::New(buffer), rare: None, _result: PhantomData }
+        Self { device, param, stage: Stage::New(buffer), rare: ManuallyDrop::new(None), _result: PhantomData }
     }
 
     /// The same, with an output that receives each segment.
     pub fn with_output(device: D, param: P, buffer: B, output: OutputRef) -> Self {
         let rare = Rare { output: Some(output), ..Rare::default() };
-        Self { device, param, stage: Stage::New(buffer), rare: Some(Box::new(rare)), _result: PhantomData }
+        let mut request = Self::new(device, param, buffer);
+        *request.rare = Some(Box::new(rare));
+        request
     }
 
     /// Tells the devices that serve the request its urgency, its deadline, and the span that it belongs to.
@@ -245,7 +248,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>, 
                 }
             },
             Stage::Waiting(store) => {
-                self.rare = None;
+                drop(self.rare.take());
                 Stage::Sent(store)
             }
             stage => {
@@ -299,7 +302,7 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>, 
     #[cold]
     fn poll_seldom(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Store, IoError>> {
         if let Stage::Waiting(_) = self.stage
-            && let Some(rare) = &mut self.rare
+            && let Some(rare) = &mut *self.rare
         {
             ready!(poll_admitted(&mut rare.admission, cx));
         }
@@ -381,7 +384,15 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P, B: IntoPacket<Perms>, F> Drop
         if let Stage::Deferred(store) | Stage::Sent(store) = &self.stage {
             ask(&self.device, store);
         }
+        if self.rare.is_some() {
+            drop_rare(&mut self.rare);
+        }
     }
+}
+
+#[cold]
+fn drop_rare(rare: &mut Option<Box<Rare>>) {
+    *rare = None;
 }
 
 // No field is ever pinned.
