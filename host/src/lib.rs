@@ -69,8 +69,8 @@ mod task;
 mod url;
 
 pub use device::{
-    Buffer, BufferPool, Capabilities, Device, DeviceStatistics, ExactRequest, Health, ListPages, Named,
-    OpenOptions, Opening, PartialRequest, ReadValue, RequestInFlight, WriteValue, device_in_call,
+    Buffer, BufferPool, Capabilities, Changes, Device, DeviceStatistics, ExactRequest, Health, ListPages,
+    Named, OpenOptions, Opening, PartialRequest, ReadValue, RequestInFlight, WriteValue, device_in_call,
 };
 #[doc(hidden)]
 pub use door::layout as door_layout;
@@ -78,9 +78,9 @@ pub use error::{Error, ErrorKind, RefusalKind};
 pub use gauges::Bounded;
 pub use host::{Host, HostBuilder, LiveDevice, Scope, Scoped};
 pub use pactio_sdk::{
-    Attributes, Capability, Cause, Code, DeviceInfo, Entry, Identity, IntoPacket, IoError, KeptPacket, Kind,
-    Limits, LinkedPlugin, Metric, Name, Origin, PacketBox, Refused, Region, RenameMode, Report, RequestKind,
-    Seekable, StableBytes, Stat, Unit, ZeroMode, parse_duration, parse_size,
+    Attributes, Capability, Cause, Change, ChangeKind, Code, DeviceInfo, Entry, Identity, IntoPacket,
+    IoError, KeptPacket, Kind, Limits, LinkedPlugin, Metric, Name, Origin, PacketBox, Refused, Region,
+    RenameMode, Report, RequestKind, Seekable, StableBytes, Stat, Unit, ZeroMode, parse_duration, parse_size,
 };
 pub use plugin::{Candidate, Difference, Door, Manifest, OptionKind, Outcome, Plugin, PluginOption, Refusal};
 pub use resources::Resources;

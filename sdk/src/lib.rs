@@ -125,19 +125,19 @@ pub use abi::{BackendDevice, DeviceInfo, PollingHandle};
 pub use abi::{OpenError, OpenMode, Opened};
 #[cfg(feature = "std")]
 pub use device::{
-    Counts, Driven, InFlight, LocalDevice, LocalDriver, RequestKind, Requests, UrgencyQueue, Urgent,
+    Counts, Driven, First, InFlight, LocalDevice, LocalDriver, RequestKind, Requests, UrgencyQueue, Urgent,
 };
 #[cfg(feature = "std")]
 pub use ext::{
-    Admission, Answer, Cancellation, Capability, CopyFile, CreateFile, CreateFolder, Describe, Entry,
-    ExtensionQuery, Flush, FlushScope, Identity, Kind, Limiting, Limits, Listing, Mapping, MemoryRange,
-    Metric, Name, Origin, Provenance, Publish, ReadNow, Record, Records, Refusals, Refused, Region,
-    Registration, Remove, Rename, RenameMode, Resize, Stat, Statistics, Unit, Zero, ZeroMode, extension_of,
-    read_records,
+    Admission, Answer, Cancellation, Capability, Change, ChangeKind, CopyFile, CreateFile, CreateFolder,
+    Describe, Entry, ExtensionQuery, Flush, FlushScope, Identity, Kind, Limiting, Limits, Listing, Mapping,
+    MemoryRange, Metric, Name, Origin, Provenance, Publish, ReadNow, Record, Records, Refusals, Refused,
+    Region, Registration, Remove, Rename, RenameMode, Resize, Stat, Statistics, Unit, Watch, Zero, ZeroMode,
+    extension_of, read_records,
 };
 
 #[cfg(feature = "plugin")]
-pub use ext::{ListCursors, Opening, Tree, TreeDevice};
+pub use ext::{ChangeLog, ListCursors, Opening, Tree, TreeDevice};
 #[cfg(feature = "plugin")]
 #[doc(hidden)]
 pub use plugin::__private;

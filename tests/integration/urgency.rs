@@ -138,6 +138,41 @@ fn requests_behind_their_deadline_are_refused_where_they_wait() {
 }
 
 #[test]
+fn a_deadline_that_has_passed_is_not_tried_again_and_ends_no_other_request() {
+    in_time(|| {
+        let host = filters();
+        let url = "memory:?size=1MiB | delay?latency=300ms | limit?in-flight=1 | retry?delay=10ms | cache?block=4096";
+        let device = host.open(url).unwrap();
+        let read = |position: u64, attributes: Attributes| {
+            let device = device.clone();
+            host.spawn(async move {
+                device.read_exact_at(position, vec![0; 512]).with_attributes(&attributes).await.map(|_| ())
+            })
+        };
+        let first = read(0, Attributes::new());
+        thread::sleep(Duration::from_millis(50));
+        let soon = Attributes::new().with_deadline(Instant::now() + Duration::from_millis(50));
+        // Both wait for one block.
+        let (late, joined) = (read(1 << 16, soon), read(1 << 16, Attributes::new()));
+        host.block_on(joined).unwrap();
+        _ = host.block_on(late);
+        host.block_on(first).unwrap();
+        // Without the cache, the request itself is refused, and not tried again for a minute.
+        let device = host.open(url.rsplit_once(" | ").unwrap().0).unwrap();
+        let (begun, first) = (Instant::now(), {
+            let device = device.clone();
+            host.spawn(async move { device.read_exact_at(0, vec![0; 512]).await.map(|_| ()) })
+        });
+        thread::sleep(Duration::from_millis(50));
+        let soon = Attributes::new().with_deadline(Instant::now() + Duration::from_millis(50));
+        let late = host.block_on(device.read_exact_at(0, vec![0; 512]).with_attributes(&soon));
+        assert_eq!(late.unwrap_err().code(), Some(Code::TIMED_OUT));
+        assert!(begun.elapsed() < Duration::from_secs(30), "it was tried again");
+        host.block_on(first).unwrap();
+    });
+}
+
+#[test]
 fn the_streamer_tells_its_devices_the_urgency() {
     in_time(|| {
         let host = filters();

@@ -123,6 +123,22 @@ fn files_are_copied_within_a_tree() {
             let error = host.block_on(host.open(&url).unwrap().copy_file("one", "x", replace)).unwrap_err();
             assert!(error.to_string().contains("does not support 'copy files'"), "{error}");
         }
+        // A change in place of the source is none of the copy, and a second copy leaves nothing.
+        let (tree, path) = (writable(&host, &format!("local:{store}/")), folders[1].path());
+        for name in ["raced", "again"] {
+            host.block_on(tree.copy_file("other", name, RenameMode::Replace)).unwrap();
+            host.block_on(tree.copy_file("other", name, RenameMode::Replace)).unwrap();
+        }
+        let before = fs::read(path.join("raced")).unwrap();
+        fs::OpenOptions::new().append(true).open(path.join("other")).unwrap().write_all(b"!").unwrap();
+        assert!(fs::read(path.join("raced")).unwrap() == before && before.len() == 100_000);
+        assert!(
+            fs::read_dir(path).unwrap().all(|entry| !entry
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .contains('#'))
+        );
         // No temporary file is left, and modes are kept.
         let path = folders[0].path();
         assert!(
@@ -139,6 +155,16 @@ fn files_are_copied_within_a_tree() {
         host.block_on(tree.copy_file("one", "other", RenameMode::Replace)).unwrap();
         let mode = |name: &str| fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!([mode("fresh"), mode("other")], [0o640, 0o600]);
+        // Two names of one file become two files; a link to nothing gets a file, with the permissions of the source.
+        fs::hard_link(path.join("one"), path.join("twin")).unwrap();
+        std::os::unix::fs::symlink("made", path.join("dangling")).unwrap();
+        for name in ["twin", "dangling"] {
+            host.block_on(tree.copy_file("one", name, RenameMode::Replace)).unwrap();
+        }
+        assert_eq!(mode("made"), 0o640);
+        fs::OpenOptions::new().append(true).open(path.join("one")).unwrap().write_all(b"!").unwrap();
+        assert_eq!(fs::read(path.join("twin")).unwrap(), b"changed");
+        fs::write(path.join("one"), b"changed").unwrap();
         // A link to the file itself changes nothing; a link elsewhere stays a link.
         std::os::unix::fs::symlink("one", path.join("link")).unwrap();
         host.block_on(tree.copy_file("one", "link", RenameMode::Replace)).unwrap();

@@ -37,7 +37,7 @@ pub use current::device_in_call;
 pub(crate) use entry::Bottom;
 pub use life::Health;
 pub use opening::Opening;
-pub use operations::{Capabilities, ListPages};
+pub use operations::{Capabilities, Changes, ListPages};
 pub(crate) use registered::Registered;
 pub use request::{ExactRequest, Named, PartialRequest, ReadValue, WriteValue};
 pub(crate) use statistics::Statistics;

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use pactio_sdk::ext::{EXTENSIONS, Operation};
 use pactio_sdk::{
-    Capability, Cause, Code, CopyFile, CreateFile, CreateFolder, Describe, Entry, Flush, FlushScope, IoError,
-    Limits, Listing, Mapping, Metric, Name, Origin, PacketBox, Provenance, Publish, Record, Refusals,
-    Refused, Region, Remove, Rename, RenameMode, Resize, Stat, Statistics, Write, Zero, ZeroMode,
-    read_records,
+    Capability, Cause, Change, Code, CopyFile, CreateFile, CreateFolder, Describe, Entry, Flush, FlushScope,
+    IoError, Limits, Listing, Mapping, Metric, Name, Origin, PacketBox, Provenance, Publish, Record,
+    Refusals, Refused, Region, Remove, Rename, RenameMode, Resize, Stat, Statistics, Watch, Write, Zero,
+    ZeroMode, read_records,
 };
 
 use super::Device;
@@ -267,6 +267,43 @@ impl Device {
     pub async fn remove(&self, name: impl AsRef<[u8]>) -> Result<(), Error> {
         let name = self.checked_name("remove", name.as_ref())?;
         self.ask::<dyn Remove>(What("remove", name), 0, ONE_BYTE).await.map(drop)
+    }
+
+    /// Watches the names of a tree from now on, at any depth. A list that is made afterwards misses no change that is not told.
+    ///
+    /// ```no_run
+    /// # async fn run(folder: &pactio::Device) -> Result<(), pactio::Error> {
+    /// let mut changes = folder.watch().await?;
+    /// let mut names = folder.list("").await?;
+    /// loop {
+    ///     for change in changes.next().await? {
+    ///         println!("{change}"); // such as: made 'music/new.ogg'
+    ///     }
+    ///     names = folder.list("").await?;
+    /// #   drop(names); return Ok(());
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the device cannot be watched.
+    pub async fn watch(&self) -> Result<Changes, Error> {
+        let (_, from) = self.changes_behind(0).await?;
+        Ok(Changes { device: self.clone(), from })
+    }
+
+    /// The changes behind a cursor, and the cursor behind them.
+    async fn changes_behind(&self, from: u64) -> Result<(Vec<Change>, u64), Error> {
+        let what = What("watch", b"");
+        let packet = self.ask::<dyn Watch>(what, from, ANSWER_BYTES).await?;
+        let answer = packet.simple_contiguous_slice().and_then(read_records::<Change>);
+        match answer {
+            // Without a change, a caller would ask for ever.
+            Ok((changes, Some(next))) if from == 0 || !changes.is_empty() => Ok((changes, next)),
+            Ok(_) => Err(self.failure_of::<dyn Watch>(what, &IoError::from_code(Code::CORRUPT).into())),
+            Err(error) => Err(self.failure_of::<dyn Watch>(what, &error.into())),
+        }
     }
 
     /// The names in a folder like [`list`](Self::list), page by page, so that a long list needs little memory of the host and its
@@ -531,17 +568,40 @@ pub struct ListPages<'d> {
 }
 
 impl ListPages<'_> {
-    /// The next names; `None` after the last ones. If the future is dropped, the next call asks for the same page.
+    /// The next names; `None` after the last ones. If the future is dropped, the device may have given the page already: the next
+    /// call then fails with [`Code::CHANGED`].
     ///
     /// # Errors
     ///
-    /// As [`Device::list`]. With [`Code::CHANGED`], the device has dropped the rest of the list, since many others were begun
-    /// meanwhile: begin again.
+    /// As [`Device::list`]. With [`Code::CHANGED`], the device does not have the rest of the list any more, since many others
+    /// were begun meanwhile, or a page was not awaited: begin again.
     pub async fn next(&mut self) -> Result<Option<Vec<Entry>>, Error> {
         let Some(from) = self.from else { return Ok(None) };
         let (entries, next) = self.device.page::<dyn Listing, _>(What("list", &self.folder), from).await?;
         self.from = next;
         Ok(Some(entries))
+    }
+}
+
+/// The changes of a tree: see [`Device::watch`].
+#[derive(Clone, Debug)]
+pub struct Changes {
+    device: Device,
+    /// The cursor of the next change.
+    from: u64,
+}
+
+impl Changes {
+    /// Waits for changes; gives at least one, in order. [`ChangeKind::Missed`](pactio_sdk::ChangeKind::Missed) stands for changes
+    /// that were lost: any name may have changed. If the future is dropped, the next call gives the same changes.
+    ///
+    /// # Errors
+    ///
+    /// If the tree cannot be watched any more; [`Device::watch`] may begin again.
+    pub async fn next(&mut self) -> Result<Vec<Change>, Error> {
+        let (changes, next) = self.device.changes_behind(self.from).await?;
+        self.from = next;
+        Ok(changes)
     }
 }
 

@@ -428,7 +428,9 @@ pub(super) extern "C" fn is_cancelled(number: u64) -> u32 {
 pub(super) extern "C" fn attribute(number: u64, attribute: u32) -> i64 {
     let list = list(number);
     let held = list.all.as_ref().and_then(|all| all.get(&number));
-    held.map_or(0, |kept| kept.held.attribute(attribute))
+    // A request that is not kept has no deadline.
+    let of_none = if attribute == TIME_LEFT { i64::MAX } else { 0 };
+    held.map_or(of_none, |kept| kept.held.attribute(attribute))
 }
 
 /// Fails the kept requests of a device that was closed.

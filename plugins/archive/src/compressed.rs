@@ -63,7 +63,7 @@ impl Part {
         if self.view.is_cancelled() {
             Some(IoError::CANCELLED)
         } else {
-            self.view.is_late().then_some(IoError::from_code(Code::TIMED_OUT))
+            self.view.is_late().then_some(IoError::LATE)
         }
     }
 

@@ -113,7 +113,8 @@ impl Blocks {
         if let Some(kept) = self.kept.get(&block) {
             return Found::Kept(kept, part);
         }
-        let attributes = part.view.attributes();
+        // Without the deadline of the first part: parts that join may have none.
+        let attributes = Attributes::new().with_urgency(part.view.urgency());
         let waiting = vec![(*changes, part)];
         all.insert(
             number,

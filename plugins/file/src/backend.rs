@@ -172,7 +172,7 @@ fn replace(path: &Path, mode: OpenMode, direct: bool) -> Result<(File, Option<Re
     if fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
         return Err(is_directory());
     }
-    let Some((replacement, file)) = Replacement::begin(path)? else {
+    let Some((replacement, file)) = Replacement::begin(path, 0o666)? else {
         return Ok((open(path, mode, direct)?, None));
     };
     if direct {

@@ -14,7 +14,7 @@ use pactio_sdk::{
 };
 
 use crate::backend::{Files, OpenFlags};
-use crate::replacement::copy_file;
+use crate::copying::copy_file;
 
 /// An open folder. Names are looked up on each request, so changes by other programs are seen.
 pub(crate) struct Folder {
@@ -132,10 +132,7 @@ impl CopyFile for Folder {
     fn copy_file(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer) {
         let paths = self.path_of(from).zip(self.path_of(to)).filter(|_| !from.is_empty() && !to.is_empty());
         match (paths, self.files.pool()) {
-            (Some((from, to)), Ok(pool)) => pool.submit(move || {
-                let copied = copy_file(&from, &to, mode);
-                answer.result(copied.map_err(|error| Cause::new(error.error(), error.message())));
-            }),
+            (Some((from, to)), Ok(pool)) => copy_file(pool, from, to, mode, answer),
             _ => answer.error(IoError::from_code(Code::INVALID_INPUT)),
         }
     }

@@ -8,6 +8,7 @@ mod backend;
 #[cfg(target_os = "linux")]
 mod batch;
 mod cached;
+mod copying;
 mod device;
 mod engine;
 mod explained;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pactio_sdk::{Code, Identity, IoError, OpenError, RenameMode};
+use pactio_sdk::{Code, Identity, IoError, OpenError};
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr};
 use rustix::io::Errno;
 use tempfile::TempPath;
@@ -36,12 +36,13 @@ pub(crate) struct Replacement {
 
 impl Replacement {
     /// Makes the temporary file, with the mode, owner and extended attributes of the file that it replaces. `None` if the path
-    /// leads to something that cannot be replaced by a file, such as a device node.
+    /// leads to something that cannot be replaced by a file, such as a device node. `new_mode` is the mode of a file that
+    /// replaces none.
     ///
     /// # Errors
     ///
     /// If the file must not be written, if the temporary file cannot be made, or if an attribute cannot be kept.
-    pub(crate) fn begin(path: &Path) -> Result<Option<(Self, File)>, OpenError> {
+    pub(crate) fn begin(path: &Path, new_mode: u32) -> Result<Option<(Self, File)>, OpenError> {
         let target = follow(path)?;
         let existing = match fs::metadata(path) {
             Ok(metadata) if !is_at(&metadata, &target) => return Ok(None),
@@ -53,7 +54,8 @@ impl Replacement {
             may_write(path)?;
             tracing::debug!(path = %target.display(), links = metadata.nlink(), "is replaced when it is published");
         }
-        let (temporary, file) = make(&target, existing.is_none())?;
+        let mode = if existing.is_none() { new_mode } else { 0o600 };
+        let (temporary, file) = make(&target, existing.is_none(), mode)?;
         let replaces = existing.as_ref().map(|metadata| Identity::file(metadata.dev(), metadata.ino()));
         if let Some(metadata) = existing {
             keep_attributes(&target, &metadata, &file)?;
@@ -108,55 +110,6 @@ impl Replacement {
     }
 }
 
-/// Copies a regular file. The new name appears with the whole copy. The file system shares the blocks if it can; else the kernel
-/// copies the bytes. A new file gets the permissions of the one that is copied; a replaced file keeps its own. May block.
-pub(crate) fn copy_file(from: &Path, to: &Path, mode: RenameMode) -> Result<(), OpenError> {
-    let metadata = fs::metadata(from)?;
-    if metadata.is_dir() {
-        return Err(io::Error::from(Errno::ISDIR).into());
-    }
-    if !metadata.is_file() {
-        return Err(OpenError::invalid_input("only regular files are copied"));
-    }
-    let mut source = File::open(from)?;
-    match fs::symlink_metadata(to) {
-        Ok(_) if mode == RenameMode::Keep => return Err(io::Error::from(Errno::EXIST).into()),
-        Ok(existing) if (existing.dev(), existing.ino()) == (metadata.dev(), metadata.ino()) => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let (temporary, mut file) = make(to, true)?;
-            copy_bytes(&mut source, &mut file)?;
-            file.set_permissions(Permissions::from_mode(metadata.mode() & 0o777))?;
-            let made = match mode {
-                RenameMode::Keep => temporary.persist_noclobber(to),
-                RenameMode::Replace => temporary.persist(to),
-            };
-            return Ok(made.map_err(|error| error.error)?);
-        }
-        Ok(_) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let Some((replacement, mut file)) = Replacement::begin(to)? else {
-        let is_folder = fs::metadata(to).is_ok_and(|metadata| metadata.is_dir());
-        return Err(match is_folder {
-            true => io::Error::from(Errno::ISDIR).into(),
-            false => OpenError::invalid_input("the new name is no regular file"),
-        });
-    };
-    if replacement.replaces() == Some(&Identity::file(metadata.dev(), metadata.ino())) {
-        return Ok(());
-    }
-    copy_bytes(&mut source, &mut file)?;
-    Ok(replacement.publish()?)
-}
-
-fn copy_bytes(from: &mut File, to: &mut File) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    if rustix::fs::ioctl_ficlone(&*to, &*from).is_ok() {
-        return Ok(());
-    }
-    io::copy(from, to).map(drop)
-}
-
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -195,8 +148,8 @@ fn may_write(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Makes the temporary file. If it replaces no other file, it has the mode of a new file.
-fn make(target: &Path, is_new: bool) -> Result<(TempPath, File), OpenError> {
+/// Makes the temporary file. `is_new`: it replaces no other file.
+pub(crate) fn make(target: &Path, is_new: bool, mode: u32) -> Result<(TempPath, File), OpenError> {
     let name =
         target.file_name().ok_or_else(|| OpenError::invalid_input("the path does not end with a name"))?;
     let name = &name.as_bytes()[..name.len().min(LONGEST_NAME)];
@@ -204,7 +157,7 @@ fn make(target: &Path, is_new: bool) -> Result<(TempPath, File), OpenError> {
     let made = tempfile::Builder::new()
         .prefix(&prefix)
         .suffix(".new")
-        .permissions(Permissions::from_mode(if is_new { 0o666 } else { 0o600 }))
+        .permissions(Permissions::from_mode(mode))
         .tempfile_in(folder_of(target));
     let (file, path) = made.map_err(|error| cannot_make(&error, is_new))?.into_parts();
     Ok((path, file))

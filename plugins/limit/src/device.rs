@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use pactio_schedule::{Later, Request, Schedule, take_requests};
 use pactio_sdk::{
-    BoundPacketView, Cancellation, Capability, Code, ExtensionQuery, Filter, IoError, Lower, Metric,
-    PacketPerms, ReboundPacket, Records, RequestId, Statistics, UrgencyQueue,
+    BoundPacketView, Cancellation, Capability, ExtensionQuery, Filter, IoError, Lower, Metric, PacketPerms,
+    ReboundPacket, Records, RequestId, Statistics, UrgencyQueue,
 };
 
 /// The limits.
@@ -88,11 +88,7 @@ impl Bounds {
 
 /// The error of a request whose result is of no use any more.
 fn unwanted(request: &Request) -> Option<IoError> {
-    if request.is_cancelled() {
-        Some(IoError::CANCELLED)
-    } else {
-        request.is_late().then_some(IoError::from_code(Code::TIMED_OUT))
-    }
+    if request.is_cancelled() { Some(IoError::CANCELLED) } else { request.is_late().then_some(IoError::LATE) }
 }
 
 impl Shared {
@@ -148,27 +144,28 @@ impl Shared {
 
     /// The request that may be sent now; or else the time of the next attempt, if that attempt has to be scheduled.
     fn next(&self, state: &mut State) -> Next {
-        let Some(first) = state.waiting.first() else { return Next::Later(None) };
-        let (bytes, wanted) = (first.len(), unwanted(first).is_none());
-        if self.bounds.in_flight.is_some_and(|most| state.in_flight >= most) {
+        let State { waiting, in_flight, next, scheduled, waited, .. } = state;
+        let Some(first) = waiting.first() else { return Next::Later(None) };
+        let wanted = unwanted(&first).is_none();
+        if self.bounds.in_flight.is_some_and(|most| *in_flight >= most) {
             return Next::Later(None);
         }
         let now = Instant::now();
-        if wanted && state.next > now {
-            if state.scheduled {
+        if wanted && *next > now {
+            if *scheduled {
                 return Next::Later(None);
             }
-            (state.scheduled, state.waited) = (true, state.waited + 1);
-            return Next::Later(Some(state.next));
+            (*scheduled, *waited) = (true, *waited + 1);
+            return Next::Later(Some(*next));
         }
         if wanted {
-            let from = now.checked_sub(CREDIT).map_or(state.next, |earliest| state.next.max(earliest));
-            state.next = from.checked_add(self.bounds.cost(bytes)).unwrap_or(now);
+            let from = now.checked_sub(CREDIT).map_or(*next, |earliest| (*next).max(earliest));
+            *next = from.checked_add(self.bounds.cost(first.len())).unwrap_or(now);
         }
         if self.bounds.in_flight.is_some() {
-            state.in_flight += 1;
+            *in_flight += 1;
         }
-        state.waiting.pop().map_or(Next::Later(None), Next::Goes)
+        Next::Goes(first.take())
     }
 
     /// Sends a permitted request. If requests in flight are counted, its answer sends the next one.

@@ -251,36 +251,42 @@ impl Rename for Folder {
 
 impl CopyFile for Folder {
     fn copy_file(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer) {
-        let (from, to) = (self.path_of(from), self.path_of(to));
-        let mut all = self.names.lock();
-        let copied = copy_file(&mut all, &from, to, mode);
-        drop(all);
-        // The content that was replaced is dropped here, and not under the lock.
-        answer.result(copied.map(drop));
+        answer.result(self.copy(self.path_of(from), self.path_of(to), mode));
     }
 }
 
-/// Copies a file; gives the file that was replaced.
-fn copy_file(
-    all: &mut BTreeMap<Vec<u8>, Node>,
-    from: &[u8],
-    to: Vec<u8>,
-    mode: RenameMode,
-) -> Result<Option<Node>, IoError> {
-    let error = |code| Err(IoError::from_code(code));
-    let content = match all.get(from) {
-        None => return error(Code::NOT_FOUND),
-        Some(Node::Folder) => return error(Code::IS_DIRECTORY),
-        Some(Node::File(content)) => content.clone(),
-    };
-    refuse_without_folder(all, &to)?;
-    match all.get(&to) {
-        Some(_) if mode == RenameMode::Keep => return error(Code::ALREADY_EXISTS),
-        Some(Node::Folder) => return error(Code::IS_DIRECTORY),
-        Some(Node::File(_)) if *from == *to => return Ok(None),
-        _ => {}
+impl Folder {
+    /// Copies a file. The names are not locked while the bytes are copied.
+    fn copy(&self, from: Vec<u8>, to: Vec<u8>, mode: RenameMode) -> Result<(), IoError> {
+        let content = {
+            let all = self.names.lock();
+            refuse_copy(&all, &to, mode)?;
+            match all.get(&from) {
+                None => return Err(IoError::from_code(Code::NOT_FOUND)),
+                Some(Node::Folder) => return Err(IoError::from_code(Code::IS_DIRECTORY)),
+                Some(Node::File(_)) if from == to => return Ok(()),
+                Some(Node::File(content)) => content.clone(),
+            }
+        };
+        let copy = Arc::new(content.copy()?);
+        let mut all = self.names.lock();
+        // The names may have changed.
+        refuse_copy(&all, &to, mode)?;
+        let replaced = all.insert(to, Node::File(copy));
+        drop(all);
+        drop(replaced);
+        Ok(())
     }
-    Ok(all.insert(to, Node::File(Arc::new(content.copy()?))))
+}
+
+/// Refuses a name that a copy cannot have.
+fn refuse_copy(all: &BTreeMap<Vec<u8>, Node>, to: &[u8], mode: RenameMode) -> Result<(), IoError> {
+    refuse_without_folder(all, to)?;
+    match all.get(to) {
+        Some(_) if mode == RenameMode::Keep => Err(IoError::from_code(Code::ALREADY_EXISTS)),
+        Some(Node::Folder) => Err(IoError::from_code(Code::IS_DIRECTORY)),
+        _ => Ok(()),
+    }
 }
 
 /// Renames as the system does: a folder takes the names in it along, and replaces an empty folder only.

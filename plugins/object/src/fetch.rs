@@ -250,7 +250,7 @@ impl Fetches {
                 let late: Vec<_> = pending.parts.extract_if(.., |_, view| view.is_late()).collect();
                 if !late.is_empty() {
                     drop(pending);
-                    late.into_iter().for_each(|(_, view)| view.error(IoError::from_code(Code::TIMED_OUT)));
+                    late.into_iter().for_each(|(_, view)| view.error(IoError::LATE));
                     continue;
                 }
                 if pending.parts.is_empty() {

@@ -196,6 +196,9 @@ async fn locally<T: Send + 'static>(
         Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
             Err(object_store::Error::NotFound { path: String::new(), source: error.into() })
         }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(object_store::Error::AlreadyExists { path: String::new(), source: error.into() })
+        }
         Ok(done) => done.map_err(|error| object_store::Error::Generic { store, source: error.into() }),
         Err(error) => Err(object_store::Error::Generic { store, source: error.into() }),
     }
@@ -352,7 +355,7 @@ impl Rename for Folder {
             if from == to && mode == RenameMode::Replace {
                 return Ok(());
             }
-            copy(&*store, &from, &to, mode, &found).await?;
+            copy(&*store, &from, &to, mode, &found, ", so the old name stays").await?;
             remove_unchanged(&*store, &from, &found).await
         });
     }
@@ -364,22 +367,38 @@ impl CopyFile for Folder {
         let Some(Ok(to)) = self.key(to).as_deref().map(path) else {
             return answer.error(IoError::from_code(Code::INVALID_INPUT));
         };
+        let is_local = self.store.is_local();
+        let most = if self.store.is_s3() { MAX_S3_COPY } else { u64::MAX };
         self.change(from, answer, move |store, from, found| async move {
             if from == to && mode == RenameMode::Replace {
                 return Ok(());
             }
-            copy(&*store, &from, &to, mode, &found).await
+            if found.size > most {
+                let text = "S3 copies objects of at most 5 GiB; read and write this one instead";
+                return Err(Cause::new(IoError::from_code(Code::UNSUPPORTED), text));
+            }
+            if is_local {
+                // The client's copy is another link to the same file.
+                let copied = locally(move || local::copy_file(&from, &to, mode)).await;
+                return copied.map_err(|error| failed("the copy", &error));
+            }
+            copy(&*store, &from, &to, mode, &found, "").await
         });
     }
 }
 
-/// Copies an object that was found to another name in the store, and looks at the copy.
+/// Size of the largest object that S3 copies in one request.
+const MAX_S3_COPY: u64 = 5 << 30;
+
+/// Copies an object that was found to another name in the store, and looks at the copy. `then` is what follows for the old name
+/// if that fails.
 async fn copy(
     store: &dyn ObjectStore,
     from: &Path,
     to: &Path,
     mode: RenameMode,
     found: &ObjectMeta,
+    then: &str,
 ) -> Result<(), Cause> {
     if has_keys_below(store, to).await.map_err(|error| failed("the new name", &error))? {
         return Err(Cause::new(IoError::from_code(Code::IS_DIRECTORY), "the new name is a folder"));
@@ -393,10 +412,8 @@ async fn copy(
             Err(_) => store.copy_if_not_exists(from, to).await,
         },
     };
-    copied
-        .map_err(|error| failed("the copy in the store is not confirmed, so the old name stays", &error))?;
-    let copy =
-        store.head(to).await.map_err(|error| failed("the new object, so the old name stays", &error))?;
+    copied.map_err(|error| failed(&format!("the copy in the store is not confirmed{then}"), &error))?;
+    let copy = store.head(to).await.map_err(|error| failed(&format!("the new object{then}"), &error))?;
     if copy.size != found.size {
         let text = format!("the copy has {} bytes, but the object {}; both exist", copy.size, found.size);
         return Err(Cause::new(IoError::from_code(Code::CHANGED), text));

@@ -1,12 +1,12 @@
 //! Folders of `local:`. The client leaves out names that its own uploads might have, refuses a folder with a name that is no key,
 //! and does not know empty folders.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use object_store::path::Path;
-use pactio_sdk::{Entry, Kind, Stat};
+use pactio_sdk::{Entry, Kind, RenameMode, Stat};
 
 use crate::odd::reason;
 
@@ -94,6 +94,37 @@ fn add_hidden(
     }
     on_path.pop();
     Ok(())
+}
+
+/// Copies a file. The bytes are in a file with the name of an upload until they are whole.
+pub(crate) fn copy_file(from: &Path, to: &Path, mode: RenameMode) -> io::Result<()> {
+    let (from, to) = (place(from), place(to));
+    if let Some((folder, _)) = to.rsplit_once('/') {
+        fs::create_dir_all(folder)?;
+    }
+    if fs::metadata(&to).is_ok_and(|metadata| metadata.is_dir()) {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let permissions = fs::metadata(&from)?.mode() & 0o777;
+    let mut open = OpenOptions::new();
+    open.write(true).create_new(true).mode(permissions);
+    let mut numbers = 0_u64..;
+    let staged = loop {
+        let staged = format!("{to}#{}", numbers.next().unwrap_or_default());
+        match open.open(&staged) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => break made.map(|_| staged)?,
+        }
+    };
+    let made = fs::copy(&from, &staged).and_then(|_| match mode {
+        RenameMode::Replace => fs::rename(&staged, &to),
+        // Unlike a renaming, a link does not replace.
+        RenameMode::Keep => fs::hard_link(&staged, &to),
+    });
+    if made.is_err() || mode == RenameMode::Keep {
+        let _ = fs::remove_file(&staged);
+    }
+    made
 }
 
 /// The path of a key.

@@ -96,26 +96,37 @@ fn is_name(key: &str) -> bool {
 
 /// Whether a key is a folder by the slash at its end, but has bytes. Those without bytes only mark a folder.
 fn is_filled_folder(key: &str, element: &str) -> bool {
-    let len = |tag: &str| Some(element.split_once(&format!("<{tag}>"))?.1.split_once('<')?.0);
-    key.ends_with('/') && len("Size").or_else(|| len("Content-Length")).is_some_and(|len| len != "0")
+    let text_in = |tag: &str| Some(element.split_once(&format!("<{tag}>"))?.1.split_once('<')?.0);
+    // S3 and Azure.
+    let len = text_in("Size").or_else(|| text_in("Content-Length"));
+    key.ends_with('/') && len.is_some_and(|len| len != "0")
 }
 
 /// Why a key is not listed.
 pub(crate) fn reason(key: &str) -> &'static str {
     if key.contains(|character: char| character.is_ascii_control()) {
         "the key has a control character, which the client of the store cannot request"
-    } else if key.ends_with('/') && !key.ends_with("//") {
-        "the key ends with '/', so that it is a folder, but has bytes, which the client cannot request"
     } else if key.starts_with('/') || key.contains("//") {
         "the key has an empty part, which is no name in a folder"
-    } else {
+    } else if key.split('/').any(|part| matches!(part, "." | "..")) {
         "the key has a part '.' or '..', which is no name in a folder"
+    } else {
+        "the key ends with '/', so that it is a folder, but has bytes, which the client cannot request"
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_fits_the_key() {
+        for (key, word) in
+            [("a//", "empty"), ("/a/", "empty"), ("a/../", "'..'"), ("./", "'.'"), ("a/", "bytes")]
+        {
+            assert!(reason(key).contains(word), "{key}: {}", reason(key));
+        }
+    }
 
     #[test]
     fn odd_keys_are_taken_out_and_the_others_stay() {

@@ -45,6 +45,11 @@ impl Store {
         self.address.is_none()
     }
 
+    /// The store has the interface of S3.
+    pub(crate) fn is_s3(&self) -> bool {
+        self.address.as_deref().is_some_and(|address| address.starts_with("s3"))
+    }
+
     /// The storage that holds the bytes of a key.
     pub(crate) fn identity(&self, key: &Path) -> Option<Identity> {
         match &self.address {
@@ -200,9 +205,9 @@ fn absolute(target: &str) -> Result<String, OpenError> {
     Ok(format!("{}{slash}", path.trim_start_matches('/').trim_end_matches('/')))
 }
 
-/// A key in the form that stores take.
+/// A key in the form that stores take. The slash at its end, which only says that a folder is meant, is dropped.
 pub(crate) fn path(key: &str) -> Result<Path, OpenError> {
-    Path::parse(key.trim_end_matches('/')).map_err(|_| {
+    Path::parse(key).map_err(|_| {
         OpenError::invalid_input(format!("'{}' is no key: {}", Name::show(key.as_bytes()), reason(key)))
     })
 }

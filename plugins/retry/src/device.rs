@@ -127,6 +127,9 @@ impl Shared {
                 if unwanted {
                     return failed.into_view().error(IoError::CANCELLED);
                 }
+                if failed.is_late() {
+                    return failed.complete();
+                }
                 let Some(pause) = this.plan.pause(attempt) else {
                     this.gave_up.fetch_add(1, Ordering::Relaxed);
                     return failed.complete();
@@ -160,6 +163,7 @@ impl Shared {
             let resume = move |goes: Result<(), IoError>| match (goes, this.upgrade()) {
                 (Err(error), _) => view.error(error),
                 (Ok(()), _) if view.is_cancelled() => view.error(IoError::CANCELLED),
+                (Ok(()), _) if view.is_late() => view.error(IoError::LATE),
                 (Ok(()), Some(this)) => this.send(position, view, attempt),
                 (Ok(()), None) => {}
             };

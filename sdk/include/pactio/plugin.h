@@ -232,7 +232,7 @@ typedef struct pactio_device {
  *  pactio.list/2          cursor        folder  records of names: NAME, KIND, SIZE, ...
  *  pactio.map/2           cursor                records of ranges that exist: START, END, RIGHTS, NAME
  *  pactio.statistics/2    cursor                records of figures: NAME, VALUE
- *  pactio.remove/1                      name    nothing; of trees that were opened for writing, as the next three
+ *  pactio.remove/1                      name    nothing; of trees that were opened for writing, as the next four
  *  pactio.rename/1        1 replaces    both    nothing; both names have a zero byte between them
  *  pactio.copy-file/1     as in pactio.rename/1; `from` stays
  *  pactio.create-file/1                 name    nothing; fails if the name exists

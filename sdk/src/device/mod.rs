@@ -11,4 +11,4 @@ mod urgency_queue;
 pub use counts::{Counts, InFlight, RequestKind};
 pub use driven::{Driven, Requests};
 pub use local::{LocalDevice, LocalDriver};
-pub use urgency_queue::{UrgencyQueue, Urgent};
+pub use urgency_queue::{First, UrgencyQueue, Urgent};

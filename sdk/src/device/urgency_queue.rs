@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::{Bound, Deref};
 use std::time::{Duration, Instant};
 
 use crate::{BoundPacketView, PacketPerms};
@@ -18,11 +19,11 @@ impl<Perms: PacketPerms> Urgent for BoundPacketView<Perms> {
     }
 }
 
-/// Elements that wait: the most urgent comes first, and among equals the one that came first.
+/// Elements that wait: the most urgent comes first, and among equals the one that came first. Each eighth element is the one that
+/// waits for the longest time, so that none waits for ever.
 ///
 /// A change of [urgency](crate::Attributes::set_urgency) takes effect within a millisecond, in a queue of tens of thousands of
-/// elements later: the queue spends at most a twentieth of its time on looking for changes. Elements of the least urgency wait
-/// for as long as more urgent ones come: a requester that sends urgent requests without end starves the others.
+/// elements later: the queue spends at most a twentieth of its time on looking for changes.
 ///
 /// ```
 /// use pactio_sdk::{Attributes, PacketBox, UrgencyQueue, Write};
@@ -45,7 +46,19 @@ pub struct UrgencyQueue<T> {
     arrivals: u64,
     /// The time from which on the urgency of all elements is looked at again.
     next_look: Option<Instant>,
+    /// Number of elements that were taken.
+    taken: u32,
 }
+
+/// The element that comes next, still in its queue.
+#[derive(Debug)]
+pub struct First<'q, T> {
+    queue: &'q mut UrgencyQueue<T>,
+    place: (Reverse<i8>, u64),
+}
+
+/// One of this many elements is the one that waits for the longest time.
+const OLDEST_OF: u32 = 8;
 
 /// The least time between two looks at the urgency of all elements.
 const MIN_REST: Duration = Duration::from_millis(1);
@@ -55,7 +68,7 @@ const REST_PER_LOOK: u32 = 20;
 
 impl<T> Default for UrgencyQueue<T> {
     fn default() -> Self {
-        Self { waiting: BTreeMap::new(), arrivals: 0, next_look: None }
+        Self { waiting: BTreeMap::new(), arrivals: 0, next_look: None, taken: 0 }
     }
 }
 
@@ -67,22 +80,40 @@ impl<T: Urgent> UrgencyQueue<T> {
     }
 
     /// The element that comes next.
-    pub fn first(&mut self) -> Option<&T> {
+    pub fn first(&mut self) -> Option<First<'_, T>> {
         self.look();
-        self.waiting.first_key_value().map(|(_, element)| element)
+        let place = match self.taken % OLDEST_OF {
+            7 => self.oldest(),
+            _ => self.waiting.first_key_value().map(|(place, _)| *place),
+        }?;
+        Some(First { queue: self, place })
+    }
+
+    /// The place of the element that waits for the longest time.
+    fn oldest(&self) -> Option<(Reverse<i8>, u64)> {
+        let mut oldest = *self.waiting.first_key_value()?.0;
+        let mut urgency = oldest.0;
+        // The first of each urgency.
+        while let Some((place, _)) =
+            self.waiting.range((Bound::Excluded((urgency, u64::MAX)), Bound::Unbounded)).next()
+        {
+            urgency = place.0;
+            if place.1 < oldest.1 {
+                oldest = *place;
+            }
+        }
+        Some(oldest)
     }
 
     /// Takes the element that comes next.
     pub fn pop(&mut self) -> Option<T> {
-        self.look();
-        self.waiting.pop_first().map(|(_, element)| element)
+        self.first().map(First::take)
     }
 
     /// Takes the element that comes next if `fits` says so.
     pub fn pop_if(&mut self, fits: impl FnOnce(&T) -> bool) -> Option<T> {
-        self.look();
-        let first = self.waiting.first_entry()?;
-        fits(first.get()).then(|| first.remove())
+        let first = self.first()?;
+        fits(&first).then(|| first.take())
     }
 
     /// Takes the elements that are meant, in order.
@@ -121,6 +152,22 @@ impl<T: Urgent> UrgencyQueue<T> {
     }
 }
 
+impl<T> First<'_, T> {
+    /// Takes the element out of the queue.
+    pub fn take(self) -> T {
+        self.queue.taken = self.queue.taken.wrapping_add(1);
+        self.queue.waiting.remove(&self.place).expect("the queue is borrowed since the place was found")
+    }
+}
+
+impl<T> Deref for First<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.queue.waiting[&self.place]
+    }
+}
+
 impl<T: Urgent> Extend<T> for UrgencyQueue<T> {
     fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
         elements.into_iter().for_each(|element| self.push(element));
@@ -154,6 +201,31 @@ mod tests {
         let order: Vec<_> = std::iter::from_fn(|| tag(queue.pop())).collect();
         assert_eq!(order, [3, 0, 2, 4]);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn none_waits_for_ever() {
+        struct Of(i8, u32);
+
+        impl Urgent for Of {
+            fn urgency(&self) -> i8 {
+                self.0
+            }
+        }
+
+        let mut queue = UrgencyQueue::default();
+        queue.extend([Of(9, 0), Of(0, 1), Of(-3, 2), Of(5, 3)]);
+        let mut order = Vec::new();
+        for number in 4..40 {
+            // Two more urgent ones always wait.
+            queue.extend([Of(9, number), Of(9, number)]);
+            let first = queue.first().unwrap();
+            let number = first.1;
+            assert_eq!(first.take().1, number);
+            order.push(number);
+        }
+        let places = [1, 2, 3].map(|number| order.iter().position(|taken| *taken == number));
+        assert_eq!(places, [Some(7), Some(15), Some(23)]);
     }
 
     #[test]

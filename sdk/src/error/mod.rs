@@ -228,6 +228,9 @@ impl IoError {
     pub const PANICKED: Self = Self::new(Code::PANICKED, Subject::PLUGIN, State::UNSPECIFIED, Location::SDK);
     /// The plugin panicked in an earlier call.
     pub const POISONED: Self = Self::new(Code::POISONED, Subject::PLUGIN, State::CLOSED, Location::SDK);
+    /// The deadline of the request has passed. Permanent: the same request is not in time later.
+    pub const LATE: Self =
+        Self::new(Code::TIMED_OUT, Subject::PACKET, State::ABANDONED, Location::PLUGIN).permanent();
     /// The packet was never handed to a device.
     pub const NOT_SUBMITTED: Self =
         Self::new(Code::NOT_SUBMITTED, Subject::PACKET, State::UNSPECIFIED, Location::SDK);

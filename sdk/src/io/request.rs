@@ -176,7 +176,8 @@ impl<D: PacketIo<Perms, P>, Perms: PacketPerms, P: Param, B: IntoPacket<Perms>, 
     /// # struct Device;
     /// # impl PacketIo<Write, u64> for Device {
     /// #     fn send_io(&self, _: u64, view: BoundPacketView<Write>) {
-    /// #         view.transfer_data(&(3i8 * (view.urgency() == 3) as i8).to_ne_bytes()).complete();
+    /// #         let urgency = view.urgency();
+    /// #         view.transfer_data(&urgency.to_ne_bytes()).complete();
     /// #     }
     /// # }
     /// # fn block_on<F: Future>(future: F) -> F::Output {

@@ -14,13 +14,13 @@ use super::{BoundPacketView, PacketPerms};
 /// What a request tells the devices that serve it.
 ///
 /// Attributes are hints. A device with a queue serves [urgent](Self::set_urgency) requests first; a device that does costly work
-/// may refuse a request whose deadline has passed, with [`Code::TIMED_OUT`](crate::Code::TIMED_OUT); a device that writes a record
+/// may refuse a request whose deadline has passed, with [`IoError::LATE`](crate::IoError::LATE); a device that writes a record
 /// about a request can put the span's number into it. Devices read them from any view of the request, at any depth:
 /// [`BoundPacketView::urgency`] and its neighbours. Splits, batches, and packets that filters make to answer the request show the
 /// attributes of the request.
 ///
 /// The urgency of a request can change while the request is in flight: all clones share it. A filter that serves several requests
-/// with one of its own, as caches do, passes on the urgency that they had when the last of them joined.
+/// with one of its own, as caches do, passes on the urgency that they had when the last of them joined, and no deadline.
 ///
 /// ```
 /// use pactio_sdk::{Attributes, PacketBox, Write};
@@ -132,7 +132,7 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
     }
 
     /// The deadline of the view's [request](Self::request) has passed, so that its result is of no use. The view owes an answer all
-    /// the same; [`Code::TIMED_OUT`](crate::Code::TIMED_OUT) is a suitable error.
+    /// the same; [`IoError::LATE`](crate::IoError::LATE) is a suitable error.
     pub fn is_late(&self) -> bool {
         self.time_left().is_some_and(|left| left.is_zero())
     }

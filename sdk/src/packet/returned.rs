@@ -81,6 +81,11 @@ impl<Perms: PacketPerms> ReturnedPart<Perms> {
         self.view.is_cancelled()
     }
 
+    /// The deadline of the request has passed; see [`BoundPacketView::is_late`].
+    pub fn is_late(&self) -> bool {
+        self.view.is_late()
+    }
+
     /// The bytes, if the device below completed the part and the packet [has them in memory](BoundPacketView::has_bytes): the
     /// bytes that were read, that were written, or that an exchange gave.
     pub fn bytes(&self) -> Option<&[u8]> {

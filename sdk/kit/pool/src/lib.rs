@@ -1,4 +1,5 @@
-//! A few threads that do work: the most urgent first, and among equals in the order in which it was submitted.
+//! A few threads that do work: the most urgent first, and among equals in the order in which it was submitted. Each eighth job is
+//! the one that waits for the longest time, so that none waits for ever.
 
 #![forbid(unsafe_code)]
 
@@ -6,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -29,8 +31,34 @@ struct Queue {
     /// By urgency, and by number.
     jobs: BTreeMap<(Reverse<i8>, u64), Job>,
     submitted: u64,
+    taken: u64,
     idle: usize,
     closed: bool,
+}
+
+/// One of this many jobs is the one that waits for the longest time.
+const OLDEST_OF: u64 = 8;
+
+impl Queue {
+    /// Takes the job that comes next.
+    fn take(&mut self) -> Option<Job> {
+        self.taken += 1;
+        if self.taken.is_multiple_of(OLDEST_OF) {
+            let mut oldest = *self.jobs.first_key_value()?.0;
+            let mut urgency = oldest.0;
+            // The first of each urgency.
+            while let Some((place, _)) =
+                self.jobs.range((Bound::Excluded((urgency, u64::MAX)), Bound::Unbounded)).next()
+            {
+                urgency = place.0;
+                if place.1 < oldest.1 {
+                    oldest = *place;
+                }
+            }
+            return self.jobs.remove(&oldest);
+        }
+        self.jobs.pop_first().map(|(_, job)| job)
+    }
 }
 
 impl Pool {
@@ -121,8 +149,8 @@ impl Shared {
     fn next(&self) -> Option<Job> {
         let mut queue = self.lock();
         loop {
-            if let Some(job) = queue.jobs.pop_first() {
-                return Some(job.1);
+            if let Some(job) = queue.take() {
+                return Some(job);
             }
             if queue.closed {
                 return None;

@@ -254,7 +254,11 @@ impl Request {
 
 impl Urgent for Request {
     fn urgency(&self) -> i8 {
-        with_view!(self, view => view.urgency())
+        match self {
+            // The order of a stream's requests is the order of its bytes.
+            Self::ReadNext(_) | Self::WriteNext(_) => 0,
+            _ => with_view!(self, view => view.urgency()),
+        }
     }
 }
 
@@ -304,7 +308,24 @@ pub fn mix(number: u64) -> u64 {
 mod tests {
     use std::time::Duration;
 
+    use pactio_sdk::{Attributes, PacketBox, Read, UrgencyQueue};
+
     use super::*;
+
+    #[test]
+    fn the_requests_of_a_stream_stay_in_order() {
+        let mut queue = UrgencyQueue::default();
+        let mut packets: Vec<_> =
+            (0..3).map(|_| PacketBox::<Read>::copy_from_slice(b"bytes").unwrap()).collect();
+        for (number, packet) in (0..).zip(&mut packets) {
+            let mut view = packet.bind_with(Attributes::new().with_urgency(number), None).unwrap();
+            view.set_tag(number as u64);
+            queue.push(Request::WriteNext(view));
+        }
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let tags = order.iter().map(|request| with_view!(request, view => view.tag()));
+        assert!(tags.eq(0..3));
+    }
 
     #[test]
     fn what_is_left_when_it_is_dropped_is_dropped_too() {

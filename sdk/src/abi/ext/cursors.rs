@@ -10,9 +10,9 @@ use crate::{Cause, Code, IoError};
 /// Keeps the unsent tail of a list, so that a caller that continues sees the snapshot it started with, and the list is made once
 /// and not once for each answer.
 ///
-/// Any number of lists may be read at once: a cursor names its list. The tails of the last 64 are kept, or fewer if they are
-/// long, since a caller may never continue. A caller that continues after its tail was dropped gets [`Code::CHANGED`], and
-/// begins again. Cheap to clone; all clones share the tails.
+/// Thousands of lists may be read at once: a cursor names its list. The tails of the last 4096 are kept, or fewer if they are
+/// long, since a caller may never continue. A caller that continues after its tail was dropped, or asks for the same page twice,
+/// gets [`Code::CHANGED`], and begins again. Cheap to clone; all clones share the tails.
 ///
 /// `T` is what a device keeps of each record: the record itself, or a name for which the record is [made](Self::answer_lazily) when
 /// it is sent.
@@ -36,7 +36,7 @@ struct Tail<T> {
 }
 
 /// Number of tails that are kept.
-const MAX_TAILS: usize = 64;
+const MAX_TAILS: usize = 4096;
 
 /// Number of records in all kept tails, unless the last tail alone has more.
 const MAX_KEPT_RECORDS: usize = 1 << 22;
@@ -122,7 +122,7 @@ impl<T> ListCursors<T> {
         match self.take(key, from) {
             Some(tail) => self.answer_by(key.to_vec(), from, tail, answer, push, next),
             None => {
-                let text = "the list was begun too long ago, and may have changed: begin again";
+                let text = "the rest of the list is not kept any more: begin again";
                 answer.fail(&Cause::new(IoError::from_code(Code::CHANGED), text));
             }
         }

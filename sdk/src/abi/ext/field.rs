@@ -43,6 +43,7 @@ tags! {
     VALUE = 31, "Integer: the number of a figure.";
     UNIT = 32, "Integer: a [`Unit`](super::Unit).";
     REASON = 33, "Text: the reason why an entry is hidden, or a source left out.";
+    CHANGE = 34, "Integer: a [`ChangeKind`](super::ChangeKind); 0 where changes were lost.";
 }
 
 /// Writes the fields of a record.

@@ -23,6 +23,7 @@
 //! | [`CopyFile`] | `pactio.copy-file/1` | files are copied within a tree |
 //! | [`CreateFile`] | `pactio.create-file/1` | files are made, if absent |
 //! | [`CreateFolder`] | `pactio.create-folder/1` | folders are made |
+//! | [`Watch`] | `pactio.watch/1` | changes of names are told |
 //! | [`Provenance`] | `pactio.provenance/2` | where a name comes from |
 //! | [`Refusals`] | `pactio.refused/1` | entries that a tree hides, with the reason |
 //! | [`Statistics`] | `pactio.statistics/2` | numbers that the device counts |
@@ -88,6 +89,8 @@ macro_rules! operation_on_name {
 mod admission;
 mod answer;
 mod cancellation;
+#[cfg(feature = "plugin")]
+mod changes;
 mod copy_file;
 mod create_file;
 mod create_folder;
@@ -116,11 +119,14 @@ mod stat;
 mod statistics;
 #[cfg(feature = "plugin")]
 mod tree;
+mod watch;
 mod zero;
 
 pub use admission::Admission;
 pub use answer::Answer;
 pub use cancellation::Cancellation;
+#[cfg(feature = "plugin")]
+pub use changes::ChangeLog;
 pub use copy_file::CopyFile;
 pub use create_file::CreateFile;
 pub use create_folder::CreateFolder;
@@ -156,6 +162,7 @@ pub use stat::{Describe, Identity, Kind, Stat};
 pub use statistics::Statistics;
 #[cfg(feature = "plugin")]
 pub use tree::{Tree, TreeDevice};
+pub use watch::{Change, ChangeKind, Watch};
 pub use zero::{Zero, ZeroMode};
 
 /// Makes the list of extensions: the place of each, and calls with an extension that is found by its place or id.
@@ -238,6 +245,7 @@ extensions! {
     Remove,
     Rename,
     CopyFile,
+    Watch,
     CreateFile,
     CreateFolder,
     Provenance,

@@ -14,9 +14,10 @@ use core::ops::Range;
 
 use super::field::{self, Fields, FieldsOf};
 use super::{Kind, Name, Stat};
-use crate::{BoundPacketView, Cause, Code, IoError, Write};
+use crate::{BoundPacketView, Cause, Code, IoError, RequestId, Write};
 
-/// A record of a list: [`Entry`], [`Origin`], [`Refused`], [`Region`], [`Metric`] or [`Stat`].
+/// A record of a list: [`Entry`], [`Origin`], [`Refused`], [`Region`], [`Metric`], [`Stat`] or
+/// [`Change`](super::Change).
 pub trait Record: Sized {
     /// Writes its fields.
     fn write(&self, fields: &mut Fields<'_>);
@@ -48,6 +49,16 @@ impl<R: Record> Records<R> {
     #[cfg(feature = "plugin")]
     pub(crate) fn into_view(self) -> BoundPacketView<Write> {
         self.view
+    }
+
+    /// The request that is answered.
+    pub fn request(&self) -> RequestId {
+        self.view.request()
+    }
+
+    /// The answer is not wanted any more: see [`BoundPacketView::is_cancelled`].
+    pub fn is_cancelled(&self) -> bool {
+        self.view.is_cancelled()
     }
 
     /// Adds a record; `false` if there is no more room. The record is then the first of the next answer.
