@@ -178,6 +178,59 @@ fn files_are_copied_within_a_tree() {
 }
 
 #[test]
+fn a_watched_tree_tells_each_change() {
+    in_time(|| {
+        let host = host(&["pactio_file", "pactio_memory", "pactio_object"]);
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [path, store] = [0, 1].map(|index| folders[index].path().display().to_string());
+        for url in [format!("file:{path}"), format!("local:{store}/?poll=100ms")] {
+            let tree = writable(&host, &url);
+            put(&host, &tree, "old", b"old bytes");
+            let mut changes = host.block_on(tree.watch()).unwrap();
+            // A task waits for the first change.
+            let waits = host.spawn({
+                let mut changes = changes.clone();
+                async move { changes.next().await }
+            });
+            host.block_on(tree.create_file("new \u{fc}")).unwrap();
+            let first = host.block_on(waits).unwrap();
+            assert_eq!(first[0].to_string(), "made 'new \u{fc}'", "{url}");
+            _ = host.block_on(tree.create_folder("sub"));
+            put(&host, &tree, "sub/in it", b"1");
+            host.block_on(tree.rename("old", "renamed", RenameMode::Keep)).unwrap();
+            host.block_on(tree.remove("new \u{fc}")).unwrap();
+            let expected = ["removed 'old'", "made 'renamed'", "removed 'new \u{fc}'"];
+            let mut seen: Vec<String> = Vec::new();
+            while !expected.iter().all(|change| seen.iter().any(|seen| seen == change)) {
+                seen.extend(host.block_on(changes.next()).unwrap().iter().map(|change| change.to_string()));
+            }
+            assert!(
+                seen.iter().any(|change| matches!(&**change, "made 'sub'" | "made 'sub/in it'")),
+                "{seen:?}"
+            );
+            // A change in a folder that was made later.
+            thread::sleep(std::time::Duration::from_millis(300));
+            put(&host, &tree, "sub/in it", b"22");
+            while !seen.iter().any(|change| change.contains("'sub/in it'")) {
+                seen.extend(host.block_on(changes.next()).unwrap().iter().map(|change| change.to_string()));
+            }
+        }
+        // The folder itself goes away.
+        let tree = host.open(&format!("file:{path}/sub")).unwrap();
+        let mut changes = host.block_on(tree.watch()).unwrap();
+        fs::remove_dir_all(folders[0].path().join("sub")).unwrap();
+        let error = loop {
+            if let Err(error) = host.block_on(changes.next()) {
+                break error;
+            }
+        };
+        assert_eq!(error.code(), Some(Code::NOT_FOUND), "{error}");
+        let error = host.block_on(host.open("memory:?size=1MiB").unwrap().watch()).unwrap_err();
+        assert!(error.to_string().contains("does not support 'tell changes'"), "{error}");
+    });
+}
+
+#[test]
 fn lists_under_change_have_each_name_that_stays_once() {
     in_time(|| {
         let host = host(&["pactio_file", "pactio_memory", "pactio_object"]);

@@ -35,6 +35,7 @@ mod stopped;
 mod stream;
 mod sum;
 mod verify;
+mod watch;
 mod why;
 
 use std::ffi::OsString;
@@ -125,6 +126,8 @@ enum Command {
     Hexdump(hexdump::Arguments),
     /// List the names in a device that is a tree.
     Ls(ls::Arguments),
+    /// Print the changes of names in a device that is a tree, as they happen.
+    Watch(watch::Arguments),
     /// Show the source of a mount that serves a name, and the sources that it hides.
     Why(why::Arguments),
     /// List the regions of a device that has holes, such as the memory of a process.
@@ -294,6 +297,7 @@ impl Arguments {
             Command::Mkdir(ref arguments) => with_host(&|host| change::create_folders(host, arguments)),
             Command::Serve(ref arguments) => with_host(&|host| serve::run(host, arguments)),
             Command::Ls(ref arguments) => with_host(&|host| ls::run(host, arguments)),
+            Command::Watch(ref arguments) => with_host(&|host| watch::run(host, arguments)),
             Command::Why(ref arguments) => with_host(&|host| why::run(host, arguments)),
             Command::Maps(ref arguments) => with_host(&|host| maps::run(host, arguments)),
             Command::Scan(ref arguments) => with_host(&|host| scan::run(host, arguments)),

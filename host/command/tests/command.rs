@@ -4,7 +4,7 @@ mod place;
 
 use serde_json::Value;
 use std::fs::{self, File, Permissions};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -202,6 +202,37 @@ fn output_that_cannot_be_written_is_said() {
     let output = cat.wait_with_output().unwrap();
     // As `cat` of the system, which SIGPIPE ends.
     assert_eq!((output.status.code(), output.stderr.len()), (Some(141), 0));
+}
+
+#[test]
+fn watch_prints_changes_as_they_happen() {
+    let place = Place::new();
+    fs::create_dir(place.path("tree")).unwrap();
+    for (more, expected) in [
+        (&[][..], "made new 'name'\nremoved new 'name'\n"),
+        (
+            &["--json"],
+            "{\"change\":\"made\",\"name\":\"new 'name'\"}\n{\"change\":\"removed\",\"name\":\"new 'name'\"}\n",
+        ),
+    ] {
+        let arguments = [&["watch", "file:tree", "-n", "2"], more].concat();
+        let mut watch =
+            place.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(watch.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "watching file:tree\n");
+        File::create(place.path("tree/new 'name'")).unwrap();
+        fs::remove_file(place.path("tree/new 'name'")).unwrap();
+        let output = watch.wait_with_output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    }
+    place.says(
+        &["watch", "memory:?size=1KiB"],
+        1,
+        "pactio: cannot watch 'memory:?size=1KiB': its plugin 'memory' does not support 'tell changes'\n",
+    );
 }
 
 #[test]

@@ -6,15 +6,17 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pactio_sdk::{
-    Answer, Cause, Code, CopyFile, CreateFile, CreateFolder, Entry, ExtensionQuery, Flush, FlushScope,
-    IoError, Kind, ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records, Remove, Rename,
-    RenameMode, Stat, Tree, TreeDevice,
+    Answer, Cancellation, Cause, Change, Code, CopyFile, CreateFile, CreateFolder, Entry, ExtensionQuery,
+    Flush, FlushScope, IoError, Kind, ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records,
+    Remove, Rename, RenameMode, RequestId, Stat, Tree, TreeDevice, Watch,
 };
 
 use crate::backend::{Files, OpenFlags};
 use crate::copying::copy_file;
+use crate::watching::Watching;
 
 /// An open folder. Names are looked up on each request, so changes by other programs are seen.
 pub(crate) struct Folder {
@@ -24,12 +26,13 @@ pub(crate) struct Folder {
     /// The names in it may be changed.
     may_change: bool,
     cursors: ListCursors<Box<OsStr>>,
+    watching: Arc<Watching>,
 }
 
 impl Folder {
     pub(crate) fn new(files: Files, path: PathBuf, how: OpenFlags, mode: OpenMode) -> Self {
         let may_change = mode.contains(OpenMode::WRITE);
-        Self { files, path, how, may_change, cursors: ListCursors::default() }
+        Self { files, path, how, may_change, cursors: ListCursors::default(), watching: Arc::default() }
     }
 
     /// Changes a name on a thread that may block.
@@ -69,6 +72,7 @@ impl Tree for Folder {
     }
 
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
+        query.offer::<dyn Watch>(self).offer::<dyn Cancellation>(self);
         if self.may_change {
             query.offer::<dyn Remove>(self).offer::<dyn Rename>(self).offer::<dyn CreateFolder>(self);
             query.offer::<dyn CopyFile>(self);
@@ -92,6 +96,25 @@ impl Flush for Folder {
 /// Makes the names in a folder durable.
 pub(crate) fn sync(folder: &Path) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
+}
+
+impl Watch for Folder {
+    fn watch(&self, from: u64, changes: Records<Change>) {
+        match (from, self.files.pool()) {
+            (0, Ok(pool)) => {
+                let (watching, path) = (self.watching.clone(), self.path.clone());
+                pool.submit(move || watching.begin(&path, changes));
+            }
+            (0, Err(_)) => changes.error(IoError::from_code(Code::FAILED)),
+            _ => self.watching.go_on(from, changes),
+        }
+    }
+}
+
+impl Cancellation for Folder {
+    fn cancel(&self, request: RequestId) {
+        self.watching.cancel(request);
+    }
 }
 
 impl Remove for Folder {

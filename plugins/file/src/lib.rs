@@ -21,6 +21,7 @@ mod registered;
 mod replacement;
 #[cfg(target_os = "linux")]
 mod ring;
+mod watching;
 #[cfg(target_os = "linux")]
 mod zero;
 

@@ -7,8 +7,9 @@ use futures_util::StreamExt;
 use object_store::path::Path;
 use object_store::{Attributes, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use pactio_sdk::{
-    Answer, Cause, Code, CopyFile, CreateFile, Entry, ExtensionQuery, IoError, ListCursors, Listing,
-    OpenError, OpenMode, Opened, Opening, Records, Refusals, Refused, Remove, Rename, RenameMode, Tree,
+    Answer, Cancellation, Cause, Change, Code, CopyFile, CreateFile, Entry, ExtensionQuery, IoError,
+    ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records, Refusals, Refused, Remove, Rename,
+    RenameMode, RequestId, Tree, Watch,
 };
 
 use crate::backend;
@@ -20,6 +21,7 @@ use crate::retries::opening;
 use crate::runtime::runtime;
 use crate::store::{Store, path};
 use crate::versions::{self, Versions};
+use crate::watching::Watching;
 
 /// An open folder.
 pub(crate) struct Folder {
@@ -31,13 +33,21 @@ pub(crate) struct Folder {
     /// The names in it may be changed.
     may_change: bool,
     cursors: ListCursors<Entry>,
+    watching: Arc<Watching>,
 }
 
 impl Folder {
     pub(crate) fn new(store: Store, key: &str, mode: OpenMode) -> Self {
         let prefix = key.trim_end_matches('/').to_owned();
         let may_change = mode.contains(OpenMode::WRITE) && store.web.is_none() && store.versions.is_none();
-        Self { store, prefix, only: None, may_change, cursors: ListCursors::default() }
+        Self {
+            store,
+            prefix,
+            only: None,
+            may_change,
+            cursors: ListCursors::default(),
+            watching: Arc::default(),
+        }
     }
 
     /// Passes the object of a name to `change`, and answers with the result. The object is looked up before, since stores
@@ -266,6 +276,9 @@ async fn hidden(
 impl Tree for Folder {
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         query.offer::<dyn Refusals>(self);
+        if self.store.web.is_none() && self.store.versions.is_none() {
+            query.offer::<dyn Watch>(self).offer::<dyn Cancellation>(self);
+        }
         if self.may_change {
             query.offer::<dyn Remove>(self).offer::<dyn Rename>(self).offer::<dyn CreateFile>(self);
             query.offer::<dyn CopyFile>(self);
@@ -293,6 +306,28 @@ async fn lookup_failure(store: &dyn ObjectStore, path: &Path, error: &object_sto
 async fn has_keys_below(store: &dyn ObjectStore, path: &Path) -> object_store::Result<bool> {
     let (first, odd) = listing(async { store.list(Some(path)).next().await.transpose() }).await;
     Ok(first?.is_some() || !odd.is_empty())
+}
+
+impl Watch for Folder {
+    fn watch(&self, from: u64, changes: Records<Change>) {
+        if from > 0 {
+            return self.watching.go_on(from, changes);
+        }
+        let (Ok(runtime), Ok(path)) = (runtime(), path(&self.prefix)) else {
+            return changes.error(IoError::from_code(Code::NOT_FOUND));
+        };
+        let (watching, store) = (self.watching.clone(), self.store.clone());
+        runtime.spawn(async move {
+            let pause = store.poll;
+            watching.begin(store, path, pause, changes).await;
+        });
+    }
+}
+
+impl Cancellation for Folder {
+    fn cancel(&self, request: RequestId) {
+        self.watching.cancel(request);
+    }
 }
 
 impl Remove for Folder {

@@ -24,6 +24,7 @@ mod store;
 mod sums;
 mod upload;
 mod versions;
+mod watching;
 mod web;
 
 use pactio_sdk::OptionSpec;
@@ -54,6 +55,7 @@ pactio_sdk::plugin! {
         OptionSpec::duration("retry-for", "how long a request is sent again while the server is busy or cannot be reached")
             .default("60s")
             .range("0s", "1h"),
+        OptionSpec::duration("poll", "a watched folder is listed again after this time").default("10s").range("100ms", "24h"),
         OptionSpec::duration("timeout", "how long an answer, or the next bytes of it, may take").default("30s").range("1ms", "1h"),
     ],
     check: "local:{folder}/tree.zip",

@@ -25,6 +25,8 @@ pub(crate) struct Store {
     pub(crate) part: usize,
     /// A read that fails is tried again for this time, as long as nothing of it arrives.
     pub(crate) retry_for: Duration,
+    /// A watched folder is listed again after this time.
+    pub(crate) poll: Duration,
     /// The version that is read, instead of the current one.
     pub(crate) version: Option<String>,
     /// Lists all versions of the objects in a folder, and opens them by these names.
@@ -91,6 +93,7 @@ pub(crate) fn place(request: &OpenRequest<'_>) -> Result<Place, OpenError> {
         gap: request.size_option("gap")?.unwrap_or(64 << 10),
         part: part as usize,
         retry_for: settings.retry_for,
+        poll: request.duration_option("poll")?.unwrap_or(Duration::from_secs(10)),
         version: request.option("version").map(str::to_owned),
         versions: made.versions().filter(|_| lists_versions),
         content_type: request.option("content-type").map(str::to_owned),

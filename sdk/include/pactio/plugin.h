@@ -237,6 +237,7 @@ typedef struct pactio_device {
  *  pactio.copy-file/1     as in pactio.rename/1; `from` stays
  *  pactio.create-file/1                 name    nothing; fails if the name exists
  *  pactio.create-folder/1               name    nothing
+ *  pactio.watch/1         cursor                records of changes, when there is one: CHANGE, NAME
  */
 #define PACTIO_FLUSH "pactio.flush/1"
 #define PACTIO_PUBLISH "pactio.publish/1"
@@ -372,6 +373,7 @@ typedef struct pactio_plugin {
 #define PACTIO_FIELD_END 21u
 #define PACTIO_FIELD_RIGHTS 22u /* 1 readable, 2 writable, 4 executable */
 #define PACTIO_FIELD_VALUE 31u
+#define PACTIO_FIELD_CHANGE 34u /* 0 some were missed, 1 made, 2 modified, 3 removed */
 
 /* Writes records into the memory of an answer. A record that does not fit is taken back: end the list with its number as the
  * cursor of the next answer. */

@@ -149,6 +149,11 @@ impl ChangeLog {
         changes.complete(Some(next));
     }
 
+    /// No more changes come, since [`end`](Self::end) was called.
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended.is_some()
+    }
+
     /// Ends the wait of a cancelled request, if it waits.
     pub fn cancel(&self, request: RequestId) {
         let cancelled: Vec<_> =

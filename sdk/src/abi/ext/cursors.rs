@@ -212,7 +212,7 @@ mod tests {
     use crate::{Entry, PacketBox, Write, read_records};
 
     fn entries(list: u32, count: u32) -> Vec<Entry> {
-        (0..count).map(|index| Entry::file(format!("{list:03} {index:03}"), None)).collect()
+        (0..count).map(|index| Entry::file(format!("{list:04} {index:03}"), None)).collect()
     }
 
     /// One answer of a list: its entries, and the cursor of the next; or the error.
@@ -257,7 +257,7 @@ mod tests {
             let answer = ask(&cursors, from, || panic!("it would be another list"));
             match index {
                 0..4 => assert_eq!(answer.unwrap_err().code(), Code::CHANGED),
-                _ => assert_eq!(answer.unwrap().0[0].name.to_str().unwrap()[..3], format!("{index:03}")),
+                _ => assert_eq!(answer.unwrap().0[0].name.to_str().unwrap()[..4], format!("{index:04}")),
             }
         }
         assert_eq!(ask(&cursors, 7, Vec::new).unwrap_err().code(), Code::CHANGED, "a cursor of no list");
