@@ -1,4 +1,4 @@
-//! A bounded number of aligned buffers that are used again.
+//! A bounded number of buffers that are used again.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
@@ -16,8 +16,8 @@ use crate::{Error, ErrorKind};
 /// A bounded number of buffers of one size in one piece of memory.
 ///
 /// A [`Buffer`] goes with a request and comes back with the result, without a copy, like a `Vec`. When the buffer is dropped,
-/// also by an abandoned request, it is free again. The memory is aligned to pages, as direct I/O needs it, and does not move
-/// while the pool or a buffer exists. Every buffer has a number. A device may be faster with memory that is
+/// also by an abandoned request, it is free again. The memory does not move while the pool or a buffer exists. That of
+/// [`new`](Self::new) is aligned to pages, as direct I/O needs it; other memory is aligned as its owner has aligned it. Every buffer has a number. A device may be faster with memory that is
 /// [registered](crate::Device::register) with it.
 ///
 /// ```no_run

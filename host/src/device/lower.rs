@@ -12,7 +12,7 @@ use pactio_sdk::{
 };
 
 use super::Device;
-use crate::executor::mark_thread_of_plugin;
+use crate::executor::note_call_from_plugin;
 
 /// Hands requests on as a user of the device would send them, so that they pass through the host's layers and the device's driver
 /// is polled.
@@ -31,7 +31,7 @@ impl LowerDevice {
     where
         Device: PacketIo<Perms, P>,
     {
-        mark_thread_of_plugin();
+        note_call_from_plugin();
         self.0.send_io(param, view);
     }
 }
@@ -56,12 +56,12 @@ impl BackendDevice for LowerDevice {
     }
 
     fn read_batch(&self, batch: Batch<'_, Write, u64>) {
-        mark_thread_of_plugin();
+        note_call_from_plugin();
         self.0.send_batch(batch);
     }
 
     fn write_batch(&self, batch: Batch<'_, Read, u64>) {
-        mark_thread_of_plugin();
+        note_call_from_plugin();
         self.0.send_batch(batch);
     }
 
@@ -113,7 +113,7 @@ impl Limiting for LowerDevice {
 
 impl Opening for LowerDevice {
     fn open(&self, name: &[u8], mode: OpenMode) -> Result<Opened, OpenError> {
-        mark_thread_of_plugin();
+        note_call_from_plugin();
         let device = self.0.open_in(name, mode)?;
         Ok(Opened::object(device.lend()?))
     }
@@ -121,7 +121,7 @@ impl Opening for LowerDevice {
 
 impl ReadNow for LowerDevice {
     fn read_now(&self, position: u64, into: &mut Unfilled<'_>) {
-        mark_thread_of_plugin();
+        note_call_from_plugin();
         // The device at the top decides whether the read is tried.
         self.0.0.read_at_once(position, into);
     }
@@ -129,21 +129,21 @@ impl ReadNow for LowerDevice {
 
 impl Relay for LowerDevice {
     fn relay<E: Operation + ?Sized>(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
-        mark_thread_of_plugin();
+        note_call_from_plugin();
         self.0.0.operate::<E>(number, text, view);
     }
 }
 
 impl Cancellation for LowerDevice {
     fn cancel(&self, request: RequestId) {
-        mark_thread_of_plugin();
+        note_call_from_plugin();
         self.0.0.cancel(request);
     }
 }
 
 impl Admission for LowerDevice {
     fn poll_admit(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
-        mark_thread_of_plugin();
+        note_call_from_plugin();
         // The users of the filter queue above the filter.
         match &self.0.0.room {
             Some(room) => room.ask_from_above(&self.0.0, bytes, cx),

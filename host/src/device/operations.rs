@@ -127,6 +127,7 @@ impl Device {
         Err(Error::new(ErrorKind::Open(Code::UNSUPPORTED), text))
     }
 
+    /// Flushes the device. A device without the extension holds nothing back: there is nothing to make durable.
     async fn flush_scope(&self, scope: FlushScope) -> Result<(), Error> {
         if !self.can(Capability::FLUSH) {
             return Ok(());

@@ -12,7 +12,7 @@ use pactio_sdk::{
 
 use super::request::{Held, InCall, Owner, View, keep_during};
 use super::{Answer, Info, KEPT, READABLE, Request, STREAM, WRITABLE, size};
-use crate::executor::mark_thread_of_plugin;
+use crate::executor::note_call_from_plugin;
 
 /// See `pactio_lower`.
 #[repr(C)]
@@ -77,7 +77,7 @@ impl LowerObject {
 ///
 /// The table is that of a `LowerObject`, which exists during the call.
 unsafe fn device<'c>(table: *const Table) -> &'c Lower {
-    mark_thread_of_plugin();
+    note_call_from_plugin();
     // SAFETY: the caller promises that the table is the first field of an object.
     unsafe { &(*table.cast::<LowerObject>()).device }
 }

@@ -18,7 +18,7 @@ use pactio_sdk::{
 };
 
 use super::{Answer, KEPT, Request, size};
-use crate::executor::mark_thread_of_plugin;
+use crate::executor::note_call_from_plugin;
 
 /// The plugin and the device that a request is of.
 pub(super) struct Owner {
@@ -382,7 +382,7 @@ fn take_kept(number: u64) -> Option<KeptRequest> {
 
 /// See `pactio_host.complete`.
 pub(super) extern "C" fn complete(number: u64, answer: Answer) {
-    mark_thread_of_plugin();
+    note_call_from_plugin();
     if let Some(KeptRequest { held, owner, .. }) = take_kept(number) {
         if answer == KEPT {
             owner.wrong("it completed a request with PACTIO_KEPT");
@@ -399,7 +399,7 @@ pub(super) unsafe extern "C" fn complete_part(
     text: *const u8,
     text_len: usize,
 ) {
-    mark_thread_of_plugin();
+    note_call_from_plugin();
     let Some(KeptRequest { held, owner, cause, .. }) = take_kept(number) else { return };
     if done > held.len() {
         owner.wrong(&format!("it completed {done} bytes of a request of {}", held.len()));

@@ -110,7 +110,7 @@ impl<V: Load> Deferred<V> {
                 inner.late.push(request.clone());
             }
             let cancelled = inner.views.take_cancelled();
-            queue.add_len(cancelled.len().wrapping_neg());
+            queue.change_len(-(cancelled.len() as isize));
             // The cancelled request may be the one that has woken its task: the next request wakes its own task.
             inner.has_woken &= mutant!("a_wake_counts_for_a_task_that_left", true, cancelled.len() == 0);
             Some(cancelled)
@@ -145,9 +145,9 @@ impl<V: Load> Queue<V> {
 
     /// Changes the number of views. The caller has the lock.
     #[inline(always)]
-    fn add_len(&self, more: usize) {
+    fn change_len(&self, by: isize) {
         // Ordering: Relaxed. Only one thread at a time stores, and the threads that load rely on no other memory.
-        self.len.store(self.len.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+        self.len.store(self.len.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
     }
 
     /// Whether the next request is sent at once, since the thread's requests come one after the other. Counts the request.
@@ -184,7 +184,7 @@ impl<V: Load> Queue<V> {
         let spare = mem::take(&mut inner.spare);
         let views = mem::replace(&mut inner.views, spare);
         // Taken views count until they are sent, so that nothing is added here; the mutant takes them off.
-        self.add_len(mutant!("taken_views_are_forgotten", views.len().wrapping_neg(), 0));
+        self.change_len(mutant!("taken_views_are_forgotten", -(views.len() as isize), 0));
         let count = views.len();
         Some(Taken { queue: self, views, count })
     }
@@ -195,7 +195,7 @@ impl<V: Load> Queue<V> {
         self.pace.sent(count);
         let mut inner = self.lock();
         inner.senders -= 1;
-        self.add_len(mutant!("taken_views_are_forgotten", 0, count.wrapping_neg()));
+        self.change_len(mutant!("taken_views_are_forgotten", 0, -(count as isize)));
         inner.spare = emptied;
         if inner.late.is_empty() {
             return Vec::new();
@@ -266,7 +266,7 @@ impl<V: Load> End<'_, V> {
     /// Releases the lock after the view was added. `returns`: this thread will empty the queue itself.
     #[inline(always)]
     pub(super) fn leave(mut self, returns: bool) -> Left {
-        self.queue.add_len(1);
+        self.queue.change_len(1);
         let watch = self.deferred.begins_watch();
         let wake = !returns && !mem::replace(&mut self.inner.has_woken, true);
         Left { watch, wake }

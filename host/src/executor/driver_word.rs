@@ -19,7 +19,7 @@
 //! | 1 | 1 | 0, 1 | it is polled, and will be polled again |
 //! | 0 | 0 | 1 | a thread was faster than the driving thread, which finds nothing to do |
 //!
-//! With ENDED, the other bits mean nothing.
+//! With ENDED, the other bits besides PANICKED mean nothing.
 //!
 //! `mutant!` gives its last argument. The models can plant the mistake before it, to show that they find it.
 //!

@@ -70,6 +70,7 @@ struct InUse {
     driver: Arc<Driver>,
     /// Requests were deferred on this thread.
     deferred: bool,
+    /// The driver was woken on this thread.
     woken: bool,
 }
 

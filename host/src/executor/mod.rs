@@ -21,6 +21,6 @@ pub(crate) use driver::{Drive, Driver, Helper};
 pub(crate) use forks::Process;
 pub(crate) use local::{block_on, together};
 pub(crate) use posts::{
-    CALL, Call, Inside, current_url, mark_thread_of_plugin, may_close_here, must_not_wait, set_url_of,
+    CALL, Call, Inside, current_url, may_close_here, must_not_wait, note_call_from_plugin, set_url_of,
 };
 pub(crate) use runtime::Runtime;

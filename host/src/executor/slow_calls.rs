@@ -46,11 +46,11 @@ pub(crate) fn perform(call: impl FnOnce() + Send + 'static) -> io::Result<()> {
     // gets a thread of its own there.
     static FIRST: OnceLock<Process> = OnceLock::new();
     if FIRST.get_or_init(Process::this).was_forked() {
-        let life = move || {
+        let run = move || {
             mark_thread_may_close();
             call();
         };
-        return thread::Builder::new().name("pactio-helper".to_owned()).spawn(life).map(drop);
+        return thread::Builder::new().name("pactio-helper".to_owned()).spawn(run).map(drop);
     }
     let mut slow_calls = lock();
     slow_calls.calls.push_back(Box::new(call));

@@ -66,8 +66,8 @@ fn archive(
     let (zip, names) = read(below, size, strict).map_err(|error| storage.blame(error))?;
     // The archive must not have changed while its directory was read.
     storage.check_now()?;
-    if names.hidden() > 0 {
-        let count = names.hidden();
+    if names.refused_count() > 0 {
+        let count = names.refused_count();
         tracing::warn!(
             "{count} entries of the archive are hidden; `pactio ls --refused` lists them with the reasons"
         );

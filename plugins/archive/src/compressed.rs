@@ -44,6 +44,7 @@ pub(crate) struct CompressedFile {
 /// A part of a request that lies in one block.
 pub(crate) struct Part {
     pub(crate) block: u64,
+    /// Offset in the block.
     pub(crate) start: usize,
     pub(crate) view: BoundPacketView<Write>,
 }
@@ -67,6 +68,7 @@ impl Part {
         }
     }
 
+    /// Answers the part from the bytes of its block. If the block is too short, the rest fails with [`IoError::END`].
     pub(crate) fn answer(self, block: &[u8]) {
         self.view.transfer_data(&block[self.start.min(block.len())..]).complete();
     }

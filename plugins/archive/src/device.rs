@@ -111,7 +111,7 @@ impl Refusals for Archive {
 impl Statistics for Archive {
     fn statistics(&self, from: u64, figures: Records<Metric>) {
         let files = Metric::count("files", self.names.count() as u64);
-        let hidden = Metric::count("hidden entries", self.names.hidden() as u64);
+        let hidden = Metric::count("hidden entries", self.names.refused_count() as u64);
         figures.complete_from(from, [files, hidden].into_iter().chain(self.decoding.figures()));
     }
 }

@@ -332,8 +332,8 @@ impl Names {
         self.files.len()
     }
 
-    /// Number of hidden entries.
-    pub(crate) fn hidden(&self) -> usize {
+    /// Number of entries that the tree does not show, with the reasons in [`refused`](Self::refused).
+    pub(crate) fn refused_count(&self) -> usize {
         self.refused.len()
     }
 
@@ -595,7 +595,7 @@ mod tests {
         assert_eq!(list(&names, "e").unwrap(), [""; 0]);
         assert!(list(&names, "a").is_none() && list(&names, "b/").is_none());
         assert!(list(&names, "b/c/d/e").is_none() && list(&names, "b\0c").is_none());
-        assert_eq!((names.count(), names.hidden()), (6, 0));
+        assert_eq!((names.count(), names.refused_count()), (6, 0));
         assert!(matches!(names.find("b/c/d"), Some(Child::File(0))));
         assert!(matches!(names.find("b/c"), Some(Child::Folder)));
         assert!(names.find("b/d").is_none() && names.find("/b").is_none() && names.find("b\0c").is_none());
@@ -632,7 +632,7 @@ mod tests {
     #[test]
     fn names_that_are_too_long_or_too_deep_are_hidden() {
         let fine = names(&[format!("{}x", "a/".repeat(DEEPEST)), "y".repeat(LONGEST)]);
-        assert_eq!((fine.count(), fine.hidden()), (2, 0));
+        assert_eq!((fine.count(), fine.refused_count()), (2, 0));
         let deep = names(&[format!("{}x", "a/".repeat(DEEPEST + 1))]);
         assert_eq!(deep.refused(0).next().unwrap().reason, "it is in more than 128 folders");
         let error = coming(&["\n".repeat(LONGEST + 1)]).finish(true).err().unwrap();
@@ -673,7 +673,7 @@ mod tests {
             files.retain(|path, _| !folders.contains(path));
             let names = names(&all);
             assert_eq!(names.count(), files.len(), "{all:?}");
-            assert!(names.hidden() >= written - files.len());
+            assert!(names.refused_count() >= written - files.len());
             for folder in &folders {
                 let inside = |path: &&String| match path.rsplit_once('/') {
                     Some((parent, _)) => parent == folder,

@@ -168,6 +168,7 @@ impl CompressedFile {
     }
 
     fn begin(&self) -> Result<Place, IoError> {
+        // Without input, only memory can be missing.
         let cursor = Cursor::new(self.source.coded.codec);
         cursor.map(Place::from).map_err(|Corrupt| IoError::from_code(Code::OUT_OF_MEMORY))
     }

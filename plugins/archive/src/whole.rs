@@ -116,6 +116,7 @@ impl CompressedFile {
                 Ok(())
             }
             Err(error @ IoError::OUT_OF_MEMORY) => {
+                // Not corrupt: a later request tries again.
                 memory.fail(&error.into());
                 Ok(())
             }

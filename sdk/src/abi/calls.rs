@@ -225,7 +225,7 @@ mod models {
     }
 
     #[test]
-    fn a_driver_that_ends_against_two_calls() {
+    fn a_driver_that_ends_during_two_calls() {
         model(Some(3), || {
             let object = Object::new(true);
             let threads = [false, false].map(|panics| {

@@ -122,14 +122,16 @@ pub(super) unsafe extern "C" fn no_origin(_: *const ()) -> *const () {
     ptr::null()
 }
 
-/// Completes `packet`, whose last view has finished.
-pub(super) unsafe extern "C" fn complete(packet: *const (), waker: u32) {
+/// The `complete` function of all packet kinds, called once per request by the side whose view finishes last. It gives up the share
+/// of the group, which are all views together (state rule 1), and frees the block if the owner has left too. `has_waker`: 1 if the
+/// owner waits, and is woken.
+pub(super) unsafe extern "C" fn complete(packet: *const (), has_waker: u32) {
     let block = packet.cast::<Block>().cast_mut();
     // SAFETY: state rule 3: COUNT went to 0 while WAKER was set, so the slot is ours until this call leaves the group.
-    let waker = if waker != 0 { unsafe { (*block).waker.with_mut(|slot| (*slot).take()) } } else { None };
+    let waker = if has_waker != 0 { unsafe { (*block).waker.with_mut(|slot| (*slot).take()) } } else { None };
     // SAFETY: the group still keeps the block (state rule 1); the block is not touched afterwards unless it is ours to free.
     if unsafe { (*block).packet.state.leave_group() } == Left::Free {
-        // SAFETY: both parties have left (state rule 1).
+        // SAFETY: owner and group have left (state rule 1).
         unsafe { free(NonNull::new_unchecked(block)) };
     }
     if let Some(waker) = waker {

@@ -80,7 +80,7 @@ impl Failures {
         free(self.0.swap(Self::lost(), Ordering::Acquire));
     }
 
-    /// No range failed. The packet is complete.
+    /// Whether no range failed. Called when the packet is complete: before that, a view may still add a failure.
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
         // Ordering: Relaxed. The caller has seen COUNT 0 with Acquire.

@@ -35,7 +35,8 @@ impl<'a> RefPacket<'a, Write> {
     /// The borrow does not end before the packet is complete, even if this value is forgotten.
     #[inline]
     pub unsafe fn for_read(memory: &'a mut [u8]) -> Result<Self, IoError> {
-        Self::lend(NonNull::from(&mut *memory).cast(), memory.len())
+        // SAFETY: the caller's contract is the same.
+        unsafe { Self::lend(NonNull::from(&mut *memory).cast(), memory.len()) }
     }
 }
 
@@ -84,7 +85,8 @@ impl<'a> RefPacket<'a, ReadWrite> {
     /// As for [`for_read`](RefPacket::for_read).
     #[inline]
     pub unsafe fn for_exchange(memory: &'a mut [u8]) -> Result<Self, IoError> {
-        Self::lend(NonNull::from(&mut *memory).cast(), memory.len())
+        // SAFETY: the caller's contract is the same.
+        unsafe { Self::lend(NonNull::from(&mut *memory).cast(), memory.len()) }
     }
 }
 
@@ -100,14 +102,19 @@ impl<'a> RefPacket<'a, super::Read> {
     /// As for [`for_read`](RefPacket::for_read).
     #[inline]
     pub unsafe fn for_write(memory: &'a [u8]) -> Result<Self, IoError> {
-        Self::lend(NonNull::from(memory).cast(), memory.len())
+        // SAFETY: the caller's contract is the same.
+        unsafe { Self::lend(NonNull::from(memory).cast(), memory.len()) }
     }
 }
 
 impl<Perms: PacketPerms> RefPacket<'_, Perms> {
+    /// # Safety
+    ///
+    /// As for [`for_read`](RefPacket::for_read); the lifetime of the packet is that of the memory.
     #[inline]
-    fn lend(bytes: NonNull<u8>, len: usize) -> Result<Self, IoError> {
-        let block = block::allocate_lent(bytes, len, true)?;
+    unsafe fn lend(bytes: NonNull<u8>, len: usize) -> Result<Self, IoError> {
+        const IS_INITIALISED: bool = true;
+        let block = block::allocate_lent(bytes, len, IS_INITIALISED)?;
         Ok(Self { packet: PacketBox::new(block), _memory: PhantomData })
     }
 }

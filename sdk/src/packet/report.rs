@@ -142,8 +142,10 @@ impl Report {
         });
     }
 
-    /// Answers the view of a write from this account of its encoded copy: bytes that were written are done, and bytes that failed
-    /// fail with the same cause. The view's bytes begin at `start`; bytes past the end of the request fail with [`IoError::END`].
+    /// Answers the view of a write, for a filter that writes an encoded copy of the view's bytes, such as an encrypted one, to the
+    /// device below: this is the report of that write. Bytes that were written are done, and bytes that failed fail with the same
+    /// cause. The copy has a byte for each of the view, which begins at `start` in it; bytes past the end of the copy fail with
+    /// [`IoError::END`].
     pub fn answer_write(&self, start: usize, view: BoundPacketView<Read>) {
         self.answer_parts(start, view, |_, part, outcome| match outcome {
             Ok(()) => part.accept().complete(),
@@ -160,8 +162,8 @@ impl Report {
         answer: impl Fn(Range<usize>, BoundPacketView<Perms>, Result<(), Cause>),
     ) {
         let (mut rest, mut offset) = (view, start);
-        while let Some((end, outcome)) = self.outcome_at(offset)
-            && !rest.is_empty()
+        while !rest.is_empty()
+            && let Some((end, outcome)) = self.outcome_at(offset)
         {
             let (part, behind) = rest.split_at(end - offset);
             let range = offset..offset + part.len();

@@ -1,4 +1,5 @@
-//! The device's side of a packet: a range that owes an answer.
+//! The device's side of a packet: a range that owes an answer. `mutant!` gives its last argument; the models can plant the mistake
+//! before it.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -272,7 +273,8 @@ impl<Perms: PacketPerms> BoundPacketView<Perms> {
         }
     }
 
-    /// Gives up the view's range for [parts](Self::part), and returns the range as offsets of the packet.
+    /// Empties the view, which still owes its answer, and returns its former range as offsets of the packet, for
+    /// [parts](Self::part) of it.
     pub(super) fn take_range(&mut self) -> Range<usize> {
         let range = self.start..self.end;
         self.end = mutant!("stem_keeps_range", self.end, self.start);
