@@ -15,6 +15,7 @@ mod executors;
 mod extensions;
 mod files;
 mod filters;
+mod flushing;
 mod frozen;
 mod interest;
 mod loading;

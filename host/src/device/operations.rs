@@ -127,12 +127,11 @@ impl Device {
         Err(Error::new(ErrorKind::Open(Code::UNSUPPORTED), text))
     }
 
-    /// Flushes the device. A device without the extension holds nothing back: there is nothing to make durable.
+    /// Flushes the device. A device without the extension holds nothing back itself, so the device below a filter is flushed.
     async fn flush_scope(&self, scope: FlushScope) -> Result<(), Error> {
-        if !self.can(Capability::FLUSH) {
-            return Ok(());
-        }
-        self.ask::<dyn Flush>(What("flush", b""), scope.to_raw(), ONE_BYTE).await.map(drop)
+        let mut layers = std::iter::successors(Some(self), |device| device.below());
+        let Some(flushed) = layers.find(|device| device.can(Capability::FLUSH)) else { return Ok(()) };
+        flushed.ask::<dyn Flush>(What("flush", b""), scope.to_raw(), ONE_BYTE).await.map(drop)
     }
 
     /// Makes the device `size` bytes long. New bytes read as zeros.
