@@ -58,8 +58,8 @@ pub(crate) trait Drive: Send + Sync + 'static {
     /// The reported call has ended, after `time`.
     fn came_back(&self, call: Call, time: Duration);
 
-    /// Called by the watchdog while a thread is held in a plugin. That thread may have taken over the driver's wake, and not come to
-    /// poll it: a driver that was notified, and that no thread has begun to poll, is queued for the driving thread.
+    /// Called by the watchdog while a thread is held in a plugin. That thread may have taken over the driver's wake, and not come
+    /// to poll it: a driver that was notified, and that no thread has begun to poll, is queued for the driving thread.
     fn rescue(&self);
 }
 

@@ -223,8 +223,8 @@ pub(crate) fn must_not_wait() -> bool {
     THREAD.with(|thread| thread.is_of_host.get() || thread.depth.get() > 0)
 }
 
-/// Called where a plugin calls the host. A thread that is in no call of the host was started by the plugin: this is recorded, since
-/// no device is closed on such a thread (see [`may_close_here`]).
+/// Called where a plugin calls the host. A thread that is in no call of the host was started by the plugin: this is recorded,
+/// since no device is closed on such a thread (see [`may_close_here`]).
 #[inline(always)]
 pub(crate) fn note_call_from_plugin() {
     let thread = this_thread();

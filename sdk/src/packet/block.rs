@@ -122,9 +122,9 @@ pub(super) unsafe extern "C" fn no_origin(_: *const ()) -> *const () {
     ptr::null()
 }
 
-/// The `complete` function of all packet kinds, called once per request by the side whose view finishes last. It gives up the share
-/// of the group, which are all views together (state rule 1), and frees the block if the owner has left too. `has_waker`: 1 if the
-/// owner waits, and is woken.
+/// The `complete` function of all packet kinds, called once per request by the side whose view finishes last. It gives up the
+/// share of the group, which are all views together (state rule 1), and frees the block if the owner has left too. `has_waker`: 1
+/// if the owner waits, and is woken.
 pub(super) unsafe extern "C" fn complete(packet: *const (), has_waker: u32) {
     let block = packet.cast::<Block>().cast_mut();
     // SAFETY: state rule 3: COUNT went to 0 while WAKER was set, so the slot is ours until this call leaves the group.

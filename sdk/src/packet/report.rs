@@ -142,9 +142,9 @@ impl Report {
         });
     }
 
-    /// Answers the view of a write, for a filter that writes an encoded copy of the view's bytes, such as an encrypted one, to the
-    /// device below: this is the report of that write. Bytes that were written are done, and bytes that failed fail with the same
-    /// cause. The copy has a byte for each of the view, which begins at `start` in it; bytes past the end of the copy fail with
+    /// Answers the view of a write, for a filter that writes an encoded copy of the view's bytes, such as an encrypted one, to
+    /// the device below: this is the report of that write. Bytes that were written are done, and bytes that failed fail with the
+    /// same cause. The copy has a byte for each of the view, which begins at `start` in it. Bytes past its end fail with
     /// [`IoError::END`].
     pub fn answer_write(&self, start: usize, view: BoundPacketView<Read>) {
         self.answer_parts(start, view, |_, part, outcome| match outcome {

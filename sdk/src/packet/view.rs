@@ -1,5 +1,5 @@
-//! The device's side of a packet: a range that owes an answer. `mutant!` gives its last argument; the models can plant the mistake
-//! before it.
+//! The device's side of a packet: a range that owes an answer. `mutant!` gives its last argument; the models can plant the
+//! mistake before it.
 
 use core::fmt;
 use core::marker::PhantomData;
