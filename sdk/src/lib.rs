@@ -132,8 +132,8 @@ pub use ext::{
     Admission, Answer, Cancellation, Capability, Change, ChangeKind, CopyFile, CreateFile, CreateFolder,
     Describe, Entry, ExtensionQuery, Flush, FlushScope, Identity, Kind, Limiting, Limits, Listing, Mapping,
     MemoryRange, Metric, Name, Origin, Provenance, Publish, ReadNow, Record, Records, Refusals, Refused,
-    Region, Registration, Remove, Rename, RenameMode, Resize, Stat, Statistics, Unit, Watch, Zero, ZeroMode,
-    extension_of, read_records,
+    Region, Registration, Remove, Rename, RenameMode, Resize, SetStat, Stat, Statistics, Unit, Watch, Zero,
+    ZeroMode, extension_of, read_records,
 };
 
 #[cfg(feature = "plugin")]

@@ -7,8 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
-use pactio::{Capability, Code, Device, Host, OpenOptions, RenameMode};
+use pactio::{Capability, Code, Device, Host, OpenOptions, RenameMode, Stat};
 use pactio_tests::{host, in_time};
 
 use pactio_tests::servers;
@@ -178,6 +179,57 @@ fn files_are_copied_within_a_tree() {
 }
 
 #[test]
+fn metadata_of_names_is_set() {
+    in_time(|| {
+        let host = host(&["pactio_file", "pactio_memory"]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        for url in [format!("file:{}", path.display()), "memory:s/?size=1MiB".to_owned()] {
+            let tree = writable(&host, &url);
+            put(&host, &tree, "one", b"bytes");
+            let set = |name: &str, stat: &Stat| {
+                host.block_on(tree.set_stat(name, stat)).map_err(|error| error.code().unwrap())
+            };
+            let second = Duration::from_secs(1);
+            for time in [
+                SystemTime::UNIX_EPOCH + 1_000_000_000 * second + Duration::from_nanos(5),
+                SystemTime::UNIX_EPOCH - 10 * second,
+                SystemTime::UNIX_EPOCH - Duration::from_millis(250),
+            ] {
+                set("one", &Stat::default().with_modified(time)).unwrap();
+                let stat = host.block_on(tree.open("one").unwrap().stat()).unwrap();
+                assert_eq!((stat.modified, stat.size), (Some(time), Some(5)), "{url}");
+            }
+            let before = host.block_on(tree.open("one").unwrap().stat()).unwrap();
+            // Nothing changes if a field cannot be set.
+            let odd = Stat::default().with_modified(SystemTime::now()).with_size(3);
+            assert_eq!(set("one", &odd), Err(Code::UNSUPPORTED), "{url}");
+            set("one", &Stat::default()).unwrap();
+            let after = host.block_on(tree.open("one").unwrap().stat()).unwrap();
+            assert_eq!(after.modified, before.modified, "{url}");
+            assert_eq!(set("none", &Stat::default().with_modified(SystemTime::now())), Err(Code::NOT_FOUND));
+            assert_eq!(set("../one", &Stat::default()), Err(Code::INVALID_INPUT));
+            let error =
+                host.block_on(host.open(&url).unwrap().set_stat("one", &Stat::default())).unwrap_err();
+            assert!(error.to_string().contains("does not support 'set metadata'"), "{error}");
+        }
+        let tree = writable(&host, &format!("file:{}", path.display()));
+        let before = fs::metadata(path.join("one")).unwrap().modified().unwrap();
+        host.block_on(tree.set_stat("one", &Stat::default().with_mode(0o604))).unwrap();
+        let metadata = fs::metadata(path.join("one")).unwrap();
+        assert_eq!((metadata.permissions().mode() & 0o7777, metadata.modified().unwrap()), (0o604, before));
+        // What the tree gives can be set elsewhere, field by field.
+        host.block_on(tree.create_folder("sub")).unwrap();
+        let accessed = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
+        let mut stat = Stat::default();
+        (stat.accessed, stat.mode) = (Some(accessed), Some(0o700));
+        host.block_on(tree.set_stat("sub", &stat)).unwrap();
+        let metadata = fs::metadata(path.join("sub")).unwrap();
+        assert_eq!((metadata.permissions().mode() & 0o7777, metadata.accessed().unwrap()), (0o700, accessed));
+    });
+}
+
+#[test]
 fn a_watched_tree_tells_each_change() {
     in_time(|| {
         let host = host(&["pactio_file", "pactio_memory", "pactio_object"]);
@@ -209,7 +261,7 @@ fn a_watched_tree_tells_each_change() {
                 "{seen:?}"
             );
             // A change in a folder that was made later.
-            thread::sleep(std::time::Duration::from_millis(300));
+            thread::sleep(Duration::from_millis(300));
             put(&host, &tree, "sub/in it", b"22");
             while !seen.iter().any(|change| change.contains("'sub/in it'")) {
                 seen.extend(host.block_on(changes.next()).unwrap().iter().map(|change| change.to_string()));

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::ops::Range;
 
-use pactio_sdk::ext::{EXTENSIONS, Operation};
+use pactio_sdk::ext::{EXTENSIONS, Operation, stat_of_name};
 use pactio_sdk::{
     Capability, Cause, Change, Code, CopyFile, CreateFile, CreateFolder, Describe, Entry, Flush, FlushScope,
     IoError, Limits, Listing, Mapping, Metric, Name, Origin, PacketBox, Provenance, Publish, Record,
-    Refusals, Refused, Region, Remove, Rename, RenameMode, Resize, Stat, Statistics, Watch, Write, Zero,
-    ZeroMode, read_records,
+    Refusals, Refused, Region, Remove, Rename, RenameMode, Resize, SetStat, Stat, Statistics, Watch, Write,
+    Zero, ZeroMode, read_records,
 };
 
 use super::Device;
@@ -392,6 +392,31 @@ impl Device {
         mode: RenameMode,
     ) -> Result<(), Error> {
         self.ask_of_both::<dyn CopyFile>("copy", from.as_ref(), to.as_ref(), mode).await
+    }
+
+    /// Sets the known fields of `stat` for a name in a tree that was opened for writing, and leaves the others as they are. A folder
+    /// of `file` has times and permission bits to set, a tree in memory the time of the last change.
+    ///
+    /// ```no_run
+    /// # async fn run(folder: &pactio::Device) -> Result<(), pactio::Error> {
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// use pactio::Stat;
+    ///
+    /// let yesterday = SystemTime::now() - Duration::from_secs(24 * 3600);
+    /// folder.set_stat("image", &Stat::default().with_modified(yesterday).with_mode(0o644)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Code::UNSUPPORTED`] if a field cannot be set, such as the size, for which there is [`resize`](Self::resize): nothing changes
+    /// then. If there is no such name, or it may not be changed.
+    pub async fn set_stat(&self, name: impl AsRef<[u8]>, stat: &Stat) -> Result<(), Error> {
+        let name = self.checked_name("set metadata of", name.as_ref())?;
+        let what = What("set metadata of", name);
+        self.ask_with::<dyn SetStat>(what, &stat_of_name(name, stat), 0).await.map(drop)
     }
 
     /// Asks for an operation that gives the name `to` what `from` has.

@@ -4,14 +4,15 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use pactio_sdk::{
     Answer, Cancellation, Cause, Change, Code, CopyFile, CreateFile, CreateFolder, Entry, ExtensionQuery,
     Flush, FlushScope, IoError, Kind, ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records,
-    Remove, Rename, RenameMode, RequestId, Stat, Tree, TreeDevice, Watch,
+    Remove, Rename, RenameMode, RequestId, SetStat, Stat, Tree, TreeDevice, Watch,
 };
 
 use crate::backend::{Files, OpenFlags};
@@ -75,7 +76,7 @@ impl Tree for Folder {
         query.offer::<dyn Watch>(self).offer::<dyn Cancellation>(self);
         if self.may_change {
             query.offer::<dyn Remove>(self).offer::<dyn Rename>(self).offer::<dyn CreateFolder>(self);
-            query.offer::<dyn CopyFile>(self);
+            query.offer::<dyn CopyFile>(self).offer::<dyn SetStat>(self);
             query.offer::<dyn CreateFile>(self);
             query.offer::<dyn Flush>(self);
         }
@@ -149,6 +150,52 @@ impl Rename for Folder {
             RenameMode::Keep => rename_new(&from, &to),
         });
     }
+}
+
+impl SetStat for Folder {
+    fn set_stat(&self, name: &[u8], stat: Stat, answer: Answer) {
+        let Stat { modified, accessed, mode, .. } = stat;
+        let mut settable = Stat::default();
+        (settable.modified, settable.accessed, settable.mode) = (modified, accessed, mode);
+        if stat != settable {
+            let text = "only the times of the last change and the last read, and permission bits, can be set";
+            return answer.fail(&Cause::new(IoError::UNSUPPORTED, text));
+        }
+        self.change(name, answer, move |path| {
+            if modified.is_some() || accessed.is_some() {
+                set_times(&path, accessed, modified)?;
+            }
+            match mode {
+                Some(mode) => fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o7777)),
+                None => Ok(()),
+            }
+        });
+    }
+}
+
+/// Sets the known times. A link is followed.
+fn set_times(path: &Path, accessed: Option<SystemTime>, modified: Option<SystemTime>) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
+
+    let timespec = |time: Option<SystemTime>| {
+        let Some(time) = time else { return Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }) };
+        // Seconds are rounded down, so that the nanoseconds are not negative.
+        let (seconds, nanoseconds) = match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => (i64::try_from(after.as_secs()).ok(), after.subsec_nanos()),
+            Err(before) => {
+                let before = before.duration();
+                let seconds = i64::try_from(before.as_secs()).ok();
+                match before.subsec_nanos() {
+                    0 => (seconds.map(|seconds| -seconds), 0),
+                    rest => (seconds.map(|seconds| -seconds - 1), 1_000_000_000 - rest),
+                }
+            }
+        };
+        let seconds = seconds.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok::<_, io::Error>(Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() })
+    };
+    let times = Timestamps { last_access: timespec(accessed)?, last_modification: timespec(modified)? };
+    Ok(utimensat(CWD, path, &times, AtFlags::empty())?)
 }
 
 impl CopyFile for Folder {

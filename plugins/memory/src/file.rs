@@ -92,6 +92,10 @@ impl Content {
         self.bytes.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn set_modified(&self, time: SystemTime) {
+        *self.modified.lock().unwrap_or_else(PoisonError::into_inner) = time;
+    }
+
     /// The bytes have changed. The caller holds their lock, so that no one sees them with the old time.
     fn touch(&self) {
         *self.modified.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();

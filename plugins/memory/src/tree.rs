@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use pactio_sdk::{
-    Answer, Code, CopyFile, CreateFile, CreateFolder, Entry, ExtensionQuery, IoError, Kind, ListCursors,
-    Listing, OpenError, OpenMode, Opened, Opening, Records, Remove, Rename, RenameMode, Stat, Tree,
-    TreeDevice,
+    Answer, Cause, Code, CopyFile, CreateFile, CreateFolder, Entry, ExtensionQuery, IoError, Kind,
+    ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records, Remove, Rename, RenameMode, SetStat,
+    Stat, Tree, TreeDevice,
 };
 
 use crate::file::{Budget, Content, FileDevice, Place};
@@ -142,7 +142,7 @@ impl Tree for Folder {
     fn extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
         if self.may_change {
             query.offer::<dyn Remove>(self).offer::<dyn Rename>(self).offer::<dyn CreateFolder>(self);
-            query.offer::<dyn CopyFile>(self);
+            query.offer::<dyn CopyFile>(self).offer::<dyn SetStat>(self);
             query.offer::<dyn CreateFile>(self);
         }
     }
@@ -276,6 +276,28 @@ impl Folder {
         drop(all);
         drop(replaced);
         Ok(())
+    }
+}
+
+impl SetStat for Folder {
+    fn set_stat(&self, name: &[u8], stat: Stat, answer: Answer) {
+        let path = self.path_of(name);
+        let mut settable = Stat::default();
+        settable.modified = stat.modified;
+        let found = self.names.lock().get(&path).cloned();
+        match (found, stat.modified) {
+            (None, _) => answer.error(IoError::from_code(Code::NOT_FOUND)),
+            (Some(Node::File(content)), modified) if stat == settable => {
+                if let Some(modified) = modified {
+                    content.set_modified(modified);
+                }
+                answer.done();
+            }
+            _ => {
+                let text = "only the time of the last change of a file can be set";
+                answer.fail(&Cause::new(IoError::UNSUPPORTED, text));
+            }
+        }
     }
 }
 

@@ -232,11 +232,12 @@ typedef struct pactio_device {
  *  pactio.list/2          cursor        folder  records of names: NAME, KIND, SIZE, ...
  *  pactio.map/2           cursor                records of ranges that exist: START, END, RIGHTS, NAME
  *  pactio.statistics/2    cursor                records of figures: NAME, VALUE
- *  pactio.remove/1                      name    nothing; of trees that were opened for writing, as the next four
+ *  pactio.remove/1                      name    nothing; of trees that were opened for writing, as the next five
  *  pactio.rename/1        1 replaces    both    nothing; both names have a zero byte between them
  *  pactio.copy-file/1     as in pactio.rename/1; `from` stays
  *  pactio.create-file/1                 name    nothing; fails if the name exists
  *  pactio.create-folder/1               name    nothing
+ *  pactio.set-stat/1                    both    nothing; name, zero byte, fields of pactio.stat/1
  *  pactio.watch/1         cursor                records of changes, when there is one: CHANGE, NAME
  */
 #define PACTIO_FLUSH "pactio.flush/1"

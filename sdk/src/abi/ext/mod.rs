@@ -23,6 +23,7 @@
 //! | [`CopyFile`] | `pactio.copy-file/1` | files are copied within a tree |
 //! | [`CreateFile`] | `pactio.create-file/1` | files are made, if absent |
 //! | [`CreateFolder`] | `pactio.create-folder/1` | folders are made |
+//! | [`SetStat`] | `pactio.set-stat/1` | metadata is set |
 //! | [`Watch`] | `pactio.watch/1` | changes of names are told |
 //! | [`Provenance`] | `pactio.provenance/2` | where a name comes from |
 //! | [`Refusals`] | `pactio.refused/1` | entries that a tree hides, with the reason |
@@ -115,6 +116,7 @@ mod refused;
 mod remove;
 mod rename;
 mod resize;
+mod set_stat;
 mod stat;
 mod statistics;
 #[cfg(feature = "plugin")]
@@ -158,6 +160,9 @@ pub use refused::Refusals;
 pub use remove::Remove;
 pub use rename::{Rename, RenameMode};
 pub use resize::Resize;
+pub use set_stat::SetStat;
+#[doc(hidden)]
+pub use set_stat::stat_of_name;
 pub use stat::{Describe, Identity, Kind, Stat};
 pub use statistics::Statistics;
 #[cfg(feature = "plugin")]
@@ -245,6 +250,7 @@ extensions! {
     Remove,
     Rename,
     CopyFile,
+    SetStat,
     Watch,
     CreateFile,
     CreateFolder,

@@ -210,6 +210,12 @@ impl Stat {
         Self { version: Some(version.into()), ..self }
     }
 
+    /// The same metadata with the time when the bytes changed last.
+    #[must_use]
+    pub fn with_modified(self, modified: SystemTime) -> Self {
+        Self { modified: Some(modified), ..self }
+    }
+
     /// The same metadata with the permission bits of the system.
     #[must_use]
     pub fn with_mode(self, mode: u32) -> Self {
