@@ -394,8 +394,8 @@ impl Device {
         self.ask_of_both::<dyn CopyFile>("copy", from.as_ref(), to.as_ref(), mode).await
     }
 
-    /// Sets the known fields of `stat` for a name in a tree that was opened for writing, and leaves the others as they are. A folder
-    /// of `file` has times and permission bits to set, a tree in memory the time of the last change.
+    /// Sets the known fields of `stat` for a name in a tree that was opened for writing, and leaves the others as they are. A
+    /// folder of `file` has times and permission bits to set, a tree in memory the time of the last change.
     ///
     /// ```no_run
     /// # async fn run(folder: &pactio::Device) -> Result<(), pactio::Error> {
