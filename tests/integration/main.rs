@@ -7,6 +7,7 @@ mod caching;
 mod campaign;
 mod cancelling;
 mod capabilities;
+mod changing;
 mod cores;
 mod describing;
 mod doors;

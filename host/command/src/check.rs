@@ -33,7 +33,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "OFFSET:LENGTH", value_parser = part)]
     range: Option<(u64, Option<u64>)>,
 
-    /// Check the names of this tree, instead of those of the trees that the device is in. {folder} is as for --url.
+    /// Check the names of this tree, instead of those of the trees that the device is in. {folder} is as for --url. Unless there
+    /// is a --sample, names that begin with 'pactio-check-' are made in it, changed and removed.
     #[arg(long, value_name = "URL")]
     tree: Option<GivenUrl>,
 

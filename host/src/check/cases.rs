@@ -15,6 +15,7 @@ use pactio_sdk::{
     Seekable, VectoredIo, Write, ZeroMode,
 };
 
+use super::changes::changes;
 use super::subject::{Finding, Subject, answered, open, same, unexpected, wait, wrong};
 use crate::{Device, ErrorKind, OpenOptions, Url};
 
@@ -75,6 +76,11 @@ pub const CASES: &[Case] = &[
     Case { name: "drops", about: "requests, devices and hosts may be dropped in any order", run: drops },
     Case { name: "honest", about: "each declared ability works, and others fail", run: honest },
     Case { name: "names", about: "listed names can be opened, and no others", run: names },
+    Case {
+        name: "changes",
+        about: "each declared change of names works, holds its conditions, and touches no other name",
+        run: changes,
+    },
     Case {
         name: "faults",
         about: "a filter answers every request when the device below fails, and reports only bytes that were done",

@@ -23,6 +23,7 @@
 //! ```
 
 mod cases;
+mod changes;
 mod outcome;
 mod slow;
 mod subject;

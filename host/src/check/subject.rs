@@ -66,7 +66,8 @@ impl Plan {
         Self { url: format!("{} | {}?offset={offset}{length}", self.url, super::window::SCHEME), ..self }
     }
 
-    /// The names of this tree are checked, instead of those of the trees that the device is in.
+    /// The names of this tree are checked, instead of those of the trees that the device is in. Without a sample, names that
+    /// begin with `pactio-check-` are made in it, changed and removed.
     #[must_use]
     pub fn with_tree(self, url: &str) -> Self {
         Self { tree: Some(url.to_owned()), ..self }

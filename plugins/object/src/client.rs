@@ -218,7 +218,7 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 
 /// Refuses options that the scheme does not have.
 fn refuse_meaningless(request: &OpenRequest<'_>) -> Result<(), OpenError> {
-    const OPTIONS: [(&str, &[&str]); 16] = [
+    const OPTIONS: [(&str, &[&str]); 15] = [
         ("endpoint", &["s3", "gs", "az"]),
         ("region", &["s3"]),
         ("account", &["az"]),
@@ -229,7 +229,6 @@ fn refuse_meaningless(request: &OpenRequest<'_>) -> Result<(), OpenError> {
         ("metadata", &["s3", "gs", "az"]),
         ("anonymous", &["s3", "gs", "az"]),
         ("version", &["s3", "gs", "az"]),
-        ("poll", &["s3", "gs", "az", "local"]),
         ("versions", &["s3"]),
         ("content-type", &["s3", "gs", "az", "http", "https"]),
         ("header", &["http", "https"]),
