@@ -137,7 +137,7 @@ pub use ext::{
 };
 
 #[cfg(feature = "plugin")]
-pub use ext::{ChangeLog, ListCursors, Opening, Tree, TreeDevice};
+pub use ext::{ChangeLog, ListCursors, Opening, Tree, TreeDevice, Watching};
 #[cfg(feature = "plugin")]
 #[doc(hidden)]
 pub use plugin::__private;

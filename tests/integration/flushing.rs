@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pactio::{Host, OpenOptions};
+use pactio::{Capability, Host, OpenOptions};
 use pactio_tests::in_time;
 
 /// Flushes that the device got.
@@ -61,35 +61,44 @@ mod counting {
     }
 }
 
-mod silent {
-    use pactio_sdk::{Backend, Capability, Filter, Lower, OpenError, OpenRequest};
+/// Makes a filter that forwards reads, writes, and perhaps more.
+macro_rules! filter {
+    ($name:ident, $scheme:literal, [$($more:ident)?]) => {
+        mod $name {
+            use pactio_sdk::{Backend, Capability, Filter, Lower, OpenError, OpenRequest};
 
-    struct Silent;
-    struct Device(Lower);
+            struct Forwarding;
+            struct Device(Lower);
 
-    impl Backend for Silent {
-        type Device = Device;
+            impl Backend for Forwarding {
+                type Device = Device;
 
-        fn open(&self, request: &OpenRequest<'_>) -> Result<Device, OpenError> {
-            request.lower().map(Device)
+                fn open(&self, request: &OpenRequest<'_>) -> Result<Device, OpenError> {
+                    request.lower().map(Device)
+                }
+            }
+
+            impl Filter for Device {
+                const FORWARDS: &'static [Capability] =
+                    &[Capability::READ, Capability::WRITE, $(Capability::$more)?];
+
+                fn lower(&self) -> &Lower {
+                    &self.0
+                }
+            }
+
+            pactio_sdk::plugin! {
+                id: $scheme,
+                description: "a filter",
+                schemes: [$scheme],
+                filter: Forwarding,
+            }
         }
-    }
-
-    impl Filter for Device {
-        const FORWARDS: &'static [Capability] = &[Capability::READ, Capability::WRITE];
-
-        fn lower(&self) -> &Lower {
-            &self.0
-        }
-    }
-
-    pactio_sdk::plugin! {
-        id: "silent",
-        description: "forwards no flush",
-        schemes: ["silent"],
-        filter: Silent,
-    }
+    };
 }
+
+filter!(silent, "silent", []);
+filter!(forwarding, "forwarding", [FLUSH]);
 
 #[test]
 fn a_filter_without_a_flush_holds_none_back() {
@@ -98,13 +107,19 @@ fn a_filter_without_a_flush_holds_none_back() {
             .default_search_paths(false)
             .plugin(counting::PLUGIN)
             .plugin(silent::PLUGIN)
+            .plugin(forwarding::PLUGIN)
             .build()
             .unwrap();
         let writable = OpenOptions::new().read(true).write(true);
-        let device = host.open_with("counting: | silent | silent", writable).unwrap();
-        host.block_on(device.write_all_at(0, vec![1; 10])).unwrap();
-        host.block_on(device.flush()).unwrap();
-        host.block_on(device.flush_data()).unwrap();
-        assert_eq!(FLUSHES.load(Ordering::SeqCst), 2);
+        for (number, url) in
+            [(1, "counting: | silent | silent"), (2, "counting: | silent | forwarding | silent | forwarding")]
+        {
+            let device = host.open_with(url, writable).unwrap();
+            assert!(device.capabilities().has(Capability::FLUSH), "{url}");
+            host.block_on(device.write_all_at(0, vec![1; 10])).unwrap();
+            host.block_on(device.flush()).unwrap();
+            host.block_on(device.flush_data()).unwrap();
+            assert_eq!(FLUSHES.load(Ordering::SeqCst), 2 * number, "{url}");
+        }
     });
 }

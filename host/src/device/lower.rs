@@ -86,12 +86,11 @@ impl BackendDevice for LowerDevice {
 impl LowerDevice {
     /// The extensions of the device, except for the registration of memory, which only the host does.
     fn other_extensions<'d>(&'d self, query: &mut ExtensionQuery<'d>) {
-        let remote = &self.0.0.remote;
         match query.capability() {
             // The host knows the limits of each device, also of a plugin without this extension.
             Capability::LIMITS => query.offer::<dyn Limiting>(self),
             Capability::MEMORY => query,
-            capability if !remote.has(capability) => query,
+            capability if self.0.serving(capability).is_none() => query,
             Capability::CANCELLATION => query.offer::<dyn Cancellation>(self),
             Capability::ADMISSION => query.offer::<dyn Admission>(self),
             Capability::OPEN => query.offer::<dyn Opening>(self),
@@ -130,7 +129,7 @@ impl ReadNow for LowerDevice {
 impl Relay for LowerDevice {
     fn relay<E: Operation + ?Sized>(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
         note_call_from_plugin();
-        self.0.0.operate::<E>(number, text, view);
+        self.0.serving(E::OPERATION).unwrap_or(&self.0).0.operate::<E>(number, text, view);
     }
 }
 

@@ -75,8 +75,18 @@ impl Device {
 
     /// Whether the device has an extension.
     fn can(&self, capability: Capability) -> bool {
-        let _entered = Entered::new(&self.0, Call::Extension);
-        self.0.remote.has(capability)
+        self.serving(capability).is_some()
+    }
+
+    /// The device that serves an extension: this one, if it has the extension. A filter that does not forward the flush holds
+    /// nothing back itself, so the device below it is flushed.
+    pub(super) fn serving(&self, capability: Capability) -> Option<&Self> {
+        let layers = std::iter::successors(Some(self), |device| device.below());
+        let reached = if capability == Capability::FLUSH { usize::MAX } else { 1 };
+        layers.take(reached).find(|device| {
+            let _entered = Entered::new(&device.0, Call::Extension);
+            device.0.remote.has(capability)
+        })
     }
 
     /// Makes all earlier writes durable, with all metadata. A device that holds nothing back has nothing to do.
@@ -127,11 +137,12 @@ impl Device {
         Err(Error::new(ErrorKind::Open(Code::UNSUPPORTED), text))
     }
 
-    /// Flushes the device. A device without the extension holds nothing back itself, so the device below a filter is flushed.
+    /// Flushes the device. A device without the extension holds nothing back: there is nothing to make durable.
     async fn flush_scope(&self, scope: FlushScope) -> Result<(), Error> {
-        let mut layers = std::iter::successors(Some(self), |device| device.below());
-        let Some(flushed) = layers.find(|device| device.can(Capability::FLUSH)) else { return Ok(()) };
-        flushed.ask::<dyn Flush>(What("flush", b""), scope.to_raw(), ONE_BYTE).await.map(drop)
+        if !self.can(Capability::FLUSH) {
+            return Ok(());
+        }
+        self.ask::<dyn Flush>(What("flush", b""), scope.to_raw(), ONE_BYTE).await.map(drop)
     }
 
     /// Makes the device `size` bytes long. New bytes read as zeros.
@@ -556,7 +567,7 @@ impl Device {
     ) -> Result<PacketBox<Write>, Error> {
         let sent = PacketBox::<Write>::new_buf(room).and_then(|mut packet| {
             let view = packet.bind()?;
-            self.0.operate::<E>(number, text, view);
+            self.serving(E::OPERATION).unwrap_or(self).0.operate::<E>(number, text, view);
             Ok(packet)
         });
         let mut packet = sent.map_err(|error| self.failure_of::<E>(what, &error.into()))?;

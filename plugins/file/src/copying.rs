@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use tempfile::TempPath;
 
+use crate::explained::cause;
 use crate::replacement::{Replacement, make};
 
 /// Bytes that are copied in one step.
@@ -156,11 +157,6 @@ impl Copying {
 
 fn became_shorter() -> io::Error {
     io::Error::other("the file became shorter while it was copied")
-}
-
-fn cause(error: io::Error) -> Cause {
-    let text = error.to_string();
-    Cause::new(error.into(), text)
 }
 
 /// The first range in `within` that is no hole, as far as the file system tells.

@@ -2,7 +2,13 @@
 
 use std::io;
 
-use pactio_sdk::{Code, IoError, OpenError};
+use pactio_sdk::{Cause, Code, IoError, OpenError};
+
+/// An error with the system's text.
+pub(crate) fn cause(error: io::Error) -> Cause {
+    let text = error.to_string();
+    Cause::new(error.into(), text)
+}
 
 /// An error with the system's text, or with a hint where the way to proceed is clear.
 pub(crate) fn explain(error: io::Error, write: bool) -> OpenError {

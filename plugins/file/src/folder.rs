@@ -7,17 +7,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use pactio_sdk::{
     Answer, Cancellation, Cause, Change, Code, CopyFile, CreateFile, CreateFolder, Entry, ExtensionQuery,
     Flush, FlushScope, IoError, Kind, ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records,
-    Remove, Rename, RenameMode, RequestId, SetStat, Stat, Tree, TreeDevice, Watch,
+    Remove, Rename, RenameMode, RequestId, SetStat, Stat, Tree, TreeDevice, Watch, Watching,
 };
 
 use crate::backend::{Files, OpenFlags};
 use crate::copying::copy_file;
-use crate::watching::Watching;
+use crate::explained;
+use crate::watching::Source;
 
 /// An open folder. Names are looked up on each request, so changes by other programs are seen.
 pub(crate) struct Folder {
@@ -27,7 +27,7 @@ pub(crate) struct Folder {
     /// The names in it may be changed.
     may_change: bool,
     cursors: ListCursors<Box<OsStr>>,
-    watching: Arc<Watching>,
+    watching: Arc<Watching<Source>>,
 }
 
 impl Folder {
@@ -45,10 +45,7 @@ impl Folder {
     ) {
         match (self.path_of(name).filter(|_| !name.is_empty()), self.files.pool()) {
             (Some(path), Ok(pool)) => pool.submit(move || {
-                answer.result(change(path).map_err(|error| {
-                    let text = error.to_string();
-                    Cause::new(error.into(), text)
-                }));
+                answer.result(change(path).map_err(explained::cause));
             }),
             _ => answer.error(IoError::from_code(Code::INVALID_INPUT)),
         }
@@ -104,7 +101,7 @@ impl Watch for Folder {
         match (from, self.files.pool()) {
             (0, Ok(pool)) => {
                 let (watching, path) = (self.watching.clone(), self.path.clone());
-                pool.submit(move || watching.begin(&path, changes));
+                pool.submit(move || watching.begin(changes, |log| Source::start(&path, log)));
             }
             (0, Err(_)) => changes.error(IoError::from_code(Code::FAILED)),
             _ => self.watching.go_on(from, changes),
@@ -162,8 +159,12 @@ impl SetStat for Folder {
             return answer.fail(&Cause::new(IoError::UNSUPPORTED, text));
         }
         self.change(name, answer, move |path| {
-            if modified.is_some() || accessed.is_some() {
-                set_times(&path, accessed, modified)?;
+            // Links are followed.
+            if let Some(time) = modified {
+                filetime::set_file_mtime(&path, time.into())?;
+            }
+            if let Some(time) = accessed {
+                filetime::set_file_atime(&path, time.into())?;
             }
             match mode {
                 Some(mode) => fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o7777)),
@@ -171,31 +172,6 @@ impl SetStat for Folder {
             }
         });
     }
-}
-
-/// Sets the known times. A link is followed.
-fn set_times(path: &Path, accessed: Option<SystemTime>, modified: Option<SystemTime>) -> io::Result<()> {
-    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
-
-    let timespec = |time: Option<SystemTime>| {
-        let Some(time) = time else { return Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }) };
-        // Seconds are rounded down, so that the nanoseconds are not negative.
-        let (seconds, nanoseconds) = match time.duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(after) => (i64::try_from(after.as_secs()).ok(), after.subsec_nanos()),
-            Err(before) => {
-                let before = before.duration();
-                let seconds = i64::try_from(before.as_secs()).ok();
-                match before.subsec_nanos() {
-                    0 => (seconds.map(|seconds| -seconds), 0),
-                    rest => (seconds.map(|seconds| -seconds - 1), 1_000_000_000 - rest),
-                }
-            }
-        };
-        let seconds = seconds.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok::<_, io::Error>(Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() })
-    };
-    let times = Timestamps { last_access: timespec(accessed)?, last_modification: timespec(modified)? };
-    Ok(utimensat(CWD, path, &times, AtFlags::empty())?)
 }
 
 impl CopyFile for Folder {

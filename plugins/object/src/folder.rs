@@ -9,7 +9,7 @@ use object_store::{Attributes, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
 use pactio_sdk::{
     Answer, Cancellation, Cause, Change, Code, CopyFile, CreateFile, Entry, ExtensionQuery, IoError,
     ListCursors, Listing, OpenError, OpenMode, Opened, Opening, Records, Refusals, Refused, Remove, Rename,
-    RenameMode, RequestId, Tree, Watch,
+    RenameMode, RequestId, Tree, Watch, Watching,
 };
 
 use crate::backend;
@@ -21,7 +21,7 @@ use crate::retries::opening;
 use crate::runtime::runtime;
 use crate::store::{Store, path};
 use crate::versions::{self, Versions};
-use crate::watching::Watching;
+use crate::watching::{self, Lister};
 
 /// An open folder.
 pub(crate) struct Folder {
@@ -33,7 +33,7 @@ pub(crate) struct Folder {
     /// The names in it may be changed.
     may_change: bool,
     cursors: ListCursors<Entry>,
-    watching: Arc<Watching>,
+    watching: Arc<Watching<Lister>>,
 }
 
 impl Folder {
@@ -317,10 +317,7 @@ impl Watch for Folder {
             return changes.error(IoError::from_code(Code::NOT_FOUND));
         };
         let (watching, store) = (self.watching.clone(), self.store.clone());
-        runtime.spawn(async move {
-            let pause = store.poll;
-            watching.begin(store, path, pause, changes).await;
-        });
+        runtime.spawn(async move { watching::begin(&watching, store, path, changes).await });
     }
 }
 

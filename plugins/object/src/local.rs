@@ -1,7 +1,7 @@
 //! Folders of `local:`. The client leaves out names that its own uploads might have, refuses a folder with a name that is no key,
 //! and does not know empty folders.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
@@ -105,22 +105,27 @@ pub(crate) fn copy_file(from: &Path, to: &Path, mode: RenameMode) -> io::Result<
     if fs::metadata(&to).is_ok_and(|metadata| metadata.is_dir()) {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    let permissions = fs::metadata(&from)?.mode() & 0o777;
+    let mut source = File::open(&from)?;
+    let permissions = source.metadata()?.permissions();
     let mut open = OpenOptions::new();
-    open.write(true).create_new(true).mode(permissions);
+    // Private until the copy is whole.
+    open.write(true).create_new(true).mode(0o600);
     let mut numbers = 0_u64..;
-    let staged = loop {
+    let (staged, mut copy) = loop {
         let staged = format!("{to}#{}", numbers.next().unwrap_or_default());
         match open.open(&staged) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => break made.map(|_| staged)?,
+            made => break (staged, made?),
         }
     };
-    let made = fs::copy(&from, &staged).and_then(|_| match mode {
-        RenameMode::Replace => fs::rename(&staged, &to),
-        // Unlike a renaming, a link does not replace.
-        RenameMode::Keep => fs::hard_link(&staged, &to),
-    });
+    let made =
+        io::copy(&mut source, &mut copy).and_then(|_| copy.set_permissions(permissions)).and_then(|()| {
+            match mode {
+                RenameMode::Replace => fs::rename(&staged, &to),
+                // Unlike a renaming, a link does not replace.
+                RenameMode::Keep => fs::hard_link(&staged, &to),
+            }
+        });
     if made.is_err() || mode == RenameMode::Keep {
         let _ = fs::remove_file(&staged);
     }

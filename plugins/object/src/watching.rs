@@ -1,31 +1,22 @@
 //! Changes of a folder of a store, which is listed again and again.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use object_store::path::Path;
-use pactio_sdk::{Change, ChangeKind, ChangeLog, Code, IoError, Records, RequestId};
+use pactio_sdk::{Change, ChangeKind, ChangeLog, Records, Watching};
 use tokio::task::AbortHandle;
 
 use crate::failure::failed;
 use crate::odd::listing;
-use crate::runtime::runtime;
 use crate::store::Store;
 
-/// Watches a folder from the first request on.
-#[derive(Default)]
-pub(crate) struct Watching(Mutex<Option<Watch>>);
+/// The task that lists a folder, until this is dropped.
+pub(crate) struct Lister(AbortHandle);
 
-struct Watch {
-    log: ChangeLog,
-    task: AbortHandle,
-}
-
-impl Drop for Watch {
+impl Drop for Lister {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
@@ -38,62 +29,32 @@ struct Content {
     version: String,
 }
 
-impl Watching {
-    fn log(&self) -> Option<ChangeLog> {
-        let watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        watch.as_ref().map(|watch| watch.log.clone())
-    }
-
-    /// Answers with the changes behind a cursor.
-    pub(crate) fn go_on(&self, from: u64, changes: Records<Change>) {
-        match self.log() {
-            Some(log) => log.answer(from, changes),
-            None => changes.error(IoError::from_code(Code::INVALID_INPUT)),
-        }
-    }
-
-    pub(crate) fn cancel(&self, request: RequestId) {
-        if let Some(log) = self.log() {
-            log.cancel(request);
-        }
-    }
-
-    /// Answers when the folder was listed once. It is listed again every `pause`.
-    pub(crate) async fn begin(&self, store: Store, folder: Path, pause: Duration, changes: Records<Change>) {
-        if let Some(log) = self.log().filter(|log| !log.has_ended()) {
-            return log.answer(0, changes);
-        }
-        let seen = match look(&store, &folder).await {
-            Ok(seen) => seen,
-            Err(error) => return changes.fail(&failed("the list", &error)),
-        };
-        let runtime = match runtime() {
-            Ok(runtime) => runtime,
-            Err(_) => return changes.error(IoError::from_code(Code::FAILED)),
-        };
-        let log = ChangeLog::default();
-        let task = runtime.spawn(watch(store, folder, pause, seen, log.clone())).abort_handle();
-        // Of two that begin at the same time, the later one replaces the other, whose caller begins again.
-        let replaced =
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(Watch { log: log.clone(), task });
-        if let Some(replaced) = replaced {
-            replaced.log.end(IoError::from_code(Code::CHANGED).into());
-        }
-        log.answer(0, changes);
+/// Answers when the folder was listed once. It is listed again every [`Store::poll`].
+pub(crate) async fn begin(watching: &Watching<Lister>, store: Store, folder: Path, changes: Records<Change>) {
+    match look(&store, &folder).await {
+        Ok(seen) => watching
+            .begin(changes, |log| Ok(Lister(tokio::spawn(watch(store, folder, seen, log)).abort_handle()))),
+        Err(error) => changes.fail(&failed("the list", &error)),
     }
 }
 
-/// Lists the folder again and again, and adds what is different to the log.
-async fn watch(store: Store, folder: Path, pause: Duration, mut seen: Seen, log: ChangeLog) {
+/// Lists the folder again and again, and adds the differences to the log.
+async fn watch(store: Store, folder: Path, mut seen: Seen, log: ChangeLog) {
     loop {
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(store.poll).await;
         match look(&store, &folder).await {
             Ok(now) => {
                 tell(&log, &seen, &now);
                 seen = now;
             }
-            // The store may be back later; all changes until then are found then.
-            Err(error) => tracing::warn!("a watched folder cannot be listed: {error}"),
+            Err(error) => {
+                let cause = failed("the list", &error);
+                if !cause.error().is_temporary() {
+                    return log.end(cause);
+                }
+                // The next list that succeeds shows all changes until then.
+                tracing::warn!("a watched folder cannot be listed: {cause}");
+            }
         }
     }
 }

@@ -3,16 +3,18 @@
 
 #![forbid(unsafe_code)]
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-type Job = Box<dyn FnOnce() + Send>;
+use pactio_sdk::{UrgencyQueue, Urgent};
+
+struct Job {
+    urgency: i8,
+    run: Box<dyn FnOnce() + Send>,
+}
 
 /// Takes jobs. When the pool is dropped, the threads finish the submitted jobs and end.
 #[derive(Debug)]
@@ -28,36 +30,14 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    /// By urgency, and by number.
-    jobs: BTreeMap<(Reverse<i8>, u64), Job>,
-    submitted: u64,
-    taken: u64,
+    jobs: UrgencyQueue<Job>,
     idle: usize,
     closed: bool,
 }
 
-/// One of this many jobs is the one that waits for the longest time.
-const OLDEST_OF: u64 = 8;
-
-impl Queue {
-    /// Takes the job that comes next.
-    fn take(&mut self) -> Option<Job> {
-        self.taken += 1;
-        if self.taken.is_multiple_of(OLDEST_OF) {
-            let mut oldest = *self.jobs.first_key_value()?.0;
-            let mut urgency = oldest.0;
-            // The first of each urgency.
-            while let Some((place, _)) =
-                self.jobs.range((Bound::Excluded((urgency, u64::MAX)), Bound::Unbounded)).next()
-            {
-                urgency = place.0;
-                if place.1 < oldest.1 {
-                    oldest = *place;
-                }
-            }
-            return self.jobs.remove(&oldest);
-        }
-        self.jobs.pop_first().map(|(_, job)| job)
+impl Urgent for Job {
+    fn urgency(&self) -> i8 {
+        self.urgency
     }
 }
 
@@ -79,9 +59,7 @@ impl Pool {
     /// Submits a job to the threads. Higher is more urgent, and 0 is usual. A job that panics does not affect the others.
     pub fn submit_urgent(&self, urgency: i8, job: impl FnOnce() + Send + 'static) {
         let mut queue = self.shared.lock();
-        queue.submitted += 1;
-        let number = queue.submitted;
-        queue.jobs.insert((Reverse(urgency), number), Box::new(job));
+        queue.jobs.push(Job { urgency, run: Box::new(job) });
         let idle = queue.idle > 0;
         drop(queue);
         if idle {
@@ -142,14 +120,14 @@ impl Shared {
     fn work(&self) {
         while let Some(job) = self.next() {
             // A job that panics drops its values, such as a view, which then fails; the thread continues.
-            let _ = catch_unwind(AssertUnwindSafe(job));
+            let _ = catch_unwind(AssertUnwindSafe(job.run));
         }
     }
 
     fn next(&self) -> Option<Job> {
         let mut queue = self.lock();
         loop {
-            if let Some(job) = queue.take() {
+            if let Some(job) = queue.jobs.pop() {
                 return Some(job);
             }
             if queue.closed {

@@ -1,10 +1,10 @@
-//! The changes of a tree, and the requests that wait for the next one.
+//! The changes of a tree, the requests that wait for the next one, and the source of the changes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Change, Records};
-use crate::{Cause, IoError, RequestId};
+use crate::{Cause, Code, IoError, RequestId};
 
 /// Keeps the last changes of a tree, and answers the requests of [`Watch`](super::Watch). Cheap to clone; all clones share the
 /// changes.
@@ -71,7 +71,7 @@ impl Log {
     }
 
     fn push(&mut self, change: Change) {
-        // The same again that nobody was told of, such as many writes to one file.
+        // No caller was told of the last change, and this one is the same: such as many writes to one file.
         if self.told < self.end() && self.kept.back() == Some(&change) {
             return;
         }
@@ -171,10 +171,69 @@ impl ChangeLog {
     }
 }
 
+/// A tree that is watched from the first request of [`Watch`](super::Watch) on. `S` is the source of the changes, such as a
+/// handle of the system, which adds them to the log until it is dropped.
+#[derive(Debug)]
+pub struct Watching<S>(Mutex<Option<(ChangeLog, S)>>);
+
+impl<S> Default for Watching<S> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<S> Watching<S> {
+    fn lock(&self) -> MutexGuard<'_, Option<(ChangeLog, S)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log(&self) -> Option<ChangeLog> {
+        self.lock().as_ref().map(|(log, _)| log.clone())
+    }
+
+    /// Answers a request that begins. Unless the tree is watched already, `start` makes the source of the changes: they are added
+    /// from its return on. `start` may be called twice at the same time.
+    pub fn begin(&self, changes: Records<Change>, start: impl FnOnce(ChangeLog) -> Result<S, Cause>) {
+        let is_live = |log: &ChangeLog| !log.has_ended();
+        if let Some(log) = self.log().filter(is_live) {
+            return log.answer(0, changes);
+        }
+        let log = ChangeLog::default();
+        let source = match start(log.clone()) {
+            Ok(source) => source,
+            Err(cause) => return changes.fail(&cause),
+        };
+        let mut current = self.lock();
+        // Dropped without the lock.
+        let (log, _unused) = match &*current {
+            // Another request has begun meanwhile.
+            Some((other, _)) if is_live(other) => (other.clone(), Some((log, source))),
+            _ => (log.clone(), current.replace((log, source))),
+        };
+        drop(current);
+        log.answer(0, changes);
+    }
+
+    /// Answers a request that goes on behind a cursor.
+    pub fn go_on(&self, from: u64, changes: Records<Change>) {
+        match self.log() {
+            Some(log) => log.answer(from, changes),
+            None => changes.error(IoError::from_code(Code::INVALID_INPUT)),
+        }
+    }
+
+    /// Ends the wait of a cancelled request, if it waits.
+    pub fn cancel(&self, request: RequestId) {
+        if let Some(log) = self.log() {
+            log.cancel(request);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ChangeKind, Code, PacketBox, Write, read_records};
+    use crate::{ChangeKind, PacketBox, Write, read_records};
 
     fn made(name: impl Into<crate::Name>) -> Change {
         Change::new(ChangeKind::Made, name)
@@ -218,7 +277,7 @@ mod tests {
                 told.extend(changes);
                 at = next;
             }
-            // A caller that waits is told of the change behind its cursor, so it has to be at the end.
+            // Only a caller at the end waits.
             while at != log.lock().end() {
                 let (changes, next) = Asked::new(&log, at, 200).answer().unwrap();
                 told.extend(changes);

@@ -128,7 +128,7 @@ pub use admission::Admission;
 pub use answer::Answer;
 pub use cancellation::Cancellation;
 #[cfg(feature = "plugin")]
-pub use changes::ChangeLog;
+pub use changes::{ChangeLog, Watching};
 pub use copy_file::CopyFile;
 pub use create_file::CreateFile;
 pub use create_folder::CreateFolder;
