@@ -33,10 +33,12 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Result<(), Failure> {
         {
             left -= 1;
             let (kind, name) = (change.kind.text(), change.name.to_string());
+            // No name in a tree is a dot.
+            let shown = if name.is_empty() { "." } else { &name };
             output.line(
                 || match change.kind {
                     ChangeKind::Missed => "missed: any name may have changed\n".to_owned(),
-                    _ => format!("{kind} {name}\n"),
+                    _ => format!("{kind} {shown}\n"),
                 },
                 || json!({ "change": kind, "name": name }),
             )?;

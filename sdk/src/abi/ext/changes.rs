@@ -173,6 +173,29 @@ impl ChangeLog {
 
 /// A tree that is watched from the first request of [`Watch`](super::Watch) on. `S` is the source of the changes, such as a
 /// handle of the system, which adds them to the log until it is dropped.
+///
+/// ```
+/// use pactio_sdk::{Change, Records, Watch, Watching};
+///
+/// /// Adds the changes to a `ChangeLog`.
+/// struct Source;
+/// # use pactio_sdk::{Cause, ChangeLog};
+/// # impl Source {
+/// #     fn start(_: ChangeLog) -> Result<Self, Cause> { Ok(Self) }
+/// # }
+///
+/// struct Tree(Watching<Source>);
+///
+/// impl Watch for Tree {
+///     fn watch(&self, from: u64, changes: Records<Change>) {
+///         match from {
+///             0 => self.0.begin(changes, Source::start),
+///             _ => self.0.go_on(from, changes),
+///         }
+///     }
+/// }
+/// # let _ = Tree(Watching::default());
+/// ```
 #[derive(Debug)]
 pub struct Watching<S>(Mutex<Option<(ChangeLog, S)>>);
 
@@ -304,6 +327,41 @@ mod tests {
         assert_eq!(Asked::new(&log, next, 200).answer().unwrap().0, [Change::missed()]);
         (0..40).for_each(|number| log.add(made(format!("{number}{}", "x".repeat(1 << 15)))));
         assert!(log.lock().name_bytes <= MAX_NAME_BYTES && log.lock().kept.len() < 40);
+    }
+
+    #[test]
+    fn a_tree_is_watched_once_and_again_after_its_end() {
+        use std::cell::RefCell;
+
+        let (watching, logs) = (Watching::<u32>::default(), RefCell::new(Vec::new()));
+        let ask = |from: u64, fails: bool| {
+            let mut packet = PacketBox::<Write>::new_buf(200).unwrap();
+            let changes = Records::new(packet.bind().unwrap());
+            match from {
+                0 => watching.begin(changes, |log| {
+                    if fails {
+                        return Err(IoError::from_code(Code::NOT_FOUND).into());
+                    }
+                    logs.borrow_mut().push(log);
+                    Ok(logs.borrow().len() as u32)
+                }),
+                _ => watching.go_on(from, changes),
+            }
+            Asked(packet)
+        };
+        let failed = |asked: &Asked| asked.0.report().err_any().unwrap_err().code();
+        assert_eq!(failed(&ask(7, false)), Code::INVALID_INPUT, "no request has begun");
+        assert_eq!(failed(&ask(0, true)), Code::NOT_FOUND);
+        let at = ask(0, false).answer().unwrap().1;
+        assert_eq!((ask(0, false).answer().unwrap().1, logs.borrow().len()), (at, 1), "the source is shared");
+        let waits = ask(at, false);
+        watching.cancel(waits.0.request());
+        assert_eq!(failed(&waits), Code::CANCELLED);
+        logs.borrow()[0].end(IoError::from_code(Code::DISCONNECTED).into());
+        assert_eq!(failed(&ask(at, false)), Code::DISCONNECTED);
+        let at = ask(0, false).answer().unwrap().1;
+        logs.borrow()[1].add(made("new"));
+        assert_eq!(ask(at, false).answer().unwrap().0, [made("new")]);
     }
 
     #[test]

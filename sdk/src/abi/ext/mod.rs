@@ -87,6 +87,61 @@ macro_rules! operation_on_name {
     };
 }
 
+/// Implements [`Operation`] for an extension whose one method gives records from a cursor on.
+macro_rules! operation_of_records {
+    ($extension:ident, $capability:ident, $method:ident, $record:ty) => {
+        impl super::Operation for dyn $extension {
+            const OPERATION: Capability = Capability::$capability;
+
+            fn operate(&self, number: u64, _: &[u8], view: crate::BoundPacketView<crate::Write>) {
+                self.$method(number, Records::new(view));
+            }
+
+            #[cfg(feature = "plugin")]
+            fn of<T: super::Operates<Self> + 'static>(operates: &T) -> &Self {
+                operates
+            }
+        }
+
+        #[cfg(feature = "plugin")]
+        impl<T: super::Operates<dyn $extension> + ?Sized> $extension for T {
+            fn $method(&self, from: u64, records: Records<$record>) {
+                self.operate(from, &[], records.into_view());
+            }
+        }
+    };
+}
+
+/// Implements [`Operation`] for an extension whose one method gives the name `to` the file of the name `from`.
+macro_rules! operation_on_two_names {
+    ($extension:ident, $capability:ident, $method:ident) => {
+        impl super::Operation for dyn $extension {
+            const OPERATION: Capability = Capability::$capability;
+
+            fn operate(&self, number: u64, text: &[u8], view: crate::BoundPacketView<crate::Write>) {
+                match (RenameMode::from_raw(number), super::rename::both_names(text)) {
+                    (None, _) => view.error(crate::IoError::UNSUPPORTED),
+                    (_, None) => view.error(crate::IoError::from_code(crate::Code::INVALID_INPUT)),
+                    (Some(mode), Some((from, to))) => self.$method(from, to, mode, Answer::new(view)),
+                }
+            }
+
+            #[cfg(feature = "plugin")]
+            fn of<T: super::Operates<Self> + 'static>(operates: &T) -> &Self {
+                operates
+            }
+        }
+
+        #[cfg(feature = "plugin")]
+        impl<T: super::Operates<dyn $extension> + ?Sized> $extension for T {
+            fn $method(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer) {
+                // Names have no zero byte.
+                self.operate(mode.to_raw(), &[from, &[0], to].concat(), answer.into_view());
+            }
+        }
+    };
+}
+
 mod admission;
 mod answer;
 mod cancellation;

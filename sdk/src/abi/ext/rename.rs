@@ -1,10 +1,6 @@
 //! `pactio.rename/1`: the names in a tree can be changed.
 
-use super::{Answer, Capability, Operation};
-use crate::{BoundPacketView, Code, IoError, Write};
-
-#[cfg(feature = "plugin")]
-use super::extension::Operates;
+use super::{Answer, Capability};
 
 /// Renames the names in a tree. A tree has it if it was opened for writing.
 pub trait Rename: Send + Sync {
@@ -27,22 +23,7 @@ impl Capability {
     pub const RENAME: Self = Self::of_storage("pactio.rename/1", "rename");
 }
 
-impl Operation for dyn Rename {
-    const OPERATION: Capability = Capability::RENAME;
-
-    fn operate(&self, number: u64, text: &[u8], view: BoundPacketView<Write>) {
-        match (RenameMode::from_raw(number), both_names(text)) {
-            (None, _) => view.error(IoError::UNSUPPORTED),
-            (_, None) => view.error(IoError::from_code(Code::INVALID_INPUT)),
-            (Some(mode), Some((from, to))) => self.rename(from, to, mode, Answer::new(view)),
-        }
-    }
-
-    #[cfg(feature = "plugin")]
-    fn of<T: Operates<Self> + 'static>(operates: &T) -> &Self {
-        operates
-    }
-}
+operation_on_two_names!(Rename, RENAME, rename);
 
 /// Splits the text of an operation into two names, with a zero byte between them. Names have no zero byte.
 pub(super) fn both_names(text: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -67,13 +48,5 @@ impl RenameMode {
             Self::Keep => 0,
             Self::Replace => 1,
         }
-    }
-}
-
-#[cfg(feature = "plugin")]
-impl<T: Operates<dyn Rename> + ?Sized> Rename for T {
-    fn rename(&self, from: &[u8], to: &[u8], mode: RenameMode, answer: Answer) {
-        // Names have no zero byte.
-        self.operate(mode.to_raw(), &[from, &[0], to].concat(), answer.into_view());
     }
 }

@@ -2,11 +2,8 @@
 
 use super::field::{self, Fields, FieldsOf};
 use super::record::Record;
-use super::{Capability, Name, Operation, Records};
-use crate::{BoundPacketView, Code, IoError, Write};
-
-#[cfg(feature = "plugin")]
-use super::extension::Operates;
+use super::{Capability, Name, Records};
+use crate::{Code, IoError};
 
 /// Tells the changes of a tree, at any depth. [`ChangeLog`](super::ChangeLog) does most of the work.
 pub trait Watch: Send + Sync {
@@ -23,25 +20,7 @@ impl Capability {
     pub const WATCH: Self = Self::of_storage("pactio.watch/1", "tell changes");
 }
 
-impl Operation for dyn Watch {
-    const OPERATION: Capability = Capability::WATCH;
-
-    fn operate(&self, number: u64, _: &[u8], view: BoundPacketView<Write>) {
-        self.watch(number, Records::new(view));
-    }
-
-    #[cfg(feature = "plugin")]
-    fn of<T: Operates<Self> + 'static>(operates: &T) -> &Self {
-        operates
-    }
-}
-
-#[cfg(feature = "plugin")]
-impl<T: Operates<dyn Watch> + ?Sized> Watch for T {
-    fn watch(&self, from: u64, changes: Records<Change>) {
-        self.operate(from, &[], changes.into_view());
-    }
-}
+operation_of_records!(Watch, WATCH, watch, Change);
 
 /// A change of a name in a tree.
 ///
