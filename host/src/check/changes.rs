@@ -25,7 +25,7 @@ pub(super) fn changes(subject: &Subject) -> Result<(), Finding> {
     if !can.has(Capability::OPEN) || !can.has(Capability::REMOVE) {
         return does_not_apply("no names of the tree can be removed");
     }
-    let checked = Checked { subject, tree: &tree, prefix: format!("pactio-check-{:08x}", fastrand::u32(..)) };
+    let checked = Checked { subject, tree: &tree, prefix: format!("pactio-check-{}", std::process::id()) };
     let found = checked.remove().and_then(|()| checked.others(&can));
     checked.clean();
     found
